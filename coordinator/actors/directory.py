@@ -1,0 +1,206 @@
+"""From a context to its mailbox: starts supervisors on first use, restarts crashed ones, retires idle ones.
+
+At most `max_connections` supervisors live at once, each with its own connection. Contexts beyond that wait for a
+slot in the order they came; idle supervisors give theirs up, least recently used first, and busy ones after a
+quantum. A context nobody uses costs nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from typing import Final
+
+import structlog
+import trio
+
+from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.request import Compute, Request
+from coordinator.actors.supervisor import State, Supervisor
+from coordinator.errors import CoordinatorError, InternalError, StorageError
+from coordinator.storage.connection import Store
+from coordinator.storage.keys import Address
+
+__all__ = ["Directory"]
+
+log = structlog.get_logger("coordinator.directory")
+
+HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
+QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
+RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
+
+
+class Directory:
+    """Where the front-ends post requests.
+
+    Args:
+        mailbox_length: requests that may wait in one context's mailbox; a full one makes its posters wait.
+        max_connections: supervisors alive at once.
+        idle_timeout: seconds after which an unused supervisor is retired.
+        exchange_timeout: seconds the store may take for one round.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        mailbox_length: int = 1024,
+        max_connections: int = 256,
+        idle_timeout: float = 60.0,
+        exchange_timeout: float = 5.0,
+    ) -> None:
+        self._store = store
+        self._mailbox_length = mailbox_length
+        self._max_connections = max_connections
+        self._idle_timeout = idle_timeout
+        self._exchange_timeout = exchange_timeout
+        self._mailboxes: OrderedDict[Address, Mailbox] = OrderedDict()  # least recently used first
+        self._supervisors: dict[Address, Supervisor] = {}
+        self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
+        self._nursery: trio.Nursery | None = None
+        self.crashes = 0
+        self.expired = 0
+
+    # -- posting
+
+    def post_nowait(self, address: Address, request: Request) -> None:
+        """Put a request into its context's mailbox. Raises trio.WouldBlock when that is full."""
+        mailbox = self._mailboxes.get(address)
+        if mailbox is None:
+            mailbox = self._open(address)
+        else:
+            self._mailboxes.move_to_end(address)
+        mailbox.post_nowait(request)
+
+    async def post(self, address: Address, request: Request) -> None:
+        """Put a request into its context's mailbox, waiting while that is full."""
+        await (self._mailboxes.get(address) or self._open(address)).post(request)
+
+    # -- life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                while True:
+                    await trio.sleep(HOUSEKEEPING_EVERY)
+                    self._keep_house()
+        finally:
+            for mailbox in self._mailboxes.values():
+                for request in [*mailbox.pending]:
+                    request.finish(_given_up(request, "the coordinator is shutting down"))
+
+    @property
+    def pending(self) -> int:
+        """Requests posted and not yet answered."""
+        return sum(len(mailbox.pending) for mailbox in self._mailboxes.values())
+
+    @property
+    def active_contexts(self) -> int:
+        """Contexts with a mailbox."""
+        return len(self._mailboxes)
+
+    @property
+    def connections(self) -> int:
+        """Supervisors alive."""
+        return len(self._supervisors)
+
+    # -- supervisors
+
+    def _open(self, address: Address) -> Mailbox:
+        mailbox = self._mailboxes[address] = Mailbox(address, self._mailbox_length)
+        self._want_slot(mailbox)
+        return mailbox
+
+    def _want_slot(self, mailbox: Mailbox) -> None:
+        if len(self._supervisors) < self._max_connections:
+            self._start(mailbox)
+            return
+        self._waiting[mailbox.address] = mailbox
+        for address, candidate in self._mailboxes.items():
+            supervisor = self._supervisors.get(address)
+            if supervisor is not None and supervisor.state is State.IDLE and candidate.is_quiet:
+                supervisor.retire()
+                break
+
+    def _start(self, mailbox: Mailbox) -> None:
+        assert self._nursery is not None, "the directory is not running"
+        slot_since = trio.current_time()
+
+        def wanted_elsewhere() -> bool:
+            return bool(self._waiting) and (mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM)
+
+        supervisor = Supervisor(
+            mailbox,
+            self._store,
+            exchange_timeout=self._exchange_timeout,
+            compute=self._compute,
+            wanted_elsewhere=wanted_elsewhere,
+        )
+        self._supervisors[mailbox.address] = supervisor
+        self._nursery.start_soon(self._oversee, supervisor, mailbox)
+
+    async def _oversee(self, supervisor: Supervisor, mailbox: Mailbox) -> None:
+        """Run a supervisor; afterwards pass its slot on, and see that what is still pending gets another one."""
+        try:
+            await supervisor.run()
+        except Exception:
+            self.crashes += 1
+            incident = uuid.uuid4().hex[:12]
+            log.exception("a supervisor crashed; starting it again", incident=incident, context=mailbox.address)
+            for request in mailbox.running:
+                request.finish(InternalError(incident))
+            mailbox.running = []
+            await trio.sleep(RESTART_DELAY)
+        del self._supervisors[mailbox.address]
+        # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
+        if mailbox.is_quiet:
+            del self._mailboxes[mailbox.address]
+        else:
+            self._waiting[mailbox.address] = mailbox
+        if self._waiting and len(self._supervisors) < self._max_connections:
+            self._start(self._waiting.popitem(last=False)[1])
+
+    def _compute(self, request: Request, step: Compute) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._compute_in_thread, request, step)
+
+    async def _compute_in_thread(self, request: Request, step: Compute) -> None:
+        try:
+            request.resume_with = await trio.to_thread.run_sync(step.run)
+        except CoordinatorError as error:
+            request.finish(error)
+        except Exception:
+            incident = uuid.uuid4().hex[:12]
+            log.exception("a computation failed", incident=incident)
+            request.finish(InternalError(incident))
+        else:
+            if request.mailbox is not None and not request.done:
+                await request.mailbox.put_back(request)
+
+    # -- housekeeping
+
+    def _keep_house(self) -> None:
+        """Answer requests whose deadline has passed, and retire supervisors nobody used for long."""
+        now = trio.current_time()
+        for address, mailbox in self._mailboxes.items():
+            while mailbox.pending:
+                request = next(iter(mailbox.pending))
+                if request.deadline > now:
+                    break
+                self.expired += 1
+                reason = mailbox.fault or "the context is too busy, or the store too slow"
+                request.finish(_given_up(request, f"not answered in time: {reason}"))
+            supervisor = self._supervisors.get(address)
+            if (
+                supervisor is not None
+                and supervisor.state is State.IDLE
+                and mailbox.is_quiet
+                and now - mailbox.idle_since > self._idle_timeout
+            ):
+                supervisor.retire()
+
+
+def _given_up(request: Request, reason: str) -> StorageError:
+    return StorageError(reason, may_have_been_applied=request.sent and request.writes)

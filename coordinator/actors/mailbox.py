@@ -1,0 +1,67 @@
+"""A context's mailbox: the bounded queue in front of its supervisor, and what the supervisor is working on."""
+
+from __future__ import annotations
+
+import contextlib
+
+import trio
+
+from coordinator.actors.request import Request
+from coordinator.storage.keys import Address
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """Outlives its supervisor, so that a crash, a lost slot or a retirement loses no request.
+
+    Attributes:
+        pending: every request posted and not yet answered, oldest first.
+        running: those taken out of the queue, in the order their next step will be sent.
+        idle_since: when it last became empty, on trio's clock.
+        fault: why the store cannot be reached at the moment, for the answers of requests that time out.
+    """
+
+    def __init__(self, address: Address, length: int) -> None:
+        self.address = address
+        self.pending: dict[Request, None] = {}
+        self.running: list[Request] = []
+        self.idle_since = trio.current_time()
+        self.fault: str | None = None
+        self._posters = 0  # tasks waiting for room
+        self._send, self._receive = trio.open_memory_channel[Request | None](length)
+        self.take = self._receive.receive
+        self.take_nowait = self._receive.receive_nowait
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is pending and nobody waits for room: without a supervisor, nothing would be missed."""
+        return not self.pending and not self._posters
+
+    def post_nowait(self, request: Request) -> None:
+        """Queue a request. Raises trio.WouldBlock when the mailbox is full."""
+        self._send.send_nowait(request)
+        request.mailbox = self
+        self.pending[request] = None
+
+    async def post(self, request: Request) -> None:
+        """Queue a request, waiting while the mailbox is full. Cancelled, it was not queued."""
+        request.mailbox = self
+        self.pending[request] = None
+        self._posters += 1
+        try:
+            await self._send.send(request)
+        except BaseException:
+            self.pending.pop(request, None)
+            raise
+        finally:
+            self._posters -= 1
+
+    async def put_back(self, request: Request) -> None:
+        """Queue a request that was taken before and is still pending."""
+        await self._send.send(request)
+
+    def wake(self) -> None:
+        """Make a supervisor parked on the empty queue look around; at worst it looks twice."""
+        with contextlib.suppress(trio.WouldBlock):  # full, so it is not parked
+            self._send.send_nowait(None)

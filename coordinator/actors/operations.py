@@ -1,0 +1,183 @@
+"""The operations: pure generators that yield Redis commands and return JSON.
+
+No I/O here, so each can be driven by hand; the supervisor drives them against the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+
+from coordinator import dag
+from coordinator.actors.request import Compute, Operation, RawJson
+from coordinator.errors import NotFound
+from coordinator.models import (
+    ActorCreateParams,
+    ActorLoadParams,
+    ContextCreateParams,
+    ContextLoadParams,
+    FlowCreateParams,
+    FlowLoadParams,
+    JobCreate,
+    JobCreateParams,
+    JobLoadParams,
+    MessageCreateParams,
+    MessageLoadParams,
+    Model,
+    RunnerCreateParams,
+    RunnerLoadParams,
+)
+from coordinator.storage import codec
+from coordinator.storage.codec import Record, fields_of
+from coordinator.storage.connection import Command
+from coordinator.storage.keys import Keyspace
+
+DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
+DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event loop, about 1 ms
+
+_DISPATCHED: Final = ("status", "Dispatched")
+_NO_RESULT: Final = ("result", "{}")
+_NO_LOGS: Final = ("logs", "[]")
+
+
+def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
+    return _upsert(codec.ACTOR, keys.actor(params.actor.id), _given(params.actor), id=params.actor.id)
+
+
+def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
+    return _load(codec.ACTOR, keys.actor(params.id), id=params.id)
+
+
+def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
+    return _upsert(codec.CONTEXT, keys.context(params.context.id), _given(params.context), id=params.context.id)
+
+
+def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
+    return _load(codec.CONTEXT, keys.context(params.id), id=params.id)
+
+
+def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
+    runner = params.runner
+    return _upsert(codec.RUNNER, keys.runner(runner.id), _given(runner), context_id=params.context_id, id=runner.id)
+
+
+def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
+    return _load(codec.RUNNER, keys.runner(params.id), context_id=params.context_id, id=params.id)
+
+
+def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
+    flow = params.flow
+    initial = (*_DISPATCHED, *_NO_RESULT)
+    return _upsert(codec.FLOW, keys.flow(flow.id), _given(flow), initial, context_id=params.context_id, id=flow.id)
+
+
+def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
+    return _load(codec.FLOW, keys.flow(params.id), context_id=params.context_id, id=params.id)
+
+
+def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
+    job = params.job
+    ids = {"context_id": params.context_id, "caller_id": job.caller_id, "id": job.id}
+    initial = (*_DISPATCHED, *_NO_RESULT)
+    return _upsert(codec.JOB, keys.job(job.caller_id, job.id), _given(job), initial, **ids)
+
+
+def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
+    ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
+    return _load(codec.JOB, keys.job(params.caller_id, params.id), **ids)
+
+
+def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
+    message = params.message
+    key = keys.message(message.caller_id, message.id)
+    given = _given(message)
+    del given["job"]
+    initial = (*_DISPATCHED, *_NO_LOGS)
+    command: list[str | int | bytes] = ["FCALL", "hc_message_upsert", 1, key, len(initial), *initial]
+    command.append(len(message.job))
+    for job in message.job:
+        command += [job.caller_id, job.id, *_embedded(job)]
+    command += codec.MESSAGE.encode(given)
+    (reply,) = yield [tuple(command)]
+    return codec.MESSAGE.to_json(fields_of(reply), caller_id=message.caller_id, id=message.id)
+
+
+def load_message(keys: Keyspace, params: MessageLoadParams) -> Operation:
+    ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
+    return _load(codec.MESSAGE, keys.message(params.caller_id, params.id), **ids)
+
+
+def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
+    """The DAG of a flow's jobs, which are looked up under the flow's caller_id."""
+    ((caller, listed),) = yield [("HMGET", keys.flow(params.id), "caller_id", "jobs")]
+    if caller is None or listed is None:
+        raise NotFound("flow", context_id=params.context_id, id=params.id)
+    caller_id = int(caller)
+    jobs: list[int] = sorted(set(from_json(listed)))
+    summaries: dict[int, list[bytes]] = {}
+    for start in range(0, len(jobs), DAG_CHUNK):
+        chunk = jobs[start : start + DAG_CHUNK]
+        replies = yield [_summary_command(keys.job(caller_id, id)) for id in chunk]
+        for id, summary in zip(chunk, replies, strict=True):
+            if None in summary:
+                raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
+            summaries[id] = summary
+    head = b'{"flow_id":%d,"caller_id":%d,"context_id":%d,' % (params.id, caller_id, params.context_id)
+    if len(jobs) <= DAG_INLINE:
+        return head + _dag_json(summaries)
+    rest = yield Compute(lambda: _dag_json(summaries))
+    members: RawJson = rest
+    return head + members
+
+
+_SUMMARY_FIELDS: Final = codec.JOB_SUMMARY.field_names
+
+
+def _summary_command(key: str) -> Command:
+    return ("HMGET", key, *_SUMMARY_FIELDS)
+
+
+def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
+    """The members of a FlowDag from `nodes` on, with the closing brace, from each job's summary fields."""
+    depends_at = _SUMMARY_FIELDS.index(b"depends")
+    graph = dag.build({id: from_json(summary[depends_at]) for id, summary in summaries.items()})
+    nodes = b",".join(
+        b'"%d":%b' % (id, codec.JOB_SUMMARY.to_json(dict(zip(_SUMMARY_FIELDS, summary, strict=True)), id=id))
+        for id, summary in summaries.items()
+    )
+    return b'"nodes":{%b},"edges":%b,"reverse_edges":%b,"roots":%b,"leaves":%b,"levels":%b}' % (
+        nodes,
+        to_json(graph.edges),
+        to_json(graph.reverse_edges),
+        to_json(graph.roots),
+        to_json(graph.leaves),
+        to_json(graph.levels),
+    )
+
+
+def _given(model: Model) -> dict[str, Any]:
+    """The members the client sent; those with a default it left out are for the store to keep or set."""
+    values = model.__dict__
+    return {name: values[name] for name in model.model_fields_set}
+
+
+def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
+    """A message's job for hc_message_upsert: its members as JSON without braces, and its result or ''."""
+    members = _given(job)
+    result = to_json(members.pop("result")) if "result" in members else ""
+    return to_json(members)[1:-1], result
+
+
+def _upsert(record: Record, key: str, given: Mapping[str, Any], initial: Sequence[str] = (), **ids: int) -> Operation:
+    """Create or update: `initial` fields are set on a new record only, unless given."""
+    (reply,) = yield [("FCALL", "hc_record_upsert", 1, key, len(initial), *initial, *record.encode(given))]
+    return record.to_json(fields_of(reply), **ids)
+
+
+def _load(record: Record, key: str, **ids: int) -> Operation:
+    (fields,) = yield [("HGETALL", key)]
+    if not fields:
+        raise NotFound(record.kind, **ids)
+    return record.to_json(fields, **ids)

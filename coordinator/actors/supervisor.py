@@ -1,0 +1,253 @@
+"""The one task that owns a context's connection and runs its operations in rounds."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+from redis.backoff import ExponentialWithJitterBackoff
+
+from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.request import Compute, Request
+from coordinator.errors import CoordinatorError, InternalError, StorageError
+from coordinator.storage.connection import Command, Connection, Reply, Store
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
+
+__all__ = ["State", "Supervisor"]
+
+log = structlog.get_logger("coordinator.supervisor")
+
+ROUND_OPERATIONS: Final = 512
+BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
+BACKOFF_CAP: Final = 2.0
+
+
+class State(enum.Enum):
+    """
+    IDLE ──request──► SERVING ──answered──► IDLE ──told, or wanted elsewhere──► RETIRED
+                       │   ▲
+         connection lost   connected
+                       ▼   │
+                     CONNECTING
+    """
+
+    IDLE = "idle"
+    SERVING = "serving"
+    CONNECTING = "connecting"
+    RETIRED = "retired"
+
+
+class Supervisor:
+    """Serves one mailbox until it should retire.
+
+    A round: take what is pending, join the commands of every operation into one pipeline, send it once, hand each
+    operation its replies, deliver the answers that are ready. So batches form by themselves under load, an idle
+    context answers in one round trip, and requests to a context are served in the order they came.
+
+    Args:
+        exchange_timeout: seconds a round may take on the wire before the connection counts as lost.
+        compute: starts a worker thread for an operation, and puts its request back when it has the result.
+        wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        store: Store,
+        *,
+        exchange_timeout: float,
+        compute: Callable[[Request, Compute], None],
+        wanted_elsewhere: Callable[[], bool],
+    ) -> None:
+        self.state = State.IDLE
+        self._mailbox = mailbox
+        self._store = store
+        self._exchange_timeout = exchange_timeout
+        self._compute = compute
+        self._wanted_elsewhere = wanted_elsewhere
+        self._connection: Connection | None = None
+        self._failures = 0
+        self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        self._is_remembered = mailbox.address is None  # GLOBAL is not a context
+        self._told_to_retire = False
+
+    def retire(self) -> None:
+        """Ask it to end once nothing is pending."""
+        self._told_to_retire = True
+        self._mailbox.wake()
+
+    async def run(self) -> None:
+        """Serve until retired. Whatever is left in the mailbox then is for the next supervisor."""
+        try:
+            while await self._gather():
+                await self._round()
+        finally:
+            self.state = State.RETIRED
+            with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
+                await self._disconnect()
+
+    async def _gather(self) -> bool:
+        """Fill `running` from the mailbox; park while there is nothing to do. False: retire."""
+        mailbox = self._mailbox
+        running = mailbox.running
+        if self._wanted_elsewhere():
+            return False
+        while not running:
+            if mailbox.is_quiet:
+                if self._told_to_retire:
+                    return False
+                mailbox.idle_since = trio.current_time()
+                self.state = State.IDLE
+            request = await mailbox.take()
+            if request is not None:
+                running.append(request)
+            elif self._wanted_elsewhere():
+                return False
+        try:
+            while len(running) < ROUND_OPERATIONS:
+                request = mailbox.take_nowait()
+                if request is not None:
+                    running.append(request)
+        except trio.WouldBlock:
+            pass
+        return True
+
+    async def _round(self) -> None:
+        mailbox = self._mailbox
+        mailbox.running = ready = [request for request in mailbox.running if self._has_commands(request)]
+        if not ready or not await self._connect():
+            return
+        connection = self._connection
+        assert connection is not None
+        commands: list[Command] = []
+        writes = False
+        for request in ready:
+            assert request.commands is not None
+            commands += request.commands
+            request.sent = True
+            writes = writes or request.writes
+        preamble: list[Command] = []
+        if writes and not self._is_remembered:
+            assert mailbox.address is not None
+            preamble = [*self._store.layout.remember(mailbox.address)]
+        replies: list[Reply] = []
+        lost: str | None = None
+        self.state = State.SERVING
+        try:
+            with trio.fail_after(self._exchange_timeout):
+                await connection.exchange(preamble + commands if preamble else commands, replies)
+        except trio.TooSlowError:
+            lost = f"the store did not answer within {self._exchange_timeout:g} s"
+        except StoreUnavailable as error:
+            lost = str(error)
+        if preamble:
+            lost = lost or self._check_preamble(replies[: len(preamble)])
+            del replies[: len(preamble)]
+        transient = self._deliver(ready, replies)
+        if lost or transient:
+            log.warning("lost the store", context=mailbox.address, reason=lost or transient)
+            mailbox.fault = lost or transient
+            await self._disconnect()
+            if transient:  # it answers, only not usefully; do not ask in a tight loop
+                await self._pause()
+
+    def _check_preamble(self, replies: list[Reply]) -> str | None:
+        """Why the connection cannot be used any more, if so: it may be left in another database."""
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                return f"noting the context as known failed: {reply}"
+        self._is_remembered = True
+        return None
+
+    def _deliver(self, ready: list[Request], replies: list[Reply]) -> str | None:
+        """Hand each request its replies; those without keep their step for the next round.
+
+        Returns the error reply that asks for a new connection, if there was one.
+        """
+        transient: str | None = None
+        remaining: list[Request] = []
+        end = 0
+        for request in ready:
+            assert request.commands is not None
+            begin, end = end, end + len(request.commands)
+            if end > len(replies):
+                remaining.append(request)
+                continue
+            answers = replies[begin:end]
+            error = next((answer for answer in answers if type(answer) is ReplyError), None)
+            if error is None:
+                request.commands = None
+                request.resume_with = answers
+                if self._has_commands(request):
+                    remaining.append(request)
+            elif is_transient(error):
+                transient = str(error)
+                remaining.append(request)
+            else:
+                request.operation.close()
+                request.finish(StorageError(f"the store refused: {error}"))
+        self._mailbox.running = remaining
+        return transient
+
+    def _has_commands(self, request: Request) -> bool:
+        """Advance a request to its next step if it has none. False when it left the round."""
+        if request.done:
+            request.operation.close()
+            return False
+        if request.commands is not None:
+            return True
+        try:
+            step = request.operation.send(request.resume_with)
+        except StopIteration as finished:
+            request.finish(finished.value)
+        except CoordinatorError as error:
+            request.finish(error)
+        except Exception:
+            incident = uuid.uuid4().hex[:12]
+            log.exception("an operation failed", incident=incident, context=self._mailbox.address)
+            request.finish(InternalError(incident))
+        else:
+            request.resume_with = None
+            if isinstance(step, Compute):
+                self._compute(request, step)
+            else:
+                request.commands = step
+                return True
+        return False
+
+    async def _connect(self) -> bool:
+        """See to a connection. False if there is none: either `running` was answered, or try again."""
+        if self._connection is not None:
+            return True
+        self.state = State.CONNECTING
+        try:
+            self._connection = await self._store.open(self._mailbox.address)
+        except StoreUnavailable as error:
+            if self._failures == 0:
+                log.warning("cannot reach the store", context=self._mailbox.address, reason=str(error))
+            self._mailbox.fault = str(error)
+            await self._pause()
+            return False
+        except StoreMisconfigured as error:
+            log.error("the store will not serve this context", context=self._mailbox.address, reason=str(error))
+            for request in self._mailbox.running:
+                request.operation.close()
+                request.finish(StorageError(str(error)))
+            self._mailbox.running = []
+            return False
+        self._failures = 0
+        self._mailbox.fault = None
+        return True
+
+    async def _pause(self) -> None:
+        self._failures += 1
+        await trio.sleep(self._backoff.compute(self._failures))
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.aclose()

@@ -1,0 +1,140 @@
+"""One exception hierarchy for the whole product, each class with its JSON-RPC code and message.
+
+Errors are raised where they are known, with the data a caller needs; `rpc.protocol` is the only place that
+turns them into a wire format. `data` is always JSON-serialisable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+__all__ = [
+    "CONTRACT_ERRORS",
+    "CoordinatorError",
+    "DagCycleDetected",
+    "DagMissingDependency",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "MethodNotFound",
+    "NotFound",
+    "ParseError",
+    "StorageError",
+]
+
+
+class CoordinatorError(Exception):
+    """Base of every error a client may be answered with.
+
+    `code` and `message` are the JSON-RPC error's; `data` explains this one occurrence.
+    """
+
+    code: ClassVar[int] = -32603
+    message: ClassVar[str] = "Internal error"
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+        self.data = data
+
+
+class ParseError(CoordinatorError):
+    """The bytes are not JSON (or not UTF-8, or nested too deeply)."""
+
+    code = -32700
+    message = "Parse error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__({"detail": detail})
+
+
+class InvalidRequest(CoordinatorError):
+    """The JSON is not a JSON-RPC 2.0 request object, or exceeds a limit. `more` names that limit."""
+
+    code = -32600
+    message = "Invalid Request"
+
+    def __init__(self, detail: str, **more: Any) -> None:
+        super().__init__({"detail": detail, **more})
+
+
+class MethodNotFound(CoordinatorError):
+    code = -32601
+    message = "Method not found"
+
+    def __init__(self, method: str, suggestions: Sequence[str] = ()) -> None:
+        data: dict[str, Any] = {"detail": f"there is no method {method[:100]!r}; rpc.discover lists them all"}
+        if suggestions:
+            data["did_you_mean"] = list(suggestions)
+        super().__init__(data)
+
+
+class InvalidParams(CoordinatorError):
+    """`data` is a list of `{loc, msg, type}`, one entry a fault, as pydantic reports them."""
+
+    code = -32602
+    message = "Invalid params"
+
+    def __init__(self, faults: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__([dict(fault) for fault in faults])
+
+
+class InternalError(CoordinatorError):
+    """A fault of ours. Details go to the log under `incident`, not to the client."""
+
+    code = -32603
+    message = "Internal error"
+
+    def __init__(self, incident: str) -> None:
+        super().__init__(
+            {"detail": "the coordinator failed on this request; its log has the cause", "incident": incident}
+        )
+
+
+class NotFound(CoordinatorError):
+    """No record of this kind is stored under these ids."""
+
+    code = -32001
+    message = "Not Found"
+
+    def __init__(self, kind: str, **ids: int) -> None:
+        listed = ", ".join(f"{name} {value}" for name, value in ids.items())
+        super().__init__({"kind": kind, "ids": ids, "detail": f"no {kind} with {listed}"})
+
+
+class StorageError(CoordinatorError):
+    """The store did not do it. `may_have_been_applied`: a write was sent, its outcome is not known."""
+
+    code = -32010
+    message = "Storage Error"
+
+    def __init__(self, detail: str, *, may_have_been_applied: bool = False) -> None:
+        super().__init__({"detail": detail, "may_have_been_applied": may_have_been_applied})
+
+
+class DagMissingDependency(CoordinatorError):
+    """`job` depends on `missing`, which is not a job of the flow."""
+
+    code = -32020
+    message = "DAG Missing Dependency"
+
+    def __init__(self, job: int, missing: int) -> None:
+        detail = f"job {job} depends on job {missing}, which is not in the flow"
+        super().__init__({"job": job, "missing": missing, "detail": detail})
+
+
+class DagCycleDetected(CoordinatorError):
+    """`cycle` are the jobs of one cycle: each is a dependency of the next, the last one of the first."""
+
+    code = -32021
+    message = "DAG Cycle Detected"
+
+    def __init__(self, cycle: Sequence[int]) -> None:
+        shown = [*map(str, cycle[:20]), *(["…"] if len(cycle) > 20 else []), str(cycle[0])]
+        super().__init__({"cycle": list(cycle), "detail": "jobs wait for each other: " + " → ".join(shown)})
+
+
+CONTRACT_ERRORS: dict[str, type[CoordinatorError]] = {
+    cls.__name__: cls for cls in (InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected)
+}
+"""The errors the OpenRPC document lists, by their names there."""

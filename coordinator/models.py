@@ -1,0 +1,261 @@
+"""The contract's types, and nothing else.
+
+Validation is strict: an integer is never taken from a string, a boolean or a float, enums are spelled exactly,
+unknown members are ignored. `*Create` and `*Params` are what clients send; the others are what they get back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import TypeAliasType
+
+UInt32 = Annotated[int, Field(ge=0, le=2**32 - 1, json_schema_extra={"format": "uint32"})]
+UInt8 = Annotated[int, Field(ge=0, le=255)]
+Timestamp = Annotated[int, Field(json_schema_extra={"format": "int64"}, description="Unix time in seconds")]
+
+# A list reports its first bad item only: a hostile list of a million of them must not cost a million errors.
+_FIRST_FAULT = FailFast()
+UInt32List = Annotated[list[UInt32], _FIRST_FAULT]
+StringList = Annotated[list[str], _FIRST_FAULT]
+StringMap = dict[str, str]
+
+
+def _ip_address(text: str) -> str:
+    """Accept `text` if it is an IPv4 or IPv6 address; it is kept as written."""
+    if "%" in text:
+        raise ValueError("must be an IPv4 or IPv6 address without a zone")
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address") from None
+    return text
+
+
+IpAddr = TypeAliasType(
+    "IpAddr", Annotated[str, AfterValidator(_ip_address), Field(description="IPv4 or IPv6 textual address")]
+)
+ScriptType = TypeAliasType("ScriptType", Literal["Osis", "Sal", "V", "Python"])
+FlowStatus = TypeAliasType("FlowStatus", Literal["Dispatched", "Started", "Error", "Finished"])
+JobStatus = TypeAliasType("JobStatus", Literal["Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished"])
+MessageFormatType = TypeAliasType("MessageFormatType", Literal["Html", "Text", "Md"])
+MessageStatus = TypeAliasType("MessageStatus", Literal["Dispatched", "Acknowledged", "Error", "Processed"])
+TransportStatus = TypeAliasType("TransportStatus", Literal["Queued", "Sent", "Delivered", "Read", "Failed"])
+MessageType = TypeAliasType("MessageType", Literal["Job", "Chat", "Mail"])
+"""Listed by the contract and used by none of its members: `message_type` takes a ScriptType."""
+
+_UINT32_SCHEMA: dict[str, Any] = {"type": "integer", "format": "uint32", "minimum": 0, "maximum": 2**32 - 1}
+EdgeTuple = TypeAliasType(
+    "EdgeTuple",
+    Annotated[
+        tuple[UInt32, UInt32],
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": [_UINT32_SCHEMA, _UINT32_SCHEMA],
+                "minItems": 2,
+                "maxItems": 2,
+                "description": "Tuple [from, to] representing a directed edge",
+            }
+        ),
+    ],
+)
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+_LEFT_OUT_WHEN_UNSET = Field(json_schema_extra=_drop_default)
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class _Stamped(Model):
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class ActorCreate(Model):
+    id: UInt32
+    pubkey: str
+    address: Annotated[list[IpAddr], _FIRST_FAULT]
+
+
+class Actor(_Stamped, ActorCreate):
+    pass
+
+
+class ContextCreate(Model):
+    id: UInt32
+    admins: Annotated[UInt32List, Field(description="Actor ids with full rights")]
+    readers: Annotated[UInt32List, Field(description="Actor ids that may read")]
+    executors: Annotated[UInt32List, Field(description="Actor ids that may run jobs")]
+
+
+class Context(_Stamped, ContextCreate):
+    pass
+
+
+class RunnerCreate(Model):
+    id: UInt32
+    pubkey: str
+    address: IpAddr
+    topic: Annotated[str, Field(description="Names the runner's subscription, usually runner<id>")]
+    local: Annotated[bool, Field(description="Whether the runner runs beside the coordinator")]
+
+
+class Runner(_Stamped, RunnerCreate):
+    pass
+
+
+class _FlowFields(Model):
+    id: UInt32
+    caller_id: UInt32
+    context_id: UInt32
+    jobs: Annotated[UInt32List, Field(description="Ids of the flow's jobs, stored under the flow's caller_id")]
+    env_vars: Annotated[StringMap, Field(description="Environment of every job; a job's own value wins")]
+
+
+class FlowCreate(_FlowFields):
+    result: StringMap = Field(default_factory=dict)
+
+
+class Flow(_Stamped, _FlowFields):
+    result: StringMap
+    status: FlowStatus
+
+
+class _JobFields(Model):
+    id: UInt32
+    caller_id: UInt32
+    context_id: UInt32
+    script: str
+    script_type: ScriptType
+    timeout: Annotated[UInt32, Field(description="Seconds an attempt may take, 0 for no limit")]
+    retries: Annotated[UInt8, Field(description="Attempts that may follow a failed one")]
+    env_vars: StringMap
+    prerequisites: Annotated[StringList, Field(description="Names of external conditions the job waits for")]
+    depends: Annotated[UInt32List, Field(description="Ids of jobs that must finish first")]
+
+
+class JobCreate(_JobFields):
+    result: StringMap = Field(default_factory=dict)
+
+
+class Job(_Stamped, _JobFields):
+    result: StringMap
+    status: JobStatus
+
+
+class _MessageFields(Model):
+    id: UInt32
+    caller_id: UInt32
+    context_id: UInt32
+    message: str
+    message_type: ScriptType
+    message_format_type: MessageFormatType
+    timeout: Annotated[UInt32, Field(description="Seconds, 0 for none")]
+    timeout_ack: Annotated[UInt32, Field(description="Seconds, 0 for none")]
+    timeout_result: Annotated[UInt32, Field(description="Seconds, 0 for none")]
+
+
+class MessageCreate(_MessageFields):
+    job: Annotated[list[JobCreate], _FIRST_FAULT]
+    logs: StringList = Field(default_factory=list)
+
+
+class Message(_Stamped, _MessageFields):
+    job: list[Job]
+    logs: list[str]
+    status: MessageStatus
+    transport_id: Annotated[str | SkipJsonSchema[None], _LEFT_OUT_WHEN_UNSET] = None
+    transport_status: Annotated[TransportStatus | SkipJsonSchema[None], _LEFT_OUT_WHEN_UNSET] = None
+
+
+class JobSummary(Model):
+    id: UInt32
+    depends: UInt32List
+    prerequisites: StringList
+    script_type: ScriptType
+
+
+class FlowDag(Model):
+    flow_id: UInt32
+    caller_id: UInt32
+    context_id: UInt32
+    nodes: Annotated[dict[str, JobSummary], Field(description="Map keyed by job id (serialized as string in JSON)")]
+    edges: Annotated[list[EdgeTuple], Field(description="[dependency, dependent], ascending")]
+    reverse_edges: Annotated[list[EdgeTuple], Field(description="[dependent, dependency], ascending")]
+    roots: Annotated[list[UInt32], Field(description="Jobs without a dependency, ascending")]
+    leaves: Annotated[list[UInt32], Field(description="Jobs without a dependent, ascending")]
+    levels: Annotated[
+        list[list[UInt32]],
+        Field(
+            description="Topological execution layers (parallelizable batches): levels[k] are the jobs whose "
+            "longest path from a root has k edges, ascending"
+        ),
+    ]
+
+
+class ActorCreateParams(Model):
+    actor: ActorCreate
+
+
+class ActorLoadParams(Model):
+    id: UInt32
+
+
+class ContextCreateParams(Model):
+    context: ContextCreate
+
+
+class ContextLoadParams(Model):
+    id: UInt32
+
+
+class RunnerCreateParams(Model):
+    context_id: UInt32
+    runner: RunnerCreate
+
+
+class RunnerLoadParams(Model):
+    context_id: UInt32
+    id: UInt32
+
+
+class FlowCreateParams(Model):
+    context_id: UInt32
+    flow: FlowCreate
+
+
+class FlowLoadParams(Model):
+    context_id: UInt32
+    id: UInt32
+
+
+class JobCreateParams(Model):
+    context_id: UInt32
+    job: JobCreate
+
+
+class JobLoadParams(Model):
+    context_id: UInt32
+    caller_id: UInt32
+    id: UInt32
+
+
+class MessageCreateParams(Model):
+    context_id: UInt32
+    message: MessageCreate
+
+
+class MessageLoadParams(Model):
+    context_id: UInt32
+    caller_id: UInt32
+    id: UInt32

@@ -1,0 +1,147 @@
+"""From a message's bytes to requests in mailboxes, and from their outcomes to the reply's bytes."""
+
+from __future__ import annotations
+
+import difflib
+import uuid
+from typing import Protocol
+
+import structlog
+import trio
+
+from coordinator.actors.directory import Directory
+from coordinator.actors.request import RawJson, Request
+from coordinator.errors import CoordinatorError, InternalError, MethodNotFound
+from coordinator.rpc import protocol
+from coordinator.rpc.methods import METHODS
+from coordinator.rpc.openrpc import document_json
+from coordinator.storage.keys import Layout
+
+__all__ = ["Dispatcher", "Sink"]
+
+log = structlog.get_logger("coordinator.rpc")
+
+DISCOVER = "rpc.discover"
+
+
+class Sink(Protocol):
+    """Where a message's reply goes."""
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        """Take the reply to a message of `calls` calls, or None if it gets none. Must not block or raise."""
+
+
+class _Call(Request):
+    """A request whose answer is rendered and given to a sink."""
+
+    __slots__ = ("id", "sink")
+
+    id: bytes | None
+    sink: Sink
+
+    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+        id = self.id
+        if id is None:
+            self.sink.deliver(None)
+        elif type(outcome) is bytes:
+            self.sink.deliver(protocol.render_result(id, outcome))
+        else:
+            assert isinstance(outcome, CoordinatorError)
+            self.sink.deliver(protocol.render_error(id, outcome))
+
+
+class _Batch:
+    """Collects the replies to a batch in its order, and delivers the array once all are in."""
+
+    def __init__(self, length: int, sink: Sink) -> None:
+        self._responses: list[bytes | None] = [None] * length
+        self._missing = length
+        self._sink = sink
+
+    def put(self, at: int, response: bytes | None) -> None:
+        self._responses[at] = response
+        self._missing -= 1
+        if self._missing == 0:
+            present = [response for response in self._responses if response is not None]
+            self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
+
+
+class _Slot:
+    """A place in a batch."""
+
+    __slots__ = ("_at", "_batch")
+
+    def __init__(self, batch: _Batch, at: int) -> None:
+        self._batch = batch
+        self._at = at
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        self._batch.put(self._at, response)
+
+
+class Dispatcher:
+    """Shared by all front-ends.
+
+    Args:
+        request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
+        max_batch: calls in one batch.
+    """
+
+    def __init__(self, directory: Directory, layout: Layout, *, request_timeout: float, max_batch: int) -> None:
+        self._directory = directory
+        self._keyspace = layout.keyspace
+        self._request_timeout = request_timeout
+        self._max_batch = max_batch
+        self.calls = 0
+
+    async def submit(self, data: str | bytes | bytearray, sink: Sink) -> int:
+        """Put the calls of one message on their way; its reply goes to `sink`, possibly before this returns.
+
+        Returns how many calls it held. Waits, and is a checkpoint, only while a mailbox is full; cancelled then, calls
+        not yet posted are dropped and `sink` gets nothing.
+        """
+        message = protocol.parse(data, self._max_batch)
+        if type(message) is not list:
+            await self._submit_one(message, sink)  # type: ignore[arg-type]
+            return 1
+        batch = _Batch(len(message), sink)
+        for at, item in enumerate(message):
+            await self._submit_one(item, _Slot(batch, at))
+        return len(message)
+
+    async def _submit_one(self, item: protocol.Call | protocol.Invalid, sink: Sink) -> None:
+        if type(item) is protocol.Invalid:
+            sink.deliver(protocol.render_error(item.id, item.error))
+            return
+        assert type(item) is protocol.Call
+        self.calls += 1
+        id = item.id
+        try:
+            method = METHODS.get(item.method)
+            if method is None:
+                result = self._built_in(item.method)
+                sink.deliver(None if id is None else protocol.render_result(id, result))
+                return
+            params = method.reader.read(item.params)
+            address = method.address(params)
+            operation = method.operation(self._keyspace(address), params)
+        except CoordinatorError as error:
+            sink.deliver(None if id is None else protocol.render_error(id, error))
+            return
+        except Exception:
+            incident = uuid.uuid4().hex[:12]
+            log.exception("a call could not be read", incident=incident, method=item.method)
+            sink.deliver(None if id is None else protocol.render_error(id, InternalError(incident)))
+            return
+        call = _Call(operation, deadline=trio.current_time() + self._request_timeout, writes=method.writes)
+        call.id = id
+        call.sink = sink
+        try:
+            self._directory.post_nowait(address, call)
+        except trio.WouldBlock:
+            await self._directory.post(address, call)
+
+    def _built_in(self, name: str) -> RawJson:
+        if name == DISCOVER:
+            return document_json()
+        raise MethodNotFound(name, difflib.get_close_matches(name[:64], [*METHODS, DISCOVER], n=3))

@@ -1,0 +1,216 @@
+"""JSON-RPC over HTTP: an ASGI app for Hypercorn's trio worker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+from pydantic_core import to_json
+
+from coordinator.errors import InvalidRequest
+from coordinator.rpc import protocol
+from coordinator.rpc.access import AccessPolicy
+from coordinator.rpc.dispatch import Dispatcher
+from coordinator.rpc.openrpc import document_json
+
+__all__ = ["HttpFrontEnd"]
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON: Final = b"application/json"
+
+
+class _Reply:
+    """The sink of one POST."""
+
+    __slots__ = ("_arrived", "_response")
+
+    def __init__(self) -> None:
+        self._arrived = trio.Event()
+        self._response: bytes | None = None
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        self._response = response
+        self._arrived.set()
+
+    async def wait(self) -> bytes | None:
+        await self._arrived.wait()
+        return self._response
+
+
+class _Refused(Exception):
+    """A request answered with an HTTP error instead of a JSON-RPC reply to it."""
+
+    def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes], **more: Any) -> None:
+        self.status = status
+        self.headers = headers
+        self.error = InvalidRequest(detail, **more)
+
+
+class HttpFrontEnd:
+    """The ASGI app. POST / is JSON-RPC; GET serves the document, health and metrics.
+
+    Args:
+        metrics: renders the Prometheus page: its body and its content type.
+        ready: whether the store answers.
+        max_body_bytes: size of a body; a larger one gets 413.
+        max_connections: requests being answered at once; a further one gets 503.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        policy: AccessPolicy,
+        *,
+        ready: Callable[[], Awaitable[str | None]],
+        metrics: Callable[[], tuple[bytes, str]],
+        max_body_bytes: int,
+        max_connections: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._ready = ready
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._max_connections = max_connections
+        self._pages: dict[str, Callable[[], Awaitable[tuple[int, bytes, bytes]]]] = {
+            "/openrpc.json": self._openrpc_page,
+            "/healthz": self._health_page,
+            "/readyz": self._ready_page,
+            "/metrics": self._metrics_page,
+        }
+        self.connections = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.connections += 1
+            try:
+                await self._answer(scope, receive, send)
+            finally:
+                self.connections -= 1
+        elif scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close"})  # WebSocket has a port of its own
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        extra: Headers = []
+        try:
+            host = headers.get(b"host")
+            refusal = self._policy.refusal(
+                None if origin is None else origin.decode("latin-1"),
+                None if host is None else host.decode("latin-1"),
+            )
+            if refusal is not None:
+                raise _Refused(403, refusal)
+            if origin is not None and self._policy.is_allowed(origin.decode("latin-1")):
+                extra = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+            if scope["method"] == "POST" and scope["path"] == "/":
+                body = await self._post(headers, receive)
+                status, kind = (204, None) if body is None else (200, _JSON)
+            else:
+                status, kind, body = await self._other(scope, extra)
+        except _Refused as refused:
+            status, kind = refused.status, _JSON
+            body = protocol.render_error(protocol.NULL_ID, refused.error)
+            extra += refused.headers
+        if kind is not None and body is not None:
+            extra += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": extra})
+        await send({"type": "http.response.body", "body": body or b""})
+
+    # -- JSON-RPC
+
+    async def _post(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        kind = headers.get(b"content-type", b"")
+        if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
+            raise _Refused(415, "Content-Type must be application/json")
+        if self.connections > self._max_connections:
+            raise _Refused(503, "too many requests at once, see --max-connections", (b"retry-after", b"1"))
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 19 or int(length) > self._max_body_bytes:
+            raise self._too_large()
+        body = await self._body(receive)
+        reply = _Reply()
+        await self._dispatcher.submit(body, reply)
+        return await reply.wait()  # the directory answers every request by its deadline
+
+    async def _body(self, receive: Receive) -> bytes:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        parts = [body]
+        size = len(body)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Refused(400, "the client left before the end of the body")
+            part = message["body"]
+            parts.append(part)
+            size += len(part)
+            if size > self._max_body_bytes:
+                raise self._too_large()
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    def _too_large(self) -> _Refused:
+        limit = self._max_body_bytes
+        # What is left of the body is not worth reading.
+        close = (b"connection", b"close")
+        return _Refused(413, f"a body of over {limit} bytes", close, limit=limit, setting="max_body_bytes")
+
+    # -- everything else
+
+    async def _other(self, scope: Scope, extra: Headers) -> tuple[int, bytes | None, bytes | None]:
+        path, method = scope["path"], scope["method"]
+        page = self._pages.get(path)
+        if page is None and path != "/":
+            raise _Refused(404, f"nothing at {path[:100]}; JSON-RPC is at /")
+        allowed = b"POST, OPTIONS" if page is None else b"GET, HEAD, OPTIONS"
+        if method == "OPTIONS":
+            extra.append((b"allow", allowed))
+            if any(name == b"access-control-allow-origin" for name, _ in extra):
+                extra += [
+                    (b"access-control-allow-methods", allowed),
+                    (b"access-control-allow-headers", b"content-type"),
+                    (b"access-control-max-age", b"600"),
+                ]
+            return 204, None, None
+        if page is None or method not in ("GET", "HEAD"):
+            raise _Refused(405, f"{method[:20]} is not for {path}", (b"allow", allowed))
+        return await page()
+
+    async def _openrpc_page(self) -> tuple[int, bytes, bytes]:
+        return 200, _JSON, document_json()
+
+    async def _health_page(self) -> tuple[int, bytes, bytes]:
+        return 200, _JSON, b'{"status":"ok"}'
+
+    async def _ready_page(self) -> tuple[int, bytes, bytes]:
+        fault = await self._ready()
+        if fault is None:
+            return 200, _JSON, b'{"status":"ready"}'
+        return 503, _JSON, to_json({"status": "not ready", "reason": fault})
+
+    async def _metrics_page(self) -> tuple[int, bytes, bytes]:
+        body, kind = self._metrics()
+        return 200, kind.encode(), body
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Both messages must be answered: Hypercorn's trio worker fails at start if the app leaves early."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return

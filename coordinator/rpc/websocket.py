@@ -1,0 +1,230 @@
+"""JSON-RPC over WebSocket: trio-websocket on a coalescing stream.
+
+Three tasks a connection, none a request: trio-websocket's reader, ours, and the flusher. Replies are framed straight
+into the stream's buffer, in the order they become ready.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
+
+from coordinator.errors import InvalidRequest
+from coordinator.rpc import protocol
+from coordinator.rpc.access import AccessPolicy
+from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
+from coordinator.rpc.dispatch import Dispatcher
+
+__all__ = ["WebSocketFrontEnd"]
+
+log = structlog.get_logger("coordinator.websocket")
+
+HANDSHAKE_TIMEOUT: Final = 10.0
+CLOSE_TIMEOUT: Final = 2.0
+RECEIVE_BYTES: Final = 64 * 1024
+MESSAGE_QUEUE: Final = 32
+GOING_AWAY: Final = 1001
+
+
+def text_frame(payload: bytes) -> bytes:
+    """An unfragmented, unmasked text frame, as a server sends it (RFC 6455, section 5.2)."""
+    length = len(payload)
+    if length < 126:
+        return b"\x81%c%b" % (length, payload)
+    if length < 65536:
+        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
+
+
+class _Connection:
+    """One client's sink, and the reader that feeds the dispatcher from it."""
+
+    def __init__(
+        self,
+        socket: WebSocketConnection,
+        stream: CoalescingStream,
+        dispatcher: Dispatcher,
+        *,
+        max_frame_bytes: int,
+        max_in_flight: int,
+    ) -> None:
+        self._socket = socket
+        self._stream = stream
+        self._dispatcher = dispatcher
+        self._max_frame_bytes = max_frame_bytes
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._fewer: trio.Event | None = None  # set when a reply leaves, while somebody waits for that
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        self._in_flight -= calls
+        if self._fewer is not None:
+            self._fewer.set()
+        if response is not None and self._socket.closed is None:
+            self._stream.write(text_frame(response))
+
+    async def read(self) -> None:
+        """Submit messages until the client closes. At a bound we stop reading: the client is held by TCP itself."""
+        while True:
+            try:
+                message = await self._socket.get_message()
+            except ConnectionClosed:
+                return
+            # trio-websocket's own limit counts characters; a character takes at most 4 bytes of UTF-8.
+            if len(message) * 4 > self._max_frame_bytes and _byte_length(message) > self._max_frame_bytes:
+                self._refuse_oversized()
+                continue
+            calls = await self._dispatcher.submit(message, self)
+            self._in_flight += calls
+            if self._in_flight >= self._max_in_flight:
+                await self.fewer_than(self._max_in_flight)
+            if self._stream.waiting > HIGH_WATER:
+                await self._stream.relieved()
+
+    async def fewer_than(self, calls: int) -> None:
+        """Wait until fewer than `calls` calls are unanswered."""
+        while self._in_flight >= calls:
+            self._fewer = trio.Event()
+            await self._fewer.wait()
+        self._fewer = None
+
+    def _refuse_oversized(self) -> None:
+        limit = self._max_frame_bytes
+        error = InvalidRequest(f"a message of over {limit} bytes", limit=limit, setting="max_frame_bytes")
+        self._stream.write(text_frame(protocol.render_error(protocol.NULL_ID, error)))
+
+
+def _byte_length(message: str | bytes) -> int:
+    return len(message.encode()) if isinstance(message, str) else len(message)
+
+
+class WebSocketFrontEnd:
+    """Serves any number of listeners.
+
+    Args:
+        max_connections: clients connected at once; a further one's handshake is answered with 503.
+        max_in_flight: unanswered calls a connection may have before we stop reading from it.
+        max_frame_bytes: size of a message; a larger one closes the connection with 1009.
+        write_timeout: seconds a client may take to accept what we send before it is disconnected.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        policy: AccessPolicy,
+        *,
+        max_connections: int,
+        max_in_flight: int,
+        max_frame_bytes: int,
+        write_timeout: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._max_connections = max_connections
+        self._max_in_flight = max_in_flight
+        self._max_frame_bytes = max_frame_bytes
+        self._write_timeout = write_timeout
+        self._accepting = trio.CancelScope()
+        self._listening: set[trio.CancelScope] = set()  # of connections waiting for what the client sends next
+        self._stopping = False
+        self._grace_ends = math.inf
+        self.connections = 0
+
+    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+        """Accept clients until stopped; returns when the last one is gone."""
+        async with trio.open_nursery() as clients:
+            with self._accepting:
+                await trio.serve_listeners(self._handle, listeners, handler_nursery=clients)
+
+    def stop(self, grace: float) -> None:
+        """Accept and read no more, answer what is in flight within `grace` seconds, close with 1001."""
+        self._stopping = True
+        self._grace_ends = trio.current_time() + grace
+        self._accepting.cancel()
+        for scope in self._listening:
+            scope.cancel()
+
+    async def _handle(self, transport: trio.SocketStream) -> None:
+        self.connections += 1
+        try:
+            stream = CoalescingStream(transport, write_timeout=self._write_timeout)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.run_flusher)
+                request = await self._handshake(nursery, stream)
+                if request is not None:
+                    await self._converse(request, stream)
+                with trio.move_on_after(CLOSE_TIMEOUT):
+                    await stream.aclose()
+                nursery.cancel_scope.cancel()
+        except Exception:
+            # One client's connection must never take the others with it.
+            log.exception("a WebSocket connection failed")
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(transport)
+            self.connections -= 1
+
+    async def _handshake(self, nursery: trio.Nursery, stream: CoalescingStream) -> WebSocketRequest | None:
+        """The client's request, or None if it never made a proper one."""
+        request: WebSocketRequest | None = None
+        with trio.move_on_after(HANDSHAKE_TIMEOUT) as patience, self._until_stopped(patience):
+            async with trio.open_nursery() as waiting:
+
+                async def give_up_with_stream() -> None:
+                    await stream.ended.wait()
+                    waiting.cancel_scope.cancel()
+
+                waiting.start_soon(give_up_with_stream)
+                request = await wrap_server_stream(
+                    nursery,
+                    stream,
+                    message_queue_size=MESSAGE_QUEUE,
+                    max_message_size=self._max_frame_bytes,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+                waiting.cancel_scope.cancel()
+        return request
+
+    async def _converse(self, request: WebSocketRequest, stream: CoalescingStream) -> None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
+        # wsproto keeps Host apart from the other headers.
+        host = headers.get(b"host") or request._event.host
+        refusal = self._policy.refusal(headers.get(b"origin"), host)
+        try:
+            if refusal is not None:
+                await request.reject(403, body=refusal.encode())
+                return
+            if self._stopping or self.connections > self._max_connections:
+                await request.reject(503, body=b"too many connections, see --max-connections")
+                return
+            socket = await request.accept()
+        except ConnectionClosed:
+            return
+        connection = _Connection(
+            socket,
+            stream,
+            self._dispatcher,
+            max_frame_bytes=self._max_frame_bytes,
+            max_in_flight=self._max_in_flight,
+        )
+        with trio.CancelScope() as reading, self._until_stopped(reading):
+            await connection.read()
+        if reading.cancelled_caught:
+            with trio.move_on_at(self._grace_ends):
+                await connection.fewer_than(1)
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await socket.aclose(GOING_AWAY, "the coordinator is shutting down")
+
+    @contextmanager
+    def _until_stopped(self, scope: trio.CancelScope) -> Iterator[None]:
+        self._listening.add(scope)
+        try:
+            yield
+        finally:
+            self._listening.discard(scope)

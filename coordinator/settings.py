@@ -1,0 +1,111 @@
+"""Every setting, once: its flag, its environment variable, its default and its meaning come from here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from coordinator.storage.embedded import Fsync
+from coordinator.storage.endpoint import Endpoint
+from coordinator.storage.keys import Isolation
+
+__all__ = ["ENVIRONMENT_PREFIX", "Settings"]
+
+ENVIRONMENT_PREFIX = "HEROCOORDINATOR"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Names = tuple[str, ...]
+
+
+class Settings(BaseModel):
+    """What `herocoordinator serve` runs with. Times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_http_ip: str = Field("127.0.0.1", description="Address the HTTP API listens on.")
+    api_http_port: Port = Field(9652, description="Port of the HTTP API; 0 takes a free one.")
+    api_ws_ip: str = Field("127.0.0.1", description="Address the WebSocket API listens on.")
+    api_ws_port: Port = Field(9653, description="Port of the WebSocket API; 0 takes a free one.")
+
+    redis_url: str | None = Field(
+        None,
+        description="An existing Redis (7 or newer) or Valkey: redis://, rediss:// or unix://, with redis-py's "
+        "options. Without it an embedded Valkey keeps the data in the data directory.",
+    )
+    redis_addr: str | None = Field(None, description="HOST:PORT, short for --redis-url redis://HOST:PORT.")
+    isolation: Isolation = Field(
+        "index",
+        description="How contexts are kept apart: `index`, context N in database N; `prefix`, all in one database, "
+        "keys under {N}:.",
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("herocoordinator", appauthor=False)),
+        description="Where the embedded Valkey keeps its data.",
+    )
+    fsync: Fsync = Field(
+        "everysec",
+        description="When the embedded Valkey's writes reach the disk itself: `always`, before a write is "
+        "acknowledged; `everysec`, within a second. Either survives kill -9 of every process.",
+    )
+
+    max_connections: PositiveInt = Field(
+        4096, description="WebSocket clients connected at once, and HTTP requests answered at once."
+    )
+    max_in_flight: PositiveInt = Field(
+        1024, description="Unanswered calls a WebSocket connection may have before it is not read from."
+    )
+    max_body_bytes: PositiveInt = Field(1024 * 1024, description="Size of an HTTP body.")
+    max_frame_bytes: PositiveInt = Field(1024 * 1024, description="Size of a WebSocket message.")
+    max_batch_length: PositiveInt = Field(1000, description="Calls in one JSON-RPC batch.")
+    mailbox_length: PositiveInt = Field(
+        1024, description="Requests that may wait in one context's mailbox before senders have to wait."
+    )
+    request_timeout: PositiveFloat = Field(30.0, description="A request is answered by then, if with an error.")
+    client_write_timeout: PositiveFloat = Field(
+        30.0, description="A client that accepts nothing of its replies for so long is disconnected."
+    )
+    keep_alive_timeout: PositiveFloat = Field(75.0, description="An idle HTTP connection is closed after this.")
+
+    store_connections: PositiveInt = Field(
+        256,
+        description="Contexts served at once, each with its own connection to the store; others take turns.",
+    )
+    store_timeout: PositiveFloat = Field(
+        5.0, description="The store may take so long to connect or to answer before it counts as lost."
+    )
+    context_idle_timeout: PositiveFloat = Field(
+        60.0, description="An unused context's connection is closed after this."
+    )
+    shutdown_grace: PositiveFloat = Field(10.0, description="Time for requests in flight when told to stop.")
+
+    allowed_origins: Names = Field(
+        (),
+        description="Origins of web pages that may call, beside the server's own; comma-separated, * for any.",
+    )
+    allowed_hosts: Names = Field(
+        (), description="Names accepted in Host when listening on loopback, beside loopback's own; * for any."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least serious level logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    @model_validator(mode="after")
+    def _check_store(self) -> Settings:
+        if self.redis_url is not None and self.redis_addr is not None:
+            raise ValueError("give --redis-url or --redis-addr, not both")
+        endpoint = self.external_endpoint()
+        if endpoint is not None and self.isolation == "index" and endpoint.database != 0:
+            raise ValueError(
+                f"the Redis URL names database {endpoint.database}, but with --isolation index context N lives in "
+                "database N; leave it out, or use --isolation prefix"
+            )
+        return self
+
+    def external_endpoint(self) -> Endpoint | None:
+        """The configured server, or None for the embedded one. Raises ValueError if the URL is not one."""
+        url = f"redis://{self.redis_addr}" if self.redis_addr is not None else self.redis_url
+        return None if url is None else Endpoint.from_url(url)

