@@ -1,0 +1,170 @@
+"""Operations driven by hand, without a store: what they ask for and what they make of the replies."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from coordinator.actors import operations
+from coordinator.actors.request import Compute, Operation
+from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, StorageError
+from coordinator.models import ActorLoadParams, FlowLoadParams, JobCreateParams, JobLoadParams
+from coordinator.storage.codec import JOB, fields_of
+from coordinator.storage.keys import GLOBAL, Layout
+
+PLAIN = Layout("index").keyspace(1)
+STORED_JOB = {
+    b"id": b"3",
+    b"caller_id": b"2",
+    b"context_id": b"1",
+    b"script": 'print("é\x01")'.encode(),
+    b"script_type": b"Python",
+    b"timeout": b"0",
+    b"retries": b"255",
+    b"env_vars": b'{"A":"b"}',
+    b"result": b"{}",
+    b"prerequisites": b"[]",
+    b"depends": b"[1,2]",
+    b"created_at": b"1",
+    b"updated_at": b"2",
+    b"status": b"Dispatched",
+}
+
+
+def answer(operation: Operation, replies: Any) -> bytes:
+    """Send the last step's replies; the operation's result."""
+    with pytest.raises(StopIteration) as finished:
+        operation.send(replies)
+    result: bytes = finished.value.value
+    return result
+
+
+def test_a_load_asks_for_one_hash_and_splices_its_fields() -> None:
+    operation = operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3))
+
+    assert next(operation) == [("HGETALL", "job:2:3")]
+    loaded = json.loads(answer(operation, [STORED_JOB]))
+    assert loaded["script"] == 'print("é\x01")'
+    assert loaded["depends"] == [1, 2]
+    assert list(loaded) == JOB_MEMBERS
+
+
+JOB_MEMBERS = [name.decode() for name in JOB.field_names]
+
+
+def test_a_load_of_nothing_says_what_is_missing() -> None:
+    operation = operations.load_actor(PLAIN, ActorLoadParams(id=9))
+    next(operation)
+
+    with pytest.raises(NotFound) as caught:
+        operation.send([{}])
+
+    assert caught.value.data["kind"] == "actor"
+    assert caught.value.data["ids"] == {"id": 9}
+
+
+def test_a_record_without_a_field_it_must_have_is_a_storage_error_that_names_it() -> None:
+    operation = operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3))
+    next(operation)
+
+    with pytest.raises(StorageError) as caught:
+        operation.send([{name: value for name, value in STORED_JOB.items() if name != b"retries"}])
+
+    assert "retries" in caught.value.data["detail"]
+
+
+def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
+    members = {name: json.loads(STORED_JOB[name.encode()]) for name in ("id", "caller_id", "context_id", "timeout")}
+    job = {
+        **members,
+        "script": "x",
+        "script_type": "Sal",
+        "retries": 1,
+        "env_vars": {},
+        "prerequisites": [],
+        "depends": [],
+    }
+    operation = operations.create_job(PLAIN, JobCreateParams.model_validate({"context_id": 1, "job": job}))
+
+    step = next(operation)
+    assert isinstance(step, list)
+    ((name, function, keys, key, *arguments),) = step
+    assert (name, function, keys, key) == ("FCALL", "hc_record_upsert", 1, "job:2:3")
+    assert arguments[:5] == [4, "status", "Dispatched", "result", "{}"]
+    assert "result" not in arguments[5:]
+
+
+def dag_of(depends: dict[int, list[int]]) -> Operation:
+    """flow.dag of a flow with these jobs, driven up to its last step."""
+    operation = operations.flow_dag(PLAIN, FlowLoadParams(context_id=1, id=5))
+    assert next(operation) == [("HMGET", "flow:5", "caller_id", "jobs")]
+    step = operation.send([[b"7", json.dumps(list(depends)).encode()]])
+    remaining = sorted(depends)
+    while isinstance(step, list) and len(remaining) > operations.DAG_CHUNK:
+        chunk, remaining = remaining[: operations.DAG_CHUNK], remaining[operations.DAG_CHUNK :]
+        step = operation.send([summary(id, depends[id]) for id in chunk])
+    assert isinstance(step, list)
+    assert [command[1] for command in step] == [f"job:7:{id}" for id in remaining]
+    return operation
+
+
+def summary(id: int, depends: list[int]) -> list[bytes]:
+    return [b"%d" % id, json.dumps(depends).encode(), b"[]", b"Python"]
+
+
+def test_a_small_dag_is_computed_at_once() -> None:
+    depends: dict[int, list[int]] = {1: [], 2: [1, 1], 3: [1], 4: [2, 3]}
+    operation = dag_of(depends)
+
+    graph = json.loads(answer(operation, [summary(id, parents) for id, parents in depends.items()]))
+
+    assert graph["levels"] == [[1], [2, 3], [4]]
+    assert graph["edges"] == [[1, 2], [1, 3], [2, 4], [3, 4]]
+    assert graph["nodes"]["2"] == {"id": 2, "depends": [1, 1], "prerequisites": [], "script_type": "Python"}
+    assert (graph["flow_id"], graph["caller_id"], graph["context_id"]) == (5, 7, 1)
+
+
+def test_a_large_dag_is_loaded_in_chunks_and_computed_in_a_thread() -> None:
+    size = operations.DAG_CHUNK * 2 + 10
+    depends = {id: [id - 1] if id > 1 else [] for id in range(1, size + 1)}
+    operation = dag_of(depends)
+    last = [summary(id, depends[id]) for id in range(operations.DAG_CHUNK * 2 + 1, size + 1)]
+
+    step = operation.send(last)
+
+    assert isinstance(step, Compute)
+    assert len(json.loads(answer(operation, step.run()))["levels"]) == size
+
+
+def test_a_job_that_is_not_stored_is_named() -> None:
+    operation = dag_of({1: [], 2: []})
+
+    with pytest.raises(NotFound) as caught:
+        operation.send([summary(1, []), [None, None, None, None]])
+
+    assert caught.value.data["ids"] == {"context_id": 1, "caller_id": 7, "id": 2}
+
+
+def test_a_cycle_comes_out_of_the_operation_as_its_error() -> None:
+    operation = dag_of({1: [2], 2: [1]})
+
+    with pytest.raises(CoordinatorError) as caught:
+        operation.send([summary(1, [2]), summary(2, [1])])
+
+    assert isinstance(caught.value, DagCycleDetected)
+
+
+def test_the_prefix_layout_puts_every_key_of_a_context_under_one_hash_tag() -> None:
+    layout = Layout("prefix", database=3)
+
+    assert layout.keyspace(42).job(1, 2) == "{42}:job:1:2"
+    assert layout.keyspace(GLOBAL).actor(1) == "{global}:actor:1"
+    assert layout.database_of(42) == layout.database_of(GLOBAL) == 3
+
+
+def test_a_hash_reads_the_same_from_a_map_and_from_a_flat_list() -> None:
+    flat = [item for pair in STORED_JOB.items() for item in pair]
+
+    assert JOB.to_json(fields_of(flat)) == JOB.to_json(STORED_JOB)
