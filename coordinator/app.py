@@ -105,7 +105,11 @@ class App:
     ) -> None:
         settings = self.settings
         dispatcher = Dispatcher(
-            directory, layout, request_timeout=settings.request_timeout, max_batch=settings.max_batch_length
+            directory,
+            layout,
+            request_timeout=settings.request_timeout,
+            max_batch=settings.max_batch_length,
+            max_batch_reply=settings.max_batch_reply_bytes,
         )
         policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
         websocket = WebSocketFrontEnd(
@@ -207,8 +211,8 @@ async def _check(store: Store) -> None:
     """Fail at once on a store that can never work; wait for one that is not there yet while serving."""
     try:
         connection = await store.open(GLOBAL)
-    except StoreUnavailable as error:
-        log.warning("the store is not there yet; serving errors until it is", reason=str(error))
+    except StoreUnavailable:
+        pass  # Store.open has logged it
     else:
         await connection.aclose()
 

@@ -20,6 +20,7 @@ __all__ = [
     "MethodNotFound",
     "NotFound",
     "ParseError",
+    "ReplyTooLarge",
     "StorageError",
 ]
 
@@ -110,6 +111,17 @@ class StorageError(CoordinatorError):
 
     def __init__(self, detail: str, *, may_have_been_applied: bool = False) -> None:
         super().__init__({"detail": detail, "may_have_been_applied": may_have_been_applied})
+
+
+class ReplyTooLarge(CoordinatorError):
+    """A batch whose replies together exceed `limit` bytes: this call was carried out, its reply left out."""
+
+    code = -32030
+    message = "Reply Too Large"
+
+    def __init__(self, limit: int) -> None:
+        detail = f"the replies to this batch exceed {limit} bytes; the call was carried out, its reply is left out"
+        super().__init__({"detail": detail, "limit": limit, "setting": "max_batch_reply_bytes"})
 
 
 class DagMissingDependency(CoordinatorError):

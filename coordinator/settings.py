@@ -46,7 +46,7 @@ class Settings(BaseModel):
         description="Where the embedded Valkey keeps its data.",
     )
     fsync: Fsync = Field(
-        "everysec",
+        "always",
         description="When the embedded Valkey's writes reach the disk itself: `always`, before a write is "
         "acknowledged; `everysec`, within a second. Either survives kill -9 of every process.",
     )
@@ -60,6 +60,9 @@ class Settings(BaseModel):
     max_body_bytes: PositiveInt = Field(1024 * 1024, description="Size of an HTTP body.")
     max_frame_bytes: PositiveInt = Field(1024 * 1024, description="Size of a WebSocket message.")
     max_batch_length: PositiveInt = Field(1000, description="Calls in one JSON-RPC batch.")
+    max_batch_reply_bytes: PositiveInt = Field(
+        16 * 1024 * 1024, description="Size of the reply to a batch; calls whose result is beyond it get an error."
+    )
     mailbox_length: PositiveInt = Field(
         1024, description="Requests that may wait in one context's mailbox before senders have to wait."
     )

@@ -21,7 +21,7 @@ __all__ = ["State", "Supervisor"]
 
 log = structlog.get_logger("coordinator.supervisor")
 
-ROUND_OPERATIONS: Final = 512
+ROUND_OPERATIONS: Final = 256
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
 
@@ -149,7 +149,7 @@ class Supervisor:
             del replies[: len(preamble)]
         transient = self._deliver(ready, replies)
         if lost or transient:
-            log.warning("lost the store", context=mailbox.address, reason=lost or transient)
+            log.debug("lost the connection", context=mailbox.address, reason=lost or transient)
             mailbox.fault = lost or transient
             await self._disconnect()
             if transient:  # it answers, only not usefully; do not ask in a tight loop
@@ -227,8 +227,6 @@ class Supervisor:
         try:
             self._connection = await self._store.open(self._mailbox.address)
         except StoreUnavailable as error:
-            if self._failures == 0:
-                log.warning("cannot reach the store", context=self._mailbox.address, reason=str(error))
             self._mailbox.fault = str(error)
             await self._pause()
             return False

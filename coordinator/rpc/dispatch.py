@@ -11,7 +11,7 @@ import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import RawJson, Request
-from coordinator.errors import CoordinatorError, InternalError, MethodNotFound
+from coordinator.errors import CoordinatorError, InternalError, MethodNotFound, ReplyTooLarge
 from coordinator.rpc import protocol
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import document_json
@@ -51,14 +51,23 @@ class _Call(Request):
 
 
 class _Batch:
-    """Collects the replies to a batch in its order, and delivers the array once all are in."""
+    """Collects the replies to a batch in its order, and delivers the array once all are in.
 
-    def __init__(self, length: int, sink: Sink) -> None:
+    Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory.
+    """
+
+    def __init__(self, length: int, sink: Sink, max_bytes: int) -> None:
         self._responses: list[bytes | None] = [None] * length
         self._missing = length
         self._sink = sink
+        self._limit = max_bytes
+        self._room = max_bytes
 
-    def put(self, at: int, response: bytes | None) -> None:
+    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+        if response is not None:
+            if len(response) > self._room and id is not None:
+                response = protocol.render_error(id, ReplyTooLarge(self._limit))
+            self._room -= len(response)
         self._responses[at] = response
         self._missing -= 1
         if self._missing == 0:
@@ -69,14 +78,15 @@ class _Batch:
 class _Slot:
     """A place in a batch."""
 
-    __slots__ = ("_at", "_batch")
+    __slots__ = ("_at", "_batch", "_id")
 
-    def __init__(self, batch: _Batch, at: int) -> None:
+    def __init__(self, batch: _Batch, at: int, id: bytes | None) -> None:
         self._batch = batch
         self._at = at
+        self._id = id
 
     def deliver(self, response: bytes | None, calls: int = 1) -> None:
-        self._batch.put(self._at, response)
+        self._batch.put(self._at, self._id, response)
 
 
 class Dispatcher:
@@ -85,13 +95,17 @@ class Dispatcher:
     Args:
         request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
         max_batch: calls in one batch.
+        max_batch_reply: bytes of the reply to one batch.
     """
 
-    def __init__(self, directory: Directory, layout: Layout, *, request_timeout: float, max_batch: int) -> None:
+    def __init__(
+        self, directory: Directory, layout: Layout, *, request_timeout: float, max_batch: int, max_batch_reply: int
+    ) -> None:
         self._directory = directory
         self._keyspace = layout.keyspace
         self._request_timeout = request_timeout
         self._max_batch = max_batch
+        self._max_batch_reply = max_batch_reply
         self.calls = 0
 
     async def submit(self, data: str | bytes | bytearray, sink: Sink) -> int:
@@ -104,9 +118,9 @@ class Dispatcher:
         if type(message) is not list:
             await self._submit_one(message, sink)  # type: ignore[arg-type]
             return 1
-        batch = _Batch(len(message), sink)
+        batch = _Batch(len(message), sink, self._max_batch_reply)
         for at, item in enumerate(message):
-            await self._submit_one(item, _Slot(batch, at))
+            await self._submit_one(item, _Slot(batch, at, item.id))
         return len(message)
 
     async def _submit_one(self, item: protocol.Call | protocol.Invalid, sink: Sink) -> None:

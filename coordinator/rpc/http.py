@@ -135,7 +135,7 @@ class HttpFrontEnd:
         if self.connections > self._max_connections:
             raise _Refused(503, "too many requests at once, see --max-connections", (b"retry-after", b"1"))
         length = headers.get(b"content-length", b"0")
-        if len(length) > 19 or int(length) > self._max_body_bytes:
+        if not length.isdigit() or len(length) > 19 or int(length) > self._max_body_bytes:
             raise self._too_large()
         body = await self._body(receive)
         reply = _Reply()

@@ -47,7 +47,11 @@ class ParamsReader(Generic[P]):
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             raise InvalidParams(
                 [
-                    {"loc": list(fault["loc"]), "msg": fault["msg"], "type": fault["type"]}
+                    {
+                        "loc": list(fault["loc"]),
+                        "msg": fault["msg"].removeprefix("Value error, "),
+                        "type": fault["type"],
+                    }
                     for fault in faults[:MAX_FAULTS]
                 ]
             ) from None

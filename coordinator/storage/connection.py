@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
+import structlog
 import trio
 
 from coordinator.storage import library
@@ -25,6 +26,8 @@ from coordinator.storage.faults import (
 from coordinator.storage.keys import Address, Layout
 
 __all__ = ["Command", "Connection", "Reply", "Store"]
+
+log = structlog.get_logger("coordinator.store")
 
 Command = tuple[str | bytes | int | float, ...]
 Reply = Any
@@ -82,6 +85,7 @@ class Store:
         self.endpoint = endpoint
         self.layout = layout
         self._connect_timeout = connect_timeout
+        self._is_reachable = True
 
     async def open(self, address: Address) -> Connection:
         """Connect, authenticate, select the context's database and see that our function library is there.
@@ -90,6 +94,19 @@ class Store:
             StoreUnavailable: no server, or not yet.
             StoreMisconfigured: a server that will not serve this context however often we ask.
         """
+        try:
+            connection = await self._open(address)
+        except StoreUnavailable as error:
+            if self._is_reachable:  # said once, not by every context
+                self._is_reachable = False
+                log.warning("the store cannot be reached; requests wait for it until their deadline", reason=str(error))
+            raise
+        if not self._is_reachable:
+            self._is_reachable = True
+            log.warning("the store is back")
+        return connection
+
+    async def _open(self, address: Address) -> Connection:
         try:
             with trio.fail_after(self._connect_timeout):
                 connection = Connection(await self.endpoint.open())
