@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -106,6 +107,7 @@ def serve(**given: Any) -> None:
         sys.exit(2)
     logs.configure(settings.log_level, settings.log_format)
     _raise_file_limit()
+    _collect_garbage_less_often()
     try:
         trio.run(_serve, settings)
     except* (CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured) as group:
@@ -140,6 +142,12 @@ def _raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_garbage_less_often() -> None:
+    """A 1 MiB body of `[[],[],…` takes 24 ms to parse like this and 110 with Python's own thresholds."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _first_leaf(error: BaseException) -> BaseException:

@@ -21,9 +21,12 @@ def configure(level: str, form: Literal["auto", "console", "json"]) -> None:
     ]
     final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if console:
-        final.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0))
+        plain = structlog.dev.plain_traceback
+        final.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain))
     else:
-        final += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without the frames' variables, which hold clients' data and the store's password.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        final += [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

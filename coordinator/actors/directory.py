@@ -16,7 +16,7 @@ import trio
 
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Request
-from coordinator.actors.supervisor import State, Supervisor
+from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import Address
@@ -118,9 +118,9 @@ class Directory:
             self._start(mailbox)
             return
         self._waiting[mailbox.address] = mailbox
-        for address, candidate in self._mailboxes.items():
+        for address in self._mailboxes:
             supervisor = self._supervisors.get(address)
-            if supervisor is not None and supervisor.state is State.IDLE and candidate.is_quiet:
+            if supervisor is not None and supervisor.is_free:
                 supervisor.retire()
                 break
 
@@ -193,12 +193,7 @@ class Directory:
                 reason = mailbox.fault or "the context is too busy, or the store too slow"
                 request.finish(_given_up(request, f"not answered in time: {reason}"))
             supervisor = self._supervisors.get(address)
-            if (
-                supervisor is not None
-                and supervisor.state is State.IDLE
-                and mailbox.is_quiet
-                and now - mailbox.idle_since > self._idle_timeout
-            ):
+            if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
                 supervisor.retire()
 
 

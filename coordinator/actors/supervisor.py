@@ -75,6 +75,11 @@ class Supervisor:
         self._is_remembered = mailbox.address is None  # GLOBAL is not a context
         self._told_to_retire = False
 
+    @property
+    def is_free(self) -> bool:
+        """Idle, with nothing on its way to it, and not retiring yet."""
+        return self.state is State.IDLE and self._mailbox.is_quiet and not self._told_to_retire
+
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""
         self._told_to_retire = True

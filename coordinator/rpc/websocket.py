@@ -162,7 +162,9 @@ class WebSocketFrontEnd:
                 with trio.move_on_after(CLOSE_TIMEOUT):
                     await stream.aclose()
                 nursery.cancel_scope.cancel()
-        except Exception:
+        except* UnicodeError:
+            log.debug("a handshake whose Host is no host name")  # wsproto decodes it and lets the error out
+        except* Exception:
             # One client's connection must never take the others with it.
             log.exception("a WebSocket connection failed")
         finally:
