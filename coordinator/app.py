@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
-import hypercorn.trio
 import structlog
 import trio
 from hypercorn.config import Config
@@ -21,6 +20,7 @@ from coordinator.metrics import Metrics
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.dispatch import Dispatcher
 from coordinator.rpc.http import HttpFrontEnd
+from coordinator.rpc.hypercorn_worker import HttpServer
 from coordinator.rpc.websocket import WebSocketFrontEnd
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
@@ -34,7 +34,7 @@ log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 BACKLOG = 1024
-STOP_MARGIN = 5.0  # seconds after the grace period until front-ends are cancelled
+STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
 
 class CannotListen(Exception):
@@ -126,42 +126,28 @@ class App:
             ready=partial(_probe, directory),
             metrics=lambda: metrics.render(),  # noqa: PLW0108 - defined below
             max_body_bytes=settings.max_body_bytes,
-            max_connections=settings.max_connections,
         )
+        http_server = HttpServer(http, _hypercorn_config(settings), max_connections=settings.max_connections)
         metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
                 "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
-                "supervisor_crashes_total": (
-                    "Supervisors that crashed and were restarted.",
-                    lambda: directory.crashes,
-                ),
+                "supervisor_crashes_total": ("Supervisors that crashed and were restarted.", lambda: directory.crashes),
                 "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
-                "store_connections": (
-                    "Supervisors alive, each with a connection.",
-                    lambda: directory.connections,
-                ),
-                "http_requests_active": ("HTTP requests being answered.", lambda: http.connections),
+                "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
+                "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
                 "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),
             }
         )
         async with trio.open_nursery() as front_ends:
-            front_ends.start_soon(
-                partial(
-                    hypercorn.trio.serve,
-                    http,  # type: ignore[arg-type]
-                    _hypercorn_config(settings, http_socket),
-                    shutdown_trigger=self._stop.wait,
-                    mode="asgi",
-                )
-            )
-            ws_listener = trio.SocketListener(trio.socket.from_stdlib_socket(ws_socket))
-            front_ends.start_soon(websocket.serve, [ws_listener])
+            front_ends.start_soon(http_server.serve, [_listener(http_socket)])
+            front_ends.start_soon(websocket.serve, [_listener(ws_socket)])
             started()
             await self._stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
             websocket.stop(settings.shutdown_grace)
+            http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
     def _started(self, task_status: trio.TaskStatus[App], store: Store) -> None:
@@ -192,11 +178,12 @@ def _listen(scheme: str, host: str, port: int, write_timeout: float) -> socket.s
     return listener
 
 
-def _hypercorn_config(settings: Settings, listener: socket.socket) -> Config:
+def _listener(bound: socket.socket) -> trio.SocketListener:
+    return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+
+
+def _hypercorn_config(settings: Settings) -> Config:
     config = Config()
-    config.bind = [f"fd://{listener.detach()}"]  # Hypercorn owns and closes it from here on
-    config.backlog = BACKLOG
-    config.graceful_timeout = settings.shutdown_grace
     config.keep_alive_timeout = settings.keep_alive_timeout
     config.keep_alive_max_requests = sys.maxsize
     # A client that stalls in the middle of a request; longer than anything it may rightly wait for.

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 import types
 import typing
 import urllib.error
@@ -26,7 +25,7 @@ from pydantic_core import PydanticUndefined
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
 from coordinator import __version__, logs
-from coordinator.app import STOP_MARGIN, App, CannotListen
+from coordinator.app import App, CannotListen
 from coordinator.rpc.openrpc import document
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
@@ -128,10 +127,6 @@ async def _stop_on_signal(app: App) -> None:
         async for _ in signals:
             app.stop()
             break
-        # Hypercorn shields its sends from cancellation, so a client that never reads could hold us for long.
-        last_resort = threading.Timer(app.settings.shutdown_grace + 2 * STOP_MARGIN, os._exit, (0,))
-        last_resort.daemon = True
-        last_resort.start()
         async for _ in signals:
             log.warning("told to stop twice; leaving now")
             os._exit(1)

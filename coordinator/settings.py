@@ -52,7 +52,7 @@ class Settings(BaseModel):
     )
 
     max_connections: PositiveInt = Field(
-        4096, description="WebSocket clients connected at once, and HTTP requests answered at once."
+        4096, description="Clients connected at once, over HTTP and over WebSocket each; a further one gets 503."
     )
     max_in_flight: PositiveInt = Field(
         1024, description="Unanswered calls a WebSocket connection may have before it is not read from."

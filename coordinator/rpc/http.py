@@ -58,7 +58,6 @@ class HttpFrontEnd:
         metrics: renders the Prometheus page: its body and its content type.
         ready: whether the store answers.
         max_body_bytes: size of a body; a larger one gets 413.
-        max_connections: requests being answered at once; a further one gets 503.
     """
 
     def __init__(
@@ -69,29 +68,22 @@ class HttpFrontEnd:
         ready: Callable[[], Awaitable[str | None]],
         metrics: Callable[[], tuple[bytes, str]],
         max_body_bytes: int,
-        max_connections: int,
     ) -> None:
         self._dispatcher = dispatcher
         self._policy = policy
         self._ready = ready
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._max_connections = max_connections
         self._pages: dict[str, Callable[[], Awaitable[tuple[int, bytes, bytes]]]] = {
             "/openrpc.json": self._openrpc_page,
             "/healthz": self._health_page,
             "/readyz": self._ready_page,
             "/metrics": self._metrics_page,
         }
-        self.connections = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            self.connections += 1
-            try:
-                await self._answer(scope, receive, send)
-            finally:
-                self.connections -= 1
+            await self._answer(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "websocket":
@@ -132,8 +124,6 @@ class HttpFrontEnd:
         kind = headers.get(b"content-type", b"")
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             raise _Refused(415, "Content-Type must be application/json")
-        if self.connections > self._max_connections:
-            raise _Refused(503, "too many requests at once, see --max-connections", (b"retry-after", b"1"))
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 19 or int(length) > self._max_body_bytes:
             raise self._too_large()
