@@ -159,8 +159,8 @@ def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
 
 def _given(model: Model) -> dict[str, Any]:
     """The members the client sent; those with a default it left out are for the store to keep or set."""
-    values = model.__dict__
-    return {name: values[name] for name in model.model_fields_set}
+    given = model.model_fields_set
+    return {name: value for name, value in model.__dict__.items() if name in given}
 
 
 def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
