@@ -73,7 +73,7 @@ class Directory:
         mailbox.post_nowait(request)
 
     async def post(self, address: Address, request: Request) -> None:
-        """Put a request into its context's mailbox, waiting while that is full."""
+        """Put a request into its context's mailbox, waiting while that is full, until its deadline at most."""
         await (self._mailboxes.get(address) or self._open(address)).post(request)
 
     # -- life
@@ -185,11 +185,9 @@ class Directory:
         """Answer requests whose deadline has passed, and retire supervisors nobody used for long."""
         now = trio.current_time()
         for address, mailbox in self._mailboxes.items():
-            while mailbox.pending:
-                request = next(iter(mailbox.pending))
-                if request.deadline > now:
-                    break
-                self.expired += 1
+            expired = [request for request in mailbox.pending if request.deadline <= now]
+            self.expired += len(expired)
+            for request in expired:
                 reason = mailbox.fault or "the context is too busy, or the store too slow"
                 request.finish(_given_up(request, f"not answered in time: {reason}"))
             supervisor = self._supervisors.get(address)
@@ -198,4 +196,4 @@ class Directory:
 
 
 def _given_up(request: Request, reason: str) -> StorageError:
-    return StorageError(reason, may_have_been_applied=request.sent and request.writes)
+    return StorageError(reason, may_have_been_applied=request.is_in_doubt)

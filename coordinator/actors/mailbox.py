@@ -45,12 +45,16 @@ class Mailbox:
         self.pending[request] = None
 
     async def post(self, request: Request) -> None:
-        """Queue a request, waiting while the mailbox is full. Cancelled, it was not queued."""
+        """Queue a request, waiting while the mailbox is full. Cancelled, it was not queued.
+
+        Past the request's deadline it is not queued either; it is then answered like any other that is pending.
+        """
         request.mailbox = self
         self.pending[request] = None
         self._posters += 1
         try:
-            await self._send.send(request)
+            with trio.move_on_at(request.deadline):
+                await self._send.send(request)
         except BaseException:
             self.pending.pop(request, None)
             raise

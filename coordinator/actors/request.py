@@ -40,22 +40,27 @@ class Request(ABC):
         deadline: on trio's clock.
         writes: whether the operation changes the store.
         done: it was answered; whatever else is known about it is dropped.
-        sent: its commands were put on the wire at least once.
+        unanswered: how often a step of it was put on the wire and got no reply.
         commands: the step to send next, None before the first one and while computing.
         resume_with: what the operation is sent when it is next advanced.
     """
 
-    __slots__ = ("commands", "deadline", "done", "mailbox", "operation", "resume_with", "sent", "writes")
+    __slots__ = ("commands", "deadline", "done", "mailbox", "operation", "resume_with", "unanswered", "writes")
 
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
         self.deadline = deadline
         self.writes = writes
         self.done = False
-        self.sent = False
+        self.unanswered = 0
         self.commands: list[Command] | None = None
         self.resume_with: Any = None
         self.mailbox: Mailbox | None = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the store may have applied it without our knowing."""
+        return self.writes and self.unanswered > 0
 
     def finish(self, outcome: RawJson | CoordinatorError) -> None:
         """Answer, unless that was done before. Never blocks and never raises."""

@@ -72,7 +72,7 @@ class Supervisor:
         self._connection: Connection | None = None
         self._failures = 0
         self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
-        self._is_remembered = mailbox.address is None  # GLOBAL is not a context
+        self._is_remembered = mailbox.address is None  # noted as a known context; GLOBAL is none
         self._told_to_retire = False
 
     @property
@@ -133,7 +133,7 @@ class Supervisor:
         for request in ready:
             assert request.commands is not None
             commands += request.commands
-            request.sent = True
+            request.unanswered += 1
             writes = writes or request.writes
         preamble: list[Command] = []
         if writes and not self._is_remembered:
@@ -152,13 +152,14 @@ class Supervisor:
         if preamble:
             lost = lost or self._check_preamble(replies[: len(preamble)])
             del replies[: len(preamble)]
-        transient = self._deliver(ready, replies)
-        if lost or transient:
-            log.debug("lost the connection", context=mailbox.address, reason=lost or transient)
-            mailbox.fault = lost or transient
-            await self._disconnect()
-            if transient:  # it answers, only not usefully; do not ask in a tight loop
-                await self._pause()
+        fault = self._deliver(ready, replies) or lost
+        if fault is None:
+            self._failures = 0
+            return
+        log.debug("lost the connection", context=mailbox.address, reason=fault)
+        mailbox.fault = fault
+        await self._disconnect()
+        await self._pause()
 
     def _check_preamble(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
@@ -171,7 +172,8 @@ class Supervisor:
     def _deliver(self, ready: list[Request], replies: list[Reply]) -> str | None:
         """Hand each request its replies; those without keep their step for the next round.
 
-        Returns the error reply that asks for a new connection, if there was one.
+        Returns the error reply that asks for a new connection, if there was one. What came after the request that
+        got it is sent again as well: nothing may overtake it.
         """
         transient: str | None = None
         remaining: list[Request] = []
@@ -179,9 +181,10 @@ class Supervisor:
         for request in ready:
             assert request.commands is not None
             begin, end = end, end + len(request.commands)
-            if end > len(replies):
+            if end > len(replies) or transient is not None:
                 remaining.append(request)
                 continue
+            request.unanswered -= 1
             answers = replies[begin:end]
             error = next((answer for answer in answers if type(answer) is ReplyError), None)
             if error is None:
@@ -194,7 +197,8 @@ class Supervisor:
                 remaining.append(request)
             else:
                 request.operation.close()
-                request.finish(StorageError(f"the store refused: {error}"))
+                refusal = f"the store refused: {error}"
+                request.finish(StorageError(refusal, may_have_been_applied=request.is_in_doubt))
         self._mailbox.running = remaining
         return transient
 
@@ -239,18 +243,20 @@ class Supervisor:
             log.error("the store will not serve this context", context=self._mailbox.address, reason=str(error))
             for request in self._mailbox.running:
                 request.operation.close()
-                request.finish(StorageError(str(error)))
+                request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))
             self._mailbox.running = []
             return False
-        self._failures = 0
         self._mailbox.fault = None
         return True
 
     async def _pause(self) -> None:
+        """Before the next attempt: nothing after the first failure, for a connection may just have been idle."""
+        if self._failures:
+            await trio.sleep(self._backoff.compute(self._failures))
         self._failures += 1
-        await trio.sleep(self._backoff.compute(self._failures))
 
     async def _disconnect(self) -> None:
+        self._is_remembered = self._mailbox.address is None  # the store may come back without its data
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.aclose()

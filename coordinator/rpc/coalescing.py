@@ -38,8 +38,8 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         self._broken = False
         self._closed = False
         self._sent_eof = False
-        self.ended = trio.Event()
-        """Set once nothing can be written any more: closed, or broken."""
+        self.hung_up = trio.Event()
+        """Set once the peer sends nothing more, as far as `receive_some` was told, or can be sent nothing more."""
 
     @property
     def waiting(self) -> int:
@@ -95,7 +95,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         self._size = self._in_kernel = 0
         self._relieved.set()
         self._flushed.set()
-        self.ended.set()
+        self.hung_up.set()
 
     # -- trio.abc.HalfCloseableStream
 
@@ -145,7 +145,14 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
-        return await self._stream.receive_some(max_bytes)
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self.hung_up.set()
+            raise
+        if not data:
+            self.hung_up.set()
+        return data
 
     async def aclose(self) -> None:
         """Write out what is buffered, then close. Cancelled, it closes at once."""

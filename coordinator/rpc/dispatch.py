@@ -111,19 +111,20 @@ class Dispatcher:
     async def submit(self, data: str | bytes | bytearray, sink: Sink) -> int:
         """Put the calls of one message on their way; its reply goes to `sink`, possibly before this returns.
 
-        Returns how many calls it held. Waits, and is a checkpoint, only while a mailbox is full; cancelled then, calls
-        not yet posted are dropped and `sink` gets nothing.
+        Returns how many calls it held. Waits, and is a checkpoint, only while a mailbox is full, and no longer than
+        until the calls' deadline; cancelled then, calls not yet posted are dropped and `sink` gets nothing.
         """
         message = protocol.parse(data, self._max_batch)
+        deadline = trio.current_time() + self._request_timeout
         if type(message) is not list:
-            await self._submit_one(message, sink)  # type: ignore[arg-type]
+            await self._submit_one(message, sink, deadline)  # type: ignore[arg-type]
             return 1
         batch = _Batch(len(message), sink, self._max_batch_reply)
         for at, item in enumerate(message):
-            await self._submit_one(item, _Slot(batch, at, item.id))
+            await self._submit_one(item, _Slot(batch, at, item.id), deadline)
         return len(message)
 
-    async def _submit_one(self, item: protocol.Call | protocol.Invalid, sink: Sink) -> None:
+    async def _submit_one(self, item: protocol.Call | protocol.Invalid, sink: Sink, deadline: float) -> None:
         if type(item) is protocol.Invalid:
             sink.deliver(protocol.render_error(item.id, item.error))
             return
@@ -147,7 +148,7 @@ class Dispatcher:
             log.exception("a call could not be read", incident=incident, method=item.method)
             sink.deliver(None if id is None else protocol.render_error(id, InternalError(incident)))
             return
-        call = _Call(operation, deadline=trio.current_time() + self._request_timeout, writes=method.writes)
+        call = _Call(operation, deadline=deadline, writes=method.writes)
         call.id = id
         call.sink = sink
         try:

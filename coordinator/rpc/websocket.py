@@ -178,11 +178,11 @@ class WebSocketFrontEnd:
         with trio.move_on_after(HANDSHAKE_TIMEOUT) as patience, self._until_stopped(patience):
             async with trio.open_nursery() as waiting:
 
-                async def give_up_with_stream() -> None:
-                    await stream.ended.wait()
+                async def give_up_with_client() -> None:
+                    await stream.hung_up.wait()
                     waiting.cancel_scope.cancel()
 
-                waiting.start_soon(give_up_with_stream)
+                waiting.start_soon(give_up_with_client)
                 request = await wrap_server_stream(
                     nursery,
                     stream,

@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import IO, Final, Literal
 
 import structlog
 import trio
@@ -60,7 +60,7 @@ class EmbeddedValkey:
     """One Valkey on one data directory. `async with` it, and run `supervise` in a nursery inside.
 
     Args:
-        data_dir: created if missing; holds `valkey.log`, the lock and the append-only files.
+        data_dir: created if missing; holds `valkey.log`, the locks and the append-only files.
         fsync: see the module's docstring.
     """
 
@@ -86,10 +86,8 @@ class EmbeddedValkey:
         Raises:
             DataDirectoryInUse, EmbeddedFailed.
         """
+        await self._lock()
         try:
-            lock = await self._lock()
-            self._resources.enter_context(lock)
-            self._lock_fd = lock.fileno()
             if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
                 runtime = tempfile.mkdtemp(prefix="herocoordinator-")
                 self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
@@ -147,7 +145,7 @@ class EmbeddedValkey:
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         # Started from this thread, not from a worker: the kernel sends the parent-death signal when the *thread*
         # that forked ends. In a session of its own, so that Ctrl-C reaches us alone and we decide the order.
-        # It inherits the lock: the directory stays ours until the last process using it is gone.
+        # It inherits its lock, which so is held until it is gone, also when we are killed.
         with (self.data_dir / "valkey.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [str(get_binary_path()), *arguments],
@@ -155,7 +153,7 @@ class EmbeddedValkey:
                 stdout=output,
                 stderr=output,
                 cwd=self.data_dir,
-                pass_fds=(self._lock_fd,),
+                pass_fds=(self._process_lock.fileno(),),
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),  # noqa: PLW1509 - only a system call
             )
@@ -228,69 +226,43 @@ class EmbeddedValkey:
                 finally:
                     os.close(fd)
 
-    # -- the lock
+    # -- the locks
 
-    async def _lock(self) -> _LockFile:
+    async def _lock(self) -> None:
         """Take the directory. Waits only for a Valkey whose coordinator is already dead."""
-        try:
-            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = _LockFile(self.data_dir / "lock")
-        except OSError as error:
-            raise DataDirectoryInUse(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
-        deadline = trio.current_time() + _ORPHAN_TIMEOUT
-        while not lock.try_acquire():
-            owner = lock.owner()
-            if owner is not None or trio.current_time() > deadline:
-                lock.close()
-                by = f"another coordinator (process {owner})" if owner else "a Valkey that does not stop"
-                raise DataDirectoryInUse(
-                    f"the data directory {self.data_dir} is in use by {by}; stop it, or choose another with --data-dir"
-                )
-            await trio.sleep(0.05)
-        return lock
+        with contextlib.ExitStack() as acquired:
+            try:
+                self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+                ours = acquired.enter_context((self.data_dir / "lock").open("a+"))
+                self._process_lock = acquired.enter_context((self.data_dir / "valkey.lock").open("a+"))
+            except OSError as error:
+                raise DataDirectoryInUse(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
+            if not _try_lock(ours):
+                ours.seek(0)
+                raise self._in_use(f"another coordinator (process {ours.read().strip()})")
+            ours.truncate(0)
+            ours.write(f"{os.getpid()}\n")
+            ours.flush()
+            deadline = trio.current_time() + _ORPHAN_TIMEOUT
+            while not _try_lock(self._process_lock):
+                if trio.current_time() > deadline:
+                    raise self._in_use("a Valkey that does not stop")
+                await trio.sleep(0.05)
+            self._resources = acquired.pop_all()
+
+    def _in_use(self, by: str) -> DataDirectoryInUse:
+        return DataDirectoryInUse(
+            f"the data directory {self.data_dir} is in use by {by}; stop it, or choose another with --data-dir"
+        )
 
 
-class _LockFile:
-    """An flock with the owner's process id in it. Held until every process that inherited it is gone."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a+")
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def try_acquire(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
-        return True
-
-    def owner(self) -> int | None:
-        """The process id in the file if that process lives."""
-        self._file.seek(0)
-        text = self._file.read().strip()
-        if not text.isdigit():
-            return None
-        try:
-            os.kill(int(text), 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return int(text)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> _LockFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _try_lock(file: IO[str]) -> bool:
+    """flock it, until every process that inherited the open file is gone. False if somebody else has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _die_with_parent() -> Callable[[], None] | None:

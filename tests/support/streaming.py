@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,10 +15,13 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-__all__ = ["ConnectionLost", "ErrorReply", "RawClient", "StreamingClient", "job", "job_ids", "streaming"]
+__all__ = ["ConnectionLost", "ErrorReply", "RawClient", "StreamingClient", "Waiter", "job", "job_ids", "streaming"]
 
 _MAX_REPLY: Final = 64 * 1024 * 1024
 _RECEIVE_BYTES: Final = 256 * 1024
+Waiter = Callable[[], Awaitable[Any]]
+"""Waits for a call's result. Raises ErrorReply or ConnectionLost."""
+
 _ABORTIVE_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
 
@@ -46,7 +49,7 @@ class StreamingClient:
 
     Attributes:
         order: ids of the replies in the order they came.
-        closed: the code and reason of the close frame, once it came.
+        closed: set once the connection has ended. close_code: that of the close frame, None if there was none.
     """
 
     def __init__(self, connection: WebSocketConnection) -> None:
@@ -62,8 +65,8 @@ class StreamingClient:
         """The result. Raises ErrorReply or ConnectionLost."""
         return await (await self.send(method, params))()
 
-    async def send(self, method: str, params: Any) -> Any:
-        """Send a call; returns a function that waits for its result."""
+    async def send(self, method: str, params: Any) -> Waiter:
+        """Send a call, and do not wait for its result."""
         (waiter,) = await self._send([(method, params)], is_batch=False)
         return waiter
 
@@ -77,7 +80,7 @@ class StreamingClient:
                 outcomes.append(error)
         return outcomes
 
-    async def _send(self, calls: list[tuple[str, Any]], *, is_batch: bool) -> list[Any]:
+    async def _send(self, calls: list[tuple[str, Any]], *, is_batch: bool) -> list[Waiter]:
         requests = []
         waiters = []
         for method, params in calls:
@@ -93,7 +96,7 @@ class StreamingClient:
             raise ConnectionLost from error
         return waiters
 
-    def _waiter(self, answer: _Answer) -> Any:
+    def _waiter(self, answer: _Answer) -> Waiter:
         async def wait() -> Any:
             await answer.arrived.wait()
             if answer.reply is None:
@@ -167,6 +170,10 @@ class RawClient:
 
     def send_call(self, id: int, method: str, params: Any) -> None:
         self.socket.sendall(call_frame(id, method, params))
+
+    def close(self) -> None:
+        """Close with FIN."""
+        self.socket.close()
 
     def vanish(self) -> None:
         """Close with RST."""

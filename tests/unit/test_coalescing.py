@@ -111,7 +111,7 @@ async def test_a_peer_that_accepts_nothing_ends_the_stream_at_the_write_deadline
         begun = trio.current_time()
         stream.write(b"x")
 
-        await stream.ended.wait()
+        await stream.hung_up.wait()
 
         assert trio.current_time() - begun == pytest.approx(30.0)
         stream.write(b"ignored")

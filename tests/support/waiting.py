@@ -1,0 +1,21 @@
+"""Waiting for what only looking can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+__all__ = ["until"]
+
+_LOOK_EVERY: Final = 0.01
+
+
+async def until(condition: Callable[[], object], *, within: float = 15.0) -> None:
+    """Wait until the condition holds. Raises trio.TooSlowError if it does not for so long."""
+    with trio.fail_after(within):
+        while True:
+            if condition():
+                return
+            await trio.sleep(_LOOK_EVERY)
