@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 __all__ = [
-    "CONTRACT_ERRORS",
+    "DOCUMENTED_ERRORS",
+    "Conflict",
     "CoordinatorError",
     "DagCycleDetected",
     "DagMissingDependency",
@@ -19,9 +20,13 @@ __all__ = [
     "InvalidRequest",
     "MethodNotFound",
     "NotFound",
+    "NotSubscribed",
+    "Overloaded",
     "ParseError",
     "ReplyTooLarge",
+    "StaleToken",
     "StorageError",
+    "WebSocketRequired",
 ]
 
 
@@ -146,7 +151,69 @@ class DagCycleDetected(CoordinatorError):
         super().__init__({"cycle": list(cycle), "detail": "jobs wait for each other: " + " → ".join(shown)})
 
 
-CONTRACT_ERRORS: dict[str, type[CoordinatorError]] = {
-    cls.__name__: cls for cls in (InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected)
+class Conflict(CoordinatorError):
+    """The record is in a state that does not allow this. `more` says what stands in the way."""
+
+    code = -32040
+    message = "Conflict"
+
+    def __init__(self, detail: str, **more: Any) -> None:
+        super().__init__({"detail": detail, **more})
+
+
+class StaleToken(CoordinatorError):
+    """The attempt has ended, was lost or cancelled; nothing was changed."""
+
+    code = -32041
+    message = "Stale Attempt Token"
+
+    def __init__(self, token: str) -> None:
+        super().__init__({"detail": "the attempt has ended, was lost or was cancelled", "token": token})
+
+
+class NotSubscribed(CoordinatorError):
+    """There is no such subscription on this connection."""
+
+    code = -32042
+    message = "Not Subscribed"
+
+    def __init__(self, subscription: str) -> None:
+        super().__init__({"detail": "no such subscription on this connection", "subscription": subscription})
+
+
+class Overloaded(CoordinatorError):
+    """More subscriptions or waiting calls than `setting` allows."""
+
+    code = -32043
+    message = "Overloaded"
+
+    def __init__(self, detail: str, limit: int, setting: str) -> None:
+        super().__init__({"detail": detail, "limit": limit, "setting": setting})
+
+
+class WebSocketRequired(CoordinatorError):
+    """A method that sends notifications was called over HTTP."""
+
+    code = -32044
+    message = "WebSocket Required"
+
+    def __init__(self, instead: str) -> None:
+        super().__init__({"detail": f"notifications need a WebSocket; over HTTP use {instead}"})
+
+
+DOCUMENTED_ERRORS: dict[str, type[CoordinatorError]] = {
+    cls.__name__: cls
+    for cls in (
+        InvalidParams,
+        NotFound,
+        StorageError,
+        DagMissingDependency,
+        DagCycleDetected,
+        Conflict,
+        StaleToken,
+        NotSubscribed,
+        Overloaded,
+        WebSocketRequired,
+    )
 }
 """The errors the OpenRPC document lists, by their names there."""

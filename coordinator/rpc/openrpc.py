@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
 from coordinator import __version__, models
-from coordinator.errors import CONTRACT_ERRORS
+from coordinator.errors import DOCUMENTED_ERRORS
 from coordinator.rpc.methods import METHODS, Method
 
 __all__ = ["document", "document_json"]
@@ -47,7 +47,7 @@ def document() -> dict[str, Any]:
             },
         ],
         "methods": [_method(method) for method in METHODS.values()],
-        "components": {"schemas": _schemas(), "errors": {name: _error(name) for name in CONTRACT_ERRORS}},
+        "components": {"schemas": _schemas(), "errors": {name: _error(name) for name in DOCUMENTED_ERRORS}},
     }
 
 
@@ -72,7 +72,7 @@ def _ref(model: type[models.Model]) -> dict[str, str]:
 
 
 def _error(name: str) -> dict[str, Any]:
-    error = CONTRACT_ERRORS[name]
+    error = DOCUMENTED_ERRORS[name]
     return {"code": error.code, "message": error.message}
 
 

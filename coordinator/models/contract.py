@@ -1,27 +1,25 @@
-"""The contract's types, and nothing else.
-
-Validation is strict: an integer is never taken from a string, a boolean or a float, enums are spelled exactly,
-unknown members are ignored. `*Create` and `*Params` are what clients send; the others are what they get back.
-"""
+"""The contract's types, and nothing else. `*Create` and `*Params` are what clients send; the others what they get."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypeAliasType
 
-UInt32 = Annotated[int, Field(ge=0, le=2**32 - 1, json_schema_extra={"format": "uint32"})]
-UInt8 = Annotated[int, Field(ge=0, le=255)]
-Timestamp = Annotated[int, Field(json_schema_extra={"format": "int64"}, description="Unix time in seconds")]
-
-# A list reports its first bad item only: a hostile list of a million of them must not cost a million errors.
-_FIRST_FAULT = FailFast()
-UInt32List = Annotated[list[UInt32], _FIRST_FAULT]
-StringList = Annotated[list[str], _FIRST_FAULT]
-StringMap = dict[str, str]
+from coordinator.models.base import (
+    FIRST_FAULT,
+    LEFT_OUT_WHEN_UNSET,
+    Model,
+    StringList,
+    StringMap,
+    Timestamp,
+    UInt8,
+    UInt32,
+    UInt32List,
+)
 
 
 def _ip_address(text: str) -> str:
@@ -65,18 +63,7 @@ EdgeTuple = TypeAliasType(
 )
 
 
-def _drop_default(schema: dict[str, Any]) -> None:
-    schema.pop("default", None)
-
-
-_LEFT_OUT_WHEN_UNSET = Field(json_schema_extra=_drop_default)
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-
-class _Stamped(Model):
+class Stamped(Model):
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -84,10 +71,10 @@ class _Stamped(Model):
 class ActorCreate(Model):
     id: UInt32
     pubkey: str
-    address: Annotated[list[IpAddr], _FIRST_FAULT]
+    address: Annotated[list[IpAddr], FIRST_FAULT]
 
 
-class Actor(_Stamped, ActorCreate):
+class Actor(Stamped, ActorCreate):
     pass
 
 
@@ -98,7 +85,7 @@ class ContextCreate(Model):
     executors: Annotated[UInt32List, Field(description="Actor ids that may run jobs")]
 
 
-class Context(_Stamped, ContextCreate):
+class Context(Stamped, ContextCreate):
     pass
 
 
@@ -110,7 +97,7 @@ class RunnerCreate(Model):
     local: Annotated[bool, Field(description="Whether the runner runs beside the coordinator")]
 
 
-class Runner(_Stamped, RunnerCreate):
+class Runner(Stamped, RunnerCreate):
     pass
 
 
@@ -126,7 +113,7 @@ class FlowCreate(_FlowFields):
     result: StringMap = Field(default_factory=dict)
 
 
-class Flow(_Stamped, _FlowFields):
+class Flow(Stamped, _FlowFields):
     result: StringMap
     status: FlowStatus
 
@@ -148,7 +135,7 @@ class JobCreate(_JobFields):
     result: StringMap = Field(default_factory=dict)
 
 
-class Job(_Stamped, _JobFields):
+class Job(Stamped, _JobFields):
     result: StringMap
     status: JobStatus
 
@@ -166,16 +153,16 @@ class _MessageFields(Model):
 
 
 class MessageCreate(_MessageFields):
-    job: Annotated[list[JobCreate], _FIRST_FAULT]
+    job: Annotated[list[JobCreate], FIRST_FAULT]
     logs: StringList = Field(default_factory=list)
 
 
-class Message(_Stamped, _MessageFields):
+class Message(Stamped, _MessageFields):
     job: list[Job]
     logs: list[str]
     status: MessageStatus
-    transport_id: Annotated[str | SkipJsonSchema[None], _LEFT_OUT_WHEN_UNSET] = None
-    transport_status: Annotated[TransportStatus | SkipJsonSchema[None], _LEFT_OUT_WHEN_UNSET] = None
+    transport_id: Annotated[str | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+    transport_status: Annotated[TransportStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
 
 
 class JobSummary(Model):

@@ -1,0 +1,343 @@
+"""The types of running flows: what clients and runners send, what they are answered and notified of.
+
+Times here are Unix milliseconds on the store's clock, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import TypeAliasType
+
+from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, Model, StringList, StringMap, UInt32
+from coordinator.models.contract import (
+    Flow,
+    FlowCreate,
+    FlowStatus,
+    Job,
+    JobCreate,
+    JobStatus,
+    Message,
+    MessageStatus,
+    Runner,
+    ScriptType,
+)
+
+MAX_CAPACITY = 10_000
+MAX_WAIT = 60.0
+MAX_PAGE = 1_000
+MAX_LOG_LINES = 1_000
+
+Milliseconds = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"}, description="Unix time in ms")]
+Capacity = Annotated[int, Field(ge=1, le=MAX_CAPACITY, description="Jobs it may hold at once")]
+Lease = Annotated[float, Field(ge=0.1, le=3600, strict=False, description="Seconds a job is held without a heartbeat")]
+Token = Annotated[str, Field(max_length=64, description="Names one attempt; valid until it ends or is lost")]
+EventId = Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$", description="Names an event of a flow, in order")]
+ScriptTypes = Annotated[list[ScriptType], FIRST_FAULT, Field(min_length=1, max_length=8)]
+LogStream = TypeAliasType("LogStream", Literal["stdout", "stderr"])
+EventKind = TypeAliasType("EventKind", Literal["flow", "job", "log"])
+
+OptionalText = Annotated[str | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+OptionalTime = Annotated[Milliseconds | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+OptionalId = Annotated[UInt32 | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+
+
+# -- flows
+
+
+class FlowSubmitParams(Model):
+    context_id: UInt32
+    flow: FlowCreate
+    jobs: Annotated[list[JobCreate], FIRST_FAULT, Field(description="Every job the flow lists")]
+
+
+class FlowParams(Model):
+    context_id: UInt32
+    id: UInt32
+
+
+class FlowCancelParams(FlowParams):
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class JobProgress(Model):
+    id: UInt32
+    script_type: ScriptType
+    depends: list[UInt32]
+    status: JobStatus
+    attempt: Annotated[int, Field(ge=0, description="Attempts begun in this run")]
+    runner_id: OptionalId = None
+    queued_at: OptionalTime = None
+    started_at: OptionalTime = None
+    ended_at: OptionalTime = None
+    retry_at: Annotated[OptionalTime, Field(description="When the next attempt is due, while backing off")] = None
+    failure: Annotated[OptionalText, Field(description="Why the last attempt failed")] = None
+
+
+class FlowReport(Model):
+    flow: Flow
+    counts: Annotated[dict[JobStatus, int], Field(description="Jobs by status; every status is there")]
+    jobs: Annotated[list[JobProgress], Field(description="Ascending by id")]
+    started_at: OptionalTime = None
+    ended_at: OptionalTime = None
+    last_event: Annotated[EventId, Field(description="Subscribe after this one to miss nothing")]
+
+
+class FlowEvent(Model):
+    """`kind` says what happened: the flow's or a job's status changed, or a job wrote log lines."""
+
+    event_id: EventId
+    kind: EventKind
+    at: Milliseconds
+    status: Annotated[OptionalText, Field(description="The new status")] = None
+    job_id: OptionalId = None
+    attempt: Annotated[int | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+    runner_id: OptionalId = None
+    topic: Annotated[OptionalText, Field(description="The runner's topic")] = None
+    reason: OptionalText = None
+    stream: Annotated[LogStream | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+    lines: Annotated[list[str] | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+
+
+class FlowEventsParams(FlowParams):
+    after: EventId = "0-0"
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+
+
+class FlowEvents(Model):
+    events: list[FlowEvent]
+    last_event: Annotated[EventId, Field(description="The `after` of the next call")]
+    missed: Annotated[bool, Field(description="Events after `after` are no longer kept")]
+
+
+class FlowSubscribeParams(FlowParams):
+    after: EventId = "0-0"
+
+
+class FlowSubscribed(Model):
+    subscription: str
+    missed: Annotated[bool, Field(description="Events after `after` are no longer kept")]
+
+
+class SubscriptionParams(Model):
+    subscription: Annotated[str, Field(max_length=64)]
+
+
+class Unsubscribed(Model):
+    subscription: str
+
+
+class FlowEventNotice(FlowEvent):
+    """Params of the notification `flow.event`."""
+
+    subscription: str
+    context_id: UInt32
+    flow_id: UInt32
+
+
+# -- runners and attempts
+
+
+class RunnerSubscribeParams(Model):
+    context_id: UInt32
+    runner_id: UInt32
+    script_types: ScriptTypes
+    capacity: Capacity
+    lease: Lease = 30.0
+    session: Annotated[
+        str, Field(max_length=64, description="Names the runner's process, the same after it reconnects")
+    ] = ""
+    holding: Annotated[
+        list[Token], FIRST_FAULT, Field(max_length=MAX_CAPACITY, description="Tokens of attempts it still works on")
+    ] = Field(default_factory=list)
+
+
+class RunnerSubscribed(Model):
+    subscription: str
+    lease: float
+    lost: Annotated[list[Token], Field(description="Tokens of `holding` that are no longer valid")]
+
+
+class JobTakeParams(Model):
+    context_id: UInt32
+    runner_id: UInt32
+    script_types: ScriptTypes
+    count: Capacity = 1
+    wait: Annotated[float, Field(ge=0, le=MAX_WAIT, strict=False, description="Seconds to wait for a job")] = 0.0
+    lease: Lease = 30.0
+    take_id: Annotated[
+        str, Field(max_length=64, description="Sent again with the same one, the call returns the same jobs")
+    ] = ""
+
+
+class Assignment(Model):
+    """One attempt at a job, handed to a runner. Params of the notification `runner.job`, with `subscription`."""
+
+    context_id: UInt32
+    job: Job
+    env_vars: Annotated[StringMap, Field(description="The flow's under the job's own")]
+    inputs: Annotated[dict[str, StringMap], Field(description="Results of the jobs it depends on, by id")]
+    attempt: Annotated[int, Field(ge=1)]
+    token: Token
+    lease: float
+
+
+class AssignmentNotice(Assignment):
+    subscription: str
+
+
+class JobTaken(Model):
+    jobs: list[Assignment]
+
+
+class CancelNotice(Model):
+    """Params of the notification `runner.cancel`: stop this attempt, its outcome is no longer wanted."""
+
+    subscription: str
+    context_id: UInt32
+    caller_id: UInt32
+    id: UInt32
+    token: Token
+    reason: str
+
+
+class _AttemptParams(Model):
+    context_id: UInt32
+    caller_id: UInt32
+    id: UInt32
+    token: Token
+
+
+class JobHeartbeatParams(_AttemptParams):
+    pass
+
+
+class Heartbeat(Model):
+    lease: float
+
+
+class JobLogParams(_AttemptParams):
+    lines: Annotated[StringList, Field(max_length=MAX_LOG_LINES)]
+    stream: LogStream = "stdout"
+
+
+class Logged(Model):
+    lines: Annotated[int, Field(ge=0)]
+
+
+class JobFinishParams(_AttemptParams):
+    result: StringMap = Field(default_factory=dict)
+
+
+class JobFailParams(_AttemptParams):
+    error: Annotated[str, Field(max_length=10_000)]
+    result: StringMap = Field(default_factory=dict)
+    retry: Annotated[bool, Field(description="false: do not try again, whatever `retries` says")] = True
+
+
+class AttemptOutcome(Model):
+    """What the job is after its attempt: Finished, Error, or Dispatched when it will be tried again."""
+
+    status: JobStatus
+    attempt: Annotated[int, Field(ge=0)]
+
+
+# -- messages and prerequisites
+
+
+class MessageParams(Model):
+    context_id: UInt32
+    caller_id: UInt32
+    id: UInt32
+
+
+class PrerequisiteSatisfyParams(Model):
+    context_id: UInt32
+    name: Annotated[str, Field(max_length=1000)]
+
+
+class Satisfied(Model):
+    name: str
+    satisfied_at: Milliseconds
+    released: Annotated[int, Field(ge=0, description="Jobs that had waited for it")]
+
+
+class PrerequisiteListParams(Model):
+    context_id: UInt32
+
+
+class SatisfiedPrerequisite(Model):
+    name: str
+    satisfied_at: Milliseconds
+
+
+class AwaitedPrerequisite(Model):
+    name: str
+    jobs: Annotated[int, Field(ge=1, description="Jobs of started flows waiting for it")]
+
+
+class Prerequisites(Model):
+    satisfied: list[SatisfiedPrerequisite]
+    waiting: list[AwaitedPrerequisite]
+
+
+# -- lists and deletion
+
+
+class _Page(Model):
+    cursor: Annotated[str, Field(max_length=64, description="The last reply's `cursor`; none for the beginning")] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+
+
+class ContextListParams(_Page):
+    pass
+
+
+class RunnerListParams(_Page):
+    context_id: UInt32
+
+
+class JobListParams(RunnerListParams):
+    status: Annotated[JobStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+
+
+class FlowListParams(RunnerListParams):
+    status: Annotated[FlowStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+
+
+class MessageListParams(RunnerListParams):
+    status: Annotated[MessageStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+
+
+_CURSOR = Field(description="Where the next page begins; left out on the last one")
+
+
+class ContextPage(Model):
+    items: Annotated[list[UInt32], Field(description="Ids of all contexts ever written to, ascending")]
+    cursor: Annotated[OptionalText, _CURSOR] = None
+
+
+class RunnerPage(Model):
+    items: list[Runner]
+    cursor: Annotated[OptionalText, _CURSOR] = None
+
+
+class JobPage(Model):
+    items: list[Job]
+    cursor: Annotated[OptionalText, _CURSOR] = None
+
+
+class FlowPage(Model):
+    items: list[Flow]
+    cursor: Annotated[OptionalText, _CURSOR] = None
+
+
+class MessagePage(Model):
+    items: list[Message]
+    cursor: Annotated[OptionalText, _CURSOR] = None
+
+
+class Deleted(Model):
+    deleted: Annotated[int, Field(ge=0, description="Records deleted")]
