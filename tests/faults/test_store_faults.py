@@ -116,7 +116,7 @@ async def test_a_reply_cut_off_in_the_middle_is_asked_for_again(store: ValkeyPro
         loaded = await client.batch([("job.load", job_ids(3, id)) for id in range(12)])
 
         assert [record["script"] for record in loaded] == scripts
-        assert proxy.accepted == 4  # the check at start, presence, the context's first connection, the one after the cut
+        assert proxy.accepted == 4  # the check at start, presence, the context's first, the one after the cut
 
 
 @pytest.mark.parametrize("count", [1, 300, 5_000])
