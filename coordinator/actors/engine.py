@@ -427,7 +427,11 @@ class Engine:
 
     def _keep_followed(self, address: Address, flows: Sequence[int]) -> Operation:
         keys = self._layout.keyspace(address)
-        yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", int(FOLLOWED_FOR * 1000)) for flow in flows]
+        lasting = ("1", "PX", int(FOLLOWED_FOR * 1000), "GET")
+        before = yield [("SET", f"{keys.prefix}followed:{flow}", *lasting) for flow in flows]
+        for flow, was_followed in zip(flows, before, strict=True):
+            if not was_followed:  # we were late, and what happened since was not announced
+                self._tell_followers(address, flow)
         return b""
 
     async def _presence(self) -> list[str]:
