@@ -318,6 +318,16 @@ async def test_a_script_may_clean_up_when_its_time_is_up(executor: Executor) -> 
     assert ran.result["exit_code"] == "0"
 
 
+async def test_its_children_may_clean_up_as_well(executor: Executor) -> None:
+    patient = dataclasses.replace(executor, grace=60.0)
+    child = "trap 'echo child cleaning; exit 0' TERM; sleep 600 & wait"
+    script = f"""trap 'wait; echo cleaning; exit 0' TERM; sh -c "{child}" & wait"""
+
+    ran = await run(patient, script, "Sal", timeout=1)
+
+    assert ran.result["stdout"] == "child cleaning\ncleaning\n"
+
+
 async def test_a_script_within_its_time_is_left_alone(executor: Executor) -> None:
     assert (await run(executor, "print(1)", timeout=60)).error is None
 

@@ -1,0 +1,1 @@
+"""`herocoordinator runner`: command line → RunnerSettings → `Service` in trio.run."""
