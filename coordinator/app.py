@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import uuid
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -14,6 +15,7 @@ import trio
 from hypercorn.config import Config
 
 from coordinator.actors.directory import Directory
+from coordinator.actors.engine import Engine
 from coordinator.actors.request import Operation, RawJson, Request
 from coordinator.errors import CoordinatorError
 from coordinator.metrics import Metrics
@@ -75,7 +77,7 @@ class App:
             if endpoint is None:
                 self.embedded = await stack.enter_async_context(EmbeddedValkey(settings.data_dir, settings.fsync))
                 endpoint = self.embedded.endpoint
-            layout = Layout(settings.isolation, endpoint.database)
+            layout = Layout(settings.isolation, endpoint.database, _coordinator(settings))
             store = Store(endpoint, layout, connect_timeout=settings.store_timeout)
             await _check(store)
 
@@ -91,13 +93,17 @@ class App:
                     exchange_timeout=settings.store_timeout,
                 )
                 await background.start(directory.run)
-                await self._serve(directory, layout, http_socket, ws_socket, partial(self._started, task_status, store))
+                engine = Engine(directory, store, max_subscriptions=settings.max_subscriptions)
+                await background.start(engine.run)
+                started = partial(self._started, task_status, store)
+                await self._serve(directory, engine, layout, http_socket, ws_socket, started)
                 background.cancel_scope.cancel()
         log.info("stopped")
 
     async def _serve(
         self,
         directory: Directory,
+        engine: Engine,
         layout: Layout,
         http_socket: socket.socket,
         ws_socket: socket.socket,
@@ -106,6 +112,7 @@ class App:
         settings = self.settings
         dispatcher = Dispatcher(
             directory,
+            engine,
             layout,
             request_timeout=settings.request_timeout,
             max_batch=settings.max_batch_length,
@@ -136,6 +143,7 @@ class App:
                 "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
+                "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
                 "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
                 "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),
             }
@@ -146,6 +154,7 @@ class App:
             started()
             await self._stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
+            engine.stop()
             websocket.stop(settings.shutdown_grace)
             http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
@@ -154,6 +163,11 @@ class App:
         where = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(store.endpoint)}
         log.info("serving", http=_url("http", self.http_address), ws=_url("ws", self.ws_address), **where)
         task_status.started(self)
+
+
+def _coordinator(settings: Settings) -> str:
+    """Our name among those that share the store, new at each start, and how long we keep things; see Layout."""
+    return f"{uuid.uuid4().hex[:12]} {int(settings.event_retention * 1000)} {int(settings.retention * 1000)}"
 
 
 def _listen(scheme: str, host: str, port: int, write_timeout: float) -> socket.socket:

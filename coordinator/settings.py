@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from coordinator.storage.embedded import Fsync
 from coordinator.storage.endpoint import Endpoint
@@ -57,6 +57,9 @@ class Settings(BaseModel):
     max_in_flight: PositiveInt = Field(
         1024, description="Unanswered calls a WebSocket connection may have before it is not read from."
     )
+    max_subscriptions: PositiveInt = Field(
+        1000, description="Subscriptions of one WebSocket connection, and calls of job.take waiting at once."
+    )
     max_body_bytes: PositiveInt = Field(1024 * 1024, description="Size of an HTTP body.")
     max_frame_bytes: PositiveInt = Field(1024 * 1024, description="Size of a WebSocket message.")
     max_batch_length: PositiveInt = Field(1000, description="Calls in one JSON-RPC batch.")
@@ -81,6 +84,10 @@ class Settings(BaseModel):
     )
     context_idle_timeout: PositiveFloat = Field(
         60.0, description="An unused context's connection is closed after this."
+    )
+    event_retention: PositiveFloat = Field(3600.0, description="The events of a flow are kept so long after it ended.")
+    retention: NonNegativeFloat = Field(
+        0.0, description="Flows and messages that ended are deleted after this, with their jobs; 0 keeps them."
     )
     shutdown_grace: PositiveFloat = Field(10.0, description="Time for requests in flight when told to stop.")
 

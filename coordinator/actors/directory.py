@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 import trio
 
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Request
+from coordinator.actors.request import Compute, Park, Request
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
@@ -38,6 +39,9 @@ class Directory:
         max_connections: supervisors alive at once.
         idle_timeout: seconds after which an unused supervisor is retired.
         exchange_timeout: seconds the store may take for one round.
+
+    Attributes:
+        take_effect: is told the effects of each transition; the engine sets it.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Directory:
         self._supervisors: dict[Address, Supervisor] = {}
         self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
+        self.take_effect: Callable[[Address, Sequence[bytes]], None] = lambda address, effects: None
         self.crashes = 0
         self.expired = 0
 
@@ -75,6 +80,14 @@ class Directory:
     async def post(self, address: Address, request: Request) -> None:
         """Put a request into its context's mailbox, waiting while that is full, until its deadline at most."""
         await (self._mailboxes.get(address) or self._open(address)).post(request)
+
+    def post_soon(self, address: Address, request: Request) -> None:
+        """Put a request into its context's mailbox, as soon as there is room."""
+        try:
+            self.post_nowait(address, request)
+        except trio.WouldBlock:
+            assert self._nursery is not None
+            self._nursery.start_soon(self.post, address, request)
 
     # -- life
 
@@ -136,6 +149,8 @@ class Directory:
             self._store,
             exchange_timeout=self._exchange_timeout,
             compute=self._compute,
+            park=self._park,
+            take_effect=self.take_effect,
             wanted_elsewhere=wanted_elsewhere,
         )
         self._supervisors[mailbox.address] = supervisor
@@ -161,6 +176,20 @@ class Directory:
             self._waiting[mailbox.address] = mailbox
         if self._waiting and len(self._supervisors) < self._max_connections:
             self._start(self._waiting.popitem(last=False)[1])
+
+    def _park(self, request: Request, step: Park) -> None:
+        mailbox = request.mailbox
+        assert mailbox is not None
+        mailbox.detach(request)
+        is_parked = True
+
+        def put_back() -> None:
+            nonlocal is_parked
+            if is_parked and not request.done:
+                is_parked = False
+                self.post_soon(mailbox.address, request)
+
+        step.on(put_back)
 
     def _compute(self, request: Request, step: Compute) -> None:
         assert self._nursery is not None

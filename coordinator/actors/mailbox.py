@@ -61,6 +61,11 @@ class Mailbox:
         finally:
             self._posters -= 1
 
+    def detach(self, request: Request) -> None:
+        """Let go of a request that was taken; whoever has it posts it again."""
+        del self.pending[request]
+        request.mailbox = None
+
     async def put_back(self, request: Request) -> None:
         """Queue a request that was taken before and is still pending."""
         await self._send.send(request)

@@ -5,7 +5,7 @@ No I/O here, so each can be driven by hand; the supervisor drives them against t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -43,7 +43,7 @@ _NO_LOGS: Final = ("logs", "[]")
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
-    return _upsert(codec.ACTOR, keys.actor(params.actor.id), _given(params.actor), id=params.actor.id)
+    return _upsert(codec.ACTOR, keys.actor(params.actor.id), given_members(params.actor), id=params.actor.id)
 
 
 def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
@@ -51,7 +51,7 @@ def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
 
 
 def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
-    return _upsert(codec.CONTEXT, keys.context(params.context.id), _given(params.context), id=params.context.id)
+    return _upsert(codec.CONTEXT, keys.context(params.context.id), given_members(params.context), id=params.context.id)
 
 
 def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
@@ -60,7 +60,9 @@ def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
 
 def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
     runner = params.runner
-    return _upsert(codec.RUNNER, keys.runner(runner.id), _given(runner), context_id=params.context_id, id=runner.id)
+    return _upsert(
+        codec.RUNNER, keys.runner(runner.id), given_members(runner), context_id=params.context_id, id=runner.id
+    )
 
 
 def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
@@ -70,7 +72,9 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
     flow = params.flow
     initial = (*_DISPATCHED, *_NO_RESULT)
-    return _upsert(codec.FLOW, keys.flow(flow.id), _given(flow), initial, context_id=params.context_id, id=flow.id)
+    return _upsert(
+        codec.FLOW, keys.flow(flow.id), given_members(flow), initial, context_id=params.context_id, id=flow.id
+    )
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
@@ -81,7 +85,7 @@ def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
     job = params.job
     ids = {"context_id": params.context_id, "caller_id": job.caller_id, "id": job.id}
     initial = (*_DISPATCHED, *_NO_RESULT)
-    return _upsert(codec.JOB, keys.job(job.caller_id, job.id), _given(job), initial, **ids)
+    return _upsert(codec.JOB, keys.job(job.caller_id, job.id), given_members(job), initial, **ids)
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
@@ -92,7 +96,7 @@ def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
 def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     message = params.message
     key = keys.message(message.caller_id, message.id)
-    given = _given(message)
+    given = given_members(message)
     del given["job"]
     initial = (*_DISPATCHED, *_NO_LOGS)
     command: list[str | int | bytes] = ["FCALL", "hc_message_upsert", 1, key, len(initial), *initial]
@@ -101,12 +105,33 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
         command += [job.caller_id, job.id, *_embedded(job)]
     command += codec.MESSAGE.encode(given)
     (reply,) = yield [tuple(command)]
-    return codec.MESSAGE.to_json(fields_of(reply), caller_id=message.caller_id, id=message.id)
+    fields = fields_of(reply)
+    if b"x_started" in fields:
+        ids = MessageLoadParams(context_id=params.context_id, caller_id=message.caller_id, id=message.id)
+        return (yield from load_message(keys, ids))
+    return codec.MESSAGE.to_json(fields, caller_id=message.caller_id, id=message.id)
 
 
-def load_message(keys: Keyspace, params: MessageLoadParams) -> Operation:
+def load_message(keys: Keyspace, params: MessageLoadParams) -> Generator[list[Command], Any, RawJson]:
+    """The message with its jobs and logs as they are by now."""
     ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
-    return _load(codec.MESSAGE, keys.message(params.caller_id, params.id), **ids)
+    fields, lines = yield [
+        ("HGETALL", keys.message(params.caller_id, params.id)),
+        ("LRANGE", keys.logs(params.caller_id, params.id), 0, -1),
+    ]
+    if not fields:
+        raise NotFound("message", **ids)
+    fields = dict(fields)
+    if b"x_started" in fields:
+        names = fields[b"x_jobs"].decode().split()
+        records = yield [("HGETALL", keys.prefix + name) for name in names]
+        embedded = [codec.JOB.to_json(record, job=0) for record in records if record]
+        fields[b"job"] = b"[" + b",".join(embedded) + b"]"
+    if lines:
+        own = fields[b"logs"][1:-1]
+        logged = to_json([line.decode() for line in lines])[1:-1]
+        fields[b"logs"] = b"[" + (own + b"," if own else b"") + logged + b"]"
+    return codec.MESSAGE.to_json(fields, **ids)
 
 
 def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
@@ -157,7 +182,7 @@ def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
     )
 
 
-def _given(model: Model) -> dict[str, Any]:
+def given_members(model: Model) -> dict[str, Any]:
     """The members the client sent; those with a default it left out are for the store to keep or set."""
     given = model.model_fields_set
     return {name: value for name, value in model.__dict__.items() if name in given}
@@ -165,7 +190,7 @@ def _given(model: Model) -> dict[str, Any]:
 
 def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
     """A message's job for hc_message_upsert: its members as JSON without braces, and its result or ''."""
-    members = _given(job)
+    members = given_members(job)
     result = to_json(members.pop("result")) if "result" in members else ""
     return to_json(members)[1:-1], result
 

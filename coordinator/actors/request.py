@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command
@@ -13,7 +13,7 @@ from coordinator.storage.connection import Command
 if TYPE_CHECKING:
     from coordinator.actors.mailbox import Mailbox
 
-__all__ = ["Compute", "Operation", "RawJson", "Request"]
+__all__ = ["Compute", "Effective", "Operation", "Park", "Parking", "RawJson", "Request"]
 
 RawJson = bytes
 """A JSON value, ready to send."""
@@ -26,9 +26,59 @@ class Compute:
     run: Callable[[], Any]
 
 
-Operation = Generator[list[Command] | Compute, Any, RawJson]
-"""Yields commands (or a Compute), is sent their replies (or its result), returns the answer or raises a
-CoordinatorError. Idempotent step by step: after a lost connection a step is sent again."""
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Yielded by an operation that waits for something other than the store. It leaves its mailbox; `on` is given the
+    function that puts it back, which may be called any number of times."""
+
+    on: Callable[[Callable[[], None]], None]
+
+
+class Parking:
+    """Where one operation waits to be woken. A wake-up that comes before it has parked is not lost."""
+
+    def __init__(self) -> None:
+        self._put_back: Callable[[], None] | None = None
+        self._is_woken = False
+
+    @property
+    def is_parked(self) -> bool:
+        return self._put_back is not None
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        put_back, self._put_back = self._put_back, None
+        if put_back is None:
+            self._is_woken = True
+        else:
+            put_back()
+
+    def look(self) -> None:
+        """Forget earlier wake-ups: what they were about is about to be looked at."""
+        self._is_woken = False
+
+    def park(self) -> Park:
+        """What the operation yields to wait."""
+
+        def on(put_back: Callable[[], None]) -> None:
+            self._put_back = put_back
+            if self._is_woken:
+                self._is_woken = False
+                self.wake()
+
+        return Park(on)
+
+
+class Effective(NamedTuple):
+    """An answer, and what the transition behind it has set going: see the function library."""
+
+    answer: RawJson
+    effects: Sequence[bytes]
+
+
+Operation = Generator[list[Command] | Compute | Park, Any, RawJson | Effective]
+"""Yields commands (or a Compute, or a Park), is sent their replies (or its result, or None), returns the answer or
+raises a CoordinatorError. Idempotent step by step: after a lost connection a step is sent again."""
 
 
 class Request(ABC):
@@ -45,7 +95,17 @@ class Request(ABC):
         resume_with: what the operation is sent when it is next advanced.
     """
 
-    __slots__ = ("commands", "deadline", "done", "mailbox", "operation", "resume_with", "unanswered", "writes")
+    __slots__ = (
+        "__weakref__",
+        "commands",
+        "deadline",
+        "done",
+        "mailbox",
+        "operation",
+        "resume_with",
+        "unanswered",
+        "writes",
+    )
 
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
@@ -70,6 +130,14 @@ class Request(ABC):
         if self.mailbox is not None:
             del self.mailbox.pending[self]
         self.answer(outcome)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more: drop the operation where it is."""
+        if not self.done:
+            self.done = True
+            if self.mailbox is not None:
+                del self.mailbox.pending[self]
+            self.operation.close()
 
     @abstractmethod
     def answer(self, outcome: RawJson | CoordinatorError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -12,10 +12,11 @@ import trio
 from redis.backoff import ExponentialWithJitterBackoff
 
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Request
+from coordinator.actors.request import Compute, Effective, Park, Request
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
+from coordinator.storage.keys import Address
 
 __all__ = ["State", "Supervisor"]
 
@@ -51,6 +52,8 @@ class Supervisor:
     Args:
         exchange_timeout: seconds a round may take on the wire before the connection counts as lost.
         compute: starts a worker thread for an operation, and puts its request back when it has the result.
+        park: takes a request out of the mailbox until what its operation waits for has happened.
+        take_effect: is told the effects of each transition.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
     """
 
@@ -61,6 +64,8 @@ class Supervisor:
         *,
         exchange_timeout: float,
         compute: Callable[[Request, Compute], None],
+        park: Callable[[Request, Park], None],
+        take_effect: Callable[[Address, Sequence[bytes]], None],
         wanted_elsewhere: Callable[[], bool],
     ) -> None:
         self.state = State.IDLE
@@ -68,6 +73,8 @@ class Supervisor:
         self._store = store
         self._exchange_timeout = exchange_timeout
         self._compute = compute
+        self._park = park
+        self._take_effect = take_effect
         self._wanted_elsewhere = wanted_elsewhere
         self._connection: Connection | None = None
         self._failures = 0
@@ -212,7 +219,12 @@ class Supervisor:
         try:
             step = request.operation.send(request.resume_with)
         except StopIteration as finished:
-            request.finish(finished.value)
+            answer = finished.value
+            if type(answer) is Effective:
+                if answer.effects:
+                    self._take_effect(self._mailbox.address, answer.effects)
+                answer = answer.answer
+            request.finish(answer)
         except CoordinatorError as error:
             request.finish(error)
         except Exception:
@@ -221,11 +233,14 @@ class Supervisor:
             request.finish(InternalError(incident))
         else:
             request.resume_with = None
-            if isinstance(step, Compute):
-                self._compute(request, step)
-            else:
+            if type(step) is list:
                 request.commands = step
                 return True
+            if isinstance(step, Park):
+                self._park(request, step)
+            else:
+                assert isinstance(step, Compute)
+                self._compute(request, step)
         return False
 
     async def _connect(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -38,6 +39,8 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         self._broken = False
         self._closed = False
         self._sent_eof = False
+        self.on_relief: Callable[[], None] = lambda: None
+        """Called whenever the buffer falls below its low-water mark after `waiting` was above the high one."""
         self.hung_up = trio.Event()
         """Set once the peer sends nothing more, as far as `receive_some` was told, or can be sent nothing more."""
 
@@ -55,7 +58,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         if not self._something.is_set():
             self._something.set()
             self._flushed = trio.Event() if self._flushed.is_set() else self._flushed
-        if self._size > HIGH_WATER and self._relieved.is_set():
+        if self.waiting > HIGH_WATER and self._relieved.is_set():
             self._relieved = trio.Event()
 
     async def relieved(self) -> None:
@@ -77,8 +80,9 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                 if limit.cancelled_caught:
                     break
                 self._in_kernel = 0
-                if self._size <= LOW_WATER:
+                if self._size <= LOW_WATER and not self._relieved.is_set():
                     self._relieved.set()
+                    self.on_relief()
                 if not self._buffer:
                     self._flushed.set()
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import uuid
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import structlog
 import trio
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import RawJson, Request
+from coordinator.actors.engine import Engine
+from coordinator.actors.request import Operation, RawJson, Request
+from coordinator.actors.subscriptions import Session
 from coordinator.errors import CoordinatorError, InternalError, MethodNotFound, ReplyTooLarge
 from coordinator.rpc import protocol
 from coordinator.rpc.methods import METHODS
@@ -24,11 +26,16 @@ log = structlog.get_logger("coordinator.rpc")
 DISCOVER = "rpc.discover"
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Where a message's reply goes."""
 
+    @abstractmethod
     def deliver(self, response: bytes | None, calls: int = 1) -> None:
         """Take the reply to a message of `calls` calls, or None if it gets none. Must not block or raise."""
+
+    @abstractmethod
+    def waits_for(self, call: Request) -> None:
+        """Told of a call that may take long; to be abandoned if the client leaves."""
 
 
 class _Call(Request):
@@ -59,7 +66,7 @@ class _Batch:
     def __init__(self, length: int, sink: Sink, max_bytes: int) -> None:
         self._responses: list[bytes | None] = [None] * length
         self._missing = length
-        self._sink = sink
+        self.sink = sink
         self._limit = max_bytes
         self._room = max_bytes
 
@@ -72,10 +79,10 @@ class _Batch:
         self._missing -= 1
         if self._missing == 0:
             present = [response for response in self._responses if response is not None]
-            self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
+            self.sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
 
 
-class _Slot:
+class _Slot(Sink):
     """A place in a batch."""
 
     __slots__ = ("_at", "_batch", "_id")
@@ -88,6 +95,9 @@ class _Slot:
     def deliver(self, response: bytes | None, calls: int = 1) -> None:
         self._batch.put(self._at, self._id, response)
 
+    def waits_for(self, call: Request) -> None:
+        self._batch.sink.waits_for(call)
+
 
 class Dispatcher:
     """Shared by all front-ends.
@@ -99,17 +109,26 @@ class Dispatcher:
     """
 
     def __init__(
-        self, directory: Directory, layout: Layout, *, request_timeout: float, max_batch: int, max_batch_reply: int
+        self,
+        directory: Directory,
+        engine: Engine,
+        layout: Layout,
+        *,
+        request_timeout: float,
+        max_batch: int,
+        max_batch_reply: int,
     ) -> None:
         self._directory = directory
+        self._engine = engine
         self._keyspace = layout.keyspace
         self._request_timeout = request_timeout
         self._max_batch = max_batch
         self._max_batch_reply = max_batch_reply
         self.calls = 0
 
-    async def submit(self, data: str | bytes | bytearray, sink: Sink) -> int:
+    async def submit(self, data: str | bytes | bytearray, sink: Sink, session: Session | None = None) -> int:
         """Put the calls of one message on their way; its reply goes to `sink`, possibly before this returns.
+        Subscriptions are made on `session`.
 
         Returns how many calls it held. Waits, and is a checkpoint, only while a mailbox is full, and no longer than
         until the calls' deadline; cancelled then, calls not yet posted are dropped and `sink` gets nothing.
@@ -117,14 +136,20 @@ class Dispatcher:
         message = protocol.parse(data, self._max_batch)
         deadline = trio.current_time() + self._request_timeout
         if type(message) is not list:
-            await self._submit_one(message, sink, deadline)  # type: ignore[arg-type]
-            return 1
-        batch = _Batch(len(message), sink, self._max_batch_reply)
-        for at, item in enumerate(message):
-            await self._submit_one(item, _Slot(batch, at, item.id), deadline)
-        return len(message)
+            await self._submit_one(message, sink, session, deadline)  # type: ignore[arg-type]
+            count = 1
+        else:
+            count = len(message)
+            batch = _Batch(count, sink, self._max_batch_reply)
+            for at, item in enumerate(message):
+                await self._submit_one(item, _Slot(batch, at, item.id), session, deadline)
+        if session is not None:
+            session.message_done()
+        return count
 
-    async def _submit_one(self, item: protocol.Call | protocol.Invalid, sink: Sink, deadline: float) -> None:
+    async def _submit_one(
+        self, item: protocol.Call | protocol.Invalid, sink: Sink, session: Session | None, deadline: float
+    ) -> None:
         if type(item) is protocol.Invalid:
             sink.deliver(protocol.render_error(item.id, item.error))
             return
@@ -139,7 +164,17 @@ class Dispatcher:
                 return
             params = method.reader.read(item.params)
             address = method.address(params)
-            operation = method.operation(self._keyspace(address), params)
+            if method.operation is not None:
+                operation: Operation = method.operation(self._keyspace(address), params)
+            else:
+                assert method.live is not None
+                started = method.live(self._engine, session, self._keyspace(address), params)
+                if type(started) is bytes:
+                    sink.deliver(None if id is None else protocol.render_result(id, started))
+                    return
+                operation = started  # type: ignore[assignment]
+                if method.patience is not None:
+                    deadline += method.patience(params)
         except CoordinatorError as error:
             sink.deliver(None if id is None else protocol.render_error(id, error))
             return
@@ -155,6 +190,10 @@ class Dispatcher:
             self._directory.post_nowait(address, call)
         except trio.WouldBlock:
             await self._directory.post(address, call)
+        if method.patience is not None:
+            sink.waits_for(call)
+        if method.touches is not None and session is not None:
+            method.touches(session, params)
 
     def _built_in(self, name: str) -> RawJson:
         if name == DISCOVER:

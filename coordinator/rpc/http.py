@@ -8,10 +8,11 @@ from typing import Any, Final
 import trio
 from pydantic_core import to_json
 
+from coordinator.actors.request import Request
 from coordinator.errors import InvalidRequest
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
-from coordinator.rpc.dispatch import Dispatcher
+from coordinator.rpc.dispatch import Dispatcher, Sink
 from coordinator.rpc.openrpc import document_json
 
 __all__ = ["HttpFrontEnd"]
@@ -24,12 +25,17 @@ Headers = list[tuple[bytes, bytes]]
 _JSON: Final = b"application/json"
 
 
-class _Reply:
-    """The sink of one POST."""
+class _Reply(Sink):
+    """The sink of one POST.
 
-    __slots__ = ("_arrived", "_response")
+    Attributes:
+        long_calls: those that may take long.
+    """
+
+    __slots__ = ("_arrived", "_response", "long_calls")
 
     def __init__(self) -> None:
+        self.long_calls: list[Request] = []
         self._arrived = trio.Event()
         self._response: bytes | None = None
 
@@ -37,9 +43,26 @@ class _Reply:
         self._response = response
         self._arrived.set()
 
-    async def wait(self) -> bytes | None:
-        await self._arrived.wait()
+    def waits_for(self, call: Request) -> None:
+        self.long_calls.append(call)
+
+    async def wait(self, receive: Receive) -> bytes | None:
+        """The reply. If the client leaves before a long call has its answer, that is abandoned."""
+        if self.long_calls and not self._arrived.is_set():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, receive, nursery.cancel_scope)
+                await self._arrived.wait()
+                nursery.cancel_scope.cancel()
+        else:
+            await self._arrived.wait()
         return self._response
+
+    async def _watch(self, receive: Receive, waiting: trio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        for call in self.long_calls:
+            call.abandon()
+        waiting.cancel()
 
 
 class _Refused(Exception):
@@ -130,7 +153,7 @@ class HttpFrontEnd:
         body = await self._body(receive)
         reply = _Reply()
         await self._dispatcher.submit(body, reply)
-        return await reply.wait()  # the directory answers every request by its deadline
+        return await reply.wait(receive)  # the directory answers every request by its deadline
 
     async def _body(self, receive: Receive) -> bytes:
         message = await receive()

@@ -1,66 +1,19 @@
-"""The table of methods. A new method is one row here, its model, its operation and a test."""
+"""The table of methods: the contract's own, and with those of `execution_methods` all there are.
+
+A new method is one row, its model, its operation and a test.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 from coordinator import models
 from coordinator.actors import operations
-from coordinator.actors.request import Operation
-from coordinator.errors import (
-    CoordinatorError,
-    DagCycleDetected,
-    DagMissingDependency,
-    InvalidParams,
-    NotFound,
-    StorageError,
-)
-from coordinator.rpc.params import ParamsReader
-from coordinator.storage.keys import GLOBAL, Address, Keyspace
+from coordinator.errors import DagCycleDetected, DagMissingDependency
+from coordinator.rpc.execution_methods import EXECUTION_METHODS
+from coordinator.rpc.method import READ, WRITE, Method, in_context, in_global
 
-__all__ = ["METHODS", "Method"]
+__all__ = ["METHODS"]
 
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One row.
-
-    Attributes:
-        address: from validated params to the context they go to.
-        wrapped: see ParamsReader.
-        example: params that work on an empty store, shown in the OpenRPC document; None if there are none.
-    """
-
-    name: str
-    summary: str
-    params: type[models.Model]
-    result: type[models.Model]
-    operation: Callable[[Keyspace, Any], Operation]
-    address: Callable[[Any], Address]
-    errors: Sequence[type[CoordinatorError]]
-    writes: bool = False
-    wrapped: str | None = None
-    example: dict[str, Any] | None = None
-    reader: ParamsReader[Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "reader", ParamsReader(self.params, self.wrapped))
-
-
-def _global(_: Any) -> Address:
-    return GLOBAL
-
-
-def _of_context(params: Any) -> Address:
-    context_id: int = params.context_id
-    return context_id
-
-
-_WRITE = (InvalidParams, StorageError)
-_READ = (InvalidParams, NotFound, StorageError)
-_DAG = (*_READ, DagMissingDependency, DagCycleDetected)
+_DAG = (*READ, DagMissingDependency, DagCycleDetected)
 
 _JOB_EXAMPLE = {
     "id": 1,
@@ -75,7 +28,7 @@ _JOB_EXAMPLE = {
     "depends": [],
 }
 
-METHODS: dict[str, Method] = {
+CONTRACT_METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(
@@ -84,8 +37,8 @@ METHODS: dict[str, Method] = {
             models.ActorCreateParams,
             models.Actor,
             operations.create_actor,
-            _global,
-            _READ,  # the contract lists NotFound here too
+            in_global,
+            READ,  # the contract lists NotFound here too
             writes=True,
             example={"actor": {"id": 7, "pubkey": "ed25519:7", "address": ["10.0.0.7", "fd00::7"]}},
         ),
@@ -95,8 +48,8 @@ METHODS: dict[str, Method] = {
             models.ActorLoadParams,
             models.Actor,
             operations.load_actor,
-            _global,
-            _READ,
+            in_global,
+            READ,
         ),
         Method(
             "context.create",
@@ -105,7 +58,7 @@ METHODS: dict[str, Method] = {
             models.Context,
             operations.create_context,
             lambda params: params.context.id,
-            _WRITE,
+            WRITE,
             writes=True,
             example={"context": {"id": 1, "admins": [7], "readers": [], "executors": [7]}},
         ),
@@ -116,7 +69,7 @@ METHODS: dict[str, Method] = {
             models.Context,
             operations.load_context,
             lambda params: params.id,
-            _READ,
+            READ,
         ),
         Method(
             "runner.create",
@@ -124,8 +77,8 @@ METHODS: dict[str, Method] = {
             models.RunnerCreateParams,
             models.Runner,
             operations.create_runner,
-            _of_context,
-            _WRITE,
+            in_context,
+            WRITE,
             writes=True,
             example={
                 "context_id": 1,
@@ -144,8 +97,8 @@ METHODS: dict[str, Method] = {
             models.RunnerLoadParams,
             models.Runner,
             operations.load_runner,
-            _of_context,
-            _READ,
+            in_context,
+            READ,
         ),
         Method(
             "flow.create",
@@ -153,8 +106,8 @@ METHODS: dict[str, Method] = {
             models.FlowCreateParams,
             models.Flow,
             operations.create_flow,
-            _of_context,
-            _WRITE,
+            in_context,
+            WRITE,
             writes=True,
             wrapped="flow",
             example={
@@ -174,8 +127,8 @@ METHODS: dict[str, Method] = {
             models.FlowLoadParams,
             models.Flow,
             operations.load_flow,
-            _of_context,
-            _READ,
+            in_context,
+            READ,
         ),
         Method(
             "flow.dag",
@@ -183,7 +136,7 @@ METHODS: dict[str, Method] = {
             models.FlowLoadParams,
             models.FlowDag,
             operations.flow_dag,
-            _of_context,
+            in_context,
             _DAG,
         ),
         Method(
@@ -192,8 +145,8 @@ METHODS: dict[str, Method] = {
             models.JobCreateParams,
             models.Job,
             operations.create_job,
-            _of_context,
-            _WRITE,
+            in_context,
+            WRITE,
             writes=True,
             wrapped="job",
             example={"context_id": 1, "job": _JOB_EXAMPLE},
@@ -204,8 +157,8 @@ METHODS: dict[str, Method] = {
             models.JobLoadParams,
             models.Job,
             operations.load_job,
-            _of_context,
-            _READ,
+            in_context,
+            READ,
         ),
         Method(
             "message.create",
@@ -213,8 +166,8 @@ METHODS: dict[str, Method] = {
             models.MessageCreateParams,
             models.Message,
             operations.create_message,
-            _of_context,
-            _WRITE,
+            in_context,
+            WRITE,
             writes=True,
             wrapped="message",
             example={
@@ -239,8 +192,10 @@ METHODS: dict[str, Method] = {
             models.MessageLoadParams,
             models.Message,
             operations.load_message,
-            _of_context,
-            _READ,
+            in_context,
+            READ,
         ),
     )
 }
+
+METHODS = {**CONTRACT_METHODS, **EXECUTION_METHODS}

@@ -11,7 +11,8 @@ from pydantic_core import to_json
 
 from coordinator import __version__, models
 from coordinator.errors import DOCUMENTED_ERRORS
-from coordinator.rpc.methods import METHODS, Method
+from coordinator.rpc.method import Method
+from coordinator.rpc.methods import METHODS
 
 __all__ = ["document", "document_json"]
 
@@ -78,6 +79,7 @@ def _error(name: str) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     used = {model for method in METHODS.values() for model in (method.params, method.result)}
+    used |= {models.AssignmentNotice, models.CancelNotice, models.FlowEventNotice}  # params of notifications
     ordered = sorted(used, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=_REF)
     schemas: dict[str, Any] = definitions["$defs"]

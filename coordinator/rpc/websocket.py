@@ -7,7 +7,8 @@ into the stream's buffer, in the order they become ready.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,11 +16,13 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from coordinator.actors.request import Request
+from coordinator.actors.subscriptions import Session
 from coordinator.errors import InvalidRequest
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
-from coordinator.rpc.dispatch import Dispatcher
+from coordinator.rpc.dispatch import Dispatcher, Sink
 
 __all__ = ["WebSocketFrontEnd"]
 
@@ -30,6 +33,7 @@ CLOSE_TIMEOUT: Final = 2.0
 RECEIVE_BYTES: Final = 64 * 1024
 MESSAGE_QUEUE: Final = 32
 GOING_AWAY: Final = 1001
+BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -42,8 +46,8 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
 
 
-class _Connection:
-    """One client's sink, and the reader that feeds the dispatcher from it."""
+class _Connection(Session, Sink):
+    """One client's sink, what it is subscribed to, and the reader that feeds the dispatcher from it."""
 
     def __init__(
         self,
@@ -54,12 +58,15 @@ class _Connection:
         max_frame_bytes: int,
         max_in_flight: int,
     ) -> None:
+        super().__init__()
         self._socket = socket
         self._stream = stream
+        stream.on_relief = self.relieved
         self._dispatcher = dispatcher
         self._max_frame_bytes = max_frame_bytes
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
         self._fewer: trio.Event | None = None  # set when a reply leaves, while somebody waits for that
 
     def deliver(self, response: bytes | None, calls: int = 1) -> None:
@@ -68,6 +75,33 @@ class _Connection:
             self._fewer.set()
         if response is not None and self._socket.closed is None:
             self._stream.write(text_frame(response))
+
+    def waits_for(self, call: Request) -> None:
+        self._long_calls.add(call)
+
+    def close(self) -> None:
+        super().close()
+        for call in [*self._long_calls]:
+            call.abandon()
+
+    @property
+    def is_congested(self) -> bool:
+        return self._stream.waiting > HIGH_WATER
+
+    def notify(self, notifications: Sequence[bytes]) -> None:
+        """Send notifications, as batches of about `BATCH_BYTES`: clients bound the size of what they accept."""
+        if self._socket.closed is not None:
+            return
+        batch: list[bytes] = []
+        size = 0
+        for notification in notifications:
+            if batch and size + len(notification) > BATCH_BYTES:
+                self._stream.write(text_frame(_joined(batch)))
+                batch, size = [], 0
+            batch.append(notification)
+            size += len(notification)
+        if batch:
+            self._stream.write(text_frame(_joined(batch)))
 
     async def read(self) -> None:
         """Submit messages until the client closes. At a bound we stop reading: the client is held by TCP itself."""
@@ -80,7 +114,7 @@ class _Connection:
             if len(message) * 4 > self._max_frame_bytes and _byte_length(message) > self._max_frame_bytes:
                 self._refuse_oversized()
                 continue
-            calls = await self._dispatcher.submit(message, self)
+            calls = await self._dispatcher.submit(message, self, self)
             self._in_flight += calls
             if self._in_flight >= self._max_in_flight:
                 await self.fewer_than(self._max_in_flight)
@@ -98,6 +132,10 @@ class _Connection:
         limit = self._max_frame_bytes
         error = InvalidRequest(f"a message of over {limit} bytes", limit=limit, setting="max_frame_bytes")
         self._stream.write(text_frame(protocol.render_error(protocol.NULL_ID, error)))
+
+
+def _joined(messages: list[bytes]) -> bytes:
+    return messages[0] if len(messages) == 1 else protocol.render_batch(messages)
 
 
 def _byte_length(message: str | bytes) -> int:
@@ -215,11 +253,14 @@ class WebSocketFrontEnd:
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
         )
-        with trio.CancelScope() as reading, self._until_stopped(reading):
-            await connection.read()
-        if reading.cancelled_caught:
-            with trio.move_on_at(self._grace_ends):
-                await connection.fewer_than(1)
+        try:
+            with trio.CancelScope() as reading, self._until_stopped(reading):
+                await connection.read()
+            if reading.cancelled_caught:
+                with trio.move_on_at(self._grace_ends):
+                    await connection.fewer_than(1)
+        finally:
+            connection.close()
         with trio.move_on_after(CLOSE_TIMEOUT):
             await socket.aclose(GOING_AWAY, "the coordinator is shutting down")
 

@@ -23,13 +23,12 @@ from coordinator.storage.faults import (
     StoreUnavailable,
     is_transient,
 )
-from coordinator.storage.keys import Address, Layout
+from coordinator.storage.keys import Address, Command, Layout
 
 __all__ = ["Command", "Connection", "Reply", "Store"]
 
 log = structlog.get_logger("coordinator.store")
 
-Command = tuple[str | bytes | int | float, ...]
 Reply = Any
 
 _RECEIVE_BYTES: Final = 256 * 1024
@@ -68,6 +67,33 @@ class Connection:
                     replies.append(reply)
         except TRANSPORT_ERRORS as error:
             raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+
+    async def send(self, commands: list[Command]) -> None:
+        """Send commands whose replies `receive` returns. For another task than the one that receives.
+
+        Raises:
+            StoreUnavailable: the connection broke.
+        """
+        try:
+            await self._stream.send_all(b"".join(map(_pack, commands)))
+        except TRANSPORT_ERRORS as error:
+            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+
+    async def receive(self) -> Reply:
+        """The next reply or push message. Cancelled, nothing is lost.
+
+        Raises:
+            StoreUnavailable: the connection broke.
+        """
+        try:
+            while (reply := self._reader.gets()) is _MORE:
+                data = await self._stream.receive_some(_RECEIVE_BYTES)
+                if not data:
+                    raise StoreUnavailable(REPLY_LOST)
+                self._reader.feed(bytes(data))
+        except TRANSPORT_ERRORS as error:
+            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+        return reply
 
     async def aclose(self) -> None:
         """Close at once. Replies on their way are dropped."""

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-__all__ = ["GLOBAL", "Address", "Isolation", "Keyspace", "Layout"]
+__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout"]
 
 Isolation = Literal["index", "prefix"]
 
@@ -20,18 +20,30 @@ GLOBAL: Address = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keyspace:
-    """The key names of one context (or of GLOBAL)."""
+Command = tuple[str | bytes | int | float, ...]
+
+
+class Keyspace(NamedTuple):
+    """The key names of one context (or of GLOBAL), and who uses them: `coordinator` as transitions take it."""
 
     prefix: str = ""
+    address: Address = None
+    coordinator: str = ""
 
     def actor(self, id: int) -> str:
         return f"{self.prefix}actor:{id}"
 
     def contexts(self) -> str:
-        """A set: the ids of every context that was ever written to. Only in GLOBAL."""
+        """A sorted set: the ids of every context that was ever written to, each its own score. Only in GLOBAL."""
         return f"{self.prefix}contexts"
+
+    def coordinators(self) -> str:
+        """A sorted set: coordinators, by when they were last heard of. Only in GLOBAL."""
+        return f"{self.prefix}coordinators"
+
+    def engaged(self, coordinator: str) -> str:
+        """A set: the contexts a coordinator has written to and whose timers it sees to. Only in GLOBAL."""
+        return f"{self.prefix}engaged:{coordinator}"
 
     def context(self, id: int) -> str:
         return f"{self.prefix}context:{id}"
@@ -48,17 +60,57 @@ class Keyspace:
     def message(self, caller_id: int, id: int) -> str:
         return f"{self.prefix}message:{caller_id}:{id}"
 
+    def logs(self, caller_id: int, id: int) -> str:
+        """A list: the lines runners logged for a message."""
+        return f"{self.prefix}logs:{caller_id}:{id}"
 
-_PLAIN = Keyspace()
-_GLOBAL_PREFIXED = Keyspace("{global}:")
+    def events(self, flow_id: int) -> str:
+        """A stream: what happened to a flow."""
+        return f"{self.prefix}events:{flow_id}"
+
+    def index_of(self, kind: str) -> str:
+        """A sorted set: the ids of all records of this kind, padded to ten digits."""
+        return f"{self.prefix}index:{kind}"
+
+    def prerequisites(self) -> str:
+        """A hash: names of satisfied prerequisites → when (ms)."""
+        return f"{self.prefix}prerequisites"
+
+    def awaited(self) -> str:
+        """A set: names of prerequisites that jobs wait for."""
+        return f"{self.prefix}awaited"
+
+    def waiting(self, name: str) -> str:
+        """A set: the jobs that wait for a prerequisite."""
+        return f"{self.prefix}waiting:{name}"
+
+    @property
+    def channel(self) -> str:
+        """Where coordinators tell each other what happened in the context."""
+        return f"herocoordinator:{self.address}"
+
+    def transition(self, function: str, *arguments: str | bytes | int | float) -> Command:
+        """The call of a transition of the function library."""
+        return ("FCALL", function, 1, f"{self.prefix}engine", self.channel, self.coordinator, *arguments)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One of the two storage layouts. `database` is the one everything is in when isolation is `prefix`."""
+    """One of the two storage layouts, as one coordinator uses it.
+
+    Attributes:
+        database: the one everything is in when isolation is `prefix`.
+        coordinator: its name, and the milliseconds it keeps an ended flow's events and ended runs (0: for ever).
+    """
 
     isolation: Isolation = "index"
     database: int = 0
+    coordinator: str = "coordinator 3600000 0"
+
+    @property
+    def name(self) -> str:
+        """The coordinator's name."""
+        return self.coordinator.partition(" ")[0]
 
     def database_of(self, address: Address) -> int:
         if self.isolation == "prefix":
@@ -67,12 +119,16 @@ class Layout:
 
     def keyspace(self, address: Address) -> Keyspace:
         if self.isolation == "index":
-            return _PLAIN
-        return _GLOBAL_PREFIXED if address is None else Keyspace(f"{{{address}}}:")
+            return Keyspace("", address, self.coordinator)
+        return Keyspace("{global}:" if address is None else f"{{{address}}}:", address, self.coordinator)
 
-    def remember(self, context: int) -> list[tuple[str | bytes | int | float, ...]]:
-        """Commands that note `context` as known, run on its own connection and leaving that as it was."""
-        add: tuple[str | bytes | int | float, ...] = ("SADD", self.keyspace(GLOBAL).contexts(), context)
+    def remember(self, context: int) -> list[Command]:
+        """Commands that note `context` as known and seen to by us. They leave its connection as it was."""
+        keys = self.keyspace(GLOBAL)
+        note: list[Command] = [
+            ("ZADD", keys.contexts(), context, context),
+            ("SADD", keys.engaged(self.name), context),
+        ]
         if self.isolation == "prefix" or context == 0:
-            return [add]
-        return [("SELECT", 0), add, ("SELECT", context)]
+            return note
+        return [("SELECT", 0), *note, ("SELECT", context)]

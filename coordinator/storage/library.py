@@ -1,19 +1,24 @@
-"""The function library on the server: `library.lua`, loaded once and replaced when ours is newer."""
+"""The function library on the server: the parts in `library/`, loaded as one and replaced when ours is newer."""
 
 from __future__ import annotations
 
 import re
 from importlib.resources import files
+from typing import Final
 
 __all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
 
-SOURCE: str = (files(__package__) / "library.lua").read_text()
+_PARTS: Final = ("common", "records", "runs", "flows", "attempts", "messages", "upkeep")  # each may use those before it
+
+SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(
+    (files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS
+)
 
 _version = re.search(r"^local VERSION = (\d+)$", SOURCE, re.MULTILINE)
 assert _version is not None
-VERSION: int = int(_version[1])
+VERSION: Final = int(_version[1])
 
-VERSION_COMMAND = ("FCALL_RO", "hc_version", 0)
+VERSION_COMMAND: Final = ("FCALL_RO", "hc_version", 0)
 """Answers the loaded library's version, or an error if none is loaded."""
 
 

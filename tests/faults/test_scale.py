@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from coordinator.actors.directory import Directory
+from coordinator.actors.engine import Engine
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.dispatch import Dispatcher
 from coordinator.rpc.websocket import WebSocketFrontEnd
@@ -347,9 +348,12 @@ class OneClient(trio.abc.Listener[trio.abc.Stream]):
 
 async def test_a_handshake_has_its_time_however_steadily_it_drips(autojump: None) -> None:
     store = Store(Endpoint(), Layout())  # never asked
-    dispatcher = Dispatcher(Directory(store), store.layout, request_timeout=30, max_batch=10, max_batch_reply=1000)
-    limits = {"max_connections": 10, "max_in_flight": 10, "max_frame_bytes": 1000}
-    front_end = WebSocketFrontEnd(dispatcher, AccessPolicy("127.0.0.1"), **limits, write_timeout=30)
+    directory = Directory(store)
+    engine = Engine(directory, store, max_subscriptions=10)
+    limits = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
+    dispatcher = Dispatcher(directory, engine, store.layout, **limits)
+    bounds = {"max_connections": 10, "max_in_flight": 10, "max_frame_bytes": 1000}
+    front_end = WebSocketFrontEnd(dispatcher, AccessPolicy("127.0.0.1"), **bounds, write_timeout=30)
     listener = OneClient()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(front_end.serve, [cast(trio.SocketListener, listener)])

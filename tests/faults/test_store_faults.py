@@ -724,4 +724,4 @@ async def test_a_valkey_that_lost_its_data_is_told_again_which_contexts_exist(tm
 
             await client.call("job.create", job(3, 1))
 
-            assert own.client().smembers("contexts") == {"3"}
+            assert own.client().zrange("contexts", 0, -1) == ["3"]

@@ -1,42 +1,48 @@
-#!lua name=herocoordinator
--- Every write that must read first, as one atomic call on the server.
--- The first line of each function's comment says what it does; KEYS and ARGV are given by position.
--- Loaded by storage/library.py, which also holds the version below; `redis.*` is Redis and Valkey alike.
+-- Records: created, updated, deleted. The index of a kind is a sorted set of ids, each padded to ten digits, for lists.
 
-local VERSION = 1
+local INDEXED = {flow = true, job = true, message = true, runner = true}
 
-local function now()
-  return redis.call('TIME')[1]
-end
-
--- The library's version, an integer.
--- KEYS: none. ARGV: none.
-local function version()
-  return VERSION
+-- The index a record belongs into and its entry there; nil for kinds without one.
+local function index_entry(key)
+  local prefix, kind, ids = string.match(key, '^(.-)(%l+):([%d:]+)$')
+  if not INDEXED[kind] then
+    return nil
+  end
+  return prefix .. 'index:' .. kind, (string.gsub(ids, '%d+', function(id)
+    return string.rep('0', 10 - #id) .. id
+  end))
 end
 
 -- HSET the fields a record has only when it is new, then the given ones; created_at stays, updated_at moves.
-local function store(key, time, initial, given)
+local function write(key, time, initial, given)
   local fields = {'updated_at', time}
   if redis.call('EXISTS', key) == 0 then
     fields[3], fields[4] = 'created_at', time
     for _, item in ipairs(initial) do
       fields[#fields + 1] = item
     end
+    local index, entry = index_entry(key)
+    if index then
+      redis.call('ZADD', index, 0, entry)
+    end
   end
   for _, item in ipairs(given) do
     fields[#fields + 1] = item
   end
   redis.call('HSET', key, unpack(fields))
+end
+
+local function store(key, time, initial, given)
+  write(key, time, initial, given)
   return redis.call('HGETALL', key)
 end
 
-local function slice(items, first, last)
-  local part = {}
-  for i = first, last do
-    part[#part + 1] = items[i]
+local function remove(key)
+  local index, entry = index_entry(key)
+  if index then
+    redis.call('ZREM', index, entry)
   end
-  return part
+  return redis.call('DEL', key)
 end
 
 -- Create or update a record.
@@ -45,7 +51,7 @@ end
 -- Returns: the whole record, as HGETALL does.
 local function record_upsert(keys, args)
   local count = tonumber(args[1])
-  return store(keys[1], now(), slice(args, 2, count + 1), slice(args, count + 2, #args))
+  return store(keys[1], redis.call('TIME')[1], slice(args, 2, count + 1), slice(args, count + 2, #args))
 end
 
 -- Create or update a message, completing its embedded jobs.
@@ -56,7 +62,7 @@ end
 -- given fields.
 -- Returns: the whole record, as HGETALL does.
 local function message_upsert(keys, args)
-  local key, time = keys[1], now()
+  local key, time = keys[1], redis.call('TIME')[1]
   local initial_count = tonumber(args[1])
   local at = initial_count + 2
   local job_count = tonumber(args[at])
@@ -91,6 +97,5 @@ local function message_upsert(keys, args)
   return store(key, time, slice(args, 2, initial_count + 1), given)
 end
 
-redis.register_function{function_name = 'hc_version', callback = version, flags = {'no-writes'}}
 redis.register_function('hc_record_upsert', record_upsert)
 redis.register_function('hc_message_upsert', message_upsert)

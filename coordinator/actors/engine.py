@@ -1,0 +1,492 @@
+"""What makes flows move: runners and followers are woken when there is something for them, timers in the store are seen
+to when they are due, and coordinators sharing a store learn from each other.
+
+Nothing here must survive. Queues, leases, pauses and events are in the store; in memory is only who waits for them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+from pydantic_core import to_json
+
+from coordinator.actors.directory import Directory
+from coordinator.actors.news import News
+from coordinator.actors.request import Effective, Operation, Parking, RawJson, Request
+from coordinator.actors.subscriptions import (
+    Effects,
+    FlowSubscription,
+    RunnerSubscription,
+    Session,
+    Standing,
+    Subscription,
+    take,
+)
+from coordinator.errors import CoordinatorError, NotFound, NotSubscribed, Overloaded
+from coordinator.models.execution import (
+    FlowSubscribeParams,
+    JobTakeParams,
+    RunnerSubscribeParams,
+    SubscriptionParams,
+)
+from coordinator.storage.connection import Store
+from coordinator.storage.keys import GLOBAL, Address, Keyspace, Layout
+
+__all__ = ["Engine"]
+
+log = structlog.get_logger("coordinator.engine")
+
+PRESENCE_EVERY: Final = 2.0  # seconds between signs of life
+DEAD_AFTER: Final = 10.0  # seconds of silence after which another coordinator's contexts are seen to
+FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
+RETRY_AFTER: Final = 1.0  # seconds after which a subscription the store refused is tried again
+TICK_LIMIT: Final = 200  # timers acted on in one step
+TAKE_OVER_AT_ONCE: Final = 50  # contexts of a dead coordinator looked at at the same time
+
+
+class _Waiter(Parking):
+    """A call of job.take that waits for a job; the runner as `take` wants it."""
+
+    def __init__(self, params: JobTakeParams, topic: str) -> None:
+        super().__init__()
+        self.runner_id = params.runner_id
+        self.runner_session = ""
+        self.topic = topic
+        self.lease = params.lease
+        self.script_types = params.script_types
+
+
+class _Context:
+    """Who waits for what in one context.
+
+    Attributes:
+        due: when the next timer is due, on trio's clock.
+        is_ticking: its timers are being looked at.
+    """
+
+    def __init__(self) -> None:
+        self.runners: dict[str, RunnerSubscription] = {}  # longest since woken first
+        self.waiters: dict[_Waiter, None] = {}
+        self.flows: dict[int, dict[str, FlowSubscription]] = {}
+        self.due = math.inf
+        self.is_ticking = False
+
+    @property
+    def is_listening(self) -> bool:
+        return bool(self.runners or self.waiters or self.flows)
+
+
+class Engine:
+    """One for each coordinator. `run` it beside the directory.
+
+    Args:
+        max_subscriptions: of one connection, and waiting job.take calls in all.
+    """
+
+    def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int) -> None:
+        self._directory = directory
+        self._layout: Layout = store.layout
+        self._max_subscriptions = max_subscriptions
+        self._contexts: dict[Address, _Context] = {}
+        self._news = News(store, self._learn)
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._sooner = trio.Event()  # a timer was set before the one waited for
+        self._nursery: trio.Nursery
+        self._waiters = 0
+        self._is_stopping = False
+        directory.take_effect = self.take_effect
+
+    @property
+    def subscriptions(self) -> int:
+        """Subscriptions open."""
+        return sum(len(context.runners) + sum(map(len, context.flows.values())) for context in self._contexts.values())
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Never returns."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._news.run)
+            self._nursery.start_soon(self._keep_time)
+            self._nursery.start_soon(self._stay_present)
+            task_status.started()
+
+    def stop(self) -> None:
+        """Answer the calls that wait for a job, hand out no more jobs."""
+        self._is_stopping = True
+        for context in self._contexts.values():
+            for runner in [*context.runners.values()]:
+                runner.close()
+            for waiter in [*context.waiters]:
+                waiter.wake()
+
+    # -- effects
+
+    def take_effect(self, address: Address, effects: Effects) -> None:
+        """Act on what a transition of ours has set going. Never blocks."""
+        for effect in effects:
+            kind, _, value = effect.partition(b":")
+            if kind == b"ready":
+                self._feed(address, value.decode())
+            elif kind == b"due":
+                self._arm(address, int(value) / 1000)
+            elif kind == b"events":
+                self._tell_followers(address, int(value))
+            else:
+                self._cancel(address, value)
+
+    def _learn(self, address: Address, effects: Effects | None) -> None:
+        """Act on what another coordinator has done. None: we may have missed news."""
+        if effects is not None:
+            self.take_effect(address, effects)
+        elif address in self._contexts:
+            context = self._contexts[address]
+            for subscription in [*context.runners.values(), *context.waiters]:
+                subscription.wake()
+            for flow in [*context.flows]:
+                self._tell_followers(address, flow)
+
+    def _feed(self, address: Address, script_type: str) -> None:
+        """Wake one taker that found nothing; it wakes the next if it leaves something. If there is none, one that is
+        looking just now looks again: it may have looked before the job was there."""
+        context = self._contexts.get(address)
+        if context is None:
+            return
+        looking: Parking | None = None
+        for id, runner in context.runners.items():
+            if script_type in runner.script_types:
+                if runner.is_hungry and runner.is_parked:
+                    context.runners[id] = context.runners.pop(id)
+                    runner.wake()
+                    return
+                if not runner.is_parked:
+                    looking = looking or runner
+        for waiter in context.waiters:
+            if script_type in waiter.script_types:
+                if waiter.is_parked:
+                    waiter.wake()
+                    return
+                looking = looking or waiter
+        if looking is not None:
+            looking.wake()
+
+    def _tell_followers(self, address: Address, flow_id: int) -> None:
+        context = self._contexts.get(address)
+        if context is not None:
+            for subscription in [*context.flows.get(flow_id, {}).values()]:
+                subscription.wake()
+
+    def _cancel(self, address: Address, value: bytes) -> None:
+        runner_id, job, token, reason = value.split(b" ", 3)
+        context = self._contexts.get(address)
+        if context is not None:
+            for runner in [*context.runners.values()]:
+                if runner.runner_id == int(runner_id):
+                    runner.cancel(job, token, reason)
+
+    # -- subscriptions
+
+    def subscribe_runner(self, session: Session, keys: Keyspace, params: RunnerSubscribeParams) -> Operation:
+        """Begin to supply a runner with jobs."""
+        self._check_room(session)
+        (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
+        if topic is None:
+            raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
+        lost: Sequence[bytes] = ()
+        if params.session or params.holding:
+            command = keys.transition("hc_resume", params.runner_id, params.session, *params.holding)
+            (((_, lost), effects),) = yield [command]
+            self.take_effect(keys.address, effects)
+        subscription = RunnerSubscription(
+            session,
+            keys,
+            runner_id=params.runner_id,
+            topic=topic.decode(),
+            runner_session=params.session,
+            script_types=params.script_types,
+            capacity=params.capacity,
+            lease=params.lease,
+            took=self._took,
+        )
+        gone = {token.decode() for token in lost}
+        until = trio.current_time() + params.lease
+        subscription.held.update((token, until) for token in params.holding if token not in gone)
+        self._listening(keys.address).runners[subscription.id] = subscription
+        self._serve(subscription)
+        answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
+        return answer
+
+    def follow_flow(self, session: Session, keys: Keyspace, params: FlowSubscribeParams) -> Operation:
+        """Begin to stream a flow's events."""
+        self._check_room(session)
+        command = keys.transition("hc_flow_follow", f"flow:{params.id}", int(FOLLOWED_FOR * 1000), params.after)
+        ((outcome, _),) = yield [command]
+        if outcome[0] == b"none":
+            raise NotFound("flow", context_id=params.context_id, id=params.id)
+        subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after)
+        self._listening(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
+        self._serve(subscription)
+        answer: RawJson = to_json({"subscription": subscription.id, "missed": outcome[1] == 1})
+        return answer
+
+    def unsubscribe(self, session: Session, kind: str, params: SubscriptionParams) -> RawJson:
+        """End a subscription of this connection. Raises NotSubscribed."""
+        subscription = session.subscriptions.get(params.subscription)
+        if subscription is None or subscription.kind != kind:
+            raise NotSubscribed(params.subscription)
+        subscription.close()
+        return to_json({"subscription": params.subscription})
+
+    def _check_room(self, session: Session) -> None:
+        limit = self._max_subscriptions
+        if len(session.subscriptions) >= limit:
+            raise Overloaded(f"this connection has {limit} subscriptions", limit, "max_subscriptions")
+
+    def _serve(self, subscription: Subscription) -> None:
+        """Put the subscription's operation into its context's mailbox, again whenever it ends before its time."""
+
+        def failed(error: CoordinatorError) -> None:
+            if not subscription.is_closed:
+                log.warning("a subscription failed; trying again", kind=subscription.kind, error=error.data)
+                self._call_in(RETRY_AFTER, lambda: self._serve(subscription))
+
+        if subscription.is_closed:
+            self._forget(subscription)
+            return
+        operation = self._until_closed(subscription)
+        request = Standing(operation, deadline=math.inf, writes=False)
+        request.failed = failed
+        self._directory.post_soon(subscription.keys.address, request)
+
+    def _until_closed(self, subscription: Subscription) -> Operation:
+        answer = yield from subscription.serve()
+        self._forget(subscription)
+        return answer
+
+    def _forget(self, subscription: Subscription) -> None:
+        address = subscription.keys.address
+        context = self._context(address)
+        context.runners.pop(subscription.id, None)
+        if isinstance(subscription, FlowSubscription):
+            followers = context.flows.get(subscription.flow_id, {})
+            followers.pop(subscription.id, None)
+            if not followers:
+                context.flows.pop(subscription.flow_id, None)
+        self._drop_if_unused(address)
+
+    def _took(self, runner: RunnerSubscription, effects: Effects, is_empty: bool) -> None:
+        """A runner has taken jobs. If it may have left some, somebody else gets a turn."""
+        self.take_effect(runner.keys.address, effects)
+        if not is_empty:
+            for script_type in runner.script_types:
+                self._feed(runner.keys.address, script_type)
+
+    # -- job.take
+
+    def take_job(self, keys: Keyspace, params: JobTakeParams) -> Operation:
+        """Jobs for a runner that has no WebSocket; waits for one if there is none."""
+        (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
+        if topic is None:
+            raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
+        ends = trio.current_time() + params.wait
+        waiter = _Waiter(params, topic.decode())
+        is_waiting = False
+        try:
+            while True:
+                waiter.look()
+                _, attempts, effects = yield from take(
+                    keys, waiter, count=params.count, holder=params.take_id, number="1"
+                )
+                self.take_effect(keys.address, effects)
+                if attempts or trio.current_time() >= ends or self._is_stopping:
+                    jobs = b",".join(b"{" + members for _, members in attempts)
+                    return b'{"jobs":[%b]}' % jobs
+                if not is_waiting:
+                    if self._waiters >= self._max_subscriptions:
+                        limit = self._max_subscriptions
+                        raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
+                    is_waiting = True
+                    self._waiters += 1
+                    self._listening(keys.address).waiters[waiter] = None
+                    self._call_in(params.wait, waiter.wake)
+                yield waiter.park()
+        finally:
+            if is_waiting:
+                self._waiters -= 1
+                self._context(keys.address).waiters.pop(waiter, None)
+                self._drop_if_unused(keys.address)
+
+    # -- contexts
+
+    def _context(self, address: Address) -> _Context:
+        context = self._contexts.get(address)
+        if context is None:
+            context = self._contexts[address] = _Context()
+        return context
+
+    def _listening(self, address: Address) -> _Context:
+        """The context, of which news will come; at the latest then everybody in it looks once more."""
+        self._news.listen(address)
+        return self._context(address)
+
+    def _drop_if_unused(self, address: Address) -> None:
+        context = self._contexts.get(address)
+        if context is None or context.is_listening:
+            return
+        self._news.ignore(address)
+        if context.due == math.inf and not context.is_ticking:
+            del self._contexts[address]
+
+    # -- time
+
+    def _call_in(self, seconds: float, function: Callable[[], None]) -> None:
+        at = trio.current_time() + max(seconds, 0.0)
+        heapq.heappush(self._timers, (at, next(self._order), function))
+        if self._timers[0][0] == at:
+            self._sooner.set()
+
+    async def _keep_time(self) -> None:
+        while True:
+            now = trio.current_time()
+            while self._timers and self._timers[0][0] <= now:
+                heapq.heappop(self._timers)[2]()
+            self._sooner = trio.Event()
+            with trio.move_on_at(self._timers[0][0] if self._timers else math.inf):
+                await self._sooner.wait()
+
+    def _arm(self, address: Address, seconds: float) -> None:
+        """See to the context's timers in so many seconds, or before."""
+        context = self._context(address)
+        at = trio.current_time() + seconds
+        if at < context.due:
+            context.due = at
+            self._call_in(seconds, lambda: self._tick_if_due(address))
+
+    def _tick_if_due(self, address: Address) -> None:
+        context = self._contexts.get(address)
+        if context is not None and context.due <= trio.current_time() and not context.is_ticking:
+            self._tick(address, lambda: None)
+
+    def _tick(self, address: Address, done: Callable[[], None]) -> None:
+        """See to the context's timers now, as often as it takes to succeed; then call `done`."""
+        context = self._context(address)
+        context.is_ticking = True
+        context.due = math.inf
+
+        def end(outcome: RawJson | CoordinatorError) -> None:
+            context.is_ticking = False
+            if isinstance(outcome, CoordinatorError):
+                log.warning("timers could not be seen to; trying again", context=address, error=outcome.data)
+                self._call_in(RETRY_AFTER, lambda: self._tick(address, done))
+                return
+            self._tick_if_due(address)
+            self._drop_if_unused(address)
+            done()
+
+        def operation() -> Operation:
+            ((_, effects),) = yield [self._layout.keyspace(address).transition("hc_tick", TICK_LIMIT)]
+            return Effective(b"", effects)
+
+        self._ask(address, operation(), end)
+
+    def _ask(self, address: Address, operation: Operation, then: Callable[[Any], None]) -> None:
+        request = _Asked(operation, deadline=math.inf, writes=True)
+        request.then = then
+        self._directory.post_soon(address, request)
+
+    # -- presence
+
+    async def _stay_present(self) -> None:
+        """Say that we live, see to the contexts of coordinators that do not, and to what our own clients wait for."""
+        while True:
+            await self._see_to_the_dead(await self._presence())
+            now = trio.current_time()
+            for address, context in [*self._contexts.items()]:
+                for runner in [*context.runners.values()]:
+                    runner.forget_expired(now)
+                if context.flows:
+                    self._ask(address, self._keep_followed(address, [*context.flows]), lambda outcome: None)
+            await trio.sleep(PRESENCE_EVERY)
+
+    def _keep_followed(self, address: Address, flows: Sequence[int]) -> Operation:
+        keys = self._layout.keyspace(address)
+        yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", int(FOLLOWED_FOR * 1000)) for flow in flows]
+        return b""
+
+    async def _presence(self) -> list[str]:
+        """Say that we live. Returns the coordinators that no longer do."""
+        keys = self._layout.keyspace(GLOBAL)
+        name = self._layout.name
+
+        def operation() -> Operation:
+            command = ("FCALL", "hc_presence", 1, keys.coordinators(), name, int(DEAD_AFTER * 1000))
+            ((was_known, dead),) = yield [command]
+            if not was_known:
+                # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
+                ours = [context for context in self._contexts if context is not None]
+                if ours:
+                    yield [("SADD", keys.engaged(name), *ours)]
+            found.extend(other.decode() for other in dead)
+            return b""
+
+        found: list[str] = []
+        await self._until_answered(GLOBAL, operation())
+        return found
+
+    async def _see_to_the_dead(self, dead: Sequence[str]) -> None:
+        keys = self._layout.keyspace(GLOBAL)
+        for other in dead:
+            contexts: list[int] = []
+
+            def engaged(other: str = other, contexts: list[int] = contexts) -> Operation:
+                (found,) = yield [("SMEMBERS", keys.engaged(other))]
+                contexts.extend(map(int, found))
+                return b""
+
+            def forget(other: str = other) -> Operation:
+                yield [("DEL", keys.engaged(other)), ("ZREM", keys.coordinators(), other)]
+                return b""
+
+            await self._until_answered(GLOBAL, engaged())
+            limit = trio.CapacityLimiter(TAKE_OVER_AT_ONCE)
+            async with trio.open_nursery() as looking:
+                for context in contexts:
+                    await limit.acquire_on_behalf_of(context)
+                    looking.start_soon(self._look_at, context, limit)
+            await self._until_answered(GLOBAL, forget())
+            if contexts:
+                log.info("took over from a coordinator that is gone", coordinator=other, contexts=len(contexts))
+
+    async def _look_at(self, context: int, limit: trio.CapacityLimiter) -> None:
+        looked = trio.Event()
+        self._tick(context, looked.set)
+        await looked.wait()
+        limit.release_on_behalf_of(context)
+
+    async def _until_answered(self, address: Address, operation: Operation) -> None:
+        """Run an operation of our own; an error is logged, the next round tries again."""
+        answered = trio.Event()
+
+        def then(outcome: RawJson | CoordinatorError) -> None:
+            if isinstance(outcome, CoordinatorError):
+                log.warning("the store refused", error=outcome.data)
+            answered.set()
+
+        self._ask(address, operation, then)
+        await answered.wait()
+
+
+class _Asked(Request):
+    """A request of the engine's own."""
+
+    __slots__ = ("then",)
+
+    then: Callable[[Any], None]
+
+    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+        self.then(outcome)

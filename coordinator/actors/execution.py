@@ -1,0 +1,326 @@
+"""The operations on what runs: each transition is one function of the library in the store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from pydantic_core import from_json, to_json
+
+from coordinator import dag
+from coordinator.actors.operations import flow_dag, given_members, load_message
+from coordinator.actors.request import Effective, Operation, RawJson
+from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
+from coordinator.models.contract import FlowLoadParams, MessageLoadParams
+from coordinator.models.execution import (
+    FlowCancelParams,
+    FlowEventsParams,
+    FlowParams,
+    FlowSubmitParams,
+    JobFailParams,
+    JobFinishParams,
+    JobHeartbeatParams,
+    JobLogParams,
+    MessageParams,
+    PrerequisiteListParams,
+    PrerequisiteSatisfyParams,
+)
+from coordinator.storage import codec
+from coordinator.storage.codec import fields_of
+from coordinator.storage.keys import Keyspace
+
+__all__ = [
+    "cancel_flow",
+    "fail_job",
+    "finish_job",
+    "flow_events",
+    "flow_status",
+    "heartbeat",
+    "list_prerequisites",
+    "log_lines",
+    "render_event",
+    "retry_flow",
+    "satisfy_prerequisite",
+    "send_message",
+    "start_flow",
+    "submit_flow",
+]
+
+CHUNK: Final = 500  # records loaded a step, so that others get on in between
+ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
+STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
+
+
+# -- flows
+
+
+def start_flow(keys: Keyspace, params: FlowParams) -> Operation:
+    return (yield from _start(keys, params, "hc_flow_start"))
+
+
+def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
+    return (yield from _start(keys, params, "hc_flow_retry"))
+
+
+def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
+    for _ in range(ATTEMPTS_TO_PLAN):
+        # For its errors only. The function looks again, and says when the flow has changed since.
+        yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
+        ((outcome, effects),) = yield [keys.transition(function, _flow(params.id))]
+        if outcome[0] not in (b"changed", b"missing"):
+            break
+    return _flow_outcome(params.context_id, params.id, outcome, effects)
+
+
+def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
+    reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
+    ((outcome, effects),) = yield [keys.transition("hc_flow_cancel", _flow(params.id), reason)]
+    return _flow_outcome(params.context_id, params.id, outcome, effects)
+
+
+def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
+    flow, jobs = params.flow, {job.id: job for job in params.jobs}
+    if jobs.keys() != set(flow.jobs) or len(jobs) != len(params.jobs):
+        raise InvalidParams(
+            [{"loc": ["jobs"], "msg": "must be the jobs that flow.jobs lists, each once", "type": "jobs_mismatch"}]
+        )
+    dag.build({id: job.depends for id, job in jobs.items()})
+    fields = codec.FLOW.encode(given_members(flow))
+    arguments: list[str | int | bytes] = [_flow(flow.id), len(fields), *fields, len(jobs)]
+    for job in params.jobs:
+        fields = codec.JOB.encode(given_members(job))
+        arguments += [_job(job.caller_id, job.id), len(fields), *fields]
+    ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
+    return _flow_outcome(params.context_id, flow.id, outcome, effects)
+
+
+def _flow_outcome(context_id: int, flow_id: int, outcome: Sequence[Any], effects: Sequence[bytes]) -> Effective:
+    kind, *rest = outcome
+    if kind == b"ok":
+        return Effective(codec.FLOW.to_json(fields_of(rest[0]), context_id=context_id, id=flow_id), effects)
+    if kind == b"none":
+        raise NotFound("flow", context_id=context_id, id=flow_id)
+    if kind == b"state":
+        status = rest[0].decode()
+        raise Conflict(f"flow {flow_id} is {status}", status=status)
+    if kind == b"busy":
+        _raise_busy(*rest)
+    raise Conflict(f"flow {flow_id} or its jobs are being changed", flow=flow_id)
+
+
+def _raise_busy(job: bytes, run: bytes) -> NoReturn:
+    name, other = _spoken(job), _spoken(run)
+    raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
+
+
+_PROGRESS: Final = ("status", "depends", "script_type", "x_attempt", "x_runner", "x_queued", "x_started", "x_ended")
+_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
+
+
+def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
+    """The flow, and how far each of its jobs is."""
+    fields, newest = yield [
+        ("HGETALL", keys.flow(params.id)),
+        ("XREVRANGE", keys.events(params.id), "+", "-", "COUNT", 1),
+    ]
+    if not fields:
+        raise NotFound("flow", context_id=params.context_id, id=params.id)
+    caller_id = int(fields[b"caller_id"])
+    ids: list[int] = sorted(set(from_json(fields[b"jobs"])))
+    counts = dict.fromkeys(STATUSES, 0)
+    jobs: list[bytes] = []
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS, "x_retry", "x_failure") for id in chunk]
+        for id, reply in zip(chunk, replies, strict=True):
+            if reply[0] is None:
+                raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
+            counts[reply[0].decode()] += 1
+            jobs.append(_progress(id, reply))
+    parts = [
+        b'{"flow":' + codec.FLOW.to_json(fields, context_id=params.context_id, id=params.id),
+        b'"counts":' + to_json(counts),
+        b'"jobs":[' + b",".join(jobs) + b"]",
+    ]
+    for label, name in ((b"started_at", b"x_started"), (b"ended_at", b"x_ended")):
+        if name in fields:
+            parts.append(b'"%b":%b' % (label, fields[name]))
+    parts.append(b'"last_event":"%b"}' % (newest[0][0] if newest else b"0-0"))
+    return b",".join(parts)
+
+
+def _progress(id: int, reply: Sequence[Any]) -> bytes:
+    status, depends, script_type, attempt, *optional, failure = reply
+    parts = [
+        b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
+        % (id, script_type, depends, status, attempt or b"0")
+    ]
+    parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, optional, strict=True) if value]
+    if failure is not None:
+        parts.append(b'"failure":' + to_json(failure.decode()))
+    return b",".join(parts) + b"}"
+
+
+# -- events
+
+
+def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
+    """A page of a flow's events."""
+    (followed, _), entries = yield [
+        keys.transition("hc_flow_follow", _flow(params.id), 1, params.after),
+        ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
+    ]
+    if followed[0] == b"none":
+        raise NotFound("flow", context_id=params.context_id, id=params.id)
+    last = entries[-1][0] if entries else params.after.encode()
+    events = b",".join(b"{%b}" % render_event(entry) for entry in entries)
+    missed = b"true" if followed[1] else b"false"
+    return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
+
+
+_EVENT_MEMBERS: Final[Mapping[bytes, tuple[bytes, bool]]] = {
+    b"k": (b"kind", True),
+    b"t": (b"at", False),
+    b"s": (b"status", True),
+    b"j": (b"job_id", False),
+    b"a": (b"attempt", False),
+    b"r": (b"runner_id", False),
+    b"p": (b"topic", True),
+    b"w": (b"reason", True),
+    b"o": (b"stream", True),
+    b"l": (b"lines", False),
+}
+"""A stream entry's fields: the member each becomes, and whether it is text rather than JSON."""
+
+
+def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
+    """The members of a FlowEvent from a stream entry, without braces."""
+    event_id, fields = entry
+    parts = [b'"event_id":"%b"' % event_id]
+    items = iter(fields)
+    for name, value in zip(items, items, strict=True):
+        member, is_text = _EVENT_MEMBERS[name]
+        parts.append(b'"%b":%b' % (member, to_json(value.decode()) if is_text else value))
+    return b",".join(parts)
+
+
+# -- attempts
+
+
+def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Operation:
+    ((outcome, effects),) = yield [keys.transition("hc_heartbeat", _job(params.caller_id, params.id), params.token)]
+    _check_attempt(params, outcome)
+    return Effective(b'{"lease":%b}' % to_json(int(outcome[1]) / 1000), effects)
+
+
+def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
+    job = _job(params.caller_id, params.id)
+    command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
+    ((outcome, effects),) = yield [command]
+    _check_attempt(params, outcome)
+    return Effective(b'{"lines":%d}' % len(params.lines), effects)
+
+
+def finish_job(keys: Keyspace, params: JobFinishParams) -> Operation:
+    job = _job(params.caller_id, params.id)
+    ((outcome, effects),) = yield [keys.transition("hc_finish", job, params.token, to_json(params.result))]
+    return _attempt_outcome(params, outcome, effects)
+
+
+def fail_job(keys: Keyspace, params: JobFailParams) -> Operation:
+    job = _job(params.caller_id, params.id)
+    result = to_json(params.result) if "result" in params.model_fields_set else ""
+    command = keys.transition("hc_fail", job, params.token, params.error, result, int(params.retry))
+    ((outcome, effects),) = yield [command]
+    return _attempt_outcome(params, outcome, effects)
+
+
+def _check_attempt(params: Any, outcome: Sequence[Any]) -> None:
+    kind = outcome[0]
+    if kind == b"none":
+        raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    if kind == b"stale":
+        raise StaleToken(params.token)
+
+
+def _attempt_outcome(params: Any, outcome: Sequence[Any], effects: Sequence[bytes]) -> Effective:
+    _check_attempt(params, outcome)
+    return Effective(b'{"status":"%b","attempt":%d}' % (outcome[1], outcome[2]), effects)
+
+
+# -- messages and prerequisites
+
+
+def send_message(keys: Keyspace, params: MessageParams) -> Operation:
+    """Make the embedded jobs jobs of the context and run them."""
+    ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
+    message = f"message:{params.caller_id}:{params.id}"
+    outcome: Sequence[Any] = (b"changed",)
+    effects: Sequence[bytes] = ()
+    for _ in range(ATTEMPTS_TO_PLAN):
+        (embedded,) = yield [("HGET", keys.message(params.caller_id, params.id), "job")]
+        if embedded is None:
+            raise NotFound("message", **ids)
+        jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
+        _check_embedded(jobs)
+        arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]
+        for job in jobs:
+            fields = codec.JOB.encode({name: job[name] for name in _SENT_MEMBERS if name != "result" or job[name]})
+            arguments += [_job(job["caller_id"], job["id"]), len(fields), *fields]
+        ((outcome, effects),) = yield [keys.transition("hc_message_send", *arguments)]
+        if outcome[0] != b"changed":
+            break
+    if outcome[0] == b"busy":
+        _raise_busy(*outcome[1:])
+    if outcome[0] != b"ok":
+        raise Conflict("the message is being changed", **ids)
+    loaded = MessageLoadParams(context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    record = yield from load_message(keys, loaded)
+    return Effective(record, effects)
+
+
+_SENT_MEMBERS: Final = tuple(
+    name.decode() for name in codec.JOB.field_names if name not in (b"created_at", b"updated_at", b"status")
+)
+
+
+def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
+    """Raises what flow.dag raises for a flow's jobs. Jobs of different callers do not depend on each other."""
+    for caller_id in {job["caller_id"] for job in jobs}:
+        dag.build({job["id"]: job["depends"] for job in jobs if job["caller_id"] == caller_id})
+
+
+def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> Operation:
+    ((outcome, effects),) = yield [keys.transition("hc_prerequisite_satisfy", params.name)]
+    _, satisfied_at, released = outcome
+    answer = b'{"name":%b,"satisfied_at":%b,"released":%d}' % (to_json(params.name), satisfied_at, released)
+    return Effective(answer, effects)
+
+
+def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operation:
+    satisfied, awaited = yield [("HGETALL", keys.prerequisites()), ("SMEMBERS", keys.awaited())]
+    names = sorted(awaited)
+    counts: list[int] = []
+    if names:
+        counts = yield [("SCARD", keys.waiting(name.decode())) for name in names]
+    known = [{"name": name.decode(), "satisfied_at": int(at)} for name, at in sorted(satisfied.items())]
+    waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
+    answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
+    return answer
+
+
+# -- names of records
+
+
+def _flow(id: int) -> str:
+    return f"flow:{id}"
+
+
+def _job(caller_id: int, id: int) -> str:
+    return f"job:{caller_id}:{id}"
+
+
+def _spoken(record: bytes) -> str:
+    kind, _, ids = record.decode().partition(":")
+    return f"{kind} {ids.replace(':', '/')}"

@@ -1,0 +1,337 @@
+-- Attempts: taken, kept alive, finished, failed, lost.
+
+local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn. Returns them with their records, and
+-- whether there may be more.
+local function pop(tx, count, bytes, types)
+  local popped, stale, runs = {}, 0, {}
+  for _, type in ipairs(types) do
+    local queue = tx.prefix .. 'queue:' .. string.lower(type)
+    while #popped < count do
+      local entries = redis.call('RPOP', queue, math.min(count - #popped, 100))
+      if not entries then
+        break
+      end
+      for i, job in ipairs(entries) do
+        if bytes <= 0 or stale > STALE_LIMIT then
+          for back = #entries, i, -1 do
+            redis.call('RPUSH', queue, entries[back])
+          end
+          return popped, runs, true
+        end
+        local fields = redis.call('HGETALL', tx.prefix .. job)
+        local record = {}
+        for at = 1, #fields, 2 do
+          record[fields[at]] = fields[at + 1]
+        end
+        local run = record.x_run
+        if record.status == 'Dispatched' and record.x_queued and run then
+          if not runs[run] then
+            local active, env_vars = unpack(redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars'))
+            runs[run] = {active = active == '1', env_vars = env_vars or '{}'}
+          end
+        end
+        if run and runs[run] and runs[run].active and record.status == 'Dispatched' and record.x_queued then
+          popped[#popped + 1] = {job = job, record = record}
+          bytes = bytes - #record.script
+        else
+          stale = stale + 1
+        end
+      end
+    end
+  end
+  return popped, runs, false
+end
+
+-- A message's first job was taken.
+local function acknowledge(tx, run)
+  local key = tx.prefix .. run
+  local status, limit = unpack(redis.call('HMGET', key, 'status', 'timeout_result'))
+  if status == 'Dispatched' then
+    redis.call('HSET', key, 'status', 'Acknowledged', 'transport_status', 'Sent', 'updated_at', tx.seconds)
+    disarm(tx, 'ack:' .. run)
+    if limit ~= '0' then
+      arm(tx, 'result:' .. run, tx.now + limit * 1000)
+    end
+  end
+end
+
+-- The runner of a message's job gave a sign of life.
+local function deliver(tx, run)
+  if string.sub(run, 1, 8) == 'message:' and redis.call('HGET', tx.prefix .. run, 'transport_status') == 'Sent' then
+    redis.call('HSET', tx.prefix .. run, 'transport_status', 'Delivered')
+  end
+end
+
+-- Begin an attempt at a popped job. Returns what the runner needs: {attempt, token, the flow's env_vars, the record,
+-- {dependency's id, its result, …}}.
+local function begin_attempt(tx, popped, run, token, runner, session, topic, lease)
+  local job, record = popped.job, popped.record
+  local key = tx.prefix .. job
+  local attempt = record.x_attempt + 1
+  local expires = tx.now + lease
+  local fields = {'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token,
+    'x_runner', runner, 'x_session', session, 'x_lease', whole(lease), 'x_started', whole(tx.now)}
+  if record.timeout ~= '0' then
+    local deadline = tx.now + record.timeout * 1000
+    fields[#fields + 1] = 'x_deadline'
+    fields[#fields + 1] = whole(deadline)
+    expires = math.min(expires, deadline)
+  end
+  redis.call('HSET', key, unpack(fields))
+  arm(tx, 'lease:' .. job, expires)
+  record.status, record.updated_at = 'Started', tx.seconds
+  if string.sub(record.x_run, 1, 8) == 'message:' then
+    acknowledge(tx, record.x_run)
+  end
+  emit(tx, record.x_run, 'job', 's', 'Started', 'j', record.id, 'a', attempt, 'r', runner, 'p', topic)
+  local inputs = {}
+  local caller = string.match(job, '^job:%d+:')
+  for id in string.gmatch(record.depends, '%d+') do
+    inputs[#inputs + 1] = id
+    inputs[#inputs + 1] = redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
+  end
+  local flat = {}
+  for name, value in pairs(record) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  return {attempt, token, run.env_vars, flat, inputs}
+end
+
+-- Hand queued jobs to a runner, each with a new attempt and a lease.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how many
+-- at most, 8 bytes of scripts after which it is enough, 9 who asks (its last take is remembered; '' for nobody),
+-- 10 which of its takes this is, then script types.
+-- Result: 'more' | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one again: the same
+-- attempts, as far as they still run.
+local function take(keys, args)
+  local tx = begin(keys, args)
+  local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
+  local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
+  local remembered = tx.prefix .. 'take:' .. holder
+  if holder ~= '' then
+    local last, tokens = unpack(redis.call('HMGET', remembered, 'number', 'tokens'))
+    if last == number then
+      local again = {}
+      local words = split(tokens)
+      for at = 1, #words, 2 do
+        local job, token = words[at], words[at + 1]
+        local record, flat = {}, redis.call('HGETALL', tx.prefix .. job)
+        for i = 1, #flat, 2 do
+          record[flat[i]] = flat[i + 1]
+        end
+        if record.x_token == token then
+          local inputs = {}
+          local caller = string.match(job, '^job:%d+:')
+          for id in string.gmatch(record.depends, '%d+') do
+            inputs[#inputs + 1] = id
+            inputs[#inputs + 1] = redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
+          end
+          local env_vars = redis.call('HGET', tx.prefix .. record.x_run, 'env_vars') or '{}'
+          again[#again + 1] = {tonumber(record.x_attempt), token, env_vars, flat, inputs}
+        end
+      end
+      return done(tx, 'all', again)
+    end
+  end
+  local popped, runs, more = pop(tx, count, bytes, slice(args, 11, #args))
+  if #popped == 0 then
+    return done(tx, more and 'more' or 'all', {})
+  end
+  local first = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
+  local attempts, tokens = {}, {}
+  for i, item in ipairs(popped) do
+    local token = whole(tx.now) .. '-' .. whole(first + i)
+    attempts[i] = begin_attempt(tx, item, runs[item.record.x_run], token, runner, session, topic, lease)
+    tokens[i] = item.job .. ' ' .. token
+  end
+  if holder ~= '' then
+    redis.call('HSET', remembered, 'number', number, 'tokens', table.concat(tokens, ' '))
+    redis.call('PEXPIRE', remembered, whole(math.max(lease, 60000)))
+  end
+  return done(tx, more and 'more' or 'all', attempts)
+end
+
+-- A running attempt by its token: its fields, or nil and 'none' | 'stale' | 'ended', status, attempt (it ended with just
+-- this token).
+local function running(tx, job, token)
+  local status, current, run, last, attempt, retries, lease, deadline, runner, next =
+    unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token', 'x_run', 'x_last', 'x_attempt', 'retries', 'x_lease',
+      'x_deadline', 'x_runner', 'x_next'))
+  if not status then
+    return nil, 'none'
+  end
+  if status == 'Started' and current == token then
+    return {job = job, run = run, attempt = tonumber(attempt), retries = tonumber(retries), lease = tonumber(lease),
+      deadline = tonumber(deadline), runner = runner, token = token, next = next}
+  end
+  if last == token then
+    return nil, 'ended', status, tonumber(attempt)
+  end
+  return nil, 'stale'
+end
+
+-- An attempt has failed: the job is tried again after a pause, or it and its run end in Error.
+-- Returns the job's status.
+local function fail_attempt(tx, attempt, reason, result, may_retry)
+  local key = tx.prefix .. attempt.job
+  redis.call('HSET', key, 'x_last', attempt.token, 'x_failure', reason, 'x_ended', whole(tx.now), 'updated_at', tx.seconds)
+  redis.call('HDEL', key, 'x_token', 'x_deadline', 'x_session', 'x_queued')
+  if result then
+    redis.call('HSET', key, 'result', result)
+  end
+  disarm(tx, 'lease:' .. attempt.job)
+  local active = is_active(tx, attempt.run)
+  local id = job_id(attempt.job)
+  if may_retry and active and attempt.attempt <= attempt.retries then
+    local pause = math.min(60, 2 ^ math.min(attempt.attempt - 1, 6)) * 1000 * (0.5 + tx.jitter / 2)
+    local at = tx.now + math.floor(pause)
+    redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', whole(at))
+    arm(tx, 'retry:' .. attempt.job, at)
+    emit(tx, attempt.run, 'job', 's', 'Dispatched', 'j', id, 'a', attempt.attempt, 'r', attempt.runner, 'w', reason)
+    return 'Dispatched'
+  end
+  redis.call('HSET', key, 'status', 'Error')
+  emit(tx, attempt.run, 'job', 's', 'Error', 'j', id, 'a', attempt.attempt, 'r', attempt.runner, 'w', reason)
+  if active then
+    fail_run(tx, attempt.run, 'job ' .. id .. ': ' .. reason, attempt.job)
+  end
+  return 'Error'
+end
+
+-- Accept a running attempt's result: store it, release the jobs that waited for it, end the run if it was the last.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 result as JSON.
+-- Result: 'ok', status, attempt | 'none' | 'stale'.
+local function finish(keys, args)
+  local tx = begin(keys, args)
+  local attempt, fault, status, number = running(tx, args[3], args[4])
+  if not attempt then
+    return done(tx, fault == 'ended' and 'ok' or fault, status, number)
+  end
+  local key = tx.prefix .. attempt.job
+  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_last', attempt.token, 'x_ended', whole(tx.now),
+    'updated_at', tx.seconds)
+  redis.call('HDEL', key, 'x_token', 'x_deadline', 'x_session', 'x_queued', 'x_wait', 'x_next', 'x_failure')
+  disarm(tx, 'lease:' .. attempt.job)
+  deliver(tx, attempt.run)
+  emit(tx, attempt.run, 'job', 's', 'Finished', 'j', job_id(attempt.job), 'a', attempt.attempt, 'r', attempt.runner)
+  local run = tx.prefix .. attempt.run
+  if redis.call('HGET', run, 'x_active') == '1' then
+    local ready = {}
+    for _, job in ipairs(split(attempt.next)) do
+      release(tx, job, ready)
+    end
+    enqueue(tx, ready)
+    if redis.call('HINCRBY', run, 'x_pending', -1) == 0 then
+      finish_run(tx, attempt.run)
+    end
+  end
+  return done(tx, 'ok', 'Finished', attempt.attempt)
+end
+
+-- Report that a running attempt has failed.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 why, 6 result as JSON or '', 7 '1' if it may be
+-- tried again.
+-- Result: 'ok', status, attempt | 'none' | 'stale'.
+local function fail(keys, args)
+  local tx = begin(keys, args)
+  local attempt, fault, status, number = running(tx, args[3], args[4])
+  if not attempt then
+    return done(tx, fault == 'ended' and 'ok' or fault, status, number)
+  end
+  deliver(tx, attempt.run)
+  local result = args[6] ~= '' and args[6] or nil
+  return done(tx, 'ok', fail_attempt(tx, attempt, args[5], result, args[7] == '1'), attempt.attempt)
+end
+
+local function renew(tx, attempt)
+  local expires = tx.now + attempt.lease
+  if attempt.deadline then
+    expires = math.min(expires, attempt.deadline)
+  end
+  arm(tx, 'lease:' .. attempt.job, expires)
+  deliver(tx, attempt.run)
+end
+
+-- Renew a running attempt's lease.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token.
+-- Result: 'ok', lease in ms | 'none' | 'stale'.
+local function heartbeat(keys, args)
+  local tx = begin(keys, args)
+  local attempt, fault = running(tx, args[3], args[4])
+  if not attempt then
+    return done(tx, fault == 'none' and fault or 'stale')
+  end
+  renew(tx, attempt)
+  return done(tx, 'ok', attempt.lease)
+end
+
+-- Append log lines of a running attempt to the events of its flow, or the logs of its message; a heartbeat too.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 stream, 6 lines as JSON, then the lines.
+-- Result: 'ok' | 'none' | 'stale'.
+local function append_log(keys, args)
+  local tx = begin(keys, args)
+  local attempt, fault = running(tx, args[3], args[4])
+  if not attempt then
+    return done(tx, fault == 'none' and fault or 'stale')
+  end
+  renew(tx, attempt)
+  emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[5], 'l', args[6])
+  local message = string.match(attempt.run, '^message:(.*)$')
+  if message and #args > 6 then
+    local logs = tx.prefix .. 'logs:' .. message
+    call_each('RPUSH', logs, slice(args, 7, #args))
+    redis.call('LTRIM', logs, -EVENTS_KEPT, -1)
+  end
+  return done(tx, 'ok')
+end
+
+-- A runner has (re)connected and says which attempts it works on. Those of its session that it does not name never reached
+-- it: they go back to the front of their queue and do not count.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session, then tokens.
+-- Result: 'ok', those of the tokens that are not valid any more.
+local function resume(keys, args)
+  local tx = begin(keys, args)
+  local runner, session = args[3], args[4]
+  local lost = {}
+  for i = 5, #args do
+    lost[args[i]] = true
+  end
+  for _, name in ipairs(redis.call('ZRANGE', tx.prefix .. 'timers', 0, -1)) do
+    local job = string.match(name, '^lease:(.*)$')
+    if job then
+      local key = tx.prefix .. job
+      local token, of_runner, of_session, type, attempt, run =
+        unpack(redis.call('HMGET', key, 'x_token', 'x_runner', 'x_session', 'script_type', 'x_attempt', 'x_run'))
+      if lost[token] then
+        lost[token] = nil
+      elseif of_runner == runner and of_session == session then
+        disarm(tx, name)
+        redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
+        redis.call('HSET', key, 'x_attempt', attempt - 1)
+        if is_active(tx, run) then
+          redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', whole(tx.now))
+          redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
+          announce(tx, 'ready:' .. type)
+          emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
+        else
+          redis.call('HSET', key, 'status', 'WaitingForPrerequisites')
+        end
+      end
+    end
+  end
+  local tokens = {}
+  for token in pairs(lost) do
+    tokens[#tokens + 1] = token
+  end
+  return done(tx, 'ok', tokens)
+end
+
+redis.register_function('hc_take', take)
+redis.register_function('hc_finish', finish)
+redis.register_function('hc_fail', fail)
+redis.register_function('hc_heartbeat', heartbeat)
+redis.register_function('hc_log', append_log)
+redis.register_function('hc_resume', resume)

@@ -1,0 +1,143 @@
+-- What every transition shares. A transition `tx` knows where it happens (`prefix` of all keys of the context), when
+-- (`now`, ms), and gathers what coordinators must learn of it (`effects`).
+--
+-- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
+-- added to the clock). ARGV 1 is the context's channel, 2 the coordinator that asks: its name, and for how long (ms) it
+-- keeps an ended flow's events and ended runs (0: for ever), with spaces between. It returns {result, effects}; a
+-- result's first item says how it went. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones),
+-- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt), `due:MS` (a timer was set that is due so soon).
+-- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
+--
+-- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
+-- x_next (jobs waiting for it), x_awaits (prerequisites it waits in the sets of), x_attempt, x_token, x_last (the token
+-- that ended), x_runner, x_session, x_lease (ms), x_deadline, x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
+-- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended.
+
+local VERSION = 2
+local EVENTS_KEPT = 10000
+
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function begin(keys, args)
+  local time = redis.call('TIME')
+  local skew = redis.call('HGET', keys[1], 'skew')
+  return {
+    engine = keys[1],
+    prefix = string.sub(keys[1], 1, -7),
+    now = time[1] * 1000 + math.floor(time[2] / 1000) + (tonumber(skew) or 0),
+    seconds = time[1],
+    jitter = (time[2] % 1000) / 1000,
+    channel = args[1],
+    coordinator = args[2],
+    effects = {},
+    news = {},
+    events = {},
+    due = nil,
+  }
+end
+
+-- Tell our own coordinator, and every other one too.
+local function announce(tx, effect)
+  tx.effects[#tx.effects + 1] = effect
+  tx.news[#tx.news + 1] = effect
+end
+
+local function done(tx, ...)
+  for flow in pairs(tx.events) do
+    if redis.call('EXISTS', tx.prefix .. 'followed:' .. flow) == 1 then
+      announce(tx, 'events:' .. flow)
+    end
+  end
+  if #tx.news > 0 then
+    redis.call('PUBLISH', tx.channel, tx.coordinator .. '\n' .. table.concat(tx.news, '\n'))
+  end
+  if tx.due then
+    tx.effects[#tx.effects + 1] = 'due:' .. whole(math.max(tx.due - tx.now, 0))
+  end
+  return {{...}, tx.effects}
+end
+
+-- Set the timer `name` of a record, or move it.
+local function arm(tx, name, at)
+  redis.call('ZADD', tx.prefix .. 'timers', at, name)
+  if not tx.due or at < tx.due then
+    tx.due = at
+  end
+end
+
+local function disarm(tx, name)
+  redis.call('ZREM', tx.prefix .. 'timers', name)
+end
+
+-- Append to the events of the flow that `run` is; messages have none. Fields: k kind, t time, s status, j job, a attempt,
+-- r runner, p its topic, w why, o output stream, l lines (JSON).
+local function emit(tx, run, kind, ...)
+  local flow = string.match(run, '^flow:(%d+)$')
+  if flow then
+    redis.call('XADD', tx.prefix .. 'events:' .. flow, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.now, ...)
+    tx.events[flow] = true
+  end
+end
+
+local function job_id(job)
+  return string.match(job, '%d+$')
+end
+
+local function split(text)
+  local words = {}
+  for word in string.gmatch(text or '', '%S+') do
+    words[#words + 1] = word
+  end
+  return words
+end
+
+-- Items of `items` from `first` to `last`.
+local function slice(items, first, last)
+  local part = {}
+  for i = first, last do
+    part[#part + 1] = items[i]
+  end
+  return part
+end
+
+-- Call a variadic command with any number of items, some at a time: Lua's stack holds about 8,000.
+local function call_each(command, key, items)
+  for first = 1, #items, 1000 do
+    redis.call(command, key, unpack(items, first, math.min(first + 999, #items)))
+  end
+end
+
+-- Put jobs that are ready onto the queue of their script type. `entries`: type → jobs. Entries are hints: one whose job
+-- is not Dispatched any more when it is popped is dropped.
+local function enqueue(tx, entries)
+  for type, jobs in pairs(entries) do
+    local queue = tx.prefix .. 'queue:' .. string.lower(type)
+    local was_empty = redis.call('EXISTS', queue) == 0
+    call_each('LPUSH', queue, jobs)
+    if was_empty then
+      announce(tx, 'ready:' .. type)
+    else
+      tx.effects[#tx.effects + 1] = 'ready:' .. type
+    end
+  end
+end
+
+local function add(entries, type, job)
+  local jobs = entries[type]
+  if jobs then
+    jobs[#jobs + 1] = job
+  else
+    entries[type] = {job}
+  end
+end
+
+-- The library's version, an integer.
+-- KEYS: none. ARGV: none.
+local function version()
+  return VERSION
+end
+
+redis.register_function{function_name = 'hc_version', callback = version, flags = {'no-writes'}}

@@ -1,0 +1,169 @@
+-- What nobody asks for: deletion of records, and timers that are due.
+
+local function remove_job(tx, job)
+  local awaits = redis.call('HGET', tx.prefix .. job, 'x_awaits')
+  for _, name in ipairs(awaits and awaits ~= '' and cjson.decode(awaits) or {}) do
+    redis.call('SREM', tx.prefix .. 'waiting:' .. name, job)
+  end
+  disarm(tx, 'retry:' .. job)
+  disarm(tx, 'lease:' .. job)
+  return remove(tx.prefix .. job)
+end
+
+-- The first of `jobs` that is running or may be, for this or another run.
+local function first_busy(tx, jobs)
+  local known = {}
+  for _, job in ipairs(jobs) do
+    if is_taken(tx, '', job, known) then
+      return job
+    end
+  end
+end
+
+-- Delete a run that has ended, or was never started, with the jobs it had. Returns how many records.
+local function remove_run(tx, run, jobs)
+  local count = remove(tx.prefix .. run)
+  for _, job in ipairs(jobs) do
+    count = count + remove_job(tx, job)
+  end
+  redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'logs:' .. string.sub(run, 9))
+  disarm(tx, 'keep:' .. run)
+  disarm_message(tx, run)
+  return count
+end
+
+-- The jobs that go with a run: those a flow lists, those a message was sent with. A job another run has had since stays.
+local function jobs_of(tx, run)
+  local listed = string.sub(run, 1, 5) == 'flow:' and flow_jobs(tx, run) or split(redis.call('HGET', tx.prefix .. run, 'x_jobs'))
+  local jobs = {}
+  for _, job in ipairs(listed) do
+    local owner = redis.call('HGET', tx.prefix .. job, 'x_run')
+    if not owner or owner == run then
+      jobs[#jobs + 1] = job
+    end
+  end
+  return jobs
+end
+
+-- Delete a record: a flow or message with its jobs, a job, a runner.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the record.
+-- Result: 'ok', how many records were deleted | 'busy', the record that is in use.
+local function record_delete(keys, args)
+  local tx, record = begin(keys, args), args[3]
+  if redis.call('EXISTS', tx.prefix .. record) == 0 then
+    return done(tx, 'ok', 0)
+  end
+  local kind = string.match(record, '^%l+')
+  if kind == 'runner' then
+    return done(tx, 'ok', remove(tx.prefix .. record))
+  end
+  local jobs = kind == 'job' and {record} or jobs_of(tx, record)
+  local busy = kind ~= 'job' and is_active(tx, record) and record or first_busy(tx, jobs)
+  if busy then
+    return done(tx, 'busy', busy)
+  end
+  return done(tx, 'ok', kind == 'job' and remove_job(tx, record) or remove_run(tx, record, jobs))
+end
+
+local DUE = {}
+
+-- A lease has run out, or the job's timeout.
+function DUE.lease(tx, job)
+  local token = redis.call('HGET', tx.prefix .. job, 'x_token')
+  local attempt = token and running(tx, job, token)
+  if not attempt then
+    return
+  end
+  local reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
+  if attempt.deadline and attempt.deadline <= tx.now then
+    reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
+  end
+  announce(tx, 'cancel:' .. table.concat({attempt.runner, job, token, reason}, ' '))
+  fail_attempt(tx, attempt, reason, nil, true)
+end
+
+-- A pause between attempts is over.
+function DUE.retry(tx, job)
+  local key = tx.prefix .. job
+  local status, run, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'script_type'))
+  if status == 'Dispatched' and is_active(tx, run) then
+    redis.call('HSET', key, 'x_queued', whole(tx.now))
+    redis.call('HDEL', key, 'x_retry')
+    enqueue(tx, {[type] = {job}})
+  end
+end
+
+local function expire_message(tx, message, reason)
+  if is_active(tx, message) then
+    cancel_run(tx, message, reason)
+  end
+end
+
+function DUE.ack(tx, message)
+  local limit = redis.call('HGET', tx.prefix .. message, 'timeout_ack')
+  expire_message(tx, message, 'not acknowledged within ' .. limit .. ' s')
+end
+
+function DUE.result(tx, message)
+  local limit = redis.call('HGET', tx.prefix .. message, 'timeout_result')
+  expire_message(tx, message, 'no result within ' .. limit .. ' s of the acknowledgement')
+end
+
+function DUE.total(tx, message)
+  expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
+end
+
+-- An ended run has been kept long enough.
+function DUE.keep(tx, run)
+  if redis.call('HGET', tx.prefix .. run, 'x_active') ~= '0' then
+    return
+  end
+  local jobs = jobs_of(tx, run)
+  if not first_busy(tx, jobs) then
+    remove_run(tx, run, jobs)
+  end
+end
+
+-- Act on the timers that are due, at most so many, and report on the queues.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 how many.
+-- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0.
+local function tick(keys, args)
+  local tx = begin(keys, args)
+  local timers = tx.prefix .. 'timers'
+  for _, name in ipairs(redis.call('ZRANGE', timers, '-inf', tx.now, 'BYSCORE', 'LIMIT', 0, args[3])) do
+    redis.call('ZREM', timers, name)
+    local kind, record = string.match(name, '^(%l+):(.*)$')
+    if redis.call('EXISTS', tx.prefix .. record) == 1 then
+      DUE[kind](tx, record)
+    end
+  end
+  local quiet = 1
+  local nearest = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
+  if nearest[2] then
+    quiet = 0
+    local at = tonumber(nearest[2])
+    tx.due = math.min(tx.due or at, at)
+  end
+  for type, queue in pairs({Osis = 'osis', Sal = 'sal', V = 'v', Python = 'python'}) do
+    if redis.call('EXISTS', tx.prefix .. 'queue:' .. queue) == 1 then
+      quiet = 0
+      tx.effects[#tx.effects + 1] = 'ready:' .. type
+    end
+  end
+  return done(tx, 'ok', quiet)
+end
+
+-- Say that a coordinator lives, and find those that do not any more.
+-- KEYS: 1 the coordinators, a sorted set by when they were last heard of (ms). ARGV: 1 the one that lives, 2 ms of silence
+-- after which one is dead.
+-- Returns: {1 if it was known before or 0, the dead}.
+local function presence(keys, args)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local added = redis.call('ZADD', keys[1], now, args[1])
+  return {1 - added, redis.call('ZRANGE', keys[1], '-inf', now - args[2], 'BYSCORE')}
+end
+
+redis.register_function('hc_presence', presence)
+redis.register_function('hc_record_delete', record_delete)
+redis.register_function('hc_tick', tick)
