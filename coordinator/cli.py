@@ -1,4 +1,4 @@
-"""The command line: `serve`, `openrpc`, `call`."""
+"""The command line: `serve`, `openrpc`, `call`; `runner` is in a package of its own."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from coordinator import __version__, logs
 from coordinator.app import App, CannotListen
 from coordinator.options import options_of, validated
 from coordinator.rpc.openrpc import document
+from coordinator.runner.command import runner
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
@@ -42,6 +43,9 @@ def main() -> None:
 
     One JSON-RPC 2.0 API over HTTP and WebSocket for actors, contexts, runners, jobs, flows and messages.
     """
+
+
+main.add_command(runner)
 
 
 # -- serve

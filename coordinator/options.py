@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-__all__ = ["options_of", "validated"]
+__all__ = ["Command", "options_of", "validated"]
 
 Command = Callable[..., None]
 S = TypeVar("S", bound=BaseModel)
@@ -61,7 +61,7 @@ def _click_type(field: FieldInfo) -> tuple[Any, str]:
     if isinstance(annotation, types.UnionType):
         annotation = typing.get_args(annotation)[0]
     value = field.get_default(call_default_factory=True, validated_data={})
-    shown = "" if value in (None, ()) or value is PydanticUndefined else f"  [default: {value}]"
+    shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
     plain: dict[Any, Any] = {int: int, float: float, Path: click.Path(path_type=Path, file_okay=False)}

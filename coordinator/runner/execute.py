@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.models import Assignment, LogStream
+from coordinator.models import Assignment, LogStream, ScriptType
 from coordinator.runner.output import Output
 from coordinator.runner.results import read_results
 from coordinator.runner.spawn import CannotStart, Script, Spawner
@@ -71,7 +71,7 @@ class Executor:
     """
 
     spawner: Spawner
-    interpreters: Mapping[str, Interpreter]
+    interpreters: Mapping[ScriptType, Interpreter]
     memory_limit: int = 0
     grace: float = 2.0
 

@@ -46,7 +46,7 @@ class RunnerSettings(BaseModel):
     )
     type: tuple[str, ...] = Field(
         (),
-        description="NAME=COMMAND: run scripts of the type NAME (Osis, Sal, V, Python) with this command, which gets "
+        description="Run scripts of the type NAME (Osis, Sal, V, Python) with this command, which gets "
         "the script on its standard input. Give it once for each type. Python needs none; `Python=` takes no Python.",
     )
     lease: Lease = Field(
