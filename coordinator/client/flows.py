@@ -97,6 +97,7 @@ class FlowFollower:
                     "flow.subscribe",
                     models.FlowSubscribeParams(context_id=self._flow.context_id, id=self._flow.id, after=self.last),
                     resend=False,
+                    alone=True,  # the reply to a batch might come after the first events
                     on_result=self._subscribed,
                 )
                 return

@@ -44,7 +44,7 @@ class _Bound(Generic[P, R]):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._method.params)
+        return inspect.signature(self._method.params).replace(return_annotation=self._method.result)
 
 
 class _Method(Generic[P, R]):
@@ -58,6 +58,7 @@ class _Method(Generic[P, R]):
     def __init__(self, name: str, params: Callable[P, Model], result: type[R]) -> None:
         self.name = name
         self.params = params
+        self.result = result
         self._validate = result.__pydantic_validator__.validate_python
 
     def validate(self, result: Any) -> R:
@@ -111,7 +112,7 @@ class Methods:
     message_create = _Method("message.create", models.MessageCreateParams, models.Message)
     message_load = _Method("message.load", models.MessageLoadParams, models.Message)
     message_list = _Method("message.list", models.MessageListParams, models.MessagePage)
-    message_delete = _Method("message.delete", models.MessageParams, models.Deleted)
+    message_delete = _Method("message.delete", models.MessageLoadParams, models.Deleted)
     message_send = _Method("message.send", models.MessageParams, models.Message)
 
     prerequisite_satisfy = _Method("prerequisite.satisfy", models.PrerequisiteSatisfyParams, models.Satisfied)
