@@ -116,7 +116,7 @@ async def test_a_reply_cut_off_in_the_middle_is_asked_for_again(store: ValkeyPro
         loaded = await client.batch([("job.load", job_ids(3, id)) for id in range(12)])
 
         assert [record["script"] for record in loaded] == scripts
-        assert proxy.accepted == 3  # the check at start, the context's first connection, the one after the cut
+        assert proxy.accepted == 4  # the check at start, presence, the context's first, the one after the cut
 
 
 @pytest.mark.parametrize("count", [1, 300, 5_000])
@@ -137,7 +137,7 @@ async def test_an_idle_connection_that_was_cut_is_not_noticed_by_clients(store: 
     async with proxied(store.port) as proxy, serving_client(proxy.url, **PATIENT) as (_, client):
         await client.call("job.create", job(3, 1, "here"))
 
-        assert proxy.cut() == 1
+        assert proxy.cut() == 2  # the context's, and the one presence is told on
 
         assert (await client.call("job.load", job_ids(3, 1)))["script"] == "here"
 
