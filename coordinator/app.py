@@ -36,6 +36,7 @@ log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 BACKLOG = 1024
+LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
 
@@ -93,10 +94,18 @@ class App:
                     exchange_timeout=settings.store_timeout,
                 )
                 await background.start(directory.run)
-                engine = Engine(directory, store, max_subscriptions=settings.max_subscriptions)
+                engine = Engine(
+                    directory,
+                    store,
+                    max_subscriptions=settings.max_subscriptions,
+                    is_alone=self.embedded is not None,
+                )
                 await background.start(engine.run)
                 started = partial(self._started, task_status, store)
                 await self._serve(directory, engine, layout, http_socket, ws_socket, started)
+                if self.embedded is None:
+                    with trio.move_on_after(LEAVE_TIMEOUT):
+                        await engine.leave()
                 background.cancel_scope.cancel()
         log.info("stopped")
 

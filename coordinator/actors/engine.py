@@ -87,12 +87,14 @@ class Engine:
 
     Args:
         max_subscriptions: of one connection, and waiting job.take calls in all.
+        is_alone: no other coordinator can use the store, so any it knows of is dead.
     """
 
-    def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int) -> None:
+    def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int, is_alone: bool = False) -> None:
         self._directory = directory
         self._layout: Layout = store.layout
         self._max_subscriptions = max_subscriptions
+        self._dead_after = 0.0 if is_alone else DEAD_AFTER
         self._contexts: dict[Address, _Context] = {}
         self._news = News(store, self._learn)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -124,6 +126,16 @@ class Engine:
                 runner.close()
             for waiter in [*context.waiters]:
                 waiter.wake()
+
+    async def leave(self) -> None:
+        """Tell the other coordinators that our contexts are theirs now. Waits for the store."""
+        keys = self._layout.keyspace(GLOBAL)
+
+        def operation() -> Operation:
+            yield [("ZADD", keys.coordinators(), 0, self._layout.name)]
+            return b""
+
+        await self._until_answered(GLOBAL, operation())
 
     # -- effects
 
@@ -424,14 +436,14 @@ class Engine:
         name = self._layout.name
 
         def operation() -> Operation:
-            command = ("FCALL", "hc_presence", 1, keys.coordinators(), name, int(DEAD_AFTER * 1000))
+            command = ("FCALL", "hc_presence", 1, keys.coordinators(), name, int(self._dead_after * 1000))
             ((was_known, dead),) = yield [command]
             if not was_known:
                 # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
                 ours = [context for context in self._contexts if context is not None]
                 if ours:
                     yield [("SADD", keys.engaged(name), *ours)]
-            found.extend(other.decode() for other in dead)
+            found.extend(other.decode() for other in dead if other.decode() != name)
             return b""
 
         found: list[str] = []

@@ -14,7 +14,8 @@ end
 local function first_busy(tx, jobs)
   local known = {}
   for _, job in ipairs(jobs) do
-    if is_taken(tx, '', job, known) then
+    local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+    if is_taken(tx, '', status, owner, known) then
       return job
     end
   end
@@ -87,7 +88,7 @@ function DUE.retry(tx, job)
   local key = tx.prefix .. job
   local status, run, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'script_type'))
   if status == 'Dispatched' and is_active(tx, run) then
-    redis.call('HSET', key, 'x_queued', whole(tx.now))
+    redis.call('HSET', key, 'x_queued', tx.at)
     redis.call('HDEL', key, 'x_retry')
     enqueue(tx, {[type] = {job}})
   end
@@ -137,6 +138,7 @@ local function tick(keys, args)
       DUE[kind](tx, record)
     end
   end
+  set_timers(tx)
   local quiet = 1
   local nearest = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
   if nearest[2] then
