@@ -127,7 +127,10 @@ local function flow_follow(keys, args)
   if not status then
     return done(tx, 'none')
   end
-  redis.call('SET', tx.prefix .. 'followed:' .. id, '1', 'PX', args[4])
+  -- Whoever looks once must not end what others follow.
+  if redis.call('PTTL', tx.prefix .. 'followed:' .. id) < tonumber(args[4]) then
+    redis.call('SET', tx.prefix .. 'followed:' .. id, '1', 'PX', args[4])
+  end
   local events = tx.prefix .. 'events:' .. id
   if redis.call('EXISTS', events) == 0 then
     return done(tx, 'ok', status ~= 'Dispatched' and 1 or 0)
