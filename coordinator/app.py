@@ -93,7 +93,12 @@ class App:
                     exchange_timeout=settings.store_timeout,
                 )
                 await background.start(directory.run)
-                engine = Engine(directory, store, max_subscriptions=settings.max_subscriptions)
+                engine = Engine(
+                    directory,
+                    store,
+                    max_subscriptions=settings.max_subscriptions,
+                    is_alone=self.embedded is not None,
+                )
                 await background.start(engine.run)
                 started = partial(self._started, task_status, store)
                 await self._serve(directory, engine, layout, http_socket, ws_socket, started)

@@ -2,8 +2,21 @@
 
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 
--- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn. Returns them with their records, and
--- whether there may be more.
+-- The results of the jobs a job depends on: {id, result, …}, and how many bytes they are.
+local function inputs_of(tx, job, depends)
+  local inputs, bytes = {}, 0
+  local caller = string.match(job, '^job:%d+:')
+  for id in string.gmatch(depends, '%d+') do
+    local result = redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
+    inputs[#inputs + 1] = id
+    inputs[#inputs + 1] = result
+    bytes = bytes + #result
+  end
+  return inputs, bytes
+end
+
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
+-- Returns them with their records and inputs, and whether there may be more.
 local function pop(tx, count, bytes, types)
   local popped, stale, runs = {}, 0, {}
   for _, type in ipairs(types) do
@@ -21,9 +34,10 @@ local function pop(tx, count, bytes, types)
           return popped, runs, true
         end
         local fields = redis.call('HGETALL', tx.prefix .. job)
-        local record = {}
+        local record, size = {}, 0
         for at = 1, #fields, 2 do
           record[fields[at]] = fields[at + 1]
+          size = size + #fields[at + 1]
         end
         local run = record.x_run
         if record.status == 'Dispatched' and record.x_queued and run then
@@ -33,8 +47,9 @@ local function pop(tx, count, bytes, types)
           end
         end
         if run and runs[run] and runs[run].active and record.status == 'Dispatched' and record.x_queued then
-          popped[#popped + 1] = {job = job, record = record}
-          bytes = bytes - #record.script
+          local inputs, size_of_inputs = inputs_of(tx, job, record.depends)
+          popped[#popped + 1] = {job = job, record = record, inputs = inputs}
+          bytes = bytes - size - size_of_inputs - #runs[run].env_vars
         else
           stale = stale + 1
         end
@@ -86,55 +101,51 @@ local function begin_attempt(tx, popped, run, token, runner, session, topic, lea
     acknowledge(tx, record.x_run)
   end
   emit(tx, record.x_run, 'job', 's', 'Started', 'j', record.id, 'a', attempt, 'r', runner, 'p', topic)
-  local inputs = {}
-  local caller = string.match(job, '^job:%d+:')
-  for id in string.gmatch(record.depends, '%d+') do
-    inputs[#inputs + 1] = id
-    inputs[#inputs + 1] = redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
-  end
   local flat = {}
   for name, value in pairs(record) do
     flat[#flat + 1] = name
     flat[#flat + 1] = value
   end
-  return {attempt, token, run.env_vars, flat, inputs}
+  return {attempt, token, run.env_vars, flat, popped.inputs}
+end
+
+-- What was handed out in that take of `holder`, as begin_attempt returns it, as far as it still runs; nil if that was not
+-- its last take.
+local function taken_before(tx, holder, number)
+  local last, tokens = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'tokens'))
+  if last ~= number then
+    return nil
+  end
+  local attempts = {}
+  local words = split(tokens)
+  for at = 1, #words, 2 do
+    local job, token = words[at], words[at + 1]
+    local record, flat = {}, redis.call('HGETALL', tx.prefix .. job)
+    for i = 1, #flat, 2 do
+      record[flat[i]] = flat[i + 1]
+    end
+    if record.x_token == token then
+      local env_vars = redis.call('HGET', tx.prefix .. record.x_run, 'env_vars') or '{}'
+      attempts[#attempts + 1] =
+        {tonumber(record.x_attempt), token, env_vars, flat, (inputs_of(tx, job, record.depends))}
+    end
+  end
+  return attempts
 end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how many
--- at most, 8 bytes of scripts after which it is enough, 9 who asks (its last take is remembered; '' for nobody),
--- 10 which of its takes this is, then script types.
--- Result: 'more' | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one again: the same
--- attempts, as far as they still run.
+-- at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes this
+-- is, then script types.
+-- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
+-- again: the same attempts, as far as they still run.
 local function take(keys, args)
   local tx = begin(keys, args)
   local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
   local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
-  local remembered = tx.prefix .. 'take:' .. holder
-  if holder ~= '' then
-    local last, tokens = unpack(redis.call('HMGET', remembered, 'number', 'tokens'))
-    if last == number then
-      local again = {}
-      local words = split(tokens)
-      for at = 1, #words, 2 do
-        local job, token = words[at], words[at + 1]
-        local record, flat = {}, redis.call('HGETALL', tx.prefix .. job)
-        for i = 1, #flat, 2 do
-          record[flat[i]] = flat[i + 1]
-        end
-        if record.x_token == token then
-          local inputs = {}
-          local caller = string.match(job, '^job:%d+:')
-          for id in string.gmatch(record.depends, '%d+') do
-            inputs[#inputs + 1] = id
-            inputs[#inputs + 1] = redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
-          end
-          local env_vars = redis.call('HGET', tx.prefix .. record.x_run, 'env_vars') or '{}'
-          again[#again + 1] = {tonumber(record.x_attempt), token, env_vars, flat, inputs}
-        end
-      end
-      return done(tx, 'all', again)
-    end
+  local again = taken_before(tx, holder, number)
+  if again then
+    return done(tx, 'more', again)
   end
   local popped, runs, more = pop(tx, count, bytes, slice(args, 11, #args))
   if #popped == 0 then
@@ -147,10 +158,9 @@ local function take(keys, args)
     attempts[i] = begin_attempt(tx, item, runs[item.record.x_run], token, runner, session, topic, lease)
     tokens[i] = item.job .. ' ' .. token
   end
-  if holder ~= '' then
-    redis.call('HSET', remembered, 'number', number, 'tokens', table.concat(tokens, ' '))
-    redis.call('PEXPIRE', remembered, whole(math.max(lease, 60000)))
-  end
+  local remembered = tx.prefix .. 'take:' .. holder
+  redis.call('HSET', remembered, 'number', number, 'tokens', table.concat(tokens, ' '))
+  redis.call('PEXPIRE', remembered, whole(math.max(lease, 60000)))
   return done(tx, more and 'more' or 'all', attempts)
 end
 
@@ -288,6 +298,43 @@ local function append_log(keys, args)
   return done(tx, 'ok')
 end
 
+-- An attempt never reached its runner: it does not count, and its job goes back to the front of its queue.
+local function give_back(tx, job)
+  local key = tx.prefix .. job
+  local type, attempt, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
+  disarm(tx, 'lease:' .. job)
+  redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
+  redis.call('HSET', key, 'x_attempt', attempt - 1)
+  if is_active(tx, run) then
+    redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', whole(tx.now))
+    redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
+    announce(tx, 'ready:' .. type)
+    emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
+  else
+    redis.call('HSET', key, 'status', 'WaitingForPrerequisites')
+  end
+end
+
+-- Give a take back whose attempts nobody will be told of.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 who took, 4 which of its takes.
+-- Result: 'ok'.
+local function untake(keys, args)
+  local tx = begin(keys, args)
+  local remembered = tx.prefix .. 'take:' .. args[3]
+  local number, tokens = unpack(redis.call('HMGET', remembered, 'number', 'tokens'))
+  if number == args[4] then
+    local words = split(tokens)
+    for at = #words - 1, 1, -2 do
+      local job, token = words[at], words[at + 1]
+      if redis.call('HGET', tx.prefix .. job, 'x_token') == token then
+        give_back(tx, job)
+      end
+    end
+    redis.call('DEL', remembered)
+  end
+  return done(tx, 'ok')
+end
+
 -- A runner has (re)connected and says which attempts it works on. Those of its session that it does not name never reached
 -- it: they go back to the front of their queue and do not count.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session, then tokens.
@@ -302,23 +349,12 @@ local function resume(keys, args)
   for _, name in ipairs(redis.call('ZRANGE', tx.prefix .. 'timers', 0, -1)) do
     local job = string.match(name, '^lease:(.*)$')
     if job then
-      local key = tx.prefix .. job
-      local token, of_runner, of_session, type, attempt, run =
-        unpack(redis.call('HMGET', key, 'x_token', 'x_runner', 'x_session', 'script_type', 'x_attempt', 'x_run'))
+      local token, of_runner, of_session =
+        unpack(redis.call('HMGET', tx.prefix .. job, 'x_token', 'x_runner', 'x_session'))
       if lost[token] then
         lost[token] = nil
       elseif of_runner == runner and of_session == session then
-        disarm(tx, name)
-        redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
-        redis.call('HSET', key, 'x_attempt', attempt - 1)
-        if is_active(tx, run) then
-          redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', whole(tx.now))
-          redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
-          announce(tx, 'ready:' .. type)
-          emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
-        else
-          redis.call('HSET', key, 'status', 'WaitingForPrerequisites')
-        end
+        give_back(tx, job)
       end
     end
   end
@@ -330,6 +366,7 @@ local function resume(keys, args)
 end
 
 redis.register_function('hc_take', take)
+redis.register_function('hc_untake', untake)
 redis.register_function('hc_finish', finish)
 redis.register_function('hc_fail', fail)
 redis.register_function('hc_heartbeat', heartbeat)

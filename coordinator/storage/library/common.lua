@@ -5,7 +5,7 @@
 -- added to the clock). ARGV 1 is the context's channel, 2 the coordinator that asks: its name, and for how long (ms) it
 -- keeps an ended flow's events and ended runs (0: for ever), with spaces between. It returns {result, effects}; a
 -- result's first item says how it went. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones),
--- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt), `due:MS` (a timer was set that is due so soon).
+-- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
@@ -13,7 +13,7 @@
 -- that ended), x_runner, x_session, x_lease (ms), x_deadline, x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended.
 
-local VERSION = 2
+local VERSION = 3
 local EVENTS_KEPT = 10000
 
 
@@ -43,6 +43,11 @@ end
 local function announce(tx, effect)
   tx.effects[#tx.effects + 1] = effect
   tx.news[#tx.news + 1] = effect
+end
+
+-- A runner is to stop an attempt.
+local function announce_cancel(tx, runner, job, token, reason)
+  announce(tx, 'cancel:' .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
 local function done(tx, ...)

@@ -89,7 +89,7 @@ local function cancel_run(tx, run, reason)
       redis.call('HSET', tx.prefix .. job, 'status', 'Error', 'x_failure', reason, 'x_ended', whole(tx.now), 'updated_at', tx.seconds)
       redis.call('HDEL', tx.prefix .. job, 'x_token')
       disarm(tx, 'lease:' .. job)
-      announce(tx, 'cancel:' .. table.concat({runner, job, token, reason}, ' '))
+      announce_cancel(tx, runner, job, token, reason)
       emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'w', reason)
     end
   end
