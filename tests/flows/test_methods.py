@@ -149,7 +149,9 @@ async def test_status_says_how_far_each_job_is(api: Api, context: int) -> None:
     assert (three["status"], three["attempt"], three["depends"]) == ("WaitingForPrerequisites", 0, [1, 2])
     assert status["counts"] == {
         **dict.fromkeys(("Started", "Error"), 0),
-        **{"Finished": 1, "Dispatched": 1, "WaitingForPrerequisites": 1},
+        "Finished": 1,
+        "Dispatched": 1,
+        "WaitingForPrerequisites": 1,
     }
 
 

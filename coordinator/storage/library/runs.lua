@@ -112,7 +112,7 @@ local function stop(tx, run, job, reason)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
     redis.call('HDEL', key, 'x_token')
     disarm(tx, 'lease:' .. job)
-    announce(tx, 'cancel:' .. table.concat({runner, job, token, reason}, ' '))
+    announce_cancel(tx, runner, job, token, reason)
     emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'a', attempt, 'r', runner, 'w', reason)
   end
 end
@@ -121,18 +121,7 @@ end
 local function cancel_run(tx, run, reason)
   local key = tx.prefix .. run
   for _, job in ipairs(split(redis.call('HGET', key, 'x_jobs'))) do
-<<<<<<< ours
-    local status, token, runner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token', 'x_runner'))
-    if status == 'Started' then
-      redis.call('HSET', tx.prefix .. job, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
-      redis.call('HDEL', tx.prefix .. job, 'x_token')
-      disarm(tx, 'lease:' .. job)
-      announce_cancel(tx, runner, job, token, reason)
-      emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'w', reason)
-    end
-=======
     stop(tx, run, job, reason)
->>>>>>> theirs
   end
   if redis.call('HGET', key, 'x_active') ~= '0' then
     fail_run(tx, run, reason)
