@@ -350,7 +350,10 @@ def message(context: int, *jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Params of message.create."""
     fields = {"id": 1, "caller_id": 7, "context_id": context, "message": "do it", "message_type": "Python"}
     times = dict.fromkeys(("timeout", "timeout_ack", "timeout_result"), 0)
-    return {"context_id": context, "message": {**fields, **times, "message_format_type": "Text", "job": list(jobs), **more}}
+    return {
+        "context_id": context,
+        "message": {**fields, **times, "message_format_type": "Text", "job": list(jobs), **more},
+    }
 
 
 async def test_a_message_goes_from_sent_to_processed(api: Api, context: int) -> None:
