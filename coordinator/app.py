@@ -36,6 +36,7 @@ log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 BACKLOG = 1024
+LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
 
@@ -102,6 +103,9 @@ class App:
                 await background.start(engine.run)
                 started = partial(self._started, task_status, store)
                 await self._serve(directory, engine, layout, http_socket, ws_socket, started)
+                if self.embedded is None:
+                    with trio.move_on_after(LEAVE_TIMEOUT):
+                        await engine.leave()
                 background.cancel_scope.cancel()
         log.info("stopped")
 

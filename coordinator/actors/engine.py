@@ -129,6 +129,16 @@ class Engine:
             for waiter in [*context.waiters]:
                 waiter.wake()
 
+    async def leave(self) -> None:
+        """Tell the other coordinators that our contexts are theirs now. Waits for the store."""
+        keys = self._layout.keyspace(GLOBAL)
+
+        def operation() -> Operation:
+            yield [("ZADD", keys.coordinators(), 0, self._layout.name)]
+            return b""
+
+        await self._until_answered(GLOBAL, operation())
+
     # -- effects
 
     def take_effect(self, address: Address, effects: Effects) -> None:

@@ -90,7 +90,8 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     arguments: list[str | int | bytes] = [_flow(flow.id), len(fields), *fields, len(jobs)]
     for job in params.jobs:
         fields = codec.JOB.encode(given_members(job))
-        arguments += [_job(job.caller_id, job.id), len(fields), *fields]
+        waits_for = (to_json(job.depends), to_json(job.prerequisites))
+        arguments += [_job(job.caller_id, job.id), job.script_type, *waits_for, len(fields), *fields]
     ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
 

@@ -19,7 +19,6 @@ from coordinator.actors.execution import render_event
 from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.errors import CoordinatorError
 from coordinator.storage import codec
-from coordinator.storage.codec import fields_of
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import Keyspace
 
@@ -279,10 +278,29 @@ def take(
     return kind == b"all", [assignments(keys, attempt, runner.lease) for attempt in attempts], effects
 
 
+# The members of a job, in the order in which hc_take gives them.
+_TOLD: Final = (
+    b"id",
+    b"caller_id",
+    b"context_id",
+    b"script",
+    b"script_type",
+    b"timeout",
+    b"retries",
+    b"env_vars",
+    b"prerequisites",
+    b"depends",
+    b"created_at",
+    b"updated_at",
+    b"result",
+    b"status",
+)
+
+
 def assignments(keys: Keyspace, attempt: Sequence[Any], lease: float) -> tuple[str, bytes]:
     """An attempt's token, and the members of its Assignment without the opening brace."""
-    number, token, flow_env, flat, inputs = attempt
-    fields = fields_of(flat)
+    number, token, flow_env, record, inputs = attempt
+    fields = dict(zip(_TOLD, record, strict=True))
     results = iter(inputs)
     text = b",".join(b'"%b":%b' % (id, result) for id, result in zip(results, results, strict=True))
     members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":{%b},"attempt":%d,"token":"%b","lease":%b}' % (

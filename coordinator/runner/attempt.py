@@ -109,19 +109,19 @@ class Attempt:
             self._work.release(self.assignment.token)
 
     async def _execute(self) -> Outcome:
-        """Run the script to its end, until every line is sent."""
-        began = trio.current_time()
-        self._log.debug("job started", script_type=self.assignment.job.script_type)
+        """Run the script to its end, and return when every line is sent."""
+        outcome: Outcome | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send_logs)
+                began = trio.current_time()
+                self._log.debug("job started", script_type=self.assignment.job.script_type)
                 outcome = await self._executor.execute(self.assignment, self._output, self._stop)
+                self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))
         except Exception:
             # What is wrong with one job must not end the others.
             self._log.exception("running a job failed")
-            outcome = Outcome({}, "the runner failed; its log says why")
-        self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))
-        return outcome
+        return outcome or Outcome({}, "the runner failed; its log says why")
 
     async def _report(self, outcome: Outcome) -> None:
         """Report until it is answered."""

@@ -169,6 +169,7 @@ class _ContextService:
         await self._stopping.wait()
         self._log.info("taking no more jobs", running=len(self._attempts))
         await work.unsubscribe()
+        self._log.debug("unsubscribed")
 
     async def _send_heartbeats(self, work: RunnerSubscription) -> None:
         """Keep the leases of all attempts; learn which of them count no more."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.contract import Api, http_api, ws_api
+from tests.support.api import Api, http_api, ws_api
 from tests.support.server import CoordinatorProcess
 
 _contexts: Final = itertools.count(20_000)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from tests.support.contract import METHODS, Api, checked
+from tests.support.api import METHODS, Api, checked
 from tests.support.flows import chain, fields_of_job, submission, submit, wide
 from tests.support.server import CoordinatorProcess
 from tests.support.workers import follower, outcome_of, register, worker
@@ -149,7 +149,9 @@ async def test_status_says_how_far_each_job_is(api: Api, context: int) -> None:
     assert (three["status"], three["attempt"], three["depends"]) == ("WaitingForPrerequisites", 0, [1, 2])
     assert status["counts"] == {
         **dict.fromkeys(("Started", "Error"), 0),
-        **{"Finished": 1, "Dispatched": 1, "WaitingForPrerequisites": 1},
+        "Finished": 1,
+        "Dispatched": 1,
+        "WaitingForPrerequisites": 1,
     }
 
 

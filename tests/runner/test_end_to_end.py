@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -60,7 +59,7 @@ async def test_a_diamond_of_jobs_passes_its_results_on(server: CoordinatorProces
 
     results = await flow.results()
     assert results == {"4": {"value": "212", "stdout": "sum 212\n", "stderr": "", "exit_code": "0"}}
-    ends = [event.job_id for event in events if event.status == "Finished" and event.kind == "job"]
+    ends = [event.job_id or 0 for event in events if event.status == "Finished" and event.kind == "job"]
     assert (ends[0], ends[-1], sorted(ends)) == (1, 4, [1, 2, 3, 4])
     logged = {event.job_id: event.lines for event in events if event.kind == "log"}
     assert logged == {1: ["sum 1"], 2: ["sum 11"], 3: ["sum 101"], 4: ["sum 212"]}
@@ -196,25 +195,79 @@ async def test_a_job_goes_on_while_the_coordinator_is_killed_and_started_again(
 
 
 async def test_a_job_lost_while_the_connection_was_away_is_stopped(tmp_path: Path) -> None:
-    ports = ("--api-ws-port", str(free_port()), "--data-dir", str(tmp_path / "data"))
-    with coordinator(*ports) as server, runner(server.ws, 1, arguments=("--kill-grace", "0.1")) as running:
+    data = ("--data-dir", str(tmp_path / "data"))
+    port = ("--api-ws-port", str(free_port()))
+    with coordinator(*port, *data) as server, runner(server.ws, 1, arguments=("--kill-grace", "0.1")) as running:
         async with connect(server.ws) as client:
             flow = await submit(client, 1, job(1, FAMILY + "time.sleep(600)"))
             pids = [int(word) for word in (await flow.first_line()).split()]
-            running.signal(signal.SIGSTOP)
-            await client.flow_cancel(context_id=1, id=1)
         server.kill()
-        running.signal(signal.SIGCONT)
-        with coordinator(*ports):
+        with coordinator(*data) as elsewhere:
+            async with connect(elsewhere.ws) as client:
+                await client.flow_cancel(context_id=1, id=1)
+        assert all(map(is_running, pids))
+        with coordinator(*port, *data):
             await until(lambda: not any(map(is_running, pids)))
+        assert "lost" in running.wait_for("told to stop a job")["reason"]
+
+
+async def test_a_job_cancelled_after_unsubscribing_is_stopped_by_its_heartbeat(
+    server: CoordinatorProcess, client: Client
+) -> None:
+    context = new_context()
+    with runner(server.ws, context, arguments=("--lease", "0.6", "--kill-grace", "0.1")) as running:
+        flow = await submit(client, context, job(1, FAMILY + "time.sleep(600)"))
+        pids = [int(word) for word in (await flow.first_line()).split()]
+        running.signal(signal.SIGTERM)
+        await trio.to_thread.run_sync(running.wait_for, "unsubscribed")
+
+        await client.flow_cancel(context_id=context, id=1)
+
+        assert await trio.to_thread.run_sync(running.process.wait, 20) == 0
+    assert not any(map(is_running, pids))
+
+
+async def test_an_outcome_the_store_refuses_is_reported_until_it_is_taken(tmp_path: Path) -> None:
+    arguments = ("--data-dir", str(tmp_path / "data"), "--request-timeout", "0.5", "--store-timeout", "60")
+    go = tmp_path / "go"
+    script = "import os, time\nwhile not os.path.exists(os.environ['GO']): time.sleep(0.01)"
+    with coordinator(*arguments) as server, runner(server.ws, 1) as running:
+        async with connect(server.ws) as client:
+            flow = await submit(client, 1, job(1, script, env_vars={"GO": str(go)}))
+            await flow.until_job("Started")
+            (store,) = server.children()
+            os.kill(store, signal.SIGSTOP)
+            go.touch()
+            await until(lambda: any("not reported yet" in entry["event"] for entry in list(running.logs)))
+            os.kill(store, signal.SIGCONT)
+            events = await flow.ended()
+
+    assert [event.status for event in events if event.kind == "job"] == ["Started", "Finished"]
+
+
+async def test_a_result_that_does_not_fit_the_coordinator_is_shortened(tmp_path: Path) -> None:
+    script = "import os; print('\\0' * 60_000); print('the end'); open(os.environ['HERO_RESULT'], 'w').write('a=1\\n')"
+    with (
+        coordinator("--data-dir", str(tmp_path), "--max-frame-bytes", "50000") as server,
+        runner(server.ws, 1) as running,
+    ):
+        async with connect(server.ws) as client:
+            flow = await submit(client, 1, job(1, script))
+            events = await flow.ended()
+            result = (await flow.results())["1"]
+
+    assert result["stdout"].endswith("\nthe end\n")
+    assert (result["a"], result["exit_code"]) == ("1", "0")
+    assert [event.attempt for event in events if event.status == "Started" and event.kind == "job"] == [1]
+    assert running.wait_for("a job's outcome was refused")
 
 
 async def test_a_coordinator_that_lost_its_data_is_registered_with_again(tmp_path: Path) -> None:
     port = ("--api-ws-port", str(free_port()))
     with coordinator(*port, "--data-dir", str(tmp_path / "old")) as server, runner(server.ws, 1) as running:
         server.kill()
-        with coordinator(*port, "--data-dir", str(tmp_path / "new")) as server:
-            async with connect(server.ws) as client:
+        with coordinator(*port, "--data-dir", str(tmp_path / "new")) as fresh:
+            async with connect(fresh.ws) as client:
                 flow = await submit(client, 1, job(1, "print(1)"))
                 await flow.ended()
                 assert (await flow.results())["1"]["stdout"] == "1\n"
@@ -242,17 +295,14 @@ async def test_told_to_stop_it_finishes_what_it_holds_and_takes_no_more(
         await flow.first_line()
 
         running.signal(signal.SIGTERM)
-        running.wait_for("taking no more jobs")
-        with trio.fail_after(10):
-            while (await client.call("runner.list", {"context_id": context}))["items"] == []:
-                await trio.sleep(0.01)
+        await trio.to_thread.run_sync(running.wait_for, "unsubscribed")
+        later = await submit(client, context, job(2, "print(1)"), id=2)
         go.touch()
         await flow.ended()
 
         assert await trio.to_thread.run_sync(running.process.wait, 20) == 0
-        later = await submit(client, context, job(2, "print(1)"), id=2)
-        assert (await later.job(2)).status == "Dispatched"
     assert (await flow.results())["1"]["stdout"].endswith("went\n")
+    assert (await later.job(2)).status == "Dispatched"
 
 
 async def test_told_to_stop_twice_it_kills_what_runs_and_says_so(server: CoordinatorProcess, client: Client) -> None:
@@ -262,7 +312,7 @@ async def test_told_to_stop_twice_it_kills_what_runs_and_says_so(server: Coordin
         pids = [int(word) for word in (await flow.first_line()).split()]
 
         running.signal(signal.SIGINT)
-        running.wait_for("taking no more jobs")
+        await trio.to_thread.run_sync(running.wait_for, "taking no more jobs")
         assert all(map(is_running, pids))
         running.signal(signal.SIGTERM)
 
@@ -314,21 +364,29 @@ open(os.environ["HERO_RESULT"], "w").write("a=" + "\\x01" * 60_000 + "\\nwrong\\
     assert result["a"] == "\x01" * 60_000
     assert result["stdout"].endswith("\ufffdé\n")
     assert len(result["stdout"]) <= TAIL_BYTES
-    lines = [line for event in events if event.kind == "log" for line in event.lines or []]
-    assert sum(map(len, lines)) > 1_000_000
+    logs = [event for event in events if event.kind == "log"]
+    assert sum(len(line) for event in logs for line in event.lines or []) > 1_000_000
+    lines = [line for event in logs if event.stream == "stderr" for line in event.lines or []]
     assert "[more than 1048576 bytes of output; the rest is not logged]" in lines
     assert lines[-1] == "HERO_RESULT line 2 left out: it is no key=value"
 
 
-async def test_many_small_jobs_all_finish(server: CoordinatorProcess, client: Client) -> None:
+async def test_many_small_jobs_finish_no_more_at_once_than_the_capacity(
+    server: CoordinatorProcess, client: Client
+) -> None:
     context = new_context()
     count = 60
-    with runner(server.ws, context, arguments=("--capacity", "8", "--type", "Sal=/bin/sh")):
+    with runner(server.ws, context, arguments=("--capacity", "8", "--type", "Sal=/bin/sh")) as running:
         flow = await submit(
             client, context, *(job(id, "echo $HERO_JOB_ID", script_type="Sal") for id in range(1, count + 1))
         )
         await flow.ended()
 
+    at_once = most = 0
+    for entry in running.logs:
+        at_once += {"job started": 1, "job ended": -1}.get(entry["event"], 0)
+        most = max(most, at_once)
+    assert most == 8
     assert {id: result["stdout"] for id, result in (await flow.results()).items()} == {
         str(id): f"{id}\n" for id in range(1, count + 1)
     }
@@ -367,32 +425,17 @@ def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], explanati
     assert "Traceback" not in ran.stderr
 
 
-def test_settings_come_from_the_environment_too(server: CoordinatorProcess) -> None:
-    contexts = (new_context(), new_context())
-    env = {
-        "HEROCOORDINATOR_RUNNER_URL": server.ws,
-        "HEROCOORDINATOR_RUNNER_CONTEXT": " ".join(map(str, contexts)),
-        "HEROCOORDINATOR_RUNNER_TYPE": "Sal=/bin/sh -e; V=/bin/cat",
-    }
-    os.environ.update(env)
-    try:
-        with runner(server.ws) as running:
-            running.wait_for("waiting for jobs")
-            until_both = running.wait_for("waiting for jobs", after=len(running.logs) - 1)
-    finally:
-        for name in env:
-            del os.environ[name]
-    assert until_both["script_types"] == ["Python", "Sal", "V"]
-    assert {entry.get("context") for entry in running.logs} >= set(contexts)
+def test_settings_come_from_the_environment_too(server: CoordinatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = [new_context(), new_context()]
+    monkeypatch.setenv("HEROCOORDINATOR_RUNNER_CONTEXT", " ".join(map(str, contexts)))
+    monkeypatch.setenv("HEROCOORDINATOR_RUNNER_TYPE", "Sal=/bin/sh -e; V=/bin/cat")
 
+    with runner(server.ws) as running:
+        running.wait_for_contexts(2)
 
-async def test_a_runner_the_coordinator_refuses_says_why(server: CoordinatorProcess) -> None:
-    ran = await trio.to_thread.run_sync(
-        lambda: run_runner("--url", server.ws, "--context", str(new_context()), "--lease", "99999")
-    )
-
-    assert ran.returncode == 2
-    assert "--lease" in ran.stderr
+    waiting = [entry for entry in running.logs if entry["event"] == "waiting for jobs"]
+    assert sorted(entry["context"] for entry in waiting) == contexts
+    assert waiting[0]["script_types"] == ["Python", "Sal", "V"]
 
 
 def test_help_explains_what_a_script_gets() -> None:
@@ -400,4 +443,3 @@ def test_help_explains_what_a_script_gets() -> None:
 
     for word in ("HERO_RESULT", "HERO_INPUTS", "HEROCOORDINATOR_RUNNER_MEMORY_LIMIT", "[default: ws://127.0.0.1:9653]"):
         assert word in shown
-    assert json.dumps(shown)

@@ -1,103 +1,65 @@
-"""The schemas of specs/openrpc.json, and a client that holds every call it makes against them."""
+"""Validates params and results against an OpenRPC document."""
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import httpx
-from jsonschema import Draft7Validator
+import jsonschema
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 
-from tests.support.streaming import ErrorReply, OnNotices, streaming
+__all__ = ["REFERENCE", "Contract", "reference"]
 
-__all__ = ["METHODS", "Api", "Caller", "HttpCaller", "checked", "http_api", "valid_notice", "ws_api"]
+REFERENCE: Final = Path(__file__).parents[1] / "contract" / "reference.json"
 
-_DOCUMENT: Final = json.loads((Path(__file__).parents[2] / "specs" / "openrpc.json").read_text())
-METHODS: Final[dict[str, Any]] = {method["name"]: method for method in _DOCUMENT["methods"]}
-_COMPONENTS: Final = _DOCUMENT["components"]
-_NOTICES: Final = {"runner.job": "AssignmentNotice", "runner.cancel": "CancelNotice", "flow.event": "FlowEventNotice"}
+_URN: Final = "urn:contract"
+_FORMATS: Final = jsonschema.FormatChecker(formats=())
+
+
+@_FORMATS.checks("uint32")
+def _is_uint32(value: object) -> bool:
+    return not isinstance(value, int) or 0 <= value < 2**32
+
+
+@_FORMATS.checks("int64")
+def _is_int64(value: object) -> bool:
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+class Contract:
+    """A document, read strictly: formats are checked, and objects have no members but those listed."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.methods: dict[str, dict[str, Any]] = {method["name"]: method for method in document["methods"]}
+        self.schemas: dict[str, dict[str, Any]] = document["components"]["schemas"]
+        closed = copy.deepcopy(document)
+        for schema in closed["components"]["schemas"].values():
+            if "properties" in schema:
+                schema["additionalProperties"] = False
+        self._registry: Registry[Any] = Registry().with_resource(_URN, DRAFT7.create_resource(closed))
+
+    def check_params(self, method: str, params: Any) -> None:
+        """Raises jsonschema.ValidationError."""
+        self._check(self.methods[method]["params"][0]["schema"], params)
+
+    def check_result(self, method: str, result: Any) -> None:
+        """Raises jsonschema.ValidationError."""
+        self._check(self.methods[method]["result"]["schema"], result)
+
+    def _check(self, schema: dict[str, str], value: Any) -> None:
+        whole = {"$ref": _URN + schema["$ref"]}
+        jsonschema.Draft7Validator(whole, registry=self._registry, format_checker=_FORMATS).validate(value)
+
+    def resolve(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The schema itself, where this is a reference to it."""
+        return self.schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
 @cache
-def _validator(schema: str) -> Draft7Validator:
-    return Draft7Validator({**json.loads(schema), "components": _COMPONENTS})
-
-
-def checked(value: Any, schema: dict[str, Any]) -> Any:
-    """The value, which must be valid against the schema."""
-    _validator(json.dumps(schema)).validate(value)
-    return value
-
-
-def valid_notice(notice: dict[str, Any]) -> dict[str, Any]:
-    """A notification's params, which must be as its schema says."""
-    assert notice.keys() == {"jsonrpc", "method", "params"}
-    params: dict[str, Any] = checked(notice["params"], {"$ref": f"#/components/schemas/{_NOTICES[notice['method']]}"})
-    return params
-
-
-class Caller(Protocol):
-    """Anything that calls a method by name. Raises ErrorReply."""
-
-    async def call(self, method: str, params: Any) -> Any: ...
-
-
-class HttpCaller:
-    """Calls over HTTP, one POST each."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-
-    async def call(self, method: str, params: Any) -> Any:
-        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        response = await self._client.post("/", json=call)
-        assert response.status_code == 200, response.text
-        reply = response.json()
-        if "error" in reply:
-            raise ErrorReply(reply["error"])
-        return reply["result"]
-
-
-class Api:
-    """Calls through another caller; what is sent, answered and refused must be as the contract says."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def call(self, method: str, **params: Any) -> Any:
-        """The result. Raises ErrorReply."""
-        row = METHODS[method]
-        checked(params, row["params"][0]["schema"])
-        names = [reference["$ref"].rpartition("/")[2] for reference in row["errors"]]
-        documented = [_COMPONENTS["errors"][name]["code"] for name in names]
-        try:
-            result = await self._caller.call(method, params)
-        except ErrorReply as error:
-            if error.code not in documented:
-                raise AssertionError(f"{method} is not documented to fail so: {error}") from error
-            raise
-        return checked(result, row["result"]["schema"])
-
-    async def refused(self, method: str, **params: Any) -> ErrorReply:
-        """The error that a call with valid params is answered with."""
-        try:
-            result = await self.call(method, **params)
-        except ErrorReply as error:
-            return error
-        raise AssertionError(f"{method} was answered {result}")
-
-
-@asynccontextmanager
-async def http_api(url: str) -> AsyncIterator[Api]:
-    async with httpx.AsyncClient(base_url=url, timeout=90) as client:
-        yield Api(HttpCaller(client))
-
-
-@asynccontextmanager
-async def ws_api(url: str, on_notices: OnNotices | None = None) -> AsyncIterator[Api]:
-    async with streaming(url, on_notices) as client:
-        yield Api(client)
+def reference() -> Contract:
+    """The contract as it was given."""
+    return Contract(json.loads(REFERENCE.read_text()))

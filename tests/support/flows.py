@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from tests.support.contract import Api
+from tests.support.api import Api
 
 __all__ = ["chain", "fields_of_job", "random_dag", "remains", "submission", "submit", "wide"]
 

@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -33,8 +32,15 @@ class RunnerProcess(LoggingProcess):
     def __init__(self, url: str, *contexts: int, arguments: tuple[str, ...] = (), wait: bool = True) -> None:
         given = [text for context in contexts for text in ("--context", str(context))]
         super().__init__("runner", "--url", url, "--log-format", "json", "--log-level", "debug", *given, *arguments)
-        for _ in contexts if wait else ():
-            self.wait_for("waiting for jobs")
+        if wait:
+            self.wait_for_contexts(len(contexts))
+
+    def wait_for_contexts(self, count: int) -> None:
+        """Until it waits for jobs in so many contexts."""
+        seen = 0
+        for _ in range(count):
+            self.wait_for("waiting for jobs", after=seen)
+            seen = 1 + next(at for at in range(seen, len(self.logs)) if self.logs[at]["event"] == "waiting for jobs")
 
     def kill(self) -> None:
         """kill -9."""
@@ -43,10 +49,6 @@ class RunnerProcess(LoggingProcess):
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-
-    def directories(self) -> list[Path]:
-        """Where its jobs' files are."""
-        return list(Path("/tmp").glob("herocoordinator-runner-*"))
 
 
 @contextlib.contextmanager
@@ -99,9 +101,9 @@ class FlowOfTest:
         """Wait for a job's status in that attempt or a later one."""
         with trio.fail_after(within):
             async for event in self.client.follow_flow(self.context, self.id, forever=True):
-                if event.kind == "job" and (event.job_id, event.status) == (id, status):
-                    if (event.attempt or 0) >= attempt:
-                        return event
+                is_it = event.kind == "job" and (event.job_id, event.status) == (id, status)
+                if is_it and (event.attempt or 0) >= attempt:
+                    return event
         raise AssertionError
 
     async def first_line(self, id: int = 1, within: float = 30.0, attempt: int = 1) -> str:

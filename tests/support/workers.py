@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import trio
 
-from tests.support.contract import Api, valid_notice, ws_api
+from tests.support.api import Api, valid_notice, ws_api
 from tests.support.streaming import StreamingClient, streaming
 
 __all__ = ["Follower", "Worker", "follower", "outcome_of", "register", "worker"]

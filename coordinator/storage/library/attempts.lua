@@ -2,21 +2,33 @@
 
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 
+-- What a runner is told of a job, in this order; see take in subscriptions.py. Then what the engine needs.
+local TOLD = {'id', 'caller_id', 'context_id', 'script', 'script_type', 'timeout', 'retries', 'env_vars', 'prerequisites',
+  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token'}
+local SCRIPT, TIMEOUT, ENV_VARS, DEPENDS, UPDATED, RESULT, STATUS = 4, 6, 8, 10, 12, 13, 14
+local RUN, ATTEMPT, QUEUED, TOKEN = 15, 16, 17, 18
+
+local function read_job(tx, job)
+  return redis.call('HMGET', tx.prefix .. job, unpack(TOLD))
+end
+
 -- The results of the jobs a job depends on: {id, result, …}, and how many bytes they are.
 local function inputs_of(tx, job, depends)
   local inputs, bytes = {}, 0
-  local caller = string.match(job, '^job:%d+:')
-  for id in string.gmatch(depends, '%d+') do
-    local result = redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
-    inputs[#inputs + 1] = id
-    inputs[#inputs + 1] = result
-    bytes = bytes + #result
+  if depends ~= '[]' then
+    local caller = tx.prefix .. string.match(job, '^job:%d+:')
+    for id in string.gmatch(depends, '%d+') do
+      local result = redis.call('HGET', caller .. id, 'result') or '{}'
+      inputs[#inputs + 1] = id
+      inputs[#inputs + 1] = result
+      bytes = bytes + #result
+    end
   end
   return inputs, bytes
 end
 
--- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
--- Returns them with their records and inputs, and whether there may be more.
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
+-- them as {job, record, the run's env_vars, inputs}, and whether there may be more.
 local function pop(tx, count, bytes, types)
   local popped, stale, runs = {}, 0, {}
   for _, type in ipairs(types) do
@@ -31,32 +43,26 @@ local function pop(tx, count, bytes, types)
           for back = #entries, i, -1 do
             redis.call('RPUSH', queue, entries[back])
           end
-          return popped, runs, true
+          return popped, true
         end
-        local fields = redis.call('HGETALL', tx.prefix .. job)
-        local record, size = {}, 0
-        for at = 1, #fields, 2 do
-          record[fields[at]] = fields[at + 1]
-          size = size + #fields[at + 1]
+        local record = read_job(tx, job)
+        local run = record[RUN]
+        local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED]
+        if is_queued and not runs[run] then
+          runs[run] = redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
         end
-        local run = record.x_run
-        if record.status == 'Dispatched' and record.x_queued and run then
-          if not runs[run] then
-            local active, env_vars = unpack(redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars'))
-            runs[run] = {active = active == '1', env_vars = env_vars or '{}'}
-          end
-        end
-        if run and runs[run] and runs[run].active and record.status == 'Dispatched' and record.x_queued then
-          local inputs, size_of_inputs = inputs_of(tx, job, record.depends)
-          popped[#popped + 1] = {job = job, record = record, inputs = inputs}
-          bytes = bytes - size - size_of_inputs - #runs[run].env_vars
+        if is_queued and runs[run][1] == '1' then
+          local env_vars = runs[run][2] or '{}'
+          local inputs, size = inputs_of(tx, job, record[DEPENDS])
+          popped[#popped + 1] = {job, record, env_vars, inputs}
+          bytes = bytes - size - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
         else
           stale = stale + 1
         end
       end
     end
   end
-  return popped, runs, false
+  return popped, false
 end
 
 -- A message's first job was taken.
@@ -79,64 +85,52 @@ local function deliver(tx, run)
   end
 end
 
--- Begin an attempt at a popped job. Returns what the runner needs: {attempt, token, the flow's env_vars, the record,
--- {dependency's id, its result, …}}.
-local function begin_attempt(tx, popped, run, token, runner, session, topic, lease)
-  local job, record = popped.job, popped.record
-  local key = tx.prefix .. job
-  local attempt = record.x_attempt + 1
-  local expires = tx.now + lease
-  local fields = {'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token,
-    'x_runner', runner, 'x_session', session, 'x_lease', whole(lease), 'x_started', whole(tx.now)}
-  if record.timeout ~= '0' then
-    local deadline = tx.now + record.timeout * 1000
-    fields[#fields + 1] = 'x_deadline'
-    fields[#fields + 1] = whole(deadline)
+-- Begin an attempt at a popped job. Returns what its runner is told: {attempt, token, the run's env_vars, the record,
+-- inputs}.
+local function begin_attempt(tx, popped, token, runner, session, topic, lease)
+  local job, record, env_vars, inputs = unpack(popped)
+  local run, attempt = record[RUN], (record[ATTEMPT] or 0) + 1
+  local expires, timeout, deadline = tx.now + lease, record[TIMEOUT], ''
+  if timeout ~= '0' then
+    deadline = tx.now + timeout * 1000
     expires = math.min(expires, deadline)
   end
-  redis.call('HSET', key, unpack(fields))
+  redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token,
+    'x_runner', runner, 'x_session', session, 'x_lease', lease, 'x_started', tx.at, 'x_deadline', deadline)
   arm(tx, 'lease:' .. job, expires)
-  record.status, record.updated_at = 'Started', tx.seconds
-  if string.sub(record.x_run, 1, 8) == 'message:' then
-    acknowledge(tx, record.x_run)
+  if string.sub(run, 1, 8) == 'message:' then
+    acknowledge(tx, run)
   end
-  emit(tx, record.x_run, 'job', 's', 'Started', 'j', record.id, 'a', attempt, 'r', runner, 'p', topic)
-  local flat = {}
-  for name, value in pairs(record) do
-    flat[#flat + 1] = name
-    flat[#flat + 1] = value
-  end
-  return {attempt, token, run.env_vars, flat, popped.inputs}
+  emit(tx, run, 'job', 's', 'Started', 'j', record[1], 'a', attempt, 'r', runner, 'p', topic)
+  record[STATUS], record[UPDATED] = 'Started', tx.seconds
+  return {attempt, token, env_vars, slice(record, 1, STATUS), inputs}
 end
 
--- What was handed out in that take of `holder`, as begin_attempt returns it, as far as it still runs; nil if that was not
+-- What was handed out in that take of `holder`, as begin_attempt returned it, as far as it still runs; nil if that was not
 -- its last take.
 local function taken_before(tx, holder, number)
-  local last, tokens = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'tokens'))
+  local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
   if last ~= number then
     return nil
   end
   local attempts = {}
-  local words = split(tokens)
+  local words = split(taken)
   for at = 1, #words, 2 do
     local job, token = words[at], words[at + 1]
-    local record, flat = {}, redis.call('HGETALL', tx.prefix .. job)
-    for i = 1, #flat, 2 do
-      record[flat[i]] = flat[i + 1]
-    end
-    if record.x_token == token then
-      local env_vars = redis.call('HGET', tx.prefix .. record.x_run, 'env_vars') or '{}'
-      attempts[#attempts + 1] =
-        {tonumber(record.x_attempt), token, env_vars, flat, (inputs_of(tx, job, record.depends))}
+    local record = read_job(tx, job)
+    if record[STATUS] == 'Started' and record[TOKEN] == token then
+      local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
+      local inputs = inputs_of(tx, job, record[DEPENDS])
+      attempts[#attempts + 1] = {tonumber(record[ATTEMPT]), token, env_vars, slice(record, 1, STATUS), inputs}
     end
   end
   return attempts
 end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how many
--- at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes this
--- is, then script types.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how
+-- many at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes
+-- this is, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
 -- again: the same attempts, as far as they still run.
 local function take(keys, args)
@@ -147,20 +141,20 @@ local function take(keys, args)
   if again then
     return done(tx, 'more', again)
   end
-  local popped, runs, more = pop(tx, count, bytes, slice(args, 11, #args))
+  local popped, more = pop(tx, count, bytes, slice(args, 11, #args))
   if #popped == 0 then
     return done(tx, more and 'more' or 'all', {})
   end
-  local first = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
-  local attempts, tokens = {}, {}
+  local token = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
+  local attempts, taken = {}, {}
   for i, item in ipairs(popped) do
-    local token = whole(tx.now) .. '-' .. whole(first + i)
-    attempts[i] = begin_attempt(tx, item, runs[item.record.x_run], token, runner, session, topic, lease)
-    tokens[i] = item.job .. ' ' .. token
+    local name = tx.at .. '-' .. (token + i)
+    attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
+    taken[i] = item[1] .. ' ' .. name
   end
   local remembered = tx.prefix .. 'take:' .. holder
-  redis.call('HSET', remembered, 'number', number, 'tokens', table.concat(tokens, ' '))
-  redis.call('PEXPIRE', remembered, whole(math.max(lease, 60000)))
+  redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
+  redis.call('PEXPIRE', remembered, math.max(lease, 60000))
   return done(tx, more and 'more' or 'all', attempts)
 end
 
@@ -187,7 +181,7 @@ end
 -- Returns the job's status.
 local function fail_attempt(tx, attempt, reason, result, may_retry)
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'x_last', attempt.token, 'x_failure', reason, 'x_ended', whole(tx.now), 'updated_at', tx.seconds)
+  redis.call('HSET', key, 'x_last', attempt.token, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_token', 'x_deadline', 'x_session', 'x_queued')
   if result then
     redis.call('HSET', key, 'result', result)
@@ -198,7 +192,7 @@ local function fail_attempt(tx, attempt, reason, result, may_retry)
   if may_retry and active and attempt.attempt <= attempt.retries then
     local pause = math.min(60, 2 ^ math.min(attempt.attempt - 1, 6)) * 1000 * (0.5 + tx.jitter / 2)
     local at = tx.now + math.floor(pause)
-    redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', whole(at))
+    redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', at)
     arm(tx, 'retry:' .. attempt.job, at)
     emit(tx, attempt.run, 'job', 's', 'Dispatched', 'j', id, 'a', attempt.attempt, 'r', attempt.runner, 'w', reason)
     return 'Dispatched'
@@ -221,22 +215,27 @@ local function finish(keys, args)
     return done(tx, fault == 'ended' and 'ok' or fault, status, number)
   end
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_last', attempt.token, 'x_ended', whole(tx.now),
+  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_last', attempt.token, 'x_ended', tx.at,
     'updated_at', tx.seconds)
-  redis.call('HDEL', key, 'x_token', 'x_deadline', 'x_session', 'x_queued', 'x_wait', 'x_next', 'x_failure')
+  if attempt.attempt > 1 then
+    redis.call('HDEL', key, 'x_failure')
+  end
   disarm(tx, 'lease:' .. attempt.job)
   deliver(tx, attempt.run)
   emit(tx, attempt.run, 'job', 's', 'Finished', 'j', job_id(attempt.job), 'a', attempt.attempt, 'r', attempt.runner)
-  local run = tx.prefix .. attempt.run
-  if redis.call('HGET', run, 'x_active') == '1' then
-    local ready = {}
-    for _, job in ipairs(split(attempt.next)) do
-      release(tx, job, ready)
+  if attempt.next then
+    redis.call('HDEL', key, 'x_next')
+    if is_active(tx, attempt.run) then
+      local ready = {}
+      for _, job in ipairs(split(attempt.next)) do
+        release(tx, attempt.run, job, ready)
+      end
+      enqueue(tx, ready)
     end
-    enqueue(tx, ready)
-    if redis.call('HINCRBY', run, 'x_pending', -1) == 0 then
-      finish_run(tx, attempt.run)
-    end
+  end
+  -- Of a run that has failed at least the job that did is never counted off.
+  if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_pending', -1) == 0 then
+    finish_run(tx, attempt.run)
   end
   return done(tx, 'ok', 'Finished', attempt.attempt)
 end
@@ -306,7 +305,7 @@ local function give_back(tx, job)
   redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
   redis.call('HSET', key, 'x_attempt', attempt - 1)
   if is_active(tx, run) then
-    redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', whole(tx.now))
+    redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
     redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
     announce(tx, 'ready:' .. type)
     emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
@@ -321,12 +320,13 @@ end
 local function untake(keys, args)
   local tx = begin(keys, args)
   local remembered = tx.prefix .. 'take:' .. args[3]
-  local number, tokens = unpack(redis.call('HMGET', remembered, 'number', 'tokens'))
+  local number, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
   if number == args[4] then
-    local words = split(tokens)
+    local words = split(taken)
     for at = #words - 1, 1, -2 do
       local job, token = words[at], words[at + 1]
-      if redis.call('HGET', tx.prefix .. job, 'x_token') == token then
+      local status, current = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token'))
+      if status == 'Started' and current == token then
         give_back(tx, job)
       end
     end

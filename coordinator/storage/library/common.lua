@@ -1,33 +1,32 @@
 -- What every transition shares. A transition `tx` knows where it happens (`prefix` of all keys of the context), when
--- (`now`, ms), and gathers what coordinators must learn of it (`effects`).
+-- (`now`, ms; `at`, the same as text), and gathers what coordinators must learn of it (`effects`).
 --
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
 -- added to the clock). ARGV 1 is the context's channel, 2 the coordinator that asks: its name, and for how long (ms) it
 -- keeps an ended flow's events and ended runs (0: for ever), with spaces between. It returns {result, effects}; a
 -- result's first item says how it went. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones),
--- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
+-- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that
+-- is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
--- x_next (jobs waiting for it), x_awaits (prerequisites it waits in the sets of), x_attempt, x_token, x_last (the token
--- that ended), x_runner, x_session, x_lease (ms), x_deadline, x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
+-- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt,
+-- x_token, x_last (the end last reported: how, token, status, attempt), x_runner, x_session, x_lease (ms), x_deadline,
+-- x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended.
 
 local VERSION = 3
 local EVENTS_KEPT = 10000
 
-
-local function whole(number)
-  return string.format('%.0f', number)
-end
-
 local function begin(keys, args)
   local time = redis.call('TIME')
   local skew = redis.call('HGET', keys[1], 'skew')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000) + (tonumber(skew) or 0)
   return {
     engine = keys[1],
     prefix = string.sub(keys[1], 1, -7),
-    now = time[1] * 1000 + math.floor(time[2] / 1000) + (tonumber(skew) or 0),
+    now = now,
+    at = string.format('%.0f', now), -- made once: a number given to redis.call is printed each time
     seconds = time[1],
     jitter = (time[2] % 1000) / 1000,
     channel = args[1],
@@ -35,6 +34,7 @@ local function begin(keys, args)
     effects = {},
     news = {},
     events = {},
+    timers = {},
     due = nil,
   }
 end
@@ -45,12 +45,36 @@ local function announce(tx, effect)
   tx.news[#tx.news + 1] = effect
 end
 
+-- Call a variadic command with any number of items, some at a time: Lua's stack holds about 8,000. An even number each
+-- time, for those that take pairs. Returns the last reply.
+local function call_each(command, key, items)
+  local reply
+  for first = 1, #items, 1000 do
+    reply = redis.call(command, key, unpack(items, first, math.min(first + 999, #items)))
+  end
+  return reply
+end
+
+-- Set the timers armed so far, in one call.
+local function set_timers(tx)
+  local items = {}
+  for name, at in pairs(tx.timers) do
+    items[#items + 1] = at
+    items[#items + 1] = name
+  end
+  if #items > 0 then
+    call_each('ZADD', tx.prefix .. 'timers', items)
+    tx.timers = {}
+  end
+end
+
 -- A runner is to stop an attempt.
 local function announce_cancel(tx, runner, job, token, reason)
   announce(tx, 'cancel:' .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
 local function done(tx, ...)
+  set_timers(tx)
   for flow in pairs(tx.events) do
     if redis.call('EXISTS', tx.prefix .. 'followed:' .. flow) == 1 then
       announce(tx, 'events:' .. flow)
@@ -60,20 +84,21 @@ local function done(tx, ...)
     redis.call('PUBLISH', tx.channel, tx.coordinator .. '\n' .. table.concat(tx.news, '\n'))
   end
   if tx.due then
-    tx.effects[#tx.effects + 1] = 'due:' .. whole(math.max(tx.due - tx.now, 0))
+    tx.effects[#tx.effects + 1] = 'due:' .. math.max(tx.due - tx.now, 0)
   end
   return {{...}, tx.effects}
 end
 
--- Set the timer `name` of a record, or move it.
+-- Set the timer `name` of a record, or move it; `set_timers` carries it out.
 local function arm(tx, name, at)
-  redis.call('ZADD', tx.prefix .. 'timers', at, name)
+  tx.timers[name] = at
   if not tx.due or at < tx.due then
     tx.due = at
   end
 end
 
 local function disarm(tx, name)
+  tx.timers[name] = nil
   redis.call('ZREM', tx.prefix .. 'timers', name)
 end
 
@@ -82,7 +107,7 @@ end
 local function emit(tx, run, kind, ...)
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
-    redis.call('XADD', tx.prefix .. 'events:' .. flow, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.now, ...)
+    redis.call('XADD', tx.prefix .. 'events:' .. flow, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
     tx.events[flow] = true
   end
 end
@@ -108,21 +133,12 @@ local function slice(items, first, last)
   return part
 end
 
--- Call a variadic command with any number of items, some at a time: Lua's stack holds about 8,000.
-local function call_each(command, key, items)
-  for first = 1, #items, 1000 do
-    redis.call(command, key, unpack(items, first, math.min(first + 999, #items)))
-  end
-end
-
 -- Put jobs that are ready onto the queue of their script type. `entries`: type → jobs. Entries are hints: one whose job
 -- is not Dispatched any more when it is popped is dropped.
 local function enqueue(tx, entries)
   for type, jobs in pairs(entries) do
-    local queue = tx.prefix .. 'queue:' .. string.lower(type)
-    local was_empty = redis.call('EXISTS', queue) == 0
-    call_each('LPUSH', queue, jobs)
-    if was_empty then
+    local length = call_each('LPUSH', tx.prefix .. 'queue:' .. string.lower(type), jobs)
+    if length == #jobs then -- it was empty, so takers everywhere may be waiting
       announce(tx, 'ready:' .. type)
     else
       tx.effects[#tx.effects + 1] = 'ready:' .. type

@@ -21,14 +21,19 @@ local function message_send(keys, args)
   local at, jobs, known = 7, {}, {}
   for i = 1, args[6] do
     local job, count = args[at], tonumber(args[at + 1])
-    if is_taken(tx, message, job, known) then
-      return done(tx, 'busy', job, redis.call('HGET', tx.prefix .. job, 'x_run'))
+    local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+    if is_taken(tx, message, status, owner, known) then
+      return done(tx, 'busy', job, owner)
     end
-    write(tx.prefix .. job, tx.seconds, {'status', 'Dispatched', 'result', '{}'}, slice(args, at + 2, at + 1 + count))
-    jobs[i] = job
+    jobs[i] = {job, at + 2, at + 1 + count}
     at = at + 2 + count
   end
-  local plan, fault, job = read_plan(tx, message, jobs)
+  local names = {}
+  for i, job in ipairs(jobs) do
+    names[i] = job[1]
+    write(tx.prefix .. job[1], tx.seconds, {'status', 'Dispatched', 'result', '{}'}, slice(args, job[2], job[3]))
+  end
+  local plan, fault, job = read_plan(tx, message, names)
   if not plan then
     return done(tx, fault, job)
   end
@@ -48,10 +53,13 @@ end
 local function prerequisite_satisfy(keys, args)
   local tx, name = begin(keys, args), args[3]
   local satisfied, waiting = tx.prefix .. 'prerequisites', tx.prefix .. 'waiting:' .. name
-  redis.call('HSETNX', satisfied, name, whole(tx.now))
+  redis.call('HSETNX', satisfied, name, tx.at)
   local jobs, ready = redis.call('SMEMBERS', waiting), {}
   for _, job in ipairs(jobs) do
-    release(tx, job, ready)
+    local status, run = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+    if status == 'WaitingForPrerequisites' then
+      release(tx, run, job, ready)
+    end
   end
   redis.call('DEL', waiting)
   redis.call('SREM', tx.prefix .. 'awaited', name)

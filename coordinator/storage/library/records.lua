@@ -13,6 +13,13 @@ local function index_entry(key)
   end))
 end
 
+local function index(key)
+  local name, entry = index_entry(key)
+  if name then
+    redis.call('ZADD', name, 0, entry)
+  end
+end
+
 -- HSET the fields a record has only when it is new, then the given ones; created_at stays, updated_at moves.
 local function write(key, time, initial, given)
   local fields = {'updated_at', time}
@@ -21,10 +28,7 @@ local function write(key, time, initial, given)
     for _, item in ipairs(initial) do
       fields[#fields + 1] = item
     end
-    local index, entry = index_entry(key)
-    if index then
-      redis.call('ZADD', index, 0, entry)
-    end
+    index(key)
   end
   for _, item in ipairs(given) do
     fields[#fields + 1] = item
@@ -38,9 +42,9 @@ local function store(key, time, initial, given)
 end
 
 local function remove(key)
-  local index, entry = index_entry(key)
-  if index then
-    redis.call('ZREM', index, entry)
+  local name, entry = index_entry(key)
+  if name then
+    redis.call('ZREM', name, entry)
   end
   return redis.call('DEL', key)
 end
