@@ -1,4 +1,4 @@
-"""The command line: `serve`, `openrpc`, `call`."""
+"""The command line: `serve`, `openrpc`, `call`; `runner` is in a package of its own."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ import os
 import resource
 import signal
 import sys
-import types
-import typing
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 import structlog
 import trio
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
 from coordinator import __version__, logs
 from coordinator.app import App, CannotListen
+from coordinator.options import options_of, validated
 from coordinator.rpc.openrpc import document
+from coordinator.runner.command import runner
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
@@ -50,60 +45,24 @@ def main() -> None:
     """
 
 
+main.add_command(runner)
+
+
 # -- serve
 
 
-def _options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """One option a setting, in the order they are declared."""
-    for name, field in reversed(Settings.model_fields.items()):
-        flag = "--" + name.replace("_", "-")
-        variable = f"{ENVIRONMENT_PREFIX}_{name.upper()}"
-        kind, default = _click_type(field)
-        option = click.option(
-            flag,
-            name,
-            type=kind,
-            default=None,
-            envvar=variable,
-            show_envvar=True,
-            help=f"{field.description}{default}",
-        )
-        command = option(command)
-    return command
-
-
-def _click_type(field: FieldInfo) -> tuple[Any, str]:
-    """The option's type, and its default as the help shows it."""
-    annotation: Any = field.annotation
-    if isinstance(annotation, types.UnionType):
-        annotation = typing.get_args(annotation)[0]
-    value = field.get_default(call_default_factory=True, validated_data={})
-    shown = "" if value in (None, ()) or value is PydanticUndefined else f"  [default: {value}]"
-    if typing.get_origin(annotation) is typing.Literal:
-        return click.Choice(typing.get_args(annotation)), shown
-    plain: dict[Any, Any] = {int: int, float: float, Path: click.Path(path_type=Path, file_okay=False)}
-    return plain.get(annotation, str), shown
-
-
 @main.command(context_settings={"show_default": False})
-@_options_of_settings
+@options_of(Settings, ENVIRONMENT_PREFIX)
 def serve(**given: Any) -> None:
     """Run the coordinator until SIGINT or SIGTERM.
 
     Without --redis-url or --redis-addr it starts a Valkey of its own that keeps the data in --data-dir. Every
     option can be given as the environment variable named beside it.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
     for name in ("allowed_origins", "allowed_hosts"):
-        if name in chosen:
-            chosen[name] = tuple(item.strip() for item in chosen[name].split(",") if item.strip())
-    try:
-        settings = Settings(**chosen)
-    except ValidationError as error:
-        for fault in error.errors():
-            flag = "--" + str(fault["loc"][0]).replace("_", "-") + ": " if fault["loc"] else ""
-            click.echo(f"herocoordinator: {flag}{fault['msg'].removeprefix('Value error, ')}", err=True)
-        sys.exit(2)
+        if given[name] is not None:
+            given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
+    settings = validated(Settings, given)
     logs.configure(settings.log_level, settings.log_format)
     _raise_file_limit()
     _collect_garbage_less_often()

@@ -320,7 +320,7 @@ def test_cancel_tells_the_runner_and_makes_its_attempt_an_error(context: Context
 
     context.cancel(1, "enough")
 
-    assert f"cancel:3 job:7:1 {attempt.token} cancelled: enough" in context.wire.effects
+    assert f'cancel:3 job:7:1 {attempt.token} "cancelled: enough"' in context.wire.effects
     assert context.statuses(1) == {1: "Error"}
 
 
@@ -331,7 +331,7 @@ def test_cancel_of_a_flow_in_error_stops_what_still_runs(context: Context) -> No
 
     flow = context.cancel(1)
 
-    assert f"cancel:3 job:7:2 {running.token} cancelled" in context.wire.effects
+    assert f'cancel:3 job:7:2 {running.token} "cancelled"' in context.wire.effects
     assert flow["result"]["error"] == "job 1: broken"
     assert context.statuses(1)[2] == "Error"
 
@@ -431,7 +431,7 @@ def test_retry_stops_what_the_flow_no_longer_lists(context: Context) -> None:
 
     context.retry(1)
 
-    assert f"cancel:3 job:7:1 {dropped.token} the flow no longer lists it" in context.wire.effects
+    assert f'cancel:3 job:7:1 {dropped.token} "the flow no longer lists it"' in context.wire.effects
     context.satisfy("p")
     assert [attempt.id for attempt in context.take(9)] == [failing.id]
     assert context.load_flow(1)["status"] == "Started"

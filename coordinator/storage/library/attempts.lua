@@ -4,17 +4,34 @@ local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 
 -- What a runner is told of a job, in this order; see take in subscriptions.py. Then what the engine needs.
 local TOLD = {'id', 'caller_id', 'context_id', 'script', 'script_type', 'timeout', 'retries', 'env_vars', 'prerequisites',
-  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token', 'x_parents', 'x_ended'}
-local SCRIPT, TYPE, TIMEOUT, UPDATED, STATUS, RUN, ATTEMPT, QUEUED, TOKEN, PARENTS, ENDED =
-  4, 5, 6, 12, 14, 15, 16, 17, 18, 19, 20
+  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token', 'x_parents',
+  'x_ended'}
+local SCRIPT, TYPE, TIMEOUT, ENV_VARS, UPDATED, RESULT, STATUS = 4, 5, 6, 8, 12, 13, 14
+local RUN, ATTEMPT, QUEUED, TOKEN, PARENTS, ENDED = 15, 16, 17, 18, 19, 20
 
 local function read_job(tx, job)
   return redis.call('HMGET', tx.prefix .. job, unpack(TOLD))
 end
 
--- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn. Returns them as {job, record, the run's
--- env_vars}, and whether there may be more. One whose type has changed since is moved to its queue; one that is in its
--- queue twice, because it was queued again before its first entry was popped, is popped once.
+-- The results of the jobs a job depends on, `parents`: {id, result, …}, and how many bytes they are.
+local function inputs_of(tx, job, parents)
+  local inputs, bytes = {}, 0
+  if parents then
+    local caller = tx.prefix .. string.match(job, '^job:%d+:')
+    for _, id in ipairs(split(parents)) do
+      local result = redis.call('HGET', caller .. id, 'result') or '{}'
+      inputs[#inputs + 1] = id
+      inputs[#inputs + 1] = result
+      bytes = bytes + #result
+    end
+  end
+  return inputs, bytes
+end
+
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
+-- them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed since is
+-- moved to its queue; one that is in its queue twice, because it was queued again before its first entry was popped, is
+-- popped once.
 local function pop(tx, count, bytes, types)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
@@ -42,8 +59,10 @@ local function pop(tx, count, bytes, types)
           add(moved, record[TYPE], job)
         elseif is_queued and runs[run][1] == '1' then
           seen[job] = true
-          popped[#popped + 1] = {job, record, runs[run][2] or '{}'}
-          bytes = bytes - #record[SCRIPT]
+          local env_vars = runs[run][2] or '{}'
+          local inputs, size = inputs_of(tx, job, record[PARENTS])
+          popped[#popped + 1] = {job, record, env_vars, inputs}
+          bytes = bytes - size - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
         else
           stale = stale + 1
         end
@@ -74,23 +93,10 @@ local function deliver(tx, run)
   end
 end
 
--- Results of the jobs a job depends on, `parents`: {id, result, …}.
-local function inputs_of(tx, job, parents)
-  local inputs = {}
-  if parents then
-    local caller = tx.prefix .. string.match(job, '^job:%d+:')
-    for _, id in ipairs(split(parents)) do
-      inputs[#inputs + 1] = id
-      inputs[#inputs + 1] = redis.call('HGET', caller .. id, 'result') or '{}'
-    end
-  end
-  return inputs
-end
-
 -- Begin an attempt at a popped job. Returns what its runner is told: {attempt, token, the run's env_vars, the record,
 -- inputs}.
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
-  local job, record, env_vars = unpack(popped)
+  local job, record, env_vars, inputs = unpack(popped)
   local run, attempt = record[RUN], (record[ATTEMPT] or 0) + 1
   local expires, timeout, deadline = tx.now + lease, record[TIMEOUT], ''
   if timeout ~= '0' then
@@ -108,11 +114,16 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   end
   emit(tx, run, 'job', 's', 'Started', 'j', record[1], 'a', attempt, 'r', runner, 'p', topic)
   record[STATUS], record[UPDATED] = 'Started', tx.seconds
-  return {attempt, token, env_vars, slice(record, 1, STATUS), inputs_of(tx, job, record[PARENTS])}
+  return {attempt, token, env_vars, slice(record, 1, STATUS), inputs}
 end
 
--- The attempts of an earlier take that still run, as begin_attempt returned them. `taken`: job, token, ….
-local function same_attempts(tx, taken)
+-- What was handed out in that take of `holder`, as begin_attempt returned it, as far as it still runs; nil if that was not
+-- its last take.
+local function taken_before(tx, holder, number)
+  local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
+  if last ~= number then
+    return nil
+  end
   local attempts = {}
   local words = split(taken)
   for at = 1, #words, 2 do
@@ -129,20 +140,17 @@ end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how
--- many at most, 8 bytes of scripts after which it is enough, 9 who asks (its last take is remembered; '' for nobody),
--- 10 which of its takes this is, then script types.
+-- many at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes
+-- this is, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
--- again: the same attempts, as far as they still run.
+-- again: 'again', the same attempts, as far as they still run.
 local function take(keys, args)
   local tx = begin(keys, args)
   local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
   local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
-  local remembered = tx.prefix .. 'take:' .. holder
-  if holder ~= '' then
-    local last, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
-    if last == number then
-      return done(tx, 'more', same_attempts(tx, taken))
-    end
+  local again = taken_before(tx, holder, number)
+  if again then
+    return done(tx, 'again', again)
   end
   local popped, more = pop(tx, count, bytes, slice(args, 11, #args))
   if #popped == 0 then
@@ -155,10 +163,9 @@ local function take(keys, args)
     attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
     taken[i] = item[1] .. ' ' .. name
   end
-  if holder ~= '' then
-    redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
-    redis.call('PEXPIRE', remembered, math.max(lease, 60000))
-  end
+  local remembered = tx.prefix .. 'take:' .. holder
+  redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
+  redis.call('PEXPIRE', remembered, math.max(lease, 60000))
   return done(tx, more and 'more' or 'all', attempts)
 end
 
@@ -308,8 +315,8 @@ local function append_log(keys, args)
   return done(tx, 'ok')
 end
 
--- Take back an attempt that never reached its runner: it does not count, and the job is the next of its queue.
-local function take_back(tx, job)
+-- An attempt never reached its runner: it does not count, and its job is the next of its queue.
+local function give_back(tx, job)
   local key = tx.prefix .. job
   local type, attempt, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
   local active = is_active(tx, run)
@@ -323,6 +330,27 @@ local function take_back(tx, job)
     redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
     announce(tx, 'ready:' .. type)
   end
+end
+
+-- Give a take back whose attempts nobody will be told of.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 who took, 4 which of its takes.
+-- Result: 'ok'.
+local function untake(keys, args)
+  local tx = begin(keys, args)
+  local remembered = tx.prefix .. 'take:' .. args[3]
+  local number, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
+  if number == args[4] then
+    local words = split(taken)
+    for at = #words - 1, 1, -2 do
+      local job, token = words[at], words[at + 1]
+      local status, current = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token'))
+      if status == 'Started' and current == token then
+        give_back(tx, job)
+      end
+    end
+    redis.call('DEL', remembered)
+  end
+  return done(tx, 'ok')
 end
 
 -- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
@@ -344,7 +372,7 @@ local function resume(keys, args)
       if lost[token] then
         lost[token] = nil
       elseif session ~= '' and of_runner == runner and of_session == session then
-        take_back(tx, job)
+        give_back(tx, job)
       end
     end
   end
@@ -356,6 +384,7 @@ local function resume(keys, args)
 end
 
 redis.register_function('hc_take', take)
+redis.register_function('hc_untake', untake)
 redis.register_function('hc_finish', finish)
 redis.register_function('hc_fail', fail)
 redis.register_function('hc_heartbeat', heartbeat)

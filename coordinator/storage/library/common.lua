@@ -5,7 +5,8 @@
 -- added to the clock). ARGV 1 is the context's channel, 2 the coordinator that asks: its name, and for how long (ms) it
 -- keeps an ended flow's events and ended runs (0: for ever), with spaces between. It returns {result, effects}; a
 -- result's first item says how it went. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones),
--- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt), `due:MS` (a timer was set that is due so soon).
+-- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that
+-- is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
@@ -17,7 +18,6 @@
 
 local VERSION = 3
 local EVENTS_KEPT = 10000
-
 
 local function begin(keys, args)
   local time = redis.call('TIME')
@@ -43,7 +43,7 @@ end
 -- Tell our own coordinator, and every other one too.
 local function announce(tx, effect)
   tx.effects[#tx.effects + 1] = effect
-  tx.news[#tx.news + 1] = (string.gsub(effect, '\n', ' ')) -- news are told a line each
+  tx.news[#tx.news + 1] = effect
 end
 
 -- Call a variadic command with any number of items, some at a time: Lua's stack holds about 8,000. An even number each
@@ -67,6 +67,11 @@ local function set_timers(tx)
     call_each('ZADD', tx.prefix .. 'timers', items)
     tx.timers = {}
   end
+end
+
+-- A runner is to stop an attempt.
+local function announce_cancel(tx, runner, job, token, reason)
+  announce(tx, 'cancel:' .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
 local function done(tx, ...)

@@ -112,7 +112,7 @@ local function stop(tx, run, job, reason)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
     redis.call('HDEL', key, 'x_token')
     disarm(tx, 'lease:' .. job)
-    announce(tx, 'cancel:' .. table.concat({runner, job, token, reason}, ' '))
+    announce_cancel(tx, runner, job, token, reason)
     emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'a', attempt, 'r', runner, 'w', reason)
   end
 end

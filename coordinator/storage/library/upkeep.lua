@@ -77,7 +77,7 @@ function DUE.lease(tx, job)
   if attempt.deadline and attempt.deadline <= tx.now then
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
   end
-  announce(tx, 'cancel:' .. table.concat({attempt.runner, job, token, reason}, ' '))
+  announce_cancel(tx, attempt.runner, job, token, reason)
   fail_attempt(tx, attempt, reason, nil, true)
 end
 

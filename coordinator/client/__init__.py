@@ -1,0 +1,35 @@
+"""A typed client of the coordinator's API, on trio, over WebSocket.
+
+```python
+import trio
+from coordinator.client import NotFound, connect
+from coordinator.models import ContextCreate, JobCreate
+
+async def main():
+    async with connect("ws://127.0.0.1:9653") as client:
+        await client.context_create(context=ContextCreate(id=1, admins=[7], readers=[], executors=[7]))
+        job = JobCreate(
+            id=1, caller_id=7, context_id=1, script="print(1)", script_type="Python", timeout=60, retries=2,
+            env_vars={}, prerequisites=[], depends=[],
+        )
+        print(await client.job_create(context_id=1, job=job))
+        try:
+            with trio.fail_after(5):
+                await client.job_load(context_id=1, caller_id=7, id=2)
+        except NotFound as error:
+            print(error)
+
+trio.run(main)
+```
+
+Every method of the API is there, `flow.submit` as `flow_submit`, its arguments given by name. `call` calls by name with
+plain objects; `call_many` is the fastest way to do many calls. `follow_flow` gives a flow's events, `subscribe_runner`
+a runner's assignments; both go on after a lost connection where they were.
+"""
+
+from coordinator.client.client import Client, connect
+from coordinator.client.errors import *  # noqa: F403
+from coordinator.client.flows import FlowFollower
+from coordinator.client.runners import RunnerSubscription
+
+__all__ = ["Client", "FlowFollower", "RunnerSubscription", "connect"]  # and those of errors

@@ -1,0 +1,200 @@
+"""Calls as their callers see them: what lines up in the ledger, and waits for its outcome.
+
+A call is no task and has no timer: its caller is rescheduled by whoever learns the outcome, and one task watches the
+earliest deadline of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import trio
+from outcome import Value
+
+from coordinator.client.errors import rpc_error
+from coordinator.client.ledger import Call, Finish, Ledger, encode
+
+__all__ = ["Calls"]
+
+
+class Calls:
+    """The half of the client that knows no connection.
+
+    Args:
+        timeout: seconds until a call raises NoReply, unless it gives its own.
+    """
+
+    def __init__(self, ledger: Ledger, timeout: float) -> None:
+        self._ledger = ledger
+        self._timeout = timeout
+        self._something = trio.Event()  # to write, or room for it; replaced by who writes
+        self._alarm = trio.CancelScope()  # around the sleep until the first deadline
+        self._ended: Exception | None = None
+
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout: float | None = None,
+        resend: bool = True,
+        alone: bool = False,
+        on_result: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Call, and return the result as plain Python objects.
+
+        What is called in the same moment by many tasks goes to the server as one batch. Cancelled, it forgets the
+        reply, but the call may still be carried out; so `with trio.fail_after(…)` around it works as everywhere.
+
+        Args:
+            params: anything pydantic can write as a JSON object or array; of models only the members that were set.
+            timeout: seconds, the client's own by default; math.inf for none.
+            resend: whether it may be sent again if the connection is lost before the answer, as every method of the
+                API may: with false that raises ConnectionLost.
+            alone: never in one batch with others, for a call that is slow by intention: replies to a batch come
+                together.
+            on_result: given the result before any later message from the server is looked at.
+
+        Raises:
+            RpcError: it was answered with an error; the subclass says which.
+            NoReply: there was no answer in time. It is a trio.TooSlowError.
+            CallTooLarge, ConnectionLost, CannotConnect: see there.
+            trio.ClosedResourceError: the client has been closed.
+        """
+        task = trio.lowlevel.current_task()
+
+        def finish(outcome: dict[str, Any] | Exception) -> None:
+            if on_result is not None and type(outcome) is dict and "result" in outcome:
+                on_result(outcome["result"])
+            trio.lowlevel.reschedule(task, Value(outcome))
+
+        encoded = None if params is None else encode(params)
+        call = self.post(method, encoded, finish, timeout=timeout, resend=resend, alone=alone)
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self._abandon(call)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return _result(await trio.lowlevel.wait_task_rescheduled(abort))
+
+    async def call_many(self, calls: Iterable[tuple[str, Any]], *, timeout: float | None = None) -> list[Any]:
+        """Call many at once from one task: the fastest way. Each is `(method, params)`.
+
+        Returns their results in order, in place of one that failed its exception: RpcError or NoReply.
+
+        Raises:
+            CallTooLarge: one does not fit a frame; none was sent.
+            CannotConnect, trio.ClosedResourceError: as `call`.
+        """
+        task = trio.lowlevel.current_task()
+        encoded = [(method, None if params is None else encode(params)) for method, params in calls]
+        outcomes: list[Any] = [None] * len(encoded)
+        missing = len(encoded)
+        if not missing:
+            await trio.lowlevel.checkpoint()
+            return []
+
+        def finish_at(at: int) -> Finish:
+            def finish(outcome: dict[str, Any] | Exception) -> None:
+                nonlocal missing
+                outcomes[at] = outcome
+                missing -= 1
+                if not missing:
+                    trio.lowlevel.reschedule(task)
+
+            return finish
+
+        posted: list[Call] = []
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self._abandon(*posted)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            for at, (method, params) in enumerate(encoded):
+                posted.append(self.post(method, params, finish_at(at), timeout=timeout))
+        except BaseException:
+            self._abandon(*posted)
+            raise
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return [_outcome(outcome) for outcome in outcomes]
+
+    async def notify(self, method: str, params: Any = None, *, timeout: float | None = None) -> None:
+        """Send a notification: nobody will say whether it had an effect. Returns once it is on its way.
+
+        Raises:
+            NoReply: it could not be sent in time.
+            CallTooLarge, CannotConnect, trio.ClosedResourceError: as `call`.
+        """
+        task = trio.lowlevel.current_task()
+
+        def finish(outcome: dict[str, Any] | Exception) -> None:
+            trio.lowlevel.reschedule(task, Value(outcome))
+
+        encoded = None if params is None else encode(params)
+        call = self.post(method, encoded, finish, timeout=timeout, notification=True)
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            self._abandon(call)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        _result(await trio.lowlevel.wait_task_rescheduled(abort))
+
+    def post(
+        self,
+        method: str,
+        params: bytes | None,
+        finish: Finish,
+        *,
+        timeout: float | None = None,
+        resend: bool = True,
+        alone: bool = False,
+        first: bool = False,
+        notification: bool = False,
+    ) -> Call:
+        """Line a call up without waiting; `finish` gets its outcome, never before this returns."""
+        if self._ended is not None:
+            raise self._ended
+        deadline = trio.current_time() + (self._timeout if timeout is None else timeout)
+        call = self._ledger.put(
+            method,
+            params,
+            finish,
+            deadline=deadline,
+            resend=resend,
+            alone=alone,
+            first=first,
+            notification=notification,
+        )
+        self._something.set()
+        self._alarm.deadline = min(self._alarm.deadline, deadline)
+        return call
+
+    def _abandon(self, *calls: Call) -> None:
+        for call in calls:
+            self._ledger.abandon(call)
+        self._something.set()  # there may be room for others
+
+    def _why_no_reply(self) -> str:
+        return "no answer in time"
+
+    async def _enforce_deadlines(self) -> None:
+        while True:
+            following = self._ledger.expire(trio.current_time(), self._why_no_reply())
+            self._something.set()  # there may be room for others
+            with trio.CancelScope(deadline=following) as self._alarm:
+                await trio.sleep_forever()
+
+
+def _outcome(outcome: dict[str, Any] | Exception) -> Any:
+    if type(outcome) is dict:
+        return outcome["result"] if "result" in outcome else rpc_error(outcome.get("error"))
+    return outcome
+
+
+def _result(outcome: dict[str, Any] | Exception) -> Any:
+    if type(outcome) is dict and "result" in outcome:
+        return outcome["result"]
+    error = _outcome(outcome)
+    raise error

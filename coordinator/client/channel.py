@@ -1,0 +1,295 @@
+"""A connection that is made again whenever it is lost, and what is subscribed to on it.
+
+Three tasks: one writes what the ledger has gathered, one reads replies and notifications, one watches that the peer is
+alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import trio
+from pydantic_core import from_json
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection
+
+from coordinator import models
+from coordinator.client.calls import Calls
+from coordinator.client.errors import CannotConnect
+from coordinator.client.ledger import Ledger, encode
+from coordinator.client.link import Address, open_link
+from coordinator.errors import InvalidRequest
+
+__all__ = ["Channel", "Subscription"]
+
+log = logging.getLogger("coordinator.client")
+
+BACKOFF_BASE: Final = 0.1
+BACKOFF_CAP: Final = 5.0
+STEADY_AFTER: Final = 1.0  # seconds after which a connection counts as good, and the next back-off begins anew
+CLOSE_TIMEOUT: Final = 1.0
+MESSAGE_TOO_BIG: Final = 1009
+
+Notification = Callable[[str, dict[str, Any]], None]
+"""Takes a notification's method and params. Must not block or raise."""
+
+
+class Subscription(Protocol):
+    """Something that lives on a connection and is brought back on the next one."""
+
+    def resume(self) -> None:
+        """There is a new connection, on which nothing was sent yet."""
+
+    def suspend(self) -> None:
+        """The connection is gone."""
+
+    def end(self, error: Exception) -> None:
+        """There will be no other one."""
+
+
+class Channel(Calls):
+    """Used through `coordinator.client.connect`, which documents the arguments."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,
+        give_up_after: float,
+        connect_timeout: float,
+        keepalive: float,
+        max_in_flight: int,
+        max_batch_length: int,
+        max_frame_bytes: int,
+        on_connect: Callable[[], None] | None,
+        on_disconnect: Callable[[], None] | None,
+    ) -> None:
+        ledger = Ledger(max_in_flight=max_in_flight, max_batch=max_batch_length, max_frame_bytes=max_frame_bytes)
+        super().__init__(ledger, timeout)
+        self._address = address
+        self._headers = headers
+        self._give_up_after = give_up_after
+        self._connect_timeout = connect_timeout
+        self._keepalive = keepalive
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._socket: WebSocketConnection | None = None
+        self._connection = trio.CancelScope()  # around all that uses the socket
+        self._changed = trio.Event()  # set and replaced when `connected` changes
+        self._last_received = -math.inf
+        self._trouble = "not connected yet"
+        self._routes: dict[str, Notification] = {}
+        self._subscriptions: dict[Subscription, None] = {}
+        self.nursery: trio.Nursery
+        self.connections = 0
+
+    # -- state
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    async def wait_connected(self) -> None:
+        """Wait until there is a connection. Raises CannotConnect if the client has given up."""
+        await trio.lowlevel.checkpoint()
+        while self._socket is None:
+            if self._ended is not None:
+                raise self._ended
+            await self._changed.wait()
+
+    def _notify_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # -- subscriptions
+
+    def attach(self, subscription: Subscription) -> None:
+        """Have it resumed on every new connection, beginning with the present one if there is one."""
+        self._subscriptions[subscription] = None
+        if self.connected:
+            subscription.resume()
+
+    def detach(self, subscription: Subscription) -> None:
+        self._subscriptions.pop(subscription, None)
+
+    def route(self, subscription: str, handler: Notification) -> None:
+        """Give the notifications of this subscription to `handler`, while the present connection lasts."""
+        self._routes[subscription] = handler
+
+    def unroute(self, subscription: str) -> bool:
+        """Ignore its notifications from now on; whether there was such a route."""
+        return self._routes.pop(subscription, None) is not None
+
+    def unsubscribe(self, method: str, subscription: str) -> None:
+        """Take no more of its notifications and tell the server so, without waiting for the answer."""
+        if self.unroute(subscription) and self._ended is None:
+            params = encode(models.SubscriptionParams(subscription=subscription))
+            self.post(method, params, lambda _: None, resend=False)
+
+    # -- running
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a connection until cancelled or, after `give_up_after` seconds without one, given up."""
+        async with trio.open_nursery() as self.nursery:
+            task_status.started()
+            self.nursery.start_soon(self._enforce_deadlines)
+            self.nursery.start_soon(self._keep_connected)
+
+    async def aclose(self) -> None:
+        """Say goodbye, as far as that is quick, and fail whoever still waits."""
+        self._end(trio.ClosedResourceError("the client is closed"))
+        if self._socket is not None:
+            with trio.move_on_after(CLOSE_TIMEOUT):
+                await self._socket.aclose()
+
+    def drop(self, why: str) -> None:
+        """Give up the present connection for a new one."""
+        if self._socket is not None:
+            log.warning("leaving the connection to %s: %s", self._address.url, why)
+            self._trouble = why
+            self._connection.cancel()
+
+    def _end(self, error: Exception) -> None:
+        if self._ended is None:
+            self._ended = error
+            self._ledger.fail_all(error)
+            for subscription in list(self._subscriptions):
+                subscription.end(error)
+            self._notify_change()
+
+    def _why_no_reply(self) -> str:
+        if self.connected:
+            return f"{self._address.url} did not answer in time"
+        return f"no connection to {self._address.url}: {self._trouble}"
+
+    async def _keep_connected(self) -> None:
+        failures = 0
+        last_connected = trio.current_time()
+        while self._ended is None:
+            began = trio.current_time()
+            before = self.connections
+            try:
+                async with open_link(self._address, self._headers, self._connect_timeout) as (socket, nursery):
+                    await self._converse(socket, nursery)
+            except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed) as group:
+                self._trouble = _words(group)
+            now = trio.current_time()
+            if self.connections > before:
+                last_connected = now
+                if now - began > STEADY_AFTER:
+                    failures = 0
+            if self._ended is not None:
+                return
+            if now - last_connected >= self._give_up_after:
+                self._end(CannotConnect(f"no connection to {self._address.url}: {self._trouble}"))
+                return
+            pause = min(BACKOFF_CAP, BACKOFF_BASE * 2**failures) * random.uniform(0.5, 1)
+            log.warning("no connection to %s: %s; again in %.1f s", self._address.url, self._trouble, pause)
+            await trio.sleep(min(pause, last_connected + self._give_up_after - now))
+            failures += 1
+
+    async def _converse(self, socket: WebSocketConnection, nursery: trio.Nursery) -> None:
+        """Use a connection until it ends."""
+        self._socket = socket
+        self._connection = nursery.cancel_scope
+        self._last_received = trio.current_time()
+        self.connections += 1
+        self._notify_change()
+        try:
+            for subscription in list(self._subscriptions):
+                subscription.resume()
+            if self._on_connect is not None:
+                self._on_connect()
+            nursery.start_soon(self._write, socket)
+            nursery.start_soon(self._watch, socket)
+            await self._read(socket)
+        finally:
+            self._socket = None
+            self._routes.clear()
+            if socket.closed is not None:
+                self._trouble = f"closed with {socket.closed.code} {socket.closed.reason or ''}".strip()
+                if socket.closed.code == MESSAGE_TOO_BIG:
+                    # Sent again, the same frame would end the next connection too.
+                    error = {"code": InvalidRequest.code, "message": InvalidRequest.message}
+                    error |= {"data": {"detail": self._trouble, "setting": "max_frame_bytes"}}
+                    self._ledger.settle({"id": None, "error": error})
+            self._ledger.connection_lost(self._trouble)
+            for subscription in list(self._subscriptions):
+                subscription.suspend()
+            self._notify_change()
+            if self._on_disconnect is not None:
+                self._on_disconnect()
+
+    async def _write(self, socket: WebSocketConnection) -> None:
+        """Send what has gathered since the last turn, in one frame if it fits."""
+        try:
+            while self._socket is socket:  # what is taken when it is lost already would wait for a reply for ever
+                frame = self._ledger.take()
+                if frame is None:
+                    self._something = trio.Event()
+                    await self._something.wait()
+                else:
+                    await socket.send_message(frame)
+        except ConnectionClosed:
+            pass  # so the reader ends, too
+
+    async def _read(self, socket: WebSocketConnection) -> None:
+        while True:
+            try:
+                data = await socket.get_message()
+            except ConnectionClosed:
+                return
+            self._last_received = trio.current_time()
+            try:
+                message = from_json(data)
+            except ValueError as error:
+                self.drop(f"what the server sent is not JSON: {error}")
+                return
+            for item in message if type(message) is list else (message,):
+                if type(item) is not dict:
+                    log.warning("%s sent something that is no JSON-RPC message", self._address.url)
+                elif "method" in item:
+                    self._notified(item)
+                else:
+                    self._ledger.settle(item)
+            self._something.set()  # there is room for more, and something may have to be sent again
+
+    def _notified(self, notification: dict[str, Any]) -> None:
+        params = notification.get("params")
+        if type(params) is dict:
+            handler = self._routes.get(str(params.get("subscription")))
+            if handler is not None:
+                handler(notification["method"], params)
+
+    async def _watch(self, socket: WebSocketConnection) -> None:
+        """Ping when nothing was received for long, and end the connection if even that brings nothing."""
+        while True:
+            await trio.sleep_until(self._last_received + self._keepalive)
+            began = trio.current_time()
+            if began < self._last_received + self._keepalive:
+                continue
+            with trio.move_on_after(2 * self._keepalive) as patience:
+                try:
+                    await socket.ping()
+                except ConnectionClosed:
+                    return
+                self._last_received = trio.current_time()
+            if patience.cancelled_caught and self._last_received < began:
+                self.drop("the server is silent")
+
+
+def _ignore(_: dict[str, Any] | Exception) -> None:
+    """Nobody waits for it."""
+
+
+def _words(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ConnectionRejected):
+        body = (error.body or b"").decode(errors="replace").strip()
+        return f"rejected with status {error.status_code}" + (f": {body}" if body else "")
+    return str(error) or type(error).__name__

@@ -1,0 +1,138 @@
+"""The client: the calls of a Channel, the API's methods, and subscriptions."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import trio
+
+from coordinator import models
+from coordinator.client.channel import Channel
+from coordinator.client.flows import FlowFollower
+from coordinator.client.link import Address
+from coordinator.client.methods import Methods
+from coordinator.client.runners import RunnerSubscription, subscribed_runner
+
+__all__ = ["Client", "connect"]
+
+
+class Client(Channel, Methods):
+    """Made by `connect`. Any number of tasks may use it at once."""
+
+    def follow_flow(
+        self, context_id: int, id: int, after: str | None = None, *, forever: bool = False, buffer: int = 1000
+    ) -> FlowFollower:
+        """A flow's events after that one, from the first one kept if left out, until it has ended.
+
+        Args:
+            after: an event's id.
+            forever: go on after its end, because it may be tried again.
+            buffer: events that may wait to be fetched.
+        """
+        flow = models.FlowParams(context_id=context_id, id=id)
+        return FlowFollower(self, flow, after=after, forever=forever, buffer=buffer)
+
+    def subscribe_runner(
+        self,
+        *,
+        context_id: int,
+        runner_id: int,
+        script_types: Sequence[models.ScriptType],
+        capacity: int,
+        lease: float = 30.0,
+        session: str = "",
+    ) -> AbstractAsyncContextManager[RunnerSubscription]:
+        """`async with client.subscribe_runner(…) as work:` gives a runner its assignments.
+
+        Args:
+            capacity: jobs it may hold at once.
+            lease: seconds without a heartbeat after which an attempt is lost.
+            session: names the runner's process, random if left out. Only a process that knows what it still works on
+                after a restart gives its own.
+
+        Raises, on entering:
+            RpcError: the runner was not created, or cannot be subscribed to.
+            pydantic.ValidationError: an argument is wrong.
+            CannotConnect, trio.ClosedResourceError: as `call`.
+        """
+        params = models.RunnerSubscribeParams(
+            context_id=context_id,
+            runner_id=runner_id,
+            script_types=list(script_types),
+            capacity=capacity,
+            lease=lease,
+            session=session,
+        )
+        return subscribed_runner(self, params)
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout: float = 60.0,
+    give_up_after: float = math.inf,
+    connect_timeout: float = 10.0,
+    keepalive: float = 20.0,
+    max_in_flight: int = 1024,
+    max_batch_length: int = 1000,
+    max_frame_bytes: int = 1024 * 1024,
+    on_connect: Callable[[], None] | None = None,
+    on_disconnect: Callable[[], None] | None = None,
+) -> AsyncIterator[Client]:
+    """A client of the coordinator at this URL, which connects by itself, now and whenever the connection is lost.
+
+    It is entered at once, calls wait for the connection. What was not answered when a connection is lost is sent again
+    on the next one, first and in the order it was called in: every method of the API may be repeated.
+
+    Args:
+        url: ws://HOST:PORT or wss://HOST:PORT.
+        headers: sent with the handshake, for a proxy that asks for them.
+        timeout: seconds until a call raises NoReply, unless it gives its own.
+        give_up_after: seconds without a connection after which every call raises CannotConnect. 0: one attempt.
+        connect_timeout: seconds one attempt to connect may take.
+        keepalive: seconds of silence after which the server is pinged; after twice that again it counts as gone.
+        max_in_flight, max_batch_length, max_frame_bytes: the server's settings of these names. Calls beyond the first
+            wait for their turn.
+        on_connect, on_disconnect: called, without arguments, when a connection is made and when it is lost. They must
+            not block or raise.
+
+    Raises:
+        ValueError: the URL is not one.
+    """
+    client = Client(
+        Address(url, ssl_context),
+        headers=headers or {},
+        timeout=timeout,
+        give_up_after=give_up_after,
+        connect_timeout=connect_timeout,
+        keepalive=keepalive,
+        max_in_flight=max_in_flight,
+        max_batch_length=max_batch_length,
+        max_frame_bytes=max_frame_bytes,
+        on_connect=on_connect,
+        on_disconnect=on_disconnect,
+    )
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            try:
+                yield client
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                await client.aclose()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # What the caller's own code raised is passed on as it is, not in the group of our tasks.
+        if failure is None or group.exceptions != (failure,):
+            raise
+    if failure is not None:
+        raise failure

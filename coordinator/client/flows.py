@@ -1,0 +1,182 @@
+"""A flow's events as an asynchronous iterator that survives lost connections."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from types import TracebackType
+from typing import Any, Final, Self
+
+import trio
+
+from coordinator import models
+from coordinator.client.channel import BACKOFF_BASE, BACKOFF_CAP, Channel
+from coordinator.client.errors import ConnectionLost, InternalError, NoReply, Overloaded, RpcError, StorageError
+
+__all__ = ["TRANSIENT", "FlowFollower"]
+
+log = logging.getLogger("coordinator.client")
+
+BEGINNING: Final = "0-0"
+ENDED: Final = ("Finished", "Error")
+TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
+"""What subscribing again may fail with and will be tried once more."""
+
+
+class FlowFollower:
+    """`async for event in client.follow_flow(…)`: a flow's events in order, none twice. For one task.
+
+    It ends after the event that says the flow is Finished or in Error, or at once if that was before `after`. A flow
+    that was tried again is followed to its last end.
+
+    Up to `buffer` events wait here. When they are not fetched as fast as they come, the subscription is given up and
+    taken up again where it ended once they are: so a slow reader never holds up calls, nor does memory grow, and it
+    may be left without being closed. Only the server's `--event-retention` and 10,000 kept events bound how far
+    behind one may be; see `missed`.
+
+    Attributes:
+        last: id of the last event given out, the `after` of a later follower.
+        missed: true once events were no longer kept when they should have been read.
+    """
+
+    def __init__(
+        self, channel: Channel, flow: models.FlowParams, *, after: str | None, forever: bool, buffer: int
+    ) -> None:
+        self._channel = channel
+        self._flow = flow
+        self._forever = forever
+        self._limit = buffer
+        self._buffer: deque[dict[str, Any]] = deque()
+        self._subscription: str | None = None
+        self._subscribed_before = False
+        self._may_be_over = True
+        self._changed = trio.Event()
+        self._closed = False
+        self.last = after or BEGINNING
+        self.missed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> models.FlowEvent:
+        """The next event.
+
+        Raises:
+            RpcError: there is no such flow, or it cannot be subscribed to.
+            CannotConnect: as `Client.call`.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._closed:
+            if self._buffer:
+                return self._give(self._buffer.popleft())
+            if self._subscription is None:
+                await self._subscribe()
+                self._may_be_over = True
+                continue
+            if self._may_be_over and not self._forever:
+                await self._look_whether_over()
+                continue
+            # Nothing is awaited between looking for events and waiting for them, so none comes unnoticed.
+            self._changed = trio.Event()
+            await self._changed.wait()
+        raise StopAsyncIteration
+
+    def _give(self, params: dict[str, Any]) -> models.FlowEvent:
+        event = models.FlowEvent.model_validate(params, strict=False)
+        self.last = event.event_id
+        if event.kind == "flow":
+            self._may_be_over = event.status in ENDED
+        return event
+
+    async def _subscribe(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._channel.call(
+                    "flow.subscribe",
+                    models.FlowSubscribeParams(context_id=self._flow.context_id, id=self._flow.id, after=self.last),
+                    resend=False,
+                    alone=True,  # the reply to a batch might come after the first events
+                    on_result=self._subscribed,
+                )
+                return
+            except ConnectionLost:
+                await self._channel.wait_connected()
+            except (RpcError, NoReply) as error:
+                if not (self._subscribed_before and isinstance(error, TRANSIENT)):
+                    raise
+                log.warning("cannot follow flow %d again yet: %s", self._flow.id, error)
+                await trio.sleep(min(BACKOFF_CAP, BACKOFF_BASE * 2**failures) * random.uniform(0.5, 1))
+                failures += 1
+
+    def _subscribed(self, result: Any) -> None:
+        subscribed = models.FlowSubscribed.model_validate(result)
+        self.missed = self.missed or subscribed.missed
+        self._subscribed_before = True
+        self._subscription = subscribed.subscription
+        self._channel.attach(self)
+        self._channel.route(subscribed.subscription, self._notice)
+
+    async def _look_whether_over(self) -> None:
+        """Close if the flow has ended and nothing came after the last event given out."""
+        after = models.FlowEventsParams(context_id=self._flow.context_id, id=self._flow.id, after=self.last, limit=1)
+        flow, events = await self._channel.call_many([("flow.load", self._flow), ("flow.events", after)])
+        for outcome in (flow, events):
+            if isinstance(outcome, TRANSIENT):
+                await trio.sleep(BACKOFF_CAP * random.uniform(0.5, 1))
+                return
+            if isinstance(outcome, Exception):
+                raise outcome
+        if flow["status"] not in ENDED:
+            self._may_be_over = False  # until it says so itself
+        elif not events["events"]:
+            self.close()
+        elif not self._buffer and self._subscription is not None:
+            # They are on their way here.
+            self._changed = trio.Event()
+            await self._changed.wait()
+
+    # -- as the channel sees it
+
+    def _notice(self, method: str, params: dict[str, Any]) -> None:
+        if len(self._buffer) < self._limit:
+            self._buffer.append(params)
+        else:
+            self._unsubscribe()
+        self._changed.set()
+
+    def resume(self) -> None:
+        """Nothing: it subscribes again when its reader asks for more."""
+
+    def suspend(self) -> None:
+        self._subscription = None
+        self._channel.detach(self)
+        self._changed.set()
+
+    def end(self, error: Exception) -> None:
+        self.suspend()
+
+    # -- ending
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._channel.detach(self)
+            self._channel.unsubscribe("flow.unsubscribe", self._subscription)
+            self._subscription = None
+
+    def close(self) -> None:
+        """Want no more events."""
+        if not self._closed:
+            self._closed = True
+            self._buffer.clear()
+            self._unsubscribe()
+            self._changed.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,68 @@
+"""Command-line options made of a settings model: a flag, an environment variable, a type and a help text a field."""
+
+from __future__ import annotations
+
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+__all__ = ["Command", "options_of", "validated"]
+
+Command = Callable[..., None]
+S = TypeVar("S", bound=BaseModel)
+
+
+def options_of(settings: type[BaseModel], prefix: str, *, but: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command one option a field, in the order they are declared, except those in `but`.
+
+    The field `a_b` becomes `--a-b` and the variable `PREFIX_A_B`. An option not given is None.
+    """
+
+    def decorate(command: Command) -> Command:
+        for name, field in reversed(settings.model_fields.items()):
+            if name not in but:
+                kind, default = _click_type(field)
+                command = click.option(
+                    "--" + name.replace("_", "-"),
+                    name,
+                    type=kind,
+                    default=None,
+                    envvar=f"{prefix}_{name.upper()}",
+                    show_envvar=True,
+                    help=f"{field.description}{default}",
+                )(command)
+        return command
+
+    return decorate
+
+
+def validated(settings: type[S], given: dict[str, Any]) -> S:
+    """The settings given, defaults for the others. What cannot be is explained, and the process exits with 2."""
+    try:
+        return settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        for fault in error.errors():
+            flag = "--" + str(fault["loc"][0]).replace("_", "-") + ": " if fault["loc"] else ""
+            click.echo(f"herocoordinator: {flag}{fault['msg'].removeprefix('Value error, ')}", err=True)
+        sys.exit(2)
+
+
+def _click_type(field: FieldInfo) -> tuple[Any, str]:
+    """The option's type, and its default as the help shows it."""
+    annotation: Any = field.annotation
+    if isinstance(annotation, types.UnionType):
+        annotation = typing.get_args(annotation)[0]
+    value = field.get_default(call_default_factory=True, validated_data={})
+    shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
+    if typing.get_origin(annotation) is typing.Literal:
+        return click.Choice(typing.get_args(annotation)), shown
+    plain: dict[Any, Any] = {int: int, float: float, Path: click.Path(path_type=Path, file_okay=False)}
+    return plain.get(annotation, str), shown

@@ -1,0 +1,185 @@
+"""The runner's work for the coordinator: registers, takes assignments, keeps them alive, stops when told."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import Final
+
+import structlog
+import trio
+
+from coordinator.client import Client, NotFound, RpcError, RunnerSubscription, connect
+from coordinator.models import Assignment, CancelNotice, RunnerCreate
+from coordinator.runner.attempt import GONE, TRANSIENT, Attempt, Backoff
+from coordinator.runner.execute import Executor
+from coordinator.runner.settings import RunnerSettings
+from coordinator.runner.spawn import open_spawner
+
+__all__ = ["Service"]
+
+log = structlog.get_logger("coordinator.runner")
+
+_HEARTBEATS_A_LEASE: Final = 3
+
+
+class Service:
+    """A runner in all its contexts. `stop` it once to have it finish what it holds, twice to have it leave at once."""
+
+    def __init__(self, settings: RunnerSettings) -> None:
+        self._settings = settings
+        self._contexts: list[_ContextService] = []
+        self._is_stopping = False
+        self._leaving = trio.CancelScope()
+
+    def stop(self) -> None:
+        if self._is_stopping:
+            self._leaving.cancel()
+        self._is_stopping = True
+        for context in self._contexts:
+            context.stop()
+
+    async def run(self) -> None:
+        """Returns when stopped.
+
+        Raises, possibly in a group:
+            RpcError: the coordinator does not accept us.
+            OSError: there is no address for us, or no process to be had at the start.
+        """
+        settings = self._settings
+        runner = RunnerCreate(
+            id=settings.id,
+            pubkey=settings.pubkey,
+            address=await trio.to_thread.run_sync(settings.own_address),
+            topic=settings.topic or f"runner{settings.id}",
+            local=settings.is_local,
+        )
+        session = secrets.token_hex(16)
+        async with open_spawner() as spawner, connect(settings.url, on_connect=self._connected) as client:
+            executor = Executor(
+                spawner, settings.interpreters, memory_limit=settings.memory_limit, grace=settings.kill_grace
+            )
+            self._contexts = [
+                _ContextService(context, runner, session, client, executor, settings) for context in settings.context
+            ]
+            with self._leaving:
+                async with trio.open_nursery() as nursery:
+                    for service in self._contexts:
+                        nursery.start_soon(service.run)
+                        if self._is_stopping:
+                            service.stop()
+
+    def _connected(self) -> None:
+        log.info("connected", url=self._settings.url)
+
+
+class _ContextService:
+    """A runner in one context."""
+
+    def __init__(
+        self,
+        context: int,
+        runner: RunnerCreate,
+        session: str,
+        client: Client,
+        executor: Executor,
+        settings: RunnerSettings,
+    ) -> None:
+        self._context = context
+        self._runner = runner
+        self._session = session
+        self._client = client
+        self._executor = executor
+        self._settings = settings
+        self._attempts: dict[str, Attempt] = {}  # by token
+        self._joining = trio.CancelScope()
+        self._stopping = trio.Event()
+        self._log = log.bind(context=context)
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._stopping.set()
+        self._joining.cancel()
+
+    async def run(self) -> None:
+        """Until told to stop and everything held is reported."""
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                await self._serve()
+            except NotFound:
+                # It has lost its data or was given another store, so what ran is nobody's any more.
+                self._log.warning("the coordinator does not know this runner any more; registering again")
+            except TRANSIENT as error:
+                self._log.warning("cannot subscribe yet; trying again", error=str(error))
+            with trio.CancelScope() as self._joining:
+                if not self._stopping.is_set():
+                    await backoff.pause()
+
+    async def _serve(self) -> None:
+        """Register, subscribe, and work until told to stop. Raises RpcError or NoReply."""
+        async with contextlib.AsyncExitStack() as stack:
+            with trio.CancelScope() as self._joining:
+                await self._client.runner_create(context_id=self._context, runner=self._runner)
+                work = await stack.enter_async_context(
+                    self._client.subscribe_runner(
+                        context_id=self._context,
+                        runner_id=self._runner.id,
+                        script_types=list(self._settings.interpreters),
+                        capacity=self._settings.capacity,
+                        lease=self._settings.lease,
+                        session=self._session,
+                    )
+                )
+            if self._joining.cancelled_caught:
+                return
+            self._log.info("waiting for jobs", script_types=list(self._settings.interpreters))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_heartbeats, work)
+                nursery.start_soon(self._unsubscribe_when_stopping, work)
+                refused = await self._work(work)
+                nursery.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+
+    async def _work(self, work: RunnerSubscription) -> RpcError | None:
+        """Run what comes, until there will be no more and all of it is reported, or the coordinator refuses us."""
+        async with trio.open_nursery() as nursery:
+            try:
+                async for item in work:
+                    if isinstance(item, CancelNotice):
+                        if item.token in self._attempts:
+                            self._attempts[item.token].cancel(item.reason)
+                    else:
+                        nursery.start_soon(self._attempt, item, work)
+            except RpcError as error:
+                nursery.cancel_scope.cancel()
+                return error
+        return None
+
+    async def _attempt(self, assignment: Assignment, work: RunnerSubscription) -> None:
+        attempt = Attempt(assignment, work, self._executor, output_limit=self._settings.output_limit)
+        self._attempts[assignment.token] = attempt
+        try:
+            await attempt.run()
+        finally:
+            del self._attempts[assignment.token]
+
+    async def _unsubscribe_when_stopping(self, work: RunnerSubscription) -> None:
+        await self._stopping.wait()
+        self._log.info("taking no more jobs", running=len(self._attempts))
+        await work.unsubscribe()
+        self._log.debug("unsubscribed")
+
+    async def _send_heartbeats(self, work: RunnerSubscription) -> None:
+        """Keep the leases of all attempts; learn which of them count no more."""
+        while True:
+            pause = work.lease / _HEARTBEATS_A_LEASE
+            await trio.sleep(pause)
+            attempts = list(self._attempts.values())
+            outcomes = await self._client.call_many(
+                [("job.heartbeat", attempt.name) for attempt in attempts], timeout=pause
+            )
+            for attempt, outcome in zip(attempts, outcomes, strict=True):
+                if isinstance(outcome, GONE):
+                    attempt.cancel(str(outcome))

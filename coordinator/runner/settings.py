@@ -1,0 +1,133 @@
+"""Every setting of the runner, once: its flag, its environment variable, its default and its meaning."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shlex
+import shutil
+import socket
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+
+from coordinator.models import MAX_CAPACITY, IpAddr, Lease, ScriptType, UInt32
+from coordinator.runner.execute import PYTHON, Interpreter
+
+__all__ = ["ENVIRONMENT_PREFIX", "RunnerSettings"]
+
+ENVIRONMENT_PREFIX: Final = "HEROCOORDINATOR_RUNNER"
+_SCRIPT_TYPES: Final[tuple[ScriptType, ...]] = ("Osis", "Sal", "V", "Python")
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class RunnerSettings(BaseModel):
+    """What `herocoordinator runner` runs with. Times are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field("ws://127.0.0.1:9653", description="The coordinator's WebSocket: ws:// or wss://.")
+    context: tuple[UInt32, ...] = Field(
+        min_length=1, description="Context whose jobs to run; give it once for each of several."
+    )
+    id: UInt32 = Field(1, description="The runner's id. Runners that share one are told apart by their process only.")
+    topic: str | None = Field(None, description="Names it in events and logs; runner<id> unless given.")
+    pubkey: str = Field("", description="Public key stored with the runner.")
+    address: IpAddr | None = Field(
+        None, description="IP address stored with the runner; that which reaches the coordinator unless given."
+    )
+    capacity: Annotated[int, Field(ge=1, le=MAX_CAPACITY)] = Field(
+        default_factory=_processors,
+        description="Jobs it runs at once, of each context; as many as there are processors unless given.",
+    )
+    type: tuple[str, ...] = Field(
+        (),
+        description="Run scripts of the type NAME (Osis, Sal, V, Python) with this command, which gets "
+        "the script on its standard input. Give it once for each type. Python needs none; `Python=` takes no Python.",
+    )
+    lease: Lease = Field(
+        30.0, description="A job is given to another runner when the coordinator has not heard from us for so long."
+    )
+    memory_limit: NonNegativeInt = Field(
+        4 * 1024**3, description="Address space of each process of a script (RLIMIT_AS); 0 for no limit."
+    )
+    output_limit: PositiveInt = Field(
+        1024 * 1024, description="Output of a script that is logged; the rest is dropped with a notice."
+    )
+    kill_grace: PositiveFloat = Field(2.0, description="A script that is stopped gets SIGTERM, and after this SIGKILL.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least serious level logged; jobs are logged at debug."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_websocket(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError("begins with ws:// or wss:// and names a host")
+        return url
+
+    @field_validator("context")
+    @classmethod
+    def _once_each(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(contexts))
+
+    @field_validator("type")
+    @classmethod
+    def _can_be_run(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if not _interpreters(types):
+            raise ValueError("no script type is left to run")
+        return types
+
+    @property
+    def interpreters(self) -> dict[ScriptType, Interpreter]:
+        """What runs the scripts, by the types this runner takes."""
+        return _interpreters(self.type)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the coordinator is on this machine's loopback."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def own_address(self) -> str:
+        """`address`, or that of the interface that leads to the coordinator. May look a name up; raises OSError."""
+        if self.address is not None:
+            return self.address
+        parts = urlsplit(self.url)
+        family, _, _, _, target = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(target)  # of a datagram socket: chooses the interface and sends nothing
+            address: str = probe.getsockname()[0]
+        return address.partition("%")[0]
+
+
+def _interpreters(types: tuple[str, ...]) -> dict[ScriptType, Interpreter]:
+    """Raises ValueError for what cannot be run."""
+    interpreters: dict[ScriptType, Interpreter] = {"Python": PYTHON}
+    for text in types:
+        given, equals, command = text.partition("=")
+        name = next((name for name in _SCRIPT_TYPES if name == given), None)
+        if name is None or not equals:
+            raise ValueError(f"{text!r} is no NAME=COMMAND with NAME one of {', '.join(_SCRIPT_TYPES)}")
+        words = shlex.split(command)
+        if words:
+            path = shutil.which(words[0])
+            if path is None:
+                raise ValueError(f"there is no command {words[0]!r} to run {name} with")
+            interpreters[name] = Interpreter((os.path.abspath(path), *words[1:]))
+        elif name == "Python":
+            del interpreters["Python"]
+        else:
+            raise ValueError(f"{name} needs a command")
+    return interpreters

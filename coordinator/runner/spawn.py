@@ -1,0 +1,181 @@
+"""Starting scripts: the runner's end of `warden.py`."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from coordinator.runner import warden
+from coordinator.runner.warden import LENGTH, STATUS, TERMINATE, Spec
+
+__all__ = ["CannotStart", "Script", "Spawner", "open_spawner"]
+
+log = structlog.get_logger("coordinator.runner")
+
+_STOP_TIMEOUT: Final = 10.0  # seconds the warden may take to clean up
+
+
+class CannotStart(Exception):
+    """The system had no process or no descriptor left, or what watched over the script was killed."""
+
+
+class Script:
+    """A running script. `aclose` kills it and all it started.
+
+    Attributes:
+        stdout, stderr: what it writes; the streams end at the latest when it has ended.
+    """
+
+    def __init__(self, control: trio.SocketStream, stdout: trio.lowlevel.FdStream, stderr: trio.lowlevel.FdStream):
+        self._control = control
+        self.stdout = stdout
+        self.stderr = stderr
+
+    async def wait(self) -> int:
+        """Its exit status, or minus the number of the signal that ended it; nothing it started runs any more.
+
+        Raises CannotStart if nobody knows how it ended.
+        """
+        received = b""
+        with contextlib.suppress(trio.BrokenResourceError):
+            while len(received) < STATUS.size and (data := await self._control.receive_some(STATUS.size)):
+                received += data
+        if len(received) < STATUS.size:
+            raise CannotStart("the script's guard was killed, or there was no process to be had for it")
+        return os.waitstatus_to_exitcode(STATUS.unpack(received)[0])
+
+    async def terminate(self) -> None:
+        """SIGTERM to its process group."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._control.send_all(TERMINATE)
+
+    async def kill(self) -> None:
+        """SIGKILL to it and all it started; `wait` then tells how it ended."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._control.send_eof()
+
+    async def aclose(self) -> None:
+        for stream in (self._control, self.stdout, self.stderr):
+            await trio.aclose_forcefully(stream)
+
+
+class Spawner:
+    """Starts scripts through a warden, and another warden should that one be killed.
+
+    Attributes:
+        directory: for the attempts' files; removed when the runner ends, however it ends.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._requests: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requesting = trio.Lock()
+
+    def prepare(self) -> None:
+        """Start the warden before it is needed. Raises OSError."""
+        self._requests = self._start_warden()
+
+    async def start(self, spec: Spec) -> Script:
+        """Raises CannotStart. A command that cannot be run is a script that says so and exits with 127."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                near, far = socket.socketpair()
+                ours.callback(near.close)
+                theirs.callback(far.close)
+                readers = []
+                writers = []
+                for _ in range(2):
+                    reader, writer = os.pipe()
+                    ours.callback(os.close, reader)
+                    theirs.callback(os.close, writer)
+                    readers.append(reader)
+                    writers.append(writer)
+                await self._request([far.fileno(), *writers])
+            except OSError as error:
+                raise CannotStart(f"cannot start a process: {error.strerror}") from error
+            ours.pop_all()
+        control = trio.SocketStream(trio.socket.from_stdlib_socket(near))
+        script = Script(control, trio.lowlevel.FdStream(readers[0]), trio.lowlevel.FdStream(readers[1]))
+        try:
+            body = json.dumps(spec).encode()
+            # Without a guard at the other end this fails, and `wait` says why.
+            with contextlib.suppress(trio.BrokenResourceError):
+                await control.send_all(LENGTH.pack(len(body)) + body)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await script.aclose()
+            raise
+        return script
+
+    async def _request(self, descriptors: list[int]) -> None:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        async with self._requesting:
+            if self._requests is not None:
+                try:
+                    await trio.socket.from_stdlib_socket(self._requests).sendmsg([b"+"], ancillary)
+                    return
+                except (BrokenPipeError, ConnectionResetError):
+                    log.warning("the warden was killed; starting another")
+                    self._close()
+            self._requests = self._start_warden()
+            await trio.socket.from_stdlib_socket(self._requests).sendmsg([b"+"], ancillary)
+
+    def _start_warden(self) -> socket.socket:
+        """Start one in a session of its own, so that Ctrl-C reaches us alone; its end of the pair is its stdin."""
+        near, far = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", warden.__file__, str(self.directory)],
+                stdin=far.fileno(),
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            near.close()
+            raise
+        finally:
+            far.close()
+        near.setblocking(False)
+        return near
+
+    def _close(self) -> None:
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+        if self._process is not None:
+            try:
+                self._process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                log.warning("scripts were left that cannot be killed", directory=str(self.directory))
+            self._process = None
+
+    async def aclose(self) -> None:
+        """Have the warden remove the directory, once nothing of a script is left, and wait for that."""
+        with trio.CancelScope(shield=True):  # bounded by _STOP_TIMEOUT
+            await trio.to_thread.run_sync(self._close)
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(self.directory, ignore_errors=True))
+
+
+@contextlib.asynccontextmanager
+async def open_spawner() -> AsyncIterator[Spawner]:
+    """A spawner with a directory of its own in the system's temporary one."""
+    spawner = Spawner(Path(tempfile.mkdtemp(prefix="herocoordinator-runner-")))
+    try:
+        spawner.prepare()
+        yield spawner
+    finally:
+        await spawner.aclose()
