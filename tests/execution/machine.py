@@ -18,7 +18,6 @@ __all__ = ["Machine"]
 
 # Limits end between the ticks of the clock, so that the time a step really takes does not matter.
 TICK: Final = 100
-LIMITS: Final = (0, 50, 150, 250)
 LEASES: Final = (150, 250)
 
 JOBS: Final = st.integers(1, 6)
@@ -31,25 +30,40 @@ TYPES: Final = st.sampled_from([("Python",), ("Sal",), ("Python", "Sal"), ("Sal"
 HOLDERS: Final = st.sampled_from(["h", "i"])
 
 
+# retries, timeout, prerequisites
+MANNERS: Final = st.sampled_from(
+    [
+        (0, 0, []),
+        (0, 150, []),
+        (1, 0, []),
+        (1, 50, []),
+        (2, 150, []),
+        (2, 250, []),
+        (0, 0, ["paid"]),
+        (1, 250, ["approved"]),
+        (2, 0, ["paid", "approved"]),
+    ]
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn, id: int, others: Sequence[int]) -> dict[str, Any]:
-    """A job; what it depends on is mostly among `others`, so that most flows are DAGs."""
-    depends = draw(st.lists(st.sampled_from(others), unique=True, max_size=2)) if others else []
-    if draw(st.integers(0, 19)) == 0:
-        depends.append(draw(JOBS))
+    """A job. What it depends on is among `others`, but for one that may be anything, so that most flows are DAGs."""
+    retries, timeout, prerequisites = draw(MANNERS)
+    subsets = [[], [], *[[other] for other in others], [*others[:2]], [*others[-2:]], [1 + id % 3]]
     return job(
         id,
-        depends,
+        draw(st.sampled_from(subsets)),
         script_type="Sal" if id % 3 == 0 else "Python",
-        retries=draw(st.integers(0, 2)),
-        timeout=draw(st.sampled_from(LIMITS)),
-        prerequisites=draw(st.sampled_from([[], [], [], ["paid"], ["approved"], ["paid", "approved"]])),
+        retries=retries,
+        timeout=timeout,
+        prerequisites=prerequisites,
     )
 
 
 @st.composite
-def dags(draw: st.DrawFn) -> list[dict[str, Any]]:
-    ids = draw(st.lists(JOBS, unique=True, min_size=1, max_size=5))
+def dags(draw: st.DrawFn, min_size: int = 1) -> list[dict[str, Any]]:
+    ids = draw(st.lists(JOBS, unique=True, min_size=min_size, max_size=5))
     return [draw(specs(id, ids[:place])) for place, id in enumerate(ids)]
 
 
@@ -69,32 +83,34 @@ class Machine(RuleBasedStateMachine):
         self.takes: dict[str, tuple[int, Runner, list[Attempt]]] = {}
         self.events: dict[str, list[dict[str, Any]]] = {}
 
-    @initialize(jobs=dags())
+    @initialize(jobs=dags(min_size=3))
     def begin_with_a_flow(self, jobs: list[dict[str, Any]]) -> None:
         self.submit(1, jobs)
 
     # -- records
 
-    @rule(data=st.data(), id=JOBS)
-    def create_job(self, data: st.DataObject, id: int) -> None:
-        spec = data.draw(specs(id, [other for other in range(1, 7) if other < id]))
-        self._both(
-            lambda: self.context.create_job(**{"id": id, **{k: v for k, v in spec.items() if k != "id"}}),
-            lambda: self.model.create_job(spec),
-        )
+    @rule(data=st.data(), kind=st.sampled_from(["job", "flow", "deletion"]), id=JOBS, picks=st.lists(PICK, max_size=6))
+    def change_a_record(self, data: st.DataObject, kind: str, id: int, picks: list[int]) -> None:
+        if kind == "job":
+            self._create_job(data.draw(specs(id, [*range(1, id)])))
+        elif kind == "flow":
+            self._create_flow(1 + id % 2, picks)
+        else:
+            self._delete(data.draw(st.sampled_from(["flow", "message", "job"])), id)
 
-    @rule(id=FLOWS, picks=st.lists(PICK, max_size=6), missing=st.sampled_from([False, False, False, True]))
-    def create_flow(self, id: int, picks: list[int], missing: bool) -> None:
+    def _create_job(self, spec: dict[str, Any]) -> None:
+        self._both(lambda: self.context.create_job(**spec), lambda: self.model.create_job(spec))
+
+    def _create_flow(self, id: int, picks: list[int]) -> None:
         """Of some jobs there are, mostly with what they depend on."""
         stored = sorted(self.model.jobs)
         jobs = [stored[pick % len(stored)] for pick in picks] if stored else []
         for listed in jobs:
-            if not missing:
+            if picks[0] % 5:
                 jobs += [id for id in self.model.jobs[listed].depends if id in stored and id not in jobs]
         self._both(lambda: self.context.create_flow(id, jobs), lambda: self.model.create_flow(id, jobs))
 
-    @rule(kind=st.sampled_from(["flow", "message", "job"]), id=st.integers(1, 3))
-    def delete(self, kind: str, id: int) -> None:
+    def _delete(self, kind: str, id: int) -> None:
         if kind == "flow":
             self._both(lambda: self.context.delete_flow(id), lambda: self.model.delete(f"flow:{id}"))
             if f"flow:{id}" not in self.model.runs:
@@ -110,20 +126,17 @@ class Machine(RuleBasedStateMachine):
     def submit(self, id: int, jobs: list[dict[str, Any]]) -> None:
         self._both(lambda: self.context.submit(id, jobs), lambda: self.model.submit(id, jobs))
 
-    @rule(pick=PICK)
-    def start(self, pick: int) -> None:
-        id = self._flow(pick, "Dispatched")
-        self._both(lambda: self.context.start(id), lambda: self.model.start(id))
-
-    @rule(pick=PICK)
-    def retry(self, pick: int) -> None:
-        id = self._flow(pick, "Error")
-        self._both(lambda: self.context.retry(id), lambda: self.model.retry(id))
-
-    @rule(pick=PICK)
-    def cancel(self, pick: int) -> None:
-        id = self._flow(pick, "Started")
-        self._both(lambda: self.context.cancel(id), lambda: self.model.cancel(id))
+    @rule(pick=PICK, how=st.sampled_from(["start", "retry", "cancel"]))
+    def move_a_flow(self, pick: int, how: str) -> None:
+        if how == "start":
+            id = self._flow(pick, "Dispatched")
+            self._both(lambda: self.context.start(id), lambda: self.model.start(id))
+        elif how == "retry":
+            id = self._flow(pick, "Error")
+            self._both(lambda: self.context.retry(id), lambda: self.model.retry(id))
+        else:
+            id = self._flow(pick, "Started")
+            self._both(lambda: self.context.cancel(id), lambda: self.model.cancel(id))
 
     def _flow(self, pick: int, status: str) -> int:
         """Mostly a flow in this status, if there is one."""
@@ -132,17 +145,14 @@ class Machine(RuleBasedStateMachine):
             return 1 + pick % 2
         return int(sorted(fitting)[pick % len(fitting)][5:])
 
-    @rule(id=MESSAGES, jobs=dags(), limits=st.tuples(*[st.sampled_from((0, 150, 350))] * 3))
-    def create_and_send(self, id: int, jobs: list[dict[str, Any]], limits: tuple[int, int, int]) -> None:
+    @rule(id=MESSAGES, jobs=dags(), limits=st.tuples(*[st.sampled_from((0, 150, 350))] * 3), again=st.booleans())
+    def send_a_message(self, id: int, jobs: list[dict[str, Any]], limits: tuple[int, int, int], again: bool) -> None:
         total, ack, result = limits
-        self._both(
-            lambda: self.context.create_message(id, jobs, timeout=total, timeout_ack=ack, timeout_result=result),
-            lambda: self.model.create_message(id, jobs, {"total": total, "ack": ack, "result": result}),
-        )
-        self.send(id)
-
-    @rule(id=MESSAGES)
-    def send(self, id: int) -> None:
+        if not again:
+            self._both(
+                lambda: self.context.create_message(id, jobs, timeout=total, timeout_ack=ack, timeout_result=result),
+                lambda: self.model.create_message(id, jobs, {"total": total, "ack": ack, "result": result}),
+            )
         self._both(lambda: self.context.send(id), lambda: self.model.send(id))
 
     @rule(name=NAMES)
@@ -183,47 +193,39 @@ class Machine(RuleBasedStateMachine):
             str(parent): stored[parent].result if parent in stored else {} for parent in job.parents
         }
 
-    @rule(id=st.integers(1, 2), session=SESSIONS, done=st.lists(PICK, max_size=3))
-    def work(self, id: int, session: str, done: list[int]) -> None:
-        """Take what there is, and finish some."""
-        self._step(self.take, 4, id, session, ("Python", "Sal"), LEASES[0], "h")
-        for pick in done:
+    @rule(
+        count=st.integers(1, 4),
+        id=st.integers(1, 2),
+        session=SESSIONS,
+        outcomes=st.lists(st.tuples(PICK, st.sampled_from(["finish", "fail", "give up"])), max_size=4),
+    )
+    def work(self, count: int, id: int, session: str, outcomes: list[tuple[int, str]]) -> None:
+        """Take some, and report on some."""
+        self._step(self.take, count, id, session, ("Python", "Sal"), LEASES[0], "h")
+        for pick, outcome in outcomes:
             if live := self._live():
-                self._step(self._finish, live[pick % len(live)])
+                attempt = live[pick % len(live)]
+                if outcome == "finish":
+                    self._step(self._finish, attempt)
+                else:
+                    self._step(self._fail, attempt, outcome == "fail")
 
     @precondition(lambda self: self.takes)
-    @rule(pick=PICK)
-    def take_again(self, pick: int) -> None:
-        """A runner that got no reply asks for the same take."""
+    @rule(pick=PICK, is_there=st.booleans())
+    def lose_the_reply_to_a_take(self, pick: int, is_there: bool) -> None:
+        """The runner asks again, or is not there any more."""
         holder = sorted(self.takes)[pick % len(self.takes)]
         number, runner, taken = self.takes[holder]
+        live = [attempt for attempt in taken if self._is_live(attempt)]
         self.model.begin()
-        again = self.context.take(9, runner, holder=holder, number=number)
-
-        assert [attempt.token for attempt in again] == [attempt.token for attempt in taken if self._is_live(attempt)]
-
-    @precondition(lambda self: self.takes)
-    @rule(pick=PICK)
-    def give_back(self, pick: int) -> None:
-        """Nobody was there any more to be told what was taken."""
-        holder = sorted(self.takes)[pick % len(self.takes)]
-        number, _, taken = self.takes.pop(holder)
-        self.model.begin()
-        self.context.untake(holder, number)
-
-        for attempt in taken:
-            if self._is_live(attempt):
+        if is_there:
+            again = self.context.take(9, runner, holder=holder, number=number)
+            assert [attempt.token for attempt in again] == [attempt.token for attempt in live]
+        else:
+            del self.takes[holder]
+            self.context.untake(holder, number)
+            for attempt in live:
                 self.model.give_back(attempt.id)
-
-    @precondition(lambda self: self._live())
-    @rule(pick=PICK)
-    def finish(self, pick: int) -> None:
-        self._finish(self._live()[pick % len(self._live())])
-
-    @precondition(lambda self: self._live())
-    @rule(pick=PICK, may_retry=st.sampled_from([True, True, True, False]))
-    def fail(self, pick: int, may_retry: bool) -> None:
-        self._fail(self._live()[pick % len(self._live())], may_retry)
 
     @precondition(lambda self: self.attempts)
     @rule(pick=PICK, how=st.sampled_from(["finish", "fail", "heartbeat", "log"]), late=st.booleans())
@@ -286,7 +288,8 @@ class Machine(RuleBasedStateMachine):
         for name, run in self.model.runs.items():
             if run.is_flow:
                 known = self.events.setdefault(name, [])
-                new = self.context.events(int(name[5:]), after=known[-1]["event_id"] if known else "0-0")
+                after = known[-1]["event_id"] if known else "0-0"
+                new = self.context.events_page(int(name[5:]), after)["events"]
                 known += new
                 said = [{k: v for k, v in event.items() if k not in ("event_id", "at", "topic")} for event in new]
                 expected = [event for event in self.model.events if event["flow"] == name]

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from tests.execution.driver import CALLER, Context
 from tests.execution.model import Job, Model, Run
 
 __all__ = ["check"]
 
-Hash = dict[str, str]
+TYPES: Final = ("Python", "Sal")
 
 
 def check(context: Context, model: Model) -> None:
     """Records, counters, timers, queues and sets are just what they must be; nothing else is there."""
-    keys = _text(context.wire.ask(("KEYS", f"{context.keys.prefix}*"))[0])
-    names = {key.removeprefix(context.keys.prefix) for key in keys}
-    jobs, runs = [*model.jobs.values()], [*model.runs.values()]
-    hashes = [
-        _hash(reply) for reply in _ask(context, "HGETALL", [*(job.name for job in jobs), *(run.name for run in runs)])
-    ]
-    for job, stored in zip(jobs, hashes, strict=False):
-        _check_job(job, stored)
-    for run, stored in zip(runs, hashes[len(jobs) :], strict=True):
-        _check_run(run, stored)
-    _check_names(model, names)
-    _check_timers(context, model)
-    _check_waiting(context, model, names)
-    _check_queues(context, model)
+    waiting = model.waiting()
+    replies = _look(context, model, waiting)
+    for job in model.jobs.values():
+        _check_job(job, next(replies))
+    for run in model.runs.values():
+        _check_run(run, next(replies))
+    for name, jobs in waiting.items():
+        assert set(next(replies)) == jobs, name
+    for script_type in TYPES:
+        # Other entries of a queue are hints that lead nowhere.
+        assert {f"job:{CALLER}:{id}" for id in model.ready([script_type])} <= set(next(replies))
+    assert set(next(replies)) == model.timers().keys()
+    assert set(next(replies)) == waiting.keys()
+    _check_names(model, waiting, {key.removeprefix(context.keys.prefix) for key in next(replies)})
 
 
-def _check_job(job: Job, stored: Hash) -> None:
+def _look(context: Context, model: Model, waiting: Mapping[str, Any]) -> Iterator[Any]:
+    """Everything there is to see, in one look."""
+    prefix = context.keys.prefix
+    replies = context.wire.ask(
+        *[("HGETALL", f"{prefix}{job.name}") for job in model.jobs.values()],
+        *[("HGETALL", f"{prefix}{run.name}") for run in model.runs.values()],
+        *[("SMEMBERS", context.keys.waiting(name)) for name in waiting],
+        *[("LRANGE", f"{prefix}queue:{script_type.lower()}", 0, -1) for script_type in TYPES],
+        ("ZRANGE", f"{prefix}timers", 0, -1),
+        ("SMEMBERS", context.keys.awaited()),
+        ("KEYS", f"{prefix}*"),
+    )
+    return map(_as_text, replies)
+
+
+def _check_job(job: Job, stored: Mapping[str, str]) -> None:
     assert stored["status"] == job.status, job
     assert json.loads(stored["result"]) == job.result, job
     assert int(stored.get("x_attempt", "0")) == job.attempt, job
@@ -44,7 +59,7 @@ def _check_job(job: Job, stored: Hash) -> None:
         assert int(stored["x_wait"]) == len(job.waits) > 0, job
 
 
-def _check_run(run: Run, stored: Hash) -> None:
+def _check_run(run: Run, stored: Mapping[str, str]) -> None:
     assert stored["status"] == run.status, run
     assert stored.get("x_active") == (None if run.is_active is None else str(int(run.is_active))), run
     assert stored.get("transport_status") == run.transport, run
@@ -54,49 +69,19 @@ def _check_run(run: Run, stored: Hash) -> None:
         assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
 
 
-def _check_names(model: Model, names: set[str]) -> None:
-    """No record and no events but those there must be."""
+def _check_names(model: Model, waiting: Iterable[str], names: set[str]) -> None:
+    """No record, no events and nobody who waits but those there must be."""
     kinds = ("job:", "flow:", "message:")
     records = {name for name in names if name.startswith(kinds)}
     assert records == {job.name for job in model.jobs.values()} | model.runs.keys()
     events = {name.replace("events:", "flow:") for name in names if name.startswith("events:")}
     assert events == {name for name, run in model.runs.items() if run.is_flow and run.is_active is not None}
     logs = {name.replace("logs:", "message:") for name in names if name.startswith("logs:")}
-    assert logs <= model.runs.keys()
+    assert logs == {name for name, run in model.runs.items() if run.logs}
+    assert {name for name in names if name.startswith("waiting:")} == {f"waiting:{name}" for name in waiting}
 
 
-def _check_timers(context: Context, model: Model) -> None:
-    (timers,) = context.wire.ask(("ZRANGE", f"{context.keys.prefix}timers", 0, -1))
-    assert set(_text(timers)) == model.timers().keys()
-
-
-def _check_waiting(context: Context, model: Model, names: set[str]) -> None:
-    waiting = model.waiting()
-    assert {name.removeprefix("waiting:") for name in names if name.startswith("waiting:")} == waiting.keys()
-    (awaited,) = context.wire.ask(("SMEMBERS", context.keys.awaited()))
-    assert set(_text(awaited)) == waiting.keys()
-    for (name, jobs), members in zip(
-        waiting.items(), _ask(context, "SMEMBERS", [f"waiting:{name}" for name in waiting]), strict=True
-    ):
-        assert set(_text(members)) == jobs, name
-
-
-def _check_queues(context: Context, model: Model) -> None:
-    """What may be handed out is in its queue. Other entries are hints that lead nowhere."""
-    for script_type in ("Python", "Sal"):
-        queue = f"{context.keys.prefix}queue:{script_type.lower()}"
-        (entries,) = context.wire.ask(("LRANGE", queue, 0, -1))
-        assert {f"job:{CALLER}:{id}" for id in model.ready([script_type])} <= set(_text(entries))
-
-
-def _ask(context: Context, command: str, names: Iterable[str]) -> list[Any]:
-    commands = [(command, f"{context.keys.prefix}{name}") for name in names]
-    return context.wire.ask(*commands) if commands else []
-
-
-def _text(reply: Iterable[bytes]) -> list[str]:
+def _as_text(reply: Any) -> Any:
+    if isinstance(reply, dict):
+        return {name.decode(): value.decode() for name, value in reply.items()}
     return [item.decode() for item in reply]
-
-
-def _hash(reply: dict[bytes, bytes]) -> Hash:
-    return {name.decode(): value.decode() for name, value in reply.items()}
