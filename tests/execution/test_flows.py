@@ -566,3 +566,44 @@ def test_retry_does_not_queue_a_running_job_again_when_what_it_depends_on_by_the
     assert context.take(9) == []
     context.finish(running)
     assert context.load_flow(1)["status"] == "Finished"
+
+
+def test_what_a_flow_no_longer_lists_when_it_is_retried_is_free_for_others(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    context.cancel(1)
+    context.create_flow(1, [2])
+    context.retry(1)
+    context.create_flow(2, [1])
+
+    context.start(2)
+
+    context.run_all()
+    assert context.load_flow(2)["status"] == "Finished"
+
+
+def test_a_job_that_still_runs_for_a_flow_in_error_is_a_conflict_for_others(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    failing, running = context.take(2)
+    context.fail(failing)
+    context.create_flow(2, [2])
+
+    with pytest.raises(Conflict) as caught:
+        context.start(2)
+
+    assert caught.value.data["run"] == "flow 1"
+    context.finish(running)
+    assert context.start(2)["status"] == "Finished"
+
+
+def test_a_failure_does_not_put_back_a_job_that_is_another_flows_by_then(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.run_all()
+    context.create_job(2)
+    context.create_flow(2, [1, 2])
+    context.start(2)
+    context.delete_job(1)
+    context.submit(3, [job(1, script_type="V")])
+
+    context.fail(context.take_one())
+
+    assert context.statuses(3) == {1: "Dispatched"}
