@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.support.contract import Api
+from tests.support.api import Api
 from tests.support.flows import chain, submit, wide
 from tests.support.inprocess import http_url, serving, ws_url
 from tests.support.looking import metric

@@ -8,7 +8,7 @@ import httpx
 import trio
 
 from coordinator.app import App
-from tests.support.contract import Api, http_api, ws_api
+from tests.support.api import Api, http_api, ws_api
 from tests.support.flows import submit, wide
 from tests.support.inprocess import http_url, serving, ws_url
 from tests.support.looking import metric
