@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
+from tests.support.clients import TRANSPORTS, Client, connected, plain_http
+from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 
 
@@ -32,3 +35,23 @@ def store(shared_valkey: ValkeyProcess) -> ValkeyProcess:
     """The session's Valkey, emptied."""
     shared_valkey.client().flushall()
     return shared_valkey
+
+
+@pytest.fixture(params=TRANSPORTS)
+def client(request: pytest.FixtureRequest, server: CoordinatorProcess) -> Iterator[Client]:
+    """A client of the session's coordinator, once of each transport."""
+    with connected(server, request.param) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: CoordinatorProcess) -> Iterator[httpx.Client]:
+    """A bare HTTP client of the session's coordinator."""
+    with plain_http(server) as http:
+        yield http
+
+
+@pytest.fixture
+def context() -> int:
+    """The id of a context nobody else uses."""
+    return fresh_id()

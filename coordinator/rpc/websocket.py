@@ -18,7 +18,6 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from coordinator.actors.request import Request
 from coordinator.actors.subscriptions import Session
-from coordinator.errors import InvalidRequest
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
@@ -33,6 +32,7 @@ CLOSE_TIMEOUT: Final = 2.0
 RECEIVE_BYTES: Final = 64 * 1024
 MESSAGE_QUEUE: Final = 32
 GOING_AWAY: Final = 1001
+TOO_BIG: Final = 1009
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
 
 
@@ -104,7 +104,10 @@ class _Connection(Session, Sink):
             self._stream.write(text_frame(_joined(batch)))
 
     async def read(self) -> None:
-        """Submit messages until the client closes. At a bound we stop reading: the client is held by TCP itself."""
+        """Submit messages until the client closes, or sends one too large.
+
+        At a bound we stop reading: the client is held by TCP itself.
+        """
         while True:
             try:
                 message = await self._socket.get_message()
@@ -112,8 +115,8 @@ class _Connection(Session, Sink):
                 return
             # trio-websocket's own limit counts characters; a character takes at most 4 bytes of UTF-8.
             if len(message) * 4 > self._max_frame_bytes and _byte_length(message) > self._max_frame_bytes:
-                self._refuse_oversized()
-                continue
+                await self._close_oversized()
+                return
             calls = await self._dispatcher.submit(message, self, self)
             self._in_flight += calls
             if self._in_flight >= self._max_in_flight:
@@ -128,10 +131,10 @@ class _Connection(Session, Sink):
             await self._fewer.wait()
         self._fewer = None
 
-    def _refuse_oversized(self) -> None:
-        limit = self._max_frame_bytes
-        error = InvalidRequest(f"a message of over {limit} bytes", limit=limit, setting="max_frame_bytes")
-        self._stream.write(text_frame(protocol.render_error(protocol.NULL_ID, error)))
+    async def _close_oversized(self) -> None:
+        """As trio-websocket does by itself if there are too many characters."""
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await self._socket.aclose(TOO_BIG, f"Exceeded maximum message size: {self._max_frame_bytes} bytes")
 
 
 def _joined(messages: list[bytes]) -> bytes:

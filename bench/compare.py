@@ -1,0 +1,112 @@
+"""Runs a scenario: rounds of the same load on two servers, and the ratio of each round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import calls, servers
+from bench.load import LoadResult, LoadSpec, generate
+from bench.machine import Cores
+from bench.scenarios import Contender, Scenario
+from bench.servers import BenchServer
+
+__all__ = ["Comparison", "Plan", "Round", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How everything is run.
+
+    Attributes:
+        rounds: of each scenario.
+        seconds: measured on each server in a round; `warm_up` seconds before them are not.
+        cores: where who runs.
+        data_root: holds the coordinators' data directories.
+        fsync: of coordinators whose scenario does not say.
+    """
+
+    rounds: int
+    seconds: float
+    warm_up: float
+    cores: Cores
+    data_root: Path
+    fsync: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The two runs of a round."""
+
+    subject: LoadResult
+    reference: LoadResult
+
+    @property
+    def ratio(self) -> float:
+        return self.subject.rate / self.reference.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All rounds of a scenario."""
+
+    scenario: Scenario
+    rounds: list[Round]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [round.ratio for round in self.rounds]
+
+    def of_subject(self, read: Callable[[LoadResult], float]) -> float:
+        """The median over the rounds of what `read` takes from the subject's result."""
+        return statistics.median(read(round.subject) for round in self.rounds)
+
+    def of_reference(self, read: Callable[[LoadResult], float]) -> float:
+        return statistics.median(read(round.reference) for round in self.rounds)
+
+
+def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comparison:
+    """Run every round on two servers started for it, who goes first alternating; `note` hears of each round."""
+    rounds = []
+    with (
+        _running(scenario.subject, scenario, plan) as subject,
+        _running(scenario.reference, scenario, plan) as reference,
+    ):
+        both = (scenario.subject, subject), (scenario.reference, reference)
+        for number in range(plan.rounds):
+            order = both if number % 2 == 0 else both[::-1]
+            results = {contender: _load(scenario, contender, server, plan) for contender, server in order}
+            done = Round(results[scenario.subject], results[scenario.reference])
+            rounds.append(done)
+            note(f"{done.subject.rate:,.0f} : {done.reference.rate:,.0f} calls/s = {done.ratio:.2f}")
+    return Comparison(scenario, rounds)
+
+
+@contextmanager
+def _running(contender: Contender, scenario: Scenario, plan: Plan) -> Iterator[BenchServer]:
+    if contender.server != "coordinator":
+        with servers.peer(plan.cores, contender.server, calls.canned_reply(scenario.batch)) as peer:
+            yield peer
+        return
+    with servers.coordinator(plan.cores, plan.data_root, "--fsync", contender.fsync or plan.fsync) as coordinator:
+        coordinator.seed(scenario.contexts)
+        yield coordinator
+
+
+def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: Plan) -> LoadResult:
+    spec = LoadSpec(
+        url=server.urls[scenario.scheme],
+        calls=scenario.calls,
+        batch=scenario.batch,
+        answer=contender.answer,
+        connections=scenario.connections,
+        window=scenario.window,
+        contexts=scenario.contexts,
+        warm_up=plan.warm_up,
+        seconds=plan.seconds,
+        processes=server.processes,
+    )
+    return generate(spec, plan.cores.others)

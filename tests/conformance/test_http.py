@@ -1,0 +1,205 @@
+"""JSON-RPC over HTTP: verbs, types and sizes of bodies, and which refusals leave the connection as it is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.support.clients import JSON, HttpClient, json_text, request
+from tests.support.jsonrpc import read_json
+from tests.support.records import create, load, sample
+from tests.support.server import CoordinatorProcess
+
+MAX_BODY = 1024 * 1024
+CALL = json_text(request(*load("actor", 0, 0), id=1)).encode()
+
+
+def padded(size: int) -> bytes:
+    """A call in a body of this many bytes."""
+    return CALL + b" " * (size - len(CALL))
+
+
+def in_chunks(body: bytes, size: int) -> Iterator[bytes]:
+    """Sent so, the body has no Content-Length."""
+    yield from (body[at : at + size] for at in range(0, len(body), size))
+
+
+def connection_of(response: httpx.Response) -> Any:
+    """Which of our connections it came on."""
+    return response.extensions["network_stream"].get_extra_info("client_addr")
+
+
+def detail(refused: httpx.Response) -> dict[str, Any]:
+    """What a refusal says, which is what JSON-RPC says to what is no request."""
+    content = read_json(refused.content)
+    assert (content["id"], content["error"]["code"]) == (None, -32600)
+    data: dict[str, Any] = content["error"]["data"]
+    return data
+
+
+@pytest.mark.parametrize("verb", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+def test_other_verbs_are_refused_with_those_allowed(http: httpx.Client, verb: str) -> None:
+    refused = http.request(verb, "/")
+
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == "POST, OPTIONS"
+
+
+def test_options_tells_the_verbs_allowed(http: httpx.Client) -> None:
+    told = http.options("/")
+
+    assert (told.status_code, told.headers["allow"]) == (204, "POST, OPTIONS")
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST"])
+@pytest.mark.parametrize("path", ["/rpc", "/metrics/", "/%00", "/..%2f", "/" + "x" * 5_000])
+def test_elsewhere_there_is_nothing(http: httpx.Client, verb: str, path: str) -> None:
+    assert http.request(verb, path, headers=JSON).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("text/plain", "text/plain; application/json", "application/x-www-form-urlencoded", "multipart/form-data"),
+        *("application/json-seq", "application/jsonp", "json", "*/*", ""),
+    ],
+)
+def test_a_body_of_another_type_is_refused(http: httpx.Client, kind: str) -> None:
+    refused = http.post("/", content=CALL, headers={"content-type": kind})
+
+    assert refused.status_code == 415
+    assert "application/json" in detail(refused)["detail"]
+
+
+def test_a_body_without_a_type_is_refused(http: httpx.Client) -> None:
+    assert http.post("/", content=CALL).status_code == 415
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+def test_json_is_taken_however_its_type_is_written(http: httpx.Client, kind: str) -> None:
+    assert http.post("/", content=CALL, headers={"content-type": kind}).json()["id"] == 1
+
+
+def test_the_largest_body_is_taken(http: httpx.Client) -> None:
+    whole = http.post("/", content=padded(MAX_BODY), headers=JSON)
+    chunked = http.post("/", content=in_chunks(padded(MAX_BODY), 100_000), headers=JSON)
+
+    assert whole.json()["id"] == chunked.json()["id"] == 1
+
+
+@pytest.mark.parametrize("size", [MAX_BODY + 1, 8 * MAX_BODY])
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_larger_body_is_refused_naming_the_limit(http: httpx.Client, size: int, is_chunked: bool) -> None:
+    body = padded(size)
+
+    refused = http.post("/", content=in_chunks(body, 100_000) if is_chunked else body, headers=JSON)
+
+    assert refused.status_code == 413
+    assert (detail(refused)["limit"], detail(refused)["setting"]) == (MAX_BODY, "max_body_bytes")
+    assert http.post("/", content=CALL, headers=JSON).json()["id"] == 1
+
+
+def test_a_body_in_many_small_chunks_is_taken(http: httpx.Client) -> None:
+    assert http.post("/", content=in_chunks(CALL, 1), headers=JSON).json()["id"] == 1
+
+
+def test_a_reply_says_what_it_is(http: httpx.Client) -> None:
+    reply = http.post("/", content=CALL, headers=JSON)
+
+    assert reply.headers["content-type"] == "application/json"
+    assert int(reply.headers["content-length"]) == len(reply.content)
+
+
+def test_no_reply_has_no_body_and_no_type(http: httpx.Client) -> None:
+    reply = http.post("/", content='{"jsonrpc":"2.0","method":"actor.load"}', headers=JSON)
+
+    assert (reply.status_code, reply.content) == (204, b"")
+    assert "content-type" not in reply.headers
+
+
+def test_the_connection_outlives_refusals_and_errors(http: httpx.Client) -> None:
+    responses = [
+        http.post("/", content=CALL, headers=JSON),
+        http.get("/"),
+        http.get("/nothing"),
+        http.post("/", content=CALL),
+        http.post("/", content=CALL, headers={**JSON, "origin": "https://evil.example"}),
+        http.post("/", content="{", headers=JSON),
+        http.post("/", content=b"\xff", headers=JSON),
+        http.post("/", content="[]", headers=JSON),
+        http.post("/", content="[1]", headers=JSON),
+        http.post("/", content='{"jsonrpc":"2.0","method":"x"}', headers=JSON),
+        http.post("/", content=CALL, headers=JSON),
+    ]
+
+    assert [response.status_code for response in responses] == [
+        *(200, 405, 404, 415, 403, 200, 200, 200, 200, 204, 200)
+    ]
+    assert len({connection_of(response) for response in responses}) == 1
+
+
+def test_requests_sent_without_waiting_are_answered_in_order(server: CoordinatorProcess) -> None:
+    url = urlsplit(server.http)
+    bodies = [json_text(request(*load("actor", 0, 0), id=id)).encode() for id in range(5)]
+    posts = [b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+             b"content-length: %d\r\n%b\r\n%b" % (len(body), b"connection: close\r\n" * (body is bodies[-1]), body)
+             for body in bodies]  # fmt: skip
+
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        connection.sendall(b"".join(posts))
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    positions = [received.index(b'"id":%d,' % id) for id in range(5)]
+    assert received.count(b"HTTP/1.1 200") == 5
+    assert positions == sorted(positions)
+
+
+def test_a_call_cut_off_in_the_middle_changes_nothing(
+    server: CoordinatorProcess, http: httpx.Client, context: int
+) -> None:
+    url = urlsplit(server.http)
+    body = json_text(request(*create("job", context, sample("job", context, 1)), id=1)).encode()
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        connection.sendall(head % (len(body) + 1) + body)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)
+
+    assert HttpClient(http).error(*load("job", context, 1))["code"] == -32001
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"content-length: -1",
+        b"content-length: x",
+        b"content-length: 1\r\ncontent-length: 2",
+        b"content-length: " + b"9" * 400,
+        b"transfer-encoding: gzip",
+        b"bad header",
+    ],
+)
+def test_a_broken_head_is_refused(server: CoordinatorProcess, http: httpx.Client, head: bytes) -> None:
+    url = urlsplit(server.http)
+
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n%b\r\n\r\n" % head)
+        status = connection.recv(65536)
+
+    assert status.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501"))
+    assert http.post("/", content=CALL, headers=JSON).json()["id"] == 1
+
+
+def test_a_websocket_is_refused_on_this_port(server: CoordinatorProcess) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(server.http.replace("http:", "ws:"), proxy=None):
+        pass
+
+    assert refused.value.response.status_code == 403

@@ -1,0 +1,91 @@
+"""The OpenRPC document: the same wherever it is served, and all that the contract has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.clients import Client
+from tests.support.contract import REFERENCE, Contract, reference
+
+CHECKED_IN = Path(__file__).parents[2] / "specs" / "openrpc.json"
+ANNOTATIONS = ("description", "version")
+EXAMPLES = [
+    (method["name"], example["params"][0]["value"])
+    for method in json.loads(CHECKED_IN.read_text())["methods"]
+    for example in method.get("examples", [])
+]
+
+
+def missing(agreed: Any, served: Any, path: str = "") -> list[str]:
+    """What the one has and the other has not, or has otherwise."""
+    if isinstance(agreed, dict) and isinstance(served, dict):
+        return [
+            line
+            for name, value in agreed.items()
+            if name not in ANNOTATIONS or not isinstance(value, str)
+            for line in missing(value, served.get(name), f"{path}/{name}")
+        ]
+    if isinstance(agreed, list) and isinstance(served, list):
+        if all(isinstance(item, dict) for item in agreed):
+            return [line for item in agreed for line in _nearest(item, served, path)]
+        return [] if sorted(agreed) == sorted(served) else [f"{path}: {agreed} became {served}"]
+    return [] if agreed == served else [f"{path}: {agreed!r} became {served!r}"]
+
+
+def _nearest(item: dict[str, Any], served: list[Any], path: str) -> list[str]:
+    """Methods, params, servers and references are known by name, or by what they refer to."""
+    identity = next(name for name in ("name", "$ref", "type") if name in item)
+    alike = [other for other in served if other.get(identity) == item[identity]]
+    name = f"{path}/{item[identity]}"
+    return missing(item, alike[0], name) if alike else [f"{name}: missing"]
+
+
+def test_it_is_the_same_wherever_it_is_served(client: Client, http: httpx.Client) -> None:
+    page = http.get("/openrpc.json")
+
+    assert page.headers["content-type"] == "application/json"
+    assert page.json() == client.result("rpc.discover", []) == json.loads(CHECKED_IN.read_text())
+
+
+def test_it_has_all_that_the_contract_has(client: Client) -> None:
+    assert missing(json.loads(REFERENCE.read_text()), client.result("rpc.discover", {})) == []
+
+
+def test_it_requires_no_more_than_the_contract(client: Client) -> None:
+    served = Contract(client.result("rpc.discover", {}))
+
+    required = {name: set(schema.get("required", ())) for name, schema in served.schemas.items()}
+    agreed = {name: set(schema.get("required", ())) for name, schema in reference().schemas.items()}
+    assert required == agreed
+
+
+def test_every_reference_in_it_leads_somewhere(client: Client) -> None:
+    document = client.result("rpc.discover", {})
+
+    for reference_text in _references(document):
+        target = document
+        for step in reference_text.removeprefix("#/").split("/"):
+            target = target[step]
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if "$ref" in node else []
+        return own + [found for value in node.values() for found in _references(value)]
+    return [found for item in node for found in _references(item)] if isinstance(node, list) else []
+
+
+@pytest.mark.parametrize(("method", "params"), EXAMPLES, ids=[method for method, _ in EXAMPLES])
+def test_its_examples_work(client: Client, method: str, params: dict[str, Any]) -> None:
+    reference().check_params(method, params)
+
+    reference().check_result(method, client.result(method, params))
+
+
+def test_every_create_has_an_example() -> None:
+    assert {method for method, _ in EXAMPLES} == {name for name in reference().methods if name.endswith(".create")}
