@@ -70,6 +70,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes], **more: Any) -> None:
         self.status = status
+        self.leaves_body = status not in (400, 413)
         self.headers = headers
         self.error = InvalidRequest(detail, **more)
 
@@ -133,6 +134,8 @@ class HttpFrontEnd:
             else:
                 status, kind, body = await self._other(scope, extra)
         except _Refused as refused:
+            if refused.leaves_body:
+                await self._drain(receive)
             status, kind = refused.status, _JSON
             body = protocol.render_error(protocol.NULL_ID, refused.error)
             extra += refused.headers
@@ -173,6 +176,15 @@ class HttpFrontEnd:
                 raise self._too_large()
             if not message.get("more_body"):
                 return b"".join(parts)
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read what is left of a body, within the limit: a connection with some left over cannot be used again."""
+        left = self._max_body_bytes
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
     def _too_large(self) -> _Refused:
         limit = self._max_body_bytes

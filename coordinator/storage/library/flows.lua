@@ -12,13 +12,27 @@ local function flow_jobs(tx, flow)
   return jobs
 end
 
-local function start(tx, flow)
-  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
-  if not plan then
-    return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
+-- There is no plan: say why.
+local function refused(tx, fault, job)
+  return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
+end
+
+-- Make a flow in Error one that goes on: what it keeps only because it had ended, and the jobs it no longer has.
+local function reopen(tx, flow, plan)
+  redis.call('PERSIST', tx.prefix .. 'events:' .. job_id(flow))
+  redis.call('HDEL', tx.prefix .. flow, 'x_ended')
+  redis.call('HSET', tx.prefix .. flow, 'result', '{}')
+  disarm(tx, 'keep:' .. flow)
+  local kept = {}
+  for _, node in ipairs(plan) do
+    kept[node.job] = true
   end
-  launch(tx, flow, plan)
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  for _, job in ipairs(split(redis.call('HGET', tx.prefix .. flow, 'x_jobs'))) do
+    if not kept[job] and redis.call('HGET', tx.prefix .. job, 'x_run') == flow then
+      stop(tx, flow, job, 'the flow no longer lists it')
+      redis.call('HDEL', tx.prefix .. job, 'x_run')
+    end
+  end
 end
 
 -- Start a flow that was never started; one that was stays as it is.
@@ -33,7 +47,12 @@ local function flow_start(keys, args)
   if status ~= 'Dispatched' then
     return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
   end
-  return start(tx, flow)
+  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
+  if not plan then
+    return refused(tx, fault, job)
+  end
+  launch(tx, flow, plan)
+  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
 end
 
 -- Start the unfinished part of a flow in Error again; one that is Started stays as it is.
@@ -50,10 +69,13 @@ local function flow_retry(keys, args)
   if status ~= 'Error' then
     return done(tx, 'state', status)
   end
-  redis.call('PERSIST', tx.prefix .. 'events:' .. job_id(flow))
-  redis.call('HDEL', tx.prefix .. flow, 'x_ended')
-  disarm(tx, 'keep:' .. flow)
-  return start(tx, flow)
+  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
+  if not plan then
+    return refused(tx, fault, job)
+  end
+  reopen(tx, flow, plan)
+  launch(tx, flow, plan)
+  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
 end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
@@ -87,13 +109,12 @@ local function flow_submit(keys, args)
   local nodes, known, places = {}, {}, {}
   for i = 1, args[at] do
     local job, last = args[at + 1], at + 5 + args[at + 5]
-    local status, owner, awaits, created =
-      unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_awaits', 'created_at'))
+    local status, owner, created = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'created_at'))
     if is_taken(tx, flow, status, owner, known) then
       return done(tx, 'busy', job, owner)
     end
     local node = {job = job, type = args[at + 2], depends = args[at + 3], prerequisites = args[at + 4], status = status,
-      owner = owner, awaits = awaits}
+      owner = owner}
     nodes[i], places[node] = node, {at + 6, last, created}
     at = last
   end
@@ -104,7 +125,10 @@ local function flow_submit(keys, args)
   write(tx.prefix .. flow, tx.seconds, {'result', '{}'}, slice(args, 5, 4 + args[4]))
   launch(tx, flow, nodes, function(node)
     local first, last, created = unpack(places[node])
-    local fields = created and {} or {'created_at', tx.seconds, 'result', '{}'}
+    local fields = {'updated_at', tx.seconds}
+    if not created then
+      fields = {'created_at', tx.seconds, 'updated_at', tx.seconds, 'result', '{}'}
+    end
     for i = first, last do
       fields[#fields + 1] = args[i]
     end
