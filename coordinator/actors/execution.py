@@ -172,15 +172,15 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
 
 def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     """A page of a flow's events."""
-    (followed, _), entries = yield [
-        keys.transition("hc_flow_follow", _flow(params.id), 1, params.after),
+    (outcome, _), entries = yield [
+        keys.transition("hc_flow_missed", _flow(params.id), params.after),
         ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
     ]
-    if followed[0] == b"none":
+    if outcome[0] == b"none":
         raise NotFound("flow", context_id=params.context_id, id=params.id)
     last = entries[-1][0] if entries else params.after.encode()
     events = b",".join(b"{%b}" % render_event(entry) for entry in entries)
-    missed = b"true" if followed[1] else b"false"
+    missed = b"true" if outcome[1] else b"false"
     return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
 
 

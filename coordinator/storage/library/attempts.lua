@@ -315,20 +315,20 @@ local function append_log(keys, args)
   return done(tx, 'ok')
 end
 
--- An attempt never reached its runner: it does not count, and its job goes back to the front of its queue.
-local function give_back(tx, job)
+-- Take back an attempt that never reached its runner: it does not count, and the job is the next of its queue.
+local function take_back(tx, job)
   local key = tx.prefix .. job
   local type, attempt, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
+  local active = is_active(tx, run)
+  local status = active and 'Dispatched' or 'WaitingForPrerequisites'
   disarm(tx, 'lease:' .. job)
   redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
-  redis.call('HSET', key, 'x_attempt', attempt - 1)
-  if is_active(tx, run) then
-    redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
+  redis.call('HSET', key, 'x_attempt', attempt - 1, 'status', status, 'updated_at', tx.seconds)
+  emit(tx, run, 'job', 's', status, 'j', job_id(job))
+  if active then
+    redis.call('HSET', key, 'x_queued', tx.at)
     redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
     announce(tx, 'ready:' .. type)
-    emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
-  else
-    redis.call('HSET', key, 'status', 'WaitingForPrerequisites')
   end
 end
 
@@ -345,7 +345,7 @@ local function untake(keys, args)
       local job, token = words[at], words[at + 1]
       local status, current = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token'))
       if status == 'Started' and current == token then
-        give_back(tx, job)
+        take_back(tx, job)
       end
     end
     redis.call('DEL', remembered)
@@ -353,9 +353,9 @@ local function untake(keys, args)
   return done(tx, 'ok')
 end
 
--- A runner has (re)connected and says which attempts it works on. Those of its session that it does not name never reached
--- it: they go back to the front of their queue and do not count.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session, then tokens.
+-- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
+-- never reached it.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', then tokens.
 -- Result: 'ok', those of the tokens that are not valid any more.
 local function resume(keys, args)
   local tx = begin(keys, args)
@@ -371,8 +371,8 @@ local function resume(keys, args)
         unpack(redis.call('HMGET', tx.prefix .. job, 'x_token', 'x_runner', 'x_session'))
       if lost[token] then
         lost[token] = nil
-      elseif of_runner == runner and of_session == session then
-        give_back(tx, job)
+      elseif session ~= '' and of_runner == runner and of_session == session then
+        take_back(tx, job)
       end
     end
   end
