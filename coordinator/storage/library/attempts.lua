@@ -4,20 +4,21 @@ local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 
 -- What a runner is told of a job, in this order; see take in subscriptions.py. Then what the engine needs.
 local TOLD = {'id', 'caller_id', 'context_id', 'script', 'script_type', 'timeout', 'retries', 'env_vars', 'prerequisites',
-  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token'}
-local SCRIPT, TIMEOUT, ENV_VARS, DEPENDS, UPDATED, RESULT, STATUS = 4, 6, 8, 10, 12, 13, 14
-local RUN, ATTEMPT, QUEUED, TOKEN = 15, 16, 17, 18
+  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token', 'x_parents',
+  'x_ended'}
+local SCRIPT, TYPE, TIMEOUT, ENV_VARS, UPDATED, RESULT, STATUS = 4, 5, 6, 8, 12, 13, 14
+local RUN, ATTEMPT, QUEUED, TOKEN, PARENTS, ENDED = 15, 16, 17, 18, 19, 20
 
 local function read_job(tx, job)
   return redis.call('HMGET', tx.prefix .. job, unpack(TOLD))
 end
 
--- The results of the jobs a job depends on: {id, result, …}, and how many bytes they are.
-local function inputs_of(tx, job, depends)
+-- The results of the jobs a job depends on, `parents`: {id, result, …}, and how many bytes they are.
+local function inputs_of(tx, job, parents)
   local inputs, bytes = {}, 0
-  if depends ~= '[]' then
+  if parents then
     local caller = tx.prefix .. string.match(job, '^job:%d+:')
-    for id in string.gmatch(depends, '%d+') do
+    for _, id in ipairs(split(parents)) do
       local result = redis.call('HGET', caller .. id, 'result') or '{}'
       inputs[#inputs + 1] = id
       inputs[#inputs + 1] = result
@@ -28,9 +29,11 @@ local function inputs_of(tx, job, depends)
 end
 
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
--- them as {job, record, the run's env_vars, inputs}, and whether there may be more.
+-- them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed since is
+-- moved to its queue; one that is in its queue twice, because it was queued again before its first entry was popped, is
+-- popped once.
 local function pop(tx, count, bytes, types)
-  local popped, stale, runs = {}, 0, {}
+  local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
     local queue = tx.prefix .. 'queue:' .. string.lower(type)
     while #popped < count do
@@ -43,17 +46,21 @@ local function pop(tx, count, bytes, types)
           for back = #entries, i, -1 do
             redis.call('RPUSH', queue, entries[back])
           end
+          enqueue(tx, moved)
           return popped, true
         end
         local record = read_job(tx, job)
         local run = record[RUN]
-        local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED]
+        local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED] and not seen[job]
         if is_queued and not runs[run] then
           runs[run] = redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
         end
-        if is_queued and runs[run][1] == '1' then
+        if is_queued and record[TYPE] ~= type then
+          add(moved, record[TYPE], job)
+        elseif is_queued and runs[run][1] == '1' then
+          seen[job] = true
           local env_vars = runs[run][2] or '{}'
-          local inputs, size = inputs_of(tx, job, record[DEPENDS])
+          local inputs, size = inputs_of(tx, job, record[PARENTS])
           popped[#popped + 1] = {job, record, env_vars, inputs}
           bytes = bytes - size - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
         else
@@ -62,6 +69,7 @@ local function pop(tx, count, bytes, types)
       end
     end
   end
+  enqueue(tx, moved)
   return popped, false
 end
 
@@ -97,6 +105,9 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   end
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token,
     'x_runner', runner, 'x_session', session, 'x_lease', lease, 'x_started', tx.at, 'x_deadline', deadline)
+  if record[ENDED] then
+    redis.call('HDEL', tx.prefix .. job, 'x_ended')
+  end
   arm(tx, 'lease:' .. job, expires)
   if string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
@@ -120,7 +131,7 @@ local function taken_before(tx, holder, number)
     local record = read_job(tx, job)
     if record[STATUS] == 'Started' and record[TOKEN] == token then
       local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
-      local inputs = inputs_of(tx, job, record[DEPENDS])
+      local inputs = inputs_of(tx, job, record[PARENTS])
       attempts[#attempts + 1] = {tonumber(record[ATTEMPT]), token, env_vars, slice(record, 1, STATUS), inputs}
     end
   end
@@ -158,8 +169,7 @@ local function take(keys, args)
   return done(tx, more and 'more' or 'all', attempts)
 end
 
--- A running attempt by its token: its fields, or nil and 'none' | 'stale' | 'ended', status, attempt (it ended with just
--- this token).
+-- A running attempt by its token: its fields, or nil and 'none' | 'stale', and the end last reported of the job.
 local function running(tx, job, token)
   local status, current, run, last, attempt, retries, lease, deadline, runner, next =
     unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token', 'x_run', 'x_last', 'x_attempt', 'retries', 'x_lease',
@@ -171,17 +181,24 @@ local function running(tx, job, token)
     return {job = job, run = run, attempt = tonumber(attempt), retries = tonumber(retries), lease = tonumber(lease),
       deadline = tonumber(deadline), runner = runner, token = token, next = next}
   end
-  if last == token then
-    return nil, 'ended', status, tonumber(attempt)
+  return nil, 'stale', last
+end
+
+-- Answer a report on an attempt that does not run: as the first time, if it has ended with just this report.
+-- `how`: 'finish' or 'fail'; `last`: the end last reported.
+local function report_again(tx, fault, last, how, token)
+  local was, of, status, attempt = unpack(split(last or ''))
+  if was == how and of == token then
+    return done(tx, 'ok', status, tonumber(attempt))
   end
-  return nil, 'stale'
+  return done(tx, fault)
 end
 
 -- An attempt has failed: the job is tried again after a pause, or it and its run end in Error.
 -- Returns the job's status.
 local function fail_attempt(tx, attempt, reason, result, may_retry)
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'x_last', attempt.token, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
+  redis.call('HSET', key, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_token', 'x_deadline', 'x_session', 'x_queued')
   if result then
     redis.call('HSET', key, 'result', result)
@@ -210,13 +227,13 @@ end
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
 local function finish(keys, args)
   local tx = begin(keys, args)
-  local attempt, fault, status, number = running(tx, args[3], args[4])
+  local attempt, fault, last = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'ended' and 'ok' or fault, status, number)
+    return report_again(tx, fault, last, 'finish', args[4])
   end
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_last', attempt.token, 'x_ended', tx.at,
-    'updated_at', tx.seconds)
+  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_ended', tx.at, 'updated_at', tx.seconds,
+    'x_last', 'finish ' .. attempt.token .. ' Finished ' .. attempt.attempt)
   if attempt.attempt > 1 then
     redis.call('HDEL', key, 'x_failure')
   end
@@ -246,13 +263,14 @@ end
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
 local function fail(keys, args)
   local tx = begin(keys, args)
-  local attempt, fault, status, number = running(tx, args[3], args[4])
+  local attempt, fault, last = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'ended' and 'ok' or fault, status, number)
+    return report_again(tx, fault, last, 'fail', args[4])
   end
   deliver(tx, attempt.run)
-  local result = args[6] ~= '' and args[6] or nil
-  return done(tx, 'ok', fail_attempt(tx, attempt, args[5], result, args[7] == '1'), attempt.attempt)
+  local status = fail_attempt(tx, attempt, args[5], args[6] ~= '' and args[6] or nil, args[7] == '1')
+  redis.call('HSET', tx.prefix .. attempt.job, 'x_last', table.concat({'fail', attempt.token, status, attempt.attempt}, ' '))
+  return done(tx, 'ok', status, attempt.attempt)
 end
 
 local function renew(tx, attempt)
@@ -271,7 +289,7 @@ local function heartbeat(keys, args)
   local tx = begin(keys, args)
   local attempt, fault = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'none' and fault or 'stale')
+    return done(tx, fault)
   end
   renew(tx, attempt)
   return done(tx, 'ok', attempt.lease)
@@ -284,7 +302,7 @@ local function append_log(keys, args)
   local tx = begin(keys, args)
   local attempt, fault = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'none' and fault or 'stale')
+    return done(tx, fault)
   end
   renew(tx, attempt)
   emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[5], 'l', args[6])
