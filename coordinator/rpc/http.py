@@ -70,7 +70,6 @@ class _Refused(Exception):
 
     def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes], **more: Any) -> None:
         self.status = status
-        self.leaves_body = status not in (400, 413)
         self.headers = headers
         self.error = InvalidRequest(detail, **more)
 
@@ -131,13 +130,11 @@ class HttpFrontEnd:
             if origin is not None and self._policy.is_allowed(origin.decode("latin-1")):
                 extra = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
             if scope["method"] == "POST" and scope["path"] == "/":
-                reply = await self._post(headers, body)
+                reply = await self._post(headers, body, receive)
                 status, kind = (204, None) if reply is None else (200, _JSON)
             else:
                 status, kind, reply = await self._other(scope, extra)
         except _Refused as refused:
-            if refused.leaves_body:
-                await self._drain(receive)
             status, kind = refused.status, _JSON
             reply = protocol.render_error(protocol.NULL_ID, refused.error)
             extra += refused.headers
@@ -148,7 +145,7 @@ class HttpFrontEnd:
 
     # -- JSON-RPC
 
-    async def _post(self, headers: dict[bytes, bytes], body: bytes) -> bytes | None:
+    async def _post(self, headers: dict[bytes, bytes], body: bytes, receive: Receive) -> bytes | None:
         kind = headers.get(b"content-type", b"")
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             raise _Refused(415, "Content-Type must be application/json")
@@ -177,15 +174,6 @@ class HttpFrontEnd:
                 raise self._too_large()
             if not message.get("more_body"):
                 return b"".join(parts)
-
-    async def _drain(self, receive: Receive) -> None:
-        """Read what is left of a body, within the limit: a connection with some left over cannot be used again."""
-        left = self._max_body_bytes
-        while left > 0:
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if not message.get("more_body"):
-                return
 
     def _too_large(self) -> _Refused:
         limit = self._max_body_bytes

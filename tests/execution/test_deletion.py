@@ -176,7 +176,7 @@ def test_ended_flows_and_messages_are_deleted_with_their_jobs_when_they_were_kep
 
     for gone in (lambda: context.load_flow(1), lambda: context.load_message(1), lambda: context.load_job(2)):
         with pytest.raises(NotFound):
-            gone()
+            gone()  # type: ignore[no-untyped-call]
     assert context.load_flow(2)["status"] == "Started"
 
 

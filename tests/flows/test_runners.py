@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-<<<<<<< HEAD
-from tests.support.api import Api
-from tests.support.flows import chain, submit, wide
-=======
 from tests.support.api import Api, ws_api
 from tests.support.flows import chain, submission, submit, wide
->>>>>>> chaos
 from tests.support.inprocess import http_url, serving, ws_url
 from tests.support.looking import until_metric
 from tests.support.server import CoordinatorProcess, ValkeyProcess

@@ -7,10 +7,6 @@ from typing import Any, Final
 import httpx
 import trio
 
-<<<<<<< HEAD
-from coordinator.app import App
-=======
->>>>>>> chaos
 from tests.support.api import Api, http_api, ws_api
 from tests.support.flows import submit, wide
 from tests.support.inprocess import http_url, serving, ws_url
