@@ -151,7 +151,7 @@ def test_a_message_not_processed_within_timeout_result_of_being_acknowledged_is_
     context.later(2)
 
     reason = "no result within 10 s of the acknowledgement"
-    assert f"cancel:3 job:7:1 {attempt.token} {reason}" in context.wire.effects
+    assert f'cancel:3 job:7:1 {attempt.token} "{reason}"' in context.wire.effects
     assert columns(context) == ("Error", "Failed")
     assert context.load_message(1)["logs"] == [reason]
     assert context.load_job(1)["status"] == "Error"
@@ -165,7 +165,7 @@ def test_a_message_not_processed_within_timeout_is_in_error(context: Context) ->
     assert columns(context) == ("Acknowledged", "Sent")
     context.later(2)
 
-    assert f"cancel:3 job:7:1 {attempt.token} not processed within 50 s" in context.wire.effects
+    assert f'cancel:3 job:7:1 {attempt.token} "not processed within 50 s"' in context.wire.effects
     assert columns(context) == ("Error", "Failed")
 
 
