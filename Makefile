@@ -1,10 +1,10 @@
-# make serve | test | lint | bench: each builds .venv by itself when it is missing or out of date.
+# make serve | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint format bench clean
+.PHONY: serve test lint format bench bench-flows clean
 
 serve: $(VENV)/serve.stamp
 	exec $(BIN)/herocoordinator serve $(ARGS)
@@ -24,6 +24,9 @@ format: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
+bench-flows: $(VENV)/peers.stamp
+	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -37,3 +40,7 @@ $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@ $(VENV)/serve.stamp
+
+$(VENV)/peers.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,peers]'
+	touch $@

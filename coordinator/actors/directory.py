@@ -42,6 +42,8 @@ class Directory:
 
     Attributes:
         take_effect: is told the effects of each transition; the engine sets it.
+        lost_track: is told of a context in which something may have been done whose effects we were not told, and
+            whether that was more than looking at queues and events; the engine sets it.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Directory:
         self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
         self.take_effect: Callable[[Address, Sequence[bytes]], None] = lambda address, effects: None
+        self.lost_track: Callable[[Address, bool], None] = lambda address, wrote: None
         self.crashes = 0
         self.expired = 0
 
@@ -110,6 +113,11 @@ class Directory:
         return sum(len(mailbox.pending) for mailbox in self._mailboxes.values())
 
     @property
+    def addresses(self) -> list[Address]:
+        """The contexts with a mailbox, and GLOBAL if it has one."""
+        return [*self._mailboxes]
+
+    @property
     def active_contexts(self) -> int:
         """Contexts with a mailbox."""
         return len(self._mailboxes)
@@ -151,6 +159,7 @@ class Directory:
             compute=self._compute,
             park=self._park,
             take_effect=self.take_effect,
+            lost_track=self.lost_track,
             wanted_elsewhere=wanted_elsewhere,
         )
         self._supervisors[mailbox.address] = supervisor
@@ -167,6 +176,7 @@ class Directory:
             for request in mailbox.running:
                 request.finish(InternalError(incident))
             mailbox.running = []
+            self.lost_track(mailbox.address, True)
             await trio.sleep(RESTART_DELAY)
         del self._supervisors[mailbox.address]
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.

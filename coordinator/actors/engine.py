@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -87,14 +88,14 @@ class Engine:
 
     Args:
         max_subscriptions: of one connection, and waiting job.take calls in all.
-        is_alone: no other coordinator can use the store, so any it knows of is dead.
+        is_alone: nobody else uses the store now, so every other coordinator that did is gone.
     """
 
     def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int, is_alone: bool = False) -> None:
         self._directory = directory
         self._layout: Layout = store.layout
         self._max_subscriptions = max_subscriptions
-        self._dead_after = 0.0 if is_alone else DEAD_AFTER
+        self._is_alone = is_alone
         self._contexts: dict[Address, _Context] = {}
         self._news = News(store, self._learn)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -104,6 +105,7 @@ class Engine:
         self._waiters = 0
         self._is_stopping = False
         directory.take_effect = self.take_effect
+        directory.lost_track = self.lost_track
 
     @property
     def subscriptions(self) -> int:
@@ -149,7 +151,7 @@ class Engine:
                 self._arm(address, int(value) / 1000)
             elif kind == b"events":
                 self._tell_followers(address, int(value))
-            else:
+            elif kind == b"cancel":
                 self._cancel(address, value)
 
     def _learn(self, address: Address, effects: Effects | None) -> None:
@@ -163,6 +165,12 @@ class Engine:
             for flow in [*context.flows]:
                 self._tell_followers(address, flow)
 
+    def lost_track(self, address: Address, wrote: bool) -> None:
+        """Look at a context in which something may have happened of which we heard nothing. Never blocks."""
+        self._learn(address, None)
+        if address is not GLOBAL and (wrote or address in self._contexts):
+            self._arm(address, 0.0)
+
     def _feed(self, address: Address, script_type: str) -> None:
         """Wake one taker that found nothing; it wakes the next if it leaves something. If there is none, one that is
         looking just now looks again: it may have looked before the job was there."""
@@ -172,7 +180,7 @@ class Engine:
         looking: Parking | None = None
         for id, runner in context.runners.items():
             if script_type in runner.script_types:
-                if runner.is_hungry and runner.is_parked:
+                if runner.is_hungry and runner.is_parked and not runner.session.is_congested:
                     context.runners[id] = context.runners.pop(id)
                     runner.wake()
                     return
@@ -186,6 +194,11 @@ class Engine:
                 looking = looking or waiter
         if looking is not None:
             looking.wake()
+
+    def _feed_any(self, address: Address, script_types: Iterable[str]) -> None:
+        """There may be jobs of these types for somebody else."""
+        for script_type in script_types:
+            self._feed(address, script_type)
 
     def _tell_followers(self, address: Address, flow_id: int) -> None:
         context = self._contexts.get(address)
@@ -263,7 +276,9 @@ class Engine:
         """Put the subscription's operation into its context's mailbox, again whenever it ends before its time."""
 
         def failed(error: CoordinatorError) -> None:
-            if not subscription.is_closed:
+            if subscription.is_closed:
+                self._forget(subscription)
+            else:
                 log.warning("a subscription failed; trying again", kind=subscription.kind, error=error.data)
                 self._call_in(RETRY_AFTER, lambda: self._serve(subscription))
 
@@ -289,14 +304,15 @@ class Engine:
             followers.pop(subscription.id, None)
             if not followers:
                 context.flows.pop(subscription.flow_id, None)
+        elif isinstance(subscription, RunnerSubscription):
+            self._feed_any(address, subscription.script_types)  # it may have been woken for a job
         self._drop_if_unused(address)
 
     def _took(self, runner: RunnerSubscription, effects: Effects, is_empty: bool) -> None:
         """A runner has taken jobs. If it may have left some, somebody else gets a turn."""
         self.take_effect(runner.keys.address, effects)
         if not is_empty:
-            for script_type in runner.script_types:
-                self._feed(runner.keys.address, script_type)
+            self._feed_any(runner.keys.address, runner.script_types)
 
     # -- job.take
 
@@ -307,14 +323,17 @@ class Engine:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
         ends = trio.current_time() + params.wait
         waiter = _Waiter(params, topic.decode())
-        is_waiting = False
+        holder = params.take_id or uuid.uuid4().hex
+        is_waiting = is_taking = False
         try:
             while True:
                 waiter.look()
-                _, attempts, effects = yield from take(
-                    keys, waiter, count=params.count, holder=params.take_id, number="1"
-                )
+                is_taking = True
+                is_all, attempts, effects = yield from take(keys, waiter, count=params.count, holder=holder, number="1")
+                is_taking = False
                 self.take_effect(keys.address, effects)
+                if attempts and not (is_all and len(attempts) < params.count):
+                    self._feed_any(keys.address, params.script_types)
                 if attempts or trio.current_time() >= ends or self._is_stopping:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
@@ -327,11 +346,21 @@ class Engine:
                     self._listening(keys.address).waiters[waiter] = None
                     self._call_in(params.wait, waiter.wake)
                 yield waiter.park()
+        except GeneratorExit:
+            # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
+            if is_taking and not self._is_stopping:
+                self._ask(keys.address, self._give_back(keys, holder), lambda outcome: None)
+            raise
         finally:
             if is_waiting:
                 self._waiters -= 1
                 self._context(keys.address).waiters.pop(waiter, None)
+                self._feed_any(keys.address, params.script_types)
                 self._drop_if_unused(keys.address)
+
+    def _give_back(self, keys: Keyspace, holder: str) -> Operation:
+        ((_, effects),) = yield [keys.transition("hc_untake", holder, "1")]
+        return Effective(b"", effects)
 
     # -- contexts
 
@@ -427,23 +456,30 @@ class Engine:
 
     def _keep_followed(self, address: Address, flows: Sequence[int]) -> Operation:
         keys = self._layout.keyspace(address)
-        yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", int(FOLLOWED_FOR * 1000)) for flow in flows]
+        lasting = ("1", "PX", int(FOLLOWED_FOR * 1000), "GET")
+        before = yield [("SET", f"{keys.prefix}followed:{flow}", *lasting) for flow in flows]
+        for flow, was_followed in zip(flows, before, strict=True):
+            if not was_followed:  # we were late, and what happened since was not announced
+                self._tell_followers(address, flow)
         return b""
 
     async def _presence(self) -> list[str]:
         """Say that we live. Returns the coordinators that no longer do."""
         keys = self._layout.keyspace(GLOBAL)
         name = self._layout.name
+        silence = 0 if self._is_alone else int(DEAD_AFTER * 1000)
+        self._is_alone = False
 
         def operation() -> Operation:
-            command = ("FCALL", "hc_presence", 1, keys.coordinators(), name, int(self._dead_after * 1000))
+            command = ("FCALL", "hc_presence", 1, keys.coordinators(), name, silence)
             ((was_known, dead),) = yield [command]
             if not was_known:
                 # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
-                ours = [context for context in self._contexts if context is not None]
+                known = {*self._contexts, *self._directory.addresses}
+                ours = [context for context in known if context is not None]
                 if ours:
                     yield [("SADD", keys.engaged(name), *ours)]
-            found.extend(other.decode() for other in dead if other.decode() != name)
+            found.extend(other.decode() for other in dead if other != name.encode())
             return b""
 
         found: list[str] = []

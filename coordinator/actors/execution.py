@@ -82,9 +82,9 @@ def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
 def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     flow, jobs = params.flow, {job.id: job for job in params.jobs}
     if jobs.keys() != set(flow.jobs) or len(jobs) != len(params.jobs):
-        raise InvalidParams(
-            [{"loc": ["jobs"], "msg": "must be the jobs that flow.jobs lists, each once", "type": "jobs_mismatch"}]
-        )
+        raise _mismatch("must be the jobs that flow.jobs lists, each once")
+    if any(job.caller_id != flow.caller_id for job in params.jobs):
+        raise _mismatch("must have the flow's caller_id")
     dag.build({id: job.depends for id, job in jobs.items()})
     fields = codec.FLOW.encode(given_members(flow))
     arguments: list[str | int | bytes] = [_flow(flow.id), len(fields), *fields, len(jobs)]
@@ -94,6 +94,10 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         arguments += [_job(job.caller_id, job.id), job.script_type, *waits_for, len(fields), *fields]
     ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
+
+
+def _mismatch(msg: str) -> InvalidParams:
+    return InvalidParams([{"loc": ["jobs"], "msg": msg, "type": "jobs_mismatch"}])
 
 
 def _flow_outcome(context_id: int, flow_id: int, outcome: Sequence[Any], effects: Sequence[bytes]) -> Effective:
@@ -168,15 +172,15 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
 
 def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     """A page of a flow's events."""
-    (followed, _), entries = yield [
-        keys.transition("hc_flow_follow", _flow(params.id), 1, params.after),
+    (outcome, _), entries = yield [
+        keys.transition("hc_flow_missed", _flow(params.id), params.after),
         ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
     ]
-    if followed[0] == b"none":
+    if outcome[0] == b"none":
         raise NotFound("flow", context_id=params.context_id, id=params.id)
     last = entries[-1][0] if entries else params.after.encode()
     events = b",".join(b"{%b}" % render_event(entry) for entry in entries)
-    missed = b"true" if followed[1] else b"false"
+    missed = b"true" if outcome[1] else b"false"
     return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
 
 

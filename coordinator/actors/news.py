@@ -86,15 +86,16 @@ class News:
         subscribed: dict[Address, None] = {}
         while True:
             commands: list[Command] = []
-            added = [address for address in self._wanted if address not in subscribed]
-            dropped = [address for address in subscribed if address not in self._wanted]
+            wanted = dict.fromkeys(self._wanted)  # as it is now: it may change while we send
+            added = [address for address in wanted if address not in subscribed]
+            dropped = [address for address in subscribed if address not in wanted]
             if added:
                 commands.append(("SUBSCRIBE", *map(self._channel, added)))
             if dropped:
                 commands.append(("UNSUBSCRIBE", *map(self._channel, dropped)))
             if commands:
                 await connection.send(commands)
-            subscribed = dict.fromkeys(self._wanted)
+            subscribed = wanted
             await self._wait_for_change()
 
     def _channel(self, address: Address) -> str:

@@ -26,8 +26,10 @@ __all__ = ["FlowSubscription", "RunnerSubscription", "Session", "Standing", "Sub
 
 log = structlog.get_logger("coordinator.subscriptions")
 
-TAKE_BYTES: Final = 256 * 1024  # of scripts handed out in one take, unless a single one is larger
-EVENTS_A_STEP: Final = 200
+TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
+EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
+EVENTS_A_STEP: Final = 200  # at most
+EVENTS_AT_FIRST: Final = 10  # when nothing is known of their size
 
 Effects = Sequence[bytes]
 
@@ -170,10 +172,14 @@ class RunnerSubscription(Subscription):
             is_all, attempts, effects = yield from take(
                 self.keys, self, count=free, holder=self.id, number=str(self._takes)
             )
+            if attempts and self.is_closed:
+                ((_, given_back),) = yield [self.keys.transition("hc_untake", self.id, str(self._takes))]
+                self._took(self, [*effects, *given_back], True)
+                break
             self._takes += 1
             until = trio.current_time() + self.lease
             self.held.update((token, until) for token, _ in attempts)
-            if attempts and not self.is_closed:
+            if attempts:
                 head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
                 self.session.notify([b"%b%b}" % (head, members) for _, members in attempts])
             # Beginning with another type each time, none of them can starve the others.
@@ -195,7 +201,7 @@ class RunnerSubscription(Subscription):
             self.wake()
 
     def cancel(self, job: bytes, token: bytes, reason: bytes) -> None:
-        """Tell the runner to stop an attempt, if it has it."""
+        """Tell the runner to stop an attempt, if it has it. `reason` is JSON."""
         if self.held.pop(token.decode(), None) is None:
             return
         _, caller_id, id = job.split(b":")
@@ -203,7 +209,7 @@ class RunnerSubscription(Subscription):
             [
                 b'{"jsonrpc":"2.0","method":"runner.cancel","params":{"subscription":"%b","context_id":%d,'
                 b'"caller_id":%b,"id":%b,"token":"%b","reason":%b}}'
-                % (self.id.encode(), self.keys.address or 0, caller_id, id, token, to_json(reason.decode()))
+                % (self.id.encode(), self.keys.address or 0, caller_id, id, token, reason)
             ]
         )
         self.wake()
@@ -226,18 +232,22 @@ class FlowSubscription(Subscription):
             self.flow_id,
         )
         stream = self.keys.events(self.flow_id)
+        count = EVENTS_AT_FIRST
         while not self.is_closed:
             self.look()
             if self.session.is_congested:
                 yield self.park()
                 continue
-            (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", EVENTS_A_STEP)]
+            (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", count)]
             if self.is_closed:
                 break
+            is_all = len(entries) < count
             if entries:
                 self._after = entries[-1][0]
-                self.session.notify([b"%b%b}}" % (head, render_event(entry)) for entry in entries])
-            if len(entries) < EVENTS_A_STEP:
+                notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
+                self.session.notify(notices)
+                count = max(1, min(EVENTS_A_STEP, EVENT_BYTES * len(notices) // sum(map(len, notices))))
+            if is_all:
                 yield self.park()
         return b""
 

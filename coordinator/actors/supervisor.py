@@ -54,6 +54,7 @@ class Supervisor:
         compute: starts a worker thread for an operation, and puts its request back when it has the result.
         park: takes a request out of the mailbox until what its operation waits for has happened.
         take_effect: is told the effects of each transition.
+        lost_track: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
     """
 
@@ -66,6 +67,7 @@ class Supervisor:
         compute: Callable[[Request, Compute], None],
         park: Callable[[Request, Park], None],
         take_effect: Callable[[Address, Sequence[bytes]], None],
+        lost_track: Callable[[Address, bool], None],
         wanted_elsewhere: Callable[[], bool],
     ) -> None:
         self.state = State.IDLE
@@ -75,6 +77,7 @@ class Supervisor:
         self._compute = compute
         self._park = park
         self._take_effect = take_effect
+        self._lost_track = lost_track
         self._wanted_elsewhere = wanted_elsewhere
         self._connection: Connection | None = None
         self._failures = 0
@@ -165,6 +168,7 @@ class Supervisor:
             return
         log.debug("lost the connection", context=mailbox.address, reason=fault)
         mailbox.fault = fault
+        self._lost_track(mailbox.address, writes)
         await self._disconnect()
         await self._pause()
 
@@ -212,6 +216,8 @@ class Supervisor:
     def _has_commands(self, request: Request) -> bool:
         """Advance a request to its next step if it has none. False when it left the round."""
         if request.done:
+            if request.resume_with is not None and request.writes:
+                self._lost_track(self._mailbox.address, True)
             request.operation.close()
             return False
         if request.commands is not None:

@@ -224,7 +224,7 @@ class Channel(Calls):
     async def _write(self, socket: WebSocketConnection) -> None:
         """Send what has gathered since the last turn, in one frame if it fits."""
         try:
-            while True:
+            while self._socket is socket:  # what is taken when it is lost already would wait for a reply for ever
                 frame = self._ledger.take()
                 if frame is None:
                     self._something = trio.Event()

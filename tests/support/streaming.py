@@ -15,12 +15,24 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-__all__ = ["ConnectionLost", "ErrorReply", "RawClient", "StreamingClient", "Waiter", "job", "job_ids", "streaming"]
+__all__ = [
+    "ConnectionLost",
+    "ErrorReply",
+    "OnNotices",
+    "RawClient",
+    "StreamingClient",
+    "Waiter",
+    "job",
+    "job_ids",
+    "streaming",
+]
 
 _MAX_REPLY: Final = 64 * 1024 * 1024
 _RECEIVE_BYTES: Final = 256 * 1024
 Waiter = Callable[[], Awaitable[Any]]
 """Waits for a call's result. Raises ErrorReply or ConnectionLost."""
+
+OnNotices = Callable[[list[dict[str, Any]]], None]
 
 _ABORTIVE_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close sends RST
 
@@ -47,13 +59,17 @@ class _Answer:
 class StreamingClient:
     """One connection.
 
+    Args:
+        on_notices: is given the notifications of a frame.
+
     Attributes:
         order: ids of the replies in the order they came.
         closed: set once the connection has ended. close_code: that of the close frame, None if there was none.
     """
 
-    def __init__(self, connection: WebSocketConnection) -> None:
+    def __init__(self, connection: WebSocketConnection, on_notices: OnNotices | None = None) -> None:
         self._connection = connection
+        self._on_notices = on_notices
         self._answers: dict[int, _Answer] = {}
         self._last_id = 0
         self._ended = False
@@ -112,7 +128,14 @@ class StreamingClient:
         try:
             while True:
                 message = json.loads(await self._connection.get_message())
-                for reply in message if isinstance(message, list) else [message]:
+                items = message if isinstance(message, list) else [message]
+                notices = [item for item in items if "method" in item]
+                if notices:
+                    assert self._on_notices is not None, notices
+                    self._on_notices(notices)
+                for reply in items:
+                    if "method" in reply:
+                        continue
                     self.order.append(reply["id"])
                     answer = self._answers.pop(reply["id"])
                     answer.reply = reply
@@ -127,12 +150,12 @@ class StreamingClient:
 
 
 @asynccontextmanager
-async def streaming(url: str) -> AsyncIterator[StreamingClient]:
+async def streaming(url: str, on_notices: OnNotices | None = None) -> AsyncIterator[StreamingClient]:
     """A connected client."""
     async with open_websocket_url(
         url, max_message_size=_MAX_REPLY, receive_buffer_size=_RECEIVE_BYTES, disconnect_timeout=2
     ) as connection:
-        client = StreamingClient(connection)
+        client = StreamingClient(connection, on_notices)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.run)
             yield client

@@ -4,17 +4,36 @@ local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 
 -- What a runner is told of a job, in this order; see take in subscriptions.py. Then what the engine needs.
 local TOLD = {'id', 'caller_id', 'context_id', 'script', 'script_type', 'timeout', 'retries', 'env_vars', 'prerequisites',
-  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token'}
-local SCRIPT, TIMEOUT, DEPENDS, UPDATED, STATUS, RUN, ATTEMPT, QUEUED, TOKEN = 4, 6, 10, 12, 14, 15, 16, 17, 18
+  'depends', 'created_at', 'updated_at', 'result', 'status', 'x_run', 'x_attempt', 'x_queued', 'x_token', 'x_parents',
+  'x_ended'}
+local SCRIPT, TYPE, TIMEOUT, ENV_VARS, UPDATED, RESULT, STATUS = 4, 5, 6, 8, 12, 13, 14
+local RUN, ATTEMPT, QUEUED, TOKEN, PARENTS, ENDED = 15, 16, 17, 18, 19, 20
 
 local function read_job(tx, job)
   return redis.call('HMGET', tx.prefix .. job, unpack(TOLD))
 end
 
--- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn. Returns them as {job, record, the run's
--- env_vars}, and whether there may be more.
+-- The results of the jobs a job depends on, `parents`: {id, result, …}, and how many bytes they are.
+local function inputs_of(tx, job, parents)
+  local inputs, bytes = {}, 0
+  if parents then
+    local caller = tx.prefix .. string.match(job, '^job:%d+:')
+    for _, id in ipairs(split(parents)) do
+      local result = redis.call('HGET', caller .. id, 'result') or '{}'
+      inputs[#inputs + 1] = id
+      inputs[#inputs + 1] = result
+      bytes = bytes + #result
+    end
+  end
+  return inputs, bytes
+end
+
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
+-- them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed since is
+-- moved to its queue; one that is in its queue twice, because it was queued again before its first entry was popped, is
+-- popped once.
 local function pop(tx, count, bytes, types)
-  local popped, stale, runs = {}, 0, {}
+  local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
     local queue = tx.prefix .. 'queue:' .. string.lower(type)
     while #popped < count do
@@ -27,23 +46,30 @@ local function pop(tx, count, bytes, types)
           for back = #entries, i, -1 do
             redis.call('RPUSH', queue, entries[back])
           end
+          enqueue(tx, moved)
           return popped, true
         end
         local record = read_job(tx, job)
         local run = record[RUN]
-        local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED]
+        local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED] and not seen[job]
         if is_queued and not runs[run] then
           runs[run] = redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
         end
-        if is_queued and runs[run][1] == '1' then
-          popped[#popped + 1] = {job, record, runs[run][2] or '{}'}
-          bytes = bytes - #record[SCRIPT]
+        if is_queued and record[TYPE] ~= type then
+          add(moved, record[TYPE], job)
+        elseif is_queued and runs[run][1] == '1' then
+          seen[job] = true
+          local env_vars = runs[run][2] or '{}'
+          local inputs, size = inputs_of(tx, job, record[PARENTS])
+          popped[#popped + 1] = {job, record, env_vars, inputs}
+          bytes = bytes - size - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
         else
           stale = stale + 1
         end
       end
     end
   end
+  enqueue(tx, moved)
   return popped, false
 end
 
@@ -67,23 +93,10 @@ local function deliver(tx, run)
   end
 end
 
--- Results of the jobs a job depends on: {id, result, …}.
-local function inputs_of(tx, job, depends)
-  local inputs = {}
-  if depends ~= '[]' then
-    local caller = tx.prefix .. string.match(job, '^job:%d+:')
-    for id in string.gmatch(depends, '%d+') do
-      inputs[#inputs + 1] = id
-      inputs[#inputs + 1] = redis.call('HGET', caller .. id, 'result') or '{}'
-    end
-  end
-  return inputs
-end
-
 -- Begin an attempt at a popped job. Returns what its runner is told: {attempt, token, the run's env_vars, the record,
 -- inputs}.
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
-  local job, record, env_vars = unpack(popped)
+  local job, record, env_vars, inputs = unpack(popped)
   local run, attempt = record[RUN], (record[ATTEMPT] or 0) + 1
   local expires, timeout, deadline = tx.now + lease, record[TIMEOUT], ''
   if timeout ~= '0' then
@@ -92,17 +105,25 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   end
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token,
     'x_runner', runner, 'x_session', session, 'x_lease', lease, 'x_started', tx.at, 'x_deadline', deadline)
+  if record[ENDED] then
+    redis.call('HDEL', tx.prefix .. job, 'x_ended')
+  end
   arm(tx, 'lease:' .. job, expires)
   if string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
   emit(tx, run, 'job', 's', 'Started', 'j', record[1], 'a', attempt, 'r', runner, 'p', topic)
   record[STATUS], record[UPDATED] = 'Started', tx.seconds
-  return {attempt, token, env_vars, slice(record, 1, STATUS), inputs_of(tx, job, record[DEPENDS])}
+  return {attempt, token, env_vars, slice(record, 1, STATUS), inputs}
 end
 
--- The attempts of an earlier take that still run, as begin_attempt returned them. `taken`: job, token, ….
-local function same_attempts(tx, taken)
+-- What was handed out in that take of `holder`, as begin_attempt returned it, as far as it still runs; nil if that was not
+-- its last take.
+local function taken_before(tx, holder, number)
+  local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
+  if last ~= number then
+    return nil
+  end
   local attempts = {}
   local words = split(taken)
   for at = 1, #words, 2 do
@@ -110,7 +131,7 @@ local function same_attempts(tx, taken)
     local record = read_job(tx, job)
     if record[STATUS] == 'Started' and record[TOKEN] == token then
       local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
-      local inputs = inputs_of(tx, job, record[DEPENDS])
+      local inputs = inputs_of(tx, job, record[PARENTS])
       attempts[#attempts + 1] = {tonumber(record[ATTEMPT]), token, env_vars, slice(record, 1, STATUS), inputs}
     end
   end
@@ -119,20 +140,17 @@ end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how
--- many at most, 8 bytes of scripts after which it is enough, 9 who asks (its last take is remembered; '' for nobody),
--- 10 which of its takes this is, then script types.
--- Result: 'more' | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one again: the same
--- attempts, as far as they still run.
+-- many at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes
+-- this is, then script types.
+-- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
+-- again: the same attempts, as far as they still run.
 local function take(keys, args)
   local tx = begin(keys, args)
   local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
   local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
-  local remembered = tx.prefix .. 'take:' .. holder
-  if holder ~= '' then
-    local last, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
-    if last == number then
-      return done(tx, 'all', same_attempts(tx, taken))
-    end
+  local again = taken_before(tx, holder, number)
+  if again then
+    return done(tx, 'more', again)
   end
   local popped, more = pop(tx, count, bytes, slice(args, 11, #args))
   if #popped == 0 then
@@ -145,15 +163,13 @@ local function take(keys, args)
     attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
     taken[i] = item[1] .. ' ' .. name
   end
-  if holder ~= '' then
-    redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
-    redis.call('PEXPIRE', remembered, math.max(lease, 60000))
-  end
+  local remembered = tx.prefix .. 'take:' .. holder
+  redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
+  redis.call('PEXPIRE', remembered, math.max(lease, 60000))
   return done(tx, more and 'more' or 'all', attempts)
 end
 
--- A running attempt by its token: its fields, or nil and 'none' | 'stale' | 'ended', status, attempt (it ended with just
--- this token).
+-- A running attempt by its token: its fields, or nil and 'none' | 'stale', and the end last reported of the job.
 local function running(tx, job, token)
   local status, current, run, last, attempt, retries, lease, deadline, runner, next =
     unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token', 'x_run', 'x_last', 'x_attempt', 'retries', 'x_lease',
@@ -165,17 +181,24 @@ local function running(tx, job, token)
     return {job = job, run = run, attempt = tonumber(attempt), retries = tonumber(retries), lease = tonumber(lease),
       deadline = tonumber(deadline), runner = runner, token = token, next = next}
   end
-  if last == token then
-    return nil, 'ended', status, tonumber(attempt)
+  return nil, 'stale', last
+end
+
+-- Answer a report on an attempt that does not run: as the first time, if it has ended with just this report.
+-- `how`: 'finish' or 'fail'; `last`: the end last reported.
+local function report_again(tx, fault, last, how, token)
+  local was, of, status, attempt = unpack(split(last or ''))
+  if was == how and of == token then
+    return done(tx, 'ok', status, tonumber(attempt))
   end
-  return nil, 'stale'
+  return done(tx, fault)
 end
 
 -- An attempt has failed: the job is tried again after a pause, or it and its run end in Error.
 -- Returns the job's status.
 local function fail_attempt(tx, attempt, reason, result, may_retry)
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'x_last', attempt.token, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
+  redis.call('HSET', key, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_token', 'x_deadline', 'x_session', 'x_queued')
   if result then
     redis.call('HSET', key, 'result', result)
@@ -204,13 +227,13 @@ end
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
 local function finish(keys, args)
   local tx = begin(keys, args)
-  local attempt, fault, status, number = running(tx, args[3], args[4])
+  local attempt, fault, last = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'ended' and 'ok' or fault, status, number)
+    return report_again(tx, fault, last, 'finish', args[4])
   end
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_last', attempt.token, 'x_ended', tx.at,
-    'updated_at', tx.seconds)
+  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_ended', tx.at, 'updated_at', tx.seconds,
+    'x_last', 'finish ' .. attempt.token .. ' Finished ' .. attempt.attempt)
   if attempt.attempt > 1 then
     redis.call('HDEL', key, 'x_failure')
   end
@@ -240,13 +263,14 @@ end
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
 local function fail(keys, args)
   local tx = begin(keys, args)
-  local attempt, fault, status, number = running(tx, args[3], args[4])
+  local attempt, fault, last = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'ended' and 'ok' or fault, status, number)
+    return report_again(tx, fault, last, 'fail', args[4])
   end
   deliver(tx, attempt.run)
-  local result = args[6] ~= '' and args[6] or nil
-  return done(tx, 'ok', fail_attempt(tx, attempt, args[5], result, args[7] == '1'), attempt.attempt)
+  local status = fail_attempt(tx, attempt, args[5], args[6] ~= '' and args[6] or nil, args[7] == '1')
+  redis.call('HSET', tx.prefix .. attempt.job, 'x_last', table.concat({'fail', attempt.token, status, attempt.attempt}, ' '))
+  return done(tx, 'ok', status, attempt.attempt)
 end
 
 local function renew(tx, attempt)
@@ -265,7 +289,7 @@ local function heartbeat(keys, args)
   local tx = begin(keys, args)
   local attempt, fault = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'none' and fault or 'stale')
+    return done(tx, fault)
   end
   renew(tx, attempt)
   return done(tx, 'ok', attempt.lease)
@@ -278,7 +302,7 @@ local function append_log(keys, args)
   local tx = begin(keys, args)
   local attempt, fault = running(tx, args[3], args[4])
   if not attempt then
-    return done(tx, fault == 'none' and fault or 'stale')
+    return done(tx, fault)
   end
   renew(tx, attempt)
   emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[5], 'l', args[6])
@@ -291,9 +315,47 @@ local function append_log(keys, args)
   return done(tx, 'ok')
 end
 
--- A runner has (re)connected and says which attempts it works on. Those of its session that it does not name never reached
--- it: they go back to the front of their queue and do not count.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session, then tokens.
+-- Take back an attempt that never reached its runner: it does not count, and the job is the next of its queue.
+local function take_back(tx, job)
+  local key = tx.prefix .. job
+  local type, attempt, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
+  local active = is_active(tx, run)
+  local status = active and 'Dispatched' or 'WaitingForPrerequisites'
+  disarm(tx, 'lease:' .. job)
+  redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
+  redis.call('HSET', key, 'x_attempt', attempt - 1, 'status', status, 'updated_at', tx.seconds)
+  emit(tx, run, 'job', 's', status, 'j', job_id(job))
+  if active then
+    redis.call('HSET', key, 'x_queued', tx.at)
+    redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
+    announce(tx, 'ready:' .. type)
+  end
+end
+
+-- Give a take back whose attempts nobody will be told of.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 who took, 4 which of its takes.
+-- Result: 'ok'.
+local function untake(keys, args)
+  local tx = begin(keys, args)
+  local remembered = tx.prefix .. 'take:' .. args[3]
+  local number, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
+  if number == args[4] then
+    local words = split(taken)
+    for at = #words - 1, 1, -2 do
+      local job, token = words[at], words[at + 1]
+      local status, current = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token'))
+      if status == 'Started' and current == token then
+        take_back(tx, job)
+      end
+    end
+    redis.call('DEL', remembered)
+  end
+  return done(tx, 'ok')
+end
+
+-- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
+-- never reached it.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', then tokens.
 -- Result: 'ok', those of the tokens that are not valid any more.
 local function resume(keys, args)
   local tx = begin(keys, args)
@@ -305,23 +367,12 @@ local function resume(keys, args)
   for _, name in ipairs(redis.call('ZRANGE', tx.prefix .. 'timers', 0, -1)) do
     local job = string.match(name, '^lease:(.*)$')
     if job then
-      local key = tx.prefix .. job
-      local token, of_runner, of_session, type, attempt, run =
-        unpack(redis.call('HMGET', key, 'x_token', 'x_runner', 'x_session', 'script_type', 'x_attempt', 'x_run'))
+      local token, of_runner, of_session =
+        unpack(redis.call('HMGET', tx.prefix .. job, 'x_token', 'x_runner', 'x_session'))
       if lost[token] then
         lost[token] = nil
-      elseif of_runner == runner and of_session == session then
-        disarm(tx, name)
-        redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
-        redis.call('HSET', key, 'x_attempt', attempt - 1)
-        if is_active(tx, run) then
-          redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
-          redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
-          announce(tx, 'ready:' .. type)
-          emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
-        else
-          redis.call('HSET', key, 'status', 'WaitingForPrerequisites')
-        end
+      elseif session ~= '' and of_runner == runner and of_session == session then
+        take_back(tx, job)
       end
     end
   end
@@ -333,6 +384,7 @@ local function resume(keys, args)
 end
 
 redis.register_function('hc_take', take)
+redis.register_function('hc_untake', untake)
 redis.register_function('hc_finish', finish)
 redis.register_function('hc_fail', fail)
 redis.register_function('hc_heartbeat', heartbeat)

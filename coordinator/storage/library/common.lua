@@ -5,17 +5,19 @@
 -- added to the clock). ARGV 1 is the context's channel, 2 the coordinator that asks: its name, and for how long (ms) it
 -- keeps an ended flow's events and ended runs (0: for ever), with spaces between. It returns {result, effects}; a
 -- result's first item says how it went. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones),
--- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt), `due:MS` (a timer was set that is due so soon).
+-- `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that
+-- is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
--- x_next (jobs waiting for it), x_awaits (prerequisites it waits in the sets of), x_attempt, x_token, x_last (the token
--- that ended), x_runner, x_session, x_lease (ms), x_deadline, x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
--- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended.
+-- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt,
+-- x_token, x_last (the end last reported: how, token, status, attempt), x_runner, x_session, x_lease (ms), x_deadline,
+-- x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
+-- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
+-- x_forgotten (the events of an earlier start are no longer kept).
 
-local VERSION = 2
+local VERSION = 3
 local EVENTS_KEPT = 10000
-
 
 local function begin(keys, args)
   local time = redis.call('TIME')
@@ -41,7 +43,7 @@ end
 -- Tell our own coordinator, and every other one too.
 local function announce(tx, effect)
   tx.effects[#tx.effects + 1] = effect
-  tx.news[#tx.news + 1] = effect
+  tx.news[#tx.news + 1] = (string.gsub(effect, '\n', ' ')) -- news are told a line each
 end
 
 -- Call a variadic command with any number of items, some at a time: Lua's stack holds about 8,000. An even number each
@@ -56,10 +58,20 @@ end
 
 -- Set the timers armed so far, in one call.
 local function set_timers(tx)
-  if #tx.timers > 0 then
-    call_each('ZADD', tx.prefix .. 'timers', tx.timers)
+  local items = {}
+  for name, at in pairs(tx.timers) do
+    items[#items + 1] = at
+    items[#items + 1] = name
+  end
+  if #items > 0 then
+    call_each('ZADD', tx.prefix .. 'timers', items)
     tx.timers = {}
   end
+end
+
+-- A runner is to stop an attempt.
+local function announce_cancel(tx, runner, job, token, reason)
+  announce(tx, 'cancel:' .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
 local function done(tx, ...)
@@ -80,25 +92,32 @@ end
 
 -- Set the timer `name` of a record, or move it; `set_timers` carries it out.
 local function arm(tx, name, at)
-  tx.timers[#tx.timers + 1] = at
-  tx.timers[#tx.timers + 1] = name
+  tx.timers[name] = at
   if not tx.due or at < tx.due then
     tx.due = at
   end
 end
 
 local function disarm(tx, name)
+  tx.timers[name] = nil
   redis.call('ZREM', tx.prefix .. 'timers', name)
 end
 
--- Append to the events of the flow that `run` is; messages have none. Fields: k kind, t time, s status, j job, a attempt,
+-- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
+-- happens to its jobs when they are no longer kept leaves none behind. Fields: k kind, t time, s status, j job, a attempt,
 -- r runner, p its topic, w why, o output stream, l lines (JSON).
 local function emit(tx, run, kind, ...)
   local flow = string.match(run, '^flow:(%d+)$')
-  if flow then
-    redis.call('XADD', tx.prefix .. 'events:' .. flow, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
-    tx.events[flow] = true
+  if not flow then
+    return
   end
+  local events = tx.prefix .. 'events:' .. flow
+  if kind == 'flow' then
+    redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
+  else
+    redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
+  end
+  tx.events[flow] = true
 end
 
 local function job_id(job)

@@ -12,13 +12,32 @@ local function flow_jobs(tx, flow)
   return jobs
 end
 
-local function start(tx, flow)
-  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
-  if not plan then
-    return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
+-- There is no plan: say why.
+local function refused(tx, fault, job)
+  return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
+end
+
+-- Make a flow in Error one that goes on: what it keeps only because it had ended, and the jobs it no longer has.
+local function reopen(tx, flow, plan)
+  local events = tx.prefix .. 'events:' .. job_id(flow)
+  if redis.call('EXISTS', events) == 1 then
+    redis.call('PERSIST', events)
+  else
+    redis.call('HSET', tx.prefix .. flow, 'x_forgotten', '1')
   end
-  launch(tx, flow, plan)
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  redis.call('HDEL', tx.prefix .. flow, 'x_ended')
+  redis.call('HSET', tx.prefix .. flow, 'result', '{}')
+  disarm(tx, 'keep:' .. flow)
+  local kept = {}
+  for _, node in ipairs(plan) do
+    kept[node.job] = true
+  end
+  for _, job in ipairs(split(redis.call('HGET', tx.prefix .. flow, 'x_jobs'))) do
+    if not kept[job] and redis.call('HGET', tx.prefix .. job, 'x_run') == flow then
+      stop(tx, flow, job, 'the flow no longer lists it')
+      redis.call('HDEL', tx.prefix .. job, 'x_run')
+    end
+  end
 end
 
 -- Start a flow that was never started; one that was stays as it is.
@@ -33,7 +52,12 @@ local function flow_start(keys, args)
   if status ~= 'Dispatched' then
     return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
   end
-  return start(tx, flow)
+  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
+  if not plan then
+    return refused(tx, fault, job)
+  end
+  launch(tx, flow, plan)
+  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
 end
 
 -- Start the unfinished part of a flow in Error again; one that is Started stays as it is.
@@ -50,10 +74,13 @@ local function flow_retry(keys, args)
   if status ~= 'Error' then
     return done(tx, 'state', status)
   end
-  redis.call('PERSIST', tx.prefix .. 'events:' .. job_id(flow))
-  redis.call('HDEL', tx.prefix .. flow, 'x_ended')
-  disarm(tx, 'keep:' .. flow)
-  return start(tx, flow)
+  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
+  if not plan then
+    return refused(tx, fault, job)
+  end
+  reopen(tx, flow, plan)
+  launch(tx, flow, plan)
+  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
 end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
@@ -87,13 +114,12 @@ local function flow_submit(keys, args)
   local nodes, known, places = {}, {}, {}
   for i = 1, args[at] do
     local job, last = args[at + 1], at + 5 + args[at + 5]
-    local status, owner, awaits, created =
-      unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_awaits', 'created_at'))
+    local status, owner, created = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'created_at'))
     if is_taken(tx, flow, status, owner, known) then
       return done(tx, 'busy', job, owner)
     end
     local node = {job = job, type = args[at + 2], depends = args[at + 3], prerequisites = args[at + 4], status = status,
-      owner = owner, awaits = awaits}
+      owner = owner}
     nodes[i], places[node] = node, {at + 6, last, created}
     at = last
   end
@@ -104,7 +130,10 @@ local function flow_submit(keys, args)
   write(tx.prefix .. flow, tx.seconds, {'result', '{}'}, slice(args, 5, 4 + args[4]))
   launch(tx, flow, nodes, function(node)
     local first, last, created = unpack(places[node])
-    local fields = created and {} or {'created_at', tx.seconds, 'result', '{}'}
+    local fields = {'updated_at', tx.seconds}
+    if not created then
+      fields = {'created_at', tx.seconds, 'updated_at', tx.seconds, 'result', '{}'}
+    end
     for i = first, last do
       fields[#fields + 1] = args[i]
     end
@@ -116,37 +145,54 @@ local function flow_submit(keys, args)
   return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
 end
 
+-- Whether event id `a` comes before `b`.
+local function is_before(a, b)
+  local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
+  a_ms, a_number, b_ms, b_number = tonumber(a_ms), tonumber(a_number), tonumber(b_ms), tonumber(b_number)
+  return a_ms < b_ms or (a_ms == b_ms and a_number < b_number)
+end
+
+-- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are.
+local function has_missed(tx, flow, after)
+  local events = tx.prefix .. 'events:' .. job_id(flow)
+  local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
+  if redis.call('EXISTS', events) == 0 then
+    return status ~= 'Dispatched'
+  end
+  local info, reply = {}, redis.call('XINFO', 'STREAM', events)
+  for at = 1, #reply, 2 do
+    info[reply[at]] = reply[at + 1]
+  end
+  local is_partial = forgotten or info['entries-added'] > info['length']
+  return is_partial and is_before(after, info['first-entry'][1])
+end
+
+-- Whether events of a flow are no longer kept.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 the event after which they are asked for.
+-- Result: 'ok', 1 if some are not or 0 | 'none'.
+local function flow_missed(keys, args)
+  local tx, flow = begin(keys, args), args[3]
+  if redis.call('EXISTS', tx.prefix .. flow) == 0 then
+    return done(tx, 'none')
+  end
+  return done(tx, 'ok', has_missed(tx, flow, args[4]) and 1 or 0)
+end
+
 -- Begin to follow a flow's events: for a while they are announced.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 ms it is announced for, 5 the event after which to
 -- begin.
--- Result: 'ok', 1 if events after that one are no longer kept or 0 | 'none'.
+-- Result: as flow_missed.
 local function flow_follow(keys, args)
-  local tx, flow, after = begin(keys, args), args[3], args[5]
-  local id = job_id(flow)
-  local status = redis.call('HGET', tx.prefix .. flow, 'status')
-  if not status then
+  local tx, flow = begin(keys, args), args[3]
+  if redis.call('EXISTS', tx.prefix .. flow) == 0 then
     return done(tx, 'none')
   end
-  -- Whoever looks once must not end what others follow.
-  if redis.call('PTTL', tx.prefix .. 'followed:' .. id) < tonumber(args[4]) then
-    redis.call('SET', tx.prefix .. 'followed:' .. id, '1', 'PX', args[4])
-  end
-  local events = tx.prefix .. 'events:' .. id
-  if redis.call('EXISTS', events) == 0 then
-    return done(tx, 'ok', status ~= 'Dispatched' and 1 or 0)
-  end
-  local info = redis.call('XINFO', 'STREAM', events)
-  for at = 1, #info, 2 do
-    if info[at] == 'max-deleted-entry-id' then
-      local gone_ms, gone_seq = string.match(info[at + 1], '^(%d+)-(%d+)$')
-      local ms, seq = string.match(after, '^(%d+)-(%d+)$')
-      gone_ms, gone_seq, ms, seq = tonumber(gone_ms), tonumber(gone_seq), tonumber(ms), tonumber(seq)
-      return done(tx, 'ok', (gone_ms > ms or (gone_ms == ms and gone_seq > seq)) and 1 or 0)
-    end
-  end
-  return done(tx, 'ok', 0)
+  redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[4])
+  return done(tx, 'ok', has_missed(tx, flow, args[5]) and 1 or 0)
 end
 
+redis.register_function('hc_flow_missed', flow_missed)
 redis.register_function('hc_flow_follow', flow_follow)
 redis.register_function('hc_flow_start', flow_start)
 redis.register_function('hc_flow_retry', flow_retry)

@@ -57,7 +57,7 @@ local function prerequisite_satisfy(keys, args)
   local jobs, ready = redis.call('SMEMBERS', waiting), {}
   for _, job in ipairs(jobs) do
     local status, run = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if status == 'WaitingForPrerequisites' and is_active(tx, run) then
+    if status == 'WaitingForPrerequisites' then
       release(tx, run, job, ready)
     end
   end

@@ -28,7 +28,9 @@ local function retain(tx, run)
 end
 
 local function disarm_message(tx, run)
-  redis.call('ZREM', tx.prefix .. 'timers', 'ack:' .. run, 'result:' .. run, 'total:' .. run)
+  for _, name in ipairs({'ack:', 'result:', 'total:'}) do
+    disarm(tx, name .. run)
+  end
 end
 
 -- The result of a flow: each leaf job's id → its result map, as JSON text.
@@ -56,6 +58,29 @@ local function finish_run(tx, run)
   retain(tx, run)
 end
 
+-- Wait for a job's prerequisites no longer. `awaits`: their names, as JSON.
+local function leave(tx, job, awaits)
+  for _, name in ipairs(awaits and cjson.decode(awaits) or {}) do
+    local waiting = tx.prefix .. 'waiting:' .. name
+    redis.call('SREM', waiting, job)
+    if redis.call('EXISTS', waiting) == 0 then
+      redis.call('SREM', tx.prefix .. 'awaited', name)
+    end
+  end
+end
+
+-- Put a job of a run that ends back: it waits to be started again.
+local function put_back(tx, job, status, awaits)
+  local key = tx.prefix .. job
+  if status == 'Dispatched' then
+    redis.call('HSET', key, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
+    redis.call('HDEL', key, 'x_queued', 'x_retry')
+    disarm(tx, 'retry:' .. job)
+  elseif status == 'WaitingForPrerequisites' then
+    leave(tx, job, awaits)
+  end
+end
+
 -- End a run in Error. `job`: the one that failed, or nil. What has not started stays WaitingForPrerequisites.
 local function fail_run(tx, run, reason, job)
   local key = tx.prefix .. run
@@ -70,40 +95,46 @@ local function fail_run(tx, run, reason, job)
     disarm_message(tx, run)
   end
   for _, other in ipairs(split(redis.call('HGET', key, 'x_jobs'))) do
-    if redis.call('HGET', tx.prefix .. other, 'status') == 'Dispatched' then
-      redis.call('HSET', tx.prefix .. other, 'status', 'WaitingForPrerequisites')
-      redis.call('HDEL', tx.prefix .. other, 'x_queued', 'x_retry')
-      disarm(tx, 'retry:' .. other)
+    local status, owner, awaits = unpack(redis.call('HMGET', tx.prefix .. other, 'status', 'x_run', 'x_awaits'))
+    if owner == run then
+      put_back(tx, other, status, awaits)
     end
   end
   retain(tx, run)
+end
+
+-- Stop the attempt at a job of a run, if it has one: the job is in Error, the runner is told.
+local function stop(tx, run, job, reason)
+  local key = tx.prefix .. job
+  local status, owner, token, runner, attempt =
+    unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_token', 'x_runner', 'x_attempt'))
+  if status == 'Started' and owner == run then
+    redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
+    redis.call('HDEL', key, 'x_token')
+    disarm(tx, 'lease:' .. job)
+    announce_cancel(tx, runner, job, token, reason)
+    emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'a', attempt, 'r', runner, 'w', reason)
+  end
 end
 
 -- Stop what a run has running, and end it in Error if it has not ended.
 local function cancel_run(tx, run, reason)
   local key = tx.prefix .. run
   for _, job in ipairs(split(redis.call('HGET', key, 'x_jobs'))) do
-    local status, token, runner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token', 'x_runner'))
-    if status == 'Started' then
-      redis.call('HSET', tx.prefix .. job, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
-      redis.call('HDEL', tx.prefix .. job, 'x_token')
-      disarm(tx, 'lease:' .. job)
-      announce(tx, 'cancel:' .. table.concat({runner, job, token, reason}, ' '))
-      emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'w', reason)
-    end
+    stop(tx, run, job, reason)
   end
   if redis.call('HGET', key, 'x_active') ~= '0' then
     fail_run(tx, run, reason)
   end
 end
 
--- What the jobs of a run wait for. A node: job, type, depends and prerequisites (JSON), status, x_run, awaits as far as it
--- has them; `link` adds children, parents (how many) and wait (how many of them are not Finished).
+-- What the jobs of a run wait for. A node: job, type, depends and prerequisites (JSON), status and owner as far as it has
+-- them; `link` adds children, parents (their ids) and wait (how many of them are not Finished).
 -- Returns nil, or what is wrong, 'changed' (not a DAG), and with which job.
 local function link(nodes)
   local by_job = {}
   for _, node in ipairs(nodes) do
-    node.children, node.parents, node.wait = {}, 0, 0
+    node.children, node.parents, node.wait = {}, {}, 0
     by_job[node.job] = node
   end
   for _, node in ipairs(nodes) do
@@ -117,7 +148,7 @@ local function link(nodes)
         if not seen[id] then
           seen[id] = true
           parent.children[#parent.children + 1] = node
-          node.parents = node.parents + 1
+          node.parents[#node.parents + 1] = id
           if parent.status ~= 'Finished' then
             node.wait = node.wait + 1
           end
@@ -127,8 +158,8 @@ local function link(nodes)
   end
   local unmet, placed = {}, {}
   for _, node in ipairs(nodes) do
-    unmet[node] = node.parents
-    if node.parents == 0 then
+    unmet[node] = #node.parents
+    if #node.parents == 0 then
       placed[#placed + 1] = node
     end
   end
@@ -151,16 +182,15 @@ end
 local function read_plan(tx, run, jobs)
   local nodes, known = {}, {}
   for i, job in ipairs(jobs) do
-    local depends, prerequisites, status, type, owner, awaits = unpack(redis.call('HMGET', tx.prefix .. job, 'depends',
-      'prerequisites', 'status', 'script_type', 'x_run', 'x_awaits'))
+    local depends, prerequisites, status, type, owner =
+      unpack(redis.call('HMGET', tx.prefix .. job, 'depends', 'prerequisites', 'status', 'script_type', 'x_run'))
     if not depends then
       return nil, 'missing', job
     end
     if is_taken(tx, run, status, owner, known) then
       return nil, 'busy', job
     end
-    nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner,
-      awaits = awaits}
+    nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
   end
   local fault, job = link(nodes)
   if fault then
@@ -171,9 +201,6 @@ end
 
 -- Wait in the sets of the prerequisites that are not satisfied yet. Returns how many.
 local function await(tx, node)
-  for _, name in ipairs(node.awaits and node.awaits ~= '' and cjson.decode(node.awaits) or {}) do
-    redis.call('SREM', tx.prefix .. 'waiting:' .. name, node.job)
-  end
   if node.prerequisites == '[]' then
     return 0
   end
@@ -199,8 +226,8 @@ local function names_of(nodes, filter)
   return table.concat(names, ' ')
 end
 
-local function is_unfinished(node)
-  return node.status ~= 'Finished'
+local function is_startable(node)
+  return node.status ~= 'Finished' and node.status ~= 'Started'
 end
 
 local function is_leaf(node)
@@ -212,43 +239,51 @@ local function put(fields, name, value)
   fields[#fields + 1] = value
 end
 
+-- Make a job ready to be run for `run`: with all its attempts, and waiting for what it has to wait for. Adds the engine's
+-- fields to `fields`, and the job to `ready` if it waits for nothing.
+local function prepare(tx, run, node, fields, ready)
+  if node.owner then
+    redis.call('HDEL', tx.prefix .. node.job, 'x_token', 'x_runner', 'x_queued', 'x_started', 'x_ended', 'x_retry',
+      'x_failure', 'x_attempt', 'x_next', 'x_parents', 'x_awaits')
+  end
+  local wait = node.wait + await(tx, node)
+  put(fields, 'updated_at', tx.seconds)
+  put(fields, 'x_run', run)
+  if #node.children > 0 then
+    put(fields, 'x_next', names_of(node.children, is_startable))
+  end
+  if #node.parents > 0 then
+    put(fields, 'x_parents', table.concat(node.parents, ' '))
+  end
+  if node.prerequisites ~= '[]' then
+    put(fields, 'x_awaits', node.prerequisites)
+  end
+  if wait > 0 then
+    put(fields, 'status', 'WaitingForPrerequisites')
+    put(fields, 'x_wait', wait)
+  else
+    put(fields, 'status', 'Dispatched')
+    put(fields, 'x_queued', tx.at)
+    add(ready, node.type, node.job)
+  end
+end
+
 -- Start a run by its plan: jobs not Finished and not running get all their attempts, those that wait for nothing are
 -- queued. `fields_of`: record fields (name, value, …) to write with each job's, nil for none.
 local function launch(tx, run, nodes, fields_of)
   local ready, pending = {}, 0
   for _, node in ipairs(nodes) do
-    local key = tx.prefix .. node.job
-    if is_unfinished(node) then
+    local fields = fields_of and fields_of(node) or {}
+    if node.status ~= 'Finished' then
       pending = pending + 1
-      local fields = fields_of and fields_of(node) or {}
-      if #node.children > 0 then
-        put(fields, 'x_next', names_of(node.children, is_unfinished))
-      end
-      if node.status ~= 'Started' then
-        if node.owner then
-          redis.call('HDEL', key, 'x_token', 'x_last', 'x_runner', 'x_queued', 'x_started', 'x_ended', 'x_retry',
-            'x_failure', 'x_attempt')
-        end
-        local wait = node.wait + await(tx, node)
-        put(fields, 'updated_at', tx.seconds)
-        put(fields, 'x_run', run)
-        if node.prerequisites ~= '[]' then
-          put(fields, 'x_awaits', node.prerequisites)
-        end
-        if wait > 0 then
-          put(fields, 'status', 'WaitingForPrerequisites')
-          put(fields, 'x_wait', wait)
-        else
-          put(fields, 'status', 'Dispatched')
-          put(fields, 'x_queued', tx.at)
-          add(ready, node.type, node.job)
-        end
-      end
-      if #fields > 0 then
-        redis.call('HSET', key, unpack(fields))
-      end
-    elseif fields_of then
-      redis.call('HSET', key, unpack(fields_of(node)))
+    end
+    if is_startable(node) then
+      prepare(tx, run, node, fields, ready)
+    elseif node.status == 'Started' then -- goes on; only who waits for it may have changed
+      put(fields, 'x_next', names_of(node.children, is_startable))
+    end
+    if #fields > 0 then
+      redis.call('HSET', tx.prefix .. node.job, unpack(fields))
     end
   end
   redis.call('HSET', tx.prefix .. run, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),

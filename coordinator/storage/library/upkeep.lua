@@ -1,14 +1,6 @@
 -- What nobody asks for: deletion of records, and timers that are due.
 
-local function remove_job(tx, job)
-  local awaits = redis.call('HGET', tx.prefix .. job, 'x_awaits')
-  for _, name in ipairs(awaits and awaits ~= '' and cjson.decode(awaits) or {}) do
-    redis.call('SREM', tx.prefix .. 'waiting:' .. name, job)
-  end
-  disarm(tx, 'retry:' .. job)
-  disarm(tx, 'lease:' .. job)
-  return remove(tx.prefix .. job)
-end
+local LOOK_AGAIN = 60000 -- ms after which it is seen whether a run that should go can go now
 
 -- The first of `jobs` that is running or may be, for this or another run.
 local function first_busy(tx, jobs)
@@ -25,7 +17,7 @@ end
 local function remove_run(tx, run, jobs)
   local count = remove(tx.prefix .. run)
   for _, job in ipairs(jobs) do
-    count = count + remove_job(tx, job)
+    count = count + remove(tx.prefix .. job)
   end
   redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'logs:' .. string.sub(run, 9))
   disarm(tx, 'keep:' .. run)
@@ -33,15 +25,21 @@ local function remove_run(tx, run, jobs)
   return count
 end
 
--- The jobs that go with a run: those a flow lists, those a message was sent with. A job another run has had since stays.
+-- The jobs that go with a run: those it was started with, and those a flow lists. A job another run has had since stays.
 local function jobs_of(tx, run)
-  local listed = string.sub(run, 1, 5) == 'flow:' and flow_jobs(tx, run) or split(redis.call('HGET', tx.prefix .. run, 'x_jobs'))
-  local jobs = {}
-  for _, job in ipairs(listed) do
-    local owner = redis.call('HGET', tx.prefix .. job, 'x_run')
-    if not owner or owner == run then
-      jobs[#jobs + 1] = job
+  local jobs, seen = {}, {}
+  local function look_at(names)
+    for _, job in ipairs(names) do
+      local owner = redis.call('HGET', tx.prefix .. job, 'x_run')
+      if not seen[job] and (not owner or owner == run) then
+        seen[job] = true
+        jobs[#jobs + 1] = job
+      end
     end
+  end
+  look_at(split(redis.call('HGET', tx.prefix .. run, 'x_jobs')))
+  if string.sub(run, 1, 5) == 'flow:' then
+    look_at(flow_jobs(tx, run))
   end
   return jobs
 end
@@ -63,7 +61,7 @@ local function record_delete(keys, args)
   if busy then
     return done(tx, 'busy', busy)
   end
-  return done(tx, 'ok', kind == 'job' and remove_job(tx, record) or remove_run(tx, record, jobs))
+  return done(tx, 'ok', kind == 'job' and remove(tx.prefix .. record) or remove_run(tx, record, jobs))
 end
 
 local DUE = {}
@@ -79,7 +77,7 @@ function DUE.lease(tx, job)
   if attempt.deadline and attempt.deadline <= tx.now then
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
   end
-  announce(tx, 'cancel:' .. table.concat({attempt.runner, job, token, reason}, ' '))
+  announce_cancel(tx, attempt.runner, job, token, reason)
   fail_attempt(tx, attempt, reason, nil, true)
 end
 
@@ -114,13 +112,15 @@ function DUE.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
 end
 
--- An ended run has been kept long enough.
+-- An ended run has been kept long enough. It is kept on while a job of it still runs.
 function DUE.keep(tx, run)
   if redis.call('HGET', tx.prefix .. run, 'x_active') ~= '0' then
     return
   end
   local jobs = jobs_of(tx, run)
-  if not first_busy(tx, jobs) then
+  if first_busy(tx, jobs) then
+    arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
+  else
     remove_run(tx, run, jobs)
   end
 end

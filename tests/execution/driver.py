@@ -1,0 +1,263 @@
+"""One context as clients and runners know it: every method of running flows, called on the store itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coordinator import models
+from coordinator.actors import execution, listing, operations
+from coordinator.actors.request import Effective, Operation
+from coordinator.actors.subscriptions import take
+from coordinator.storage import codec
+from coordinator.storage.keys import Layout
+from tests.execution.wire import Wire
+
+__all__ = ["CALLER", "RUNNER", "Attempt", "Context", "Runner", "job", "message"]
+
+CALLER: Final = 7
+TICK_LIMIT: Final = 200
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Who takes jobs, in the words of `subscriptions.take`."""
+
+    runner_id: int = 3
+    runner_session: str = ""
+    lease: float = 30.0
+    script_types: tuple[str, ...] = ("Python",)
+
+    @property
+    def topic(self) -> str:
+        return f"runner{self.runner_id}"
+
+
+RUNNER: Final = Runner()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An assignment, and how its job is named."""
+
+    caller_id: int
+    id: int
+    token: str
+    assignment: Mapping[str, Any]
+
+    @property
+    def number(self) -> int:
+        return int(self.assignment["attempt"])
+
+
+def job(id: int, depends: Collection[int] = (), **members: Any) -> dict[str, Any]:
+    """A job as clients create it."""
+    return {
+        "id": id,
+        "caller_id": CALLER,
+        "context_id": 1,
+        "script": f"print({id})",
+        "script_type": "Python",
+        "timeout": 0,
+        "retries": 0,
+        "env_vars": {},
+        "prerequisites": [],
+        "depends": list(depends),
+        **members,
+    }
+
+
+def message(id: int, jobs: Iterable[Mapping[str, Any]], **members: Any) -> dict[str, Any]:
+    """A message as clients create it."""
+    return {
+        "id": id,
+        "caller_id": CALLER,
+        "context_id": 1,
+        "message": "please",
+        "message_type": "Python",
+        "message_format_type": "Text",
+        "timeout": 0,
+        "timeout_ack": 0,
+        "timeout_result": 0,
+        "job": list(jobs),
+        **members,
+    }
+
+
+class Context:
+    """A context, seen to by one coordinator."""
+
+    def __init__(self, wire: Wire, layout: Layout, address: int) -> None:
+        self.wire = wire
+        self.id = address
+        self.keys = layout.keyspace(address)
+        self._takes = itertools.count(1)
+
+    # -- records
+
+    def create_job(self, id: int, depends: Collection[int] = (), **members: Any) -> Any:
+        return self._call(operations.create_job, models.JobCreateParams, job=job(id, depends, **members))
+
+    def load_job(self, id: int, caller_id: int = CALLER) -> Any:
+        return self._call(operations.load_job, models.JobLoadParams, caller_id=caller_id, id=id)
+
+    def create_flow(self, id: int, jobs: Collection[int], **members: Any) -> Any:
+        return self._call(operations.create_flow, models.FlowCreateParams, flow=self._flow(id, jobs, **members))
+
+    def load_flow(self, id: int) -> Any:
+        return self._call(operations.load_flow, models.FlowLoadParams, id=id)
+
+    def create_message(self, id: int, jobs: Iterable[Mapping[str, Any]], **members: Any) -> Any:
+        return self._call(operations.create_message, models.MessageCreateParams, message=message(id, jobs, **members))
+
+    def load_message(self, id: int) -> Any:
+        return self._call(operations.load_message, models.MessageLoadParams, caller_id=CALLER, id=id)
+
+    def create_runner(self, id: int) -> Any:
+        runner = {"id": id, "pubkey": "", "address": "127.0.0.1", "topic": f"runner{id}", "local": True}
+        return self._call(operations.create_runner, models.RunnerCreateParams, runner=runner)
+
+    def delete_flow(self, id: int) -> int:
+        return int(self._call(listing.delete_flow, models.FlowParams, id=id)["deleted"])
+
+    def delete_job(self, id: int) -> int:
+        return int(self._call(listing.delete_job, models.JobLoadParams, caller_id=CALLER, id=id)["deleted"])
+
+    def delete_message(self, id: int) -> int:
+        return int(self._call(listing.delete_message, models.MessageLoadParams, caller_id=CALLER, id=id)["deleted"])
+
+    def delete_runner(self, id: int) -> int:
+        return int(self._call(listing.delete_runner, models.RunnerLoadParams, id=id)["deleted"])
+
+    def list_flows(self, **params: Any) -> Any:
+        return self._call(listing.page_of(codec.FLOW), models.FlowListParams, **params)
+
+    def list_jobs(self, **params: Any) -> Any:
+        return self._call(listing.page_of(codec.JOB), models.JobListParams, **params)
+
+    # -- flows
+
+    def submit(self, id: int, jobs: Sequence[Mapping[str, Any]], **members: Any) -> Any:
+        flow = self._flow(id, [job["id"] for job in jobs], **members)
+        return self._call(execution.submit_flow, models.FlowSubmitParams, flow=flow, jobs=list(jobs))
+
+    def start(self, id: int) -> Any:
+        return self._call(execution.start_flow, models.FlowParams, id=id)
+
+    def retry(self, id: int) -> Any:
+        return self._call(execution.retry_flow, models.FlowParams, id=id)
+
+    def cancel(self, id: int, reason: str = "") -> Any:
+        return self._call(execution.cancel_flow, models.FlowCancelParams, id=id, reason=reason)
+
+    def status(self, id: int) -> Any:
+        return self._call(execution.flow_status, models.FlowParams, id=id)
+
+    def statuses(self, id: int) -> dict[int, str]:
+        """Of the jobs of a flow."""
+        return {progress["id"]: progress["status"] for progress in self.status(id)["jobs"]}
+
+    def progress(self, flow_id: int, job_id: int) -> Any:
+        return next(progress for progress in self.status(flow_id)["jobs"] if progress["id"] == job_id)
+
+    def events_page(self, id: int, after: str = "0-0", limit: int = 1000) -> Any:
+        return self._call(execution.flow_events, models.FlowEventsParams, id=id, after=after, limit=limit)
+
+    def events(self, id: int, after: str = "0-0", limit: int = 1000) -> list[Any]:
+        """Every event kept, a page at a time."""
+        events: list[Any] = []
+        while page := self.events_page(id, after, limit)["events"]:
+            events += page
+            after = page[-1]["event_id"]
+        return events
+
+    # -- attempts
+
+    def take(
+        self, count: int = 1, runner: Runner = RUNNER, *, holder: str = "", number: int | None = None
+    ) -> list[Attempt]:
+        """Jobs for a runner, at most so many. `holder` and `number` say which take it is."""
+        which = next(self._takes) if number is None else number
+        taken = self.wire.run(self._take(runner, count, holder, str(which)))
+        return [Attempt(given["job"]["caller_id"], given["job"]["id"], given["token"], given) for given in taken]
+
+    def _take(self, runner: Runner, count: int, holder: str, number: str) -> Operation:
+        _, attempts, effects = yield from take(self.keys, runner, count=count, holder=holder, number=number)
+        return Effective(b"[" + b",".join(b"{" + members for _, members in attempts) + b"]", effects)
+
+    def take_one(self, runner: Runner = RUNNER) -> Attempt:
+        (attempt,) = self.take(1, runner)
+        return attempt
+
+    def heartbeat(self, attempt: Attempt) -> Any:
+        return self._report(execution.heartbeat, models.JobHeartbeatParams, attempt)
+
+    def log(self, attempt: Attempt, *lines: str, stream: str = "stdout") -> Any:
+        return self._report(execution.log_lines, models.JobLogParams, attempt, lines=list(lines), stream=stream)
+
+    def finish(self, attempt: Attempt, **result: str) -> Any:
+        return self._report(execution.finish_job, models.JobFinishParams, attempt, result=result)
+
+    def fail(self, attempt: Attempt, error: str = "broken", **more: Any) -> Any:
+        return self._report(execution.fail_job, models.JobFailParams, attempt, error=error, **more)
+
+    def resume(self, runner: Runner, *holding: str) -> list[str]:
+        """A runner has reconnected; those of the tokens that are no longer valid."""
+        command = self.keys.transition("hc_resume", runner.runner_id, runner.runner_session, *holding)
+        return sorted(token.decode() for token in self.wire.transition(command)[1])
+
+    def run_all(self, runner: Runner | None = None) -> list[Attempt]:
+        """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
+        everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))
+        done: list[Attempt] = []
+        while attempts := self.take(100, everything):
+            for attempt in attempts:
+                self.finish(attempt)
+            done += attempts
+        return done
+
+    # -- messages and prerequisites
+
+    def send(self, id: int) -> Any:
+        return self._call(execution.send_message, models.MessageParams, caller_id=CALLER, id=id)
+
+    def satisfy(self, name: str) -> Any:
+        return self._call(execution.satisfy_prerequisite, models.PrerequisiteSatisfyParams, name=name)
+
+    def prerequisites(self) -> Any:
+        return self._call(execution.list_prerequisites, models.PrerequisiteListParams)
+
+    # -- time
+
+    def tick(self) -> None:
+        """See to the timers that are due."""
+        self.wire.transition(self.keys.transition("hc_tick", TICK_LIMIT))
+
+    def later(self, seconds: float) -> None:
+        """Let time pass, in which the coordinator sees to its timers."""
+        self.pass_time(seconds)
+        self.tick()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, unseen by the coordinator."""
+        self.wire.ask(("HINCRBY", f"{self.keys.prefix}engine", "skew", int(seconds * 1000)))
+
+    # -- how methods are called
+
+    def _call(self, operation: Any, params: type[models.Model], **members: Any) -> Any:
+        return self.wire.run(operation(self.keys, params.model_validate({"context_id": self.id, **members})))
+
+    def _report(self, operation: Any, params: type[models.Model], attempt: Attempt, **members: Any) -> Any:
+        return self._call(operation, params, caller_id=attempt.caller_id, id=attempt.id, token=attempt.token, **members)
+
+    def _flow(self, id: int, jobs: Collection[int], **members: Any) -> dict[str, Any]:
+        return {
+            "id": id,
+            "caller_id": CALLER,
+            "context_id": self.id,
+            "jobs": list(jobs),
+            "env_vars": {},
+            **members,
+        }

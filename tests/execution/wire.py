@@ -1,0 +1,82 @@
+"""A synchronous connection to the store: the product's own commands and replies, without its event loop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+from pydantic_core import from_json
+
+from coordinator.actors.request import Compute, Effective, Operation, Park
+from coordinator.errors import StorageError
+from coordinator.storage import library
+from coordinator.storage.connection import Command
+from coordinator.storage.faults import ReplyError
+
+__all__ = ["Wire"]
+
+_MORE = object()
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
+
+
+class Wire:
+    """Packs and parses as `storage.connection` does, so operations get the replies they get in production.
+
+    Attributes:
+        effects: those of the last operation run.
+    """
+
+    def __init__(self, port: int, database: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
+        self.effects: list[str] = []
+        self.ask(("HELLO", "3"), ("SELECT", database), library.load_command())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, *commands: Command) -> list[Any]:
+        """The replies to a pipeline. Raises StorageError, as a supervisor answers, if one is an error."""
+        self._socket.sendall(b"".join(map(_pack, commands)))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            reply = self._reader.gets()
+            if reply is _MORE:
+                self._reader.feed(self._socket.recv(256 * 1024))
+            else:
+                replies.append(reply)
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise StorageError(str(reply))
+        return replies
+
+    def heard(self) -> Any:
+        """The next push message. Waits for it."""
+        while (reply := self._reader.gets()) is _MORE:
+            self._reader.feed(self._socket.recv(256 * 1024))
+        return reply
+
+    def run(self, operation: Operation) -> Any:
+        """What an operation answers, parsed."""
+        self.effects = []
+        given: Any = None
+        try:
+            while True:
+                step = operation.send(given)
+                assert not isinstance(step, Park), "nothing here waits"
+                given = step.run() if isinstance(step, Compute) else self.ask(*step)
+        except StopIteration as finished:
+            answer = finished.value
+        if isinstance(answer, Effective):
+            self.effects = [effect.decode() for effect in answer.effects]
+            answer = answer.answer
+        return from_json(answer)
+
+    def transition(self, command: Command) -> Sequence[Any]:
+        """The result of one function of the library."""
+        ((result, effects),) = self.ask(command)
+        self.effects = [effect.decode() for effect in effects]
+        return list(result)
