@@ -155,11 +155,9 @@ class Directory:
         slot_since = trio.current_time()
 
         def wanted_elsewhere() -> bool:
-            return (
-                bool(self._waiting)
-                and mailbox.address is not GLOBAL
-                and (mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM)
-            )
+            if not self._waiting or mailbox.address is GLOBAL:
+                return False
+            return mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM
 
         supervisor = Supervisor(
             mailbox,
@@ -191,6 +189,8 @@ class Directory:
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
         if mailbox.is_quiet:
             del self._mailboxes[mailbox.address]
+        elif mailbox.address is GLOBAL:
+            self._start(mailbox)
         else:
             self._waiting[mailbox.address] = mailbox
         if self._waiting and self._has_slot():

@@ -110,6 +110,13 @@ def test_sending_again_changes_nothing(context: Context) -> None:
     assert [attempt.id for attempt in context.take(9)] == [2]
 
 
+def test_sending_again_changes_nothing_even_if_its_jobs_are_others_by_then(context: Context) -> None:
+    sent(context)
+    before = context.create_message(1, [job(5, [6])])
+
+    assert context.send(1) == before
+
+
 def test_logs_are_the_messages_own_and_then_the_runners(context: Context) -> None:
     sent(context, logs=["own"])
     attempt = context.take_one()
