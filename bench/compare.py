@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench import calls, servers
 from bench.load import LoadResult, LoadSpec, generate
-from bench.machine import Cores
+from bench.machine import Cores, busy_seconds
 from bench.scenarios import Contender, Scenario
 from bench.servers import BenchServer
 
 __all__ = ["Comparison", "Plan", "Round", "compare"]
+
+
+DISTURBED: Final = 0.2  # of a core, used by other work
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Plan:
         cores: where who runs.
         data_root: holds the coordinators' data directories.
         fsync: of coordinators whose scenario does not say.
+        patience: seconds a scenario may spend on waiting for the machine to be idle before a round, and on repeating
+            rounds that other work disturbed nevertheless.
     """
 
     rounds: int
@@ -35,6 +42,7 @@ class Plan:
     cores: Cores
     data_root: Path
     fsync: str
+    patience: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class Round:
     @property
     def ratio(self) -> float:
         return self.subject.rate / self.reference.rate
+
+    @property
+    def is_disturbed(self) -> bool:
+        return max(self.subject.foreign_share, self.reference.foreign_share) > DISTURBED
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +82,35 @@ class Comparison:
 
 def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comparison:
     """Run every round on two servers started for it, who goes first alternating; `note` hears of each round."""
-    rounds = []
+    rounds: list[Round] = []
     with (
         _running(scenario.subject, scenario, plan) as subject,
         _running(scenario.reference, scenario, plan) as reference,
     ):
         both = (scenario.subject, subject), (scenario.reference, reference)
-        for number in range(plan.rounds):
-            order = both if number % 2 == 0 else both[::-1]
+        patient_until = time.monotonic() + plan.patience
+        while len(rounds) < plan.rounds:
+            _wait_for_quiet(patient_until)
+            order = both if len(rounds) % 2 == 0 else both[::-1]
             results = {contender: _load(scenario, contender, server, plan) for contender, server in order}
             done = Round(results[scenario.subject], results[scenario.reference])
-            rounds.append(done)
-            note(f"{done.subject.rate:,.0f} : {done.reference.rate:,.0f} calls/s = {done.ratio:.2f}")
+            counts = not done.is_disturbed or time.monotonic() > patient_until
+            if counts:
+                rounds.append(done)
+            note(
+                f"{done.subject.rate:,.0f} : {done.reference.rate:,.0f} calls/s = {done.ratio:.2f}"
+                f"{'' if counts else ', disturbed: once more'}"
+            )
     return Comparison(scenario, rounds)
+
+
+def _wait_for_quiet(until: float) -> None:
+    """Wait for a second in which the machine is idle, at most until then."""
+    while time.monotonic() < until:
+        before = busy_seconds()
+        time.sleep(1.0)
+        if busy_seconds() - before < DISTURBED:
+            return
 
 
 @contextmanager
