@@ -54,7 +54,7 @@ def _note(text: str) -> None:
     type=click.FloatRange(0),
     default=0.0,
     metavar="SECONDS",
-    help="How long a scenario may wait for other work on the machine, and repeat disturbed rounds.  [default: 0]",
+    help="On a shared machine: how long a scenario may look for undisturbed rounds.  [default: 0]",
 )
 @click.option(
     "--data-root",

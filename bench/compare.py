@@ -20,6 +20,7 @@ __all__ = ["Comparison", "Plan", "Round", "compare"]
 
 
 DISTURBED: Final = 0.2  # of a core, used by other work
+_QUIET_TIMEOUT: Final = 5.0  # seconds to wait for less of it before a round
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,7 @@ class Plan:
         cores: where who runs.
         data_root: holds the coordinators' data directories.
         fsync: of coordinators whose scenario does not say.
-        patience: seconds a scenario may spend on waiting for the machine to be idle before a round, and on repeating
-            rounds that other work disturbed nevertheless.
+        patience: seconds a scenario may take to find as many rounds as planned that other work did not disturb.
     """
 
     rounds: int
@@ -57,8 +57,13 @@ class Round:
         return self.subject.rate / self.reference.rate
 
     @property
+    def foreign_share(self) -> float:
+        """Of one core, used by other work; of the run that had more of it."""
+        return max(self.subject.foreign_share, self.reference.foreign_share)
+
+    @property
     def is_disturbed(self) -> bool:
-        return max(self.subject.foreign_share, self.reference.foreign_share) > DISTURBED
+        return self.foreign_share > DISTURBED
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,10 @@ class Comparison:
 
 
 def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comparison:
-    """Run every round on two servers started for it, who goes first alternating; `note` hears of each round."""
+    """Run rounds on two servers started for it, who goes first alternating; `note` hears of each round.
+
+    What counts are as many rounds as planned: all there are, or, with patience, those that other work disturbed least.
+    """
     rounds: list[Round] = []
     with (
         _running(scenario.subject, scenario, plan) as subject,
@@ -89,27 +97,31 @@ def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comp
     ):
         both = (scenario.subject, subject), (scenario.reference, reference)
         patient_until = time.monotonic() + plan.patience
-        while len(rounds) < plan.rounds:
-            _wait_for_quiet(patient_until)
+        while not _are_enough(rounds, plan.rounds, patient_until):
+            _wait_for_quiet(min(patient_until, time.monotonic() + _QUIET_TIMEOUT))
             order = both if len(rounds) % 2 == 0 else both[::-1]
             results = {contender: _load(scenario, contender, server, plan) for contender, server in order}
             done = Round(results[scenario.subject], results[scenario.reference])
-            counts = not done.is_disturbed or time.monotonic() > patient_until
-            if counts:
-                rounds.append(done)
+            rounds.append(done)
             note(
                 f"{done.subject.rate:,.0f} : {done.reference.rate:,.0f} calls/s = {done.ratio:.2f}"
-                f"{'' if counts else ', disturbed: once more'}"
+                f"{', disturbed' if done.is_disturbed else ''}"
             )
-    return Comparison(scenario, rounds)
+    return Comparison(scenario, sorted(rounds, key=lambda round: round.foreign_share)[: plan.rounds])
+
+
+def _are_enough(rounds: list[Round], planned: int, patient_until: float) -> bool:
+    if sum(not round.is_disturbed for round in rounds) >= planned:
+        return True
+    return len(rounds) >= planned and time.monotonic() > patient_until
 
 
 def _wait_for_quiet(until: float) -> None:
-    """Wait for a second in which the machine is idle, at most until then."""
+    """Wait for half a second in which the machine is idle, at most until then."""
     while time.monotonic() < until:
         before = busy_seconds()
-        time.sleep(1.0)
-        if busy_seconds() - before < DISTURBED:
+        time.sleep(0.5)
+        if busy_seconds() - before < DISTURBED / 2:
             return
 
 
