@@ -1,13 +1,16 @@
-# make serve | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
+# make serve | demo | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint format bench bench-flows clean
+.PHONY: serve demo test lint format bench bench-flows clean
 
 serve: $(VENV)/serve.stamp
 	exec $(BIN)/herocoordinator serve $(ARGS)
+
+demo: $(VENV)/serve.stamp
+	$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest $(ARGS)

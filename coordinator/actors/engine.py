@@ -456,10 +456,10 @@ class Engine:
 
     def _keep_followed(self, address: Address, flows: Sequence[int]) -> Operation:
         keys = self._layout.keyspace(address)
-        lasting = ("1", "PX", int(FOLLOWED_FOR * 1000), "GET")
-        before = yield [("SET", f"{keys.prefix}followed:{flow}", *lasting) for flow in flows]
-        for flow, was_followed in zip(flows, before, strict=True):
-            if not was_followed:  # we were late, and what happened since was not announced
+        duration = int(FOLLOWED_FOR * 1000)
+        kept = yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", duration, "GET") for flow in flows]
+        for flow, was_followed in zip(flows, kept, strict=True):
+            if was_followed is None:  # so events may not have been announced
                 self._tell_followers(address, flow)
         return b""
 

@@ -65,11 +65,11 @@ def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        # For its errors only. The function looks again, and says when the flow has changed since.
-        yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
         ((outcome, effects),) = yield [keys.transition(function, _flow(params.id))]
         if outcome[0] not in (b"changed", b"missing"):
             break
+        # For the error that says what is wrong. If there is none, the jobs have been changed since.
+        yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
     return _flow_outcome(params.context_id, params.id, outcome, effects)
 
 
@@ -264,9 +264,12 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     outcome: Sequence[Any] = (b"changed",)
     effects: Sequence[bytes] = ()
     for _ in range(ATTEMPTS_TO_PLAN):
-        (embedded,) = yield [("HGET", keys.message(params.caller_id, params.id), "job")]
+        ((embedded, started),) = yield [("HMGET", keys.message(params.caller_id, params.id), "job", "x_started")]
         if embedded is None:
             raise NotFound("message", **ids)
+        if started is not None:
+            outcome = (b"ok",)
+            break
         jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
         _check_embedded(jobs)
         arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]

@@ -138,7 +138,7 @@ def test_an_attempt_that_takes_longer_than_the_jobs_timeout_has_failed_however_a
 
     context.later(3)
 
-    assert f"cancel:3 job:7:1 {attempt.token} timed out after 50 s" in context.wire.effects
+    assert f'cancel:3 job:7:1 {attempt.token} "timed out after 50 s"' in context.wire.effects
     progress = context.progress(1, 1)
     assert (progress["status"], progress["failure"]) == ("Dispatched", "timed out after 50 s")
 
@@ -159,7 +159,8 @@ def test_the_runner_of_a_lost_attempt_is_told_to_stop(context: Context) -> None:
 
     context.later(31)
 
-    assert any(effect.startswith(f"cancel:3 job:7:1 {attempt.token} lost") for effect in context.wire.effects)
+    reason = "lost: runner 3 gave no sign of life for 30 s"
+    assert f'cancel:3 job:7:1 {attempt.token} "{reason}"' in context.wire.effects
 
 
 def test_each_attempt_has_its_own_time_limit(context: Context) -> None:

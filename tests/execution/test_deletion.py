@@ -174,9 +174,9 @@ def test_ended_flows_and_messages_are_deleted_with_their_jobs_when_they_were_kep
     assert context.load_flow(1)["status"] == "Finished"
     context.later(2)
 
-    for gone in (lambda: context.load_flow(1), lambda: context.load_message(1), lambda: context.load_job(2)):
+    for load, id in ((context.load_flow, 1), (context.load_message, 1), (context.load_job, 2)):
         with pytest.raises(NotFound):
-            gone()  # type: ignore[no-untyped-call]
+            load(id)
     assert context.load_flow(2)["status"] == "Started"
 
 

@@ -39,7 +39,7 @@ def test_the_reason_of_a_cancel_is_one_line_of_news(new_context: NewContext) -> 
 
     context.cancel(1, "two\nlines")
 
-    assert news(other) == [f"cancel:3 job:7:1 {attempt.token} cancelled: two lines"]
+    assert news(other) == [f'cancel:3 job:7:1 {attempt.token} "cancelled: two\\nlines"']
     assert context.load_flow(1)["result"] == {"error": "cancelled: two\nlines"}
 
 

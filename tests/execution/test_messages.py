@@ -110,6 +110,13 @@ def test_sending_again_changes_nothing(context: Context) -> None:
     assert [attempt.id for attempt in context.take(9)] == [2]
 
 
+def test_sending_again_changes_nothing_even_if_its_jobs_are_others_by_then(context: Context) -> None:
+    sent(context)
+    before = context.create_message(1, [job(5, [6])])
+
+    assert context.send(1) == before
+
+
 def test_logs_are_the_messages_own_and_then_the_runners(context: Context) -> None:
     sent(context, logs=["own"])
     attempt = context.take_one()
@@ -151,7 +158,7 @@ def test_a_message_not_processed_within_timeout_result_of_being_acknowledged_is_
     context.later(2)
 
     reason = "no result within 10 s of the acknowledgement"
-    assert f"cancel:3 job:7:1 {attempt.token} {reason}" in context.wire.effects
+    assert f'cancel:3 job:7:1 {attempt.token} "{reason}"' in context.wire.effects
     assert columns(context) == ("Error", "Failed")
     assert context.load_message(1)["logs"] == [reason]
     assert context.load_job(1)["status"] == "Error"
@@ -165,7 +172,7 @@ def test_a_message_not_processed_within_timeout_is_in_error(context: Context) ->
     assert columns(context) == ("Acknowledged", "Sent")
     context.later(2)
 
-    assert f"cancel:3 job:7:1 {attempt.token} not processed within 50 s" in context.wire.effects
+    assert f'cancel:3 job:7:1 {attempt.token} "not processed within 50 s"' in context.wire.effects
     assert columns(context) == ("Error", "Failed")
 
 

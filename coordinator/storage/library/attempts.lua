@@ -143,14 +143,14 @@ end
 -- many at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes
 -- this is, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
--- again: the same attempts, as far as they still run.
+-- again: 'again', the same attempts, as far as they still run.
 local function take(keys, args)
   local tx = begin(keys, args)
   local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
   local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
   local again = taken_before(tx, holder, number)
   if again then
-    return done(tx, 'more', again)
+    return done(tx, 'again', again)
   end
   local popped, more = pop(tx, count, bytes, slice(args, 11, #args))
   if #popped == 0 then
@@ -315,8 +315,8 @@ local function append_log(keys, args)
   return done(tx, 'ok')
 end
 
--- Take back an attempt that never reached its runner: it does not count, and the job is the next of its queue.
-local function take_back(tx, job)
+-- An attempt never reached its runner: it does not count, and its job is the next of its queue.
+local function give_back(tx, job)
   local key = tx.prefix .. job
   local type, attempt, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
   local active = is_active(tx, run)
@@ -345,7 +345,7 @@ local function untake(keys, args)
       local job, token = words[at], words[at + 1]
       local status, current = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token'))
       if status == 'Started' and current == token then
-        take_back(tx, job)
+        give_back(tx, job)
       end
     end
     redis.call('DEL', remembered)
@@ -372,7 +372,7 @@ local function resume(keys, args)
       if lost[token] then
         lost[token] = nil
       elseif session ~= '' and of_runner == runner and of_session == session then
-        take_back(tx, job)
+        give_back(tx, job)
       end
     end
   end

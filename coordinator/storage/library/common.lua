@@ -43,7 +43,7 @@ end
 -- Tell our own coordinator, and every other one too.
 local function announce(tx, effect)
   tx.effects[#tx.effects + 1] = effect
-  tx.news[#tx.news + 1] = (string.gsub(effect, '\n', ' ')) -- news are told a line each
+  tx.news[#tx.news + 1] = effect
 end
 
 -- Call a variadic command with any number of items, some at a time: Lua's stack holds about 8,000. An even number each

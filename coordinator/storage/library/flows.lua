@@ -35,7 +35,7 @@ local function reopen(tx, flow, plan)
   for _, job in ipairs(split(redis.call('HGET', tx.prefix .. flow, 'x_jobs'))) do
     if not kept[job] and redis.call('HGET', tx.prefix .. job, 'x_run') == flow then
       stop(tx, flow, job, 'the flow no longer lists it')
-      redis.call('HDEL', tx.prefix .. job, 'x_run')
+      forget_run(tx, job)
     end
   end
 end
