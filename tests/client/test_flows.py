@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 
@@ -9,7 +11,7 @@ from coordinator.client import Client, NotFound, connect
 from coordinator.models import FlowEvent
 from tests.client.conftest import CALLER, flow, job, port_of, runner
 from tests.support.proxy import Side, proxied
-from tests.support.server import CoordinatorProcess
+from tests.support.server import CoordinatorProcess, coordinator
 
 RUNNER = 3
 
@@ -172,3 +174,17 @@ async def test_a_closed_follower_gives_no_more_and_the_server_is_told(client: Cl
     assert [event async for event in events] == []
     with pytest.raises(Exception, match="no such subscription"):
         await client.call("flow.unsubscribe", {"subscription": subscription})
+
+
+async def test_a_flow_whose_events_are_no_longer_kept_is_over_at_once_and_says_so(tmp_path: Path) -> None:
+    with coordinator("--data-dir", str(tmp_path), "--event-retention", "0.5") as server:
+        async with connect(server.ws) as client:
+            await submit(client, 1, 1, jobs=1)
+            await run_one(client, 1)
+            with trio.fail_after(20):
+                while (await client.flow_events(context_id=1, id=1)).events:
+                    await trio.sleep(0.02)
+
+                events = client.follow_flow(1, 1)
+                assert [event async for event in events] == []
+                assert events.missed

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 import trio
+from trio_websocket import WebSocketConnection
 
 from coordinator.client import Client, NotFound, RunnerSubscription, StaleToken, connect
 from coordinator.models import AssignmentNotice, CancelNotice
 from tests.client.conftest import flow, job, port_of, runner
+from tests.support.peer import Peer, peer
 from tests.support.proxy import Side, proxied
 from tests.support.server import CoordinatorProcess
 from tests.support.waiting import until
@@ -235,3 +240,45 @@ async def test_a_runner_deleted_meanwhile_ends_the_iteration_with_that_error(
             proxy.cut()
             with trio.fail_after(20), pytest.raises(NotFound):
                 await anext(work)
+
+
+async def test_subscribing_again_is_tried_until_the_coordinator_can(caplog: pytest.LogCaptureFixture) -> None:
+    """A coordinator without its store for a while, and one that does not answer at all."""
+    refusals = [
+        {"error": {"code": -32010, "message": "Storage Error", "data": {"detail": "away"}}},
+        {"error": {"code": -32043, "message": "Overloaded", "data": {"detail": "busy"}}},
+        None,
+    ]
+    subscribed = {"result": {"subscription": "s", "lease": 30.0, "lost": []}}
+
+    async def reply(server: Peer, socket: WebSocketConnection, frame: Any) -> None:
+        if frame["method"] != "runner.subscribe":
+            return
+        answer: Any = subscribed
+        if server.connections > 1 and refusals:
+            answer = refusals.pop(0)
+        if answer is not None:
+            await socket.send_message(json.dumps({"jsonrpc": "2.0", "id": frame["id"], **answer}))
+        if server.connections == 1:
+            await socket.aclose()
+        elif answer is subscribed:
+            params = {"subscription": "s", "context_id": 1, "caller_id": 7, "id": 1, "token": "t", "reason": "r"}
+            for token in ("unknown", "t"):
+                params["token"] = token
+                notice = {"jsonrpc": "2.0", "method": "runner.cancel", "params": params}
+                await socket.send_message(json.dumps(notice))
+
+    with trio.fail_after(20):
+        async with peer(reply) as server, connect(server.url, timeout=0.5) as client:
+            async with subscribe(client, 1, capacity=1) as work:
+                work._held["t"] = {}
+                item = await anext(work)
+                assert (type(item), item.token) == (CancelNotice, "t")
+
+    subscribes = [frame["params"] for frame in server.frames if frame["method"] == "runner.subscribe"]
+    assert len(subscribes) == 5
+    assert len({params["session"] for params in subscribes}) == 1
+    assert [params["holding"] for params in subscribes[1:]] == [["t"]] * 4
+    assert server.connections == 3
+    assert "cannot subscribe again yet" in caplog.text
+    assert "did not answer runner.subscribe" in caplog.text
