@@ -65,11 +65,11 @@ def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        # For its errors only. The function looks again, and says when the flow has changed since.
-        yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
         ((outcome, effects),) = yield [keys.transition(function, _flow(params.id))]
         if outcome[0] not in (b"changed", b"missing"):
             break
+        # For the error that says what is wrong. If there is none, the jobs have been changed since.
+        yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
     return _flow_outcome(params.context_id, params.id, outcome, effects)
 
 
@@ -172,15 +172,15 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
 
 def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     """A page of a flow's events."""
-    (followed, _), entries = yield [
-        keys.transition("hc_flow_follow", _flow(params.id), 1, params.after),
+    (outcome, _), entries = yield [
+        keys.transition("hc_flow_missed", _flow(params.id), params.after),
         ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
     ]
-    if followed[0] == b"none":
+    if outcome[0] == b"none":
         raise NotFound("flow", context_id=params.context_id, id=params.id)
     last = entries[-1][0] if entries else params.after.encode()
     events = b",".join(b"{%b}" % render_event(entry) for entry in entries)
-    missed = b"true" if followed[1] else b"false"
+    missed = b"true" if outcome[1] else b"false"
     return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
 
 
@@ -224,7 +224,7 @@ def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
     command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
     ((outcome, effects),) = yield [command]
     _check_attempt(params, outcome)
-    return Effective(b'{"lines":%d}' % len(params.lines), effects)
+    return Effective(b'{"lines":%d}' % (len(params.lines) * outcome[1]), effects)
 
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Operation:
@@ -264,9 +264,12 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     outcome: Sequence[Any] = (b"changed",)
     effects: Sequence[bytes] = ()
     for _ in range(ATTEMPTS_TO_PLAN):
-        (embedded,) = yield [("HGET", keys.message(params.caller_id, params.id), "job")]
+        ((embedded, started),) = yield [("HMGET", keys.message(params.caller_id, params.id), "job", "x_started")]
         if embedded is None:
             raise NotFound("message", **ids)
+        if started is not None:
+            outcome = (b"ok",)
+            break
         jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
         _check_embedded(jobs)
         arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]

@@ -261,20 +261,24 @@ def take(
     Returns whether the queues have no more, each attempt's token and the members of its Assignment without the opening
     brace, and effects.
     """
-    (((kind, attempts), effects),) = yield [
-        keys.transition(
-            "hc_take",
-            runner.runner_id,
-            runner.runner_session,
-            runner.topic,
-            int(runner.lease * 1000),
-            count,
-            TAKE_BYTES,
-            holder,
-            number,
-            *runner.script_types,
-        )
-    ]
+    command = keys.transition(
+        "hc_take",
+        runner.runner_id,
+        runner.runner_session,
+        runner.topic,
+        int(runner.lease * 1000),
+        count,
+        TAKE_BYTES,
+        holder,
+        number,
+        *runner.script_types,
+    )
+    kind = b"more"
+    attempts: Sequence[Any] = ()
+    effects: list[bytes] = []
+    while kind == b"more" and not attempts:  # so far only entries that lead nowhere
+        (((kind, attempts), more),) = yield [command]
+        effects += more
     return kind == b"all", [assignments(keys, attempt, runner.lease) for attempt in attempts], effects
 
 

@@ -21,13 +21,13 @@ __all__ = ["Calls"]
 class Calls:
     """The half of the client that knows no connection.
 
-    Args:
+    Attributes:
         timeout: seconds until a call raises NoReply, unless it gives its own.
     """
 
     def __init__(self, ledger: Ledger, timeout: float) -> None:
         self._ledger = ledger
-        self._timeout = timeout
+        self.timeout = timeout
         self._something = trio.Event()  # to write, or room for it; replaced by who writes
         self._alarm = trio.CancelScope()  # around the sleep until the first deadline
         self._ended: Exception | None = None
@@ -156,7 +156,7 @@ class Calls:
         """Line a call up without waiting; `finish` gets its outcome, never before this returns."""
         if self._ended is not None:
             raise self._ended
-        deadline = trio.current_time() + (self._timeout if timeout is None else timeout)
+        deadline = trio.current_time() + (self.timeout if timeout is None else timeout)
         call = self._ledger.put(
             method,
             params,

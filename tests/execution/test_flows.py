@@ -118,6 +118,14 @@ def test_starting_a_flow_again_changes_nothing_whatever_became_of_it(
     assert context.events(1) == events
 
 
+def test_starting_a_flow_again_changes_nothing_even_if_its_jobs_are_no_dag_any_more(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    context.create_job(1, [2])
+    context.create_job(2, [1])
+
+    assert context.start(1)["status"] == "Started"
+
+
 def test_submitting_a_flow_again_changes_nothing(context: Context) -> None:
     context.submit(1, [job(1, script="first")])
     before = context.status(1)

@@ -53,6 +53,12 @@ class Wire:
                 raise StorageError(str(reply))
         return replies
 
+    def heard(self) -> Any:
+        """The next push message. Waits for it."""
+        while (reply := self._reader.gets()) is _MORE:
+            self._reader.feed(self._socket.recv(256 * 1024))
+        return reply
+
     def run(self, operation: Operation) -> Any:
         """What an operation answers, parsed."""
         self.effects = []

@@ -1,6 +1,7 @@
 -- Attempts: taken, kept alive, finished, failed, lost.
 
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+local LOG_BYTES = 16777216 -- of log lines kept of one run
 
 -- What a runner is told of a job, in this order; see take in subscriptions.py. Then what the engine needs.
 local TOLD = {'id', 'caller_id', 'context_id', 'script', 'script_type', 'timeout', 'retries', 'env_vars', 'prerequisites',
@@ -143,14 +144,14 @@ end
 -- many at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes
 -- this is, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
--- again: the same attempts, as far as they still run.
+-- again: 'again', the same attempts, as far as they still run.
 local function take(keys, args)
   local tx = begin(keys, args)
   local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
   local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
   local again = taken_before(tx, holder, number)
   if again then
-    return done(tx, 'more', again)
+    return done(tx, 'again', again)
   end
   local popped, more = pop(tx, count, bytes, slice(args, 11, #args))
   if #popped == 0 then
@@ -295,9 +296,10 @@ local function heartbeat(keys, args)
   return done(tx, 'ok', attempt.lease)
 end
 
--- Append log lines of a running attempt to the events of its flow, or the logs of its message; a heartbeat too.
+-- Append log lines of a running attempt to the events of its flow, or the logs of its message, as long as the run's are
+-- below their limit; a heartbeat too.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 stream, 6 lines as JSON, then the lines.
--- Result: 'ok' | 'none' | 'stale'.
+-- Result: 'ok', 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(keys, args)
   local tx = begin(keys, args)
   local attempt, fault = running(tx, args[3], args[4])
@@ -305,6 +307,9 @@ local function append_log(keys, args)
     return done(tx, fault)
   end
   renew(tx, attempt)
+  if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[6]) > LOG_BYTES then
+    return done(tx, 'ok', 0)
+  end
   emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[5], 'l', args[6])
   local message = string.match(attempt.run, '^message:(.*)$')
   if message and #args > 6 then
@@ -312,23 +317,23 @@ local function append_log(keys, args)
     call_each('RPUSH', logs, slice(args, 7, #args))
     redis.call('LTRIM', logs, -EVENTS_KEPT, -1)
   end
-  return done(tx, 'ok')
+  return done(tx, 'ok', 1)
 end
 
--- An attempt never reached its runner: it does not count, and its job goes back to the front of its queue.
+-- An attempt never reached its runner: it does not count, and its job is the next of its queue.
 local function give_back(tx, job)
   local key = tx.prefix .. job
   local type, attempt, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
+  local active = is_active(tx, run)
+  local status = active and 'Dispatched' or 'WaitingForPrerequisites'
   disarm(tx, 'lease:' .. job)
   redis.call('HDEL', key, 'x_token', 'x_session', 'x_deadline', 'x_runner', 'x_started')
-  redis.call('HSET', key, 'x_attempt', attempt - 1)
-  if is_active(tx, run) then
-    redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
+  redis.call('HSET', key, 'x_attempt', attempt - 1, 'status', status, 'updated_at', tx.seconds)
+  emit(tx, run, 'job', 's', status, 'j', job_id(job))
+  if active then
+    redis.call('HSET', key, 'x_queued', tx.at)
     redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
     announce(tx, 'ready:' .. type)
-    emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
-  else
-    redis.call('HSET', key, 'status', 'WaitingForPrerequisites')
   end
 end
 
@@ -353,9 +358,9 @@ local function untake(keys, args)
   return done(tx, 'ok')
 end
 
--- A runner has (re)connected and says which attempts it works on. Those of its session that it does not name never reached
--- it: they go back to the front of their queue and do not count.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session, then tokens.
+-- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
+-- never reached it.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', then tokens.
 -- Result: 'ok', those of the tokens that are not valid any more.
 local function resume(keys, args)
   local tx = begin(keys, args)
@@ -371,7 +376,7 @@ local function resume(keys, args)
         unpack(redis.call('HMGET', tx.prefix .. job, 'x_token', 'x_runner', 'x_session'))
       if lost[token] then
         lost[token] = nil
-      elseif of_runner == runner and of_session == session then
+      elseif session ~= '' and of_runner == runner and of_session == session then
         give_back(tx, job)
       end
     end

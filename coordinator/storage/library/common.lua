@@ -13,7 +13,8 @@
 -- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt,
 -- x_token, x_last (the end last reported: how, token, status, attempt), x_runner, x_session, x_lease (ms), x_deadline,
 -- x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
--- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended.
+-- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
+-- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
 local VERSION = 3
 local EVENTS_KEPT = 10000
@@ -102,14 +103,21 @@ local function disarm(tx, name)
   redis.call('ZREM', tx.prefix .. 'timers', name)
 end
 
--- Append to the events of the flow that `run` is; messages have none. Fields: k kind, t time, s status, j job, a attempt,
+-- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
+-- happens to its jobs when they are no longer kept leaves none behind. Fields: k kind, t time, s status, j job, a attempt,
 -- r runner, p its topic, w why, o output stream, l lines (JSON).
 local function emit(tx, run, kind, ...)
   local flow = string.match(run, '^flow:(%d+)$')
-  if flow then
-    redis.call('XADD', tx.prefix .. 'events:' .. flow, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
-    tx.events[flow] = true
+  if not flow then
+    return
   end
+  local events = tx.prefix .. 'events:' .. flow
+  if kind == 'flow' then
+    redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
+  else
+    redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
+  end
+  tx.events[flow] = true
 end
 
 local function job_id(job)

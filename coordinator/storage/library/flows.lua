@@ -19,7 +19,12 @@ end
 
 -- Make a flow in Error one that goes on: what it keeps only because it had ended, and the jobs it no longer has.
 local function reopen(tx, flow, plan)
-  redis.call('PERSIST', tx.prefix .. 'events:' .. job_id(flow))
+  local events = tx.prefix .. 'events:' .. job_id(flow)
+  if redis.call('EXISTS', events) == 1 then
+    redis.call('PERSIST', events)
+  else
+    redis.call('HSET', tx.prefix .. flow, 'x_forgotten', '1')
+  end
   redis.call('HDEL', tx.prefix .. flow, 'x_ended')
   redis.call('HSET', tx.prefix .. flow, 'result', '{}')
   disarm(tx, 'keep:' .. flow)
@@ -30,7 +35,7 @@ local function reopen(tx, flow, plan)
   for _, job in ipairs(split(redis.call('HGET', tx.prefix .. flow, 'x_jobs'))) do
     if not kept[job] and redis.call('HGET', tx.prefix .. job, 'x_run') == flow then
       stop(tx, flow, job, 'the flow no longer lists it')
-      redis.call('HDEL', tx.prefix .. job, 'x_run')
+      forget_run(tx, job)
     end
   end
 end
@@ -140,37 +145,54 @@ local function flow_submit(keys, args)
   return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
 end
 
+-- Whether event id `a` comes before `b`.
+local function is_before(a, b)
+  local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
+  a_ms, a_number, b_ms, b_number = tonumber(a_ms), tonumber(a_number), tonumber(b_ms), tonumber(b_number)
+  return a_ms < b_ms or (a_ms == b_ms and a_number < b_number)
+end
+
+-- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are.
+local function has_missed(tx, flow, after)
+  local events = tx.prefix .. 'events:' .. job_id(flow)
+  local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
+  if redis.call('EXISTS', events) == 0 then
+    return status ~= 'Dispatched'
+  end
+  local info, reply = {}, redis.call('XINFO', 'STREAM', events)
+  for at = 1, #reply, 2 do
+    info[reply[at]] = reply[at + 1]
+  end
+  local is_partial = forgotten or info['entries-added'] > info['length']
+  return is_partial and is_before(after, info['first-entry'][1])
+end
+
+-- Whether events of a flow are no longer kept.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 the event after which they are asked for.
+-- Result: 'ok', 1 if some are not or 0 | 'none'.
+local function flow_missed(keys, args)
+  local tx, flow = begin(keys, args), args[3]
+  if redis.call('EXISTS', tx.prefix .. flow) == 0 then
+    return done(tx, 'none')
+  end
+  return done(tx, 'ok', has_missed(tx, flow, args[4]) and 1 or 0)
+end
+
 -- Begin to follow a flow's events: for a while they are announced.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 ms it is announced for, 5 the event after which to
 -- begin.
--- Result: 'ok', 1 if events after that one are no longer kept or 0 | 'none'.
+-- Result: as flow_missed.
 local function flow_follow(keys, args)
-  local tx, flow, after = begin(keys, args), args[3], args[5]
-  local id = job_id(flow)
-  local status = redis.call('HGET', tx.prefix .. flow, 'status')
-  if not status then
+  local tx, flow = begin(keys, args), args[3]
+  if redis.call('EXISTS', tx.prefix .. flow) == 0 then
     return done(tx, 'none')
   end
-  -- Whoever looks once must not end what others follow.
-  if redis.call('PTTL', tx.prefix .. 'followed:' .. id) < tonumber(args[4]) then
-    redis.call('SET', tx.prefix .. 'followed:' .. id, '1', 'PX', args[4])
-  end
-  local events = tx.prefix .. 'events:' .. id
-  if redis.call('EXISTS', events) == 0 then
-    return done(tx, 'ok', status ~= 'Dispatched' and 1 or 0)
-  end
-  local info = redis.call('XINFO', 'STREAM', events)
-  for at = 1, #info, 2 do
-    if info[at] == 'max-deleted-entry-id' then
-      local gone_ms, gone_seq = string.match(info[at + 1], '^(%d+)-(%d+)$')
-      local ms, seq = string.match(after, '^(%d+)-(%d+)$')
-      gone_ms, gone_seq, ms, seq = tonumber(gone_ms), tonumber(gone_seq), tonumber(ms), tonumber(seq)
-      return done(tx, 'ok', (gone_ms > ms or (gone_ms == ms and gone_seq > seq)) and 1 or 0)
-    end
-  end
-  return done(tx, 'ok', 0)
+  redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[4])
+  return done(tx, 'ok', has_missed(tx, flow, args[5]) and 1 or 0)
 end
 
+redis.register_function('hc_flow_missed', flow_missed)
 redis.register_function('hc_flow_follow', flow_follow)
 redis.register_function('hc_flow_start', flow_start)
 redis.register_function('hc_flow_retry', flow_retry)

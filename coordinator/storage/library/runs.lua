@@ -239,12 +239,17 @@ local function put(fields, name, value)
   fields[#fields + 1] = value
 end
 
+-- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
+local function forget_run(tx, job)
+  redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_token', 'x_runner', 'x_queued', 'x_started', 'x_ended', 'x_retry',
+    'x_failure', 'x_attempt', 'x_next', 'x_parents', 'x_awaits')
+end
+
 -- Make a job ready to be run for `run`: with all its attempts, and waiting for what it has to wait for. Adds the engine's
 -- fields to `fields`, and the job to `ready` if it waits for nothing.
 local function prepare(tx, run, node, fields, ready)
   if node.owner then
-    redis.call('HDEL', tx.prefix .. node.job, 'x_token', 'x_runner', 'x_queued', 'x_started', 'x_ended', 'x_retry',
-      'x_failure', 'x_attempt', 'x_next', 'x_parents', 'x_awaits')
+    forget_run(tx, node.job)
   end
   local wait = node.wait + await(tx, node)
   put(fields, 'updated_at', tx.seconds)

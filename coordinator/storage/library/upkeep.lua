@@ -1,5 +1,7 @@
 -- What nobody asks for: deletion of records, and timers that are due.
 
+local LOOK_AGAIN = 60000 -- ms after which it is seen whether a run that should go can go now
+
 -- The first of `jobs` that is running or may be, for this or another run.
 local function first_busy(tx, jobs)
   local known = {}
@@ -110,13 +112,15 @@ function DUE.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
 end
 
--- An ended run has been kept long enough.
+-- An ended run has been kept long enough. It is kept on while a job of it still runs.
 function DUE.keep(tx, run)
   if redis.call('HGET', tx.prefix .. run, 'x_active') ~= '0' then
     return
   end
   local jobs = jobs_of(tx, run)
-  if not first_busy(tx, jobs) then
+  if first_busy(tx, jobs) then
+    arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
+  else
     remove_run(tx, run, jobs)
   end
 end

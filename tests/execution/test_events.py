@@ -1,0 +1,228 @@
+"""The events of a flow: complete, in order, kept for a while."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordinator.errors import NotFound
+from tests.execution.conftest import NewContext
+from tests.execution.driver import Context, Runner, job
+
+
+def told(context: Context, id: int = 1) -> list[dict[str, Any]]:
+    """A flow's events, without when they happened."""
+    return [
+        {name: value for name, value in event.items() if name not in ("event_id", "at")} for event in context.events(id)
+    ]
+
+
+def order_of(event_id: str) -> tuple[int, int]:
+    ms, _, number = event_id.partition("-")
+    return int(ms), int(number)
+
+
+def test_everything_that_happens_to_a_flow_is_an_event(context: Context) -> None:
+    context.submit(1, [job(1, retries=1), job(2, [1])])
+    context.fail(context.take_one(), "broken")
+    context.later(60)
+    attempt = context.take_one(Runner(runner_id=4))
+    context.log(attempt, "one", "two", stream="stderr")
+    context.finish(attempt)
+    context.run_all(Runner(runner_id=5))
+
+    by_3 = {"attempt": 1, "runner_id": 3}
+    by_4 = {"attempt": 2, "runner_id": 4}
+    by_5 = {"attempt": 1, "runner_id": 5}
+    assert told(context) == [
+        {"kind": "flow", "status": "Started"},
+        {"kind": "job", "status": "Started", "job_id": 1, **by_3, "topic": "runner3"},
+        {"kind": "job", "status": "Dispatched", "job_id": 1, **by_3, "reason": "broken"},
+        {"kind": "job", "status": "Started", "job_id": 1, **by_4, "topic": "runner4"},
+        {"kind": "log", "job_id": 1, "attempt": 2, "stream": "stderr", "lines": ["one", "two"]},
+        {"kind": "job", "status": "Finished", "job_id": 1, **by_4},
+        {"kind": "job", "status": "Dispatched", "job_id": 2},
+        {"kind": "job", "status": "Started", "job_id": 2, **by_5, "topic": "runner5"},
+        {"kind": "job", "status": "Finished", "job_id": 2, **by_5},
+        {"kind": "flow", "status": "Finished"},
+    ]
+
+
+def test_the_end_of_a_flow_in_error_has_its_reason(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    context.take_one()
+    context.cancel(1, "enough")
+
+    assert told(context)[-2:] == [
+        {
+            "kind": "job",
+            "status": "Error",
+            "job_id": 1,
+            "attempt": 1,
+            "runner_id": 3,
+            "reason": "cancelled: enough",
+        },
+        {"kind": "flow", "status": "Error", "reason": "cancelled: enough"},
+    ]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_paging_misses_and_repeats_nothing(context: Context, limit: int) -> None:
+    context.submit(1, [job(id) for id in range(1, 8)])
+    context.run_all()
+
+    events = context.events(1, limit=limit)
+
+    assert events == context.events(1)
+    ids = [order_of(event["event_id"]) for event in events]
+    assert ids == sorted(set(ids))
+    assert len(events) == 16
+
+
+def test_the_last_page_says_where_to_go_on(context: Context) -> None:
+    context.submit(1, [job(1)])
+    page = context.events_page(1)
+
+    assert context.events_page(1, after=page["last_event"]) == {
+        "events": [],
+        "last_event": page["last_event"],
+        "missed": False,
+    }
+    context.take_one()
+    assert [event["kind"] for event in context.events_page(1, after=page["last_event"])["events"]] == ["job"]
+
+
+def test_when_the_oldest_events_are_no_longer_kept_a_page_says_so(context: Context) -> None:
+    context.submit(1, [job(1)])
+    attempt = context.take_one()
+    early = context.events(1)[-1]["event_id"]
+    for number in range(10_300):
+        context.log(attempt, str(number))
+
+    assert context.events_page(1)["missed"]
+    assert context.events_page(1, after=early)["missed"]
+    last = context.status(1)["last_event"]
+    assert not context.events_page(1, after=last)["missed"]
+    assert len(context.events(1)) >= 10_000
+
+
+def test_a_page_of_a_flow_whose_events_are_all_kept_misses_nothing(context: Context) -> None:
+    context.create_flow(1, [])
+    assert not context.events_page(1)["missed"]
+
+    context.start(1)
+
+    assert not context.events_page(1)["missed"]
+
+
+def keep_time(context: Context, id: int) -> int:
+    """Milliseconds the events of a flow are kept for; -1: for ever, -2: there are none."""
+    (left,) = context.wire.ask(("PTTL", context.keys.events(id)))
+    return int(left)
+
+
+def test_the_events_of_a_flow_are_kept_for_ever_while_it_runs_and_for_a_time_after_it_ended(
+    new_context: NewContext,
+) -> None:
+    context = new_context(event_retention=100)
+    context.submit(1, [job(1)])
+    assert keep_time(context, 1) == -1
+
+    context.fail(context.take_one())
+    assert 0 < keep_time(context, 1) <= 100_000
+
+    context.retry(1)
+    assert keep_time(context, 1) == -1
+
+
+def forget_events(context: Context, id: int) -> None:
+    """The time they are kept for is over."""
+    context.wire.ask(("DEL", context.keys.events(id)))
+
+
+def test_once_events_are_no_longer_kept_a_page_says_so(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.run_all()
+    forget_events(context, 1)
+
+    assert context.events_page(1) == {"events": [], "last_event": "0-0", "missed": True}
+
+
+def test_what_still_runs_when_the_events_are_no_longer_kept_leaves_none_behind(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    failing, running = context.take(2)
+    context.fail(failing)
+    forget_events(context, 1)
+
+    context.log(running, "late")
+    context.finish(running)
+
+    assert keep_time(context, 1) == -2
+
+
+def test_a_flow_retried_after_its_events_were_forgotten_says_that_some_are_missed(context: Context) -> None:
+    context.submit(1, [job(1)])
+    early = "1-0"
+    context.fail(context.take_one())
+    forget_events(context, 1)
+
+    context.retry(1)
+
+    page = context.events_page(1, after=early)
+    assert page["missed"]
+    assert [event["status"] for event in page["events"]] == ["Started"]
+    assert not context.events_page(1, after=page["last_event"])["missed"]
+
+
+def follow(context: Context, id: int) -> None:
+    """A client somewhere follows the flow."""
+    context.wire.transition(context.keys.transition("hc_flow_follow", f"flow:{id}", 30_000, "0-0"))
+
+
+def test_events_of_a_flow_are_announced_while_it_is_followed(context: Context) -> None:
+    context.submit(1, [job(1)])
+    attempt = context.take_one()
+    assert "events:1" not in context.wire.effects
+
+    follow(context, 1)
+    context.log(attempt, "x")
+
+    assert "events:1" in context.wire.effects
+
+
+def test_reading_a_page_does_not_end_the_following(context: Context) -> None:
+    context.submit(1, [job(1)])
+    follow(context, 1)
+
+    context.events_page(1)
+
+    (left,) = context.wire.ask(("PTTL", f"{context.keys.prefix}followed:1"))
+    assert left > 1000
+
+
+def test_reading_a_page_does_not_begin_a_following(context: Context) -> None:
+    context.submit(1, [job(1)])
+
+    context.events_page(1)
+
+    assert context.wire.ask(("EXISTS", f"{context.keys.prefix}followed:1")) == [0]
+
+
+def test_to_follow_what_is_not_stored_is_not_found(context: Context) -> None:
+    with pytest.raises(NotFound):
+        context.events_page(1)
+
+
+def test_of_a_flow_that_logs_without_end_the_first_lines_are_kept(context: Context) -> None:
+    context.submit(1, [job(1)])
+    attempt = context.take_one()
+    line = "x" * 4_000_000
+
+    kept = [context.log(attempt, line)["lines"] for _ in range(6)]
+
+    assert kept == [1, 1, 1, 1, 0, 0]
+    logged = [event for event in context.events(1) if event["kind"] == "log"]
+    assert len(logged) == 4
+    context.finish(attempt)
+    assert context.load_flow(1)["status"] == "Finished"
