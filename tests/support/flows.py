@@ -11,7 +11,7 @@ import redis
 
 from tests.support.api import Api
 
-__all__ = ["chain", "database", "fields_of_job", "random_dag", "remains", "submission", "submit", "wide"]
+__all__ = ["Dag", "chain", "database", "fields_of_job", "random_dag", "remains", "submission", "submit", "wide"]
 
 Dag = Mapping[int, Sequence[int]]
 """A job's id → those it depends on."""
