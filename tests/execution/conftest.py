@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from coordinator.storage.keys import Isolation, Layout
 from tests.execution.driver import Context
 from tests.execution.wire import Wire
 from tests.support.server import ValkeyProcess
+
+# `--hypothesis-profile` does not reach the machine, which has its own: `HYPOTHESIS_EXAMPLES=5000` looks longer.
+settings.register_profile(
+    "execution",
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "60")),
+    stateful_step_count=50,
+    deadline=None,
+    derandomize="HYPOTHESIS_EXAMPLES" not in os.environ,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
 
 CONTEXT = 1
 SHARED_DATABASE = 9  # of contexts kept apart by prefix

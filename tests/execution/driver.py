@@ -208,6 +208,10 @@ class Context:
         command = self.keys.transition("hc_resume", runner.runner_id, runner.runner_session, *holding)
         return sorted(token.decode() for token in self.wire.transition(command)[1])
 
+    def untake(self, holder: str, number: int) -> None:
+        """Nobody will be told of what was taken."""
+        self.wire.transition(self.keys.transition("hc_untake", holder, str(number)))
+
     def run_all(self, runner: Runner | None = None) -> list[Attempt]:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
         everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))

@@ -1,0 +1,368 @@
+"""Random clients, runners and clocks, whose every step is compared with the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from coordinator.errors import CoordinatorError
+from tests.execution.driver import Attempt, Context, Runner, job
+from tests.execution.model import CALLER, Model, Refused
+from tests.execution.truth import check
+
+__all__ = ["Machine"]
+
+# Limits end between the ticks of the clock, so that the time a step really takes does not matter.
+TICK: Final = 100
+LIMITS: Final = (0, 50, 150, 250)
+LEASES: Final = (150, 250)
+
+JOBS: Final = st.integers(1, 6)
+FLOWS: Final = st.integers(1, 3)
+MESSAGES: Final = st.integers(1, 2)
+PICK: Final = st.integers(0, 999)
+NAMES: Final = st.sampled_from(["paid", "approved"])
+SESSIONS: Final = st.sampled_from(["", "s", "t"])
+TYPES: Final = st.sampled_from([("Python",), ("Sal",), ("Python", "Sal"), ("Sal", "Python")])
+HOLDERS: Final = st.sampled_from(["h", "i"])
+
+
+@st.composite
+def specs(draw: st.DrawFn, id: int, others: Sequence[int]) -> dict[str, Any]:
+    """A job; what it depends on is mostly among `others`, so that most flows are DAGs."""
+    depends = draw(st.lists(st.sampled_from(others), unique=True, max_size=2)) if others else []
+    if draw(st.integers(0, 19)) == 0:
+        depends.append(draw(JOBS))
+    return job(
+        id,
+        depends,
+        script_type="Sal" if id % 3 == 0 else "Python",
+        retries=draw(st.integers(0, 2)),
+        timeout=draw(st.sampled_from(LIMITS)),
+        prerequisites=draw(st.lists(NAMES, max_size=1)),
+    )
+
+
+@st.composite
+def dags(draw: st.DrawFn) -> list[dict[str, Any]]:
+    ids = draw(st.lists(JOBS, unique=True, min_size=1, max_size=5))
+    return [draw(specs(id, ids[:place])) for place, id in enumerate(ids)]
+
+
+class Machine(RuleBasedStateMachine):
+    """Drives `context`, which is empty, and a model of it.
+
+    Attributes:
+        attempts: every assignment that was handed out, and to whom.
+        events: what is known of each flow's events by paging through them.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
+        self.model = Model()
+        self.attempts: list[tuple[Attempt, Runner]] = []
+        self.takes: dict[str, tuple[int, Runner, list[Attempt]]] = {}
+        self.events: dict[str, list[dict[str, Any]]] = {}
+
+    @initialize(jobs=dags())
+    def begin_with_a_flow(self, jobs: list[dict[str, Any]]) -> None:
+        self.submit(1, jobs)
+
+    # -- records
+
+    @rule(data=st.data(), id=JOBS)
+    def create_job(self, data: st.DataObject, id: int) -> None:
+        spec = data.draw(specs(id, [other for other in range(1, 7) if other < id]))
+        self._both(
+            lambda: self.context.create_job(**{"id": id, **{k: v for k, v in spec.items() if k != "id"}}),
+            lambda: self.model.create_job(spec),
+        )
+
+    @rule(id=FLOWS, picks=st.lists(PICK, max_size=6), missing=st.sampled_from([False, False, False, True]))
+    def create_flow(self, id: int, picks: list[int], missing: bool) -> None:
+        """Of some jobs there are, mostly with what they depend on."""
+        stored = sorted(self.model.jobs)
+        jobs = [stored[pick % len(stored)] for pick in picks] if stored else []
+        for listed in jobs:
+            if not missing:
+                jobs += [id for id in self.model.jobs[listed].depends if id in stored and id not in jobs]
+        self._both(lambda: self.context.create_flow(id, jobs), lambda: self.model.create_flow(id, jobs))
+
+    @rule(id=MESSAGES, jobs=dags(), limits=st.tuples(*[st.sampled_from((0, 0, 150, 350))] * 3))
+    def create_message(self, id: int, jobs: list[dict[str, Any]], limits: tuple[int, int, int]) -> None:
+        total, ack, result = limits
+        self._both(
+            lambda: self.context.create_message(id, jobs, timeout=total, timeout_ack=ack, timeout_result=result),
+            lambda: self.model.create_message(id, jobs, {"total": total, "ack": ack, "result": result}),
+        )
+
+    @rule(kind=st.sampled_from(["flow", "message", "job"]), id=st.integers(1, 3))
+    def delete(self, kind: str, id: int) -> None:
+        if kind == "flow":
+            self._both(lambda: self.context.delete_flow(id), lambda: self.model.delete(f"flow:{id}"))
+            if f"flow:{id}" not in self.model.runs:
+                self.events.pop(f"flow:{id}", None)
+        elif kind == "message":
+            self._both(lambda: self.context.delete_message(id), lambda: self.model.delete(f"message:{CALLER}:{id}"))
+        else:
+            self._both(lambda: self.context.delete_job(id), lambda: self.model.delete_job(id))
+
+    # -- runs
+
+    @rule(id=FLOWS, jobs=dags())
+    def submit(self, id: int, jobs: list[dict[str, Any]]) -> None:
+        self._both(lambda: self.context.submit(id, jobs), lambda: self.model.submit(id, jobs))
+
+    @rule(id=FLOWS)
+    def start(self, id: int) -> None:
+        self._both(lambda: self.context.start(id), lambda: self.model.start(id))
+
+    @rule(id=FLOWS)
+    def retry(self, id: int) -> None:
+        self._both(lambda: self.context.retry(id), lambda: self.model.retry(id))
+
+    @rule(id=FLOWS)
+    def cancel(self, id: int) -> None:
+        self._both(lambda: self.context.cancel(id), lambda: self.model.cancel(id))
+
+    @rule(id=MESSAGES, jobs=dags())
+    def create_and_send(self, id: int, jobs: list[dict[str, Any]]) -> None:
+        self.create_message(id, jobs, (350, 150, 250))
+        self.send(id)
+
+    @rule(id=MESSAGES)
+    def send(self, id: int) -> None:
+        self._both(lambda: self.context.send(id), lambda: self.model.send(id))
+
+    @rule(name=NAMES)
+    def satisfy(self, name: str) -> None:
+        self._both(lambda: self.context.satisfy(name)["released"], lambda: self.model.satisfy(name))
+
+    # -- runners
+
+    @rule(
+        count=st.integers(1, 4),
+        id=st.integers(1, 2),
+        session=SESSIONS,
+        types=TYPES,
+        lease=st.sampled_from(LEASES),
+        holder=HOLDERS,
+    )
+    def take(self, count: int, id: int, session: str, types: tuple[str, ...], lease: int, holder: str) -> None:
+        runner = Runner(id, session, lease, types)
+        ready = self.model.ready(types)
+        number = len(self.attempts) + 1
+        self.model.begin()
+        taken = self.context.take(count, runner, holder=holder, number=number)
+
+        assert len(taken) == min(count, len(ready))
+        assert {attempt.id for attempt in taken} <= ready
+        for attempt in taken:
+            self._handed_out(attempt, runner)
+        if taken:
+            self.takes[holder] = (number, runner, taken)
+            self.attempts += [(attempt, runner) for attempt in taken]
+
+    def _handed_out(self, attempt: Attempt, runner: Runner) -> None:
+        job = self.model.jobs[attempt.id]
+        begun = self.model.take(attempt.id, attempt.token, runner.runner_id, runner.runner_session, int(runner.lease))
+        assert attempt.number == begun.number <= job.most_retries + 1
+        stored = self.model.jobs
+        assert attempt.assignment["inputs"] == {
+            str(parent): stored[parent].result if parent in stored else {} for parent in job.parents
+        }
+        assert all(stored[parent].status == "Finished" for parent in job.parents if parent in stored)
+
+    @rule(id=st.integers(1, 2), session=SESSIONS)
+    def take_all(self, id: int, session: str) -> None:
+        self.take(4, id, session, ("Python", "Sal"), LEASES[0], "h")
+
+    @precondition(lambda self: self.takes)
+    @rule(pick=PICK)
+    def take_again(self, pick: int) -> None:
+        """A runner that got no reply asks for the same take."""
+        holder = sorted(self.takes)[pick % len(self.takes)]
+        number, runner, taken = self.takes[holder]
+        self.model.begin()
+        again = self.context.take(9, runner, holder=holder, number=number)
+
+        assert [attempt.token for attempt in again] == [attempt.token for attempt in taken if self._is_live(attempt)]
+
+    @precondition(lambda self: self.takes)
+    @rule(pick=PICK)
+    def give_back(self, pick: int) -> None:
+        """Nobody was there any more to be told what was taken."""
+        holder = sorted(self.takes)[pick % len(self.takes)]
+        number, _, taken = self.takes.pop(holder)
+        self.model.begin()
+        self.context.untake(holder, number)
+
+        for attempt in taken:
+            if self._is_live(attempt):
+                self.model.give_back(attempt.id)
+
+    @precondition(lambda self: self._live())
+    @rule(pick=PICK)
+    def finish(self, pick: int) -> None:
+        self._finish(self._live()[pick % len(self._live())])
+
+    @precondition(lambda self: self._live())
+    @rule(pick=PICK, may_retry=st.sampled_from([True, True, True, False]))
+    def fail(self, pick: int, may_retry: bool) -> None:
+        self._fail(self._live()[pick % len(self._live())], may_retry)
+
+    @precondition(lambda self: self._live())
+    @rule(pick=PICK)
+    def heartbeat(self, pick: int) -> None:
+        self._heartbeat(self._live()[pick % len(self._live())])
+
+    @precondition(lambda self: self.attempts)
+    @rule(pick=PICK, how=st.sampled_from(["finish", "fail", "heartbeat", "log"]))
+    def report_anything(self, pick: int, how: str) -> None:
+        """Late, again, or on time: of any attempt there ever was."""
+        attempt, _ = self.attempts[pick % len(self.attempts)]
+        if how == "finish":
+            self._finish(attempt)
+        elif how == "fail":
+            self._fail(attempt, True)
+        elif how == "heartbeat":
+            self._heartbeat(attempt)
+        else:
+            self._log(attempt)
+
+    @rule(id=st.integers(1, 2), session=SESSIONS, picks=st.lists(PICK, max_size=4))
+    def resume(self, id: int, session: str, picks: list[int]) -> None:
+        holding = {self.attempts[pick % len(self.attempts)][0].token for pick in picks} if self.attempts else set()
+        self._both(
+            lambda: self.context.resume(Runner(id, session), *holding), lambda: self.model.resume(id, session, holding)
+        )
+
+    # -- time
+
+    @rule(ticks=st.integers(1, 3))
+    def advance(self, ticks: int) -> None:
+        self.context.pass_time(ticks * TICK)
+        self.model.now += ticks * TICK
+        self.model.begin()
+        due = self._due_in_store()
+        assert set(due) == self.model.due()
+
+        self.context.tick()
+
+        self.model.act_on(due)
+        self._check_stopped()
+
+    def _due_in_store(self) -> list[str]:
+        """Which timers are due, in the order in which they are seen to."""
+        (time, skew) = self.context.wire.ask(("TIME",), ("HGET", f"{self.context.keys.prefix}engine", "skew"))
+        now = int(time[0]) * 1000 + int(time[1]) // 1000 + int(skew)
+        (names,) = self.context.wire.ask(("ZRANGE", f"{self.context.keys.prefix}timers", 0, now, "BYSCORE"))
+        return [name.decode() for name in names]
+
+    # -- what holds after each step
+
+    @invariant()
+    def the_store_is_as_the_model_says(self) -> None:
+        check(self.context, self.model)
+
+    @invariant()
+    def the_events_are_those_the_model_saw(self) -> None:
+        for name, run in self.model.runs.items():
+            if run.is_flow:
+                known = self.events.setdefault(name, [])
+                new = self.context.events(int(name[5:]), after=known[-1]["event_id"] if known else "0-0")
+                known += new
+                said = [{k: v for k, v in event.items() if k not in ("event_id", "at", "topic")} for event in new]
+                expected = [event for event in self.model.events if event["flow"] == name]
+                assert sorted(map(repr, map(_ordered, said))) == sorted(map(repr, map(_ordered, expected)))
+        self.model.begin()
+
+    # -- how each step is made
+
+    def _both(self, real: Callable[[], Any], modelled: Callable[[], Any]) -> None:
+        """Make a step on both sides: the same refusal, or the same answer where the model has one."""
+        self.model.begin()
+        expected: Any = None
+        try:
+            expected = modelled()
+        except Refused as refused:
+            expected = refused.error
+        try:
+            answer = real()
+        except CoordinatorError as error:
+            answer = type(error).__name__
+        if expected is not None or isinstance(answer, str):
+            assert answer == expected
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        told = [effect.split()[2] for effect in self.context.wire.effects if effect.startswith("cancel:")]
+        assert sorted(told) == sorted(self.model.stopped)
+
+    def _live(self) -> list[Attempt]:
+        return [attempt for attempt, _ in self.attempts if self._is_live(attempt)]
+
+    def _is_live(self, attempt: Attempt) -> bool:
+        job = self.model.jobs.get(attempt.id)
+        return job is not None and job.live is not None and job.live.token == attempt.token
+
+    def _finish(self, attempt: Attempt) -> None:
+        result = {"by": attempt.token}
+        self._both(
+            lambda: self.context.finish(attempt, **result),
+            lambda: self.model.finish(attempt.id, attempt.token, result),
+        )
+
+    def _fail(self, attempt: Attempt, may_retry: bool) -> None:
+        self._both(
+            lambda: self.context.fail(attempt, "broken", retry=may_retry),
+            lambda: self.model.fail(attempt.id, attempt.token, "broken", may_retry),
+        )
+
+    def _heartbeat(self, attempt: Attempt) -> None:
+        self._both(lambda: self.context.heartbeat(attempt), lambda: self.model.heartbeat(attempt.id, attempt.token))
+
+    def _log(self, attempt: Attempt) -> None:
+        self._both(
+            lambda: self.context.log(attempt, "a line"), lambda: self.model.log(attempt.id, attempt.token, ["a line"])
+        )
+
+    # -- the end
+
+    def teardown(self) -> None:
+        """A runner that does its work, and everything outside satisfied: what has not failed ends well."""
+        if sys.exc_info()[0] is not None:
+            return  # it went wrong before
+        failed = {name for name, run in self.model.runs.items() if run.status == "Error"}
+        never_started = {name for name, run in self.model.runs.items() if run.is_active is None}
+        for name in ("paid", "approved"):
+            self._step(self.satisfy, name)
+        while any(run.is_active for run in self.model.runs.values()):
+            for attempt in self._live():
+                self._step(self._finish, attempt)
+            self._step(self.take, 4, 1, "", ("Python", "Sal"), LEASES[0], "h")
+            if not self._live():
+                self._step(self.advance, 1)
+                failed |= {name for name, run in self.model.runs.items() if run.status == "Error"}
+        for name, run in self.model.runs.items():
+            if name not in failed | never_started:
+                assert run.status in ("Finished", "Processed"), run
+        for name, known in self.events.items():
+            page = self.context.events(int(name[5:]), limit=3)
+            assert page == known
+            ids = [tuple(map(int, event["event_id"].split("-"))) for event in page]
+            assert ids == sorted(set(ids))
+
+    def _step(self, make: Callable[..., None], *arguments: Any) -> None:
+        make(*arguments)
+        self.the_store_is_as_the_model_says()
+        self.the_events_are_those_the_model_saw()
+
+
+def _ordered(event: dict[str, Any]) -> list[tuple[str, Any]]:
+    return sorted((name, value) for name, value in event.items() if name != "flow")

@@ -1,0 +1,534 @@
+"""What specs/execution.md says, as a small program: jobs, runs, attempts and timers in memory, no store.
+
+Time is a number that only `advance` moves. Nothing here is concurrent; each method is one transition.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["Attempt", "Job", "Model", "Refused", "Run"]
+
+LONGEST_PAUSE: Final = 60
+CALLER: Final = 7
+
+
+class Refused(Exception):
+    """A call is answered with this error and changes nothing."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@dataclass
+class Attempt:
+    """A running attempt. `deadline` is when the job's timeout is up."""
+
+    token: str
+    number: int
+    runner: int
+    session: str
+    lease: int
+    expires: float
+    deadline: float | None
+
+
+@dataclass
+class Job:
+    """A job as stored, and as planned by the run it belongs to.
+
+    Attributes:
+        owner: the run that has it, or had it last.
+        parents: what it depended on when that run was started.
+        waits: what of that, and of its prerequisites, is not met.
+        is_queued: Dispatched, and not pausing between attempts.
+        last_report: how its last attempt that reported did, its token, and the answer.
+    """
+
+    id: int
+    script_type: str
+    depends: tuple[int, ...] = ()
+    prerequisites: tuple[str, ...] = ()
+    retries: int = 0
+    most_retries: int = 0
+    timeout: int = 0
+    status: str = "Dispatched"
+    result: dict[str, str] = field(default_factory=dict)
+    owner: Run | None = None
+    parents: frozenset[int] = frozenset()
+    waits: set[int | str] = field(default_factory=set)
+    attempt: int = 0
+    live: Attempt | None = None
+    is_queued: bool = False
+    pause_ends: float | None = None
+    last_report: tuple[str, str, dict[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"job:{CALLER}:{self.id}"
+
+
+@dataclass(eq=False)
+class Run:
+    """A flow, or a message.
+
+    Attributes:
+        jobs: what its record lists.
+        plan: what it was started with, in order; leaves: of that, what nothing depended on.
+        children: a job of the plan → those that wait for it.
+        is_active: jobs of it may start. None: it was never started, nor cancelled.
+        limits: of a message: the names of its timers → seconds.
+    """
+
+    name: str
+    jobs: tuple[int, ...]
+    status: str = "Dispatched"
+    transport: str | None = None
+    result: dict[str, str] = field(default_factory=dict)
+    logs: list[str] = field(default_factory=list)
+    plan: tuple[int, ...] = ()
+    leaves: tuple[int, ...] = ()
+    children: dict[int, list[int]] = field(default_factory=dict)
+    is_active: bool | None = None
+    embedded: Sequence[Mapping[str, Any]] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+    timers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_flow(self) -> bool:
+        return self.name.startswith("flow:")
+
+
+class Model:
+    """One context.
+
+    Attributes:
+        events: what a flow's stream gained in this step: the flow's name, kind, status, job, attempt, runner, reason.
+        stopped: tokens of attempts whose runner is told to stop, in this step.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.jobs: dict[int, Job] = {}
+        self.runs: dict[str, Run] = {}
+        self.satisfied: set[str] = set()
+        self.events: list[dict[str, Any]] = []
+        self.stopped: list[str] = []
+
+    # -- what there is
+
+    def begin(self) -> None:
+        """A new step."""
+        self.events, self.stopped = [], []
+
+    def ready(self, types: Collection[str]) -> set[int]:
+        """Jobs a runner of these types may be handed."""
+        return {job.id for job in self.jobs.values() if job.is_queued and job.script_type in types}
+
+    def timers(self) -> dict[str, float]:
+        """Every timer that is set → when it is due."""
+        timers = {f"lease:{job.name}": job.live.expires for job in self.jobs.values() if job.live}
+        timers |= {f"retry:{job.name}": job.pause_ends for job in self.jobs.values() if job.pause_ends is not None}
+        for run in self.runs.values():
+            timers |= {f"{kind}:{run.name}": at for kind, at in run.timers.items()}
+        return timers
+
+    def waiting(self) -> dict[str, set[str]]:
+        """Prerequisites → the jobs that wait for them."""
+        waiting: dict[str, set[str]] = {}
+        for job in self.jobs.values():
+            for name in job.waits:
+                if isinstance(name, str):
+                    waiting.setdefault(name, set()).add(job.name)
+        return waiting
+
+    def unfinished(self, run: Run) -> int:
+        return sum(self.jobs[id].status != "Finished" for id in run.plan if id in self.jobs)
+
+    # -- records
+
+    def create_job(self, spec: Mapping[str, Any]) -> None:
+        job = self.jobs.setdefault(spec["id"], Job(spec["id"], spec["script_type"]))
+        job.depends, job.prerequisites = tuple(spec["depends"]), tuple(spec["prerequisites"])
+        job.retries, job.timeout = spec["retries"], spec["timeout"]
+        job.most_retries = max(job.most_retries, job.retries)
+
+    def create_flow(self, id: int, jobs: Sequence[int]) -> None:
+        name = f"flow:{id}"
+        self.runs.setdefault(name, Run(name, ())).jobs = tuple(dict.fromkeys(jobs))
+
+    def create_message(self, id: int, jobs: Sequence[Mapping[str, Any]], limits: Mapping[str, int]) -> None:
+        name = f"message:{CALLER}:{id}"
+        run = self.runs.setdefault(name, Run(name, ()))
+        run.embedded, run.limits = jobs, limits
+
+    def delete(self, name: str) -> int:
+        run = self.runs.get(name)
+        if run is None:
+            return 0
+        ids = dict.fromkeys((*run.plan, *run.jobs))
+        jobs = [self.jobs[id] for id in ids if id in self.jobs and self.jobs[id].owner in (None, run)]
+        if run.is_active or any(job.live for job in jobs):
+            raise Refused("Conflict")
+        del self.runs[name]
+        for job in jobs:
+            del self.jobs[job.id]
+        return 1 + len(jobs)
+
+    def delete_job(self, id: int) -> int:
+        job = self.jobs.get(id)
+        if job is None:
+            return 0
+        if self._is_taken(job, None):
+            raise Refused("Conflict")
+        del self.jobs[id]
+        return 1
+
+    # -- runs
+
+    def start(self, id: int) -> None:
+        run = self._flow(id)
+        if run.status == "Dispatched":
+            self._plan(run, run.jobs)
+            self._launch(run, run.jobs)
+
+    def retry(self, id: int) -> None:
+        run = self._flow(id)
+        if run.status == "Started":
+            return
+        if run.status != "Error":
+            raise Refused("Conflict")
+        self._plan(run, run.jobs)
+        for dropped in run.plan:
+            job = self.jobs.get(dropped)
+            if job is not None and dropped not in run.jobs and job.owner is run:
+                self._stop(run, job, "the flow no longer lists it")
+                job.owner = None
+        run.result = {}
+        self._launch(run, run.jobs)
+
+    def submit(self, id: int, specs: Sequence[Mapping[str, Any]]) -> None:
+        self._check_dag({spec["id"]: spec["depends"] for spec in specs})
+        run = self.runs.get(f"flow:{id}")
+        if run is not None and run.status != "Dispatched":
+            return
+        self._refuse_taken(run, specs)
+        self.create_flow(id, [spec["id"] for spec in specs])
+        for spec in specs:
+            self.create_job(spec)
+        run = self._flow(id)
+        self._launch(run, run.jobs)
+
+    def cancel(self, id: int) -> None:
+        run = self._flow(id)
+        if run.status == "Finished":
+            raise Refused("Conflict")
+        self._cancel(run, "cancelled")
+
+    def send(self, id: int) -> None:
+        run = self.runs.get(f"message:{CALLER}:{id}")
+        if run is None:
+            raise Refused("NotFound")
+        if run.is_active is not None:
+            return
+        self._check_dag({spec["id"]: spec["depends"] for spec in run.embedded})
+        self._refuse_taken(run, run.embedded)
+        for spec in run.embedded:
+            self.create_job(spec)
+        run.transport = "Queued"
+        run.timers = {kind: self.now + run.limits[kind] for kind in ("ack", "total") if run.limits[kind]}
+        self._launch(run, [spec["id"] for spec in run.embedded])
+
+    def satisfy(self, name: str) -> int:
+        self.satisfied.add(name)
+        waiting = [job for job in self.jobs.values() if name in job.waits]
+        for job in waiting:
+            self._meet(job, name)
+        return len(waiting)
+
+    # -- attempts
+
+    def take(self, id: int, token: str, runner: int, session: str, lease: int) -> Attempt:
+        """A runner was handed a job."""
+        job = self.jobs[id]
+        run = self._owner(job)
+        assert job.is_queued
+        assert run.is_active
+        assert not job.waits
+        job.attempt += 1
+        deadline = self.now + job.timeout if job.timeout else None
+        expires = self.now + lease if deadline is None else min(self.now + lease, deadline)
+        job.status, job.is_queued = "Started", False
+        job.live = Attempt(token, job.attempt, runner, session, lease, expires, deadline)
+        if not run.is_flow and run.status == "Dispatched":
+            run.status, run.transport = "Acknowledged", "Sent"
+            run.timers.pop("ack", None)
+            if run.limits["result"]:
+                run.timers["result"] = self.now + run.limits["result"]
+        self._emit(run, job, "Started", attempt=job.live)
+        return job.live
+
+    def heartbeat(self, id: int, token: str) -> None:
+        job, attempt = self._running(id, token)
+        attempt.expires = self.now + attempt.lease
+        if attempt.deadline is not None:
+            attempt.expires = min(attempt.expires, attempt.deadline)
+        self._deliver(job)
+
+    def log(self, id: int, token: str, lines: list[str]) -> None:
+        self.heartbeat(id, token)
+        job, attempt = self._running(id, token)
+        run = self._owner(job)
+        if run.is_flow:
+            event = {"kind": "log", "job_id": id, "attempt": attempt.number, "stream": "stdout", "lines": lines}
+            self.events.append({"flow": run.name, **event})
+        else:
+            run.logs += lines
+
+    def finish(self, id: int, token: str, result: dict[str, str]) -> dict[str, Any]:
+        again = self._reported(id, "finish", token)
+        if again is not None:
+            return again
+        job, attempt = self._running(id, token)
+        run = self._owner(job)
+        job.status, job.result, job.live = "Finished", result, None
+        answer = {"status": "Finished", "attempt": attempt.number}
+        job.last_report = ("finish", token, answer)
+        self._deliver(job)
+        self._emit(run, job, "Finished", attempt=attempt)
+        if run.is_active:
+            for child in run.children[id]:
+                self._meet(self.jobs[child], id)
+            if not self.unfinished(run):
+                self._finish_run(run)
+        return answer
+
+    def fail(self, id: int, token: str, reason: str, may_retry: bool) -> dict[str, Any]:
+        again = self._reported(id, "fail", token)
+        if again is not None:
+            return again
+        job, attempt = self._running(id, token)
+        self._deliver(job)
+        self._fail(job, attempt, reason, may_retry)
+        answer = {"status": job.status, "attempt": attempt.number}
+        job.last_report = ("fail", token, answer)
+        return answer
+
+    def resume(self, runner: int, session: str, holding: Collection[str]) -> list[str]:
+        live = {job.live.token: job for job in self.jobs.values() if job.live}
+        for token, job in live.items():
+            attempt = job.live
+            assert attempt is not None
+            if token not in holding and session and (attempt.runner, attempt.session) == (runner, session):
+                self.give_back(job.id)
+        return sorted(set(holding) - live.keys())
+
+    def give_back(self, id: int) -> None:
+        """An attempt never reached its runner."""
+        job = self.jobs[id]
+        run = self._owner(job)
+        job.live = None
+        job.attempt -= 1
+        job.is_queued = bool(run.is_active)
+        job.status = "Dispatched" if run.is_active else "WaitingForPrerequisites"
+        self._emit(run, job, job.status)
+
+    # -- time
+
+    def due(self) -> set[str]:
+        return {name for name, at in self.timers().items() if at <= self.now}
+
+    def act_on(self, names: Iterable[str]) -> None:
+        """See to timers that are due, in this order."""
+        for name in names:
+            kind, _, record = name.partition(":")
+            if kind == "lease":
+                self._lease_is_up(self.jobs[int(record.rpartition(":")[2])])
+            elif kind == "retry":
+                self._pause_is_over(self.jobs[int(record.rpartition(":")[2])])
+            else:
+                self._limit_is_up(self.runs[record], kind)
+
+    def _lease_is_up(self, job: Job) -> None:
+        attempt = job.live
+        if attempt is None:
+            return
+        reason = f"lost: runner {attempt.runner} gave no sign of life for {attempt.lease} s"
+        if attempt.deadline is not None and attempt.deadline <= self.now:
+            reason = f"timed out after {job.timeout} s"
+        self.stopped.append(attempt.token)
+        self._fail(job, attempt, reason, may_retry=True)
+
+    def _pause_is_over(self, job: Job) -> None:
+        if job.pause_ends is not None:
+            job.pause_ends, job.is_queued = None, True
+
+    def _limit_is_up(self, run: Run, kind: str) -> None:
+        run.timers.pop(kind, None)
+        if not run.is_active:
+            return
+        limit = run.limits[kind]
+        reasons = {
+            "ack": f"not acknowledged within {limit} s",
+            "result": f"no result within {limit} s of the acknowledgement",
+            "total": f"not processed within {limit} s",
+        }
+        self._cancel(run, reasons[kind])
+
+    # -- how runs go on and end
+
+    def _launch(self, run: Run, ids: Sequence[int]) -> None:
+        run.plan = tuple(dict.fromkeys(ids))
+        run.is_active = True
+        run.children = {id: [] for id in run.plan}
+        jobs = [self.jobs[id] for id in run.plan]
+        inner = {parent for job in jobs for parent in job.depends}
+        run.leaves = tuple(id for id in run.plan if id not in inner)
+        startable = [job for job in jobs if job.status not in ("Started", "Finished")]
+        for job in startable:
+            job.parents = frozenset(job.depends)
+            for parent in job.parents:
+                run.children[parent].append(job.id)
+        if run.is_flow:
+            run.status = "Started"
+            self._emit(run, None, "Started")
+        for job in startable:
+            unmet = {parent for parent in job.parents if self.jobs[parent].status != "Finished"}
+            job.owner, job.attempt, job.waits = run, 0, {*unmet, *set(job.prerequisites) - self.satisfied}
+        for job in startable:
+            job.is_queued = not job.waits
+            job.status = "WaitingForPrerequisites" if job.waits else "Dispatched"
+        if not self.unfinished(run):
+            self._finish_run(run)
+
+    def _meet(self, job: Job, what: int | str) -> None:
+        if what in job.waits:
+            job.waits.remove(what)
+            if not job.waits:
+                job.status, job.is_queued = "Dispatched", True
+                self._emit(self._owner(job), job, "Dispatched")
+
+    def _finish_run(self, run: Run) -> None:
+        run.is_active, run.timers = False, {}
+        if run.is_flow:
+            run.status = "Finished"
+            run.result = {str(id): self._result_text(id) for id in run.leaves}
+            self._emit(run, None, "Finished")
+        else:
+            run.status, run.transport = "Processed", "Read"
+
+    def _result_text(self, id: int) -> str:
+        return json.dumps(self.jobs[id].result if id in self.jobs else {}, separators=(",", ":"))
+
+    def _fail(self, job: Job, attempt: Attempt, reason: str, may_retry: bool) -> None:
+        run = self._owner(job)
+        job.live = None
+        if may_retry and run.is_active and attempt.number <= job.retries:
+            job.status, job.pause_ends = "Dispatched", self.now + LONGEST_PAUSE
+            self._emit(run, job, "Dispatched", attempt=attempt, reason=reason)
+            return
+        job.status = "Error"
+        self._emit(run, job, "Error", attempt=attempt, reason=reason)
+        if run.is_active:
+            self._fail_run(run, f"job {job.id}: {reason}", job)
+
+    def _fail_run(self, run: Run, reason: str, failed: Job | None = None) -> None:
+        run.is_active, run.timers, run.status = False, {}, "Error"
+        if run.is_flow:
+            run.result = {"error": reason} | ({"job": str(failed.id)} if failed else {})
+            self._emit(run, None, "Error", reason=reason)
+        else:
+            run.transport = "Failed"
+            run.logs.append(reason)
+        for id in run.plan:
+            job = self.jobs.get(id)
+            if job is not None and job.owner is run and job.status in ("Dispatched", "WaitingForPrerequisites"):
+                job.status, job.is_queued, job.pause_ends = "WaitingForPrerequisites", False, None
+                job.waits = set()
+
+    def _cancel(self, run: Run, reason: str) -> None:
+        for id in run.plan:
+            if id in self.jobs:
+                self._stop(run, self.jobs[id], reason)
+        if run.is_active is not False:
+            self._fail_run(run, reason)
+
+    def _stop(self, run: Run, job: Job, reason: str) -> None:
+        attempt = job.live
+        if attempt is not None and job.owner is run:
+            job.live, job.status = None, "Error"
+            self.stopped.append(attempt.token)
+            self._emit(run, job, "Error", attempt=attempt, reason=reason)
+
+    def _deliver(self, job: Job) -> None:
+        run = self._owner(job)
+        if run.transport == "Sent":
+            run.transport = "Delivered"
+
+    # -- what is refused
+
+    def _plan(self, run: Run, ids: Sequence[int]) -> None:
+        for id in ids:
+            if id not in self.jobs:
+                raise Refused("NotFound")
+            if self._is_taken(self.jobs[id], run):
+                raise Refused("Conflict")
+        self._check_dag({id: self.jobs[id].depends for id in ids})
+
+    def _refuse_taken(self, run: Run | None, specs: Sequence[Mapping[str, Any]]) -> None:
+        for spec in specs:
+            if spec["id"] in self.jobs and self._is_taken(self.jobs[spec["id"]], run):
+                raise Refused("Conflict")
+
+    def _is_taken(self, job: Job, run: Run | None) -> bool:
+        owner = job.owner
+        if owner is None or owner is run:
+            return False
+        return job.live is not None or (bool(owner.is_active) and job.status not in ("Finished", "Error"))
+
+    def _check_dag(self, depends: Mapping[int, Collection[int]]) -> None:
+        if any(parent not in depends for parents in depends.values() for parent in parents):
+            raise Refused("DagMissingDependency")
+        unplaced = {id: set(parents) for id, parents in depends.items()}
+        while placed := [id for id, parents in unplaced.items() if not parents & unplaced.keys()]:
+            for id in placed:
+                del unplaced[id]
+        if unplaced:
+            raise Refused("DagCycleDetected")
+
+    def _flow(self, id: int) -> Run:
+        if f"flow:{id}" not in self.runs:
+            raise Refused("NotFound")
+        return self.runs[f"flow:{id}"]
+
+    def _owner(self, job: Job) -> Run:
+        assert job.owner is not None
+        return job.owner
+
+    def _running(self, id: int, token: str) -> tuple[Job, Attempt]:
+        job = self.jobs.get(id)
+        if job is None:
+            raise Refused("NotFound")
+        if job.live is None or job.live.token != token:
+            raise Refused("StaleToken")
+        return job, job.live
+
+    def _reported(self, id: int, how: str, token: str) -> dict[str, Any] | None:
+        job = self.jobs.get(id)
+        if job is None or job.last_report is None or job.last_report[:2] != (how, token):
+            return None
+        return job.last_report[2]
+
+    def _emit(
+        self, run: Run, job: Job | None, status: str, *, attempt: Attempt | None = None, reason: str | None = None
+    ) -> None:
+        if run.is_flow:
+            event: dict[str, Any] = {"flow": run.name, "kind": "job" if job else "flow", "status": status}
+            event |= {"job_id": job.id} if job else {}
+            event |= {"attempt": attempt.number, "runner_id": attempt.runner} if attempt else {}
+            event |= {"reason": reason} if reason is not None else {}
+            self.events.append(event)

@@ -1,0 +1,20 @@
+"""The engine against its model: whatever clients, runners and clocks do, in whatever order."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.execution.conftest import NewContext
+from tests.execution.machine import Machine
+
+
+def test_flows_behave_as_their_model_whatever_happens(new_context: NewContext) -> None:
+    context = new_context()
+
+    class Fresh(Machine):
+        def __init__(self) -> None:
+            context.wire.ask(("FLUSHDB",))
+            super().__init__(context)
+
+    run_state_machine_as_test(Fresh, settings=settings(settings.get_profile("execution")))
