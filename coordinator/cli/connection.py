@@ -39,8 +39,8 @@ class Place:
 
     def command(self, name: str, *arguments: object) -> str:
         """A command line that does this here."""
-        words = ["herocoordinator", "flow", name, *map(str, arguments)]
-        if self.context != DEFAULT_CONTEXT:
+        words = ["herocoordinator", *name.split(), *map(str, arguments)]
+        if self.context != DEFAULT_CONTEXT or name == "runner":
             words += ["--context", str(self.context)]
         if self.url != DEFAULT_URL:
             words += ["--url", self.url]

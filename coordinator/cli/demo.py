@@ -12,7 +12,7 @@ import trio
 
 from coordinator import logs
 from coordinator.app import App
-from coordinator.cli.connection import DEFAULT_CONTEXT, connected, run
+from coordinator.cli.connection import DEFAULT_CONTEXT, Place, connected, run
 from coordinator.cli.exits import EXIT_INTERRUPTED
 from coordinator.cli.flow import read
 from coordinator.cli.flow_file import FlowFile
@@ -55,7 +55,7 @@ async def _demo(file: FlowFile, view: View) -> int:
                 async with connected(url) as client:
                     id, names = await submit(client, file, context)
                     click.echo(introduction(file, id, context))
-                    status = await watch(client, context, id, view, after=BEGINNING, names=names)
+                    status = await watch(client, Place(url, context), id, view, after=BEGINNING, names=names)
                 runner.stop()
                 if status == EXIT_INTERRUPTED:
                     runner.stop()  # at once: what runs is of no use any more

@@ -143,7 +143,7 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
     try:
         id, names = await submit(client, file, place.context, caller)
     except Exists as error:
-        complain(f"{error}; try it again with `{place.command('retry', file.id)}`, or leave `id` out of the file")
+        complain(f"{error}; try it again with `{place.command('flow retry', file.id)}`, or leave `id` out of the file")
         return EXIT_ERROR
     if view is None:
         click.echo(id)

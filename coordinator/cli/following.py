@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 DEFAULT_CALLER: Final = 1
+RUNNER_MISSED_AFTER: Final = 3.0
 BEGINNING: Final = "0-0"
 MAX_RANDOM: Final = 2**31 - 1
 OUTPUT: Final = ("stdout", "stderr", "exit_code")
@@ -113,7 +114,7 @@ def introduction(file: FlowFile, id: int, context: int) -> str:
 # -- following
 
 
-async def follow(client: Client, state: FlowState, context: int, after: str, view: View) -> bool:
+async def _follow(client: Client, place: Place, state: FlowState, after: str, view: View) -> bool:
     """Show a flow's events until it has ended. False if SIGINT came first."""
     interrupted = False
 
@@ -128,7 +129,8 @@ async def follow(client: Client, state: FlowState, context: int, after: str, vie
         async with trio.open_nursery() as nursery:
             nursery.start_soon(until_interrupted, signals, nursery.cancel_scope)
             nursery.start_soon(view.run)
-            async with client.follow_flow(context, state.id, after) as events:
+            nursery.start_soon(_miss_runners, state, place)
+            async with client.follow_flow(place.context, state.id, after) as events:
                 async for event in events:
                     state.apply(event)
                     view.show(event)
@@ -136,9 +138,17 @@ async def follow(client: Client, state: FlowState, context: int, after: str, vie
     return not interrupted
 
 
+async def _miss_runners(state: FlowState, place: Place) -> None:
+    """Say so if nobody takes the jobs that are ready."""
+    await trio.sleep(RUNNER_MISSED_AFTER)
+    jobs = state.jobs.values()
+    if any(job.status == "Dispatched" for job in jobs) and not any(job.attempt for job in jobs):
+        complain(f"no runner has taken a job yet; to start one: {place.command('runner')}")
+
+
 async def watch(
     client: Client,
-    context: int,
+    place: Place,
     id: int,
     view: View,
     *,
@@ -146,15 +156,15 @@ async def watch(
     names: Names | None = None,
 ) -> int:
     """Follow a flow from an event on, or from now on, and say how it ended. Returns the exit status."""
-    report = await client.flow_status(context_id=context, id=id)
+    report = await client.flow_status(context_id=place.context, id=id)
     if names is None:
         names = await job_names(client, report.flow)
     state = FlowState(report, names)
     was_over = after is None and state.status in ENDED
-    if not await follow(client, state, context, report.last_event if after is None else after, view):
+    if not await _follow(client, place, state, report.last_event if after is None else after, view):
         return EXIT_INTERRUPTED
     # What was shown is behind if events were no longer kept; this is not.
-    report = await client.flow_status(context_id=context, id=id)
+    report = await client.flow_status(context_id=place.context, id=id)
     return _conclude(report, names, with_output=was_over or not view.shows_logs)
 
 
@@ -169,17 +179,17 @@ async def watch_with_hints(
 ) -> int:
     """`watch`, and say what may be done next about a flow that goes on or failed."""
     try:
-        status = await watch(client, place.context, id, view, after=after, names=names)
-    except* (CannotConnect, NoReply):
-        complain(f"flow {id} goes on; follow it with `{place.command('follow', id)}`")
+        status = await watch(client, place, id, view, after=after, names=names)
+    except* (CannotConnect, NoReply, KeyboardInterrupt):
+        complain(f"flow {id} goes on; follow it with `{place.command('flow follow', id)}`")
         raise
     if status == EXIT_INTERRUPTED:
         complain(f"flow {id} goes on without being watched")
-        click.echo(f"  follow it: {place.command('follow', id)}", err=True)
-        click.echo(f"  cancel it: {place.command('cancel', id)}", err=True)
+        click.echo(f"  follow it: {place.command('flow follow', id)}", err=True)
+        click.echo(f"  cancel it: {place.command('flow cancel', id)}", err=True)
     elif status == EXIT_ERROR:
-        click.echo(f"  its output: {place.command('logs', id)}", err=True)
-        click.echo(f"  try again:  {place.command('retry', id, '--follow')}", err=True)
+        click.echo(f"  its output: {place.command('flow logs', id)}", err=True)
+        click.echo(f"  try again:  {place.command('flow retry', id, '--follow')}", err=True)
     return status
 
 
