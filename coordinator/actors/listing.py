@@ -20,7 +20,7 @@ EXAMINED: Final = 5_000  # records looked at for one page, when few have the sta
 
 
 def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
-    if params.cursor and not params.cursor.isdigit():
+    if params.cursor and not _is_number(params.cursor):
         raise _bad_cursor()
     first = f"({params.cursor}" if params.cursor else "-inf"
     (found,) = yield [("ZRANGE", keys.contexts(), first, "+inf", "BYSCORE", "LIMIT", 0, params.limit + 1)]
@@ -39,7 +39,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
         kind = self._record.kind
         wanted = getattr(params, "status", None)
         cursor: str = params.cursor
-        if cursor and not all(part.isdigit() for part in cursor.split(":")):
+        if cursor and not all(map(_is_number, cursor.split(":"))):
             raise _bad_cursor()
         items: list[bytes] = []
         size = examined = 0
@@ -67,6 +67,10 @@ class page_of:  # noqa: N801 - used like the functions beside it
 
 def _key(kind: str, entry: bytes) -> str:
     return f"{kind}:" + ":".join(str(int(id)) for id in entry.split(b":"))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _bad_cursor() -> InvalidParams:

@@ -43,7 +43,7 @@ def specs(draw: st.DrawFn, id: int, others: Sequence[int]) -> dict[str, Any]:
         script_type="Sal" if id % 3 == 0 else "Python",
         retries=draw(st.integers(0, 2)),
         timeout=draw(st.sampled_from(LIMITS)),
-        prerequisites=draw(st.lists(NAMES, max_size=1)),
+        prerequisites=draw(st.sampled_from([[], [], [], ["paid"], ["approved"], ["paid", "approved"]])),
     )
 
 
@@ -178,9 +178,13 @@ class Machine(RuleBasedStateMachine):
         }
         assert all(stored[parent].status == "Finished" for parent in job.parents if parent in stored)
 
-    @rule(id=st.integers(1, 2), session=SESSIONS)
-    def take_all(self, id: int, session: str) -> None:
-        self.take(4, id, session, ("Python", "Sal"), LEASES[0], "h")
+    @rule(id=st.integers(1, 2), session=SESSIONS, done=st.lists(PICK, max_size=3))
+    def work(self, id: int, session: str, done: list[int]) -> None:
+        """Take what there is, and finish some."""
+        self._step(self.take, 4, id, session, ("Python", "Sal"), LEASES[0], "h")
+        for pick in done:
+            if live := self._live():
+                self._step(self._finish, live[pick % len(live)])
 
     @precondition(lambda self: self.takes)
     @rule(pick=PICK)

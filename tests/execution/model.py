@@ -79,7 +79,7 @@ class Run:
     Attributes:
         jobs: what its record lists.
         plan: what it was started with, in order; leaves: of that, what nothing depended on.
-        children: a job of the plan → those that wait for it.
+        children: a job of the plan → those that wait for it; unfinished: those of the plan it has yet to finish.
         is_active: jobs of it may start. None: it was never started, nor cancelled.
         limits: of a message: the names of its timers → seconds.
     """
@@ -93,6 +93,7 @@ class Run:
     plan: tuple[int, ...] = ()
     leaves: tuple[int, ...] = ()
     children: dict[int, list[int]] = field(default_factory=dict)
+    unfinished: set[int] = field(default_factory=set)
     is_active: bool | None = None
     embedded: Sequence[Mapping[str, Any]] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -145,9 +146,6 @@ class Model:
                 if isinstance(name, str):
                     waiting.setdefault(name, set()).add(job.name)
         return waiting
-
-    def unfinished(self, run: Run) -> int:
-        return sum(self.jobs[id].status != "Finished" for id in run.plan if id in self.jobs)
 
     # -- records
 
@@ -207,7 +205,7 @@ class Model:
             job = self.jobs.get(dropped)
             if job is not None and dropped not in run.jobs and job.owner is run:
                 self._stop(run, job, "the flow no longer lists it")
-                job.owner = None
+                job.owner, job.attempt = None, 0
         run.result = {}
         self._launch(run, run.jobs)
 
@@ -303,7 +301,8 @@ class Model:
         if run.is_active:
             for child in run.children[id]:
                 self._meet(self.jobs[child], id)
-            if not self.unfinished(run):
+            run.unfinished.remove(id)
+            if not run.unfinished:
                 self._finish_run(run)
         return answer
 
@@ -402,7 +401,8 @@ class Model:
         for job in startable:
             job.is_queued = not job.waits
             job.status = "WaitingForPrerequisites" if job.waits else "Dispatched"
-        if not self.unfinished(run):
+        run.unfinished = {job.id for job in jobs if job.status != "Finished"}
+        if not run.unfinished:
             self._finish_run(run)
 
     def _meet(self, job: Job, what: int | str) -> None:

@@ -25,7 +25,7 @@ def check(context: Context, model: Model) -> None:
     for job, stored in zip(jobs, hashes, strict=False):
         _check_job(job, stored)
     for run, stored in zip(runs, hashes[len(jobs) :], strict=True):
-        _check_run(model, run, stored)
+        _check_run(run, stored)
     _check_names(model, names)
     _check_timers(context, model)
     _check_waiting(context, model, names)
@@ -44,14 +44,14 @@ def _check_job(job: Job, stored: Hash) -> None:
         assert int(stored["x_wait"]) == len(job.waits) > 0, job
 
 
-def _check_run(model: Model, run: Run, stored: Hash) -> None:
+def _check_run(run: Run, stored: Hash) -> None:
     assert stored["status"] == run.status, run
     assert stored.get("x_active") == (None if run.is_active is None else str(int(run.is_active))), run
     assert stored.get("transport_status") == run.transport, run
     if run.is_flow:
         assert json.loads(stored["result"]) == run.result, run
     if run.is_active:
-        assert int(stored["x_pending"]) == model.unfinished(run) > 0, run
+        assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
 
 
 def _check_names(model: Model, names: set[str]) -> None:

@@ -1,0 +1,73 @@
+"""What a runner is told of an attempt, rendered from the store's reply."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from coordinator.actors.subscriptions import assignments, take
+from tests.execution.by_hand import KEYS, STORED_JOB
+from tests.execution.driver import RUNNER
+
+TOLD = [
+    *(b"id", b"caller_id", b"context_id", b"script", b"script_type", b"timeout", b"retries", b"env_vars"),
+    *(b"prerequisites", b"depends", b"created_at", b"updated_at", b"result", b"status"),
+]
+
+
+def assigned(*, env_vars: bytes = b"{}", flow_env: bytes = b"{}", inputs: list[bytes] | None = None) -> Any:
+    """The assignment made of an attempt as the store hands it out."""
+    record = [{**STORED_JOB, b"env_vars": env_vars}[name] for name in TOLD]
+    token, members = assignments(KEYS, [2, b"9-1", flow_env, record, inputs or []], 2.5)
+    assert token == "9-1"
+    return json.loads(b"{" + members)
+
+
+def test_an_assignment_has_the_job_the_attempt_and_the_lease() -> None:
+    assignment = assigned()
+
+    assert assignment["job"]["id"] == 1
+    assert assignment["job"].keys() == {name.decode() for name in TOLD}
+    assert (assignment["attempt"], assignment["token"], assignment["lease"]) == (2, "9-1", 2.5)
+    assert assignment["context_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flow", "own", "merged"),
+    [
+        (b"{}", b"{}", {}),
+        (b'{"A":"flow"}', b"{}", {"A": "flow"}),
+        (b"{}", b'{"A":"job"}', {"A": "job"}),
+        (b'{"A":"flow","B":"flow"}', b'{"A":"job","C":"job"}', {"A": "job", "B": "flow", "C": "job"}),
+    ],
+)
+def test_the_jobs_environment_lies_over_the_flows(flow: bytes, own: bytes, merged: dict[str, str]) -> None:
+    assert assigned(env_vars=own, flow_env=flow)["env_vars"] == merged
+
+
+def test_inputs_are_by_the_id_of_the_job_they_come_from() -> None:
+    assert assigned(inputs=[b"3", b'{"x":"1"}', b"4", b"{}"])["inputs"] == {"3": {"x": "1"}, "4": {}}
+
+
+def test_a_take_looks_on_while_it_has_met_only_entries_that_lead_nowhere() -> None:
+    operation = take(KEYS, RUNNER, count=1, holder="h", number="1")
+    first = next(operation)
+
+    assert operation.send([([b"more", []], [b"ready:Sal"])]) == first
+
+    with pytest.raises(StopIteration) as finished:
+        operation.send([([b"all", []], [b"due:5"])])
+    assert finished.value.value == (True, [], [b"ready:Sal", b"due:5"])
+
+
+@pytest.mark.parametrize(("kind", "is_all"), [(b"all", True), (b"again", False)])
+def test_a_take_that_is_repeated_does_not_say_that_the_queues_are_empty(kind: bytes, is_all: bool) -> None:
+    operation = take(KEYS, RUNNER, count=1, holder="h", number="1")
+    next(operation)
+
+    with pytest.raises(StopIteration) as finished:
+        operation.send([([kind, []], [])])
+
+    assert finished.value.value[0] is is_all
