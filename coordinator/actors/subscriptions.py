@@ -29,7 +29,7 @@ log = structlog.get_logger("coordinator.subscriptions")
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 EVENTS_A_STEP: Final = 200  # at most
-EVENTS_AT_FIRST: Final = 10  # when nothing is known of their size
+EVENTS_AT_FIRST: Final = 5  # when nothing is known of their size
 
 Effects = Sequence[bytes]
 
@@ -185,6 +185,7 @@ class RunnerSubscription(Subscription):
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(attempts) < free
+            del attempts  # nobody needs them while we are parked
             self._took(self, effects, is_empty)
             if is_empty and not self.is_closed:
                 self.is_hungry = True
@@ -225,6 +226,12 @@ class FlowSubscription(Subscription):
         self.flow_id = flow_id
         self._after = after.encode()
 
+    def _tell(self, head: bytes, entries: Sequence[Any]) -> int:
+        """Notify the client of these events. Returns how many bytes they are."""
+        notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
+        self.session.notify(notices)
+        return sum(map(len, notices))
+
     def serve(self) -> Operation:
         head = b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,' % (
             self.id.encode(),
@@ -244,9 +251,9 @@ class FlowSubscription(Subscription):
             is_all = len(entries) < count
             if entries:
                 self._after = entries[-1][0]
-                notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
-                self.session.notify(notices)
-                count = max(1, min(EVENTS_A_STEP, EVENT_BYTES * len(notices) // sum(map(len, notices))))
+                size = self._tell(head, entries)
+                count = max(1, min(EVENTS_A_STEP, 2 * count, EVENT_BYTES * len(entries) // size))
+            del entries  # nobody needs them while we are parked
             if is_all:
                 yield self.park()
         return b""
