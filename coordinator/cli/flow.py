@@ -86,7 +86,7 @@ def flow() -> None:
     """
 
 
-@flow.command()
+@flow.command(short_help="Run the flow in a file and follow it.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--caller", type=UINT32, help=f"Actor on whose behalf it runs.  [default: {DEFAULT_CALLER}]")
 @click.option("--no-follow", is_flag=True, help="Submit it, print its id, and be done.")
@@ -177,7 +177,7 @@ async def _list(client: Client, place: Place, status: Any) -> int:
     return 0
 
 
-@flow.command()
+@flow.command(short_help="Show a flow and its jobs as they are now.")
 @_id
 @_place
 def show(place: Place, id: int) -> None:
@@ -208,7 +208,7 @@ async def _show(client: Client, place: Place, id: int) -> int:
     return 0
 
 
-@flow.command()
+@flow.command(short_help="Follow a flow until it has ended.")
 @_id
 @_plain
 @_place
@@ -217,7 +217,7 @@ def follow(place: Place, id: int, plain: bool) -> None:
     run_connected(place.url, partial(watch_with_hints, place=place, id=id, view=view_for(plain=plain)))
 
 
-@flow.command()
+@flow.command(short_help="Print what a flow's jobs wrote.")
 @_id
 @click.option("--follow", is_flag=True, help="Go on with new lines until the flow has ended.")
 @_place
@@ -233,7 +233,7 @@ def logs(place: Place, id: int, follow: bool) -> None:
 # -- changing
 
 
-@flow.command()
+@flow.command(short_help="Stop a flow.")
 @_id
 @click.option("--reason", default="", help="Recorded with the flow and told to its runners.")
 @_place
@@ -248,7 +248,7 @@ async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
     return 0
 
 
-@flow.command()
+@flow.command(short_help="Start the failed part of a flow again.")
 @_id
 @click.option("--follow", is_flag=True, help="Follow it as `flow run` does.")
 @_plain

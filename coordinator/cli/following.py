@@ -75,8 +75,8 @@ async def submit(client: Client, file: FlowFile, context: int, caller: int | Non
 async def _unused_ids(client: Client, file: FlowFile, context: int, caller: int) -> tuple[int, int]:
     """A flow's id, the file's own if it has one, and the first of as many jobs' ids."""
     while True:
-        first_job = random.randint(1, MAX_RANDOM - len(file.jobs))
-        flow = first_job if file.id is None else file.id
+        base = random.randint(1, MAX_RANDOM - len(file.jobs))
+        flow, first_job = (base if file.id is None else file.id), base + 1
         calls: list[tuple[str, Any]] = [("flow.load", {"context_id": context, "id": flow})]
         calls += [("job.load", {"context_id": context, "caller_id": caller, "id": id}) for id in file.names(first_job)]
         found, *jobs = await client.call_many(calls)

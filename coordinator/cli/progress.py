@@ -128,15 +128,16 @@ class LiveView:
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
         room = self._console.height - 3
         fits = len(self._state.jobs) <= room
-        room -= len(self._state.levels)
+        sums_up = not fits and len(self._state.levels) <= room // 2
+        room -= len(self._state.levels) if sums_up else 0
         for number, level in enumerate(self._state.levels):
-            jobs = level if fits else sorted(level, key=_interest)[: max(0, room)]
-            if not fits:
-                jobs = [job for job in jobs if job.status in ("Started", "Error")]
-                room -= len(jobs)
+            if sums_up:
                 table.add_row(f"level {number}", Text(_counts(level), style="dim"))
+            jobs = level if fits else sorted(filter(_is_news, level), key=_interest)[: max(0, room)]
+            room -= len(jobs)
             for at, job in enumerate(jobs):
-                table.add_row(Text(f"level {number}" if fits and at == 0 else "", style="dim"), *_cells(job, now))
+                first = at == 0 and not sums_up
+                table.add_row(Text(f"level {number}" if first else "", style="dim"), *_cells(job, now))
         return Group(table, self._summary(now))
 
     def _summary(self, now: int) -> Text:
@@ -147,8 +148,12 @@ class LiveView:
         return text.append(f"  {_counts(state.jobs.values())}", style="dim")
 
 
-def _interest(job: JobState) -> tuple[bool, bool]:
-    return (job.status != "Error", job.status != "Started")
+def _is_news(job: JobState) -> bool:
+    return job.status in ("Started", "Error")
+
+
+def _interest(job: JobState) -> bool:
+    return job.status != "Error"
 
 
 def _counts(jobs: Iterable[JobState]) -> str:

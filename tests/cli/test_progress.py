@@ -77,6 +77,16 @@ def test_the_table_is_never_higher_than_the_terminal_and_keeps_what_runs_or_fail
     assert any(line.split()[0] == "150" for line in lines)
 
 
+def test_a_chain_longer_than_the_terminal_is_high_shows_what_runs() -> None:
+    state = FlowState(report({0: [], **{id: [id - 1] for id in range(1, 200)}}), {})
+    state.apply(event(status="Started", job_id=150, attempt=1))
+
+    running, summary = live(state, height=10)
+
+    assert running.split()[:3] == ["level", "150", "150"]
+    assert summary.startswith("flow 1 Started")
+
+
 def test_what_a_job_writes_cannot_move_the_cursor_or_colour_the_table() -> None:
     state = FlowState(report({1: []}), {})
     state.apply(event(kind="log", job_id=1, lines=["\x1b[2J\x1b]0;title\x07[red]a\rb\x1b[31mc"]))
