@@ -216,17 +216,10 @@ def result_lines(flow: Flow, names: Names, *, with_output: bool) -> Iterator[str
     for id, text in flow.result.items():
         if not id.isdigit():
             continue
-        yield f"{names.get(int(id), id)}:"
         result: dict[str, str] = json.loads(text)
-        for key, value in result.items():
-            if key not in OUTPUT:
-                yield from _indented(f"{key} = ", value)
+        lines = [line for key, value in result.items() if key not in OUTPUT for line in f"{key} = {value}".split("\n")]
         if with_output and result.get("stdout"):
-            yield from _indented("", result["stdout"].rstrip("\n"))
-
-
-def _indented(head: str, value: str) -> Iterator[str]:
-    first, *rest = value.split("\n")
-    yield f"  {head}{first}"
-    for line in rest:
-        yield f"  {line}"
+            lines += result["stdout"].rstrip("\n").split("\n")
+        if lines:
+            yield f"{names.get(int(id), id)}:"
+            yield from (f"  {line}" for line in lines)

@@ -122,7 +122,7 @@ class LiveView:
     def render(self, now: int) -> RenderableType:
         """The table at `now`, ms; not higher than the terminal."""
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, expand=True)
-        for width in (7, None, 11, 10):
+        for width in (len(f"level {len(self._state.levels)}"), None, 11, 10):
             table.add_column(no_wrap=True, width=width)
         table.add_column(no_wrap=True, width=10)
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")

@@ -66,6 +66,19 @@ print("flag found")
 """
 
 
+def waiting_for(flag: Path) -> str:
+    return f"""
+[jobs.a]
+script = '''
+import os, time
+print("here")
+while not os.path.exists("{flag}"):
+    time.sleep(0.05)
+print("done")
+'''
+"""
+
+
 def id_in(output: str) -> str:
     found = re.search(r"^flow (\d+)", output, re.M)
     assert found, output
@@ -202,6 +215,23 @@ def test_ctrl_c_leaves_the_flow_running_and_says_how_to_go_on(flows: Flows) -> N
     assert f"herocoordinator flow follow {id} --context {flows.context}" in complaint
     assert f"herocoordinator flow cancel {id} --context {flows.context}" in complaint
     assert flows("show", id).stdout.startswith(f"flow {id} Started")
+
+
+def test_run_gets_over_a_coordinator_that_is_killed_and_started_again(tmp_path: Path) -> None:
+    served = ("--data-dir", str(tmp_path / "data"), "--api-ws-port", str(free_port()))
+    flag = tmp_path / "flag"
+    with coordinator(*served) as server, runner(server.ws, 1):
+        flows = Flows(server.ws, 1, tmp_path)
+        process = herocoordinator_started("flow", "run", *flows.at, flows.file(waiting_for(flag)))
+        read_until(process, "here")
+        server.kill()
+
+        with coordinator(*served):
+            flag.touch()
+            output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    assert "a | done" in output
 
 
 # -- the others
