@@ -240,7 +240,8 @@ class Engine:
         )
         gone = {token.decode() for token in lost}
         until = trio.current_time() + params.lease
-        subscription.held.update((token, until) for token in params.holding if token not in gone)
+        held = (token for token in params.holding if token not in gone and not session.has_ended(token))
+        subscription.held.update((token, until) for token in held)
         self._listening(keys.address).runners[subscription.id] = subscription
         self._serve(subscription)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ log = structlog.get_logger("coordinator.subscriptions")
 
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
+ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 EVENTS_A_STEP: Final = 200  # at most
 EVENTS_AT_FIRST: Final = 5  # when nothing is known of their size
 
@@ -46,6 +48,7 @@ class Session(ABC):
         self.subscriptions: dict[str, Subscription] = {}
         self.is_closed = False
         self._freed: list[RunnerSubscription] = []
+        self._ended_early: deque[str] = deque(maxlen=ENDED_EARLY)
 
     @property
     @abstractmethod
@@ -66,6 +69,12 @@ class Session(ABC):
         for subscription in self.subscriptions.values():
             if isinstance(subscription, RunnerSubscription) and subscription.held.pop(token, None) is not None:
                 self._freed.append(subscription)
+                return
+        self._ended_early.append(token)
+
+    def has_ended(self, token: str) -> bool:
+        """Whether the client has reported, before it had a subscription that held it, this attempt's end."""
+        return token in self._ended_early
 
     def renewed(self, token: str) -> None:
         """The client has given an attempt's sign of life."""
