@@ -16,7 +16,7 @@ from tests.support.server import ValkeyProcess
 # `--hypothesis-profile` does not reach the machine, which has its own: `HYPOTHESIS_EXAMPLES=5000` looks longer.
 settings.register_profile(
     "execution",
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "100")),
     stateful_step_count=50,
     deadline=None,
     derandomize="HYPOTHESIS_EXAMPLES" not in os.environ,

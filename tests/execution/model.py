@@ -181,7 +181,7 @@ class Model:
         job = self.jobs.get(id)
         if job is None:
             return 0
-        if self._is_taken(job, None):
+        if job.live or (job.owner and job.owner.is_active):
             raise Refused("Conflict")
         del self.jobs[id]
         return 1

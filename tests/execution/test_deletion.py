@@ -101,14 +101,15 @@ def test_a_job_another_flow_has_had_since_stays(context: Context) -> None:
     assert context.load_flow(2)["status"] == "Finished"
 
 
-@pytest.mark.parametrize("depends", [[], [1]], ids=["queued", "waiting"])
-def test_a_job_of_a_started_flow_is_not_deleted(context: Context, depends: list[int]) -> None:
-    context.submit(1, [job(1), job(2, depends)])
+@pytest.mark.parametrize("id", [1, 2, 3], ids=["finished", "queued", "waiting"])
+def test_a_job_of_a_started_flow_is_not_deleted(context: Context, id: int) -> None:
+    context.submit(1, [job(1), job(2), job(3, [2])])
+    context.finish(context.take_one())
 
     with pytest.raises(Conflict) as caught:
-        context.delete_job(2)
+        context.delete_job(id)
 
-    assert caught.value.data["record"] == "job:7:2"
+    assert caught.value.data["record"] == f"job:7:{id}"
 
 
 def test_a_running_job_is_not_deleted(context: Context) -> None:

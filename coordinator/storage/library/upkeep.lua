@@ -2,12 +2,11 @@
 
 local LOOK_AGAIN = 60000 -- ms after which it is seen whether a run that should go can go now
 
--- The first of `jobs` that is running or may be, for this or another run.
+-- The first of `jobs` that is running, or whose run is: that needs its result.
 local function first_busy(tx, jobs)
-  local known = {}
   for _, job in ipairs(jobs) do
     local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if is_taken(tx, '', status, owner, known) then
+    if status == 'Started' or owner and is_active(tx, owner) then
       return job
     end
   end
