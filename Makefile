@@ -1,13 +1,16 @@
-# make serve | test | lint | bench: each builds .venv by itself when it is missing or out of date.
+# make serve | demo | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint format bench clean
+.PHONY: serve demo test lint format bench bench-flows clean
 
 serve: $(VENV)/serve.stamp
 	exec $(BIN)/herocoordinator serve $(ARGS)
+
+demo: $(VENV)/serve.stamp
+	$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest $(ARGS)
@@ -24,6 +27,9 @@ format: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
+bench-flows: $(VENV)/peers.stamp
+	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -37,3 +43,7 @@ $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@ $(VENV)/serve.stamp
+
+$(VENV)/peers.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,peers]'
+	touch $@

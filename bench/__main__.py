@@ -50,6 +50,13 @@ def _note(text: str) -> None:
     help="Of the coordinator, where the scenario does not say.",
 )
 @click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="On a shared machine: how long a scenario may look for undisturbed rounds.  [default: 0]",
+)
+@click.option(
     "--data-root",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(tempfile.gettempdir()),
@@ -69,6 +76,7 @@ def main(
     seconds: float | None,
     only: tuple[str, ...],
     fsync: str,
+    patience: float,
     data_root: Path,
     json_path: Path | None,
 ) -> None:
@@ -91,6 +99,7 @@ def main(
         cores=Cores.choose(),
         data_root=data_root,
         fsync=fsync,
+        patience=patience,
     )
     about = facts(data_root)
     wanted = only or GROUPS

@@ -85,6 +85,11 @@ class LoadResult:
         """Calls a second."""
         return self.calls / self.seconds
 
+    @property
+    def foreign_share(self) -> float:
+        """Of one core, used by other work."""
+        return self.foreign_seconds / self.seconds
+
     def share(self, process: str) -> float:
         """Of one core, used by this process."""
         return self.cpu_seconds.get(process, 0.0) / self.seconds

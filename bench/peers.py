@@ -1,9 +1,11 @@
-"""The servers ours is compared with, each the least its library can do; `python -m bench.peers NAME`.
+"""The servers ours is compared with, each the least its library can do; `python -m bench.peers NAME DIRECTORY`.
 
 Prints its URL as its first line, then serves until it is terminated. Those that answer with a canned reply read it
 from standard input.
 
     hypercorn        POST under Hypercorn's trio worker: reads the body, answers a canned reply
+    store            the same after one HGETALL on a Valkey of its own, for one connection: the least that a server
+                     with a store can do
     trio-websocket   get_message, send_message, with trio-websocket's defaults
     coalesced        the same echo on our CoalescingStream, as coordinator.rpc.websocket uses it
     asyncio          POST on a bare asyncio protocol: the ceiling of our load generator over HTTP
@@ -18,8 +20,10 @@ import re
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
+import hiredis
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
@@ -30,6 +34,7 @@ from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket, 
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
 from coordinator.rpc.websocket import MESSAGE_QUEUE, RECEIVE_BYTES, text_frame
 from coordinator.settings import Settings
+from coordinator.storage.embedded import EmbeddedValkey
 
 __all__ = ["NAMES"]
 
@@ -45,6 +50,27 @@ def _announce(scheme: str, port: int) -> None:
 
 
 async def _hypercorn() -> None:
+    async def nothing() -> None:
+        pass
+
+    await _serve_canned(nothing)
+
+
+async def _store() -> None:
+    async with EmbeddedValkey(Path(sys.argv[2]), "everysec") as valkey:
+        stream = await valkey.endpoint.open()
+        reader = hiredis.Reader()
+
+        async def exchange(*command: str) -> None:
+            await stream.send_all(hiredis.pack_command(command))  # type: ignore[arg-type]
+            while reader.gets() is False:
+                reader.feed(bytes(await stream.receive_some()))
+
+        await exchange("HSET", "job", *(f"member{number}" for number in range(28)))
+        await _serve_canned(partial(exchange, "HGETALL", "job"))
+
+
+async def _serve_canned(before_answer: Callable[[], Awaitable[object]]) -> None:
     reply = sys.stdin.buffer.read()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reply))]
 
@@ -58,6 +84,7 @@ async def _hypercorn() -> None:
             return
         while (await events()).get("more_body"):
             pass
+        await before_answer()
         await answer({"type": "http.response.start", "status": 200, "headers": headers})
         await answer({"type": "http.response.body", "body": reply})
 
@@ -167,6 +194,7 @@ async def _picows() -> None:
 
 _SERVERS: Final[dict[str, tuple[Callable[..., Any], Callable[[], Awaitable[None]]]]] = {
     "hypercorn": (trio.run, _hypercorn),
+    "store": (trio.run, _store),
     "trio-websocket": (trio.run, _trio_websocket),
     "coalesced": (trio.run, _coalesced),
     "asyncio": (asyncio.run, _asyncio),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
-from bench.compare import Comparison, Plan
+from bench.compare import DISTURBED, Comparison, Plan
 from bench.load import LoadResult
 from bench.memory import MemoryStep, growth
 
@@ -44,13 +44,12 @@ def header(plan: Plan, facts: dict[str, Any], comparisons: list[Comparison]) -> 
         f"{facts['data_filesystem']}, where an append with fsync takes {facts['fsync_ms']:.2f} ms.",
     ]
     if comparisons:
-        runs = [
-            run for comparison in comparisons for round in comparison.rounds for run in (round.subject, round.reference)
-        ]
-        foreign = [run.foreign_seconds / run.seconds for run in runs]
+        rounds = [round for comparison in comparisons for round in comparison.rounds]
+        foreign = [run.foreign_share for round in rounds for run in (round.subject, round.reference)]
         lines.append(
             f"Other work on this machine took {statistics.median(foreign):.0%} of a core while measuring, "
-            f"{max(foreign):.0%} in the worst run."
+            f"{max(foreign):.0%} in the worst run; {sum(round.is_disturbed for round in rounds)} of {len(rounds)} "
+            f"rounds had over {DISTURBED:.0%} of it."
         )
     return "\n".join(lines)
 

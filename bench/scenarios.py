@@ -37,6 +37,7 @@ class Contender:
 OURS: Final = Contender("coordinator", "coordinator", "result")
 ALWAYS: Final = Contender("fsync always", "coordinator", "result", "always")
 EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec")
+STORE: Final = Contender("Hypercorn + HGETALL", "store", "canned")
 HYPERCORN: Final = Contender("bare Hypercorn", "hypercorn", "canned")
 ECHO: Final = Contender("bare echo", "trio-websocket", "echo")
 COALESCED: Final = Contender("coalesced echo", "coalesced", "echo")
@@ -108,6 +109,7 @@ def _fsync(connections: int, window: int, contexts: int = 1) -> Scenario:
 SCENARIOS: Final = (
     _http("http-load", "load", 1, goal=GOAL),
     _http("http-load", "load", 20, goal=GOAL),
+    _http("http-store", "load", 1, STORE),
     _http("http-create", "create", 1),
     _http("http-create", "create", 20),
     _http("http-batch", "load", 1, batch=BATCH),

@@ -101,19 +101,24 @@ def coordinator(cores: Cores, data_root: Path, *flags: str) -> Iterator[Coordina
 @contextmanager
 def peer(cores: Cores, name: str, canned_reply: bytes = b"") -> Iterator[BenchServer]:
     """One of bench.peers; those that answer with a canned reply answer with this one."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.peers", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with _ended_after(process):
-        pin(cores.server, [process.pid])
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(canned_reply)
-        process.stdin.close()
-        url = process.stdout.readline().decode().strip()
-        if not url:
-            raise ServerFailed(f"the peer {name} did not start")
-        yield BenchServer(urls={url.partition(":")[0]: url}, processes={"server": process.pid})
+    with tempfile.TemporaryDirectory(prefix="hc-bench-", ignore_cleanup_errors=True) as directory:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.peers", name, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with _ended_after(process):
+            pin(cores.server, [process.pid])
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(canned_reply)
+            process.stdin.close()
+            url = process.stdout.readline().decode().strip()
+            if not url:
+                raise ServerFailed(f"the peer {name} did not start")
+            processes = {"server": process.pid}
+            for valkey in children(process.pid):
+                pin(cores.others, [valkey])
+                processes["valkey"] = valkey
+            yield BenchServer(urls={url.partition(":")[0]: url}, processes=processes)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from coordinator.rpc.openrpc import document
 from coordinator.settings import Settings
+from tests.support.commands import herocoordinator
+from tests.support.runner import runner
 from tests.support.server import CoordinatorProcess, coordinator
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -37,6 +42,50 @@ def test_each_curl_of_the_tour_answers_as_shown(fresh: CoordinatorProcess) -> No
         answer = httpx.post(fresh.http, content=body, headers={"content-type": "application/json"}).json()
 
         assert without_times(answer) == without_times(json.loads(shown))
+
+
+@pytest.fixture(scope="module")
+def with_runner(fresh: CoordinatorProcess) -> Iterator[CoordinatorProcess]:
+    with runner(fresh.ws, 1):
+        yield fresh
+
+
+def without_measures(text: str) -> str:
+    """Without durations and random ids."""
+    return re.sub(r"\b\d+\.\d s\b|\bflow \d+", "…", text)
+
+
+def test_the_flow_file_runs_as_shown(with_runner: CoordinatorProcess, tmp_path: Path) -> None:
+    file, shown = re.findall(r"```toml\n(.*?)```\n\n```console\n\$ .*?flow run sums.toml\n(.*?)```", README, re.S)[0]
+    (tmp_path / "sums.toml").write_text(file)
+
+    done = herocoordinator("flow", "run", "--url", with_runner.ws, str(tmp_path / "sums.toml"))
+
+    assert done.returncode == 0, done.stderr
+    assert without_measures(done.stdout) == without_measures(shown)
+
+
+def test_the_client_example_runs(with_runner: CoordinatorProcess) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("ws://127.0.0.1:9653", with_runner.ws)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "log ['42']" in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1])["stdout"] == "42\n"
+
+
+def test_the_api_table_lists_every_method() -> None:
+    table = README[README.index("| method |") : README.index("- **Create is an upsert.**")]
+
+    listed = re.findall(r"`([a-z]+\.[a-z]+)`", "".join(line.split("|")[1] for line in table.strip().splitlines()))
+    assert sorted(listed) == sorted({"rpc.discover", *(method["name"] for method in document()["methods"])})
 
 
 def test_the_table_lists_every_setting_with_its_default_and_meaning() -> None:

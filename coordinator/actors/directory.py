@@ -20,7 +20,7 @@ from coordinator.actors.request import Compute, Park, Request
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import GLOBAL, Address
 
 __all__ = ["Directory"]
 
@@ -36,7 +36,7 @@ class Directory:
 
     Args:
         mailbox_length: requests that may wait in one context's mailbox; a full one makes its posters wait.
-        max_connections: supervisors alive at once.
+        max_connections: contexts' supervisors alive at once.
         idle_timeout: seconds after which an unused supervisor is retired.
         exchange_timeout: seconds the store may take for one round.
 
@@ -135,22 +135,29 @@ class Directory:
         return mailbox
 
     def _want_slot(self, mailbox: Mailbox) -> None:
-        if len(self._supervisors) < self._max_connections:
+        if mailbox.address is GLOBAL or self._has_slot():
             self._start(mailbox)
             return
         self._waiting[mailbox.address] = mailbox
         for address in self._mailboxes:
             supervisor = self._supervisors.get(address)
-            if supervisor is not None and supervisor.is_free:
+            if supervisor is not None and supervisor.is_free and address is not GLOBAL:
                 supervisor.retire()
                 break
+
+    def _has_slot(self) -> bool:
+        """Whether one more context may have a supervisor; GLOBAL, through which coordinators hear of each other, always
+        may."""
+        return len(self._supervisors) - (GLOBAL in self._supervisors) < self._max_connections
 
     def _start(self, mailbox: Mailbox) -> None:
         assert self._nursery is not None, "the directory is not running"
         slot_since = trio.current_time()
 
         def wanted_elsewhere() -> bool:
-            return bool(self._waiting) and (mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM)
+            if not self._waiting or mailbox.address is GLOBAL:
+                return False
+            return mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM
 
         supervisor = Supervisor(
             mailbox,
@@ -182,9 +189,11 @@ class Directory:
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
         if mailbox.is_quiet:
             del self._mailboxes[mailbox.address]
+        elif mailbox.address is GLOBAL:
+            self._start(mailbox)
         else:
             self._waiting[mailbox.address] = mailbox
-        if self._waiting and len(self._supervisors) < self._max_connections:
+        if self._waiting and self._has_slot():
             self._start(self._waiting.popitem(last=False)[1])
 
     def _park(self, request: Request, step: Park) -> None:

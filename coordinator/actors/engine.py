@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.news import News
+from coordinator.actors.presence import Presence
 from coordinator.actors.request import Effective, Operation, Parking, RawJson, Request
 from coordinator.actors.subscriptions import (
     Effects,
@@ -44,11 +45,9 @@ __all__ = ["Engine"]
 log = structlog.get_logger("coordinator.engine")
 
 PRESENCE_EVERY: Final = 2.0  # seconds between signs of life
-DEAD_AFTER: Final = 10.0  # seconds of silence after which another coordinator's contexts are seen to
 FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
 RETRY_AFTER: Final = 1.0  # seconds after which a subscription the store refused is tried again
 TICK_LIMIT: Final = 200  # timers acted on in one step
-TAKE_OVER_AT_ONCE: Final = 50  # contexts of a dead coordinator looked at at the same time
 
 
 class _Waiter(Parking):
@@ -95,9 +94,9 @@ class Engine:
         self._directory = directory
         self._layout: Layout = store.layout
         self._max_subscriptions = max_subscriptions
-        self._is_alone = is_alone
         self._contexts: dict[Address, _Context] = {}
         self._news = News(store, self._learn)
+        self._presence = Presence(self._layout, self._ask, self._tick, self._seen_to, is_alone=is_alone)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._sooner = trio.Event()  # a timer was set before the one waited for
@@ -131,13 +130,7 @@ class Engine:
 
     async def leave(self) -> None:
         """Tell the other coordinators that our contexts are theirs now. Waits for the store."""
-        keys = self._layout.keyspace(GLOBAL)
-
-        def operation() -> Operation:
-            yield [("ZADD", keys.coordinators(), 0, self._layout.name)]
-            return b""
-
-        await self._until_answered(GLOBAL, operation())
+        await self._presence.leave()
 
     # -- effects
 
@@ -240,7 +233,8 @@ class Engine:
         )
         gone = {token.decode() for token in lost}
         until = trio.current_time() + params.lease
-        subscription.held.update((token, until) for token in params.holding if token not in gone)
+        held = (token for token in params.holding if token not in gone and not session.has_ended(token))
+        subscription.held.update((token, until) for token in held)
         self._listening(keys.address).runners[subscription.id] = subscription
         self._serve(subscription)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
@@ -442,10 +436,15 @@ class Engine:
 
     # -- presence
 
+    def _seen_to(self) -> list[int]:
+        """The contexts whose timers are ours to see to, as far as we know."""
+        known = {*self._contexts, *self._directory.addresses}
+        return [context for context in known if context is not None]
+
     async def _stay_present(self) -> None:
         """Say that we live, see to the contexts of coordinators that do not, and to what our own clients wait for."""
         while True:
-            await self._see_to_the_dead(await self._presence())
+            await self._presence.renew()
             now = trio.current_time()
             for address, context in [*self._contexts.items()]:
                 for runner in [*context.runners.values()]:
@@ -462,71 +461,6 @@ class Engine:
             if was_followed is None:  # so events may not have been announced
                 self._tell_followers(address, flow)
         return b""
-
-    async def _presence(self) -> list[str]:
-        """Say that we live. Returns the coordinators that no longer do."""
-        keys = self._layout.keyspace(GLOBAL)
-        name = self._layout.name
-        silence = 0 if self._is_alone else int(DEAD_AFTER * 1000)
-        self._is_alone = False
-
-        def operation() -> Operation:
-            command = ("FCALL", "hc_presence", 1, keys.coordinators(), name, silence)
-            ((was_known, dead),) = yield [command]
-            if not was_known:
-                # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
-                known = {*self._contexts, *self._directory.addresses}
-                ours = [context for context in known if context is not None]
-                if ours:
-                    yield [("SADD", keys.engaged(name), *ours)]
-            found.extend(other.decode() for other in dead if other != name.encode())
-            return b""
-
-        found: list[str] = []
-        await self._until_answered(GLOBAL, operation())
-        return found
-
-    async def _see_to_the_dead(self, dead: Sequence[str]) -> None:
-        keys = self._layout.keyspace(GLOBAL)
-        for other in dead:
-            contexts: list[int] = []
-
-            def engaged(other: str = other, contexts: list[int] = contexts) -> Operation:
-                (found,) = yield [("SMEMBERS", keys.engaged(other))]
-                contexts.extend(map(int, found))
-                return b""
-
-            def forget(other: str = other) -> Operation:
-                yield [("DEL", keys.engaged(other)), ("ZREM", keys.coordinators(), other)]
-                return b""
-
-            await self._until_answered(GLOBAL, engaged())
-            limit = trio.CapacityLimiter(TAKE_OVER_AT_ONCE)
-            async with trio.open_nursery() as looking:
-                for context in contexts:
-                    await limit.acquire_on_behalf_of(context)
-                    looking.start_soon(self._look_at, context, limit)
-            await self._until_answered(GLOBAL, forget())
-            if contexts:
-                log.info("took over from a coordinator that is gone", coordinator=other, contexts=len(contexts))
-
-    async def _look_at(self, context: int, limit: trio.CapacityLimiter) -> None:
-        looked = trio.Event()
-        self._tick(context, looked.set)
-        await looked.wait()
-        limit.release_on_behalf_of(context)
-
-    async def _until_answered(self, address: Address, operation: Operation) -> None:
-        """Run an operation of our own; an error is logged, the next round tries again."""
-        answered = trio.Event()
-
-        def then(outcome: RawJson | CoordinatorError) -> None:
-            if isinstance(outcome, CoordinatorError):
-                log.warning("the store refused", error=outcome.data)
-            answered.set()
-
-        self._ask(address, operation, then)
-        await answered.wait()
 
 
 class _Asked(Request):

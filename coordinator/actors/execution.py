@@ -224,7 +224,7 @@ def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
     command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
     ((outcome, effects),) = yield [command]
     _check_attempt(params, outcome)
-    return Effective(b'{"lines":%d}' % len(params.lines), effects)
+    return Effective(b'{"lines":%d}' % (len(params.lines) * outcome[1]), effects)
 
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Operation:

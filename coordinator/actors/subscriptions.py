@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -28,8 +29,9 @@ log = structlog.get_logger("coordinator.subscriptions")
 
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
+ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 EVENTS_A_STEP: Final = 200  # at most
-EVENTS_AT_FIRST: Final = 10  # when nothing is known of their size
+EVENTS_AT_FIRST: Final = 5  # when nothing is known of their size
 
 Effects = Sequence[bytes]
 
@@ -46,6 +48,7 @@ class Session(ABC):
         self.subscriptions: dict[str, Subscription] = {}
         self.is_closed = False
         self._freed: list[RunnerSubscription] = []
+        self._ended_early: deque[str] = deque(maxlen=ENDED_EARLY)
 
     @property
     @abstractmethod
@@ -66,6 +69,12 @@ class Session(ABC):
         for subscription in self.subscriptions.values():
             if isinstance(subscription, RunnerSubscription) and subscription.held.pop(token, None) is not None:
                 self._freed.append(subscription)
+                return
+        self._ended_early.append(token)
+
+    def has_ended(self, token: str) -> bool:
+        """Whether the client has reported, before it had a subscription that held it, this attempt's end."""
+        return token in self._ended_early
 
     def renewed(self, token: str) -> None:
         """The client has given an attempt's sign of life."""
@@ -185,6 +194,7 @@ class RunnerSubscription(Subscription):
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(attempts) < free
+            del attempts  # nobody needs them while we are parked
             self._took(self, effects, is_empty)
             if is_empty and not self.is_closed:
                 self.is_hungry = True
@@ -225,6 +235,12 @@ class FlowSubscription(Subscription):
         self.flow_id = flow_id
         self._after = after.encode()
 
+    def _tell(self, head: bytes, entries: Sequence[Any]) -> int:
+        """Notify the client of these events. Returns how many bytes they are."""
+        notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
+        self.session.notify(notices)
+        return sum(map(len, notices))
+
     def serve(self) -> Operation:
         head = b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,' % (
             self.id.encode(),
@@ -244,9 +260,9 @@ class FlowSubscription(Subscription):
             is_all = len(entries) < count
             if entries:
                 self._after = entries[-1][0]
-                notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
-                self.session.notify(notices)
-                count = max(1, min(EVENTS_A_STEP, EVENT_BYTES * len(notices) // sum(map(len, notices))))
+                size = self._tell(head, entries)
+                count = max(1, min(EVENTS_A_STEP, 2 * count, EVENT_BYTES * len(entries) // size))
+            del entries  # nobody needs them while we are parked
             if is_all:
                 yield self.park()
         return b""

@@ -6,6 +6,7 @@ earliest deadline of all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,15 +22,16 @@ __all__ = ["Calls"]
 class Calls:
     """The half of the client that knows no connection.
 
-    Args:
+    Attributes:
         timeout: seconds until a call raises NoReply, unless it gives its own.
     """
 
     def __init__(self, ledger: Ledger, timeout: float) -> None:
         self._ledger = ledger
-        self._timeout = timeout
+        self.timeout = timeout
         self._something = trio.Event()  # to write, or room for it; replaced by who writes
-        self._alarm = trio.CancelScope()  # around the sleep until the first deadline
+        self._earliest = math.inf  # deadline
+        self._alarm = trio.CancelScope()  # around the sleep until then
         self._ended: Exception | None = None
 
     async def call(
@@ -156,7 +158,7 @@ class Calls:
         """Line a call up without waiting; `finish` gets its outcome, never before this returns."""
         if self._ended is not None:
             raise self._ended
-        deadline = trio.current_time() + (self._timeout if timeout is None else timeout)
+        deadline = trio.current_time() + (self.timeout if timeout is None else timeout)
         call = self._ledger.put(
             method,
             params,
@@ -168,7 +170,8 @@ class Calls:
             notification=notification,
         )
         self._something.set()
-        self._alarm.deadline = min(self._alarm.deadline, deadline)
+        if deadline < self._earliest:
+            self._earliest = self._alarm.deadline = deadline
         return call
 
     def _abandon(self, *calls: Call) -> None:
@@ -181,9 +184,9 @@ class Calls:
 
     async def _enforce_deadlines(self) -> None:
         while True:
-            following = self._ledger.expire(trio.current_time(), self._why_no_reply())
+            self._earliest = self._ledger.expire(trio.current_time(), self._why_no_reply())
             self._something.set()  # there may be room for others
-            with trio.CancelScope(deadline=following) as self._alarm:
+            with trio.CancelScope(deadline=self._earliest) as self._alarm:
                 await trio.sleep_forever()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -20,16 +19,13 @@ from coordinator import models
 from coordinator.client.calls import Calls
 from coordinator.client.errors import CannotConnect
 from coordinator.client.ledger import Ledger, encode
-from coordinator.client.link import Address, open_link
+from coordinator.client.link import Address, open_link, pause_after
 from coordinator.errors import InvalidRequest
 
 __all__ = ["Channel", "Subscription"]
 
 log = logging.getLogger("coordinator.client")
 
-BACKOFF_BASE: Final = 0.1
-BACKOFF_CAP: Final = 5.0
-STEADY_AFTER: Final = 1.0  # seconds after which a connection counts as good, and the next back-off begins anew
 CLOSE_TIMEOUT: Final = 1.0
 MESSAGE_TOO_BIG: Final = 1009
 
@@ -81,6 +77,7 @@ class Channel(Calls):
         self._connection = trio.CancelScope()  # around all that uses the socket
         self._changed = trio.Event()  # set and replaced when `connected` changes
         self._last_received = -math.inf
+        self._was_useful = False  # whether anything came over the last connection
         self._trouble = "not connected yet"
         self._routes: dict[str, Notification] = {}
         self._subscriptions: dict[Subscription, None] = {}
@@ -170,8 +167,8 @@ class Channel(Calls):
         failures = 0
         last_connected = trio.current_time()
         while self._ended is None:
-            began = trio.current_time()
             before = self.connections
+            self._was_useful = False
             try:
                 async with open_link(self._address, self._headers, self._connect_timeout) as (socket, nursery):
                     await self._converse(socket, nursery)
@@ -180,14 +177,14 @@ class Channel(Calls):
             now = trio.current_time()
             if self.connections > before:
                 last_connected = now
-                if now - began > STEADY_AFTER:
-                    failures = 0
+            if self._was_useful:
+                failures = 0
             if self._ended is not None:
                 return
             if now - last_connected >= self._give_up_after:
                 self._end(CannotConnect(f"no connection to {self._address.url}: {self._trouble}"))
                 return
-            pause = min(BACKOFF_CAP, BACKOFF_BASE * 2**failures) * random.uniform(0.5, 1)
+            pause = pause_after(failures)
             log.warning("no connection to %s: %s; again in %.1f s", self._address.url, self._trouble, pause)
             await trio.sleep(min(pause, last_connected + self._give_up_after - now))
             failures += 1
@@ -244,6 +241,7 @@ class Channel(Calls):
             except ConnectionClosed:
                 return
             self._last_received = trio.current_time()
+            self._was_useful = True
             try:
                 message = from_json(data)
             except ValueError as error:
@@ -278,6 +276,7 @@ class Channel(Calls):
                 except ConnectionClosed:
                     return
                 self._last_received = trio.current_time()
+                self._was_useful = True
             if patience.cancelled_caught and self._last_received < began:
                 self.drop("the server is silent")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections import deque
 from types import TracebackType
 from typing import Any, Final, Self
@@ -11,14 +10,16 @@ from typing import Any, Final, Self
 import trio
 
 from coordinator import models
-from coordinator.client.channel import BACKOFF_BASE, BACKOFF_CAP, Channel
+from coordinator.client.channel import Channel
 from coordinator.client.errors import ConnectionLost, InternalError, NoReply, Overloaded, RpcError, StorageError
+from coordinator.client.link import pause_after
 
 __all__ = ["TRANSIENT", "FlowFollower"]
 
 log = logging.getLogger("coordinator.client")
 
 BEGINNING: Final = "0-0"
+LATER: Final = 4  # as `pause_after` counts: a second or so
 ENDED: Final = ("Finished", "Error")
 TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
 """What subscribing again may fail with and will be tried once more."""
@@ -107,7 +108,7 @@ class FlowFollower:
                 if not (self._subscribed_before and isinstance(error, TRANSIENT)):
                     raise
                 log.warning("cannot follow flow %d again yet: %s", self._flow.id, error)
-                await trio.sleep(min(BACKOFF_CAP, BACKOFF_BASE * 2**failures) * random.uniform(0.5, 1))
+                await trio.sleep(pause_after(failures))
                 failures += 1
 
     def _subscribed(self, result: Any) -> None:
@@ -124,7 +125,7 @@ class FlowFollower:
         flow, events = await self._channel.call_many([("flow.load", self._flow), ("flow.events", after)])
         for outcome in (flow, events):
             if isinstance(outcome, TRANSIENT):
-                await trio.sleep(BACKOFF_CAP * random.uniform(0.5, 1))
+                await trio.sleep(pause_after(LATER))
                 return
             if isinstance(outcome, Exception):
                 raise outcome

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic import BaseModel
 from pydantic_core import SchemaSerializer, core_schema, to_json
 
 from coordinator import errors
@@ -23,9 +22,8 @@ _ANYTHING: Final = SchemaSerializer(core_schema.any_schema())
 
 def encode(params: Any) -> bytes:
     """Params as JSON. Of models in it only what was set is sent, so that what was left out stays as it is stored."""
-    if isinstance(params, BaseModel):
-        return params.__pydantic_serializer__.to_json(params, exclude_unset=True)
-    return _ANYTHING.to_json(params, exclude_unset=True)
+    serializer: SchemaSerializer = getattr(params, "__pydantic_serializer__", _ANYTHING)
+    return serializer.to_json(params, exclude_unset=True)
 
 
 class Call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -11,11 +12,20 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import HandshakeError, WebSocketConnection, wrap_client_stream
 
-__all__ = ["Address", "open_link"]
+__all__ = ["Address", "open_link", "pause_after"]
+
+BACKOFF_BASE: Final = 0.1
+BACKOFF_CAP: Final = 5.0
 
 MAX_REPLY_BYTES: Final = 256 * 1024 * 1024  # the reply to one call may have any size, that to a batch 16 MiB
 RECEIVE_BYTES: Final = 256 * 1024
 MESSAGE_QUEUE: Final = 32
+
+
+def pause_after(failures: int) -> float:
+    """Seconds to wait before trying again what has failed so many times before this one."""
+    # The exponent is bounded because 2.0**1024 is no float, and one may fail for days.
+    return min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)
 
 
 class Address:

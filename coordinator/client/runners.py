@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,9 +13,10 @@ import trio
 from pydantic_core import to_json
 
 from coordinator import models
-from coordinator.client.channel import BACKOFF_BASE, BACKOFF_CAP, Channel
+from coordinator.client.channel import Channel
 from coordinator.client.errors import ClientError, ConnectionLost, NoReply, StaleToken, rpc_error
 from coordinator.client.flows import TRANSIENT
+from coordinator.client.link import pause_after
 
 __all__ = ["RunnerSubscription", "subscribed_runner"]
 
@@ -54,7 +54,7 @@ class RunnerSubscription:
         self._held: dict[str, dict[str, Any]] = {}  # the ids by which an attempt is named, by its token
         self._reporting: set[str] = set()  # tokens whose end is being told
         self._waiting: deque[dict[str, Any]] = deque()  # params of notifications not given out
-        self._changed = trio.Event()
+        self._changed = trio.Event()  # set and replaced with every change
         self._error: Exception | None = None
         self._ended = False
         self.session = params.session
@@ -83,7 +83,6 @@ class RunnerSubscription:
                 raise self._error
             if self._ended:
                 raise StopAsyncIteration
-            self._changed = trio.Event()
             await self._changed.wait()
         params = self._waiting.popleft()
         if "job" in params:
@@ -128,9 +127,22 @@ class RunnerSubscription:
 
     async def _end(self, method: str, assignment: models.Assignment, more: dict[str, Any]) -> models.AttemptOutcome:
         token = assignment.token
+        params = {**_named(assignment), **more}
+        deadline = trio.current_time() + self._channel.timeout
+        was_sent = False
         self._reporting.add(token)
         try:
-            outcome = await self._channel.call(method, {**_named(assignment), **more})
+            while True:
+                await self._subscribed_again(deadline, was_sent)
+                # Sent before the subscription is there, it would not free a place; so it is not the channel that
+                # sends it again.
+                try:
+                    outcome = await self._channel.call(
+                        method, params, timeout=deadline - trio.current_time(), resend=False
+                    )
+                    break
+                except ConnectionLost:
+                    was_sent = True
         except StaleToken:
             self.release(token)
             raise
@@ -138,6 +150,18 @@ class RunnerSubscription:
             self._reporting.discard(token)
         self.release(token)
         return models.AttemptOutcome.model_validate(outcome)
+
+    async def _subscribed_again(self, deadline: float, was_sent: bool) -> None:
+        """Wait for the subscription, if there will be one. Raises NoReply."""
+        with trio.move_on_at(deadline):
+            while self._subscription is None and self._error is None and not self._ended:
+                await self._changed.wait()
+            return
+        raise NoReply("there is no subscription again yet", may_have_been_applied=was_sent)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     # -- subscribing: what the channel calls, and what it leads to
 
@@ -152,7 +176,7 @@ class RunnerSubscription:
 
     def end(self, error: Exception) -> None:
         self._error = error
-        self._changed.set()
+        self._notify()
 
     def _answered(self, outcome: dict[str, Any] | Exception) -> None:
         if isinstance(outcome, ConnectionLost):
@@ -171,7 +195,7 @@ class RunnerSubscription:
             self.end(error)
 
     async def _try_again(self, connection: int) -> None:
-        await trio.sleep(min(BACKOFF_CAP, BACKOFF_BASE * 2**self._failures) * random.uniform(0.5, 1))
+        await trio.sleep(pause_after(self._failures))
         self._failures += 1
         if self._channel.connected and self._channel.connections == connection and not self._ended:
             self.resume()
@@ -187,7 +211,7 @@ class RunnerSubscription:
             if held is not None and token not in self._reporting:
                 cancel = {**held, "token": token, "reason": LOST, "subscription": subscribed.subscription}
                 self._cancelled(cancel)
-        self._changed.set()
+        self._notify()
 
     def _notice(self, method: str, params: dict[str, Any]) -> None:
         if method == "runner.job":
@@ -200,7 +224,7 @@ class RunnerSubscription:
             self._waiting.append(params)
         elif method == "runner.cancel":
             self._cancelled(params)
-        self._changed.set()
+        self._notify()
 
     def _cancelled(self, cancel: dict[str, Any]) -> None:
         token = cancel["token"]
@@ -219,7 +243,6 @@ class RunnerSubscription:
         while not self._subscribed_before:
             if self._error is not None:
                 raise self._error
-            self._changed = trio.Event()
             await self._changed.wait()
 
     async def unsubscribe(self) -> None:
@@ -238,7 +261,7 @@ class RunnerSubscription:
             except (ClientError, trio.ClosedResourceError) as error:
                 log.debug("runner.unsubscribe: %s", error)
         self._ended = True
-        self._changed.set()
+        self._notify()
 
     def leave(self) -> None:
         """Unsubscribe without waiting for anything. What waits here unseen is the runner's until the lease ends."""
@@ -246,7 +269,7 @@ class RunnerSubscription:
         if self._subscription is not None:
             self._channel.unsubscribe("runner.unsubscribe", self._subscription)
         self._ended = True
-        self._changed.set()
+        self._notify()
 
 
 def _named(assignment: models.Assignment) -> dict[str, Any]:

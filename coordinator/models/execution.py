@@ -224,7 +224,7 @@ class JobLogParams(_AttemptParams):
 
 
 class Logged(Model):
-    lines: Annotated[int, Field(ge=0)]
+    lines: Annotated[int, Field(ge=0, description="How many were kept: none once the flow has logged 16 MiB")]
 
 
 class JobFinishParams(_AttemptParams):

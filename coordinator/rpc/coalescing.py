@@ -72,11 +72,12 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                 await self._something.wait()
                 if self._closed:
                     break
-                buffer, self._buffer = self._buffer, []
+                data = b"".join(self._buffer)  # and nothing else holds it while the peer takes its time
+                self._buffer.clear()
                 self._in_kernel, self._size = self._size, 0
                 self._something = trio.Event()
                 with trio.move_on_after(self._write_timeout) as limit:
-                    await self._stream.send_all(b"".join(buffer))
+                    await self._stream.send_all(data)
                 if limit.cancelled_caught:
                     break
                 self._in_kernel = 0

@@ -70,7 +70,6 @@ class _Refused(Exception):
 
     def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes], **more: Any) -> None:
         self.status = status
-        self.leaves_body = status not in (400, 413)
         self.headers = headers
         self.error = InvalidRequest(detail, **more)
 
@@ -119,6 +118,8 @@ class HttpFrontEnd:
         origin = headers.get(b"origin")
         extra: Headers = []
         try:
+            # First, whatever comes of it: a request answered before its end costs the client its connection.
+            body = await self._body(headers, receive)
             host = headers.get(b"host")
             refusal = self._policy.refusal(
                 None if origin is None else origin.decode("latin-1"),
@@ -129,36 +130,33 @@ class HttpFrontEnd:
             if origin is not None and self._policy.is_allowed(origin.decode("latin-1")):
                 extra = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
             if scope["method"] == "POST" and scope["path"] == "/":
-                body = await self._post(headers, receive)
-                status, kind = (204, None) if body is None else (200, _JSON)
+                reply = await self._post(headers, body, receive)
+                status, kind = (204, None) if reply is None else (200, _JSON)
             else:
-                status, kind, body = await self._other(scope, extra)
+                status, kind, reply = await self._other(scope, extra)
         except _Refused as refused:
-            if refused.leaves_body:
-                await self._drain(receive)
             status, kind = refused.status, _JSON
-            body = protocol.render_error(protocol.NULL_ID, refused.error)
+            reply = protocol.render_error(protocol.NULL_ID, refused.error)
             extra += refused.headers
-        if kind is not None and body is not None:
-            extra += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+        if kind is not None and reply is not None:
+            extra += [(b"content-type", kind), (b"content-length", b"%d" % len(reply))]
         await send({"type": "http.response.start", "status": status, "headers": extra})
-        await send({"type": "http.response.body", "body": body or b""})
+        await send({"type": "http.response.body", "body": reply or b""})
 
     # -- JSON-RPC
 
-    async def _post(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+    async def _post(self, headers: dict[bytes, bytes], body: bytes, receive: Receive) -> bytes | None:
         kind = headers.get(b"content-type", b"")
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             raise _Refused(415, "Content-Type must be application/json")
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 19 or int(length) > self._max_body_bytes:
-            raise self._too_large()
-        body = await self._body(receive)
         reply = _Reply()
         await self._dispatcher.submit(body, reply)
         return await reply.wait(receive)  # the directory answers every request by its deadline
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 19 or int(length) > self._max_body_bytes:
+            raise self._too_large()
         message = await receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
@@ -176,15 +174,6 @@ class HttpFrontEnd:
                 raise self._too_large()
             if not message.get("more_body"):
                 return b"".join(parts)
-
-    async def _drain(self, receive: Receive) -> None:
-        """Read what is left of a body, within the limit: a connection with some left over cannot be used again."""
-        left = self._max_body_bytes
-        while left > 0:
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if not message.get("more_body"):
-                return
 
     def _too_large(self) -> _Refused:
         limit = self._max_body_bytes

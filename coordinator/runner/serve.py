@@ -44,23 +44,16 @@ class Service:
 
         Raises, possibly in a group:
             RpcError: the coordinator does not accept us.
-            OSError: there is no address for us, or no process to be had at the start.
+            OSError: there is no process to be had at the start.
         """
         settings = self._settings
-        runner = RunnerCreate(
-            id=settings.id,
-            pubkey=settings.pubkey,
-            address=await trio.to_thread.run_sync(settings.own_address),
-            topic=settings.topic or f"runner{settings.id}",
-            local=settings.is_local,
-        )
         session = secrets.token_hex(16)
         async with open_spawner() as spawner, connect(settings.url, on_connect=self._connected) as client:
             executor = Executor(
                 spawner, settings.interpreters, memory_limit=settings.memory_limit, grace=settings.kill_grace
             )
             self._contexts = [
-                _ContextService(context, runner, session, client, executor, settings) for context in settings.context
+                _ContextService(context, session, client, executor, settings) for context in settings.context
             ]
             with self._leaving:
                 async with trio.open_nursery() as nursery:
@@ -79,14 +72,12 @@ class _ContextService:
     def __init__(
         self,
         context: int,
-        runner: RunnerCreate,
         session: str,
         client: Client,
         executor: Executor,
         settings: RunnerSettings,
     ) -> None:
         self._context = context
-        self._runner = runner
         self._session = session
         self._client = client
         self._executor = executor
@@ -110,30 +101,38 @@ class _ContextService:
             except NotFound:
                 # It has lost its data or was given another store, so what ran is nobody's any more.
                 self._log.warning("the coordinator does not know this runner any more; registering again")
-            except TRANSIENT as error:
+            except (OSError, *TRANSIENT) as error:
                 self._log.warning("cannot subscribe yet; trying again", error=str(error))
             with trio.CancelScope() as self._joining:
                 if not self._stopping.is_set():
                     await backoff.pause()
 
     async def _serve(self) -> None:
-        """Register, subscribe, and work until told to stop. Raises RpcError or NoReply."""
+        """Register, subscribe, and work until told to stop. Raises RpcError, NoReply or OSError."""
+        settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
             with trio.CancelScope() as self._joining:
-                await self._client.runner_create(context_id=self._context, runner=self._runner)
+                runner = RunnerCreate(
+                    id=settings.id,
+                    pubkey=settings.pubkey,
+                    address=await trio.to_thread.run_sync(settings.own_address, abandon_on_cancel=True),
+                    topic=settings.topic or f"runner{settings.id}",
+                    local=settings.is_local,
+                )
+                await self._client.runner_create(context_id=self._context, runner=runner)
                 work = await stack.enter_async_context(
                     self._client.subscribe_runner(
                         context_id=self._context,
-                        runner_id=self._runner.id,
-                        script_types=list(self._settings.interpreters),
-                        capacity=self._settings.capacity,
-                        lease=self._settings.lease,
+                        runner_id=settings.id,
+                        script_types=list(settings.interpreters),
+                        capacity=settings.capacity,
+                        lease=settings.lease,
                         session=self._session,
                     )
                 )
             if self._joining.cancelled_caught:
                 return
-            self._log.info("waiting for jobs", script_types=list(self._settings.interpreters))
+            self._log.info("waiting for jobs", script_types=list(settings.interpreters))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send_heartbeats, work)
                 nursery.start_soon(self._unsubscribe_when_stopping, work)

@@ -72,6 +72,11 @@ class RunnerSettings(BaseModel):
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError("begins with ws:// or wss:// and names a host")
+        try:
+            parts.hostname.encode("idna")
+            _ = parts.port  # raises if it is no port
+        except ValueError as error:
+            raise ValueError(f"leads nowhere: {error}") from error
         return url
 
     @field_validator("context")

@@ -50,11 +50,11 @@ def test_a_message_does_not_create_jobs_of_its_context(client: Client, context: 
 
 
 def test_when_the_message_is_created_again_they_keep_when_they_were_created_and_their_status(
-    open_client: Client, store: ValkeyProcess, context: int
+    open_client: Client, open_store: ValkeyProcess, context: int
 ) -> None:
     message = message_with(context, sample("job", context, 1))
     open_client.result(*message)
-    change_jobs(store, context, created_at=LONG_AGO, updated_at=LONG_AGO, status="Started")
+    change_jobs(open_store, context, created_at=LONG_AGO, updated_at=LONG_AGO, status="Started")
 
     (job,) = open_client.result(*message)["job"]
 
@@ -91,10 +91,10 @@ def test_when_the_message_is_created_again_they_take_a_result_given_anew(client:
 
 
 def test_jobs_no_longer_sent_are_gone_and_others_are_new(
-    open_client: Client, store: ValkeyProcess, context: int
+    open_client: Client, open_store: ValkeyProcess, context: int
 ) -> None:
     open_client.result(*message_with(context, sample("job", context, 1)))
-    change_jobs(store, context, status="Finished")
+    change_jobs(open_store, context, status="Finished")
     others = [sample("job", context, 2), sample("job", context, 1, caller_id=8)]
 
     updated = open_client.result(*message_with(context, *others))

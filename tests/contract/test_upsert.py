@@ -106,11 +106,11 @@ def test_created_again_everything_sent_is_replaced(client: Client, context: int,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_created_again_it_keeps_when_it_was_created_and_is_updated_now(
-    open_client: Client, store: ValkeyProcess, context: int, kind: str
+    open_client: Client, open_store: ValkeyProcess, context: int, kind: str
 ) -> None:
     create_it = create(kind, context, sample(kind, context, context))
     first = open_client.result(*create_it)
-    Stored(store, kind, context).age()
+    Stored(open_store, kind, context).age()
 
     again = open_client.result(*create_it)
 
@@ -119,10 +119,12 @@ def test_created_again_it_keeps_when_it_was_created_and_is_updated_now(
 
 
 @pytest.mark.parametrize("kind", WITH_STATUS)
-def test_created_again_it_keeps_its_status(open_client: Client, store: ValkeyProcess, context: int, kind: str) -> None:
+def test_created_again_it_keeps_its_status(
+    open_client: Client, open_store: ValkeyProcess, context: int, kind: str
+) -> None:
     create_it = create(kind, context, sample(kind, context, context))
     open_client.result(*create_it)
-    Stored(store, kind, context).set(status="Error")
+    Stored(open_store, kind, context).set(status="Error")
 
     again = open_client.result(*create_it)
 
@@ -168,11 +170,11 @@ def test_what_only_the_coordinator_sets_is_ignored_when_sent(client: Client, con
 
 
 def test_a_message_has_no_transport_members_until_there_are_values_for_them(
-    open_client: Client, store: ValkeyProcess, context: int
+    open_client: Client, open_store: ValkeyProcess, context: int
 ) -> None:
     message = create("message", context, sample("message", context, context))
     created = open_client.result(*message)
-    Stored(store, "message", context).set(transport_id="t-1", transport_status="Sent")
+    Stored(open_store, "message", context).set(transport_id="t-1", transport_status="Sent")
 
     again = open_client.result(*message)
 
@@ -190,11 +192,11 @@ def test_records_of_one_id_but_different_callers_are_different(client: Client, c
     assert client.result(*load("job", context, 1, caller_id=8))["script"] == "yours"
 
 
-def test_a_record_as_it_is_stored(open_client: Client, store: ValkeyProcess, context: int) -> None:
+def test_a_record_as_it_is_stored(open_client: Client, open_store: ValkeyProcess, context: int) -> None:
     job = sample("job", context, 1, env_vars={"A": "1"})
 
     created = open_client.result(*create("job", context, job))
 
-    fields = store.client(context).hgetall(f"job:{CALLER}:1")
+    fields = open_store.client(context).hgetall(f"job:{CALLER}:1")
     texts = {"script", "script_type", "status"}
     assert {name: text if name in texts else json.loads(text) for name, text in fields.items()} == created

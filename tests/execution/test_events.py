@@ -212,3 +212,17 @@ def test_reading_a_page_does_not_begin_a_following(context: Context) -> None:
 def test_to_follow_what_is_not_stored_is_not_found(context: Context) -> None:
     with pytest.raises(NotFound):
         context.events_page(1)
+
+
+def test_of_a_flow_that_logs_without_end_the_first_lines_are_kept(context: Context) -> None:
+    context.submit(1, [job(1)])
+    attempt = context.take_one()
+    line = "x" * 4_000_000
+
+    kept = [context.log(attempt, line)["lines"] for _ in range(6)]
+
+    assert kept == [1, 1, 1, 1, 0, 0]
+    logged = [event for event in context.events(1) if event["kind"] == "log"]
+    assert len(logged) == 4
+    context.finish(attempt)
+    assert context.load_flow(1)["status"] == "Finished"

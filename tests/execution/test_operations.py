@@ -383,7 +383,8 @@ def test_a_report_with_a_stale_token_is_told_so(method: Method) -> None:
     [
         (heartbeat, (b"ok", 2500), {"lease": 2.5}),
         (heartbeat, (b"ok", b"2500"), {"lease": 2.5}),
-        (log, (b"ok",), {"lines": 2}),
+        (log, (b"ok", 1), {"lines": 2}),
+        (log, (b"ok", 0), {"lines": 0}),
         (finish, (b"ok", b"Finished", 2), {"status": "Finished", "attempt": 2}),
         (fail, (b"ok", b"Dispatched", 1), {"status": "Dispatched", "attempt": 1}),
     ],

@@ -109,8 +109,8 @@ async def test_contexts_used_last_keep_their_connections(store: ValkeyProcess) -
         await client.batch([("job.create", job(context, 1)) for context in (5, 6, 7, 8)])
 
         clients: Any = store.client().client_list()
-        used = sorted(int(entry["db"]) for entry in clients if entry["name"] == "herocoordinator")
-        assert used == [5, 6, 7, 8]
+        used = {int(entry["db"]) for entry in clients if entry["name"] == "herocoordinator"}
+        assert used - {0} == {5, 6, 7, 8}  # 0 is no context: through it coordinators hear of each other
 
 
 async def test_more_busy_contexts_than_connections_take_turns(store: ValkeyProcess) -> None:
@@ -132,7 +132,7 @@ async def test_more_busy_contexts_than_connections_take_turns(store: ValkeyProce
                 for context in rounds:
                     busy.start_soon(keep_busy, context)
 
-        assert store_connections(store) <= 2
+        await until(lambda: store_connections(store) <= 2 + 1)  # and the one that is for no context
 
 
 # -- clients

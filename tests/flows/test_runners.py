@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import trio
 
-from tests.support.contract import Api
-from tests.support.flows import chain, submit, wide
+from tests.support.api import Api, ws_api
+from tests.support.flows import chain, submission, submit, wide
 from tests.support.inprocess import http_url, serving, ws_url
-from tests.support.looking import metric
+from tests.support.looking import until_metric
 from tests.support.server import CoordinatorProcess, ValkeyProcess
 from tests.support.streaming import RawClient
 from tests.support.waiting import until
@@ -16,11 +19,6 @@ from tests.support.workers import outcome_of, register, worker
 
 HANG = 40.0
 OVERLOADED = -32043
-
-
-@pytest.fixture(autouse=True)
-def _is_hung() -> None:
-    """Every test here ends by itself, or by its own guard."""
 
 
 async def test_a_flow_runs_to_its_end(server: CoordinatorProcess, ws: Api, context: int) -> None:
@@ -52,7 +50,7 @@ async def test_several_assignments_come_in_one_frame(server: CoordinatorProcess,
 async def test_a_runner_holds_as_many_as_its_capacity_and_a_finish_frees_a_place(
     server: CoordinatorProcess, ws: Api, context: int
 ) -> None:
-    await submit(ws, context, wide(7))
+    await submit(ws, context, wide(7), retries=1)
     with trio.fail_after(HANG):
         async with worker(server.ws, context, capacity=3) as runner:
             held = await runner.jobs(3)
@@ -165,36 +163,33 @@ async def test_subscriptions_of_a_connection_are_bounded(store: ValkeyProcess) -
 
 
 @pytest.mark.parametrize("leave", [RawClient.close, RawClient.vanish])
-async def test_a_client_that_leaves_while_subscribed_leaves_nothing_behind(store: ValkeyProcess, leave: object) -> None:
+async def test_a_client_that_leaves_while_subscribed_leaves_nothing_behind(
+    store: ValkeyProcess, leave: Callable[[RawClient], None]
+) -> None:
     with trio.fail_after(HANG):
         async with serving(redis_url=store.url, context_idle_timeout=0.3) as app:
-            async with worker(ws_url(app), 1, subscribed=False) as someone:
-                await submit(someone.api, 1, chain(2))
+            async with ws_api(ws_url(app)) as api:
+                await submit(api, 1, chain(2))
                 client = RawClient(ws_url(app))
                 await trio.to_thread.run_sync(client.upgrade)
                 for context in (1, 2, 3):
-                    await register(someone.api, context)
+                    await register(api, context)
                     params = {"context_id": context, "runner_id": 3, "script_types": ["V"], "capacity": 1}
                     client.send_call(context, "runner.subscribe", params)
                 client.send_call(9, "flow.subscribe", {"context_id": 1, "id": 1})
-
-                def subscriptions() -> int:
-                    return metric(http_url(app), "subscriptions")
-
                 await until_metric(http_url(app), 4)
 
-                assert callable(leave)
                 leave(client)
 
                 await until_metric(http_url(app), 0)
-                await trio.to_thread.run_sync(subscriptions)
-            # Nor is its context's connection to the store kept.
             await until_metric(http_url(app), 0, "contexts_active")
+            assert await trio.to_thread.run_sync(listening, store) == []
 
 
-async def until_metric(base: str, value: int, name: str = "subscriptions") -> None:
-    while await trio.to_thread.run_sync(metric, base, name) != value:
-        await trio.sleep(0.02)
+def listening(store: ValkeyProcess) -> list[str]:
+    """Channels some coordinator listens to."""
+    channels: Any = store.client().pubsub_channels()
+    return list(channels)
 
 
 async def test_a_job_taken_for_a_runner_that_has_just_left_goes_to_another_at_once(store: ValkeyProcess) -> None:
@@ -205,7 +200,7 @@ async def test_a_job_taken_for_a_runner_that_has_just_left_goes_to_another_at_on
                 async with worker(ws_url(app), 1, 3, capacity=1, lease=3600) as leaving:
                     # The job is on its way to the store when the runner unsubscribes: both are in one batch.
                     params = {"subscription": leaving.subscription}
-                    start = ("flow.submit", _one_job(flow))
+                    start = ("flow.submit", submission(1, wide(1, first=flow), flow))
                     await leaving.client.batch([start, ("runner.unsubscribe", params)])
                     told = {assignment["job"]["id"] for frame in leaving.frames for assignment in frame}
                 if flow not in told:
@@ -214,12 +209,6 @@ async def test_a_job_taken_for_a_runner_that_has_just_left_goes_to_another_at_on
                     assert (assignment["job"]["id"], assignment["attempt"]) == (flow, 1)
                     await other.finish(assignment)
                     await other.api.call("runner.unsubscribe", subscription=other.subscription)
-
-
-def _one_job(flow: int) -> dict[str, object]:
-    from tests.support.flows import submission  # noqa: PLC0415
-
-    return submission(1, wide(1, first=flow), flow)
 
 
 async def test_jobs_left_over_are_taken_by_whoever_is_free(server: CoordinatorProcess, ws: Api, context: int) -> None:

@@ -327,6 +327,12 @@ async def test_an_idle_runner_stops_at_once(server: CoordinatorProcess) -> None:
         assert running.stop() == 0
 
 
+async def test_a_runner_that_finds_no_coordinator_stops_at_once() -> None:
+    with runner(f"ws://127.0.0.1:{free_port()}", 1, wait=False) as running:
+        await until(lambda: any("no connection" in entry["event"] for entry in list(running.logs)))
+        assert running.stop() == 0
+
+
 async def test_it_works_in_several_contexts(server: CoordinatorProcess, client: Client) -> None:
     contexts = [new_context(), new_context()]
     with runner(server.ws, *contexts):

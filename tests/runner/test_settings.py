@@ -46,6 +46,8 @@ def test_python_can_be_left_to_others() -> None:
         {"id": -1},
         {"url": "http://127.0.0.1:9653"},
         {"url": "ws://"},
+        {"url": "ws://localhost:70000"},
+        {"url": f"ws://{'x' * 64}:1"},
         {"capacity": 0},
         {"lease": 0.01},
         {"address": "here"},

@@ -15,16 +15,16 @@ from tests.stateful.model import Model, Operation
 from tests.stateful.strategies import IDS, PLACES, Drawn, drawn_operations
 from tests.support.clients import TRANSPORTS, Client, connected
 from tests.support.records import fresh_id
-from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
+from tests.support.server import CoordinatorProcess, coordinator
 
 RUNS: Final = 25
 STEPS: Final = 25
 
 
 @pytest.fixture(scope="module")
-def prefixed(shared_valkey: ValkeyProcess) -> Iterator[CoordinatorProcess]:
+def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
     """A coordinator that keeps all contexts in one database."""
-    with coordinator("--redis-url", shared_valkey.url, "--isolation", "prefix") as running:
+    with coordinator("--data-dir", str(tmp_path_factory.mktemp("data")), "--isolation", "prefix") as running:
         yield running
 
 

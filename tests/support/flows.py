@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
 
 from tests.support.api import Api
 
-__all__ = ["chain", "fields_of_job", "random_dag", "remains", "submission", "submit", "wide"]
+__all__ = ["Dag", "chain", "database", "fields_of_job", "random_dag", "remains", "submission", "submit", "wide"]
 
 Dag = Mapping[int, Sequence[int]]
 """A job's id → those it depends on."""
@@ -74,6 +75,11 @@ def random_dag(rng: random.Random, count: int, first: int = 1, most: int = 3) ->
     }
 
 
+def database(directory: Path, context: int) -> redis.Redis:
+    """A context's database in the embedded Valkey of this data directory."""
+    return redis.Redis(unix_socket_path=str(directory / "valkey.sock"), db=context, decode_responses=True)
+
+
 def remains(store: redis.Redis, prefix: str = "") -> dict[str, Any]:
     """What a context's database holds of things under way: timers, queues, and jobs that run or may."""
     timers: Any = store.zrange(f"{prefix}timers", 0, -1)
@@ -82,9 +88,5 @@ def remains(store: redis.Redis, prefix: str = "") -> dict[str, Any]:
         entries: Any = store.lrange(f"{prefix}queue:{name}", 0, -1)
         # An entry is a hint: that of a job which does not wait to be taken is dropped when it is met.
         queued += [job for job in entries if store.hmget(prefix + job, "status", "x_queued")[0] == "Dispatched"]
-    running = [
-        key
-        for key in store.scan_iter(f"{prefix}job:*")
-        if store.hget(key, "status") == "Started" or store.hexists(key, "x_token")
-    ]
+    running = [key for key in store.scan_iter(f"{prefix}job:*") if store.hget(key, "status") == "Started"]
     return {name: found for name, found in (("timers", timers), ("queued", queued), ("running", running)) if found}

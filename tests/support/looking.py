@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import httpx
+import trio
 
-__all__ = ["metric", "resident"]
+__all__ = ["metric", "resident", "until_metric"]
 
 
 def metric(base: str, name: str) -> int:
@@ -23,3 +24,9 @@ def resident(pid: int, field: str = "VmRSS") -> float:
     found = re.search(rf"^{field}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) / 1024
+
+
+async def until_metric(base: str, value: int, name: str = "subscriptions") -> None:
+    """Wait until the metric has this value."""
+    while await trio.to_thread.run_sync(metric, base, name) != value:
+        await trio.sleep(0.02)

@@ -1,6 +1,7 @@
 -- Attempts: taken, kept alive, finished, failed, lost.
 
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+local LOG_BYTES = 16777216 -- of log lines kept of one run
 
 -- What a runner is told of a job, in this order; see take in subscriptions.py. Then what the engine needs.
 local TOLD = {'id', 'caller_id', 'context_id', 'script', 'script_type', 'timeout', 'retries', 'env_vars', 'prerequisites',
@@ -295,9 +296,10 @@ local function heartbeat(keys, args)
   return done(tx, 'ok', attempt.lease)
 end
 
--- Append log lines of a running attempt to the events of its flow, or the logs of its message; a heartbeat too.
+-- Append log lines of a running attempt to the events of its flow, or the logs of its message, as long as the run's are
+-- below their limit; a heartbeat too.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 stream, 6 lines as JSON, then the lines.
--- Result: 'ok' | 'none' | 'stale'.
+-- Result: 'ok', 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(keys, args)
   local tx = begin(keys, args)
   local attempt, fault = running(tx, args[3], args[4])
@@ -305,6 +307,9 @@ local function append_log(keys, args)
     return done(tx, fault)
   end
   renew(tx, attempt)
+  if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[6]) > LOG_BYTES then
+    return done(tx, 'ok', 0)
+  end
   emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[5], 'l', args[6])
   local message = string.match(attempt.run, '^message:(.*)$')
   if message and #args > 6 then
@@ -312,7 +317,7 @@ local function append_log(keys, args)
     call_each('RPUSH', logs, slice(args, 7, #args))
     redis.call('LTRIM', logs, -EVENTS_KEPT, -1)
   end
-  return done(tx, 'ok')
+  return done(tx, 'ok', 1)
 end
 
 -- An attempt never reached its runner: it does not count, and its job is the next of its queue.

@@ -14,7 +14,7 @@
 -- x_token, x_last (the end last reported: how, token, status, attempt), x_runner, x_session, x_lease (ms), x_deadline,
 -- x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
--- x_forgotten (the events of an earlier start are no longer kept).
+-- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
 local VERSION = 3
 local EVENTS_KEPT = 10000

@@ -1,140 +1,40 @@
-"""The command line: `serve`, `openrpc`, `call`; `runner` is in a package of its own."""
+"""`herocoordinator openrpc` and `herocoordinator call`: the contract, and one call of it from a shell."""
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import resource
-import signal
 import sys
 import urllib.error
 import urllib.request
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-import structlog
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
-from coordinator import __version__, logs
-from coordinator.app import App, CannotListen
-from coordinator.options import options_of, validated
+from coordinator.cli.exits import EXIT_ERROR, EXIT_NO_CONNECTION, URL_VARIABLE, fail
 from coordinator.rpc.openrpc import document
-from coordinator.runner.command import runner
-from coordinator.settings import ENVIRONMENT_PREFIX, Settings
-from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
-from coordinator.storage.faults import StoreMisconfigured
 
-__all__ = ["main"]
-
-log = structlog.get_logger("coordinator")
+__all__ = ["call", "openrpc"]
 
 DEFAULT_URL = "http://127.0.0.1:9652"
 CALL_TIMEOUT = 60.0
-EXIT_ERROR_REPLY = 1
-EXIT_NO_REPLY = 3
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="herocoordinator")
-def main() -> None:
-    """HeroCoordinator: a coordinator for distributed work.
-
-    One JSON-RPC 2.0 API over HTTP and WebSocket for actors, contexts, runners, jobs, flows and messages.
-    """
-
-
-main.add_command(runner)
-
-
-# -- serve
-
-
-@main.command(context_settings={"show_default": False})
-@options_of(Settings, ENVIRONMENT_PREFIX)
-def serve(**given: Any) -> None:
-    """Run the coordinator until SIGINT or SIGTERM.
-
-    Without --redis-url or --redis-addr it starts a Valkey of its own that keeps the data in --data-dir. Every
-    option can be given as the environment variable named beside it.
-    """
-    for name in ("allowed_origins", "allowed_hosts"):
-        if given[name] is not None:
-            given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
-    settings = validated(Settings, given)
-    logs.configure(settings.log_level, settings.log_format)
-    _raise_file_limit()
-    _collect_garbage_less_often()
-    try:
-        trio.run(_serve, settings)
-    except* (CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured) as group:
-        _fail(str(_first_leaf(group)))
-
-
-async def _serve(settings: Settings) -> None:
-    app = App(settings)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, app)
-        await app.run()
-        nursery.cancel_scope.cancel()
-
-
-async def _stop_on_signal(app: App) -> None:
-    """Stop on the first SIGINT or SIGTERM, leave at once on the second."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            app.stop()
-            break
-        async for _ in signals:
-            log.warning("told to stop twice; leaving now")
-            os._exit(1)
-
-
-def _raise_file_limit() -> None:
-    """A connection is a file descriptor; take as many as we may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _collect_garbage_less_often() -> None:
-    """A 1 MiB body of `[[],[],…` takes 24 ms to parse like this and 110 with Python's own thresholds."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def _first_leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _fail(message: str, status: int = 1) -> NoReturn:
-    click.echo(f"herocoordinator: {message}", err=True)
-    sys.exit(status)
-
-
-# -- openrpc
-
-
-@main.command()
+@click.command()
 def openrpc() -> None:
     """Print the OpenRPC document of the API."""
     click.echo(json.dumps(document(), indent=2))
 
 
-# -- call
-
-
-@main.command()
+@click.command()
 @click.argument("method")
 @click.argument("params", required=False, metavar="[JSON]")
 @click.option(
     "--url",
     default=DEFAULT_URL,
     show_default=True,
-    envvar=f"{ENVIRONMENT_PREFIX}_URL",
+    envvar=URL_VARIABLE,
     show_envvar=True,
     help="http://… or ws://… of the coordinator.",
 )
@@ -164,12 +64,12 @@ def call(method: str, params: str | None, url: str, timeout: float) -> None:
     try:
         response = json.loads(reply)
     except ValueError:
-        _fail(f"{url} did not answer in JSON: {reply[:200]!r}", EXIT_NO_REPLY)
+        fail(f"{url} did not answer in JSON: {reply[:200]!r}", EXIT_NO_CONNECTION)
     if isinstance(response, dict) and "result" in response:
         click.echo(json.dumps(response["result"], indent=2, ensure_ascii=False))
         return
     _print_error(response.get("error") if isinstance(response, dict) else response)
-    sys.exit(EXIT_ERROR_REPLY)
+    sys.exit(EXIT_ERROR)
 
 
 def _print_error(error: Any) -> None:
@@ -196,7 +96,7 @@ def _call_http(url: str, body: bytes, timeout: float) -> bytes:
     except urllib.error.HTTPError as error:
         return error.read()
     except (OSError, urllib.error.URLError) as error:
-        _fail(f"cannot reach {url}: {getattr(error, 'reason', None) or error}", EXIT_NO_REPLY)
+        fail(f"cannot reach {url}: {getattr(error, 'reason', None) or error}", EXIT_NO_CONNECTION)
 
 
 def _call_websocket(url: str, body: bytes, timeout: float) -> bytes:
@@ -209,7 +109,7 @@ def _call_websocket(url: str, body: bytes, timeout: float) -> bytes:
     try:
         message = trio.run(converse)
     except trio.TooSlowError:
-        _fail(f"{url} did not answer within {timeout:g} s", EXIT_NO_REPLY)
+        fail(f"{url} did not answer within {timeout:g} s", EXIT_NO_CONNECTION)
     except (OSError, ConnectionClosed, HandshakeError) as error:
-        _fail(f"cannot reach {url}: {error}", EXIT_NO_REPLY)
+        fail(f"cannot reach {url}: {error}", EXIT_NO_CONNECTION)
     return message.encode() if isinstance(message, str) else message

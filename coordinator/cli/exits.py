@@ -1,0 +1,43 @@
+"""How commands end: exit statuses, and what is said on standard error before."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, NoReturn
+
+import click
+
+from coordinator.settings import ENVIRONMENT_PREFIX
+
+__all__ = [
+    "EXIT_ERROR",
+    "EXIT_INTERRUPTED",
+    "EXIT_NO_CONNECTION",
+    "EXIT_USAGE",
+    "URL_VARIABLE",
+    "complain",
+    "fail",
+    "first_leaf",
+]
+
+EXIT_ERROR: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NO_CONNECTION: Final = 3
+EXIT_INTERRUPTED: Final = 130  # as shells report SIGINT
+
+URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_URL"
+
+
+def complain(message: str) -> None:
+    click.echo(f"herocoordinator: {message}", err=True)
+
+
+def fail(message: str, status: int = EXIT_ERROR) -> NoReturn:
+    complain(message)
+    sys.exit(status)
+
+
+def first_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

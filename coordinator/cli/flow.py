@@ -1,0 +1,268 @@
+"""`herocoordinator flow …`: flows for people, from files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected
+from coordinator.cli.exits import EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, complain
+from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
+from coordinator.cli.flow_state import FlowState, duration
+from coordinator.cli.following import (
+    BEGINNING,
+    DEFAULT_CALLER,
+    Exists,
+    flow_title,
+    introduction,
+    job_names,
+    result_lines,
+    submit,
+    watch_with_hints,
+)
+from coordinator.cli.logs import show_logs
+from coordinator.cli.progress import View, view_for
+from coordinator.client import Client
+from coordinator.models import FlowStatus
+from coordinator.settings import ENVIRONMENT_PREFIX
+
+__all__ = ["flow", "read"]
+
+UINT32 = click.IntRange(0, 2**32 - 1)
+STATUSES = get_args(FlowStatus.__value__)
+
+
+def _websocket_url(_context: click.Context, _option: click.Parameter, url: str) -> str:
+    if not url.startswith(("ws://", "wss://")) or not url.partition("://")[2].strip("/"):
+        raise click.BadParameter(f"{url!r} is no ws://HOST:PORT or wss://HOST:PORT")
+    return url
+
+
+_url = click.option(
+    "--url",
+    default=DEFAULT_URL,
+    show_default=True,
+    envvar=URL_VARIABLE,
+    show_envvar=True,
+    callback=_websocket_url,
+    help="The coordinator's WebSocket.",
+)
+_context = click.option(
+    "--context",
+    type=UINT32,
+    envvar=f"{ENVIRONMENT_PREFIX}_CONTEXT",
+    show_envvar=True,
+    help=f"The context.  [default: {DEFAULT_CONTEXT}]",
+)
+
+
+def _place(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --url and --context, and hand it both as its place."""
+
+    @wraps(command)
+    def placed(*, url: str, context: int | None, **given: Any) -> None:
+        command(Place(url, DEFAULT_CONTEXT if context is None else context), **given)
+
+    return _url(_context(placed))
+
+
+_plain = click.option("--plain", is_flag=True, help="A line an event, also on a terminal.")
+_id = click.argument("id", type=UINT32)
+
+
+@click.group()
+def flow() -> None:
+    """Run flows from files, and look after flows.
+
+    A runner has to be there to do the work: `herocoordinator runner --context 1`.
+
+    Exit status: 0 done (of a flow that was followed: Finished), 1 an error reply (or the flow is in Error), 2 a wrong
+    command line or flow file, 3 no connection, 130 interrupted: the flow goes on.
+    """
+
+
+@flow.command(short_help="Run the flow in a file and follow it.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--caller", type=UINT32, help=f"Actor on whose behalf it runs.  [default: {DEFAULT_CALLER}]")
+@click.option("--no-follow", is_flag=True, help="Submit it, print its id, and be done.")
+@_plain
+@_url
+@_context
+def run(url: str, context: int | None, file: Path, caller: int | None, no_follow: bool, plain: bool) -> None:
+    """Run the flow in FILE (.toml, .yaml, .yml), show its progress, and print the results of its last jobs.
+
+    --context and --caller win over the file's. The context is created if there is none. Ctrl-C leaves the flow
+    running.
+
+    \b
+    A file in TOML; YAML has the same fields.
+      name    = "nightly"             # optional; as are id, caller and context
+      env     = { DAY = "monday" }    # environment of every job
+    \b
+      [[jobs]]                        # or a table: [jobs.fetch]
+      name    = "fetch"
+      script  = "print('hello')"      # or: file = "fetch.py", beside the flow file
+    \b
+      [[jobs]]
+      name    = "report"
+      file    = "report.py"
+      type    = "Python"              # or Osis, Sal, V
+      depends = ["fetch"]             # names of jobs that must finish first
+      env     = { TITLE = "Report" }  # over the flow's
+      timeout = 60                    # seconds an attempt may take; 0, the default: no limit
+      retries = 2                     # attempts that may follow a failed one; default 0
+      prerequisites = ["approved"]    # waits for prerequisite.satisfy of each
+
+    A script finds its results' place in HERO_RESULT, those of the jobs it depends on in HERO_INPUTS (JSON, by id) and
+    their ids by name in HERO_DEPENDS (JSON); see `herocoordinator runner --help`.
+    """
+    content = read(file)
+    chosen = [given for given in (context, content.context, DEFAULT_CONTEXT) if given is not None]
+    place = Place(url, chosen[0])
+    view = None if no_follow else view_for(plain=plain)
+    run_connected(url, partial(_run, file=content, place=place, caller=caller, view=view))
+
+
+def read(path: Path) -> FlowFile:
+    """The flow file; one that is wrong is explained, and the process exits with 2."""
+    try:
+        return read_flow_file(path)
+    except FlowFileError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        raise SystemExit(EXIT_USAGE) from None
+
+
+async def _run(client: Client, file: FlowFile, place: Place, caller: int | None, view: View | None) -> int:
+    """Submit it, and without a view leave it at that. Returns the exit status."""
+    try:
+        id, names = await submit(client, file, place.context, caller)
+    except Exists as error:
+        complain(f"{error}; try it again with `{place.command('flow retry', file.id)}`, or leave `id` out of the file")
+        return EXIT_ERROR
+    if view is None:
+        click.echo(id)
+        return 0
+    click.echo(introduction(file, id, place.context))
+    return await watch_with_hints(client, place, id, view, after=BEGINNING, names=names)
+
+
+# -- looking
+
+
+@flow.command(name="list")
+@click.option("--status", type=click.Choice(STATUSES), help="Only flows of this status.")
+@_place
+def list_(place: Place, status: str | None) -> None:
+    """List the flows of a context, by id."""
+    run_connected(place.url, partial(_list, place=place, status=status))
+
+
+async def _list(client: Client, place: Place, status: Any) -> int:
+    click.echo(f"{'ID':>10}  {'STATUS':10}  {'JOBS':>5}  {'CREATED':19}  NAME")
+    cursor: str | None = ""
+    while cursor is not None:
+        asked = {} if status is None else {"status": status}
+        page = await client.flow_list(context_id=place.context, cursor=cursor, **asked)
+        for item in page.items:
+            created = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(item.created_at))
+            name = item.env_vars.get(FLOW_NAME, "")
+            click.echo(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>5}  {created}  {name}".rstrip())
+        cursor = page.cursor
+    return 0
+
+
+@flow.command(short_help="Show a flow and its jobs as they are now.")
+@_id
+@_place
+def show(place: Place, id: int) -> None:
+    """Show a flow and its jobs as they are now, and the results if it is Finished."""
+    run_connected(place.url, partial(_show, place=place, id=id))
+
+
+async def _show(client: Client, place: Place, id: int) -> int:
+    report = await client.flow_status(context_id=place.context, id=id)
+    names = await job_names(client, report.flow)
+    state = FlowState(report, names)
+    click.echo(f"{flow_title(report.flow)} {state.status}" + (f": {state.reason}" if state.reason else ""))
+    width = max((len(job.name) for job in state.jobs.values()), default=0)
+    for number, level in enumerate(state.levels):
+        for job in level:
+            seconds = job.seconds(time.time_ns() // 1_000_000)
+            cells = [
+                f"  level {number}  {job.id:>10}  {job.name:{width}}  {job.shown_status:10}",
+                f"{'' if seconds is None else duration(seconds):>9}",
+                f"attempt {job.attempt}" if job.attempt else "",
+                job.runner,
+                job.failure,
+            ]
+            click.echo("  ".join(cells).rstrip())
+    if state.status == "Finished":
+        for line in result_lines(report.flow, names, with_output=True):
+            click.echo(line)
+    return 0
+
+
+@flow.command(short_help="Follow a flow until it has ended.")
+@_id
+@_plain
+@_place
+def follow(place: Place, id: int, plain: bool) -> None:
+    """Follow a flow from now on until it has ended, as `flow run` does."""
+    run_connected(place.url, partial(watch_with_hints, place=place, id=id, view=view_for(plain=plain)))
+
+
+@flow.command(short_help="Print what a flow's jobs wrote.")
+@_id
+@click.option("--follow", is_flag=True, help="Go on with new lines until the flow has ended.")
+@_place
+def logs(place: Place, id: int, follow: bool) -> None:
+    """Print what a flow's jobs wrote: `NAME | line`, and `NAME ! line` for their standard error.
+
+    The newest 10,000 events of a flow are kept, until an hour after it ended (serve's --event-retention). After that
+    there are the ends of the outputs, from the jobs' results.
+    """
+    run_connected(place.url, partial(show_logs, place=place, id=id, follow=follow))
+
+
+# -- changing
+
+
+@flow.command(short_help="Stop a flow.")
+@_id
+@click.option("--reason", default="", help="Recorded with the flow and told to its runners.")
+@_place
+def cancel(place: Place, id: int, reason: str) -> None:
+    """Stop a flow: what runs is told to stop, the rest never starts, the flow is in Error."""
+    run_connected(place.url, partial(_cancel, place=place, id=id, reason=reason))
+
+
+async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
+    stopped = await client.flow_cancel(context_id=place.context, id=id, reason=reason)
+    click.echo(f"{flow_title(stopped)} {stopped.status}: {stopped.result.get('error', '')}")
+    return 0
+
+
+@flow.command(short_help="Start the failed part of a flow again.")
+@_id
+@click.option("--follow", is_flag=True, help="Follow it as `flow run` does.")
+@_plain
+@_place
+def retry(place: Place, id: int, follow: bool, plain: bool) -> None:
+    """Start the failed part of a flow in Error again. What is Finished keeps its results."""
+    view = view_for(plain=plain) if follow else None
+    run_connected(place.url, partial(_retry, place=place, id=id, view=view))
+
+
+async def _retry(client: Client, place: Place, id: int, view: View | None) -> int:
+    before = await client.flow_status(context_id=place.context, id=id)
+    retried = await client.flow_retry(context_id=place.context, id=id)
+    click.echo(f"{flow_title(retried)} {retried.status}")
+    if view is None:
+        return 0
+    return await watch_with_hints(client, place, id, view, after=before.last_event)

@@ -1,0 +1,225 @@
+"""Submitting a flow file, following a flow to its end, and saying how it ended."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Final
+
+import click
+import trio
+
+from coordinator.cli.connection import Place
+from coordinator.cli.exits import EXIT_ERROR, EXIT_INTERRUPTED, complain
+from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
+from coordinator.cli.flow_state import ENDED, FlowState, duration
+from coordinator.cli.progress import View
+from coordinator.client import CannotConnect, Client, NoReply, NotFound
+from coordinator.models import ContextCreate, Flow, FlowReport
+
+__all__ = [
+    "BEGINNING",
+    "DEFAULT_CALLER",
+    "Exists",
+    "flow_title",
+    "introduction",
+    "job_names",
+    "result_lines",
+    "submit",
+    "watch",
+    "watch_with_hints",
+]
+
+DEFAULT_CALLER: Final = 1
+RUNNER_MISSED_AFTER: Final = 3.0
+BEGINNING: Final = "0-0"
+MAX_RANDOM: Final = 2**31 - 1
+OUTPUT: Final = ("stdout", "stderr", "exit_code")
+"""Members of a result that the runner adds to what the script gave."""
+
+
+Names = Mapping[int, str]
+"""Of jobs, by their ids."""
+
+
+class Exists(Exception):
+    """There is a flow of this id already, and submitting it again would do nothing."""
+
+
+# -- submitting
+
+
+async def submit(client: Client, file: FlowFile, context: int, caller: int | None = None) -> tuple[int, dict[int, str]]:
+    """Create the context if need be, then the flow, and start it. Returns its id, and its jobs' names by their ids.
+
+    Args:
+        caller: over the file's.
+
+    Raises Exists for an id of the file's that is taken.
+    """
+    if caller is None:
+        caller = DEFAULT_CALLER if file.caller is None else file.caller
+    flow, first_job = await _unused_ids(client, file, context, caller)
+    params = file.submission(context=context, caller=caller, flow=flow, first_job=first_job)
+    try:
+        await client.context_load(id=context)
+    except NotFound:
+        created = ContextCreate(id=context, admins=[caller], readers=[], executors=[caller])
+        await client.context_create(context=created)
+    await client.flow_submit(context_id=context, flow=params.flow, jobs=params.jobs)
+    return flow, file.names(first_job)
+
+
+async def _unused_ids(client: Client, file: FlowFile, context: int, caller: int) -> tuple[int, int]:
+    """A flow's id, the file's own if it has one, and the first of as many jobs' ids."""
+    while True:
+        base = random.randint(1, MAX_RANDOM - len(file.jobs))
+        flow, first_job = (base if file.id is None else file.id), base + 1
+        calls: list[tuple[str, Any]] = [("flow.load", {"context_id": context, "id": flow})]
+        calls += [("job.load", {"context_id": context, "caller_id": caller, "id": id}) for id in file.names(first_job)]
+        found, *jobs = await client.call_many(calls)
+        if isinstance(found, dict) and file.id is not None:
+            raise Exists(f"there is a flow {flow} in context {context} already, it is {found['status']}")
+        for outcome in (found, *jobs):
+            if isinstance(outcome, Exception) and not isinstance(outcome, NotFound):
+                raise outcome
+        if not any(isinstance(outcome, dict) for outcome in (found, *jobs)):
+            return flow, first_job
+
+
+# -- names
+
+
+async def job_names(client: Client, flow: Flow) -> dict[int, str]:
+    """The names of the flow's jobs that have one."""
+    ids = sorted(set(flow.jobs))
+    calls = [("job.load", {"context_id": flow.context_id, "caller_id": flow.caller_id, "id": id}) for id in ids]
+    jobs = await client.call_many(calls)
+    found = {id: job["env_vars"].get(JOB_NAME) for id, job in zip(ids, jobs, strict=True) if isinstance(job, dict)}
+    return {id: name for id, name in found.items() if name}
+
+
+def flow_title(flow: Flow) -> str:
+    name = flow.env_vars.get(FLOW_NAME)
+    return f"flow {flow.id} ({name})" if name else f"flow {flow.id}"
+
+
+def introduction(file: FlowFile, id: int, context: int) -> str:
+    name = f" ({file.name})" if file.name else ""
+    return f"flow {id}{name}: {len(file.jobs)} job{'' if len(file.jobs) == 1 else 's'} in context {context}"
+
+
+# -- following
+
+
+async def _follow(client: Client, place: Place, state: FlowState, after: str, view: View) -> bool:
+    """Show a flow's events until it has ended. False if SIGINT came first."""
+    interrupted = False
+
+    async def until_interrupted(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        nonlocal interrupted
+        async for _ in signals:
+            interrupted = True
+            scope.cancel()
+
+    view.begin(state)
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_interrupted, signals, nursery.cancel_scope)
+            nursery.start_soon(view.run)
+            nursery.start_soon(_miss_runners, state, place)
+            async with client.follow_flow(place.context, state.id, after) as events:
+                async for event in events:
+                    state.apply(event)
+                    view.show(event)
+            nursery.cancel_scope.cancel()
+    return not interrupted
+
+
+async def _miss_runners(state: FlowState, place: Place) -> None:
+    """Say so if nobody takes the jobs that are ready."""
+    await trio.sleep(RUNNER_MISSED_AFTER)
+    jobs = state.jobs.values()
+    if any(job.status == "Dispatched" for job in jobs) and not any(job.attempt for job in jobs):
+        complain(f"no runner has taken a job yet; to start one: {place.command('runner')}")
+
+
+async def watch(
+    client: Client,
+    place: Place,
+    id: int,
+    view: View,
+    *,
+    after: str | None = None,
+    names: Names | None = None,
+) -> int:
+    """Follow a flow from an event on, or from now on, and say how it ended. Returns the exit status."""
+    report = await client.flow_status(context_id=place.context, id=id)
+    if names is None:
+        names = await job_names(client, report.flow)
+    state = FlowState(report, names)
+    was_over = after is None and state.status in ENDED
+    if not await _follow(client, place, state, report.last_event if after is None else after, view):
+        return EXIT_INTERRUPTED
+    # What was shown is behind if events were no longer kept; this is not.
+    report = await client.flow_status(context_id=place.context, id=id)
+    return _conclude(report, names, with_output=was_over or not view.shows_logs)
+
+
+async def watch_with_hints(
+    client: Client,
+    place: Place,
+    id: int,
+    view: View,
+    *,
+    after: str | None = None,
+    names: Names | None = None,
+) -> int:
+    """`watch`, and say what may be done next about a flow that goes on or failed."""
+    try:
+        status = await watch(client, place, id, view, after=after, names=names)
+    except* (CannotConnect, NoReply, KeyboardInterrupt):
+        complain(f"flow {id} goes on; follow it with `{place.command('flow follow', id)}`")
+        raise
+    if status == EXIT_INTERRUPTED:
+        complain(f"flow {id} goes on without being watched")
+        click.echo(f"  follow it: {place.command('flow follow', id)}", err=True)
+        click.echo(f"  cancel it: {place.command('flow cancel', id)}", err=True)
+    elif status == EXIT_ERROR:
+        click.echo(f"  its output: {place.command('flow logs', id)}", err=True)
+        click.echo(f"  try again:  {place.command('flow retry', id, '--follow')}", err=True)
+    return status
+
+
+def _conclude(report: FlowReport, names: Names, *, with_output: bool) -> int:
+    """Say how a flow ended and what came out of it. Returns the exit status."""
+    flow = report.flow
+    took = ""
+    if report.started_at is not None and report.ended_at is not None:
+        took = f" after {duration((report.ended_at - report.started_at) / 1000)}"
+    reason = f": {flow.result['error']}" if flow.status == "Error" and "error" in flow.result else ""
+    click.echo(f"{flow_title(flow)} {flow.status}{took}{reason}")
+    if flow.status == "Finished":
+        for line in result_lines(flow, names, with_output=with_output):
+            click.echo(line)
+        return 0
+    for job in report.jobs:
+        if job.status == "Error":
+            click.echo(f"  {names.get(job.id, job.id)}: {job.failure or 'failed'}")
+    return EXIT_ERROR
+
+
+def result_lines(flow: Flow, names: Names, *, with_output: bool) -> Iterator[str]:
+    """What a Finished flow's leaf jobs gave, by job."""
+    for id, text in flow.result.items():
+        if not id.isdigit():
+            continue
+        result: dict[str, str] = json.loads(text)
+        lines = [line for key, value in result.items() if key not in OUTPUT for line in f"{key} = {value}".split("\n")]
+        if with_output and result.get("stdout"):
+            lines += result["stdout"].rstrip("\n").split("\n")
+        if lines:
+            yield f"{names.get(int(id), id)}:"
+            yield from (f"  {line}" for line in lines)

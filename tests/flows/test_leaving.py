@@ -1,0 +1,107 @@
+"""A client leaves in the very moment between its job being taken in the store and our hearing of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import pytest
+import trio
+
+from coordinator.actors.engine import Engine
+from coordinator.actors.execution import submit_flow
+from coordinator.actors.request import Operation
+from coordinator.actors.subscriptions import RunnerSubscription, Session
+from coordinator.models.execution import FlowSubmitParams, JobTakeParams
+from coordinator.storage.connection import Connection, Store
+from coordinator.storage.endpoint import Endpoint
+from coordinator.storage.keys import Layout
+from tests.support.actors import running
+from tests.support.flows import remains, submission, wide
+from tests.support.server import ValkeyProcess
+from tests.support.waiting import until
+
+LEASE: Final = 3600.0
+KEYS: Final = Layout().keyspace(1)
+
+
+class Silence(Session):
+    """A connection on which nothing may be said."""
+
+    is_congested = False
+
+    def notify(self, notifications: Sequence[bytes]) -> None:
+        raise AssertionError(notifications)
+
+
+async def answers(connection: Connection, step: Any) -> list[Any]:
+    """The replies to a step of an operation."""
+    replies: list[Any] = []
+    await connection.exchange(step, replies)
+    return replies
+
+
+async def finish(connection: Connection, operation: Operation) -> None:
+    """Run an operation to its end."""
+    step = next(operation)
+    while True:
+        try:
+            step = operation.send(await answers(connection, step))
+        except StopIteration:
+            return
+
+
+@pytest.fixture
+async def connection(store: ValkeyProcess) -> AsyncIterator[Connection]:
+    """To the database of context 1, in which one job is queued and runner 3 is known."""
+    opened = await Store(Endpoint.from_url(store.url), Layout()).open(1)
+    store.client(1).hset("runner:3", "topic", "runner3")
+    await finish(opened, submit_flow(KEYS, FlowSubmitParams.model_validate(submission(1, wide(1)))))
+    yield opened
+    await opened.aclose()
+
+
+async def test_what_was_taken_for_a_call_nobody_waits_for_any_more_goes_back(
+    store: ValkeyProcess, connection: Connection
+) -> None:
+    real = Store(Endpoint.from_url(store.url), Layout())
+    with trio.fail_after(30):
+        async with running(real) as directory, trio.open_nursery() as nursery:
+            engine = Engine(directory, real, max_subscriptions=10)
+            await nursery.start(engine.run)
+            params = JobTakeParams(context_id=1, runner_id=3, script_types=["Python"], lease=LEASE)
+            call = engine.take_job(KEYS, params)
+            taking = call.send(await answers(connection, next(call)))
+            await answers(connection, taking)
+            assert remains(store.client(1))["running"] == ["job:7:1"]
+
+            call.close()
+
+            await until(lambda: remains(store.client(1)) == {"queued": ["job:7:1"]})
+            assert store.client(1).hget("job:7:1", "x_attempt") == "0"
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_was_taken_for_a_runner_that_left_goes_back(store: ValkeyProcess, connection: Connection) -> None:
+    subscription = RunnerSubscription(
+        Silence(),
+        KEYS,
+        runner_id=3,
+        topic="runner3",
+        runner_session="",
+        script_types=["Python"],
+        capacity=1,
+        lease=LEASE,
+        took=lambda runner, effects, is_empty: None,
+    )
+    serving = subscription.serve()
+    taken = await answers(connection, next(serving))
+    assert remains(store.client(1))["running"] == ["job:7:1"]
+    subscription.close()
+
+    giving_back = serving.send(taken)
+    with pytest.raises(StopIteration):
+        serving.send(await answers(connection, giving_back))
+
+    assert remains(store.client(1)) == {"queued": ["job:7:1"]}
+    assert store.client(1).hget("job:7:1", "x_attempt") == "0"

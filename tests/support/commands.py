@@ -1,0 +1,45 @@
+"""`herocoordinator` as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+__all__ = ["herocoordinator", "herocoordinator_started", "read_until"]
+
+RUN_TIMEOUT = 120.0
+
+
+def herocoordinator(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "coordinator", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "200", **(env or {})},
+        timeout=RUN_TIMEOUT,
+        check=False,
+    )
+
+
+def herocoordinator_started(*arguments: str) -> subprocess.Popen[str]:
+    """Start it, with pipes to read from."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "coordinator", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    """Read its output up to a line that has this text."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"it ended without {text!r}")
