@@ -12,7 +12,7 @@ from coordinator.actors import execution, listing, operations
 from coordinator.actors.request import Effective, Operation
 from coordinator.actors.subscriptions import take
 from coordinator.storage import codec
-from coordinator.storage.keys import Layout
+from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
 
 __all__ = ["CALLER", "RUNNER", "Attempt", "Context", "Runner", "job", "message"]
@@ -99,6 +99,16 @@ class Context:
 
     def create_job(self, id: int, depends: Collection[int] = (), **members: Any) -> Any:
         return self._call(operations.create_job, models.JobCreateParams, job=job(id, depends, **members))
+
+    def create_jobs(self, jobs: Iterable[Mapping[str, Any]]) -> None:
+        """Many, in one step."""
+        commands: list[Command] = []
+        for spec in jobs:
+            params = models.JobCreateParams.model_validate({"context_id": self.id, "job": spec})
+            step = next(operations.create_job(self.keys, params))
+            assert isinstance(step, list)
+            commands += step
+        self.wire.ask(*commands)
 
     def load_job(self, id: int, caller_id: int = CALLER) -> Any:
         return self._call(operations.load_job, models.JobLoadParams, caller_id=caller_id, id=id)
