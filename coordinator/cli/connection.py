@@ -12,7 +12,8 @@ from typing import Final, NoReturn
 import trio
 from pydantic import ValidationError
 
-from coordinator.cli.exits import (
+from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
+from coordinator.exits import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_NO_CONNECTION,
@@ -20,7 +21,6 @@ from coordinator.cli.exits import (
     fail,
     first_leaf,
 )
-from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
 
 __all__ = ["DEFAULT_CONTEXT", "DEFAULT_URL", "Place", "connected", "run", "run_connected"]
 

@@ -11,7 +11,6 @@ from typing import Any, get_args
 import click
 
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected
-from coordinator.cli.exits import EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, complain
 from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration
 from coordinator.cli.following import (
@@ -28,6 +27,7 @@ from coordinator.cli.following import (
 from coordinator.cli.logs import show_logs
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client
+from coordinator.exits import EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, complain
 from coordinator.models import FlowStatus
 from coordinator.settings import ENVIRONMENT_PREFIX
 

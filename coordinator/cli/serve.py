@@ -14,7 +14,7 @@ import trio
 
 from coordinator import logs
 from coordinator.app import App, CannotListen
-from coordinator.cli.exits import fail, first_leaf
+from coordinator.exits import fail, first_leaf
 from coordinator.options import options_of, validated
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed

@@ -281,10 +281,6 @@ class Channel(Calls):
                 self.drop("the server is silent")
 
 
-def _ignore(_: dict[str, Any] | Exception) -> None:
-    """Nobody waits for it."""
-
-
 def _words(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

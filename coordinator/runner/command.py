@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import trio
 
 from coordinator import logs
 from coordinator.client import RpcError
+from coordinator.exits import fail, first_leaf
 from coordinator.options import Command, options_of, validated
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import ENVIRONMENT_PREFIX, RunnerSettings
@@ -78,9 +78,9 @@ def runner(**given: Any) -> None:
     try:
         trio.run(_run, settings)
     except* RpcError as group:
-        _fail(f"the coordinator at {settings.url} refuses this runner: {_first_leaf(group)}")
+        fail(f"the coordinator at {settings.url} refuses this runner: {first_leaf(group)}")
     except* OSError as group:
-        _fail(str(_first_leaf(group)))
+        fail(str(first_leaf(group)))
 
 
 async def _run(settings: RunnerSettings) -> None:
@@ -95,14 +95,3 @@ async def _stop_on_signal(service: Service) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             service.stop()
-
-
-def _first_leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _fail(message: str) -> None:
-    click.echo(f"herocoordinator: {message}", err=True)
-    sys.exit(1)

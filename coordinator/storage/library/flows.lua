@@ -12,11 +12,6 @@ local function flow_jobs(tx, flow)
   return jobs
 end
 
--- There is no plan: say why.
-local function refused(tx, fault, job)
-  return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
-end
-
 -- Make a flow in Error one that goes on: what it keeps only because it had ended, and the jobs it no longer has.
 local function reopen(tx, flow, plan)
   local events = tx.prefix .. 'events:' .. job_id(flow)
@@ -40,6 +35,20 @@ local function reopen(tx, flow, plan)
   end
 end
 
+-- Launch a flow by the plan of its jobs, if it has one; `before` is given the plan first.
+-- Result: as flow_start.
+local function go(tx, flow, before)
+  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
+  if not plan then
+    return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
+  end
+  if before then
+    before(tx, flow, plan)
+  end
+  launch(tx, flow, plan)
+  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+end
+
 -- Start a flow that was never started; one that was stays as it is.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow.
 -- Result: 'ok', the record | 'none' | 'missing', job | 'changed', job: its DAG is none | 'busy', job, its run.
@@ -52,12 +61,7 @@ local function flow_start(keys, args)
   if status ~= 'Dispatched' then
     return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
   end
-  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
-  if not plan then
-    return refused(tx, fault, job)
-  end
-  launch(tx, flow, plan)
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  return go(tx, flow)
 end
 
 -- Start the unfinished part of a flow in Error again; one that is Started stays as it is.
@@ -74,13 +78,7 @@ local function flow_retry(keys, args)
   if status ~= 'Error' then
     return done(tx, 'state', status)
   end
-  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
-  if not plan then
-    return refused(tx, fault, job)
-  end
-  reopen(tx, flow, plan)
-  launch(tx, flow, plan)
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  return go(tx, flow, reopen)
 end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
