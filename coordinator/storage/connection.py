@@ -36,6 +36,10 @@ _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
 
 
+def _packed(commands: list[Command]) -> bytes:
+    return b"".join([command if type(command) is bytes else _pack(command) for command in commands])
+
+
 class Connection:
     """One open connection. Not for two tasks at once."""
 
@@ -55,7 +59,7 @@ class Connection:
         due = len(replies) + len(commands)
         reader = self._reader
         try:
-            await self._stream.send_all(b"".join(map(_pack, commands)))
+            await self._stream.send_all(_packed(commands))
             while len(replies) < due:
                 reply = reader.gets()
                 if reply is _MORE:
@@ -75,7 +79,7 @@ class Connection:
             StoreUnavailable: the connection broke.
         """
         try:
-            await self._stream.send_all(b"".join(map(_pack, commands)))
+            await self._stream.send_all(_packed(commands))
         except TRANSPORT_ERRORS as error:
             raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
 
