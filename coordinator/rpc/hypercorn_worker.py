@@ -7,6 +7,7 @@ bound on connections; and since it shields its sends, a client that never reads 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -38,12 +39,16 @@ class HttpServer:
     Args:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
+        left: called when a client has gone.
     """
 
-    def __init__(self, app: Any, config: Config, *, max_connections: int) -> None:
+    def __init__(
+        self, app: Any, config: Config, *, max_connections: int, left: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = wrap_app(app, config.wsgi_max_body_size, "asgi")
         self._config = config
         self._max_connections = max_connections
+        self._left = left
         self._context = WorkerContext(None)
         self._transports: set[trio.SocketStream] = set()
         self._accepting = trio.CancelScope()
@@ -55,13 +60,13 @@ class HttpServer:
         """Clients connected."""
         return len(self._transports)
 
-    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+    async def serve(self, listeners: Sequence[trio.abc.Listener[trio.SocketStream]]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as closing:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await trio.serve_listeners(self._handle, listeners, handler_nursery=clients)
+                    await trio.serve_listeners(self._handle, [*listeners], handler_nursery=clients)
             closing.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
@@ -101,3 +106,4 @@ class HttpServer:
             self._transports.discard(transport)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(transport)
+            self._left()
