@@ -180,6 +180,7 @@ class Service:
             app,
             _hypercorn_config(settings),
             max_connections=self._max_connections,
+            write_timeout=settings.client_write_timeout,
             left=partial(self._left, "http"),
         )
         self.metrics = Metrics(

@@ -20,7 +20,8 @@ GLOBAL: Address = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
 
 
-Command = tuple[str | bytes | int | float, ...]
+Command = tuple[str | bytes | int | float, ...] | bytes
+"""A command's name and arguments, or one that is packed for the wire already."""
 
 
 class Keyspace(NamedTuple):

@@ -77,6 +77,12 @@ class StreamingClient:
         self.closed = trio.Event()
         self.close_code: int | None = None
 
+    @property
+    def port(self) -> int:
+        """Ours."""
+        port: int = self._connection.local.port
+        return port
+
     async def call(self, method: str, params: Any) -> Any:
         """The result. Raises ErrorReply or ConnectionLost."""
         return await (await self.send(method, params))()
