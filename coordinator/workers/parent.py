@@ -63,12 +63,30 @@ class WorkerFailed(Exception):
     """A worker ended before it served; the text says why, as far as is known."""
 
 
+class _Handover:
+    """A connection on its way to a worker.
+
+    Attributes:
+        since: when it was sent, on trio's clock.
+        settled: set when the worker has taken it, or will not any more: `is_taken`.
+    """
+
+    def __init__(self) -> None:
+        self.since = trio.current_time()
+        self.settled = trio.Event()
+        self.is_taken = False
+
+    def settle(self, *, is_taken: bool) -> None:
+        self.is_taken = is_taken
+        self.settled.set()
+
+
 class _Worker:
     """One worker process as the parent knows it.
 
     Attributes:
-        room: connections it may still be given, by front-end, as far as it has told.
-        untaken: connections it was given and has not taken yet, each with when that was; ours to give to another.
+        given: connections it was given so far, and `clients` what has become of them as far as it has told.
+        untaken: those it has not taken yet, oldest first: they may still be given to another.
         last_given: the number of the last connection given to anybody that went to it.
         families: its metrics as last reported.
         reported: set when they next are.
@@ -85,7 +103,7 @@ class _Worker:
         self.is_leaving = False
         self.given = dict.fromkeys(FRONT_ENDS, 0)
         self.clients = Clients(dict.fromkeys(FRONT_ENDS, 0), dict.fromkeys(FRONT_ENDS, 0))
-        self.untaken: dict[FrontEnd, deque[tuple[trio.SocketStream, float]]] = {name: deque() for name in FRONT_ENDS}
+        self.untaken: dict[FrontEnd, deque[_Handover]] = {name: deque() for name in FRONT_ENDS}
         self.last_given = 0
         self.families: list[Metric] = []
         self.is_asked = False
@@ -93,6 +111,7 @@ class _Worker:
         self.failure: str | None = None
 
     def room(self, front_end: FrontEnd) -> int:
+        """Connections it may still be given."""
         return self.max_connections - (self.given[front_end] - self.clients.left[front_end])
 
     @property
@@ -101,19 +120,20 @@ class _Worker:
         return self.is_serving and not self.is_leaving and waiting < MOST_UNTAKEN
 
     def is_responsive(self, now: float) -> bool:
-        return all(not waiting or now - waiting[0][1] < UNRESPONSIVE for waiting in self.untaken.values())
+        return all(not waiting or now - waiting[0].since < UNRESPONSIVE for waiting in self.untaken.values())
 
-    def give(self, front_end: FrontEnd, stream: trio.SocketStream, order: int) -> None:
+    def give(self, front_end: FrontEnd, order: int) -> _Handover:
+        handover = _Handover()
         self.given[front_end] += 1
-        self.untaken[front_end].append((stream, trio.current_time()))
+        self.untaken[front_end].append(handover)
         self.last_given = order
+        return handover
 
     def learn(self, clients: Clients) -> None:
-        """What the worker has taken is only its own from now on."""
+        """It has told of its clients."""
         for name in FRONT_ENDS:
             for _ in range(clients.taken[name] - self.clients.taken[name]):
-                stream, _ = self.untaken[name].popleft()
-                stream.socket.close()
+                self.untaken[name].popleft().settle(is_taken=True)
         self.clients = clients
 
     def reports(self, families: list[Metric]) -> None:
@@ -122,12 +142,11 @@ class _Worker:
         self.reported.set()
         self.reported = trio.Event()
 
-    def take_back(self) -> list[tuple[FrontEnd, trio.SocketStream]]:
-        """The connections it will not take any more."""
-        back = [(name, stream) for name in FRONT_ENDS for stream, _ in self.untaken[name]]
+    def take_back(self) -> None:
+        """It takes none of the connections any more that are on their way."""
         for waiting in self.untaken.values():
-            waiting.clear()
-        return back
+            while waiting:
+                waiting.popleft().settle(is_taken=False)
 
 
 class Parent:
@@ -301,7 +320,7 @@ class Parent:
                 case Leaving(clients):
                     worker.learn(clients)
                     worker.is_leaving = True
-                    self._give_to_others(worker)
+                    worker.take_back()
                 case AskMetrics(number):
                     self._background.start_soon(self._answer, worker, number)
                 case Snapshot(families):
@@ -316,17 +335,10 @@ class Parent:
         worker.channel.close()
         worker.reports(worker.families)  # nobody needs to wait for news
         self._totals.retire(worker.families)
-        self._give_to_others(worker)
+        worker.take_back()
         self._orphaned.append(worker.name)
         self._bequeath()
         self._note_change()
-
-    def _give_to_others(self, worker: _Worker) -> None:
-        for front_end, stream in worker.take_back():
-            if self._stop.is_set():
-                stream.socket.close()
-            else:
-                self._background.start_soon(self._give, front_end, stream)
 
     def _bequeath(self) -> None:
         """Each coordinator that is gone gets one worker that sees to its contexts."""
@@ -358,24 +370,26 @@ class Parent:
         await self._until(lambda: any(worker.accepts for worker in self._workers.values()))
 
     async def _give(self, front_end: FrontEnd, stream: trio.SocketStream) -> None:
-        """Hand a client's connection to the worker that has fewest of them."""
-        try:
-            while (worker := self._least_busy(front_end)) is None:
-                await self._until_somebody_accepts()
-        except BaseException:
-            stream.socket.close()
-            raise
-        self._given += 1
-        worker.give(front_end, stream, self._given)
-        self._post(worker, Take(front_end), stream.socket.fileno())
+        """Hand a client's connection to the worker that has fewest of them, to another should that one not take it.
 
-    def _least_busy(self, front_end: FrontEnd) -> _Worker | None:
+        Our own copy is closed when this returns, so not before the worker has taken its own.
+        """
+        is_taken = False
+        while not is_taken:
+            await self._until_somebody_accepts()
+            worker = self._least_busy(front_end)
+            self._given += 1
+            handover = worker.give(front_end, self._given)
+            self._post(worker, Take(front_end), stream.socket.fileno())
+            await handover.settled.wait()
+            is_taken = handover.is_taken
+
+    def _least_busy(self, front_end: FrontEnd) -> _Worker:
+        """Of those that accept; there must be one."""
         accepting = [worker for worker in self._workers.values() if worker.accepts]
         now = trio.current_time()
         responsive = [worker for worker in accepting if worker.is_responsive(now)]
-        return max(
-            responsive or accepting, key=lambda worker: (worker.room(front_end), -worker.last_given), default=None
-        )
+        return max(responsive or accepting, key=lambda worker: (worker.room(front_end), -worker.last_given))
 
     # -- metrics
 
