@@ -7,6 +7,7 @@ not parsed a second time.
 from __future__ import annotations
 
 import array
+import errno
 import pickle
 import socket
 import struct
@@ -44,6 +45,7 @@ MOST_UNTAKEN: Final = 64  # connections handed to a worker that its front-ends h
 _LENGTH: Final = struct.Struct("!I")
 _RECEIVE_BYTES: Final = 64 * 1024
 _DESCRIPTOR_BYTES: Final = array.array("i").itemsize
+_NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
 
 # -- from the parent
@@ -182,10 +184,12 @@ class Channel:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
         try:
             is_whole = self._end.sendmsg([data], ancillary) == len(data)
-        except BlockingIOError:
-            is_whole = False
         except (BrokenPipeError, ConnectionResetError):
             return
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            is_whole = False
         if not is_whole:
             raise trio.WouldBlock
 
