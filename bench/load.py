@@ -42,7 +42,7 @@ class LoadSpec:
         connections: each with `window` messages in flight; over HTTP the window is 1.
         contexts: connections are spread over contexts 1 to this.
         warm_up, seconds: how long to run before measuring, and measuring.
-        processes: name → id of those whose processor time is wanted.
+        processes: name → ids of those whose processor time is wanted, under that name.
     """
 
     url: str
@@ -54,7 +54,7 @@ class LoadSpec:
     contexts: int
     warm_up: float
     seconds: float
-    processes: dict[str, int]
+    processes: dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +125,15 @@ async def _run(spec: LoadSpec) -> LoadResult:
     for client in clients:
         client.start()
     await _pass(meter, spec.warm_up)
-    processes = {**spec.processes, "generator": os.getpid()}
-    before = {name: cpu_seconds(pid) for name, pid in processes.items()}
+    processes = {**spec.processes, "generator": [os.getpid()]}
+    before = {name: cpu_seconds(pids) for name, pids in processes.items()}
     busy_before = busy_seconds()
     begun = perf_counter()
     meter.measuring = True
     await _pass(meter, spec.seconds)
     meter.measuring = False
     seconds = perf_counter() - begun
-    used = {name: cpu_seconds(pid) - before[name] for name, pid in processes.items()}
+    used = {name: cpu_seconds(pids) - before[name] for name, pids in processes.items()}
     foreign = max(0.0, busy_seconds() - busy_before - sum(used.values()))
     meter.stopping = True
     try:

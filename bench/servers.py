@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import calls
-from bench.machine import Cores, children, pin
+from bench.machine import Cores, children, is_valkey, pin
 
 __all__ = ["BenchServer", "Coordinator", "ServerFailed", "coordinator", "peer"]
 
@@ -33,11 +33,11 @@ class BenchServer:
 
     Attributes:
         urls: scheme → URL.
-        processes: name → id of those that work for it; the first, `server`, has a core of its own.
+        processes: name → ids of those that work for it; the first, `server`, are its own.
     """
 
     urls: dict[str, str]
-    processes: dict[str, int]
+    processes: dict[str, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +70,29 @@ class Coordinator(BenchServer):
 
 
 @contextmanager
-def coordinator(cores: Cores, data_root: Path, *flags: str) -> Iterator[Coordinator]:
-    """A coordinator on a data directory of its own below `data_root`, which is removed afterwards."""
+def coordinator(cores: Cores, data_root: Path, *flags: str, workers: int = 1) -> Iterator[Coordinator]:
+    """A coordinator on a data directory of its own below `data_root`, which is removed afterwards.
+
+    Of one process, it has a core of its own; of several, each runs where the system puts it.
+    """
     with tempfile.TemporaryDirectory(prefix="hc-bench-", dir=data_root) as directory:
         data = Path(directory, "data")
         log = Path(directory, "log")
         command = ["-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0", "--log-format", "json"]
+        command += ["--workers", str(workers)]
         with log.open("wb") as stderr:
             process = subprocess.Popen([sys.executable, *command, "--data-dir", str(data), *flags], stderr=stderr)
         with _ended_after(process):
             serving = _wait_for_start(process, log)
-            (valkey,) = children(process.pid)
-            pin(cores.server, [process.pid])
-            pin(cores.others, [valkey])
+            (valkey,) = (child for child in children(process.pid) if is_valkey(child))
+            own = [process.pid, *(child for child in children(process.pid) if child != valkey)]
+            if workers == 1:
+                pin(cores.server, own)
+                pin(cores.others, [valkey])
             try:
                 yield Coordinator(
                     urls={"http": serving["http"], "ws": serving["ws"]},
-                    processes={"server": process.pid, "valkey": valkey},
+                    processes={"server": own, "valkey": [valkey]},
                     store=data / "valkey.sock",
                 )
             except Exception as error:
@@ -114,10 +120,10 @@ def peer(cores: Cores, name: str, canned_reply: bytes = b"") -> Iterator[BenchSe
             url = process.stdout.readline().decode().strip()
             if not url:
                 raise ServerFailed(f"the peer {name} did not start")
-            processes = {"server": process.pid}
-            for valkey in children(process.pid):
-                pin(cores.others, [valkey])
-                processes["valkey"] = valkey
+            processes = {"server": [process.pid]}
+            if valkeys := children(process.pid):
+                pin(cores.others, valkeys)
+                processes["valkey"] = valkeys
             yield BenchServer(urls={url.partition(":")[0]: url}, processes=processes)
 
 

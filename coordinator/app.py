@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import uuid
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
 import trio
 from hypercorn.config import Config
 
+from coordinator import resources
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
 from coordinator.actors.request import Operation, RawJson, Request
 from coordinator.errors import CoordinatorError
 from coordinator.metrics import Metrics
+from coordinator.resources import Addresses, FrontEnd
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.dispatch import Dispatcher
 from coordinator.rpc.http import HttpFrontEnd
@@ -26,37 +26,31 @@ from coordinator.rpc.hypercorn_worker import HttpServer
 from coordinator.rpc.websocket import WebSocketFrontEnd
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
-from coordinator.storage.embedded import EmbeddedValkey
-from coordinator.storage.faults import StoreUnavailable
+from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, Layout
 
-__all__ = ["App", "CannotListen"]
+__all__ = ["App", "Listener", "Service", "new_name"]
 
 log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
-BACKLOG = 1024
 LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
-
-class CannotListen(Exception):
-    """A port is taken, or an address is not ours."""
+Listener = trio.abc.Listener[trio.SocketStream]
 
 
 class App:
-    """One coordinator. `run` it; `stop` it from another task of the same trio loop.
+    """A coordinator of one process. `run` it; `stop` it from another task of the same trio loop.
 
     Attributes:
         http_address, ws_address: (host, port) actually listened on, once `run` has started.
-        embedded: the embedded Valkey, if that is the store.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.http_address = (settings.api_http_ip, settings.api_http_port)
         self.ws_address = (settings.api_ws_ip, settings.api_ws_port)
-        self.embedded: EmbeddedValkey | None = None
         self._stop = trio.Event()
 
     def stop(self) -> None:
@@ -68,61 +62,99 @@ class App:
 
         Raises, before it has started: CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured.
         """
-        settings = self.settings
-        async with AsyncExitStack() as stack:
-            http_socket = stack.enter_context(_listen("http", *self.http_address, settings.client_write_timeout))
-            ws_socket = stack.enter_context(_listen("ws", *self.ws_address, settings.client_write_timeout))
-            self.http_address = http_socket.getsockname()[:2]
-            self.ws_address = ws_socket.getsockname()[:2]
-            endpoint = settings.external_endpoint()
-            if endpoint is None:
-                self.embedded = await stack.enter_async_context(EmbeddedValkey(settings.data_dir, settings.fsync))
-                endpoint = self.embedded.endpoint
-            layout = Layout(settings.isolation, endpoint.database, _coordinator(settings))
-            store = Store(endpoint, layout, connect_timeout=settings.store_timeout)
-            await _check(store)
+        async with resources.acquire(self.settings) as acquired:
+            self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
+            service = Service(self.settings, acquired.endpoint, acquired.addresses, is_alone=bool(acquired.embedded))
+            await service.check()
 
-            # The store and the directory outlive the front-ends, which need both to answer what is in flight.
-            async with trio.open_nursery() as background:
-                if self.embedded is not None:
-                    background.start_soon(self.embedded.supervise)
-                directory = Directory(
-                    store,
-                    mailbox_length=settings.mailbox_length,
-                    max_connections=settings.store_connections,
-                    idle_timeout=settings.context_idle_timeout,
-                    exchange_timeout=settings.store_timeout,
-                )
-                await background.start(directory.run)
-                engine = Engine(
-                    directory,
-                    store,
-                    max_subscriptions=settings.max_subscriptions,
-                    is_alone=self.embedded is not None,
-                )
-                await background.start(engine.run)
-                started = partial(self._started, task_status, store)
-                await self._serve(directory, engine, layout, http_socket, ws_socket, started)
-                if self.embedded is None:
-                    with trio.move_on_after(LEAVE_TIMEOUT):
-                        await engine.leave()
-                background.cancel_scope.cancel()
+            def started() -> None:
+                log.info("serving", **acquired.described)
+                task_status.started(self)
+
+            async with trio.open_nursery() as nursery:
+                if acquired.embedded is not None:
+                    nursery.start_soon(acquired.embedded.supervise)
+                await service.run(acquired.listener("http"), acquired.listener("ws"), self._stop, started)
+                nursery.cancel_scope.cancel()
         log.info("stopped")
 
-    async def _serve(
+
+class Service:
+    """What one process serves with: a directory, an engine and front-ends of its own.
+
+    Args:
+        endpoint: the store.
+        addresses: where clients reach us.
+        name: ours among the coordinators that share the store.
+        max_connections: over each front-end; that of the settings unless given.
+        is_alone: nobody else uses the store now.
+        left: is told the front-end, `http` or `ws`, whose client has gone.
+        page: the Prometheus page and its content type; that of `metrics` unless given.
+
+    Attributes:
+        metrics: what is counted here. Once `run` has started.
+    """
+
+    metrics: Metrics
+
+    def __init__(
         self,
-        directory: Directory,
-        engine: Engine,
-        layout: Layout,
-        http_socket: socket.socket,
-        ws_socket: socket.socket,
-        started: Callable[[], None],
+        settings: Settings,
+        endpoint: Endpoint,
+        addresses: Addresses,
+        *,
+        name: str | None = None,
+        max_connections: int | None = None,
+        is_alone: bool = False,
+        left: Callable[[FrontEnd], None] = lambda front_end: None,
+        page: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
     ) -> None:
+        self.settings = settings
+        self._addresses = addresses
+        self._max_connections = settings.max_connections if max_connections is None else max_connections
+        self._left = left
+        self._page = page or self._own_page
+        coordinator = (name or new_name(), int(settings.event_retention * 1000), int(settings.retention * 1000))
+        self._layout = Layout(settings.isolation, endpoint.database, " ".join(map(str, coordinator)))
+        self._store = Store(endpoint, self._layout, connect_timeout=settings.store_timeout)
+        self._directory = Directory(
+            self._store,
+            mailbox_length=settings.mailbox_length,
+            max_connections=settings.store_connections,
+            idle_timeout=settings.context_idle_timeout,
+            exchange_timeout=settings.store_timeout,
+        )
+        self._engine = Engine(
+            self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
+        )
+
+    async def check(self) -> None:
+        """Raises StoreMisconfigured if the store can never work."""
+        await resources.check(self._store)
+
+    async def run(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
+        """Serve from when `started` is called until `stop` is set, then answer what is in flight."""
+        # The store and the directory outlive the front-ends, which need both to answer what is in flight.
+        async with trio.open_nursery() as background:
+            await background.start(self._directory.run)
+            await background.start(self._engine.run)
+            await self._serve(http, ws, stop, started)
+            if self.settings.external_endpoint() is not None:
+                with trio.move_on_after(LEAVE_TIMEOUT):
+                    await self._engine.leave()
+            background.cancel_scope.cancel()
+
+    def gone(self, coordinator: str) -> None:
+        """Another coordinator on the store is gone: see to its contexts. While `run` serves."""
+        self._engine.gone(coordinator)
+
+    async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         settings = self.settings
+        directory, engine = self._directory, self._engine
         dispatcher = Dispatcher(
             directory,
             engine,
-            layout,
+            self._layout,
             request_timeout=settings.request_timeout,
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
@@ -130,26 +162,28 @@ class App:
         policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
         websocket = WebSocketFrontEnd(
             dispatcher,
-            policy(self.ws_address[0]),
-            max_connections=settings.max_connections,
+            policy(self._addresses.ws[0]),
+            max_connections=self._max_connections,
             max_in_flight=settings.max_in_flight,
             max_frame_bytes=settings.max_frame_bytes,
             write_timeout=settings.client_write_timeout,
+            left=partial(self._left, "ws"),
         )
-        http = HttpFrontEnd(
+        app = HttpFrontEnd(
             dispatcher,
-            policy(self.http_address[0]),
+            policy(self._addresses.http[0]),
             ready=partial(_probe, directory),
-            metrics=lambda: metrics.render(),  # noqa: PLW0108 - defined below
+            metrics=self._page,
             max_body_bytes=settings.max_body_bytes,
         )
         http_server = HttpServer(
-            http,
+            app,
             _hypercorn_config(settings),
-            max_connections=settings.max_connections,
+            max_connections=self._max_connections,
             write_timeout=settings.client_write_timeout,
+            left=partial(self._left, "http"),
         )
-        metrics = Metrics(
+        self.metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
                 "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
@@ -163,51 +197,23 @@ class App:
             }
         )
         async with trio.open_nursery() as front_ends:
-            front_ends.start_soon(http_server.serve, [_listener(http_socket)])
-            front_ends.start_soon(websocket.serve, [_listener(ws_socket)])
+            front_ends.start_soon(http_server.serve, [http])
+            front_ends.start_soon(websocket.serve, [ws])
             started()
-            await self._stop.wait()
+            await stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
             engine.stop()
             websocket.stop(settings.shutdown_grace)
             http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
-    def _started(self, task_status: trio.TaskStatus[App], store: Store) -> None:
-        where = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(store.endpoint)}
-        log.info("serving", http=_url("http", self.http_address), ws=_url("ws", self.ws_address), **where)
-        task_status.started(self)
+    async def _own_page(self) -> tuple[bytes, str]:
+        return self.metrics.render()
 
 
-def _coordinator(settings: Settings) -> str:
-    """Our name among those that share the store, new at each start, and how long we keep things; see Layout."""
-    return f"{uuid.uuid4().hex[:12]} {int(settings.event_retention * 1000)} {int(settings.retention * 1000)}"
-
-
-def _listen(scheme: str, host: str, port: int, write_timeout: float) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if sys.platform == "linux":
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        option = f"--api-{scheme}-ip" if isinstance(error, socket.gaierror) else f"--api-{scheme}-port"
-        reason = error.strerror or str(error)
-        raise CannotListen(
-            f"cannot listen on {_url(scheme, (host, port))}: {reason.lower()}; choose another with {option}"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _listener(bound: socket.socket) -> trio.SocketListener:
-    return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+def new_name() -> str:
+    """A coordinator's name among those that share the store, new at each start."""
+    return uuid.uuid4().hex[:12]
 
 
 def _hypercorn_config(settings: Settings) -> Config:
@@ -220,16 +226,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     return config
-
-
-async def _check(store: Store) -> None:
-    """Fail at once on a store that can never work; wait for one that is not there yet while serving."""
-    try:
-        connection = await store.open(GLOBAL)
-    except StoreUnavailable:
-        pass  # Store.open has logged it
-    else:
-        await connection.aclose()
 
 
 class _Probe(Request):
@@ -257,8 +253,3 @@ async def _probe(directory: Directory) -> str | None:
     await directory.post(GLOBAL, probe)
     await probe.answered.wait()
     return str(probe.outcome.data["detail"]) if isinstance(probe.outcome, CoordinatorError) else None
-
-
-def _url(scheme: str, address: tuple[str, int]) -> str:
-    host, port = address
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -11,10 +11,15 @@ import structlog
 __all__ = ["configure"]
 
 
-def configure(level: str, form: Literal["auto", "console", "json"]) -> None:
-    """Send everything at `level` and above to standard error."""
+def configure(level: str, form: Literal["auto", "console", "json"], worker: int | None = None) -> None:
+    """Send everything at `level` and above to standard error. Each entry says which worker we are, if any."""
+
+    def say_who(_: object, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return entry if worker is None else {**entry, "worker": worker}
+
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
+        say_who,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso" if not console else "%H:%M:%S", utc=not console),

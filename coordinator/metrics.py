@@ -29,6 +29,10 @@ class Metrics(Collector):
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield family(f"herocoordinator_{name}", text, value=read())
 
+    def families(self) -> list[Metric]:
+        """What is counted, and what the system says of this process."""
+        return [*self._registry.collect()]
+
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST

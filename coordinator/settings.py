@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,11 @@ ENVIRONMENT_PREFIX = "HEROCOORDINATOR"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = tuple[str, ...]
+
+
+def usable_cores() -> int:
+    """The cores this process may use, where the system says, or those there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Settings(BaseModel):
@@ -51,14 +57,21 @@ class Settings(BaseModel):
         "acknowledged; `everysec`, within a second. Either survives kill -9 of every process.",
     )
 
+    workers: PositiveInt = Field(
+        default_factory=usable_cores,
+        description="Processes that serve, on the same ports; with 1 there is just one process.",
+    )
     max_connections: PositiveInt = Field(
-        4096, description="Clients connected at once, over HTTP and over WebSocket each; a further one gets 503."
+        4096,
+        description="Clients connected at once, over HTTP and over WebSocket each, to all workers together; a further "
+        "one gets 503.",
     )
     max_in_flight: PositiveInt = Field(
         1024, description="Unanswered calls a WebSocket connection may have before it is not read from."
     )
     max_subscriptions: PositiveInt = Field(
-        1000, description="Subscriptions of one WebSocket connection, and calls of job.take waiting at once."
+        1000,
+        description="Subscriptions of one WebSocket connection, and calls of job.take waiting at once in a worker.",
     )
     max_body_bytes: PositiveInt = Field(1024 * 1024, description="Size of an HTTP body.")
     max_frame_bytes: PositiveInt = Field(1024 * 1024, description="Size of a WebSocket message.")
@@ -77,7 +90,7 @@ class Settings(BaseModel):
 
     store_connections: PositiveInt = Field(
         256,
-        description="Contexts served at once, each with its own connection to the store; others take turns.",
+        description="Contexts a worker serves at once, each with its own connection to the store; others take turns.",
     )
     store_timeout: PositiveFloat = Field(
         5.0, description="The store may take so long to connect or to answer before it counts as lost."

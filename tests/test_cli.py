@@ -95,6 +95,7 @@ def test_call_with_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...])
         (("--redis-url", "redis://x", "--redis-addr", "x:1"), "not both"),
         (("--api-http-port", "70000"), "--api-http-port"),
         (("--request-timeout", "0"), "--request-timeout"),
+        (("--workers", "0"), "--workers"),
     ],
 )
 def test_a_setting_that_cannot_be_is_explained_in_one_line(arguments: tuple[str, ...], explanation: str) -> None:

@@ -132,6 +132,10 @@ class Engine:
         """Tell the other coordinators that our contexts are theirs now. Waits for the store."""
         await self._presence.leave()
 
+    def gone(self, coordinator: str) -> None:
+        """That coordinator is gone: see to its contexts without waiting for its silence to last. While `run` runs."""
+        self._nursery.start_soon(self._presence.take_over, coordinator)
+
     # -- effects
 
     def take_effect(self, address: Address, effects: Effects) -> None:

@@ -10,15 +10,39 @@ import trio
 
 from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError
+from coordinator.storage.connection import Reply, Store
+from coordinator.storage.faults import StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Address, Layout
 
-__all__ = ["Presence"]
+__all__ = ["Presence", "left_behind"]
 
 log = structlog.get_logger("coordinator.presence")
 
 DEAD_AFTER: Final = 10.0  # seconds of silence after which another coordinator's contexts are seen to
 TAKE_OVER_AT_ONCE: Final = 50  # contexts of a dead coordinator looked at at the same time
 LOOK_TIMEOUT: Final = 10.0  # seconds to wait for a context; it goes on being looked at after that
+
+
+async def left_behind(store: Store) -> list[str]:
+    """The coordinators of a store that nobody uses now: all of them are gone.
+
+    They count as heard of just now, so that those who start next do not all see to the same contexts: each is for one
+    of them to `take_over`.
+    """
+    coordinators = store.layout.keyspace(GLOBAL).coordinators()
+    replies: list[Reply] = []
+    try:
+        connection = await store.open(GLOBAL)
+        try:
+            await connection.exchange([("ZRANGE", coordinators, 0, -1), ("TIME",)], replies)
+            found, (seconds, _) = replies
+            for name in found:
+                await connection.exchange([("ZADD", coordinators, "XX", int(seconds) * 1000, name)], [])
+        finally:
+            await connection.aclose()
+    except StoreUnavailable:
+        return []  # they are missed when they have been silent for long enough
+    return [name.decode() for name in found]
 
 
 class Presence:
@@ -50,7 +74,7 @@ class Presence:
     async def renew(self) -> None:
         """Say that we live, and see to the contexts of those that do not."""
         for other in await self._say_so():
-            await self._take_over(other)
+            await self.take_over(other)
 
     async def leave(self) -> None:
         """Say that we do not live any more."""
@@ -84,7 +108,8 @@ class Presence:
             yield [("SADD", self._keys.engaged(self._name), *contexts)]
         return b""
 
-    async def _take_over(self, other: str) -> None:
+    async def take_over(self, other: str) -> None:
+        """See to the contexts of a coordinator that is gone, and forget it."""
         contexts: list[int] = []
         late: list[int] = []
 

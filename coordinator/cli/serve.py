@@ -1,10 +1,8 @@
-"""`herocoordinator serve`: command line → Settings → App in trio.run."""
+"""`herocoordinator serve`: command line → Settings → App, or Parent of several workers, in trio.run."""
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
 import signal
 from typing import Any
 
@@ -13,19 +11,22 @@ import structlog
 import trio
 
 from coordinator import logs
-from coordinator.app import App, CannotListen
+from coordinator.app import App
 from coordinator.exits import fail, first_leaf
 from coordinator.options import options_of, validated
+from coordinator.processes import collect_garbage_less_often, raise_file_limit
+from coordinator.resources import CannotListen
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
+from coordinator.workers.parent import Parent, WorkerFailed
 
 __all__ = ["CANNOT_SERVE", "serve"]
 
 log = structlog.get_logger("coordinator")
 
-CANNOT_SERVE = (CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured)
-"""What App.run says it cannot start with."""
+CANNOT_SERVE = (CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured, WorkerFailed)
+"""What App.run and Parent.run say they cannot start with."""
 
 
 @click.command(context_settings={"show_default": False})
@@ -41,8 +42,8 @@ def serve(**given: Any) -> None:
             given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
     settings = validated(Settings, given)
     logs.configure(settings.log_level, settings.log_format)
-    _raise_file_limit()
-    _collect_garbage_less_often()
+    raise_file_limit()
+    collect_garbage_less_often()
     try:
         trio.run(_serve, settings)
     except* CANNOT_SERVE as group:
@@ -50,14 +51,14 @@ def serve(**given: Any) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    app = App(settings)
+    app = App(settings) if settings.workers == 1 else Parent(settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, app)
         await app.run()
         nursery.cancel_scope.cancel()
 
 
-async def _stop_on_signal(app: App) -> None:
+async def _stop_on_signal(app: App | Parent) -> None:
     """Stop on the first SIGINT or SIGTERM, leave at once on the second."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
@@ -66,16 +67,3 @@ async def _stop_on_signal(app: App) -> None:
         async for _ in signals:
             log.warning("told to stop twice; leaving now")
             os._exit(1)
-
-
-def _raise_file_limit() -> None:
-    """A connection is a file descriptor; take as many as we may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _collect_garbage_less_often() -> None:
-    """A 1 MiB body of `[[],[],…` takes 24 ms to parse like this and 110 with Python's own thresholds."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -80,7 +80,7 @@ class HttpFrontEnd:
     """The ASGI app. POST / is JSON-RPC; GET serves the document, health and metrics.
 
     Args:
-        metrics: renders the Prometheus page: its body and its content type.
+        metrics: renders the Prometheus page: its body and its content type. May raise trio.TooSlowError.
         ready: whether the store answers.
         max_body_bytes: size of a body; a larger one gets 413.
     """
@@ -91,7 +91,7 @@ class HttpFrontEnd:
         policy: AccessPolicy,
         *,
         ready: Callable[[], Awaitable[str | None]],
-        metrics: Callable[[], tuple[bytes, str]],
+        metrics: Callable[[], Awaitable[tuple[bytes, str]]],
         max_body_bytes: int,
     ) -> None:
         self._dispatcher = dispatcher
@@ -243,7 +243,10 @@ class HttpFrontEnd:
         return 503, _JSON, to_json({"status": "not ready", "reason": fault})
 
     async def _metrics_page(self) -> tuple[int, bytes, bytes]:
-        body, kind = self._metrics()
+        try:
+            body, kind = await self._metrics()
+        except trio.TooSlowError:
+            raise _Refused(503, "the processes that serve did not all answer") from None
         return 200, kind.encode(), body
 
 

@@ -8,6 +8,8 @@ Connections come to it through PlainPosts.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import structlog
 import trio
 from hypercorn.config import Config
@@ -46,9 +48,18 @@ class HttpServer:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
         write_timeout: seconds a client may take to accept the response to a plain POST.
+        left: called when a client has gone.
     """
 
-    def __init__(self, front_end: HttpFrontEnd, config: Config, *, max_connections: int, write_timeout: float) -> None:
+    def __init__(
+        self,
+        front_end: HttpFrontEnd,
+        config: Config,
+        *,
+        max_connections: int,
+        write_timeout: float,
+        left: Callable[[], None] = lambda: None,
+    ) -> None:
         self._app = wrap_app(front_end, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # its own types
         assert config.read_timeout is not None
         self._plain = PlainPosts(
@@ -60,6 +71,7 @@ class HttpServer:
         )
         self._config = config
         self._max_connections = max_connections
+        self._left = left
         self._context = WorkerContext(None)
         self._transports: set[trio.SocketStream] = set()
         self._accepting = trio.CancelScope()
@@ -71,13 +83,13 @@ class HttpServer:
         """Clients connected."""
         return len(self._transports)
 
-    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+    async def serve(self, listeners: Sequence[trio.abc.Listener[trio.SocketStream]]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as closing:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await trio.serve_listeners(self._handle, listeners, handler_nursery=clients)
+                    await trio.serve_listeners(self._handle, [*listeners], handler_nursery=clients)
             closing.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
@@ -122,3 +134,4 @@ class HttpServer:
             self._transports.discard(transport)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(transport)
+            self._left()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -176,6 +176,7 @@ class WebSocketFrontEnd:
         max_in_flight: unanswered calls a connection may have before we stop reading from it.
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         write_timeout: seconds a client may take to accept what we send before it is disconnected.
+        left: called when a client has gone.
     """
 
     def __init__(
@@ -187,6 +188,7 @@ class WebSocketFrontEnd:
         max_in_flight: int,
         max_frame_bytes: int,
         write_timeout: float,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatcher = dispatcher
         self._policy = policy
@@ -194,17 +196,18 @@ class WebSocketFrontEnd:
         self._max_in_flight = max_in_flight
         self._max_frame_bytes = max_frame_bytes
         self._write_timeout = write_timeout
+        self._left = left
         self._accepting = trio.CancelScope()
         self._listening: set[trio.CancelScope] = set()  # of connections waiting for what the client sends next
         self._stopping = False
         self._grace_ends = math.inf
         self.connections = 0
 
-    async def serve(self, listeners: list[trio.SocketListener]) -> None:
+    async def serve(self, listeners: Sequence[trio.abc.Listener[trio.SocketStream]]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as clients:
             with self._accepting:
-                await trio.serve_listeners(self._handle, listeners, handler_nursery=clients)
+                await trio.serve_listeners(self._handle, [*listeners], handler_nursery=clients)
 
     def stop(self, grace: float) -> None:
         """Accept and read no more, answer what is in flight within `grace` seconds, close with 1001."""
@@ -235,6 +238,7 @@ class WebSocketFrontEnd:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(transport)
             self.connections -= 1
+            self._left()
 
     async def _handshake(self, nursery: trio.Nursery, stream: CoalescingStream) -> WebSocketRequest | None:
         """The client's request, or None if it never made a proper one."""

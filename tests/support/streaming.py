@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, Endpoint, WebSocketConnection, open_websocket_url
 
 __all__ = [
     "ConnectionLost",
@@ -76,6 +76,12 @@ class StreamingClient:
         self.order: list[Any] = []
         self.closed = trio.Event()
         self.close_code: int | None = None
+
+    @property
+    def port(self) -> int:
+        """Ours."""
+        assert isinstance(self._connection.local, Endpoint)
+        return self._connection.local.port
 
     async def call(self, method: str, params: Any) -> Any:
         """The result. Raises ErrorReply or ConnectionLost."""
@@ -170,18 +176,18 @@ class RawClient:
 
     def __init__(self, url: str, *, receive_bytes: int | None = None) -> None:
         parts = urlsplit(url)
-        self.host, self.port = parts.hostname or "", parts.port or 0
+        self.host, self.server_port = parts.hostname or "", parts.port or 0
         self.socket = socket.socket()
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(20)
-        self.socket.connect((self.host, self.port))
+        self.socket.connect((self.host, self.server_port))
 
     def upgrade(self) -> None:
         """Make the handshake; anything but 101 is an error."""
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
-            f"GET / HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET / HTTP/1.1\r\nHost: {self.host}:{self.server_port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         head = b""
@@ -193,6 +199,12 @@ class RawClient:
 
     def send_call(self, id: int, method: str, params: Any) -> None:
         self.socket.sendall(call_frame(id, method, params))
+
+    @property
+    def port(self) -> int:
+        """Ours."""
+        port: int = self.socket.getsockname()[1]
+        return port
 
     def close(self) -> None:
         """Close with FIN."""

@@ -1,0 +1,126 @@
+"""What a coordinator has once, however many processes serve: the addresses it listens on, and its embedded Valkey."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import trio
+
+from coordinator.settings import Settings
+from coordinator.storage.connection import Store
+from coordinator.storage.embedded import EmbeddedValkey
+from coordinator.storage.endpoint import Endpoint
+from coordinator.storage.faults import StoreUnavailable
+from coordinator.storage.keys import GLOBAL
+
+__all__ = ["FRONT_ENDS", "Addresses", "CannotListen", "FrontEnd", "Resources", "acquire", "check"]
+
+FrontEnd = Literal["http", "ws"]
+FRONT_ENDS: Final[tuple[FrontEnd, ...]] = get_args(FrontEnd)
+
+BACKLOG: Final = 1024
+SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' connections
+
+
+class CannotListen(Exception):
+    """A port is taken, or an address is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """(host, port) of each front-end."""
+
+    http: tuple[str, int]
+    ws: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Attributes:
+    http, ws: listening sockets, not blocking.
+    addresses: where they listen.
+    embedded: the running Valkey, if that is the store; whoever has this must `supervise` it.
+    endpoint: the store.
+    """
+
+    http: socket.socket
+    ws: socket.socket
+    addresses: Addresses
+    embedded: EmbeddedValkey | None
+    endpoint: Endpoint
+
+    def listener(self, front_end: FrontEnd) -> trio.SocketListener:
+        bound = {"http": self.http, "ws": self.ws}[front_end]
+        return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+
+    @property
+    def described(self) -> dict[str, str]:
+        """For the log: where we listen, and where the data is."""
+        data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.endpoint)}
+        return {"http": _url("http", self.addresses.http), "ws": _url("ws", self.addresses.ws), **data}
+
+
+@asynccontextmanager
+async def acquire(settings: Settings) -> AsyncIterator[Resources]:
+    """Listen, and start the embedded Valkey unless there is another store.
+
+    Raises: CannotListen, DataDirectoryInUse, EmbeddedFailed.
+    """
+    timeout = settings.client_write_timeout
+    async with AsyncExitStack() as stack:
+        http = stack.enter_context(_listen("http", settings.api_http_ip, settings.api_http_port, timeout))
+        ws = stack.enter_context(_listen("ws", settings.api_ws_ip, settings.api_ws_port, timeout))
+        addresses = Addresses(http.getsockname()[:2], ws.getsockname()[:2])
+        embedded = None
+        endpoint = settings.external_endpoint()
+        if endpoint is None:
+            clients = max(10_000, settings.workers * settings.store_connections + SPARE_CLIENTS)
+            embedded = EmbeddedValkey(settings.data_dir, settings.fsync, clients)
+            await stack.enter_async_context(embedded)
+            endpoint = embedded.endpoint
+        yield Resources(http, ws, addresses, embedded, endpoint)
+
+
+async def check(store: Store) -> None:
+    """Fail at once on a store that can never work; wait for one that is not there yet while serving.
+
+    Raises: StoreMisconfigured.
+    """
+    try:
+        connection = await store.open(GLOBAL)
+    except StoreUnavailable:
+        pass  # Store.open has logged it
+    else:
+        await connection.aclose()
+
+
+def _url(scheme: FrontEnd, address: tuple[str, int]) -> str:
+    host, port = address
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform == "linux":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        option = f"--api-{scheme}-ip" if isinstance(error, socket.gaierror) else f"--api-{scheme}-port"
+        reason = error.strerror or str(error)
+        raise CannotListen(
+            f"cannot listen on {_url(scheme, (host, port))}: {reason.lower()}; choose another with {option}"
+        ) from error
+    listener.setblocking(False)
+    return listener
