@@ -25,6 +25,7 @@ from coordinator.rpc.http import HttpFrontEnd
 from coordinator.rpc.hypercorn_worker import HttpServer
 from coordinator.rpc.websocket import WebSocketFrontEnd
 from coordinator.settings import Settings
+from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Store
 from coordinator.storage.embedded import EmbeddedValkey
 from coordinator.storage.faults import StoreUnavailable
@@ -74,12 +75,13 @@ class App:
             ws_socket = stack.enter_context(_listen("ws", *self.ws_address, settings.client_write_timeout))
             self.http_address = http_socket.getsockname()[:2]
             self.ws_address = ws_socket.getsockname()[:2]
-            endpoint = settings.external_endpoint()
-            if endpoint is None:
+            topology = settings.external_store()
+            if topology is None:
                 self.embedded = await stack.enter_async_context(EmbeddedValkey(settings.data_dir, settings.fsync))
-                endpoint = self.embedded.endpoint
-            layout = Layout(settings.isolation, endpoint.database, _coordinator(settings))
-            store = Store(endpoint, layout, connect_timeout=settings.store_timeout)
+                topology = self.embedded.endpoint
+            is_spread = isinstance(topology, Cluster)
+            layout = Layout(settings.isolation, topology.database, _coordinator(settings), is_spread)
+            store = Store(topology, layout, connect_timeout=settings.store_timeout)
             await _check(store)
 
             # The store and the directory outlive the front-ends, which need both to answer what is in flight.
@@ -139,7 +141,7 @@ class App:
         http = HttpFrontEnd(
             dispatcher,
             policy(self.http_address[0]),
-            ready=partial(_probe, directory),
+            ready=partial(_probe, directory, layout),
             metrics=lambda: metrics.render(),  # noqa: PLW0108 - defined below
             max_body_bytes=settings.max_body_bytes,
         )
@@ -169,7 +171,7 @@ class App:
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
     def _started(self, task_status: trio.TaskStatus[App], store: Store) -> None:
-        where = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(store.endpoint)}
+        where = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(store.topology)}
         log.info("serving", http=_url("http", self.http_address), ws=_url("ws", self.ws_address), **where)
         task_status.started(self)
 
@@ -240,11 +242,11 @@ class _Probe(Request):
         self.answered.set()
 
 
-async def _probe(directory: Directory) -> str | None:
+async def _probe(directory: Directory, layout: Layout) -> str | None:
     """Why the store does not answer, or None if it does."""
 
     def ping() -> Operation:
-        yield [("PING",)]
+        yield [("EXISTS", layout.keyspace(GLOBAL).contexts())]  # of a cluster, more than that one node is up
         return b"null"
 
     probe = _Probe(ping(), deadline=trio.current_time() + READY_TIMEOUT, writes=False)

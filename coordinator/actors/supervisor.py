@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -15,7 +15,7 @@ from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Effective, Park, Request
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
 from coordinator.storage.keys import Address
 
 __all__ = ["State", "Supervisor"]
@@ -25,6 +25,7 @@ log = structlog.get_logger("coordinator.supervisor")
 ROUND_OPERATIONS: Final = 256
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
+MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
 
 
 class State(enum.Enum):
@@ -56,6 +57,8 @@ class Supervisor:
         take_effect: is told the effects of each transition.
         lost_track: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
+        note: notes the context as known, where that cannot be done on its own connection. Returns why not, if it
+            could not be.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Supervisor:
         take_effect: Callable[[Address, Sequence[bytes]], None],
         lost_track: Callable[[Address, bool], None],
         wanted_elsewhere: Callable[[], bool],
+        note: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
@@ -82,13 +86,21 @@ class Supervisor:
         self._connection: Connection | None = None
         self._failures = 0
         self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
-        self._is_remembered = mailbox.address is None  # noted as a known context; GLOBAL is none
+        self._note = note
+        self._must_note = note is not None
+        self._must_remember = mailbox.address is not None and note is None  # GLOBAL is no context
+        self._is_remembered = not self._must_remember  # noted as a known context on this connection
         self._told_to_retire = False
 
     @property
     def is_free(self) -> bool:
         """Idle, with nothing on its way to it, and not retiring yet."""
         return self.state is State.IDLE and self._mailbox.is_quiet and not self._told_to_retire
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether its context was noted as known by `note`."""
+        return self._note is not None and not self._must_note
 
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""
@@ -134,8 +146,15 @@ class Supervisor:
     async def _round(self) -> None:
         mailbox = self._mailbox
         mailbox.running = ready = [request for request in mailbox.running if self._has_commands(request)]
-        if not ready or not await self._connect():
+        if not ready:
             return
+        if self._connection is None or self._must_note:
+            if not await self._prepare(ready):
+                return
+            # Those answered meanwhile must not be sent any more.
+            mailbox.running = ready = [request for request in ready if self._has_commands(request)]
+            if not ready:
+                return
         connection = self._connection
         assert connection is not None
         commands: list[Command] = []
@@ -166,9 +185,13 @@ class Supervisor:
         if fault is None:
             self._failures = 0
             return
-        log.debug("lost the connection", context=mailbox.address, reason=fault)
         mailbox.fault = fault
         self._lost_track(mailbox.address, writes)
+        if lost is None and is_moving(fault):
+            await trio.sleep(MOVING_PAUSE)
+            return
+        log.debug("lost the connection", context=mailbox.address, reason=fault)
+        self._store.lost(mailbox.address, fault)
         await self._disconnect()
         await self._pause()
 
@@ -249,6 +272,20 @@ class Supervisor:
                 self._compute(request, step)
         return False
 
+    async def _prepare(self, ready: list[Request]) -> bool:
+        """See to a connection, and that the context is noted before it is first written to. False as `_connect`."""
+        if not await self._connect():
+            return False
+        if self._must_note and any(request.writes for request in ready):
+            assert self._note is not None
+            fault = await self._note()
+            if fault is not None:
+                self._mailbox.fault = f"noting the context as known failed: {fault}"
+                await self._pause()
+                return False
+            self._must_note = False
+        return True
+
     async def _connect(self) -> bool:
         """See to a connection. False if there is none: either `running` was answered, or try again."""
         if self._connection is not None:
@@ -277,7 +314,7 @@ class Supervisor:
         self._failures += 1
 
     async def _disconnect(self) -> None:
-        self._is_remembered = self._mailbox.address is None  # the store may come back without its data
+        self._is_remembered = not self._must_remember  # the store may come back without its data
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.aclose()
