@@ -215,11 +215,13 @@ class Supervisor:
         for request in ready:
             assert request.commands is not None
             begin, end = end, end + len(request.commands)
+            answers = replies[begin:end]
             if end > len(replies) or transient is not None:
+                if end <= len(replies) and all(type(answer) is ReplyError for answer in answers):
+                    request.unanswered -= 1  # it was refused as well
                 remaining.append(request)
                 continue
             request.unanswered -= 1
-            answers = replies[begin:end]
             error = next((answer for answer in answers if type(answer) is ReplyError), None)
             if error is None:
                 request.commands = None
