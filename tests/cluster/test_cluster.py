@@ -15,8 +15,8 @@ from coordinator.settings import Settings
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import GLOBAL, Layout
 from tests.support.api import Api, Caller
-from tests.support.cluster import ValkeyCluster, context_in
-from tests.support.clustered import clients_of, running_flows, serving_store
+from tests.support.cluster import ValkeyCluster, ask, context_in
+from tests.support.clustered import clients_of, in_thread, running_flows, serving_store
 from tests.support.flows import chain, submission, submit
 from tests.support.inprocess import http_url, serving, ws_url
 from tests.support.load import loading, stored
@@ -45,11 +45,6 @@ def elsewhere(three: ValkeyCluster, address: int | None) -> ValkeyProcess:
     """A primary that does not have this slot."""
     owner = three.owner(address)
     return next(node for node in three.primaries if node is not owner)
-
-
-async def in_thread(function: Any, *arguments: Any) -> Any:
-    """Call what blocks while the coordinator, which is in this loop, goes on."""
-    return await trio.to_thread.run_sync(lambda: function(*arguments))
 
 
 # -- spread

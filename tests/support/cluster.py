@@ -14,7 +14,7 @@ from coordinator.storage.cluster import slot_of
 from coordinator.storage.keys import Address
 from tests.support.server import ValkeyProcess, free_port
 
-__all__ = ["ValkeyCluster", "cluster", "context_in", "wait_until"]
+__all__ = ["ValkeyCluster", "cluster", "context_in", "wait_for_replica", "wait_until"]
 
 SLOTS: Final = 16384
 NODE_TIMEOUT: Final = 2000  # ms until a silent node counts as failed
@@ -75,7 +75,7 @@ class ValkeyCluster:
 
     def _join(self) -> None:
         first = self.nodes[0]
-        bus = int(first.client().config_get("cluster-port")["cluster-port"])
+        bus = ask(first, "CONFIG", "GET", "cluster-port")[1]
         for epoch, (node, share) in enumerate(zip(self.primaries, self.shares, strict=True), 1):
             ask(node, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
             ask(node, "CLUSTER", "ADDSLOTSRANGE", share[0], share[-1])
@@ -146,7 +146,7 @@ def ask(node: ValkeyProcess, *words: str | int | float | bytes) -> Any:
     """A command's plain reply; RESP2, texts."""
     with redis.Redis(port=node.port, decode_responses=True, protocol=2) as client:
         client.response_callbacks.clear()
-        return client.execute_command(*words)  # type: ignore[no-untyped-call]
+        return client.execute_command(*words)
 
 
 def info(node: ValkeyProcess) -> dict[str, str]:
@@ -157,6 +157,13 @@ def info(node: ValkeyProcess) -> dict[str, str]:
 def id_of(node: ValkeyProcess) -> str:
     own: str = ask(node, "CLUSTER", "MYID")
     return own
+
+
+def wait_for_replica(primary: ValkeyProcess, key: str, password: str | None = None) -> None:
+    """Wait until a replica has everything this primary has acknowledged. `key` is one it may write."""
+    with redis.Redis(port=primary.port, password=password, single_connection_client=True) as client:
+        client.set(key, "")  # WAIT is about what its own connection has written, and thereby about all before that
+        assert client.wait(1, int(_PATIENCE * 1000)) == 1
 
 
 @contextmanager

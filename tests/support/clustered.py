@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import httpx
 import trio
@@ -17,15 +18,23 @@ from tests.support.streaming import ErrorReply, StreamingClient, streaming
 from tests.support.waiting import until
 from tests.support.workers import Worker, worker
 
-__all__ = ["Clients", "Flows", "clients_of", "running_flows", "serving_store"]
+__all__ = ["Clients", "Flows", "clients_of", "in_thread", "running_flows", "serving_store"]
+
+T = TypeVar("T")
 
 HANG: Final = 150.0
 LEASE: Final = 2.0  # seconds after which a job whose take or finish the store has lost is tried again
 _JOBS: Final = 4  # of a flow
 _STALE_TOKEN: Final = -32041
+_NOT_FOUND: Final = -32001
 Clients = tuple[HttpCaller, StreamingClient]
 
 _LIMITS: Final = httpx.Limits(max_connections=None)
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Call what blocks while the coordinator, which is in this loop, goes on."""
+    return await trio.to_thread.run_sync(partial(function, *arguments, **named))
 
 
 @asynccontextmanager
@@ -60,14 +69,25 @@ class Flows:
         """Submit a flow, wait until it has Finished, and begin anew."""
         first = 1_000_000  # beside the ids of other jobs
         while not self._is_over:
-            await submit(self._api, context, chain(_JOBS, first), first, retries=20)
-            status = "Started"
+            status = None
             while status != "Finished":
-                status = (await self._api.call("flow.load", context_id=context, id=first))["status"]
-                assert status in ("Started", "Finished")
+                if status is None:
+                    await submit(self._api, context, chain(_JOBS, first), first, retries=20)
                 await trio.sleep(0.02)
+                status = await self._status(context, first)
             self.finished[context] += 1
             first += _JOBS
+
+    async def _status(self, context: int, flow: int) -> str | None:
+        """None if the store has lost that it was submitted."""
+        try:
+            status: str = (await self._api.call("flow.load", context_id=context, id=flow))["status"]
+        except ErrorReply as error:
+            if error.code != _NOT_FOUND:
+                raise
+            return None
+        assert status in ("Started", "Finished")
+        return status
 
     async def go_on(self) -> None:
         """Wait until one more flow has run from its beginning to its end in every context."""
@@ -102,5 +122,5 @@ async def _work(runner: Worker) -> None:
         try:
             await runner.finish(taken)
         except ErrorReply as error:
-            if error.code != _STALE_TOKEN:  # the store may have lost that it was taken; then it is given out again
+            if error.code not in (_STALE_TOKEN, _NOT_FOUND):  # the store may have lost that it was taken
                 raise

@@ -15,22 +15,27 @@ from tests.support.waiting import until
 
 __all__ = ["Load", "loading", "stored"]
 
-_LANES: Final = 3  # calls in flight a context and client
+_LANES: Final = 2  # calls in flight a context and client
+_PAUSE: Final = 0.005  # seconds between a lane's calls
 _MARK: Final = 10  # creates that count as having gone on
 _PATIENCE: Final = 60.0
 
 
 class Load:
-    """Each create is of a job of its own, and loaded afterwards. An error reply ends the test.
+    """Each create is of a job of its own. An error reply ends the test.
+
+    Args:
+        may_lose: the store may lose what it has acknowledged; if not, each job is loaded after it was created.
 
     Attributes:
         acknowledged: by context and id, the scripts of the jobs whose create was answered.
     """
 
-    def __init__(self, contexts: Sequence[int]) -> None:
+    def __init__(self, contexts: Sequence[int], *, may_lose: bool) -> None:
         self.contexts = contexts
         self.acknowledged: dict[tuple[int, int], str] = {}
         self._ids = itertools.count(1)
+        self._may_lose = may_lose
         self._is_over = False
 
     async def run(self, clients: Sequence[Caller]) -> None:
@@ -46,7 +51,9 @@ class Load:
             script = f"{context}/{id}"
             await client.call("job.create", job(context, id, script))
             self.acknowledged[context, id] = script
-            assert (await client.call("job.load", job_ids(context, id)))["script"] == script
+            if not self._may_lose:
+                assert (await client.call("job.load", job_ids(context, id)))["script"] == script
+            await trio.sleep(_PAUSE)
 
     def count(self, context: int) -> int:
         """Creates acknowledged in a context."""
@@ -65,9 +72,9 @@ class Load:
 
 
 @asynccontextmanager
-async def loading(clients: Sequence[Caller], contexts: Sequence[int]) -> AsyncIterator[Load]:
+async def loading(clients: Sequence[Caller], contexts: Sequence[int], *, may_lose: bool = False) -> AsyncIterator[Load]:
     """A load while the block runs; the block ends once its last call is answered."""
-    load = Load(contexts)
+    load = Load(contexts, may_lose=may_lose)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(load.run, clients)
         await load.goes_on()
