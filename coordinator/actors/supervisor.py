@@ -184,6 +184,7 @@ class Supervisor:
         fault = self._deliver(ready, replies) or lost
         if fault is None:
             self._failures = 0
+            mailbox.fault = None
             return
         mailbox.fault = fault
         self._lost_track(mailbox.address, writes)

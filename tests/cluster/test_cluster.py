@@ -12,6 +12,7 @@ from coordinator.actors import engine, news, presence
 from coordinator.actors.execution import submit_flow
 from coordinator.models.execution import FlowSubmitParams
 from coordinator.settings import Settings
+from coordinator.storage.cluster import slot_of
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import GLOBAL, Layout
 from tests.support.api import Api, Caller
@@ -73,6 +74,14 @@ async def test_contexts_are_spread_over_all_nodes_and_served_alike(three: Valkey
         jobs = node.client().scan_iter("{*}:job:*", count=1000)
         found = {int(key[1 : key.index("}")]) for key in jobs} & {*contexts}
         assert found == {*by_node[node.port]}
+
+
+def test_slots_are_those_the_cluster_computes(three: ValkeyCluster) -> None:
+    layout = Layout("prefix", is_spread=True)
+    for address in (GLOBAL, 0, 1, 2**32 - 1):
+        keys = layout.keyspace(address)
+        for key in (keys.actor(1), keys.waiting("{x}"), keys.absent):
+            assert ask(three.primaries[0], "CLUSTER", "KEYSLOT", key) == slot_of(address)
 
 
 async def test_all_that_a_function_touches_is_in_its_contexts_slot(three: ValkeyCluster) -> None:

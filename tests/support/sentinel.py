@@ -40,8 +40,7 @@ class Watched:
         self.sentinels = [free_port() for _ in range(3)]
         for port in self.sentinels:
             self._start_sentinel(directory, port, stack)
-        for port in self.sentinels:  # by default they look around every 10 s, and tell each other every 2 s
-            wait_until(lambda port=port: self.ask(port, "DEBUG", "INFO-PERIOD", "500", "PUBLISH-PERIOD", "200"))
+        wait_until(lambda: all(self._hasten(port) for port in self.sentinels))
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         self.url = f"redis+sentinel://:{PASSWORD}@{hosts}/{SERVICE}?sentinel_password=open%40up"
         wait_until(lambda: all(self._is_watching(port) for port in self.sentinels))
@@ -75,6 +74,10 @@ class Watched:
         with redis.Redis(port=port, password=SENTINEL_PASSWORD, decode_responses=True, protocol=2) as client:
             client.response_callbacks.clear()
             return client.execute_command("SENTINEL", *words)
+
+    def _hasten(self, port: int) -> Any:
+        """By default Sentinels look around every 10 s, and tell each other every 2 s."""
+        return self.ask(port, "DEBUG", "INFO-PERIOD", "500", "PUBLISH-PERIOD", "200")
 
     def _is_watching(self, port: int) -> bool:
         """Whether a Sentinel knows the others, and a replica that is well."""
