@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -29,40 +30,39 @@ class Finding(Generic[T]):
         self._find = find
         self._value: T | None = None
         self._fault: StoreUnavailable | StoreMisconfigured | None = None
-        self._is_doubted = True
-        self._searches = 0
-        self._next = -float("inf")
+        self._doubts = 1
+        self._settled = 0  # the doubts there were when what was found was asked for
+        self._failed = 0  # the same of the last search that found nothing
+        self._next = -math.inf
         self._lock = trio.Lock()
 
     def doubt(self) -> None:
         """It may not be so any more."""
-        self._is_doubted = True
+        self._doubts += 1
 
     async def get(self) -> T:
         """It, as it was last found. Raises what the search raised: StoreUnavailable, StoreMisconfigured."""
-        if self._is_doubted:
-            begun = self._searches
+        doubts = self._doubts
+        if self._settled < doubts:
             async with self._lock:
-                if self._searches == begun:
+                if max(self._settled, self._failed) < doubts:  # nobody has asked since
                     await self._search()
-        if self._fault is not None:
+        if self._settled < doubts:
+            assert self._fault is not None
             raise type(self._fault)(str(self._fault))
         assert self._value is not None
         return self._value
 
     async def _search(self) -> None:
         await trio.sleep_until(self._next)
-        self._is_doubted = False  # before it is asked for, so that a doubt which comes meanwhile counts
-        self._fault = None
+        doubts = self._doubts
         try:
             self._value = await self._find()
+            self._settled = doubts
         except (StoreUnavailable, StoreMisconfigured) as error:
             self._fault = error
-            self._is_doubted = True
-        except BaseException:
-            self._is_doubted = True
-            raise
-        self._searches += 1
+            self._failed = doubts
+            self._doubts += 1
         self._next = trio.current_time() + SEARCH_EVERY
 
 

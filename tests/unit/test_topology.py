@@ -109,13 +109,33 @@ async def test_what_is_doubted_is_looked_for_once_for_all(autojump: None) -> Non
         found.append(await finding.get())
 
     for expected in (1, 2):
-        finding.doubt()
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(get)
+                await trio.sleep(0.1)  # the later ones while it is being looked for
         assert found == [expected] * 5
+        assert await finding.get() == expected
         found.clear()
-    assert await finding.get() == 2
+        finding.doubt()
+
+
+async def test_a_doubt_that_comes_during_a_search_has_it_searched_again(autojump: None) -> None:
+    searches = 0
+
+    async def search() -> int:
+        nonlocal searches
+        searches += 1
+        number = searches
+        await trio.sleep(1)
+        return number
+
+    finding = Finding(search)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(finding.get)
+        await trio.sleep(0.5)
+        finding.doubt()
+
+        assert await finding.get() == 2
 
 
 async def test_a_search_that_is_cancelled_or_fails_leaves_the_next_to_search(
