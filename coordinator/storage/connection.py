@@ -113,7 +113,7 @@ class Store:
         self.topology = topology
         self.layout = layout
         self._connect_timeout = connect_timeout
-        self._unreachable: set[str] = set()
+        self._missed: dict[Address, str] = {}  # contexts that could not be reached, and which server was not there
 
     async def open(self, address: Address) -> Connection:
         """Connect, authenticate, select the context's database and see that our function library is there.
@@ -135,8 +135,8 @@ class Store:
         except TRANSPORT_ERRORS as error:
             fault = f"cannot reach the store at {server}: {explain(error)}"
             raise self._lost(server, address, fault) from error
-        if self._unreachable:
-            self._found(endpoint)
+        if self._missed:
+            self._found(endpoint, address)
         return connection
 
     def lost(self, address: Address, reason: str) -> None:
@@ -145,15 +145,17 @@ class Store:
 
     def _lost(self, server: Topology, address: Address, reason: str) -> StoreUnavailable:
         self.topology.doubt(address, reason)
-        if str(server) not in self._unreachable:  # said once, not by every context
-            self._unreachable.add(str(server))
+        if str(server) not in self._missed.values():  # said once, not by every context
             log.warning("the store cannot be reached; requests wait for it until their deadline", reason=reason)
+        self._missed[address] = str(server)
         return StoreUnavailable(reason)
 
-    def _found(self, endpoint: Endpoint) -> None:
-        back = self._unreachable & {str(self.topology), str(endpoint)}
-        if back:
-            self._unreachable -= back
+    def _found(self, endpoint: Endpoint, address: Address) -> None:
+        """The server is there again, or another one in its place."""
+        there = {str(self.topology), str(endpoint), self._missed.get(address)}
+        missed = {context: server for context, server in self._missed.items() if server not in there}
+        if len(missed) < len(self._missed):
+            self._missed = missed
             log.warning("the store is back")
 
     async def _connect(self, endpoint: Endpoint, address: Address) -> Connection:

@@ -17,11 +17,10 @@ from tests.support.server import ValkeyProcess, free_port
 __all__ = ["ValkeyCluster", "cluster", "context_in", "wait_for_replica", "wait_until"]
 
 SLOTS: Final = 16384
-NODE_TIMEOUT: Final = 2000  # ms until a silent node counts as failed
+NODE_TIMEOUT: Final = 3000  # ms until a silent node counts as failed, where there are replicas
 _PATIENCE: Final = 60.0
 _OPTIONS: Final = {
     "cluster-enabled": "yes",
-    "cluster-node-timeout": NODE_TIMEOUT,
     "cluster-replica-validity-factor": 0,  # however long it has heard nothing, it may be promoted
     "cluster-allow-replica-migration": "no",
     "repl-diskless-sync-delay": 0,
@@ -58,6 +57,7 @@ class ValkeyCluster:
     def __init__(self, directory: Path, stack: ExitStack, replicas: bool) -> None:
         self._directory = directory
         self._stack = stack
+        self._options = {**_OPTIONS, **({"cluster-node-timeout": NODE_TIMEOUT} if replicas else {})}
         self.primaries = [self._start(f"primary{i}") for i in range(3)]
         self.replicas = [self._start(f"replica{i}") for i in range(3)] if replicas else []
         self.nodes = [*self.primaries, *self.replicas]
@@ -68,7 +68,7 @@ class ValkeyCluster:
     def _start(self, name: str) -> ValkeyProcess:
         directory = self._directory / name
         directory.mkdir()
-        options = {**_OPTIONS, "cluster-port": free_port(), "logfile": directory / "log"}
+        options = {**self._options, "cluster-port": free_port(), "logfile": directory / "log"}
         node = ValkeyProcess(directory, *(text for key, value in options.items() for text in (f"--{key}", str(value))))
         self._stack.callback(node.kill)
         return node
