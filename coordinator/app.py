@@ -26,8 +26,8 @@ from coordinator.rpc.hypercorn_worker import HttpServer
 from coordinator.rpc.websocket import WebSocketFrontEnd
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
-from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, Layout
+from coordinator.storage.topology import Topology
 
 __all__ = ["App", "Listener", "Service", "new_name"]
 
@@ -64,7 +64,7 @@ class App:
         """
         async with resources.acquire(self.settings) as acquired:
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
-            service = Service(self.settings, acquired.endpoint, acquired.addresses, is_alone=bool(acquired.embedded))
+            service = Service(self.settings, acquired.topology, acquired.addresses, is_alone=bool(acquired.embedded))
             await service.check()
 
             def started() -> None:
@@ -83,7 +83,7 @@ class Service:
     """What one process serves with: a directory, an engine and front-ends of its own.
 
     Args:
-        endpoint: the store.
+        topology: the store.
         addresses: where clients reach us.
         name: ours among the coordinators that share the store.
         max_connections: over each front-end; that of the settings unless given.
@@ -100,7 +100,7 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        endpoint: Endpoint,
+        topology: Topology,
         addresses: Addresses,
         *,
         name: str | None = None,
@@ -114,9 +114,8 @@ class Service:
         self._max_connections = settings.max_connections if max_connections is None else max_connections
         self._left = left
         self._page = page or self._own_page
-        coordinator = (name or new_name(), int(settings.event_retention * 1000), int(settings.retention * 1000))
-        self._layout = Layout(settings.isolation, endpoint.database, " ".join(map(str, coordinator)))
-        self._store = Store(endpoint, self._layout, connect_timeout=settings.store_timeout)
+        self._layout = resources.layout_of(settings, topology, name or new_name())
+        self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout)
         self._directory = Directory(
             self._store,
             mailbox_length=settings.mailbox_length,
@@ -139,7 +138,7 @@ class Service:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
             await self._serve(http, ws, stop, started)
-            if self.settings.external_endpoint() is not None:
+            if self.settings.external_store() is not None:
                 with trio.move_on_after(LEAVE_TIMEOUT):
                     await self._engine.leave()
             background.cancel_scope.cancel()
@@ -172,7 +171,7 @@ class Service:
         app = HttpFrontEnd(
             dispatcher,
             policy(self._addresses.http[0]),
-            ready=partial(_probe, directory),
+            ready=partial(_probe, directory, self._layout),
             metrics=self._page,
             max_body_bytes=settings.max_body_bytes,
         )
@@ -241,11 +240,11 @@ class _Probe(Request):
         self.answered.set()
 
 
-async def _probe(directory: Directory) -> str | None:
+async def _probe(directory: Directory, layout: Layout) -> str | None:
     """Why the store does not answer, or None if it does."""
 
     def ping() -> Operation:
-        yield [("PING",)]
+        yield [("EXISTS", layout.keyspace(GLOBAL).contexts())]  # of a cluster, more than that one node is up
         return b"null"
 
     probe = _Probe(ping(), deadline=trio.current_time() + READY_TIMEOUT, writes=False)

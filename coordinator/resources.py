@@ -12,13 +12,14 @@ from typing import Final, Literal, get_args
 import trio
 
 from coordinator.settings import Settings
+from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Store
 from coordinator.storage.embedded import EmbeddedValkey
-from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreUnavailable
-from coordinator.storage.keys import GLOBAL
+from coordinator.storage.keys import GLOBAL, Layout
+from coordinator.storage.topology import Topology
 
-__all__ = ["FRONT_ENDS", "Addresses", "CannotListen", "FrontEnd", "Resources", "acquire", "check"]
+__all__ = ["FRONT_ENDS", "Addresses", "CannotListen", "FrontEnd", "Resources", "acquire", "check", "layout_of"]
 
 FrontEnd = Literal["http", "ws"]
 FRONT_ENDS: Final[tuple[FrontEnd, ...]] = get_args(FrontEnd)
@@ -45,14 +46,14 @@ class Resources:
     http, ws: listening sockets, not blocking.
     addresses: where they listen.
     embedded: the running Valkey, if that is the store; whoever has this must `supervise` it.
-    endpoint: the store.
+    topology: the store.
     """
 
     http: socket.socket
     ws: socket.socket
     addresses: Addresses
     embedded: EmbeddedValkey | None
-    endpoint: Endpoint
+    topology: Topology
 
     def listener(self, front_end: FrontEnd) -> trio.SocketListener:
         bound = {"http": self.http, "ws": self.ws}[front_end]
@@ -61,7 +62,7 @@ class Resources:
     @property
     def described(self) -> dict[str, str]:
         """For the log: where we listen, and where the data is."""
-        data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.endpoint)}
+        data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.topology)}
         return {"http": _url("http", self.addresses.http), "ws": _url("ws", self.addresses.ws), **data}
 
 
@@ -77,13 +78,19 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
         ws = stack.enter_context(_listen("ws", settings.api_ws_ip, settings.api_ws_port, timeout))
         addresses = Addresses(http.getsockname()[:2], ws.getsockname()[:2])
         embedded = None
-        endpoint = settings.external_endpoint()
-        if endpoint is None:
+        topology = settings.external_store()
+        if topology is None:
             clients = max(10_000, settings.workers * settings.store_connections + SPARE_CLIENTS)
             embedded = EmbeddedValkey(settings.data_dir, settings.fsync, clients)
             await stack.enter_async_context(embedded)
-            endpoint = embedded.endpoint
-        yield Resources(http, ws, addresses, embedded, endpoint)
+            topology = embedded.endpoint
+        yield Resources(http, ws, addresses, embedded, topology)
+
+
+def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:
+    """How the coordinator of this name keeps its contexts in this store."""
+    coordinator = f"{name} {int(settings.event_retention * 1000)} {int(settings.retention * 1000)}"
+    return Layout(settings.isolation, topology.database, coordinator, isinstance(topology, Cluster))
 
 
 async def check(store: Store) -> None:

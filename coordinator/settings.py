@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from coordinator.storage.cluster import Cluster
 from coordinator.storage.embedded import Fsync
-from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Isolation
+from coordinator.storage.topology import Topology
+from coordinator.storage.url import topology_from_url
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings"]
 
@@ -39,7 +41,8 @@ class Settings(BaseModel):
     redis_url: str | None = Field(
         None,
         description="An existing Redis (7 or newer) or Valkey: redis://, rediss:// or unix://, with redis-py's "
-        "options. Without it an embedded Valkey keeps the data in the data directory.",
+        "options; redis+cluster:// for a cluster, redis+sentinel:// for a master that Sentinels name. Without it an "
+        "embedded Valkey keeps the data in the data directory.",
     )
     redis_addr: str | None = Field(None, description="HOST:PORT, short for --redis-url redis://HOST:PORT.")
     isolation: Isolation = Field(
@@ -120,15 +123,19 @@ class Settings(BaseModel):
     def _check_store(self) -> Settings:
         if self.redis_url is not None and self.redis_addr is not None:
             raise ValueError("give --redis-url or --redis-addr, not both")
-        endpoint = self.external_endpoint()
-        if endpoint is not None and self.isolation == "index" and endpoint.database != 0:
+        store = self.external_store()
+        if self.isolation == "index" and isinstance(store, Cluster):
             raise ValueError(
-                f"the Redis URL names database {endpoint.database}, but with --isolation index context N lives in "
+                "a cluster keeps contexts apart by their keys, not by databases: it needs --isolation prefix"
+            )
+        if store is not None and self.isolation == "index" and store.database != 0:
+            raise ValueError(
+                f"the Redis URL names database {store.database}, but with --isolation index context N lives in "
                 "database N; leave it out, or use --isolation prefix"
             )
         return self
 
-    def external_endpoint(self) -> Endpoint | None:
-        """The configured server, or None for the embedded one. Raises ValueError if the URL is not one."""
+    def external_store(self) -> Topology | None:
+        """The configured store, or None for the embedded one. Raises ValueError if the URL is not one."""
         url = f"redis://{self.redis_addr}" if self.redis_addr is not None else self.redis_url
-        return None if url is None else Endpoint.from_url(url)
+        return None if url is None else topology_from_url(url)

@@ -7,20 +7,22 @@ quantum. A context nobody uses costs nothing.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 import trio
 
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Park, Request
+from coordinator.actors.request import Compute, Operation, Park, RawJson, Request
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import GLOBAL, Address
+from coordinator.storage.keys import GLOBAL, Address, Command
 
 __all__ = ["Directory"]
 
@@ -64,6 +66,7 @@ class Directory:
         self._supervisors: dict[Address, Supervisor] = {}
         self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
+        self._renoting: _Noting | None = None
         self.take_effect: Callable[[Address, Sequence[bytes]], None] = lambda address, effects: None
         self.lost_track: Callable[[Address, bool], None] = lambda address, wrote: None
         self.crashes = 0
@@ -159,6 +162,7 @@ class Directory:
                 return False
             return mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM
 
+        is_spread, address = self._store.layout.is_spread, mailbox.address
         supervisor = Supervisor(
             mailbox,
             self._store,
@@ -166,8 +170,9 @@ class Directory:
             compute=self._compute,
             park=self._park,
             take_effect=self.take_effect,
-            lost_track=self.lost_track,
+            lost_track=self._lost_global if is_spread and address is None else self.lost_track,
             wanted_elsewhere=wanted_elsewhere,
+            note=partial(self._note, address) if is_spread and address is not None else None,
         )
         self._supervisors[mailbox.address] = supervisor
         self._nursery.start_soon(self._oversee, supervisor, mailbox)
@@ -195,6 +200,26 @@ class Directory:
             self._waiting[mailbox.address] = mailbox
         if self._waiting and self._has_slot():
             self._start(self._waiting.popitem(last=False)[1])
+
+    # -- contexts spread over servers
+
+    async def _note(self, context: int) -> str | None:
+        """Note a context as known where GLOBAL is. Returns why not, if it could not be."""
+        noting = _Noting(self._store.layout.note(context), deadline=trio.current_time() + self._exchange_timeout)
+        await self.post(GLOBAL, noting)
+        await noting.answered.wait()
+        return noting.fault
+
+    def _lost_global(self, address: Address, wrote: bool) -> None:
+        """GLOBAL may come back without what was noted last, while the contexts, elsewhere, have lost nothing."""
+        self.lost_track(address, wrote)
+        if self._renoting is not None and not self._renoting.done:
+            return  # what was noted after that was asked for has not been answered either
+        supervisors = self._supervisors.items()
+        noted = [context for context, supervisor in supervisors if context is not None and supervisor.has_noted]
+        if noted:
+            self._renoting = _Noting(self._store.layout.note(*noted), deadline=math.inf)
+            self.post_soon(GLOBAL, self._renoting)
 
     def _park(self, request: Request, step: Park) -> None:
         mailbox = request.mailbox
@@ -241,6 +266,31 @@ class Directory:
             supervisor = self._supervisors.get(address)
             if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
                 supervisor.retire()
+
+
+class _Noting(Request):
+    """Carries out commands in GLOBAL.
+
+    Attributes:
+        fault: why that failed, if it did.
+    """
+
+    __slots__ = ("answered", "fault")
+
+    def __init__(self, commands: list[Command], *, deadline: float) -> None:
+        super().__init__(_carry_out(commands), deadline=deadline, writes=True)
+        self.answered = trio.Event()
+        self.fault: str | None = None
+
+    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+        if isinstance(outcome, CoordinatorError):
+            self.fault = str(outcome.data["detail"])
+        self.answered.set()
+
+
+def _carry_out(commands: list[Command]) -> Operation:
+    yield commands
+    return b""
 
 
 def _given_up(request: Request, reason: str) -> StorageError:

@@ -1,4 +1,8 @@
-"""What other coordinators on the same store did: Pub/Sub messages of the contexts somebody here waits in."""
+"""What other coordinators on the same store did: Pub/Sub messages of the contexts somebody here waits in.
+
+On a cluster each node passes what is published on to all others, so one connection, to GLOBAL's node, hears of every
+context.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import trio
 from redis.backoff import ExponentialWithJitterBackoff
 
 from coordinator.storage.connection import Command, Connection, Store
-from coordinator.storage.faults import StoreMisconfigured, StoreUnavailable
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Address
 
 __all__ = ["News"]
@@ -20,6 +24,7 @@ log = structlog.get_logger("coordinator.news")
 PING_EVERY: Final = 5.0  # seconds of silence after which the store is asked whether it is there; twice that is too long
 BACKOFF_BASE: Final = 0.05  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
+LOOK_EVERY: Final = 10.0  # seconds; between the nodes of a cluster news can get lost without our noticing
 
 
 class News:
@@ -62,6 +67,7 @@ class News:
                 await self._follow(connection)
             except (StoreUnavailable, StoreMisconfigured) as error:
                 log.debug("not listening to other coordinators", reason=str(error))
+                self._store.lost(GLOBAL, str(error))
             failures += 1
             await trio.sleep(backoff.compute(failures))
 
@@ -74,6 +80,8 @@ class News:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_subscribed, connection)
+                if self._store.layout.is_spread:
+                    nursery.start_soon(self._look_regularly)
                 while True:
                     await self._receive(connection)
         except* StoreUnavailable as group:
@@ -98,6 +106,12 @@ class News:
             subscribed = wanted
             await self._wait_for_change()
 
+    async def _look_regularly(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            for address in [*self._wanted]:
+                self._learn(address, None)
+
     def _channel(self, address: Address) -> str:
         return self._store.layout.keyspace(address).channel
 
@@ -105,11 +119,14 @@ class News:
         with trio.move_on_after(PING_EVERY) as patience:
             push = await connection.receive()
         if patience.cancelled_caught:
-            await connection.send([("PING",)])
+            # Of a key, so that a node which no longer has GLOBAL, and may have left the cluster, says so.
+            await connection.send([("EXISTS", self._store.layout.keyspace(GLOBAL).contexts())])
             with trio.move_on_after(PING_EVERY) as patience:
                 push = await connection.receive()
             if patience.cancelled_caught:
                 raise StoreUnavailable("the store is silent")
+        if isinstance(push, ReplyError):
+            raise StoreUnavailable(str(push))
         if not isinstance(push, list):
             return
         kind, channel, content = push

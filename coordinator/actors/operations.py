@@ -43,7 +43,7 @@ _NO_LOGS: Final = ("logs", "[]")
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
-    return _upsert(codec.ACTOR, keys.actor(params.actor.id), given_members(params.actor), id=params.actor.id)
+    return _upsert(keys, codec.ACTOR, keys.actor(params.actor.id), given_members(params.actor), id=params.actor.id)
 
 
 def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
@@ -51,7 +51,9 @@ def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
 
 
 def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
-    return _upsert(codec.CONTEXT, keys.context(params.context.id), given_members(params.context), id=params.context.id)
+    return _upsert(
+        keys, codec.CONTEXT, keys.context(params.context.id), given_members(params.context), id=params.context.id
+    )
 
 
 def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
@@ -61,7 +63,7 @@ def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
 def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
     runner = params.runner
     return _upsert(
-        codec.RUNNER, keys.runner(runner.id), given_members(runner), context_id=params.context_id, id=runner.id
+        keys, codec.RUNNER, keys.runner(runner.id), given_members(runner), context_id=params.context_id, id=runner.id
     )
 
 
@@ -73,7 +75,7 @@ def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
     flow = params.flow
     initial = (*_DISPATCHED, *_NO_RESULT)
     return _upsert(
-        codec.FLOW, keys.flow(flow.id), given_members(flow), initial, context_id=params.context_id, id=flow.id
+        keys, codec.FLOW, keys.flow(flow.id), given_members(flow), initial, context_id=params.context_id, id=flow.id
     )
 
 
@@ -85,7 +87,7 @@ def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
     job = params.job
     ids = {"context_id": params.context_id, "caller_id": job.caller_id, "id": job.id}
     initial = (*_DISPATCHED, *_NO_RESULT)
-    return _upsert(codec.JOB, keys.job(job.caller_id, job.id), given_members(job), initial, **ids)
+    return _upsert(keys, codec.JOB, keys.job(job.caller_id, job.id), given_members(job), initial, **ids)
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
@@ -98,12 +100,11 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     given = given_members(message)
     del given["job"]
     initial = (*_DISPATCHED, *_NO_LOGS)
-    command: list[str | int | bytes] = ["FCALL", "hc_message_upsert", 1, key, len(initial), *initial]
-    command.append(len(message.job))
+    arguments: list[str | int | bytes] = [len(initial), *initial, len(message.job)]
     for job in message.job:
-        command += [job.caller_id, job.id, *_embedded(job)]
-    command += codec.MESSAGE.encode(given)
-    (reply,) = yield [tuple(command)]
+        arguments += [job.caller_id, job.id, *_embedded(job)]
+    arguments += codec.MESSAGE.encode(given)
+    (reply,) = yield [keys.call("hc_message_upsert", key, *arguments)]
     fields = fields_of(reply)
     if b"x_started" in fields:
         ids = MessageLoadParams(context_id=params.context_id, caller_id=message.caller_id, id=message.id)
@@ -194,9 +195,11 @@ def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
     return to_json(members)[1:-1], result
 
 
-def _upsert(record: Record, key: str, given: Mapping[str, Any], initial: Sequence[str] = (), **ids: int) -> Operation:
+def _upsert(
+    keys: Keyspace, record: Record, key: str, given: Mapping[str, Any], initial: Sequence[str] = (), **ids: int
+) -> Operation:
     """Create or update: `initial` fields are set on a new record only, unless given."""
-    (reply,) = yield [("FCALL", "hc_record_upsert", 1, key, len(initial), *initial, *record.encode(given))]
+    (reply,) = yield [keys.call("hc_record_upsert", key, len(initial), *initial, *record.encode(given))]
     return record.to_json(fields_of(reply), **ids)
 
 

@@ -92,8 +92,9 @@ class Presence:
         found: list[str] = []
 
         def operation() -> Operation:
-            command = ("FCALL", "hc_presence", 1, self._keys.coordinators(), self._name, silence)
-            ((was_known, dead),) = yield [command]
+            ((was_known, dead),) = yield [
+                self._keys.call("hc_presence", self._keys.coordinators(), self._name, silence)
+            ]
             if not was_known:
                 # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
                 yield from self._note(self._seen_to())

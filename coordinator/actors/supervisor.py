@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -17,7 +17,7 @@ from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Effective, Park, Request
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
 from coordinator.storage.keys import Address
 
 __all__ = ["State", "Supervisor"]
@@ -28,6 +28,7 @@ ROUND_OPERATIONS: Final = 256
 ROUNDS_SENT: Final = 2  # at once
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
+MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
 
 
 class _Round(NamedTuple):
@@ -69,6 +70,8 @@ class Supervisor:
         take_effect: is told the effects of each transition.
         lost_track: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
+        note: notes the context as known, where that cannot be done on its own connection. Returns why not, if it
+            could not be.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Supervisor:
         take_effect: Callable[[Address, Sequence[bytes]], None],
         lost_track: Callable[[Address, bool], None],
         wanted_elsewhere: Callable[[], bool],
+        note: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
@@ -96,13 +100,21 @@ class Supervisor:
         self._sent: deque[_Round] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
         self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
-        self._is_remembered = mailbox.address is None  # noted as a known context; GLOBAL is none
+        self._note = note
+        self._must_note = note is not None
+        self._must_remember = mailbox.address is not None and note is None  # GLOBAL is no context
+        self._is_remembered = not self._must_remember  # noted as a known context on this connection
         self._told_to_retire = False
 
     @property
     def is_free(self) -> bool:
         """Idle, with nothing on its way to it, and not retiring yet."""
         return self.state is State.IDLE and self._mailbox.is_quiet and not self._told_to_retire
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether its context was noted as known by `note`."""
+        return self._note is not None and not self._must_note
 
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""
@@ -160,8 +172,14 @@ class Supervisor:
     async def _send(self) -> bool:
         """Send the next round, if there is one."""
         mailbox = self._mailbox
-        ready = self._take_pending(sum(len(sent.requests) for sent in self._sent))
-        if not ready or not await self._connect():
+        in_flight = sum(len(sent.requests) for sent in self._sent)
+        ready = self._take_pending(in_flight)
+        if ready and (self._connection is None or self._must_note):
+            if not await self._prepare(ready):
+                return False
+            # Those answered meanwhile must not be sent any more.
+            mailbox.running[in_flight:] = ready = [request for request in ready if self._has_commands(request)]
+        if not ready:
             return False
         connection = self._connection
         assert connection is not None
@@ -213,17 +231,32 @@ class Supervisor:
         if fault is None:
             self._sent.popleft()
             self._failures = 0
+            self._mailbox.fault = None
+        elif lost is None and is_moving(fault):
+            await self._wait_for_move(fault)
         else:
             await self._lose(fault)
+
+    async def _wait_for_move(self, fault: str) -> None:
+        """Send again what a cluster refused because it moves the keys, in a moment."""
+        is_in_step = len(self._sent) == 1
+        self._forget_sent(fault)
+        if not is_in_step:
+            await self._disconnect()
+        await trio.sleep(MOVING_PAUSE)
 
     async def _lose(self, fault: str) -> None:
         """Give up the connection: what was sent is sent again on another one."""
         log.debug("lost the connection", context=self._mailbox.address, reason=fault)
+        self._forget_sent(fault)
+        self._store.lost(self._mailbox.address, fault)
+        await self._disconnect()
+        await self._pause()
+
+    def _forget_sent(self, fault: str) -> None:
         self._mailbox.fault = fault
         self._lost_track(self._mailbox.address, any(sent.writes for sent in self._sent))
         self._sent.clear()
-        await self._disconnect()
-        await self._pause()
 
     def _check_preamble(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
@@ -245,11 +278,13 @@ class Supervisor:
         for request in ready:
             assert request.commands is not None
             begin, end = end, end + len(request.commands)
+            answers = replies[begin:end]
             if end > len(replies) or transient is not None:
+                if end <= len(replies) and all(type(answer) is ReplyError for answer in answers):
+                    request.unanswered -= 1  # it was refused as well
                 remaining.append(request)
                 continue
             request.unanswered -= 1
-            answers = replies[begin:end]
             error = next((answer for answer in answers if type(answer) is ReplyError), None)
             if error is None:
                 request.commands = None
@@ -308,6 +343,20 @@ class Supervisor:
                 self._compute(request, step)
         return False
 
+    async def _prepare(self, ready: list[Request]) -> bool:
+        """See to a connection, and that the context is noted before it is first written to. False as `_connect`."""
+        if not await self._connect():
+            return False
+        if self._must_note and any(request.writes for request in ready):
+            assert self._note is not None
+            fault = await self._note()
+            if fault is not None:
+                self._mailbox.fault = f"noting the context as known failed: {fault}"
+                await self._pause()
+                return False
+            self._must_note = False
+        return True
+
     async def _connect(self) -> bool:
         """See to a connection. False if there is none: either `running` was answered, or try again."""
         if self._connection is not None:
@@ -336,7 +385,7 @@ class Supervisor:
         self._failures += 1
 
     async def _disconnect(self) -> None:
-        self._is_remembered = self._mailbox.address is None  # the store may come back without its data
+        self._is_remembered = not self._must_remember  # the store may come back without its data
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.aclose()

@@ -24,8 +24,9 @@ from coordinator.storage.faults import (
     is_transient,
 )
 from coordinator.storage.keys import Address, Command, Layout
+from coordinator.storage.topology import Topology
 
-__all__ = ["Command", "Connection", "Reply", "Store", "packed"]
+__all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
 
 log = structlog.get_logger("coordinator.store")
 
@@ -110,17 +111,18 @@ class Connection:
 
 
 class Store:
-    """Opens connections to one server, each ready for one context.
+    """Opens connections, each to the server that has one context and ready for it.
 
     Args:
-        connect_timeout: seconds for connecting, authenticating and selecting the database.
+        topology: where contexts are; the address of the one server, if there is one.
+        connect_timeout: seconds for finding the server, connecting, authenticating and selecting the database.
     """
 
-    def __init__(self, endpoint: Endpoint, layout: Layout, *, connect_timeout: float = 5.0) -> None:
-        self.endpoint = endpoint
+    def __init__(self, topology: Topology, layout: Layout, *, connect_timeout: float = 5.0) -> None:
+        self.topology = topology
         self.layout = layout
         self._connect_timeout = connect_timeout
-        self._is_reachable = True
+        self._missed: dict[Address, str] = {}  # contexts that could not be reached, and which server was not there
 
     async def open(self, address: Address) -> Connection:
         """Connect, authenticate, select the context's database and see that our function library is there.
@@ -129,75 +131,92 @@ class Store:
             StoreUnavailable: no server, or not yet.
             StoreMisconfigured: a server that will not serve this context however often we ask.
         """
-        try:
-            connection = await self._open(address)
-        except StoreUnavailable as error:
-            if self._is_reachable:  # said once, not by every context
-                self._is_reachable = False
-                log.warning("the store cannot be reached; requests wait for it until their deadline", reason=str(error))
-            raise
-        if not self._is_reachable:
-            self._is_reachable = True
-            log.warning("the store is back")
-        return connection
-
-    async def _open(self, address: Address) -> Connection:
+        server: Topology = self.topology
         try:
             with trio.fail_after(self._connect_timeout):
-                connection = Connection(await self.endpoint.open())
-                try:
-                    await self._greet(connection, address)
-                except BaseException:
-                    await connection.aclose()
-                    raise
+                server = endpoint = await self.topology.where(address)
+                connection = await self._connect(endpoint, address)
         except trio.TooSlowError:
-            raise StoreUnavailable(
-                f"the store at {self.endpoint} did not answer within {self._connect_timeout:g} s"
-            ) from None
+            fault = f"the store at {server} did not answer within {self._connect_timeout:g} s"
+            raise self._lost(server, address, fault) from None
+        except StoreUnavailable as error:
+            raise self._lost(server, address, str(error)) from error
         except TRANSPORT_ERRORS as error:
-            raise StoreUnavailable(f"cannot reach the store at {self.endpoint}: {_reason(error)}") from error
+            fault = f"cannot reach the store at {server}: {explain(error)}"
+            raise self._lost(server, address, fault) from error
+        if self._missed:
+            self._found(endpoint, address)
         return connection
 
-    async def _greet(self, connection: Connection, address: Address) -> None:
-        hello: list[str] = ["HELLO", "3"]
-        if self.endpoint.password is not None:
-            hello += ["AUTH", self.endpoint.username or "default", self.endpoint.password]
-        hello += ["SETNAME", "herocoordinator"]
+    def lost(self, address: Address, reason: str) -> None:
+        """A context's connection broke, or gave an error reply that asks for a new one: then that is `reason`."""
+        self.topology.doubt(address, reason)
+
+    def _lost(self, server: Topology, address: Address, reason: str) -> StoreUnavailable:
+        self.topology.doubt(address, reason)
+        if str(server) not in self._missed.values():  # said once, not by every context
+            log.warning("the store cannot be reached; requests wait for it until their deadline", reason=reason)
+        self._missed[address] = str(server)
+        return StoreUnavailable(reason)
+
+    def _found(self, endpoint: Endpoint, address: Address) -> None:
+        """The server is there again, or another one in its place."""
+        there = {str(self.topology), str(endpoint), self._missed.get(address)}
+        missed = {context: server for context, server in self._missed.items() if server not in there}
+        if len(missed) < len(self._missed):
+            self._missed = missed
+            log.warning("the store is back")
+
+    async def _connect(self, endpoint: Endpoint, address: Address) -> Connection:
+        connection = Connection(await endpoint.open())
+        try:
+            await self._greet(connection, endpoint, address)
+        except BaseException:
+            await connection.aclose()
+            raise
+        return connection
+
+    async def _greet(self, connection: Connection, endpoint: Endpoint, address: Address) -> None:
         database = self.layout.database_of(address)
         replies: list[Reply] = []
-        await connection.exchange([tuple(hello), ("SELECT", database), library.VERSION_COMMAND], replies)
+        await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND], replies)
         greeting, selected, version = replies
         if isinstance(greeting, ReplyError):
-            raise self._fault(greeting, "the store refused the connection")
+            raise _fault(endpoint, greeting, "the store refused the connection")
+        self.topology.check(endpoint, greeting)
         if isinstance(selected, ReplyError):
             hint = f"cannot select database {database}"
-            if "out of range" in str(selected) or "invalid DB index" in str(selected):
+            if self.layout.isolation == "index" and (
+                "out of range" in str(selected) or "invalid DB index" in str(selected)
+            ):
                 hint += (
                     f": context {address} needs it, and the server's setting `databases` is smaller; raise that, or "
                     "run the coordinator with --isolation prefix"
                 )
-            raise self._fault(selected, hint)
+            raise _fault(endpoint, selected, hint)
         if isinstance(version, ReplyError) and is_transient(version) and "Function not found" not in str(version):
             raise StoreUnavailable(str(version))
         if isinstance(version, ReplyError) or version < library.VERSION:
-            await self._load_library(connection)
+            await self._load_library(connection, endpoint)
 
-    async def _load_library(self, connection: Connection) -> None:
+    async def _load_library(self, connection: Connection, endpoint: Endpoint) -> None:
         replies: list[Reply] = []
         await connection.exchange([library.load_command()], replies)
         if isinstance(replies[0], ReplyError):
-            raise self._fault(replies[0], "cannot load our function library (it needs Valkey, or Redis 7 or newer)")
-
-    def _fault(self, reply: ReplyError, what: str) -> StoreUnavailable | StoreMisconfigured:
-        kind = StoreUnavailable if is_transient(reply) else StoreMisconfigured
-        return kind(f"{what} ({self.endpoint} says: {reply})")
+            what = "cannot load our function library (it needs Valkey, or Redis 7 or newer)"
+            raise _fault(endpoint, replies[0], what)
 
 
-def _reason(error: BaseException) -> str:
+def _fault(endpoint: Endpoint, reply: ReplyError, what: str) -> StoreUnavailable | StoreMisconfigured:
+    kind = StoreUnavailable if is_transient(reply) else StoreMisconfigured
+    return kind(f"{what} ({endpoint} says: {reply})")
+
+
+def explain(error: BaseException) -> str:
     """The first leaf's text: connecting to a name with several addresses fails with a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup | OSError) and not isinstance(error, FileNotFoundError):
-        return _reason(cause)
+        return explain(cause)
     return str(error) or type(error).__name__

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
 from redis.connection import SSLConnection, parse_url
 
 from coordinator.storage.faults import StoreMisconfigured
+from coordinator.storage.keys import Address, Command
 
 __all__ = ["Endpoint"]
 
@@ -18,7 +20,7 @@ _ALIASES = {"valkey": "redis", "valkeys": "rediss", "redis+unix": "unix", "valke
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One server's address and credentials.
+    """One server's address and credentials; as a `Topology`, the one server everything is on.
 
     `path` is a Unix socket and then wins over `host` and `port`; `tls` is the context for TLS or None.
     """
@@ -62,6 +64,32 @@ class Endpoint:
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}"
+
+    def at(self, host: str, port: int) -> Endpoint:
+        """Another server, reached and served alike."""
+        return replace(self, host=host, port=port, path=None)
+
+    @property
+    def hello(self) -> Command:
+        """The first command on a connection: RESP3, our credentials, our name."""
+        words = ["HELLO", "3"]
+        if self.password is not None:
+            words += ["AUTH", self.username or "default", self.password]
+        return (*words, "SETNAME", "herocoordinator")
+
+    async def where(self, address: Address) -> Endpoint:
+        """Itself. Not a checkpoint."""
+        return self
+
+    def doubt(self, address: Address, reason: str) -> None:
+        """There is no other."""
+
+    def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:
+        """Raises StoreMisconfigured for a node of a cluster: it has only part of the keys."""
+        if greeting.get(b"mode") == b"cluster":
+            raise StoreMisconfigured(
+                f"{self} is a node of a cluster; name it as redis+cluster://HOST:PORT, with --isolation prefix"
+            )
 
     async def open(self) -> trio.abc.Stream:
         """Connect. A checkpoint; cancelling it closes what was opened. Raises one of `faults.TRANSPORT_ERRORS`."""

@@ -14,6 +14,7 @@ __all__ = [
     "ReplyError",
     "StoreMisconfigured",
     "StoreUnavailable",
+    "is_moving",
     "is_transient",
 ]
 
@@ -39,14 +40,18 @@ TRANSPORT_ERRORS: Final = (
     hiredis.ProtocolError,
 )
 
+# What a cluster answers while the keys are on their way to another node, and this one still is who tells us.
+_MOVING: Final = ("ASK ", "TRYAGAIN")
+
 # Error codes after which the same command may succeed on a new connection: the server is starting, failing over,
-# was emptied of functions, or is busy with a script.
+# was emptied of functions, or is busy with a script; or the keys are on another node of the cluster.
 _TRANSIENT: Final = (
     "LOADING",
     "READONLY",
     "MASTERDOWN",
     "CLUSTERDOWN",
-    "TRYAGAIN",
+    *_MOVING,
+    "MOVED",
     "BUSY",
     "NOREPLICAS",
     "ERR Function not found",
@@ -58,3 +63,9 @@ REPLY_LOST: Final = "the connection to the store was lost"
 
 def is_transient(error: ReplyError) -> bool:
     return str(error).startswith(_TRANSIENT)
+
+
+def is_moving(fault: str) -> bool:
+    """Whether an error reply says that a cluster is moving the keys just now: the connection is the right one until
+    it says MOVED."""
+    return fault.startswith(_MOVING)

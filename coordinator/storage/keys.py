@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition"]
 
@@ -34,22 +34,25 @@ class Transition(tuple[str | bytes | int | float, ...]):
     def many(cls, transitions: Sequence[Transition]) -> Command:
         """One call of them all, in this order. They are of one context."""
         first = transitions[0]
-        command: list[str | bytes | int | float] = ["FCALL", "hc_many", *first[2:_OWN_ARGUMENTS]]
+        own = 5 + int(first[2])  # where a transition's arguments begin, after the keys, the channel and the coordinator
+        command: list[str | bytes | int | float] = ["FCALL", "hc_many", *first[2:own]]
         for transition in transitions:
-            command += (transition[1], len(transition) - _OWN_ARGUMENTS)
-            command += transition[_OWN_ARGUMENTS:]
+            command += (transition[1], len(transition) - own)
+            command += transition[own:]
         return tuple(command)
 
 
-_OWN_ARGUMENTS: Final = 6  # where a transition's begin, after the engine, the channel and the coordinator
-
-
 class Keyspace(NamedTuple):
-    """The key names of one context (or of GLOBAL), and who uses them: `coordinator` as transitions take it."""
+    """The key names of one context (or of GLOBAL), and who uses them: `coordinator` as transitions take it.
+
+    `absent`, on a cluster, is a key that never exists. Each function call names it beside its own, which makes the
+    cluster refuse the call (ASK, TRYAGAIN) while it moves the slot key by key: it would find only some of the keys.
+    """
 
     prefix: str = ""
     address: Address = None
     coordinator: str = ""
+    absent: str = ""
 
     def actor(self, id: int) -> str:
         return f"{self.prefix}actor:{id}"
@@ -110,9 +113,15 @@ class Keyspace(NamedTuple):
         """Where coordinators tell each other what happened in the context."""
         return f"herocoordinator:{self.address}"
 
+    def call(self, function: str, key: str, *arguments: str | bytes | int | float) -> Command:
+        """The call of a function of the library on `key`, and on what it finds beside it."""
+        if self.absent:
+            return ("FCALL", function, 2, key, self.absent, *arguments)
+        return ("FCALL", function, 1, key, *arguments)
+
     def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        return Transition(("FCALL", function, 1, f"{self.prefix}engine", self.channel, self.coordinator, *arguments))
+        return Transition(self.call(function, f"{self.prefix}engine", self.channel, self.coordinator, *arguments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +131,13 @@ class Layout:
     Attributes:
         database: the one everything is in when isolation is `prefix`.
         coordinator: its name, and the milliseconds it keeps an ended flow's events and ended runs (0: for ever).
+        is_spread: contexts are on several servers, GLOBAL on one of them; with `prefix` only.
     """
 
     isolation: Isolation = "index"
     database: int = 0
     coordinator: str = "coordinator 3600000 0"
+    is_spread: bool = False
 
     @property
     def name(self) -> str:
@@ -141,15 +152,18 @@ class Layout:
     def keyspace(self, address: Address) -> Keyspace:
         if self.isolation == "index":
             return Keyspace("", address, self.coordinator)
-        return Keyspace("{global}:" if address is None else f"{{{address}}}:", address, self.coordinator)
+        prefix = "{global}:" if address is None else f"{{{address}}}:"
+        return Keyspace(prefix, address, self.coordinator, f"{prefix}absent" if self.is_spread else "")
+
+    def note(self, *contexts: int) -> list[Command]:
+        """Commands for GLOBAL that note contexts as known and seen to by us."""
+        keys = self.keyspace(GLOBAL)
+        scored = [number for context in contexts for number in (context, context)]
+        return [("ZADD", keys.contexts(), *scored), ("SADD", keys.engaged(self.name), *contexts)]
 
     def remember(self, context: int) -> list[Command]:
-        """Commands that note `context` as known and seen to by us. They leave its connection as it was."""
-        keys = self.keyspace(GLOBAL)
-        note: list[Command] = [
-            ("ZADD", keys.contexts(), context, context),
-            ("SADD", keys.engaged(self.name), context),
-        ]
+        """The same for one context's own connection, where that can reach GLOBAL. They leave it as it was."""
+        note = self.note(context)
         if self.isolation == "prefix" or context == 0:
             return note
         return [("SELECT", 0), *note, ("SELECT", context)]

