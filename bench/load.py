@@ -106,7 +106,7 @@ def generate(spec: LoadSpec, core: int | None) -> LoadResult:
     )
     with process:
         try:
-            pin(core, [process.pid])
+            pin([process.pid], core)
             output, _ = process.communicate(json.dumps(asdict(spec)))
         except BaseException:
             process.kill()
