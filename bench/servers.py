@@ -147,9 +147,7 @@ def stack(cores: Cores, data_root: Path, name: str, fsync: str) -> Iterator[Benc
 
 
 @contextmanager
-def _started(
-    command: list[str], core: int | None, given: bytes = b""
-) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def _started(command: list[str], core: int | None, given: bytes = b"") -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A program that has printed its first line, and that line; `given` is its standard input."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with _ended_after(process):
