@@ -116,7 +116,7 @@ class WebSocketClient(WSListener):
             self._outgoing.clear()
 
     def _send_later(self, slot: int, now: float) -> None:
-        """Keep to the pace. If the answer came too late for that, the next one's latency counts from when it was due."""
+        """Keep to the pace. If the answer came too late for that, the next latency counts from when it was due."""
         due = self._sent_at[slot] + self._meter.pace
 
         def send() -> None:

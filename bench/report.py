@@ -205,8 +205,8 @@ def _tenants(tenants: Tenants) -> str:
     ]
     return (
         f"{size.live:,} contexts exist, {size.active:,} are in use at once, with --store-connections "
-        f"{tenants.store_connections}. An active context takes {tenants.active_bytes / 1024:.1f} KiB of the coordinator "
-        f"and {tenants.store_bytes / 1024:.1f} KiB of Valkey, its connection and one job included.\n\n"
+        f"{tenants.store_connections}. An active context takes {tenants.active_bytes / 1024:.1f} KiB of the "
+        f"coordinator and {tenants.store_bytes / 1024:.1f} KiB of Valkey, its connection and one job included.\n\n"
         + _table(columns, rows)
     )
 
