@@ -16,10 +16,11 @@ from bench.machine import Cores, busy_seconds
 from bench.scenarios import Beside, Contender, Scenario
 from bench.servers import BenchServer, ServerFailed
 
-__all__ = ["Comparison", "Plan", "Round", "compare"]
+__all__ = ["Comparison", "Plan", "Round", "compare", "running"]
 
 
 DISTURBED: Final = 0.2  # of a core, used by other work
+_COMPILING: Final = ("fastify",)  # Node compiles what it has seen often, so its first run does not count
 _QUIET_TIMEOUT: Final = 5.0  # seconds to wait for less of it before a round
 
 
@@ -91,9 +92,15 @@ def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comp
     """
     planned = min(plan.rounds, scenario.rounds or plan.rounds)
     rounds: list[Round] = []
-    with contextlib.ExitStack() as running:
-        started = [(one, running.enter_context(_running(one, scenario, plan))) for one in scenario.contenders]
+    with contextlib.ExitStack() as under_way:
+        started = [
+            (one, under_way.enter_context(running(one, plan, scenario.contexts, scenario.batch)))
+            for one in scenario.contenders
+        ]
         _check_replies(scenario, started)
+        for contender, server in started:
+            if contender.server in _COMPILING:
+                _load(scenario, contender, server, plan)
         patient_until = time.monotonic() + plan.patience
         while not _are_enough(rounds, planned, patient_until):
             _wait_for_quiet(min(patient_until, time.monotonic() + _QUIET_TIMEOUT))
@@ -103,6 +110,23 @@ def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comp
             shown = ", ".join(f"{one.name} {done.runs[one.name].rate:,.0f}" for one in scenario.contenders)
             note(f"{shown} calls/s{', disturbed' if done.is_disturbed else ''}")
     return Comparison(scenario, sorted(rounds, key=lambda round: round.foreign_share)[:planned])
+
+
+@contextlib.contextmanager
+def running(contender: Contender, plan: Plan, contexts: int, batch: int = 1) -> Iterator[BenchServer]:
+    """The server, with the jobs that calls ask for in contexts 1 to this; a canned reply is one to `batch` calls."""
+    fsync = contender.fsync or plan.fsync
+    started: contextlib.AbstractContextManager[BenchServer]
+    if contender.server == "coordinator":
+        started = servers.coordinator(plan.cores, plan.data_root, "--fsync", fsync, workers=contender.workers)
+    elif contender.server in stacks.NAMES:
+        started = servers.stack(plan.cores, plan.data_root, contender.server, fsync)
+    else:
+        started = servers.peer(plan.cores, contender.server, calls.canned_reply(batch))
+    with started as server:
+        if contender.answer == "result":
+            server.seed(range(1, contexts + 1))
+        yield server
 
 
 def _are_enough(rounds: list[Round], planned: int, patient_until: float) -> bool:
@@ -128,23 +152,6 @@ def _check_replies(scenario: Scenario, started: list[tuple[Contender, BenchServe
         for name, answer in answers[1:]:
             if answer != answers[0][1]:
                 raise ServerFailed(f"to {payload!r} {answers[0][0]} answers {answers[0][1]}, {name} {answer}")
-
-
-@contextlib.contextmanager
-def _running(contender: Contender, scenario: Scenario, plan: Plan) -> Iterator[BenchServer]:
-    """The server, with the jobs that calls ask for."""
-    fsync = contender.fsync or plan.fsync
-    running: contextlib.AbstractContextManager[BenchServer]
-    if contender.server == "coordinator":
-        running = servers.coordinator(plan.cores, plan.data_root, "--fsync", fsync, workers=contender.workers)
-    elif contender.server in stacks.NAMES:
-        running = servers.stack(plan.cores, plan.data_root, contender.server, fsync)
-    else:
-        running = servers.peer(plan.cores, contender.server, calls.canned_reply(scenario.batch))
-    with running as server:
-        if contender.answer == "result":
-            server.seed(range(1, scenario.contexts + 1))
-        yield server
 
 
 def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: Plan) -> LoadResult:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import click
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 __all__ = ["DIRECTORY", "PANELS", "Bars", "Panel", "bars", "draw"]
 
@@ -30,6 +31,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bench",  # the same figures, the same file
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # it is measured in the first, and shown in what there is
     "font.size": 9,
     "text.color": _GREY,
     "axes.labelcolor": _GREY,
@@ -109,7 +111,7 @@ def draw(result: Path, directory: Path) -> list[Path]:
         if charts:
             path = directory / f"{name}.svg"
             with mpl.rc_context(_STYLE):
-                _figure(charts).savefig(path, metadata={"Date": None})
+                _figure(charts).savefig(path, metadata={"Date": None, "Creator": None})
             drawn.append(path)
     return drawn
 
@@ -127,11 +129,11 @@ def _figure(charts: list[tuple[Panel, Bars]]) -> Figure:
         axes.set_title(panel.title, fontsize=10)
         axes.set_xticks(range(len(found.labels)), found.labels)
         axes.set_xlabel("connections")
-        axes.yaxis.set_major_formatter("{x:,.10g}")
         axes.set_ylabel("calls a second" if panel.value == "calls_per_second" else "ms")
         if panel.value.endswith("_ms"):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:,.10g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:,.10g}")
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from bench.compare import DISTURBED, Comparison, Plan
 from bench.load import LoadResult
 from bench.memory import MemoryStep, growth
-from bench.scenarios import Beside, Contender
+from bench.scenarios import OURS, Beside, Contender
 from bench.tenants import FAIRNESS_GOAL, Fairness, Tenants
 
 __all__ = ["Results", "as_json", "as_text"]
@@ -243,7 +243,7 @@ def _fairness_table(found: list[Fairness]) -> str:
 
 def _goals_of_fairness(fairness: Fairness) -> list[_Goal]:
     """The goal is the coordinator's."""
-    if fairness.server != "coordinator":
+    if fairness.server != OURS.name:
         return []
     return [_Goal(f"≤ {FAIRNESS_GOAL:g}", statistics.median(fairness.ratios) <= FAIRNESS_GOAL)]
 

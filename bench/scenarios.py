@@ -140,7 +140,7 @@ def _single(kind: Kind, connections: int) -> Scenario:
 
 
 def _batches(scheme: Scheme, kind: Kind, connections: int) -> Scenario:
-    bare = (Beside(HYPERCORN),) if scheme == "http" else (Beside(COALESCED),)
+    bare = (Beside(HYPERCORN),) if scheme == "http" else ()
     return Scenario(
         f"{scheme}-batch",
         scheme,

@@ -6,14 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bench import memory, servers, stacks
-from bench.compare import Plan
+from bench.compare import Plan, running
 from bench.load import LoadResult, LoadSpec, generate
 from bench.machine import resident_bytes
+from bench.scenarios import FASTAPI, FASTIFY, OURS, Contender
 from bench.servers import BenchServer, Coordinator
 
 __all__ = ["FAIRNESS_GOAL", "FULL", "QUICK", "SERVERS", "Fairness", "Flood", "Size", "Tenants", "fairness", "many"]
@@ -38,7 +38,7 @@ class Size(NamedTuple):
     """Of those, contexts in use at once."""
 
 
-SERVERS: Final = ("coordinator", *stacks.NAMES)  # that fairness is measured on
+SERVERS: Final = (OURS, FASTAPI, FASTIFY)  # that fairness is measured on
 FULL: Final = Size(10_000, 1_000)
 QUICK: Final = Size(1_000, 100)
 
@@ -143,14 +143,14 @@ def _spec(server: BenchServer, plan: Plan, contexts: int) -> LoadSpec:
     )
 
 
-def fairness(plan: Plan, names: Iterable[str], note: Callable[[str], None]) -> list[Fairness]:
+def fairness(plan: Plan, contenders: Iterable[Contender], note: Callable[[str], None]) -> list[Fairness]:
     """Quiet clients in contexts of their own, alone and while one client floods another context, on these servers."""
     found = []
-    for name in names:
-        if stacks.missing(name):
+    for contender in contenders:
+        if stacks.missing(contender.server):
             continue
-        with _started(name, plan) as server:
-            server.seed(range(1, QUIET_CLIENTS + 2))
+        name = contender.name
+        with running(contender, plan, QUIET_CLIENTS + 1) as server:
             for flood in FLOODS:
                 measured = Fairness(name, flood, [], [], [])
                 for _ in range(plan.rounds):
@@ -164,12 +164,6 @@ def fairness(plan: Plan, names: Iterable[str], note: Callable[[str], None]) -> l
                     )
                 found.append(measured)
     return found
-
-
-def _started(name: str, plan: Plan) -> AbstractContextManager[BenchServer]:
-    if name == "coordinator":
-        return servers.coordinator(plan.cores, plan.data_root, "--fsync", plan.fsync)
-    return servers.stack(plan.cores, plan.data_root, name, plan.fsync)
 
 
 def _quiet(server: BenchServer, plan: Plan) -> LoadSpec:
