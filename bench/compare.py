@@ -21,6 +21,7 @@ __all__ = ["Comparison", "Plan", "Round", "compare", "running"]
 
 DISTURBED: Final = 0.2  # of a core, used by other work
 _COMPILING: Final = ("fastify",)  # Node compiles what it has seen often, so its first run does not count
+_LEAST_RATE: Final = 20_000  # calls a second
 _QUIET_TIMEOUT: Final = 5.0  # seconds to wait for less of it before a round
 
 
@@ -155,6 +156,8 @@ def _check_replies(scenario: Scenario, started: list[tuple[Contender, BenchServe
 
 
 def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: Plan) -> LoadResult:
+    # Long enough that most of what is sent at first is answered, however much that is.
+    least = scenario.connections * scenario.window / _LEAST_RATE
     spec = LoadSpec(
         url=server.urls[scenario.scheme],
         calls=scenario.calls,
@@ -163,8 +166,8 @@ def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: P
         connections=scenario.connections,
         window=scenario.window,
         contexts=scenario.contexts,
-        warm_up=plan.warm_up,
-        seconds=plan.seconds,
+        warm_up=max(plan.warm_up, least),
+        seconds=max(plan.seconds, least),
         processes=server.processes,
     )
     return generate(spec, plan.cores.others)

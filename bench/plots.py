@@ -1,4 +1,4 @@
-"""`python -m bench.plots RESULT.json`: bar charts of a run, as SVG.
+"""`python -m bench.plots RESULT.json`: charts of a run, as SVG.
 
 The text stays text, in a grey that reads on white and on black, and the background is left to the page.
 """
@@ -6,16 +6,19 @@ The text stays text, in a grey that reads on white and on black, and the backgro
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-__all__ = ["DIRECTORY", "PANELS", "Bars", "Panel", "bars", "draw"]
+__all__ = ["DIRECTORY", "PANELS", "Panel", "Values", "draw", "values_of"]
 
 DIRECTORY: Final = Path(__file__).parent / "plots"
 COLOURS: Final = {
@@ -56,11 +59,11 @@ class Panel(NamedTuple):
     """Only scenarios with this one."""
 
 
-class Bars(NamedTuple):
-    """Attributes: `labels` of the groups; server → a value a group, None where it was not measured."""
+class Values(NamedTuple):
+    """Attributes: `labels` of the groups; `of`: server → a value a group, None where it was not measured."""
 
     labels: list[str]
-    values: dict[str, list[float | None]]
+    of: dict[str, list[float | None]]
 
 
 PANELS: Final = {
@@ -84,7 +87,7 @@ PANELS: Final = {
 }
 
 
-def bars(panel: Panel, scenarios: Iterable[dict[str, Any]]) -> Bars:
+def values_of(panel: Panel, scenarios: Iterable[dict[str, Any]]) -> Values:
     """What a panel shows of the `scenarios` in a result file."""
     shown = [
         item
@@ -98,7 +101,7 @@ def bars(panel: Panel, scenarios: Iterable[dict[str, Any]]) -> Bars:
     ]
     names = [name for name in COLOURS if any(name in item["medians"] for item in shown)]
     values = {name: [item["medians"].get(name, {}).get(panel.value) for item in shown] for name in names}
-    return Bars(labels, values)
+    return Values(labels, values)
 
 
 def draw(result: Path, directory: Path) -> list[Path]:
@@ -107,7 +110,7 @@ def draw(result: Path, directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, panels in PANELS.items():
-        charts = [(panel, found) for panel in panels if (found := bars(panel, scenarios)).labels]
+        charts = [(panel, found) for panel in panels if (found := values_of(panel, scenarios)).labels]
         if charts:
             path = directory / f"{name}.svg"
             with mpl.rc_context(_STYLE):
@@ -116,29 +119,40 @@ def draw(result: Path, directory: Path) -> list[Path]:
     return drawn
 
 
-def _figure(charts: list[tuple[Panel, Bars]]) -> Figure:
+def _figure(charts: list[tuple[Panel, Values]]) -> Figure:
     rows = (len(charts) + 1) // 2
     figure = Figure(figsize=(9.0, 0.5 + 2.7 * rows), layout="constrained")
+    legend = {}
     for at, (panel, found) in enumerate(charts):
         axes = figure.add_subplot(rows, min(2, len(charts)), at + 1)
-        width = 0.8 / len(found.values)
-        for place, (name, values) in enumerate(found.values.items()):
-            places = [group + (place + 0.5) * width - 0.4 for group in range(len(values))]
-            heights = [0.0 if value is None else value for value in values]
-            axes.bar(places, heights, width * 0.92, color=COLOURS[name], label=name)
+        (_points if panel.value.endswith("_ms") else _columns)(axes, found)
         axes.set_title(panel.title, fontsize=10)
         axes.set_xticks(range(len(found.labels)), found.labels)
+        axes.set_xlim(-0.5, len(found.labels) - 0.5)
         axes.set_xlabel("connections")
-        axes.set_ylabel("calls a second" if panel.value == "calls_per_second" else "ms")
-        if panel.value.endswith("_ms"):
-            axes.set_yscale("log")
-            axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:,.10g}")
-    handles = {
-        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend([*handles.values()], [*handles], loc="outside upper center", ncols=len(handles))
+        legend.update({name: Patch(color=COLOURS[name]) for name in found.of})
+    figure.legend([*legend.values()], [*legend], loc="outside upper center", ncols=len(legend))
     return figure
+
+
+def _columns(axes: Axes, found: Values) -> None:
+    """Calls a second."""
+    width = 0.8 / len(found.of)
+    for place, (name, values) in enumerate(found.of.items()):
+        places = [group + (place + 0.5) * width - 0.4 for group in range(len(values))]
+        axes.bar(places, [value or 0.0 for value in values], width * 0.92, color=COLOURS[name])
+    axes.set_ylabel("calls a second")
+
+
+def _points(axes: Axes, found: Values) -> None:
+    """Latencies, from well below a millisecond to hundreds."""
+    for name, values in found.of.items():
+        heights = [math.nan if value is None else value for value in values]
+        axes.plot(range(len(values)), heights, marker="o", markersize=4, linewidth=1, color=COLOURS[name])
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel("ms")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -128,7 +128,7 @@ def _stream(kind: Kind, connections: int, window: int) -> Scenario:
         OURS,
         tuple(beside),
         window=window,
-        rounds=2 if connections * window > 20_000 else None,
+        rounds=1 if connections * window > 20_000 else None,
         quick=at_goal or (kind == "load" and connections == window == 1),
     )
 
