@@ -6,6 +6,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,10 +95,12 @@ def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comp
     planned = min(plan.rounds, scenario.rounds or plan.rounds)
     rounds: list[Round] = []
     with contextlib.ExitStack() as under_way:
-        started = [
-            (one, under_way.enter_context(running(one, plan, scenario.contexts, scenario.batch)))
-            for one in scenario.contenders
-        ]
+
+        def start(contender: Contender) -> BenchServer:
+            return under_way.enter_context(running(contender, plan, scenario.contexts, scenario.batch))
+
+        with ThreadPoolExecutor() as starting:
+            started = [*zip(scenario.contenders, starting.map(start, scenario.contenders), strict=True)]
         _check_replies(scenario, started)
         for contender, server in started:
             if contender.server in _COMPILING:

@@ -135,14 +135,12 @@ async def stream(websocket: WebSocket) -> None:
         await websocket.send_text((await jobs.answer(message)).decode())
 
     await websocket.accept()
-    with contextlib.suppress(WebSocketDisconnect):
+    try:
         async with asyncio.TaskGroup() as tasks:
             while True:
-                try:
-                    message = await websocket.receive_text()
-                except WebSocketDisconnect:
-                    break
-                tasks.create_task(exchange(message))
+                tasks.create_task(exchange(await websocket.receive_text()))
+    except* WebSocketDisconnect:
+        pass
 
 
 def main() -> None:
