@@ -139,14 +139,17 @@ def main(
             results.tenants = tenants.many(plan, tenants.QUICK if quick else tenants.FULL, _step)
             _note("a hostile tenant")
             results.fairness = tenants.fairness_on(tenants.SERVERS[:1] if quick else tenants.SERVERS, plan, _step)
+        failure = None
     except (LoadFailed, ServerFailed) as error:
-        _note(f"failed: {error}")
-        sys.exit(1)
+        failure = f"failed: {error}"
     click.echo(report.as_text(plan, about, results))
     json_path = json_path or RESULTS / time.strftime("%Y%m%dT%H%M%S.json")
     json_path.parent.mkdir(parents=True, exist_ok=True)
     json_path.write_text(json.dumps(report.as_json(plan, about, results), indent=1) + "\n")
     _note(f"every round is in {json_path}")
+    if failure:
+        _note(failure)
+        sys.exit(1)
     if not quick and not only:
         for drawn in plots.draw(json_path, plots.DIRECTORY):
             _note(f"drawn: {drawn}")

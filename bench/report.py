@@ -173,8 +173,8 @@ def _ceiling(comparisons: list[Comparison]) -> str:
             all_of_it = server + comparison.median(one, lambda run: run.store_ms + run.generator_ms)
             lines.append(f"- {comparison.scenario.scheme}, {comparison.scenario.shape}: {2 * server / all_of_it:.2f}")
     return (
-        "The workers share both cores with Valkey and load generator; one worker has its core to itself. A call takes "
-        "no less processor time with two, so their ratio is at most twice the server's share of all it takes:\n"
+        "The workers share both cores with Valkey and load generator; one worker has its core to itself. If a call "
+        "takes as much processor time with two, their ratio is at most twice the server's share of all it takes:\n"
         + "\n".join(lines)
     )
 
