@@ -21,6 +21,7 @@ __all__ = ["FAIRNESS_GOAL", "FULL", "QUICK", "SERVERS", "Fairness", "Flood", "Si
 _SPARE: Final = 128  # connections to the store beyond the active contexts, for those created meanwhile
 _NEVER_IDLE: Final = "3600"  # seconds
 _CONNECTIONS: Final = 50
+_LONGER: Final = 4  # as long as other runs, for all thousand calls may be answered in one go
 _WINDOW: Final = 20  # with the connections: a call in flight for each of a thousand contexts
 
 QUIET_CLIENTS: Final = 50
@@ -137,8 +138,8 @@ def _spec(server: BenchServer, plan: Plan, contexts: int) -> LoadSpec:
         connections=_CONNECTIONS,
         window=_WINDOW,
         contexts=contexts,
-        warm_up=plan.warm_up,
-        seconds=plan.seconds,
+        warm_up=plan.seconds,
+        seconds=plan.seconds * _LONGER,
         processes=server.processes,
     )
 
