@@ -27,7 +27,7 @@ __all__ = ["LoadFailed", "LoadResult", "LoadSpec", "generate", "quantile"]
 _DRAIN_TIMEOUT = 120.0  # seconds what is in flight at the end may take
 
 
-_NO_SERVERS = ("valkey", "generator")
+_NO_SERVERS = ("valkey", "generator")  # names of processes
 
 
 class LoadFailed(Exception):
@@ -216,7 +216,7 @@ def _result(
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:
-    """The least of these that `share` of them do not exceed, or the next."""
+    """The one of these values that `share` of them come before; the last one for 1."""
     return ascending[min(len(ascending) - 1, int(len(ascending) * share))]
 
 

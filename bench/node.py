@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
-__all__ = ["installed"]
+__all__ = ["installed", "is_there", "versions"]
 
 PACKAGES: Final = {
     "@fastify/websocket": "11.3.6",
@@ -17,6 +18,19 @@ PACKAGES: Final = {
     "ioredis": "5.11.1",
 }
 _DIRECTORY: Final = Path(__file__).parent / "results" / "node"
+
+
+def is_there() -> bool:
+    """Whether Node and npm are on this machine."""
+    return bool(shutil.which("node") and shutil.which("npm"))
+
+
+def versions() -> dict[str, str]:
+    """Of Node and the packages; empty without Node."""
+    if not is_there():
+        return {}
+    shown = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return {"node": shown.strip().removeprefix("v"), **PACKAGES}
 
 
 def installed(script: Path) -> Path:

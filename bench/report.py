@@ -27,6 +27,13 @@ _COLUMNS: Final = (
     "MiB",
     "cores busy",
 )
+_PEERS: Final = {
+    "fastapi": "FastAPI",
+    "uvicorn": "uvicorn",
+    "node": "Node",
+    "fastify": "Fastify",
+    "ioredis": "ioredis",
+}
 _MEMORY_COLUMNS: Final = ("contexts used", "coordinator MiB", "bytes a further context", "store connections")
 _FAIRNESS_COLUMNS: Final = (
     "server",
@@ -88,6 +95,7 @@ def _header(plan: Plan, facts: dict[str, Any], results: Results) -> str:
         "medians.",
         f"Coordinators and stores of the peers run with --fsync {plan.fsync} unless the row says otherwise; data on "
         f"{facts['data_filesystem']}, where an append with fsync takes {facts['fsync_ms']:.2f} ms.",
+        *_peers(facts),
         *results.left_out,
     ]
     if results.comparisons:
@@ -99,6 +107,12 @@ def _header(plan: Plan, facts: dict[str, Any], results: Results) -> str:
             f"rounds had over {DISTURBED:.0%} of it."
         )
     return "\n".join(lines)
+
+
+def _peers(facts: dict[str, Any]) -> list[str]:
+    """The versions of the peers that are there."""
+    versions = [f"{label} {facts[name]}" for name, label in _PEERS.items() if name in facts]
+    return [f"Peers: {', '.join(versions)}."] if versions else []
 
 
 # -- throughput

@@ -6,7 +6,6 @@ calls and batches, over POST / and over a WebSocket on the same port.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +23,7 @@ def missing(name: str) -> str | None:
     if name == "fastapi":
         return None if find_spec("fastapi") and find_spec("uvicorn") else "the extra `peers`"
     if name == "fastify":
-        return None if shutil.which("node") and shutil.which("npm") else "Node with npm"
+        return None if node.is_there() else "Node with npm"
     return None
 
 
