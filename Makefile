@@ -24,7 +24,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp
+bench: $(VENV)/peers.stamp
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 bench-flows: $(VENV)/peers.stamp

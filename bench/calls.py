@@ -5,7 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["JOBS", "Answer", "BadReply", "Expectation", "Kind", "Message", "canned_reply", "message", "seeding"]
+__all__ = [
+    "JOBS",
+    "Answer",
+    "BadReply",
+    "Expectation",
+    "Kind",
+    "Message",
+    "canned_reply",
+    "comparable",
+    "message",
+    "samples",
+    "seeding",
+]
 
 Kind = Literal["load", "create"]
 Answer = Literal["result", "echo", "canned"]
@@ -14,6 +26,8 @@ Answer = Literal["result", "echo", "canned"]
 JOBS: Final = 100  # jobs of a context; calls go round them
 CALLER: Final = 7
 TIMESTAMP: Final = 1_800_000_000  # Unix seconds, as long as a real one
+STAMPS: Final = ("created_at", "updated_at")
+ADDED: Final = {*STAMPS, "result", "status"}  # members a stored job has beside those that were sent
 BEGINNING: Final = b'{"jsonrpc":"2.0","id":'
 
 
@@ -80,6 +94,25 @@ def canned_reply(batch: int) -> bytes:
     return _render(replies[0] if batch == 1 else replies)
 
 
+def samples(kind: Kind, batch: int) -> list[bytes]:
+    """Messages that whoever answers with results must answer alike: one of the load's, and a job that is not there."""
+    absent = {"context_id": 1, "caller_id": CALLER, "id": 2**32 - 1}
+    return [
+        message(kind, batch, 1, 0).payload,
+        _render({"jsonrpc": "2.0", "id": "absent", "method": "job.load", "params": absent}),
+    ]
+
+
+def comparable(reply: Any) -> Any:
+    """A reply without what two servers may differ in: the time itself, and how an error is explained."""
+    if isinstance(reply, list):
+        return [comparable(item) for item in reply]
+    if "error" in reply:
+        return {**reply, "error": reply["error"]["code"]}
+    result = reply["result"]
+    return {**reply, "result": {**result, **{name: type(result[name]).__name__ for name in STAMPS}}}
+
+
 class Expectation:
     """Tells the good replies of one connection from bad ones. In the generator's hot path, so it is quick:
     every reply is recognised by its beginning and the number of its results, and each message's first is read in full.
@@ -113,7 +146,10 @@ class Expectation:
         if self._answer == "result":
             replies = json.loads(reply)
             results = [item["result"] for item in (replies if self._batch > 1 else [replies])]
-            good = all(job.items() <= result.items() for job, result in zip(jobs, results, strict=True))
+            good = all(
+                job.items() <= result.items() and result.keys() == job.keys() | ADDED
+                for job, result in zip(jobs, results, strict=True)
+            )
         else:
             good = self._answer == "canned" or reply == payload
         if not good:

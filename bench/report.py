@@ -1,51 +1,106 @@
-"""The results as text, a Markdown table that reads well in a terminal, and as JSON."""
+"""The results as text, Markdown tables that read well in a terminal, and as JSON."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
 from bench.compare import DISTURBED, Comparison, Plan
 from bench.load import LoadResult
 from bench.memory import MemoryStep, growth
+from bench.scenarios import OURS, Beside, Contender
+from bench.tenants import FAIRNESS_GOAL, Fairness, Tenants
 
-__all__ = ["as_json", "comparison_table", "header", "memory_table"]
-
-Median = Callable[[Callable[[LoadResult], float]], float]
-"""The median over the rounds of what a function takes from each run; a bound method of Comparison."""
+__all__ = ["Results", "as_json", "as_text"]
 
 _COLUMNS: Final = (
-    "scenario",
     "load",
-    "calls/s of",
-    "",
-    "beside",
-    "",
+    "server",
+    "calls/s",
     "ratio (min–max)",
+    "goal",
     "p50 / p99 ms",
-    "beside's",
-    "CPU ms/call",
-    "beside's",
+    "CPU ms a call + store's",
+    "MiB",
     "cores busy",
 )
+_PEERS: Final = {
+    "fastapi": "FastAPI",
+    "uvicorn": "uvicorn",
+    "node": "Node",
+    "fastify": "Fastify",
+    "ioredis": "ioredis",
+}
 _MEMORY_COLUMNS: Final = ("contexts used", "coordinator MiB", "bytes a further context", "store connections")
+_FAIRNESS_COLUMNS: Final = (
+    "server",
+    "hostile client",
+    "its calls/s",
+    "p99 ms of the quiet, alone",
+    "beside it",
+    "ratio (min–max)",
+    "goal",
+)
 
 
-def header(plan: Plan, facts: dict[str, Any], comparisons: list[Comparison]) -> str:
+@dataclass(slots=True)
+class Results:
+    """Everything a run measured; `left_out` says of servers that were to be compared with why they were not."""
+
+    left_out: list[str]
+    comparisons: list[Comparison] = field(default_factory=list)
+    memory: list[MemoryStep] = field(default_factory=list)
+    tenants: Tenants | None = None
+    fairness: list[Fairness] = field(default_factory=list)
+
+
+class _Goal(NamedTuple):
+    what: str
+    is_met: bool
+
+    def __str__(self) -> str:
+        return f"{self.what} {'met' if self.is_met else '**missed**'}"
+
+
+def as_text(plan: Plan, facts: dict[str, Any], results: Results) -> str:
+    """How it was measured, a table a group of scenarios, and which goals are met."""
+    parts = [_header(plan, facts, results)]
+    for group, comparisons in groupby(results.comparisons, lambda comparison: comparison.scenario.group):
+        parts.append(f"### {group}\n\n{_comparison_table(comparisons)}")
+        if group == "workers":
+            parts.append(_ceiling(results.comparisons))
+    if results.memory:
+        parts.append(f"### memory\n\n{_memory_table(results.memory)}")
+    if results.tenants:
+        parts.append(f"### tenants\n\n{_tenants(results.tenants)}")
+    if results.fairness:
+        parts.append(f"### fairness\n\n{_fairness_table(results.fairness)}")
+    if goals := _goals(results):
+        missed = [name for name, goal in goals if not goal.is_met]
+        lines = [f"{len(goals) - len(missed)} of {len(goals)} goals are met."]
+        lines += [f"- missed: {name}" for name in missed]
+        parts.append("### goals\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _header(plan: Plan, facts: dict[str, Any], results: Results) -> str:
     """How and where it was measured, and what disturbed it."""
     lines = [
         f"{facts['date']}: {facts['cpu']}, {facts['cores']} cores; Python {facts['python']}, trio {facts['trio']}, "
         f"Hypercorn {facts['hypercorn']}, trio-websocket {facts['trio-websocket']}, Valkey {facts['valkey']}.",
         f"Pinned: {plan.cores}. Rounds: {plan.rounds} of {plan.seconds:g} s after {plan.warm_up:g} s of warm-up; "
         "medians.",
-        f"Coordinators run with --fsync {plan.fsync} unless the row says otherwise; data on "
+        f"Coordinators and stores of the peers run with --fsync {plan.fsync} unless the row says otherwise; data on "
         f"{facts['data_filesystem']}, where an append with fsync takes {facts['fsync_ms']:.2f} ms.",
+        *_peers(facts),
+        *results.left_out,
     ]
-    if comparisons:
-        rounds = [round for comparison in comparisons for round in comparison.rounds]
-        foreign = [run.foreign_share for round in rounds for run in (round.subject, round.reference)]
+    if results.comparisons:
+        rounds = [round for comparison in results.comparisons for round in comparison.rounds]
+        foreign = [run.foreign_share for round in rounds for run in round.runs.values()]
         lines.append(
             f"Other work on this machine took {statistics.median(foreign):.0%} of a core while measuring, "
             f"{max(foreign):.0%} in the worst run; {sum(round.is_disturbed for round in rounds)} of {len(rounds)} "
@@ -54,51 +109,94 @@ def header(plan: Plan, facts: dict[str, Any], comparisons: list[Comparison]) -> 
     return "\n".join(lines)
 
 
-def comparison_table(comparisons: list[Comparison]) -> str:
-    """A row a scenario; the last column is the subject's two cores: its own / load generator and Valkey."""
-    return _table(_COLUMNS, [_row(comparison) for comparison in comparisons])
+def _peers(facts: dict[str, Any]) -> list[str]:
+    """The versions of the peers that are there."""
+    versions = [f"{label} {facts[name]}" for name, label in _PEERS.items() if name in facts]
+    return [f"Peers: {', '.join(versions)}."] if versions else []
 
 
-def _row(comparison: Comparison) -> list[str]:
-    scenario = comparison.scenario
+# -- throughput
+
+
+def _comparison_table(comparisons: Iterable[Comparison]) -> str:
+    """A row a server; the last column is its core / that of load generator and Valkey."""
+    rows = []
+    for comparison in comparisons:
+        scenario = comparison.scenario
+        rows.append([scenario.shape, *_row(comparison, scenario.subject, "", "")])
+        for beside in scenario.beside:
+            goals = ", ".join(map(str, _goals_of(comparison, beside)))
+            rows.append(["", *_row(comparison, beside.contender, _span(comparison.rate_ratios(beside)), goals)])
+    return _table(_COLUMNS, rows)
+
+
+def _row(comparison: Comparison, contender: Contender, ratio: str, goals: str) -> list[str]:
+    def median(read: Callable[[LoadResult], float]) -> float:
+        return comparison.median(contender, read)
+
+    store = median(lambda run: run.store_ms)
     return [
-        scenario.group,
-        scenario.shape,
-        scenario.subject.name,
-        f"{comparison.of_subject(lambda run: run.rate):,.0f}",
-        scenario.reference.name,
-        f"{comparison.of_reference(lambda run: run.rate):,.0f}",
-        _ratio(comparison),
-        _latency(comparison.of_subject),
-        _latency(comparison.of_reference),
-        _cpu(comparison.of_subject),
-        _cpu(comparison.of_reference),
-        f"{comparison.of_subject(lambda run: run.share('server')):.0%} / "
-        f"{comparison.of_subject(lambda run: run.share('generator') + run.share('valkey')):.0%}",
+        contender.name,
+        f"{median(lambda run: run.rate):,.0f}",
+        ratio,
+        goals,
+        f"{median(lambda run: run.p50_ms):.2f} / {median(lambda run: run.p99_ms):.2f}",
+        f"{median(lambda run: run.server_ms):.3f}" + (f" + {store:.3f}" if store else ""),
+        f"{max(round.runs[contender.name].server_mib for round in comparison.rounds):.0f}",
+        f"{median(lambda run: run.server_seconds / run.seconds):.0%} / "
+        f"{median(lambda run: run.others_seconds / run.seconds):.0%}",
     ]
 
 
-def _ratio(comparison: Comparison) -> str:
-    ratios, goal = comparison.ratios, comparison.scenario.goal
-    median = statistics.median(ratios)
-    text = f"**{median:.2f}** ({min(ratios):.2f}–{max(ratios):.2f})"
-    if goal is None:
-        return text
-    return f"{text} {'≥' if median >= goal else 'MISSES'} {goal:g}"
+def _span(ratios: list[float]) -> str:
+    return f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
-def _latency(median: Median) -> str:
-    return f"{median(lambda run: run.p50_ms):.2f} / {median(lambda run: run.p99_ms):.2f}"
+def _goals_of(comparison: Comparison, beside: Beside) -> list[_Goal]:
+    goals = []
+    if beside.rate is not None:
+        goals.append(_Goal(f"≥ {beside.rate:g}", statistics.median(comparison.rate_ratios(beside)) >= beside.rate))
+    if beside.p50 is not None:
+        ratio = comparison.p50_ratio(beside)
+        goals.append(_Goal(f"p50 {ratio:.2f} ≤ {beside.p50:g}", ratio <= beside.p50))
+    return goals
 
 
-def _cpu(median: Median) -> str:
-    """Of the server, and of its Valkey if it has one."""
-    server = median(lambda run: run.cpu_per_1000("server"))
-    valkey = median(lambda run: run.cpu_per_1000("valkey"))
-    return f"{server:.3f} + {valkey:.3f}" if valkey else f"{server:.3f}"
+def _goals(results: Results) -> list[tuple[str, _Goal]]:
+    """Every goal there was, with where it is from."""
+    goals = [
+        (f"{comparison.scenario.group}, {comparison.scenario.shape}: {goal.what} of {beside.contender.name}", goal)
+        for comparison in results.comparisons
+        for beside in comparison.scenario.beside
+        for goal in _goals_of(comparison, beside)
+    ]
+    return goals + [
+        (f"fairness, {fairness.flood}: p99 {goal.what}", goal)
+        for fairness in results.fairness
+        for goal in _goals_of_fairness(fairness)
+    ]
 
 
-def memory_table(steps: list[MemoryStep]) -> str:
+def _ceiling(comparisons: list[Comparison]) -> str:
+    """How far two workers can get on two cores that load generator and Valkey need as well."""
+    lines = []
+    for comparison in comparisons:
+        if comparison.scenario.group == "workers":
+            one = comparison.scenario.beside[0].contender
+            server = comparison.median(one, lambda run: run.server_ms)
+            all_of_it = server + comparison.median(one, lambda run: run.store_ms + run.generator_ms)
+            lines.append(f"- {comparison.scenario.scheme}, {comparison.scenario.shape}: {2 * server / all_of_it:.2f}")
+    return (
+        "The workers share both cores with Valkey and load generator; one worker has its core to itself. If a call "
+        "takes as much processor time with two, their ratio is at most twice the server's share of all it takes:\n"
+        + "\n".join(lines)
+    )
+
+
+# -- the rest
+
+
+def _memory_table(steps: list[MemoryStep]) -> str:
     """A row a step. The first is the warm-up, so no growth is given for it."""
     rows = [
         [
@@ -112,6 +210,58 @@ def memory_table(steps: list[MemoryStep]) -> str:
     return _table(_MEMORY_COLUMNS, rows)
 
 
+def _tenants(tenants: Tenants) -> str:
+    size = tenants.size
+    columns = ("contexts used", "calls/s", "ratio (min–max)", "p50 / p99 ms", "CPU ms a call + store's", "MiB")
+    rows = [
+        _tenants_row(size.active, tenants.spread, ""),
+        _tenants_row(1, tenants.single, _span(tenants.ratios)),
+    ]
+    return (
+        f"{size.live:,} contexts exist, {size.active:,} are in use at once, with --store-connections "
+        f"{tenants.store_connections}. An active context takes {tenants.active_bytes / 1024:.1f} KiB of the "
+        f"coordinator and {tenants.store_bytes / 1024:.1f} KiB of Valkey, its connection and one job included.\n\n"
+        + _table(columns, rows)
+    )
+
+
+def _tenants_row(contexts: int, runs: list[LoadResult], ratio: str) -> list[str]:
+    def median(read: Callable[[LoadResult], float]) -> float:
+        return statistics.median(map(read, runs))
+
+    return [
+        f"{contexts:,}",
+        f"{median(lambda run: run.rate):,.0f}",
+        ratio,
+        f"{median(lambda run: run.p50_ms):.2f} / {median(lambda run: run.p99_ms):.2f}",
+        f"{median(lambda run: run.server_ms):.3f} + {median(lambda run: run.store_ms):.3f}",
+        f"{max(run.server_mib for run in runs):.0f}",
+    ]
+
+
+def _fairness_table(found: list[Fairness]) -> str:
+    rows = [
+        [
+            fairness.server,
+            str(fairness.flood),
+            f"{statistics.median(run.rate for run in fairness.hostile):,.0f}",
+            f"{statistics.median(run.p99_ms for run in fairness.alone):.2f}",
+            f"{statistics.median(run.p99_ms for run in fairness.beside):.2f}",
+            _span(fairness.ratios),
+            ", ".join(map(str, _goals_of_fairness(fairness))),
+        ]
+        for fairness in found
+    ]
+    return _table(_FAIRNESS_COLUMNS, rows)
+
+
+def _goals_of_fairness(fairness: Fairness) -> list[_Goal]:
+    """The goal is the coordinator's."""
+    if fairness.server != OURS.name:
+        return []
+    return [_Goal(f"≤ {FAIRNESS_GOAL:g}", statistics.median(fairness.ratios) <= FAIRNESS_GOAL)]
+
+
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
     widths = [max(len(row[at]) for row in [list(columns), *rows]) for at in range(len(columns))]
 
@@ -122,10 +272,11 @@ def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
     return "\n".join([line(list(columns)), rule, *map(line, rows)])
 
 
-def as_json(
-    plan: Plan, facts: dict[str, Any], comparisons: list[Comparison], memory: list[MemoryStep]
-) -> dict[str, Any]:
-    """Everything measured, every round of it."""
+# -- JSON
+
+
+def as_json(plan: Plan, facts: dict[str, Any], results: Results) -> dict[str, Any]:
+    """Everything measured, every round of it. bench.plots reads this."""
     return {
         "machine": facts,
         "plan": {
@@ -136,26 +287,58 @@ def as_json(
             "others_core": plan.cores.others,
             "fsync": plan.fsync,
         },
-        "scenarios": [_comparison_json(comparison) for comparison in comparisons],
+        "left_out": results.left_out,
+        "scenarios": [_comparison_json(comparison) for comparison in results.comparisons],
         "memory": {
-            "steps": [asdict(step) for step in memory],
-            "bytes_per_further_context": growth(memory),
+            "steps": [asdict(step) for step in results.memory],
+            "bytes_per_further_context": growth(results.memory),
         },
+        "tenants": None if results.tenants is None else _tenants_json(results.tenants),
+        "fairness": [_fairness_json(fairness) for fairness in results.fairness],
+        "goals": [{"goal": name, "met": goal.is_met} for name, goal in _goals(results)],
     }
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    ratios = comparison.ratios
+    scenario = comparison.scenario
     return {
-        "scenario": asdict(comparison.scenario),
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-        "rounds": [
-            {
-                "ratio": round.ratio,
-                "subject": _run_json(round.subject),
-                "reference": _run_json(round.reference),
+        "scenario": asdict(scenario),
+        "medians": {
+            contender.name: {
+                "calls_per_second": comparison.median(contender, lambda run: run.rate),
+                "p50_ms": comparison.median(contender, lambda run: run.p50_ms),
+                "p99_ms": comparison.median(contender, lambda run: run.p99_ms),
             }
-            for round in comparison.rounds
+            for contender in scenario.contenders
+        },
+        "ratios": {beside.contender.name: comparison.rate_ratios(beside) for beside in scenario.beside},
+        "rounds": [{name: _run_json(run) for name, run in round.runs.items()} for round in comparison.rounds],
+    }
+
+
+def _tenants_json(tenants: Tenants) -> dict[str, Any]:
+    return {
+        "live": tenants.size.live,
+        "active": tenants.size.active,
+        "store_connections": tenants.store_connections,
+        "active_bytes": tenants.active_bytes,
+        "store_bytes": tenants.store_bytes,
+        "ratios": tenants.ratios,
+        "rounds": [
+            {"spread": _run_json(spread), "single": _run_json(single)}
+            for spread, single in zip(tenants.spread, tenants.single, strict=True)
+        ],
+    }
+
+
+def _fairness_json(fairness: Fairness) -> dict[str, Any]:
+    return {
+        "server": fairness.server,
+        "flood": fairness.flood._asdict(),
+        "ratios": fairness.ratios,
+        "rounds": [
+            {"alone": _run_json(alone), "beside": _run_json(beside), "hostile": _run_json(hostile)}
+            for alone, beside, hostile in zip(fairness.alone, fairness.beside, fairness.hostile, strict=True)
         ],
     }
 
@@ -164,5 +347,5 @@ def _run_json(result: LoadResult) -> dict[str, Any]:
     return {
         **asdict(result),
         "calls_per_second": result.rate,
-        "cpu_seconds_per_1000_calls": {name: result.cpu_per_1000(name) for name in result.cpu_seconds},
+        "cpu_ms_per_call": {"server": result.server_ms, "store": result.store_ms, "generator": result.generator_ms},
     }

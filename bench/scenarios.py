@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from bench.calls import Answer, Kind
 
-__all__ = ["SCENARIOS", "Contender", "Scenario"]
+__all__ = ["SCENARIOS", "Beside", "Contender", "Scenario"]
 
 Scheme = Literal["http", "ws"]
 
 WINDOW: Final = 64  # messages a WebSocket connection has in flight
 BATCH: Final = 100  # calls in a batch
 BATCH_WINDOW: Final = 4
-GOAL: Final = 0.75  # of the bare library's calls a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +23,25 @@ class Contender:
 
     Attributes:
         name: as the table shows it.
-        server: `coordinator`, or one of bench.peers.
+        server: `coordinator`, one of bench.peers, or one of bench.stacks.
         answer: what it answers.
-        fsync: of a coordinator; None is the product's default, or the one chosen on the command line.
+        fsync: of its store; None is the product's default, or the one chosen on the command line.
+        workers: processes of a coordinator.
     """
 
     name: str
     server: str
     answer: Answer
     fsync: Literal["always", "everysec"] | None = None
+    workers: int = 1
 
 
 OURS: Final = Contender("coordinator", "coordinator", "result")
+TWO_WORKERS: Final = Contender("2 workers", "coordinator", "result", workers=2)
 ALWAYS: Final = Contender("fsync always", "coordinator", "result", "always")
 EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec")
+FASTAPI: Final = Contender("FastAPI", "fastapi", "result")
+FASTIFY: Final = Contender("Fastify", "fastify", "result")
 STORE: Final = Contender("Hypercorn + HGETALL", "store", "canned")
 HYPERCORN: Final = Contender("bare Hypercorn", "hypercorn", "canned")
 ECHO: Final = Contender("bare echo", "trio-websocket", "echo")
@@ -46,14 +51,29 @@ PICOWS: Final = Contender("picows echo", "picows", "echo")
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A server the subject is compared with.
+
+    Attributes:
+        rate: the goal for the subject's calls a second by this one's: at least.
+        p50: the goal for the subject's median latency by this one's: at most.
+    """
+
+    contender: Contender
+    rate: float | None = None
+    p50: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
-    """One row of the table: the same load on two servers, one right after the other.
+    """The same load on several servers, one right after the other.
 
     Attributes:
         group: the name `--only` takes.
         calls, batch, connections, window, contexts: see bench.load.LoadSpec.
-        subject, reference: the ratio is the subject's calls per second by the reference's.
-        goal: what the ratio should be at least.
+        subject, beside: ratios are the subject's by that of each of the others.
+        rounds: at most so many; one with 64,000 calls in flight takes its time.
+        quick: whether a quick run has it.
     """
 
     group: str
@@ -61,75 +81,127 @@ class Scenario:
     calls: Kind
     connections: int
     subject: Contender
-    reference: Contender
+    beside: tuple[Beside, ...]
     batch: int = 1
     window: int = 1
     contexts: int = 1
-    goal: float | None = None
+    rounds: int | None = None
+    quick: bool = False
+
+    @property
+    def contenders(self) -> list[Contender]:
+        return [self.subject, *(beside.contender for beside in self.beside)]
 
     @property
     def shape(self) -> str:
         """The load in words."""
-        parts = [f"{self.connections} conn."]
+        parts = [f"{self.connections:,} conn."]
         if self.scheme == "ws":
             parts.append(f"window {self.window}")
         if self.batch > 1:
             parts.append(f"batches of {self.batch}")
         if self.contexts > 1:
             parts.append(f"{self.contexts} contexts")
-        return ", ".join(parts)
+        return f"{self.calls}, {', '.join(parts)}"
+
+    def without(self, servers: Collection[str]) -> Scenario | None:
+        """The same but for these servers; None if there is nothing left to compare."""
+        left = tuple(beside for beside in self.beside if beside.contender.server not in servers)
+        return replace(self, beside=left) if left and self.subject.server not in servers else None
 
 
-def _http(
-    group: str, kind: Kind, connections: int, subject: Contender = OURS, *, batch: int = 1, goal: float | None = None
-) -> Scenario:
-    return Scenario(group, "http", kind, connections, subject, HYPERCORN, batch=batch, goal=goal)
-
-
-def _ws(
-    group: str,
-    kind: Kind,
-    connections: int,
-    subject: Contender = OURS,
-    *,
-    batch: int = 1,
-    window: int = WINDOW,
-    contexts: int = 1,
-    goal: float | None = None,
-) -> Scenario:
+def _stream(kind: Kind, connections: int, window: int) -> Scenario:
+    """Single calls over WebSocket."""
+    at_goal = connections == 20 and window == WINDOW
+    beside = [
+        Beside(COALESCED, 0.9 if at_goal else None),
+        Beside(FASTAPI, 1.25 if at_goal else None, 1.0 if window == 1 else None),
+        Beside(FASTIFY),
+    ]
+    if kind == "load" and window == WINDOW and connections in (1, 20):
+        beside.insert(0, Beside(ECHO))
     return Scenario(
-        group, "ws", kind, connections, subject, ECHO, batch=batch, window=window, contexts=contexts, goal=goal
+        f"ws-{kind}",
+        "ws",
+        kind,
+        connections,
+        OURS,
+        tuple(beside),
+        window=window,
+        rounds=1 if connections * window > 20_000 else None,
+        quick=at_goal or (kind == "load" and connections == window == 1),
+    )
+
+
+def _single(kind: Kind, connections: int) -> Scenario:
+    """Single calls over HTTP."""
+    beside = Beside(HYPERCORN, 0.9), Beside(FASTAPI), Beside(FASTIFY)
+    return Scenario(f"http-{kind}", "http", kind, connections, OURS, beside, quick=kind == "load" or connections == 20)
+
+
+def _batches(scheme: Scheme, kind: Kind, connections: int) -> Scenario:
+    bare = (Beside(HYPERCORN),) if scheme == "http" else ()
+    return Scenario(
+        f"{scheme}-batch",
+        scheme,
+        kind,
+        connections,
+        OURS,
+        (*bare, Beside(FASTAPI, 3.0), Beside(FASTIFY)),
+        batch=BATCH,
+        window=BATCH_WINDOW if scheme == "ws" else 1,
+        quick=kind == "load" and connections == 20,
     )
 
 
 def _fsync(connections: int, window: int, contexts: int = 1) -> Scenario:
-    return Scenario("fsync", "ws", "create", connections, ALWAYS, EVERYSEC, window=window, contexts=contexts)
+    beside = (Beside(EVERYSEC),)
+    return Scenario("fsync", "ws", "create", connections, ALWAYS, beside, window=window, contexts=contexts)
+
+
+def _workers(scheme: Scheme, kind: Kind) -> Scenario:
+    window = BATCH_WINDOW if scheme == "ws" else 1
+    beside = (Beside(OURS),)
+    return Scenario("workers", scheme, kind, 20, TWO_WORKERS, beside, batch=BATCH, window=window, contexts=20)
+
+
+def _generator(scheme: Scheme, connections: int, batch: int = 1) -> Scenario:
+    """The load generator before a server that does next to nothing."""
+    subject, beside = (ASYNCIO, HYPERCORN) if scheme == "http" else (PICOWS, ECHO)
+    window = WINDOW if scheme == "ws" else 1
+    quick = connections == 20 and batch == 1
+    return Scenario(
+        "generator", scheme, "load", connections, subject, (Beside(beside),), batch=batch, window=window, quick=quick
+    )
 
 
 SCENARIOS: Final = (
-    _http("http-load", "load", 1, goal=GOAL),
-    _http("http-load", "load", 20, goal=GOAL),
-    _http("http-store", "load", 1, STORE),
-    _http("http-create", "create", 1),
-    _http("http-create", "create", 20),
-    _http("http-batch", "load", 1, batch=BATCH),
-    _http("http-batch", "load", 20, batch=BATCH),
-    _ws("ws-load", "load", 1, goal=GOAL),
-    _ws("ws-load", "load", 20, goal=GOAL),
-    _ws("ws-create", "create", 1),
-    _ws("ws-create", "create", 20),
-    _ws("ws-batch", "load", 20, batch=BATCH, window=BATCH_WINDOW),
-    _ws("ws-contexts", "load", 20, contexts=20),
-    _ws("ws-coalesced", "load", 1, COALESCED),
-    _ws("ws-coalesced", "load", 20, COALESCED),
+    *(_stream("load", connections, window) for connections in (1, 20, 200, 1_000) for window in (1, WINDOW)),
+    *(_stream("create", connections, 1) for connections in (1, 20, 200, 1_000)),
+    *(_stream("create", connections, WINDOW) for connections in (1, 20, 200)),
+    Scenario("ws-contexts", "ws", "load", 20, OURS, (Beside(COALESCED),), window=WINDOW, contexts=20),
+    _batches("ws", "load", 1),
+    _batches("ws", "load", 20),
+    _batches("ws", "create", 20),
+    _single("load", 1),
+    _single("load", 20),
+    _single("create", 1),
+    _single("create", 20),
+    Scenario("http-store", "http", "load", 1, STORE, (Beside(HYPERCORN),)),
+    _batches("http", "load", 1),
+    _batches("http", "load", 20),
+    _batches("http", "create", 20),
     _fsync(1, 1),
     _fsync(1, WINDOW),
     _fsync(20, 1),
     _fsync(20, WINDOW),
     _fsync(20, WINDOW, contexts=20),
-    _http("generator", "load", 1, ASYNCIO),
-    _http("generator", "load", 20, ASYNCIO),
-    _http("generator", "load", 20, ASYNCIO, batch=BATCH),
-    _ws("generator", "load", 1, PICOWS),
-    _ws("generator", "load", 20, PICOWS),
+    _workers("http", "load"),
+    _workers("ws", "load"),
+    _workers("ws", "create"),
+    _generator("http", 1),
+    _generator("http", 20),
+    _generator("http", 20, batch=BATCH),
+    _generator("ws", 1),
+    _generator("ws", 20),
 )

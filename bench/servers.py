@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench import calls
-from bench.machine import Cores, children, is_valkey, pin
+from bench import calls, stacks
+from bench.machine import Cores, descendants, pin, program
 
-__all__ = ["BenchServer", "Coordinator", "ServerFailed", "coordinator", "peer"]
+__all__ = ["BenchServer", "Coordinator", "ServerFailed", "coordinator", "peer", "stack"]
 
-_START_TIMEOUT: Final = 30.0  # seconds
+_START_TIMEOUT: Final = 60.0  # seconds
 _STOP_TIMEOUT: Final = 30.0
 
 
@@ -33,11 +33,24 @@ class BenchServer:
 
     Attributes:
         urls: scheme → URL.
-        processes: name → ids of those that work for it; the first, `server`, are its own.
+        processes: name → id of those that work for it: `server`, `worker 1`, … and its store, `valkey`, if it has one.
     """
 
     urls: dict[str, str]
-    processes: dict[str, list[int]]
+    processes: dict[str, int]
+
+    def post(self, body: bytes) -> Any:
+        """The reply to a JSON-RPC message over HTTP."""
+        request = urllib.request.Request(self.urls["http"], body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+    def seed(self, contexts: range) -> None:
+        """Create the jobs that calls ask for in these contexts."""
+        for context in contexts:
+            replies = self.post(calls.seeding(context))
+            if not all("result" in reply for reply in replies):
+                raise ServerFailed(f"cannot create the jobs: {replies[0]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +58,6 @@ class Coordinator(BenchServer):
     """`herocoordinator serve` with its embedded Valkey, which listens on `store`."""
 
     store: Path
-
-    def post(self, body: bytes) -> Any:
-        """The reply to a JSON-RPC message over HTTP."""
-        request = urllib.request.Request(self.urls["http"], body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
 
     def metric(self, name: str) -> float:
         """A value of its /metrics page."""
@@ -61,19 +68,12 @@ class Coordinator(BenchServer):
                 return float(line.split()[1])
         raise ServerFailed(f"no metric {name}")
 
-    def seed(self, contexts: int) -> None:
-        """Create the jobs that calls ask for, in contexts 1 to this."""
-        for context in range(1, contexts + 1):
-            replies = self.post(calls.seeding(context))
-            if not all("result" in reply for reply in replies):
-                raise ServerFailed(f"cannot create the jobs: {replies[0]}")
-
 
 @contextmanager
 def coordinator(cores: Cores, data_root: Path, *flags: str, workers: int = 1) -> Iterator[Coordinator]:
     """A coordinator on a data directory of its own below `data_root`, which is removed afterwards.
 
-    Of one process, it has a core of its own; of several, each runs where the system puts it.
+    One worker has the server's core; several have both.
     """
     with tempfile.TemporaryDirectory(prefix="hc-bench-", dir=data_root) as directory:
         data = Path(directory, "data")
@@ -84,22 +84,28 @@ def coordinator(cores: Cores, data_root: Path, *flags: str, workers: int = 1) ->
             process = subprocess.Popen([sys.executable, *command, "--data-dir", str(data), *flags], stderr=stderr)
         with _ended_after(process):
             serving = _wait_for_start(process, log)
-            (valkey,) = (child for child in children(process.pid) if is_valkey(child))
-            own = [process.pid, *(child for child in children(process.pid) if child != valkey)]
-            if workers == 1:
-                pin(cores.server, own)
-                pin(cores.others, [valkey])
+            started = descendants(process.pid)
+            (valkey,) = (pid for pid in started if program(pid).startswith("valkey"))
+            others = [pid for pid in started if pid != valkey]
+            pin([process.pid, *others], cores.server, cores.others if workers > 1 else None)
+            pin([valkey], cores.others)
             try:
                 yield Coordinator(
                     urls={"http": serving["http"], "ws": serving["ws"]},
-                    processes={"server": own, "valkey": [valkey]},
+                    processes={
+                        "server": process.pid,
+                        **{f"worker {number}": pid for number, pid in enumerate(others, 1)},
+                        "valkey": valkey,
+                    },
                     store=data / "valkey.sock",
                 )
             except Exception as error:
                 raise ServerFailed(f"{error}; the log says: {_complaints(log) or 'nothing'}") from error
             if process.poll() is not None:
                 raise ServerFailed(f"the coordinator ended with status {process.returncode}: {_complaints(log)}")
-        complaints = _complaints(log)
+            complaints = _complaints(log)
+        # What it does every few seconds may be under way when it is told to stop, and is then refused with a warning.
+        complaints = complaints or _complaints(log, harmless=("warning", "info", "debug"))
         if complaints:
             raise ServerFailed(f"the coordinator complained: {complaints}")
 
@@ -108,23 +114,43 @@ def coordinator(cores: Cores, data_root: Path, *flags: str, workers: int = 1) ->
 def peer(cores: Cores, name: str, canned_reply: bytes = b"") -> Iterator[BenchServer]:
     """One of bench.peers; those that answer with a canned reply answer with this one."""
     with tempfile.TemporaryDirectory(prefix="hc-bench-", ignore_cleanup_errors=True) as directory:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.peers", name, directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        with _ended_after(process):
-            pin(cores.server, [process.pid])
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(canned_reply)
-            process.stdin.close()
-            url = process.stdout.readline().decode().strip()
-            if not url:
-                raise ServerFailed(f"the peer {name} did not start")
-            processes = {"server": [process.pid]}
-            if valkeys := children(process.pid):
-                pin(cores.others, valkeys)
-                processes["valkey"] = valkeys
+        command = [sys.executable, "-m", "bench.peers", name, directory]
+        with _started(command, cores.server, canned_reply) as (process, url):
+            processes = {"server": process.pid}
+            for valkey in descendants(process.pid):
+                pin([valkey], cores.others)
+                processes["valkey"] = valkey
             yield BenchServer(urls={url.partition(":")[0]: url}, processes=processes)
+
+
+@contextmanager
+def stack(cores: Cores, data_root: Path, name: str, fsync: str) -> Iterator[BenchServer]:
+    """One of bench.stacks on a Valkey of its own, which is set up as the coordinator's."""
+    with tempfile.TemporaryDirectory(prefix="hc-bench-", dir=data_root, ignore_cleanup_errors=True) as directory:
+        store = [sys.executable, "-m", "bench.peers", "valkey", directory, fsync]
+        with _started(store, cores.others) as (keeper, socket):
+            (valkey,) = descendants(keeper.pid)
+            with _started(stacks.command(name, Path(socket)), cores.server) as (process, port):
+                yield BenchServer(
+                    urls={scheme: f"{scheme}://127.0.0.1:{port}" for scheme in ("http", "ws")},
+                    processes={"server": process.pid, "valkey": valkey},
+                )
+
+
+@contextmanager
+def _started(command: list[str], core: int | None, given: bytes = b"") -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A program that has printed its first line, and that line; `given` is its standard input."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with _ended_after(process):
+        pin([process.pid], core)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(given)
+        process.stdin.close()
+        line = process.stdout.readline().decode().strip()
+        if not line:
+            raise ServerFailed(f"did not start: {' '.join(command)}")
+        yield process, line
 
 
 @contextmanager
@@ -155,8 +181,8 @@ def _entries(log: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _complaints(log: Path) -> str:
-    return "; ".join(json.dumps(entry) for entry in _entries(log) if entry.get("level") not in ("info", "debug"))
+def _complaints(log: Path, harmless: tuple[str, ...] = ("info", "debug")) -> str:
+    return "; ".join(json.dumps(entry) for entry in _entries(log) if entry.get("level") not in harmless)
 
 
 def _wait_for_start(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:

