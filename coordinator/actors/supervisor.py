@@ -12,6 +12,7 @@ import structlog
 import trio
 from redis.backoff import ExponentialWithJitterBackoff
 
+from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Effective, Park, Request
 from coordinator.errors import CoordinatorError, InternalError, StorageError
@@ -30,11 +31,11 @@ BACKOFF_CAP: Final = 2.0
 
 
 class _Round(NamedTuple):
-    """What was sent in one write: so many commands of ours, then those of the requests."""
+    """What was sent in one write: so many commands of ours, then those of the requests, joined."""
 
     preamble: int
     requests: list[Request]
-    commands: int
+    counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
     writes: bool
 
 
@@ -175,11 +176,12 @@ class Supervisor:
         if writes and not self._is_remembered:
             assert mailbox.address is not None
             preamble = [*self._store.layout.remember(mailbox.address)]
-        self._sent.append(_Round(len(preamble), ready, len(commands), writes))
+        joined, counts = join(commands)
+        self._sent.append(_Round(len(preamble), ready, counts, writes))
         self.state = State.SERVING
         try:
             with trio.fail_after(self._exchange_timeout):
-                await connection.send(preamble + commands if preamble else commands)
+                await connection.send(preamble + joined)
         except trio.TooSlowError:
             await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
         except StoreUnavailable as error:
@@ -195,7 +197,7 @@ class Supervisor:
         lost: str | None = None
         try:
             with trio.fail_after(self._exchange_timeout):
-                await connection.collect(sent.preamble + sent.commands, replies)
+                await connection.collect(sent.preamble + len(sent.counts), replies)
         except trio.TooSlowError:
             lost = f"the store did not answer within {self._exchange_timeout:g} s"
         except StoreUnavailable as error:
@@ -203,7 +205,11 @@ class Supervisor:
         if sent.preamble:
             lost = lost or self._check_preamble(replies[: sent.preamble])
             del replies[: sent.preamble]
-        fault = self._deliver(sent.requests, replies) or lost
+        parted, effects = part(replies, sent.counts)
+        fault = self._deliver(sent.requests, parted) or lost
+        if effects:
+            # Only now: a runner that was given a job has to know of it before that is cancelled.
+            self._take_effect(self._mailbox.address, effects)
         if fault is None:
             self._sent.popleft()
             self._failures = 0

@@ -6,7 +6,7 @@ redis-py has no trio client and costs several times more a command (measured in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import hiredis
@@ -25,7 +25,7 @@ from coordinator.storage.faults import (
 )
 from coordinator.storage.keys import Address, Command, Layout
 
-__all__ = ["Command", "Connection", "Reply", "Store"]
+__all__ = ["Command", "Connection", "Reply", "Store", "packed"]
 
 log = structlog.get_logger("coordinator.store")
 
@@ -36,7 +36,8 @@ _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
 
 
-def _packed(commands: list[Command]) -> bytes:
+def packed(commands: Iterable[Command]) -> bytes:
+    """Commands as they go over the wire."""
     return b"".join([command if type(command) is bytes else _pack(command) for command in commands])
 
 
@@ -59,7 +60,7 @@ class Connection:
             StoreUnavailable: the connection broke.
         """
         try:
-            await self._stream.send_all(_packed(commands))
+            await self._stream.send_all(packed(commands))
         except TRANSPORT_ERRORS as error:
             raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
 

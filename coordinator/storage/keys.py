@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout"]
+__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition"]
 
 Isolation = Literal["index", "prefix"]
 
@@ -22,6 +23,25 @@ GLOBAL: Address = None
 
 Command = tuple[str | bytes | int | float, ...] | bytes
 """A command's name and arguments, or one that is packed for the wire already."""
+
+
+class Transition(tuple[str | bytes | int | float, ...]):
+    """The call of a transition of the function library; see library/common.lua."""
+
+    __slots__ = ()
+
+    @classmethod
+    def many(cls, transitions: Sequence[Transition]) -> Command:
+        """One call of them all, in this order. They are of one context."""
+        first = transitions[0]
+        command: list[str | bytes | int | float] = ["FCALL", "hc_many", *first[2:_OWN_ARGUMENTS]]
+        for transition in transitions:
+            command += (transition[1], len(transition) - _OWN_ARGUMENTS)
+            command += transition[_OWN_ARGUMENTS:]
+        return tuple(command)
+
+
+_OWN_ARGUMENTS: Final = 6  # where a transition's begin, after the engine, the channel and the coordinator
 
 
 class Keyspace(NamedTuple):
@@ -90,9 +110,9 @@ class Keyspace(NamedTuple):
         """Where coordinators tell each other what happened in the context."""
         return f"herocoordinator:{self.address}"
 
-    def transition(self, function: str, *arguments: str | bytes | int | float) -> Command:
+    def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        return ("FCALL", function, 1, f"{self.prefix}engine", self.channel, self.coordinator, *arguments)
+        return Transition(("FCALL", function, 1, f"{self.prefix}engine", self.channel, self.coordinator, *arguments))
 
 
 @dataclass(frozen=True, slots=True)
