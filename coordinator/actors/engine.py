@@ -122,6 +122,7 @@ class Engine:
     def stop(self) -> None:
         """Answer the calls that wait for a job, hand out no more jobs."""
         self._is_stopping = True
+        self._presence.is_stopping = True
         for context in self._contexts.values():
             for runner in [*context.runners.values()]:
                 runner.close()

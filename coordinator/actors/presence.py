@@ -53,6 +53,9 @@ class Presence:
         look_at: sees to a context's timers from now on, and calls back when it has done so once.
         seen_to: the contexts whose timers we see to.
         is_alone: nobody else uses the store now, so every other coordinator that did is gone.
+
+    Attributes:
+        is_stopping: what is under way may be refused.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Presence:
         self._look_at = look_at
         self._seen_to = seen_to
         self._is_alone = is_alone
+        self.is_stopping = False
 
     async def renew(self) -> None:
         """Say that we live, and see to the contexts of those that do not."""
@@ -149,7 +153,7 @@ class Presence:
         answered = trio.Event()
 
         def then(outcome: RawJson | CoordinatorError) -> None:
-            if isinstance(outcome, CoordinatorError):
+            if isinstance(outcome, CoordinatorError) and not self.is_stopping:
                 log.warning("the store refused", error=outcome.data)
             answered.set()
 
