@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from coordinator.storage.discovery import Finding, first_answer, query
+from coordinator.storage.discovery import Finding, first_answer, query, shown
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import Address
@@ -58,8 +58,7 @@ class Cluster:
         return self._seeds[0].database
 
     def __str__(self) -> str:
-        scheme, _, first = str(self._seeds[0]).partition("://")
-        return ",".join([f"{scheme}+cluster://{first}", *(str(seed).partition("://")[2] for seed in self._seeds[1:])])
+        return shown("cluster", self._seeds)
 
     async def where(self, address: Address) -> Endpoint:
         slot = slot_of(address)

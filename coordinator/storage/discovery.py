@@ -13,7 +13,7 @@ from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import TRANSPORT_ERRORS, ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
 from coordinator.storage.keys import Command
 
-__all__ = ["Finding", "first_answer", "query"]
+__all__ = ["Finding", "first_answer", "query", "shown"]
 
 T = TypeVar("T")
 
@@ -64,6 +64,12 @@ class Finding(Generic[T]):
             self._failed = doubts
             self._doubts += 1
         self._next = trio.current_time() + SEARCH_EVERY
+
+
+def shown(kind: str, servers: Sequence[Endpoint]) -> str:
+    """Several servers as one URL, without credentials."""
+    scheme, _, first = str(servers[0]).partition("://")
+    return ",".join([f"{scheme}+{kind}://{first}", *(str(server).partition("://")[2] for server in servers[1:])])
 
 
 async def first_answer(endpoints: Iterable[Endpoint], ask: Callable[[Endpoint], Awaitable[T]]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coordinator.storage.discovery import Finding, first_answer, query
+from coordinator.storage.discovery import Finding, first_answer, query, shown
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import Address, Command
@@ -27,6 +27,7 @@ class SentinelService:
 
     def __init__(self, sentinels: Sequence[Endpoint], service: str, server: Endpoint) -> None:
         self._sentinels = [*sentinels]
+        self._shown = f"{shown('sentinel', sentinels)}/{service}"
         self._service = service
         self._server = server
         self._master: Finding[Endpoint] = Finding(self._ask)
@@ -36,9 +37,7 @@ class SentinelService:
         return self._server.database
 
     def __str__(self) -> str:
-        scheme, _, first = str(self._sentinels[0]).partition("://")
-        others = (str(sentinel).partition("://")[2] for sentinel in self._sentinels[1:])
-        return ",".join([f"{scheme}+sentinel://{first}", *others]) + f"/{self._service}"
+        return self._shown
 
     async def where(self, address: Address) -> Endpoint:
         return await self._master.get()

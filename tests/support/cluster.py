@@ -116,7 +116,8 @@ class ValkeyCluster:
         """Move keys of a slot that is open for it; how many."""
         source, moved = self.owner(address), 0
         while most is None or moved < most:
-            keys = ask(source, "CLUSTER", "GETKEYSINSLOT", slot_of(address), min(10, (most or SLOTS) - moved))
+            count = 100 if most is None else most - moved
+            keys = ask(source, "CLUSTER", "GETKEYSINSLOT", slot_of(address), count)
             if not keys:
                 break
             ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 10_000, "KEYS", *keys)
