@@ -145,7 +145,12 @@ class App:
             metrics=lambda: metrics.render(),  # noqa: PLW0108 - defined below
             max_body_bytes=settings.max_body_bytes,
         )
-        http_server = HttpServer(http, _hypercorn_config(settings), max_connections=settings.max_connections)
+        http_server = HttpServer(
+            http,
+            _hypercorn_config(settings),
+            max_connections=settings.max_connections,
+            write_timeout=settings.client_write_timeout,
+        )
         metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),

@@ -47,7 +47,7 @@ def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
 
 
 def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
-    return _load(codec.ACTOR, keys.actor(params.id), id=params.id)
+    return _load(codec.ACTOR, keys.actor(params.id), params)
 
 
 def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
@@ -57,7 +57,7 @@ def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
 
 
 def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
-    return _load(codec.CONTEXT, keys.context(params.id), id=params.id)
+    return _load(codec.CONTEXT, keys.context(params.id), params)
 
 
 def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
@@ -68,7 +68,7 @@ def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
 
 
 def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
-    return _load(codec.RUNNER, keys.runner(params.id), context_id=params.context_id, id=params.id)
+    return _load(codec.RUNNER, keys.runner(params.id), params)
 
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
@@ -80,7 +80,7 @@ def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
-    return _load(codec.FLOW, keys.flow(params.id), context_id=params.context_id, id=params.id)
+    return _load(codec.FLOW, keys.flow(params.id), params)
 
 
 def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
@@ -91,8 +91,7 @@ def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
-    ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
-    return _load(codec.JOB, keys.job(params.caller_id, params.id), **ids)
+    return _load(codec.JOB, keys.job(params.caller_id, params.id), params)
 
 
 def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
@@ -204,8 +203,10 @@ def _upsert(
     return record.to_json(fields_of(reply), **ids)
 
 
-def _load(record: Record, key: str, **ids: int) -> Operation:
-    (fields,) = yield [("HGETALL", key)]
-    if not fields:
-        raise NotFound(record.kind, **ids)
-    return record.to_json(fields, **ids)
+def _load(record: Record, key: str, params: Model) -> Operation:
+    """Load the record that `params`, nothing but ids, tell."""
+    (values,) = yield [record.load_command(key)]
+    loaded = record.loaded(values, **params.__dict__)
+    if loaded is None:
+        raise NotFound(record.kind, **params.__dict__)
+    return loaded

@@ -27,6 +27,9 @@ __all__ = ["FlowSubscription", "RunnerSubscription", "Session", "Standing", "Sub
 
 log = structlog.get_logger("coordinator.subscriptions")
 
+TAKE_AT_LEAST: Final = (
+    16  # beyond it half a runner's capacity: it works on one half while the other is reported and taken
+)
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
@@ -175,11 +178,12 @@ class RunnerSubscription(Subscription):
         while not self.is_closed:
             self.look()
             free = self.capacity - len(self.held)
+            count = min(free, max(TAKE_AT_LEAST, self.capacity // 2))
             if free <= 0 or self.session.is_congested:
                 yield self.park()
                 continue
             is_all, attempts, effects = yield from take(
-                self.keys, self, count=free, holder=self.id, number=str(self._takes)
+                self.keys, self, count=count, holder=self.id, number=str(self._takes)
             )
             if attempts and self.is_closed:
                 ((_, given_back),) = yield [self.keys.transition("hc_untake", self.id, str(self._takes))]
@@ -193,7 +197,7 @@ class RunnerSubscription(Subscription):
                 self.session.notify([b"%b%b}" % (head, members) for _, members in attempts])
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
-            is_empty = is_all and len(attempts) < free
+            is_empty = is_all and len(attempts) < count
             del attempts  # nobody needs them while we are parked
             self._took(self, effects, is_empty)
             if is_empty and not self.is_closed:

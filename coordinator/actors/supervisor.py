@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import trio
 from redis.backoff import ExponentialWithJitterBackoff
 
+from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Effective, Park, Request
 from coordinator.errors import CoordinatorError, InternalError, StorageError
@@ -23,9 +25,19 @@ __all__ = ["State", "Supervisor"]
 log = structlog.get_logger("coordinator.supervisor")
 
 ROUND_OPERATIONS: Final = 256
+ROUNDS_SENT: Final = 2  # at once
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
+
+
+class _Round(NamedTuple):
+    """What was sent in one write: so many commands of ours, then those of the requests, joined."""
+
+    preamble: int
+    requests: list[Request]
+    counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
+    writes: bool
 
 
 class State(enum.Enum):
@@ -48,10 +60,11 @@ class Supervisor:
 
     A round: take what is pending, join the commands of every operation into one pipeline, send it once, hand each
     operation its replies, deliver the answers that are ready. So batches form by themselves under load, an idle
-    context answers in one round trip, and requests to a context are served in the order they came.
+    context answers in one round trip, and requests to a context are served in the order they came. While a round is
+    on the wire, what has arrived since is sent as the next one: the store works on it while we see to the replies.
 
     Args:
-        exchange_timeout: seconds a round may take on the wire before the connection counts as lost.
+        exchange_timeout: seconds the store may take over a round before the connection counts as lost.
         compute: starts a worker thread for an operation, and puts its request back when it has the result.
         park: takes a request out of the mailbox until what its operation waits for has happened.
         take_effect: is told the effects of each transition.
@@ -84,6 +97,7 @@ class Supervisor:
         self._lost_track = lost_track
         self._wanted_elsewhere = wanted_elsewhere
         self._connection: Connection | None = None
+        self._sent: deque[_Round] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
         self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         self._note = note
@@ -110,15 +124,17 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until retired. Whatever is left in the mailbox then is for the next supervisor."""
         try:
-            while await self._gather():
-                await self._round()
+            while self._sent or await self._gather():
+                sent = not (self._sent and self._wanted_elsewhere()) and await self._send()
+                if self._sent and (not sent or len(self._sent) == ROUNDS_SENT):
+                    await self._receive()
         finally:
             self.state = State.RETIRED
             with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
                 await self._disconnect()
 
     async def _gather(self) -> bool:
-        """Fill `running` from the mailbox; park while there is nothing to do. False: retire."""
+        """See that there is something in `running`; park while there is nothing to do. False: retire."""
         mailbox = self._mailbox
         running = mailbox.running
         if self._wanted_elsewhere():
@@ -134,27 +150,38 @@ class Supervisor:
                 running.append(request)
             elif self._wanted_elsewhere():
                 return False
-        try:
-            while len(running) < ROUND_OPERATIONS:
-                request = mailbox.take_nowait()
-                if request is not None:
-                    running.append(request)
-        except trio.WouldBlock:
-            pass
         return True
 
-    async def _round(self) -> None:
+    def _take_pending(self, in_flight: int) -> list[Request]:
+        """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
         mailbox = self._mailbox
-        mailbox.running = ready = [request for request in mailbox.running if self._has_commands(request)]
+        waiting = mailbox.running[in_flight:]
+        try:
+            while len(waiting) < ROUND_OPERATIONS:
+                request = mailbox.take_nowait()
+                if request is not None:
+                    waiting.append(request)
+        except trio.WouldBlock:
+            pass
+        del mailbox.running[in_flight:]
+        mailbox.running += waiting
+        ready = [request for request in waiting if self._has_commands(request)]
+        mailbox.running[in_flight:] = ready
+        return ready
+
+    async def _send(self) -> bool:
+        """Send the next round, if there is one."""
+        mailbox = self._mailbox
+        ready = self._take_pending(sum(len(sent.requests) for sent in self._sent))
         if not ready:
-            return
-        if self._connection is None or self._must_note:
-            if not await self._prepare(ready):
-                return
+            return False
+        if self._connection is None or (self._must_note and any(request.writes for request in ready)):
+            if self._sent or not await self._prepare(ready):
+                return False
             # Those answered meanwhile must not be sent any more.
-            mailbox.running = ready = [request for request in ready if self._has_commands(request)]
+            mailbox.running[:] = ready = [request for request in ready if self._has_commands(request)]
             if not ready:
-                return
+                return False
         connection = self._connection
         assert connection is not None
         commands: list[Command] = []
@@ -168,33 +195,59 @@ class Supervisor:
         if writes and not self._is_remembered:
             assert mailbox.address is not None
             preamble = [*self._store.layout.remember(mailbox.address)]
-        replies: list[Reply] = []
-        lost: str | None = None
+        joined, counts = join(commands)
+        self._sent.append(_Round(len(preamble), ready, counts, writes))
         self.state = State.SERVING
         try:
             with trio.fail_after(self._exchange_timeout):
-                await connection.exchange(preamble + commands if preamble else commands, replies)
+                await connection.send(preamble + joined)
+        except trio.TooSlowError:
+            await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
+        except StoreUnavailable as error:
+            await self._lose(str(error))
+        return True
+
+    async def _receive(self) -> None:
+        """Wait for the replies to the round that was sent first, and hand them out."""
+        connection = self._connection
+        assert connection is not None
+        sent = self._sent[0]
+        replies: list[Reply] = []
+        lost: str | None = None
+        try:
+            with trio.fail_after(self._exchange_timeout):
+                await connection.collect(sent.preamble + len(sent.counts), replies)
         except trio.TooSlowError:
             lost = f"the store did not answer within {self._exchange_timeout:g} s"
         except StoreUnavailable as error:
             lost = str(error)
-        if preamble:
-            lost = lost or self._check_preamble(replies[: len(preamble)])
-            del replies[: len(preamble)]
-        fault = self._deliver(ready, replies) or lost
+        if sent.preamble:
+            lost = lost or self._check_preamble(replies[: sent.preamble])
+            del replies[: sent.preamble]
+        parted, effects = part(replies, sent.counts)
+        fault = self._deliver(sent.requests, parted) or lost
+        if effects:
+            # Only now: a runner that was given a job has to know of it before that is cancelled.
+            self._take_effect(self._mailbox.address, effects)
         if fault is None:
+            self._sent.popleft()
             self._failures = 0
-            mailbox.fault = None
-            return
-        mailbox.fault = fault
-        self._lost_track(mailbox.address, writes)
-        if lost is None and is_moving(fault):
-            await trio.sleep(MOVING_PAUSE)
-            return
-        log.debug("lost the connection", context=mailbox.address, reason=fault)
-        self._store.lost(mailbox.address, fault)
+            self._mailbox.fault = None
+        else:
+            await self._lose(fault)
+
+    async def _lose(self, fault: str) -> None:
+        """Give up the connection: what was sent is sent again on another one."""
+        log.debug("lost the connection", context=self._mailbox.address, reason=fault)
+        self._mailbox.fault = fault
+        self._lost_track(self._mailbox.address, any(sent.writes for sent in self._sent))
+        self._sent.clear()
         await self._disconnect()
-        await self._pause()
+        if is_moving(fault):
+            await trio.sleep(MOVING_PAUSE)
+        else:
+            self._store.lost(self._mailbox.address, fault)
+            await self._pause()
 
     def _check_preamble(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
@@ -236,7 +289,13 @@ class Supervisor:
                 request.operation.close()
                 refusal = f"the store refused: {error}"
                 request.finish(StorageError(refusal, may_have_been_applied=request.is_in_doubt))
-        self._mailbox.running = remaining
+        running = self._mailbox.running
+        if transient is None and end == len(replies):
+            # What goes on comes after what was sent meanwhile.
+            in_flight = sum(len(sent.requests) for sent in self._sent) - len(ready)
+            running[: len(ready) + in_flight] = running[len(ready) : len(ready) + in_flight] + remaining
+        else:
+            running[: len(ready)] = remaining
         return transient
 
     def _has_commands(self, request: Request) -> bool:
@@ -307,7 +366,6 @@ class Supervisor:
                 request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))
             self._mailbox.running = []
             return False
-        self._mailbox.fault = None
         return True
 
     async def _pause(self) -> None:

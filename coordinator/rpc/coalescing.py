@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -41,6 +41,10 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         self._sent_eof = False
         self.on_relief: Callable[[], None] = lambda: None
         """Called whenever the buffer falls below its low-water mark after `waiting` was above the high one."""
+        self.divert: Callable[[bytes], Awaitable[bytes]] | None = None
+        """Given what was received, returns what the caller of `receive_some` gets of it; if nothing, it waits on."""
+        self.tail = b""
+        """The last four bytes received before there was a `divert`."""
         self.hung_up = trio.Event()
         """Set once the peer sends nothing more, as far as `receive_some` was told, or can be sent nothing more."""
 
@@ -150,14 +154,21 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except trio.BrokenResourceError:
-            self.hung_up.set()
-            raise
-        if not data:
-            self.hung_up.set()
-        return data
+        while True:
+            try:
+                data = await self._stream.receive_some(max_bytes)
+            except trio.BrokenResourceError:
+                self.hung_up.set()
+                raise
+            if not data:
+                self.hung_up.set()
+                return data
+            if self.divert is None:
+                self.tail = (self.tail + data)[-4:]
+                return data
+            left = await self.divert(bytes(data))
+            if left:
+                return left
 
     async def aclose(self) -> None:
         """Write out what is buffered, then close. Cancelled, it closes at once."""

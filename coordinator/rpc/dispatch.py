@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import uuid
 from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Final
 
 import structlog
 import trio
@@ -23,7 +25,8 @@ __all__ = ["Dispatcher", "Sink"]
 
 log = structlog.get_logger("coordinator.rpc")
 
-DISCOVER = "rpc.discover"
+DISCOVER: Final = "rpc.discover"
+KEYSPACES: Final = 1024  # remembered
 
 
 class Sink(ABC):
@@ -120,7 +123,7 @@ class Dispatcher:
     ) -> None:
         self._directory = directory
         self._engine = engine
-        self._keyspace = layout.keyspace
+        self._keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self._request_timeout = request_timeout
         self._max_batch = max_batch
         self._max_batch_reply = max_batch_reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import trio
@@ -14,6 +15,7 @@ from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.dispatch import Dispatcher, Sink
 from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.plain_posts import HungUp, Plain, read_head
 
 __all__ = ["HttpFrontEnd"]
 
@@ -23,6 +25,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _JSON: Final = b"application/json"
+_REMEMBERED_HEADS: Final = 1024
 
 
 class _Reply(Sink):
@@ -46,20 +49,19 @@ class _Reply(Sink):
     def waits_for(self, call: Request) -> None:
         self.long_calls.append(call)
 
-    async def wait(self, receive: Receive) -> bytes | None:
+    async def wait(self, hung_up: HungUp) -> bytes | None:
         """The reply. If the client leaves before a long call has its answer, that is abandoned."""
         if self.long_calls and not self._arrived.is_set():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch, receive, nursery.cancel_scope)
+                nursery.start_soon(self._watch, hung_up, nursery.cancel_scope)
                 await self._arrived.wait()
                 nursery.cancel_scope.cancel()
         else:
             await self._arrived.wait()
         return self._response
 
-    async def _watch(self, receive: Receive, waiting: trio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    async def _watch(self, hung_up: HungUp, waiting: trio.CancelScope) -> None:
+        await hung_up()
         for call in self.long_calls:
             call.abandon()
         waiting.cancel()
@@ -97,6 +99,8 @@ class HttpFrontEnd:
         self._ready = ready
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self.admit = lru_cache(_REMEMBERED_HEADS)(self._admit)
+        """From a request's head to how PlainPosts answers it. A client's heads are all but the same each time."""
         self._pages: dict[str, Callable[[], Awaitable[tuple[int, bytes, bytes]]]] = {
             "/openrpc.json": self._openrpc_page,
             "/healthz": self._health_page,
@@ -115,22 +119,14 @@ class HttpFrontEnd:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        origin = headers.get(b"origin")
         extra: Headers = []
         try:
             # First, whatever comes of it: a request answered before its end costs the client its connection.
             body = await self._body(headers, receive)
-            host = headers.get(b"host")
-            refusal = self._policy.refusal(
-                None if origin is None else origin.decode("latin-1"),
-                None if host is None else host.decode("latin-1"),
-            )
-            if refusal is not None:
-                raise _Refused(403, refusal)
-            if origin is not None and self._policy.is_allowed(origin.decode("latin-1")):
-                extra = [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+            extra = self._let_in(headers)
             if scope["method"] == "POST" and scope["path"] == "/":
-                reply = await self._post(headers, body, receive)
+                self._check_kind(headers)
+                reply = await self.answer(body, partial(_disconnected, receive))
                 status, kind = (204, None) if reply is None else (200, _JSON)
             else:
                 status, kind, reply = await self._other(scope, extra)
@@ -143,20 +139,52 @@ class HttpFrontEnd:
         await send({"type": "http.response.start", "status": status, "headers": extra})
         await send({"type": "http.response.body", "body": reply or b""})
 
+    def _let_in(self, headers: dict[bytes, bytes]) -> Headers:
+        """The headers for the page that calls, if it is one. Raises _Refused if it may not."""
+        origin = headers.get(b"origin")
+        host = headers.get(b"host")
+        refusal = self._policy.refusal(
+            None if origin is None else origin.decode("latin-1"),
+            None if host is None else host.decode("latin-1"),
+        )
+        if refusal is not None:
+            raise _Refused(403, refusal)
+        if origin is not None and self._policy.is_allowed(origin.decode("latin-1")):
+            return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+        return []
+
     # -- JSON-RPC
 
-    async def _post(self, headers: dict[bytes, bytes], body: bytes, receive: Receive) -> bytes | None:
+    def _admit(self, head: bytes) -> Plain | None:
+        headers = read_head(head)
+        if headers is None:
+            return None
+        try:
+            self._check_length(headers)
+            self._check_kind(headers)
+            lines = self._let_in(headers)
+        except _Refused:
+            return None  # the long way says why
+        return Plain(int(headers[b"content-length"]), b"".join(b"%b: %b\r\n" % line for line in lines))
+
+    async def answer(self, body: bytes, hung_up: HungUp) -> bytes | None:
+        """The reply to a POST, None if it gets none or its client is gone."""
+        reply = _Reply()
+        await self._dispatcher.submit(body, reply)
+        return await reply.wait(hung_up)  # the directory answers every request by its deadline
+
+    def _check_kind(self, headers: dict[bytes, bytes]) -> None:
         kind = headers.get(b"content-type", b"")
         if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
             raise _Refused(415, "Content-Type must be application/json")
-        reply = _Reply()
-        await self._dispatcher.submit(body, reply)
-        return await reply.wait(receive)  # the directory answers every request by its deadline
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    def _check_length(self, headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 19 or int(length) > self._max_body_bytes:
             raise self._too_large()
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        self._check_length(headers)
         message = await receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
@@ -217,6 +245,11 @@ class HttpFrontEnd:
     async def _metrics_page(self) -> tuple[int, bytes, bytes]:
         body, kind = self._metrics()
         return 200, kind.encode(), body
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

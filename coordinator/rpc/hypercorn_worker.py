@@ -3,19 +3,22 @@
 `hypercorn.trio.serve` keeps a connection its client has closed until the keep-alive time-out passes (the idle task
 outlives the reader; seen with 0.18), so clients that connect for each request exhaust the file descriptors; it has no
 bound on connections; and since it shields its sends, a client that never reads can hold up a shutdown for ever.
+Connections come to it through PlainPosts.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 import trio
 from hypercorn.config import Config
+from hypercorn.events import RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
+
+from coordinator.rpc.http import HttpFrontEnd
+from coordinator.rpc.plain_posts import PlainPosts
 
 __all__ = ["HttpServer"]
 
@@ -27,21 +30,34 @@ _FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 
 class _Connection(TCPServer):
     """Ends when its client closes it."""
 
+    early: bytes
+    """What was read of it before."""
+
     async def _read_data(self) -> None:
+        await self.protocol.handle(RawData(self.early))
         await super()._read_data()
         await self.idle_task.stop()
 
 
 class HttpServer:
-    """Serves an ASGI app over HTTP/1.1 and HTTP/2.
+    """Serves the front-end over HTTP/1.1 and HTTP/2.
 
     Args:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
+        write_timeout: seconds a client may take to accept the response to a plain POST.
     """
 
-    def __init__(self, app: Any, config: Config, *, max_connections: int) -> None:
-        self._app = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    def __init__(self, front_end: HttpFrontEnd, config: Config, *, max_connections: int, write_timeout: float) -> None:
+        self._app = wrap_app(front_end, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # its own types
+        assert config.read_timeout is not None
+        self._plain = PlainPosts(
+            front_end.admit,
+            front_end.answer,
+            idle_timeout=config.keep_alive_timeout,
+            read_timeout=config.read_timeout,
+            write_timeout=write_timeout,
+        )
         self._config = config
         self._max_connections = max_connections
         self._context = WorkerContext(None)
@@ -68,6 +84,7 @@ class HttpServer:
         """Accept no more, close idle connections, and those still busy after `grace` seconds."""
         self._grace = grace
         self._accepting.cancel()
+        self._plain.stop()
         self._stopping.set()
 
     async def _close_stragglers(self) -> None:
@@ -84,6 +101,9 @@ class HttpServer:
             if len(self._transports) > self._max_connections:
                 await transport.send_all(_FULL)  # fits into any socket's buffer
                 return
+            early = await self._plain.serve(transport)
+            if early is None:
+                return
             connection = _Connection(
                 self._app,
                 self._config,
@@ -91,8 +111,9 @@ class HttpServer:
                 ConnectionState({}),
                 transport,  # type: ignore[arg-type] # it takes TLS streams and plain ones
             )
+            connection.early = early
             await connection.run()
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception:
             # One client's connection must never take the others with it.

@@ -1,7 +1,8 @@
 """JSON-RPC over WebSocket: trio-websocket on a coalescing stream.
 
-Three tasks a connection, none a request: trio-websocket's reader, ours, and the flusher. Replies are framed straight
-into the stream's buffer, in the order they become ready.
+Three tasks a connection, none a request: trio-websocket's reader, ours, and the flusher. Messages that arrive as one
+whole frame go from the stream to the dispatcher in trio-websocket's reader; it gets to see the rest, and ours gets what
+it makes of that. Replies are framed straight into the stream's buffer, in the order they become ready.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
 from coordinator.rpc.dispatch import Dispatcher, Sink
+from coordinator.rpc.plain_frames import PlainFrames
 
 __all__ = ["WebSocketFrontEnd"]
 
@@ -47,7 +49,11 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class _Connection(Session, Sink):
-    """One client's sink, what it is subscribed to, and the reader that feeds the dispatcher from it."""
+    """One client's sink, what it is subscribed to, and the reader that feeds the dispatcher from it.
+
+    Attributes:
+        is_listening: what still arrives is answered.
+    """
 
     def __init__(
         self,
@@ -66,6 +72,8 @@ class _Connection(Session, Sink):
         self._max_frame_bytes = max_frame_bytes
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._frames = PlainFrames(max_frame_bytes)
+        self.is_listening = True
         self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
         self._fewer: trio.Event | None = None  # set when a reply leaves, while somebody waits for that
 
@@ -117,12 +125,27 @@ class _Connection(Session, Sink):
             if len(message) * 4 > self._max_frame_bytes and _byte_length(message) > self._max_frame_bytes:
                 await self._close_oversized()
                 return
-            calls = await self._dispatcher.submit(message, self, self)
-            self._in_flight += calls
-            if self._in_flight >= self._max_in_flight:
-                await self.fewer_than(self._max_in_flight)
-            if self._stream.waiting > HIGH_WATER:
-                await self._stream.relieved()
+            await self._submit(message)
+
+    async def divert(self, data: bytes) -> bytes:
+        """Submit the messages that can be told without trio-websocket. Returns what is for that to read.
+
+        It submits nothing of its own at the same time: after the first frame that is not plain none is.
+        """
+        messages, left = self._frames.take(data)
+        for message in messages:
+            if not self.is_listening:
+                break
+            await self._submit(message)
+        return left
+
+    async def _submit(self, message: str | bytes) -> None:
+        self._in_flight += 1  # while it waits for room it is in flight, too
+        self._in_flight += await self._dispatcher.submit(message, self, self) - 1
+        if self._in_flight >= self._max_in_flight:
+            await self.fewer_than(self._max_in_flight)
+        if self._stream.waiting > HIGH_WATER:
+            await self._stream.relieved()
 
     async def fewer_than(self, calls: int) -> None:
         """Wait until fewer than `calls` calls are unanswered."""
@@ -256,9 +279,12 @@ class WebSocketFrontEnd:
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
         )
+        if stream.tail == b"\r\n\r\n":  # nothing but the handshake has arrived
+            stream.divert = connection.divert
         try:
             with trio.CancelScope() as reading, self._until_stopped(reading):
                 await connection.read()
+            connection.is_listening = False
             if reading.cancelled_caught:
                 with trio.move_on_at(self._grace_ends):
                     await connection.fewer_than(1)

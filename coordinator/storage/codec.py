@@ -8,7 +8,8 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from pydantic_core import to_json
 from typing_extensions import TypeAliasType
@@ -19,6 +20,7 @@ from coordinator.errors import StorageError
 __all__ = ["ACTOR", "CONTEXT", "FLOW", "JOB", "JOB_SUMMARY", "MESSAGE", "RUNNER", "Record", "fields_of"]
 
 Fields = Mapping[bytes, bytes]
+_WORDS: Final = 256  # remembered as JSON: types, statuses
 
 
 class Record:
@@ -42,6 +44,13 @@ class Record:
         ]
         self._text = {name.decode() for name, _, is_text, _ in self._members if is_text}
         self.field_names = [name for name, *_ in self._members]
+        self._rest_of_load = b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.field_names)
+        self._template = b"{" + b",".join(label + b"%b" for _, label, _, _ in self._members) + b"}"
+        annotations = [member.annotation for member in model.model_fields.values()]
+        self._words_at = [at for at, annotation in enumerate(annotations) if _is_word(annotation)]
+        self._texts_at = [
+            at for at, annotation in enumerate(annotations) if _is_text(annotation) and not _is_word(annotation)
+        ]
 
     def encode(self, members: Mapping[str, Any]) -> list[str | int | bytes]:
         """`[name, value, …]` as HSET takes it, from validated members."""
@@ -50,6 +59,33 @@ class Record:
             flat.append(name)
             flat.append(value if name in self._text else to_json(value))
         return flat
+
+    def load_command(self, key: str) -> bytes:
+        """An HMGET of every field there may be, packed. The reply is a tenth of the work for hiredis that HGETALL's
+        map is (measured with 14 fields: 0.5 µs, 4.5 µs), the same for the server.
+        """
+        name = key.encode()
+        return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n%b" % (
+            len(self.field_names) + 2,
+            len(name),
+            name,
+            self._rest_of_load,
+        )
+
+    def loaded(self, values: list[bytes | None], **ids: int) -> bytes | None:
+        """The record as a JSON object, from the reply to `load_command`; None if there is none.
+
+        Raises:
+            StorageError: as `to_json`.
+        """
+        if None in values:
+            fields = {name: value for name, value in zip(self.field_names, values, strict=True) if value is not None}
+            return self.to_json(fields, **ids) if fields else None
+        for at in self._words_at:
+            values[at] = _word(values[at])
+        for at in self._texts_at:
+            values[at] = to_json(values[at].decode())  # type: ignore[union-attr] # None is not in them
+        return self._template % tuple(values)
 
     def to_json(self, fields: Fields, **ids: int) -> bytes:
         """The record as a JSON object.
@@ -76,16 +112,31 @@ def fields_of(reply: Sequence[bytes] | Fields) -> Fields:
     return dict(zip(items, items, strict=True))
 
 
+@lru_cache(_WORDS)
+def _word(value: bytes) -> bytes:
+    return to_json(value.decode())
+
+
 def _is_text(annotation: Any) -> bool:
     """Whether a member of this type is kept as a plain string rather than as JSON."""
+    return _is_word(annotation) or _bare(annotation) is str
+
+
+def _is_word(annotation: Any) -> bool:
+    """Whether a member of this type is one of a few strings."""
+    bare = _bare(annotation)
+    return typing.get_origin(bare) is typing.Literal and all(
+        isinstance(choice, str) for choice in typing.get_args(bare)
+    )
+
+
+def _bare(annotation: Any) -> Any:
     if isinstance(annotation, TypeAliasType):
-        return _is_text(annotation.__value__)
+        return _bare(annotation.__value__)
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated or origin in (typing.Union, types.UnionType):
-        return _is_text(typing.get_args(annotation)[0])
-    if origin is typing.Literal:
-        return all(isinstance(choice, str) for choice in typing.get_args(annotation))
-    return annotation is str
+        return _bare(typing.get_args(annotation)[0])
+    return annotation
 
 
 ACTOR = Record("actor", models.Actor)

@@ -6,7 +6,7 @@ redis-py has no trio client and costs several times more a command (measured in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import hiredis
@@ -26,7 +26,7 @@ from coordinator.storage.faults import (
 from coordinator.storage.keys import Address, Command, Layout
 from coordinator.storage.topology import Topology
 
-__all__ = ["Command", "Connection", "Reply", "Store", "explain"]
+__all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
 
 log = structlog.get_logger("coordinator.store")
 
@@ -37,6 +37,11 @@ _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
 
 
+def packed(commands: Iterable[Command]) -> bytes:
+    """Commands as they go over the wire."""
+    return b"".join([command if type(command) is bytes else _pack(command) for command in commands])
+
+
 class Connection:
     """One open connection. Not for two tasks at once."""
 
@@ -45,7 +50,23 @@ class Connection:
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
 
     async def exchange(self, commands: list[Command], replies: list[Reply]) -> None:
-        """Send `commands` in one write and append their replies, in order, to `replies`.
+        """`send` commands and `collect` their replies."""
+        await self.send(commands)
+        await self.collect(len(commands), replies)
+
+    async def send(self, commands: list[Command]) -> None:
+        """Send commands, in one write. Their replies are for `collect` or `receive`, for another task if need be.
+
+        Raises:
+            StoreUnavailable: the connection broke.
+        """
+        try:
+            await self._stream.send_all(packed(commands))
+        except TRANSPORT_ERRORS as error:
+            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+
+    async def collect(self, count: int, replies: list[Reply]) -> None:
+        """Append the next `count` replies, in order, to `replies`.
 
         An error reply is appended as a ReplyError. When this raises or is cancelled, `replies` holds those that
         came in time, and the connection must be closed: what comes next on it would be out of step.
@@ -53,10 +74,9 @@ class Connection:
         Raises:
             StoreUnavailable: the connection broke.
         """
-        due = len(replies) + len(commands)
+        due = len(replies) + count
         reader = self._reader
         try:
-            await self._stream.send_all(b"".join(map(_pack, commands)))
             while len(replies) < due:
                 reply = reader.gets()
                 if reply is _MORE:
@@ -66,17 +86,6 @@ class Connection:
                     reader.feed(bytes(data))  # no copy: it is bytes already
                 elif type(reply) is not hiredis.PushNotification:
                     replies.append(reply)
-        except TRANSPORT_ERRORS as error:
-            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
-
-    async def send(self, commands: list[Command]) -> None:
-        """Send commands whose replies `receive` returns. For another task than the one that receives.
-
-        Raises:
-            StoreUnavailable: the connection broke.
-        """
-        try:
-            await self._stream.send_all(b"".join(map(_pack, commands)))
         except TRANSPORT_ERRORS as error:
             raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
 

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout"]
+__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition"]
 
 Isolation = Literal["index", "prefix"]
 
@@ -20,7 +21,25 @@ GLOBAL: Address = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
 
 
-Command = tuple[str | bytes | int | float, ...]
+Command = tuple[str | bytes | int | float, ...] | bytes
+"""A command's name and arguments, or one that is packed for the wire already."""
+
+
+class Transition(tuple[str | bytes | int | float, ...]):
+    """The call of a transition of the function library; see library/common.lua."""
+
+    __slots__ = ()
+
+    @classmethod
+    def many(cls, transitions: Sequence[Transition]) -> Command:
+        """One call of them all, in this order. They are of one context."""
+        first = transitions[0]
+        own = 5 + int(first[2])  # where its own arguments begin, after so many keys, the channel and the coordinator
+        command: list[str | bytes | int | float] = ["FCALL", "hc_many", *first[2:own]]
+        for transition in transitions:
+            command += (transition[1], len(transition) - own)
+            command += transition[own:]
+        return tuple(command)
 
 
 class Keyspace(NamedTuple):
@@ -100,9 +119,12 @@ class Keyspace(NamedTuple):
             return ("FCALL", function, 2, key, self.absent, *arguments)
         return ("FCALL", function, 1, key, *arguments)
 
-    def transition(self, function: str, *arguments: str | bytes | int | float) -> Command:
+    def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        return self.call(function, f"{self.prefix}engine", self.channel, self.coordinator, *arguments)
+        engine = f"{self.prefix}engine"
+        if self.absent:
+            return Transition(("FCALL", function, 2, engine, self.absent, self.channel, self.coordinator, *arguments))
+        return Transition(("FCALL", function, 1, engine, self.channel, self.coordinator, *arguments))
 
 
 @dataclass(frozen=True, slots=True)

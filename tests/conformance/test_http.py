@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -208,3 +209,72 @@ def test_a_websocket_is_refused_on_this_port(server: CoordinatorProcess) -> None
         pass
 
     assert refused.value.response.status_code == 403
+
+
+def exchange(server: CoordinatorProcess, *pieces: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
+    """Send a request in pieces, each by itself; its response's status, headers and body."""
+    url = urlsplit(server.http)
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.05 if len(pieces) > 1 else 0)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65536)
+        head, _, body = received.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
+        while len(body) < int(headers.get(b"content-length", b"0")):
+            body += connection.recv(65536)
+    return lines[0].split(b" ")[1], headers, body
+
+
+def post_head(size: int, *more: bytes) -> bytes:
+    lines = [b"host: localhost", b"content-type: application/json", b"content-length: %d" % size, *more]
+    return b"POST / HTTP/1.1\r\n" + b"".join(b"%b\r\n" % line for line in lines) + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    "body", [CALL, b"[%b,%b]" % (CALL, CALL), b"{", b"[]", b"", b'{"jsonrpc":"2.0","method":"x"}', padded(300_000)]
+)
+@pytest.mark.parametrize("more", [(), (b"origin: http://localhost",)])
+def test_the_short_way_and_the_long_way_answer_alike(
+    server: CoordinatorProcess, body: bytes, more: tuple[bytes, ...]
+) -> None:
+    short = exchange(server, post_head(len(body), *more) + body)
+    long = exchange(server, post_head(len(body), b"connection: close", *more) + body)
+
+    assert long[1].pop(b"connection") == b"close"
+    assert short[1].pop(b"date")
+    assert long[1].pop(b"date")
+    assert short == long
+
+
+def test_a_request_in_pieces_is_answered_wherever_it_is_cut(server: CoordinatorProcess) -> None:
+    head = post_head(len(CALL))
+    whole = exchange(server, head + CALL)
+
+    for pieces in (
+        [head, CALL],
+        [head + CALL[:5], CALL[5:]],
+        [head[:9], head[9:] + CALL],
+        [head[:-1], head[-1:], CALL],
+    ):
+        status, _, body = exchange(server, *pieces)
+        assert (status, body) == (whole[0], whole[2])
+
+
+def test_plain_posts_behind_another_request_are_answered(server: CoordinatorProcess) -> None:
+    url = urlsplit(server.http)
+    get = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    post = post_head(len(CALL)) + CALL
+    last = post_head(len(CALL), b"connection: close") + CALL
+
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        connection.sendall(post + get + post + get + last)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert received.count(b"HTTP/1.1 200") == 5
+    assert received.count(b'{"status":"ok"}') == 2
+    assert received.count(b'"id":1,') == 3

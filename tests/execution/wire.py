@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -12,13 +12,12 @@ from pydantic_core import from_json
 from coordinator.actors.request import Compute, Effective, Operation, Park
 from coordinator.errors import StorageError
 from coordinator.storage import library
-from coordinator.storage.connection import Command
+from coordinator.storage.connection import Command, packed
 from coordinator.storage.faults import ReplyError
 
 __all__ = ["Wire"]
 
 _MORE = object()
-_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
 
 
 class Wire:
@@ -40,7 +39,7 @@ class Wire:
 
     def ask(self, *commands: Command) -> list[Any]:
         """The replies to a pipeline. Raises StorageError, as a supervisor answers, if one is an error."""
-        self._socket.sendall(b"".join(map(_pack, commands)))
+        self._socket.sendall(packed(commands))
         replies: list[Any] = []
         while len(replies) < len(commands):
             reply = self._reader.gets()

@@ -6,7 +6,9 @@ import contextlib
 import re
 
 import httpx
+import pytest
 import trio
+import trio.testing
 
 from coordinator.app import App
 from tests.support.inprocess import http_url, serving
@@ -57,3 +59,53 @@ async def test_a_client_in_the_middle_of_its_request_is_cut_when_the_grace_ends(
     with contextlib.suppress(trio.BrokenResourceError):
         while await half.receive_some():
             pass
+
+
+PLAIN = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+PING = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}'
+
+
+async def ended(stream: trio.SocketStream) -> bool:
+    """Whether the server closes, by whatever is left to read."""
+    with trio.move_on_after(15):
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await stream.receive_some():
+                pass
+        return True
+    return False
+
+
+@pytest.mark.parametrize("first", [b"", PLAIN % (len(PING), PING), PLAIN % (99, PING)], ids=["new", "used", "halfway"])
+async def test_a_client_that_sends_nothing_more_is_let_go(store: ValkeyProcess, first: bytes) -> None:
+    async with serving(redis_url=store.url, keep_alive_timeout=0.5, request_timeout=1.0) as app:
+        client = await trio.open_tcp_stream(*app.http_address)
+        if first:
+            await client.send_all(first)
+
+        assert await ended(client)
+
+
+async def test_idle_clients_are_closed_at_once_when_we_stop(store: ValkeyProcess) -> None:
+    with trio.fail_after(15):
+        async with serving(redis_url=store.url, shutdown_grace=60.0) as app:
+            new = await trio.open_tcp_stream(*app.http_address)
+            used = await trio.open_tcp_stream(*app.http_address)
+            await used.send_all(PLAIN % (len(PING), PING))
+            await used.receive_some(100)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+        assert await ended(new)
+        assert await ended(used)
+
+
+async def test_a_client_that_never_reads_its_replies_is_disconnected(store: ValkeyProcess) -> None:
+    batch = b"[" + b",".join([PING] * 50) + b"]"  # answered with a good megabyte
+    async with serving(redis_url=store.url, client_write_timeout=1.0) as app:
+        client = await trio.open_tcp_stream(*app.http_address)
+        with contextlib.suppress(trio.BrokenResourceError):
+            for _ in range(20):
+                with trio.move_on_after(0.5):
+                    await client.send_all(PLAIN % (len(batch), batch))
+
+        with trio.fail_after(20):
+            while await http_connections(app) > 1:  # the one asking
+                await trio.sleep(0.05)

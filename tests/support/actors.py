@@ -86,11 +86,14 @@ class _CrashingConnection(Connection):
         self._store = store
         self._inner = inner
 
-    async def exchange(self, commands: list[Command], replies: list[Reply]) -> None:
+    async def send(self, commands: list[Command]) -> None:
+        await self._inner.send(commands)
+
+    async def collect(self, count: int, replies: list[Reply]) -> None:
         if self._store.bad_exchanges:
             self._store.bad_exchanges -= 1
             raise RuntimeError("an exchange crashed")
-        await self._inner.exchange(commands, replies)
+        await self._inner.collect(count, replies)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import hiredis
 import pytest
 
 from coordinator.actors import operations
 from coordinator.actors.request import Compute, Operation
 from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, StorageError
 from coordinator.models import ActorLoadParams, FlowLoadParams, JobCreateParams, JobLoadParams
-from coordinator.storage.codec import JOB, fields_of
+from coordinator.storage.codec import ACTOR, JOB, fields_of
 from coordinator.storage.keys import GLOBAL, Layout
 
 PLAIN = Layout("index").keyspace(1)
@@ -41,11 +42,24 @@ def answer(operation: Operation, replies: Any) -> bytes:
     return result
 
 
+def unpacked(command: Any) -> Any:
+    """A packed command's parts: it is an array, which a reader of replies reads as well."""
+    reader = hiredis.Reader()
+    reader.feed(command)
+    return reader.gets()
+
+
+def values_of(stored: dict[bytes, bytes]) -> list[bytes | None]:
+    return [stored.get(name) for name in JOB.field_names]
+
+
 def test_a_load_asks_for_one_hash_and_splices_its_fields() -> None:
     operation = operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3))
 
-    assert next(operation) == [("HGETALL", "job:2:3")]
-    loaded = json.loads(answer(operation, [STORED_JOB]))
+    asked = next(operation)
+    assert isinstance(asked, list)
+    assert [unpacked(command) for command in asked] == [[b"HMGET", b"job:2:3", *JOB.field_names]]
+    loaded = json.loads(answer(operation, [values_of(STORED_JOB)]))
     assert loaded["script"] == 'print("é\x01")'
     assert loaded["depends"] == [1, 2]
     assert list(loaded) == JOB_MEMBERS
@@ -59,7 +73,7 @@ def test_a_load_of_nothing_says_what_is_missing() -> None:
     next(operation)
 
     with pytest.raises(NotFound) as caught:
-        operation.send([{}])
+        operation.send([[None] * len(ACTOR.field_names)])
 
     assert caught.value.data["kind"] == "actor"
     assert caught.value.data["ids"] == {"id": 9}
@@ -70,7 +84,7 @@ def test_a_record_without_a_field_it_must_have_is_a_storage_error_that_names_it(
     next(operation)
 
     with pytest.raises(StorageError) as caught:
-        operation.send([{name: value for name, value in STORED_JOB.items() if name != b"retries"}])
+        operation.send([values_of({name: value for name, value in STORED_JOB.items() if name != b"retries"})])
 
     assert "retries" in caught.value.data["detail"]
 

@@ -140,22 +140,20 @@ local function taken_before(tx, holder, number)
 end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', 5 its topic, 6 lease in ms, 7 how
--- many at most, 8 bytes of them after which it is enough, 9 who asks (its last take is remembered), 10 which of its takes
--- this is, then script types.
+-- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after which
+-- it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as begin_attempt returns them. Asked for the take that was the last one
 -- again: 'again', the same attempts, as far as they still run.
-local function take(keys, args)
-  local tx = begin(keys, args)
-  local runner, session, topic, lease = args[3], args[4], args[5], tonumber(args[6])
-  local count, bytes, holder, number = tonumber(args[7]), tonumber(args[8]), args[9], args[10]
+local function take(tx, args, o, last)
+  local runner, session, topic, lease = args[o + 1], args[o + 2], args[o + 3], tonumber(args[o + 4])
+  local count, bytes, holder, number = tonumber(args[o + 5]), tonumber(args[o + 6]), args[o + 7], args[o + 8]
   local again = taken_before(tx, holder, number)
   if again then
-    return done(tx, 'again', again)
+    return 'again', again
   end
-  local popped, more = pop(tx, count, bytes, slice(args, 11, #args))
+  local popped, more = pop(tx, count, bytes, slice(args, o + 9, last))
   if #popped == 0 then
-    return done(tx, more and 'more' or 'all', {})
+    return more and 'more' or 'all', {}
   end
   local token = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
   local attempts, taken = {}, {}
@@ -167,7 +165,7 @@ local function take(keys, args)
   local remembered = tx.prefix .. 'take:' .. holder
   redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
   redis.call('PEXPIRE', remembered, math.max(lease, 60000))
-  return done(tx, more and 'more' or 'all', attempts)
+  return more and 'more' or 'all', attempts
 end
 
 -- A running attempt by its token: its fields, or nil and 'none' | 'stale', and the end last reported of the job.
@@ -190,9 +188,9 @@ end
 local function report_again(tx, fault, last, how, token)
   local was, of, status, attempt = unpack(split(last or ''))
   if was == how and of == token then
-    return done(tx, 'ok', status, tonumber(attempt))
+    return 'ok', status, tonumber(attempt)
   end
-  return done(tx, fault)
+  return fault
 end
 
 -- An attempt has failed: the job is tried again after a pause, or it and its run end in Error.
@@ -224,16 +222,15 @@ local function fail_attempt(tx, attempt, reason, result, may_retry)
 end
 
 -- Accept a running attempt's result: store it, release the jobs that waited for it, end the run if it was the last.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 result as JSON.
+-- Arguments: 1 the job, 2 token, 3 result as JSON.
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
-local function finish(keys, args)
-  local tx = begin(keys, args)
-  local attempt, fault, last = running(tx, args[3], args[4])
+local function finish(tx, args, o)
+  local attempt, fault, last = running(tx, args[o + 1], args[o + 2])
   if not attempt then
-    return report_again(tx, fault, last, 'finish', args[4])
+    return report_again(tx, fault, last, 'finish', args[o + 2])
   end
   local key = tx.prefix .. attempt.job
-  redis.call('HSET', key, 'status', 'Finished', 'result', args[5], 'x_ended', tx.at, 'updated_at', tx.seconds,
+  redis.call('HSET', key, 'status', 'Finished', 'result', args[o + 3], 'x_ended', tx.at, 'updated_at', tx.seconds,
     'x_last', 'finish ' .. attempt.token .. ' Finished ' .. attempt.attempt)
   if attempt.attempt > 1 then
     redis.call('HDEL', key, 'x_failure')
@@ -241,37 +238,22 @@ local function finish(keys, args)
   disarm(tx, 'lease:' .. attempt.job)
   deliver(tx, attempt.run)
   emit(tx, attempt.run, 'job', 's', 'Finished', 'j', job_id(attempt.job), 'a', attempt.attempt, 'r', attempt.runner)
-  if attempt.next then
-    redis.call('HDEL', key, 'x_next')
-    if is_active(tx, attempt.run) then
-      local ready = {}
-      for _, job in ipairs(split(attempt.next)) do
-        release(tx, attempt.run, job, ready)
-      end
-      enqueue(tx, ready)
-    end
-  end
-  -- Of a run that has failed at least the job that did is never counted off.
-  if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_pending', -1) == 0 then
-    finish_run(tx, attempt.run)
-  end
-  return done(tx, 'ok', 'Finished', attempt.attempt)
+  count_off(tx, attempt.run, attempt.next)
+  return 'ok', 'Finished', attempt.attempt
 end
 
 -- Report that a running attempt has failed.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 why, 6 result as JSON or '', 7 '1' if it may be
--- tried again.
+-- Arguments: 1 the job, 2 token, 3 why, 4 result as JSON or '', 5 '1' if it may be tried again.
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
-local function fail(keys, args)
-  local tx = begin(keys, args)
-  local attempt, fault, last = running(tx, args[3], args[4])
+local function fail(tx, args, o)
+  local attempt, fault, last = running(tx, args[o + 1], args[o + 2])
   if not attempt then
-    return report_again(tx, fault, last, 'fail', args[4])
+    return report_again(tx, fault, last, 'fail', args[o + 2])
   end
   deliver(tx, attempt.run)
-  local status = fail_attempt(tx, attempt, args[5], args[6] ~= '' and args[6] or nil, args[7] == '1')
+  local status = fail_attempt(tx, attempt, args[o + 3], args[o + 4] ~= '' and args[o + 4] or nil, args[o + 5] == '1')
   redis.call('HSET', tx.prefix .. attempt.job, 'x_last', table.concat({'fail', attempt.token, status, attempt.attempt}, ' '))
-  return done(tx, 'ok', status, attempt.attempt)
+  return 'ok', status, attempt.attempt
 end
 
 local function renew(tx, attempt)
@@ -284,40 +266,38 @@ local function renew(tx, attempt)
 end
 
 -- Renew a running attempt's lease.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token.
+-- Arguments: 1 the job, 2 token.
 -- Result: 'ok', lease in ms | 'none' | 'stale'.
-local function heartbeat(keys, args)
-  local tx = begin(keys, args)
-  local attempt, fault = running(tx, args[3], args[4])
+local function heartbeat(tx, args, o)
+  local attempt, fault = running(tx, args[o + 1], args[o + 2])
   if not attempt then
-    return done(tx, fault)
+    return fault
   end
   renew(tx, attempt)
-  return done(tx, 'ok', attempt.lease)
+  return 'ok', attempt.lease
 end
 
 -- Append log lines of a running attempt to the events of its flow, or the logs of its message, as long as the run's are
 -- below their limit; a heartbeat too.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the job, 4 token, 5 stream, 6 lines as JSON, then the lines.
+-- Arguments: 1 the job, 2 token, 3 stream, 4 lines as JSON, then the lines.
 -- Result: 'ok', 1 if the lines were kept or 0 | 'none' | 'stale'.
-local function append_log(keys, args)
-  local tx = begin(keys, args)
-  local attempt, fault = running(tx, args[3], args[4])
+local function append_log(tx, args, o, last)
+  local attempt, fault = running(tx, args[o + 1], args[o + 2])
   if not attempt then
-    return done(tx, fault)
+    return fault
   end
   renew(tx, attempt)
-  if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[6]) > LOG_BYTES then
-    return done(tx, 'ok', 0)
+  if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[o + 4]) > LOG_BYTES then
+    return 'ok', 0
   end
-  emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[5], 'l', args[6])
+  emit(tx, attempt.run, 'log', 'j', job_id(attempt.job), 'a', attempt.attempt, 'o', args[o + 3], 'l', args[o + 4])
   local message = string.match(attempt.run, '^message:(.*)$')
-  if message and #args > 6 then
+  if message and last > o + 4 then
     local logs = tx.prefix .. 'logs:' .. message
-    call_each('RPUSH', logs, slice(args, 7, #args))
+    call_each('RPUSH', logs, slice(args, o + 5, last))
     redis.call('LTRIM', logs, -EVENTS_KEPT, -1)
   end
-  return done(tx, 'ok', 1)
+  return 'ok', 1
 end
 
 -- An attempt never reached its runner: it does not count, and its job is the next of its queue.
@@ -338,13 +318,12 @@ local function give_back(tx, job)
 end
 
 -- Give a take back whose attempts nobody will be told of.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 who took, 4 which of its takes.
+-- Arguments: 1 who took, 2 which of its takes.
 -- Result: 'ok'.
-local function untake(keys, args)
-  local tx = begin(keys, args)
-  local remembered = tx.prefix .. 'take:' .. args[3]
+local function untake(tx, args, o)
+  local remembered = tx.prefix .. 'take:' .. args[o + 1]
   local number, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
-  if number == args[4] then
+  if number == args[o + 2] then
     local words = split(taken)
     for at = #words - 1, 1, -2 do
       local job, token = words[at], words[at + 1]
@@ -355,18 +334,18 @@ local function untake(keys, args)
     end
     redis.call('DEL', remembered)
   end
-  return done(tx, 'ok')
+  return 'ok'
 end
 
 -- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
 -- never reached it.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 runner id, 4 its session or '', then tokens.
+-- Arguments: 1 runner id, 2 its session or '', then tokens.
 -- Result: 'ok', those of the tokens that are not valid any more.
-local function resume(keys, args)
-  local tx = begin(keys, args)
-  local runner, session = args[3], args[4]
+local function resume(tx, args, o, last)
+  local runner, session = args[o + 1], args[o + 2]
   local lost = {}
-  for i = 5, #args do
+  set_timers(tx)
+  for i = o + 3, last do
     lost[args[i]] = true
   end
   for _, name in ipairs(redis.call('ZRANGE', tx.prefix .. 'timers', 0, -1)) do
@@ -385,13 +364,13 @@ local function resume(keys, args)
   for token in pairs(lost) do
     tokens[#tokens + 1] = token
   end
-  return done(tx, 'ok', tokens)
+  return 'ok', tokens
 end
 
-redis.register_function('hc_take', take)
-redis.register_function('hc_untake', untake)
-redis.register_function('hc_finish', finish)
-redis.register_function('hc_fail', fail)
-redis.register_function('hc_heartbeat', heartbeat)
-redis.register_function('hc_log', append_log)
-redis.register_function('hc_resume', resume)
+register('hc_take', take)
+register('hc_untake', untake)
+register('hc_finish', finish)
+register('hc_fail', fail)
+register('hc_heartbeat', heartbeat)
+register('hc_log', append_log)
+register('hc_resume', resume)

@@ -4,10 +4,11 @@
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
 -- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, and for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), with spaces between. It returns
--- {result, effects}; a result's first item says how it went. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there
--- are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a
--- timer was set that is due so soon).
+-- name, and for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), with spaces between. Its own
+-- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
+-- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
+-- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
+-- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
@@ -17,7 +18,7 @@
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
-local VERSION = 3
+local VERSION = 4
 local EVENTS_KEPT = 10000
 
 local function begin(keys, args)
@@ -38,6 +39,12 @@ local function begin(keys, args)
     events = {},
     timers = {},
     due = nil,
+    active = {}, -- run → whether jobs of it may start, as far as it was looked at
+    ended = {}, -- runs of which jobs have finished, each once, and how many: see settle
+    count_of = {},
+    freed = {}, -- jobs that wait for those, each once, their runs, and for how many of them
+    run_of = {},
+    met_of = {},
   }
 end
 
@@ -57,17 +64,24 @@ local function call_each(command, key, items)
   return reply
 end
 
--- Set the timers armed so far, in one call.
+-- Carry out what was armed and disarmed so far.
 local function set_timers(tx)
-  local items = {}
+  local armed, disarmed = {}, {}
   for name, at in pairs(tx.timers) do
-    items[#items + 1] = at
-    items[#items + 1] = name
+    if at then
+      armed[#armed + 1] = at
+      armed[#armed + 1] = name
+    else
+      disarmed[#disarmed + 1] = name
+    end
   end
-  if #items > 0 then
-    call_each('ZADD', tx.prefix .. 'timers', items)
-    tx.timers = {}
+  if #armed > 0 then
+    call_each('ZADD', tx.prefix .. 'timers', armed)
   end
+  if #disarmed > 0 then
+    call_each('ZREM', tx.prefix .. 'timers', disarmed)
+  end
+  tx.timers = {}
 end
 
 -- A runner is to stop an attempt.
@@ -75,23 +89,7 @@ local function announce_cancel(tx, runner, job, token, reason)
   announce(tx, 'cancel:' .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
-local function done(tx, ...)
-  set_timers(tx)
-  for flow in pairs(tx.events) do
-    if redis.call('EXISTS', tx.prefix .. 'followed:' .. flow) == 1 then
-      announce(tx, 'events:' .. flow)
-    end
-  end
-  if #tx.news > 0 then
-    redis.call('PUBLISH', tx.channel, tx.coordinator .. '\n' .. table.concat(tx.news, '\n'))
-  end
-  if tx.due then
-    tx.effects[#tx.effects + 1] = 'due:' .. math.max(tx.due - tx.now, 0)
-  end
-  return {{...}, tx.effects}
-end
-
--- Set the timer `name` of a record, or move it; `set_timers` carries it out.
+-- Set the timer `name` of a record, or move it; like `disarm`, `set_timers` carries it out.
 local function arm(tx, name, at)
   tx.timers[name] = at
   if not tx.due or at < tx.due then
@@ -100,8 +98,7 @@ local function arm(tx, name, at)
 end
 
 local function disarm(tx, name)
-  tx.timers[name] = nil
-  redis.call('ZREM', tx.prefix .. 'timers', name)
+  tx.timers[name] = false
 end
 
 -- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
@@ -115,6 +112,8 @@ local function emit(tx, run, kind, ...)
   local events = tx.prefix .. 'events:' .. flow
   if kind == 'flow' then
     redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
+  elseif tx.events[flow] then -- trimmed in this call
+    redis.call('XADD', events, 'NOMKSTREAM', '*', 'k', kind, 't', tx.at, ...)
   else
     redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
   end

@@ -40,107 +40,111 @@ end
 local function go(tx, flow, before)
   local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
   if not plan then
-    return done(tx, fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or '')
+    return fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or ''
   end
   if before then
     before(tx, flow, plan)
   end
-  launch(tx, flow, plan)
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  launch(tx, flow, plan, {'updated_at', tx.seconds})
+  return 'ok', redis.call('HGETALL', tx.prefix .. flow)
 end
 
 -- Start a flow that was never started; one that was stays as it is.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow.
+-- Arguments: 1 the flow.
 -- Result: 'ok', the record | 'none' | 'missing', job | 'changed', job: its DAG is none | 'busy', job, its run.
-local function flow_start(keys, args)
-  local tx, flow = begin(keys, args), args[3]
+local function flow_start(tx, args, o)
+  local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if not status then
-    return done(tx, 'none')
+    return 'none'
   end
   if status ~= 'Dispatched' then
-    return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+    return 'ok', redis.call('HGETALL', tx.prefix .. flow)
   end
   return go(tx, flow)
 end
 
 -- Start the unfinished part of a flow in Error again; one that is Started stays as it is.
--- KEYS, ARGV, Result: as flow_start, and 'state', status: it is neither.
-local function flow_retry(keys, args)
-  local tx, flow = begin(keys, args), args[3]
+-- Arguments, Result: as flow_start, and 'state', status: it is neither.
+local function flow_retry(tx, args, o)
+  local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if not status then
-    return done(tx, 'none')
+    return 'none'
   end
   if status == 'Started' then
-    return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+    return 'ok', redis.call('HGETALL', tx.prefix .. flow)
   end
   if status ~= 'Error' then
-    return done(tx, 'state', status)
+    return 'state', status
   end
   return go(tx, flow, reopen)
 end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 the reason.
+-- Arguments: 1 the flow, 2 the reason.
 -- Result: 'ok', the record | 'none' | 'state', status: it is Finished.
-local function flow_cancel(keys, args)
-  local tx, flow = begin(keys, args), args[3]
+local function flow_cancel(tx, args, o)
+  local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if not status then
-    return done(tx, 'none')
+    return 'none'
   end
   if status == 'Finished' then
-    return done(tx, 'state', status)
+    return 'state', status
   end
-  cancel_run(tx, flow, args[4])
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  cancel_run(tx, flow, args[o + 2])
+  return 'ok', redis.call('HGETALL', tx.prefix .. flow)
 end
 
 -- Create a flow and all its jobs, and start it. Of a flow that was started before nothing changes.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 how many items its fields are, then those (name, value,
--- …), then how many jobs; for each: the job, its script_type, depends, prerequisites, how many items its fields are, the
+-- Arguments: 1 the flow, 2 how many items its fields are, then those (name, value, …), then how many jobs; for each: the job, its script_type, depends, prerequisites, how many items its fields are, the
 -- items.
 -- Result: 'ok', the record | 'busy', job, its run | 'changed', job: the jobs are no DAG.
-local function flow_submit(keys, args)
-  local tx, flow = begin(keys, args), args[3]
+local function flow_submit(tx, args, o)
+  local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if status and status ~= 'Dispatched' then
-    return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+    return 'ok', redis.call('HGETALL', tx.prefix .. flow)
   end
-  local at = 5 + args[4]
-  local nodes, known, places = {}, {}, {}
+  local at = o + 3 + args[o + 2]
+  local nodes, places, keys = {}, {}, {}
   for i = 1, args[at] do
-    local job, last = args[at + 1], at + 5 + args[at + 5]
-    local status, owner, created = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'created_at'))
-    if is_taken(tx, flow, status, owner, known) then
-      return done(tx, 'busy', job, owner)
-    end
-    local node = {job = job, type = args[at + 2], depends = args[at + 3], prerequisites = args[at + 4], status = status,
-      owner = owner}
-    nodes[i], places[node] = node, {at + 6, last, created}
+    local last = at + 5 + args[at + 5]
+    nodes[i] = {job = args[at + 1], type = args[at + 2], depends = args[at + 3], prerequisites = args[at + 4]}
+    places[nodes[i]] = {at + 6, last}
+    keys[i] = tx.prefix .. nodes[i].job
     at = last
+  end
+  if exists_any(keys) then
+    for _, node in ipairs(nodes) do
+      node.status, node.owner = unpack(redis.call('HMGET', tx.prefix .. node.job, 'status', 'x_run'))
+      if is_taken(tx, flow, node.status, node.owner) then
+        return 'busy', node.job, node.owner
+      end
+    end
   end
   local fault, job = link(nodes)
   if fault then
-    return done(tx, fault, job)
+    return fault, job
   end
-  write(tx.prefix .. flow, tx.seconds, {'result', '{}'}, slice(args, 5, 4 + args[4]))
-  launch(tx, flow, nodes, function(node)
-    local first, last, created = unpack(places[node])
+  local new = {}
+  local function members(record, is_new, first, last)
     local fields = {'updated_at', tx.seconds}
-    if not created then
-      fields = {'created_at', tx.seconds, 'updated_at', tx.seconds, 'result', '{}'}
+    if is_new then
+      new[#new + 1] = tx.prefix .. record
+      fields = {'updated_at', tx.seconds, 'created_at', tx.seconds, 'result', '{}'}
     end
     for i = first, last do
       fields[#fields + 1] = args[i]
     end
-    if not created then
-      index(tx.prefix .. node.job)
-    end
     return fields
+  end
+  launch(tx, flow, nodes, members(flow, not status, o + 3, o + 2 + args[o + 2]), function(node)
+    return members(node.job, not node.status, unpack(places[node]))
   end)
-  return done(tx, 'ok', redis.call('HGETALL', tx.prefix .. flow))
+  index(new)
+  return 'ok', redis.call('HGETALL', tx.prefix .. flow)
 end
 
 -- Whether event id `a` comes before `b`.
@@ -167,32 +171,31 @@ local function has_missed(tx, flow, after)
 end
 
 -- Whether events of a flow are no longer kept.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 the event after which they are asked for.
+-- Arguments: 1 the flow, 2 the event after which they are asked for.
 -- Result: 'ok', 1 if some are not or 0 | 'none'.
-local function flow_missed(keys, args)
-  local tx, flow = begin(keys, args), args[3]
+local function flow_missed(tx, args, o)
+  local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-    return done(tx, 'none')
+    return 'none'
   end
-  return done(tx, 'ok', has_missed(tx, flow, args[4]) and 1 or 0)
+  return 'ok', has_missed(tx, flow, args[o + 2]) and 1 or 0
 end
 
 -- Begin to follow a flow's events: for a while they are announced.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the flow, 4 ms it is announced for, 5 the event after which to
--- begin.
+-- Arguments: 1 the flow, 2 ms it is announced for, 3 the event after which to begin.
 -- Result: as flow_missed.
-local function flow_follow(keys, args)
-  local tx, flow = begin(keys, args), args[3]
+local function flow_follow(tx, args, o)
+  local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-    return done(tx, 'none')
+    return 'none'
   end
-  redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[4])
-  return done(tx, 'ok', has_missed(tx, flow, args[5]) and 1 or 0)
+  redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[o + 2])
+  return 'ok', has_missed(tx, flow, args[o + 3]) and 1 or 0
 end
 
-redis.register_function('hc_flow_missed', flow_missed)
-redis.register_function('hc_flow_follow', flow_follow)
-redis.register_function('hc_flow_start', flow_start)
-redis.register_function('hc_flow_retry', flow_retry)
-redis.register_function('hc_flow_cancel', flow_cancel)
-redis.register_function('hc_flow_submit', flow_submit)
+register('hc_flow_missed', flow_missed)
+register('hc_flow_follow', flow_follow)
+register('hc_flow_start', flow_start)
+register('hc_flow_retry', flow_retry)
+register('hc_flow_cancel', flow_cancel)
+register('hc_flow_submit', flow_submit)

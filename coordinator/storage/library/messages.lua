@@ -1,29 +1,28 @@
 -- Messages: sent, that is their embedded jobs run; and prerequisites, satisfied for a whole context.
 
 -- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the message, 4 its `job` field as the caller read it, 5 a transport
--- id, 6 how many jobs; for each: the job, how many items its fields are, the items (name, value, …).
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the job, how many items its fields are, the items (name, value, …).
 -- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job.
-local function message_send(keys, args)
-  local tx, message = begin(keys, args), args[3]
+local function message_send(tx, args, o)
+  local message = args[o + 1]
   local key = tx.prefix .. message
   local embedded, sent, total, ack =
     unpack(redis.call('HMGET', key, 'job', 'x_started', 'timeout', 'timeout_ack'))
   if not embedded then
-    return done(tx, 'none')
+    return 'none'
   end
   if sent then
-    return done(tx, 'ok')
+    return 'ok'
   end
-  if embedded ~= args[4] then
-    return done(tx, 'changed')
+  if embedded ~= args[o + 2] then
+    return 'changed'
   end
-  local at, jobs, known = 7, {}, {}
-  for i = 1, args[6] do
+  local at, jobs = o + 5, {}
+  for i = 1, args[o + 4] do
     local job, count = args[at], tonumber(args[at + 1])
     local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if is_taken(tx, message, status, owner, known) then
-      return done(tx, 'busy', job, owner)
+    if is_taken(tx, message, status, owner) then
+      return 'busy', job, owner
     end
     jobs[i] = {job, at + 2, at + 1 + count}
     at = at + 2 + count
@@ -35,37 +34,37 @@ local function message_send(keys, args)
   end
   local plan, fault, job = read_plan(tx, message, names)
   if not plan then
-    return done(tx, fault, job)
+    return fault, job
   end
-  redis.call('HSET', key, 'transport_id', args[5], 'transport_status', 'Queued')
+  redis.call('HSET', key, 'transport_id', args[o + 3], 'transport_status', 'Queued')
   for name, limit in pairs({ack = ack, total = total}) do
     if limit ~= '0' then
       arm(tx, name .. ':' .. message, tx.now + limit * 1000)
     end
   end
-  launch(tx, message, plan)
-  return done(tx, 'ok')
+  launch(tx, message, plan, {'updated_at', tx.seconds})
+  return 'ok'
 end
 
 -- Remember a prerequisite as satisfied and release the jobs that waited for it.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 its name.
+-- Arguments: 1 its name.
 -- Result: 'ok', when it was satisfied (ms), how many jobs had waited.
-local function prerequisite_satisfy(keys, args)
-  local tx, name = begin(keys, args), args[3]
+local function prerequisite_satisfy(tx, args, o)
+  local name = args[o + 1]
   local satisfied, waiting = tx.prefix .. 'prerequisites', tx.prefix .. 'waiting:' .. name
   redis.call('HSETNX', satisfied, name, tx.at)
   local jobs, ready = redis.call('SMEMBERS', waiting), {}
   for _, job in ipairs(jobs) do
     local status, run = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
     if status == 'WaitingForPrerequisites' then
-      release(tx, run, job, ready)
+      release(tx, run, job, 1, ready)
     end
   end
   redis.call('DEL', waiting)
   redis.call('SREM', tx.prefix .. 'awaited', name)
   enqueue(tx, ready)
-  return done(tx, 'ok', redis.call('HGET', satisfied, name), #jobs)
+  return 'ok', redis.call('HGET', satisfied, name), #jobs
 end
 
-redis.register_function('hc_message_send', message_send)
-redis.register_function('hc_prerequisite_satisfy', prerequisite_satisfy)
+register('hc_message_send', message_send)
+register('hc_prerequisite_satisfy', prerequisite_satisfy)

@@ -2,22 +2,42 @@
 
 local INDEXED = {flow = true, job = true, message = true, runner = true}
 
+local function padded(id)
+  return string.rep('0', 10 - #id) .. id
+end
+
 -- The index a record belongs into and its entry there; nil for kinds without one.
 local function index_entry(key)
   local prefix, kind, ids = string.match(key, '^(.-)(%l+):([%d:]+)$')
   if not INDEXED[kind] then
     return nil
   end
-  return prefix .. 'index:' .. kind, (string.gsub(ids, '%d+', function(id)
-    return string.rep('0', 10 - #id) .. id
-  end))
+  return prefix .. 'index:' .. kind, (string.gsub(ids, '%d+', padded))
 end
 
-local function index(key)
-  local name, entry = index_entry(key)
-  if name then
-    redis.call('ZADD', name, 0, entry)
+-- Put records into the indexes they belong into.
+local function index(keys)
+  local entries = {}
+  for _, key in ipairs(keys) do
+    local name, entry = index_entry(key)
+    if name then
+      add(entries, name, 0)
+      add(entries, name, entry)
+    end
   end
+  for name, items in pairs(entries) do
+    call_each('ZADD', name, items)
+  end
+end
+
+-- Whether any of these records is there.
+local function exists_any(keys)
+  for first = 1, #keys, 1000 do
+    if redis.call('EXISTS', unpack(keys, first, math.min(first + 999, #keys))) > 0 then
+      return true
+    end
+  end
+  return false
 end
 
 -- HSET the fields a record has only when it is new, then the given ones; created_at stays, updated_at moves.
@@ -28,7 +48,7 @@ local function write(key, time, initial, given)
     for _, item in ipairs(initial) do
       fields[#fields + 1] = item
     end
-    index(key)
+    index({key})
   end
   for _, item in ipairs(given) do
     fields[#fields + 1] = item

@@ -1,18 +1,18 @@
 -- Runs: a flow's jobs, or a message's, on their way from started to ended.
 
 local function is_active(tx, run)
-  return redis.call('HGET', tx.prefix .. run, 'x_active') == '1'
+  if tx.active[run] == nil then
+    tx.active[run] = redis.call('HGET', tx.prefix .. run, 'x_active') == '1'
+  end
+  return tx.active[run]
 end
 
--- Whether another run has a job: it is being run for it, or may be. `known` remembers which runs are active.
-local function is_taken(tx, run, status, owner, known)
+-- Whether another run has a job: it is being run for it, or may be.
+local function is_taken(tx, run, status, owner)
   if not owner or owner == run then
     return false
   end
-  if known[owner] == nil then
-    known[owner] = is_active(tx, owner)
-  end
-  return (known[owner] and status ~= 'Finished' and status ~= 'Error') or status == 'Started'
+  return status == 'Started' or (status ~= 'Finished' and status ~= 'Error' and is_active(tx, owner))
 end
 
 -- Delete an ended run's events, and its records too, once they have been kept long enough.
@@ -45,6 +45,7 @@ end
 
 local function finish_run(tx, run)
   local key = tx.prefix .. run
+  tx.active[run] = false
   local ended = {'x_active', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     local leaves = redis.call('HGET', key, 'x_leaves')
@@ -84,6 +85,7 @@ end
 -- End a run in Error. `job`: the one that failed, or nil. What has not started stays WaitingForPrerequisites.
 local function fail_run(tx, run, reason, job)
   local key = tx.prefix .. run
+  tx.active[run] = false
   local ended = {'x_active', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     local result = '{"error":' .. cjson.encode(reason) .. (job and ',"job":"' .. job_id(job) .. '"}' or '}')
@@ -180,14 +182,14 @@ end
 
 -- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with which job.
 local function read_plan(tx, run, jobs)
-  local nodes, known = {}, {}
+  local nodes = {}
   for i, job in ipairs(jobs) do
     local depends, prerequisites, status, type, owner =
       unpack(redis.call('HMGET', tx.prefix .. job, 'depends', 'prerequisites', 'status', 'script_type', 'x_run'))
     if not depends then
       return nil, 'missing', job
     end
-    if is_taken(tx, run, status, owner, known) then
+    if is_taken(tx, run, status, owner) then
       return nil, 'busy', job
     end
     nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
@@ -252,7 +254,6 @@ local function prepare(tx, run, node, fields, ready)
     forget_run(tx, node.job)
   end
   local wait = node.wait + await(tx, node)
-  put(fields, 'updated_at', tx.seconds)
   put(fields, 'x_run', run)
   if #node.children > 0 then
     put(fields, 'x_next', names_of(node.children, is_startable))
@@ -274,11 +275,12 @@ local function prepare(tx, run, node, fields, ready)
 end
 
 -- Start a run by its plan: jobs not Finished and not running get all their attempts, those that wait for nothing are
--- queued. `fields_of`: record fields (name, value, …) to write with each job's, nil for none.
-local function launch(tx, run, nodes, fields_of)
+-- queued. `fields`: of the run's record (name, value, …), to write with those of the engine; `fields_of`: from a node to
+-- those of its job, which are not written otherwise.
+local function launch(tx, run, nodes, fields, fields_of)
   local ready, pending = {}, 0
   for _, node in ipairs(nodes) do
-    local fields = fields_of and fields_of(node) or {}
+    local fields = fields_of and fields_of(node) or is_startable(node) and {'updated_at', tx.seconds} or {}
     if node.status ~= 'Finished' then
       pending = pending + 1
     end
@@ -291,10 +293,18 @@ local function launch(tx, run, nodes, fields_of)
       redis.call('HSET', tx.prefix .. node.job, unpack(fields))
     end
   end
-  redis.call('HSET', tx.prefix .. run, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),
-    'x_leaves', names_of(nodes, is_leaf), 'x_started', tx.at, 'updated_at', tx.seconds)
-  if string.sub(run, 1, 5) == 'flow:' then
-    redis.call('HSET', tx.prefix .. run, 'status', 'Started')
+  tx.active[run] = true
+  local is_flow = string.sub(run, 1, 5) == 'flow:'
+  put(fields, 'x_active', '1')
+  put(fields, 'x_pending', pending)
+  put(fields, 'x_jobs', names_of(nodes))
+  put(fields, 'x_leaves', names_of(nodes, is_leaf))
+  put(fields, 'x_started', tx.at)
+  if is_flow then
+    put(fields, 'status', 'Started')
+  end
+  redis.call('HSET', tx.prefix .. run, unpack(fields))
+  if is_flow then
     emit(tx, run, 'flow', 's', 'Started')
   end
   enqueue(tx, ready)
@@ -303,13 +313,105 @@ local function launch(tx, run, nodes, fields_of)
   end
 end
 
--- One dependency or prerequisite of a job of a started run is met: queue it if that was the last one.
-local function release(tx, run, job, ready)
+-- So many dependencies or prerequisites of a job of a started run are met: queue it if those were the last ones.
+local function release(tx, run, job, count, ready)
   local key = tx.prefix .. job
-  if redis.call('HINCRBY', key, 'x_wait', -1) > 0 then
+  if redis.call('HINCRBY', key, 'x_wait', -count) > 0 then
     return
   end
   redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at, 'updated_at', tx.seconds)
   emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
   add(ready, redis.call('HGET', key, 'script_type'), job)
 end
+
+-- A job of a run has finished, and these waited for it. What comes of that is for `settle`, so that many jobs of one run
+-- that finish at once are counted off at once.
+local function count_off(tx, run, waiting)
+  if not tx.count_of[run] then
+    tx.ended[#tx.ended + 1] = run
+  end
+  tx.count_of[run] = (tx.count_of[run] or 0) + 1
+  if waiting and is_active(tx, run) then
+    for _, job in ipairs(split(waiting)) do
+      if not tx.run_of[job] then
+        tx.freed[#tx.freed + 1] = job
+        tx.run_of[job] = run
+      end
+      tx.met_of[job] = (tx.met_of[job] or 0) + 1
+    end
+  end
+end
+
+-- Queue the jobs that waited for those counted off, and end the runs of which those were the last.
+local function settle(tx)
+  if #tx.ended == 0 then
+    return
+  end
+  local ready = {}
+  for _, job in ipairs(tx.freed) do
+    release(tx, tx.run_of[job], job, tx.met_of[job], ready)
+  end
+  enqueue(tx, ready)
+  for _, run in ipairs(tx.ended) do
+    -- Of a run that has failed at least the job that did is never counted off.
+    if redis.call('HINCRBY', tx.prefix .. run, 'x_pending', -tx.count_of[run]) == 0 then
+      finish_run(tx, run)
+    end
+  end
+  tx.ended, tx.count_of, tx.freed, tx.run_of, tx.met_of = {}, {}, {}, {}, {}
+end
+
+local TRANSITIONS = {}
+
+-- What is left to do at the end of a call, and its reply.
+local function close(tx, result)
+  settle(tx)
+  set_timers(tx)
+  for flow in pairs(tx.events) do
+    if redis.call('EXISTS', tx.prefix .. 'followed:' .. flow) == 1 then
+      announce(tx, 'events:' .. flow)
+    end
+  end
+  if #tx.news > 0 then
+    redis.call('PUBLISH', tx.channel, tx.coordinator .. '\n' .. table.concat(tx.news, '\n'))
+  end
+  if tx.due then
+    tx.effects[#tx.effects + 1] = 'due:' .. math.max(tx.due - tx.now, 0)
+  end
+  return {result, tx.effects}
+end
+
+local function register(name, transition)
+  TRANSITIONS[name] = transition
+  redis.register_function(name, function(keys, args)
+    local tx = begin(keys, args)
+    return close(tx, {transition(tx, args, 2, #args)})
+  end)
+end
+
+local function attempt_transition(transition, ...)
+  return {transition(...)}
+end
+
+-- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own, those.
+-- Returns: {their results, the effects of all}. A result may be 'fault', what the server said.
+local function many(keys, args)
+  local tx = begin(keys, args)
+  local results, at, before = {}, 3, nil
+  while at <= #args do
+    local name, o = args[at], at + 1
+    if before ~= name then
+      settle(tx)
+    end
+    local went_well, result = pcall(attempt_transition, TRANSITIONS[name], tx, args, o, o + args[o])
+    if not went_well then
+      result = {'fault', type(result) == 'table' and result.err or tostring(result)}
+    end
+    results[#results + 1] = result
+    before, at = name, o + args[o] + 1
+  end
+  return close(tx, results)
+end
+
+redis.register_function('hc_many', many)

@@ -44,23 +44,23 @@ local function jobs_of(tx, run)
 end
 
 -- Delete a record: a flow or message with its jobs, a job, a runner.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the record.
+-- Arguments: 1 the record.
 -- Result: 'ok', how many records were deleted | 'busy', the record that is in use.
-local function record_delete(keys, args)
-  local tx, record = begin(keys, args), args[3]
+local function record_delete(tx, args, o)
+  local record = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. record) == 0 then
-    return done(tx, 'ok', 0)
+    return 'ok', 0
   end
   local kind = string.match(record, '^%l+')
   if kind == 'runner' then
-    return done(tx, 'ok', remove(tx.prefix .. record))
+    return 'ok', remove(tx.prefix .. record)
   end
   local jobs = kind == 'job' and {record} or jobs_of(tx, record)
   local busy = kind ~= 'job' and is_active(tx, record) and record or first_busy(tx, jobs)
   if busy then
-    return done(tx, 'busy', busy)
+    return 'busy', busy
   end
-  return done(tx, 'ok', kind == 'job' and remove(tx.prefix .. record) or remove_run(tx, record, jobs))
+  return 'ok', kind == 'job' and remove(tx.prefix .. record) or remove_run(tx, record, jobs)
 end
 
 local DUE = {}
@@ -125,12 +125,12 @@ function DUE.keep(tx, run)
 end
 
 -- Act on the timers that are due, at most so many, and report on the queues.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 how many.
+-- Arguments: 1 how many.
 -- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0.
-local function tick(keys, args)
-  local tx = begin(keys, args)
+local function tick(tx, args, o)
   local timers = tx.prefix .. 'timers'
-  for _, name in ipairs(redis.call('ZRANGE', timers, '-inf', tx.now, 'BYSCORE', 'LIMIT', 0, args[3])) do
+  set_timers(tx)
+  for _, name in ipairs(redis.call('ZRANGE', timers, '-inf', tx.now, 'BYSCORE', 'LIMIT', 0, args[o + 1])) do
     redis.call('ZREM', timers, name)
     local kind, record = string.match(name, '^(%l+):(.*)$')
     if redis.call('EXISTS', tx.prefix .. record) == 1 then
@@ -151,7 +151,7 @@ local function tick(keys, args)
       tx.effects[#tx.effects + 1] = 'ready:' .. type
     end
   end
-  return done(tx, 'ok', quiet)
+  return 'ok', quiet
 end
 
 -- Say that a coordinator lives, and find those that do not any more.
@@ -166,5 +166,5 @@ local function presence(keys, args)
 end
 
 redis.register_function('hc_presence', presence)
-redis.register_function('hc_record_delete', record_delete)
-redis.register_function('hc_tick', tick)
+register('hc_record_delete', record_delete)
+register('hc_tick', tick)

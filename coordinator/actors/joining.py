@@ -1,0 +1,70 @@
+"""Transitions that are neighbours in a round travel as one function call: the store looks at its clock, the timers and
+who follows once for all of them, and counts the jobs of a flow that finish together off together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from coordinator.storage.connection import Command, Reply
+from coordinator.storage.faults import ReplyError
+from coordinator.storage.keys import Transition
+
+__all__ = ["join", "part"]
+
+ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
+
+
+def join(commands: Iterable[Command]) -> tuple[list[Command], list[int]]:
+    """Returns what to send, and for each how many of the given commands it stands for."""
+    joined: list[Command] = []
+    counts: list[int] = []
+    together: list[Transition] = []
+    arguments = 0
+
+    def flush() -> None:
+        nonlocal arguments
+        if len(together) == 1:
+            joined.append(together[0])
+        elif together:
+            joined.append(Transition.many(together))
+        if together:
+            counts.append(len(together))
+            together.clear()
+            arguments = 0
+
+    for command in commands:
+        if type(command) is Transition:
+            if arguments + len(command) > ARGUMENTS:
+                flush()
+            together.append(command)
+            arguments += len(command)
+        else:
+            flush()
+            joined.append(command)
+            counts.append(1)
+    flush()
+    return joined, counts
+
+
+def part(replies: Iterable[Reply], counts: Iterable[int]) -> tuple[list[Reply], list[bytes]]:
+    """The replies to the commands given to `join`, from those to what was sent, and the effects that belong to all of
+    those that were joined."""
+    parted: list[Reply] = []
+    effects: list[bytes] = []
+    for reply, count in zip(replies, counts, strict=False):  # there are fewer replies when the connection was lost
+        if count == 1:
+            parted.append(reply)
+        elif type(reply) is ReplyError:
+            parted += [reply] * count
+        else:
+            results, told = reply
+            effects += told
+            parted += [_one_reply(result) for result in results]
+    return parted, effects
+
+
+def _one_reply(result: list[Any]) -> Reply:
+    if result[0] == b"fault":
+        return ReplyError(result[1].decode(errors="replace"))
+    return [result, []]

@@ -1,0 +1,160 @@
+"""Transitions joined to one call: as if each had been called by itself, one after the other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from coordinator.actors.joining import ARGUMENTS, join, part
+from coordinator.storage.faults import ReplyError
+from coordinator.storage.keys import Command, Layout, Transition
+from tests.execution.conftest import NewContext
+from tests.execution.driver import Context, job
+
+KEYS = Layout().keyspace(1)
+
+
+def transition(name: str, *arguments: str | int) -> Transition:
+    return KEYS.transition(name, *arguments)
+
+
+# -- by hand
+
+
+def test_neighbours_are_joined_and_nothing_changes_places() -> None:
+    first, second, third = (transition("hc_finish", f"job:7:{id}") for id in (1, 2, 3))
+    other: Command = ("PING",)
+
+    joined, counts = join([first, second, other, b"packed", third])
+
+    assert joined == [Transition.many([first, second]), other, b"packed", third]
+    assert counts == [2, 1, 1, 1]
+    assert type(joined[0]) is tuple
+    head = ("FCALL", "hc_many", 1, "engine", KEYS.channel, KEYS.coordinator)
+    assert joined[0] == (*head, "hc_finish", 1, "job:7:1", "hc_finish", 1, "job:7:2")
+
+
+def test_a_call_has_a_bounded_number_of_arguments_unless_one_alone_has_more() -> None:
+    small, large = transition("hc_log", *range(ARGUMENTS // 3)), transition("hc_log", *range(2 * ARGUMENTS))
+
+    _, counts = join([small, small, small, large, small])
+
+    assert counts == [2, 1, 1, 1]
+
+
+def test_a_reply_is_parted_and_its_effects_kept() -> None:
+    fault = ReplyError("LOADING")
+    replies = [[[[b"ok", 1], [b"fault", b"WRONGTYPE no hash"]], [b"ready:V"]], b"PONG", fault]
+
+    parted, effects = part(replies, [2, 1, 2])
+
+    assert parted[0] == [[b"ok", 1], []]
+    assert type(parted[1]) is ReplyError
+    assert str(parted[1]) == "WRONGTYPE no hash"
+    assert parted[2:] == [b"PONG", fault, fault]
+    assert effects == [b"ready:V"]
+
+
+def test_replies_that_did_not_come_are_not_made_up() -> None:
+    assert part([b"PONG"], [1, 2, 1]) == ([b"PONG"], [])
+
+
+# -- on the store
+
+
+def prepare(context: Context) -> list[Transition]:
+    """Flows on their way, and what happens to them next."""
+    context.wire.ask(("FLUSHALL",))
+    context.submit(1, [job(1), job(2), job(3, [1, 2])])
+    context.submit(2, [job(11), job(12, [11])])
+    context.submit(3, [job(21), job(22)])
+    tokens = {attempt.id: attempt.token for attempt in (context.take_one() for _ in range(5))}
+
+    def finish(id: int, token: str = "") -> Transition:
+        return context.keys.transition("hc_finish", f"job:7:{id}", token or tokens[id], f'{{"of":"{id}"}}')
+
+    def take(number: int) -> Transition:
+        return context.keys.transition("hc_take", 3, "", "runner3", 30_000, 5, 1_000_000, "somebody", number, "Python")
+
+    return [
+        *(finish(1), finish(21), finish(2), finish(1), finish(2, "stale")),
+        take(1),  # what those have released
+        context.keys.transition("hc_heartbeat", "job:7:11", tokens[11]),
+        context.keys.transition("hc_fail", "job:7:11", tokens[11], "no good", "", 0),
+        *(take(2), take(2)),
+        finish(22),
+        context.keys.transition("hc_flow_cancel", "flow:3", "too late"),
+        context.keys.transition("hc_flow_cancel", "flow:1", "enough"),
+        finish(99, "of nothing"),
+        context.keys.transition("hc_flow_retry", "flow:2"),
+        context.keys.transition("hc_tick", 200),
+    ]
+
+
+def all_there_is(context: Context) -> dict[str, Any]:
+    ways = {"hash": ("HGETALL",), "list": ("LRANGE", 0, -1), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+")}
+    found = {}
+    for key in sorted(context.wire.ask(("KEYS", "*"))[0]):
+        if key.endswith(b"take:"):  # of those in `prepare`
+            continue
+        (kind,) = context.wire.ask(("TYPE", key))
+        name, *rest = ways[str(kind, "ascii") if isinstance(kind, bytes) else kind]
+        (content,) = context.wire.ask((name, key, *rest))
+        found[key.decode()] = sorted(content.items()) if isinstance(content, dict) else content
+    return found
+
+
+def timeless(content: Any) -> str:
+    """With all that is different each time made the same."""
+    text = re.sub(r"\b\d{13}(-\d+)?\b", "TIME", repr(content))
+    return re.sub(r"\b1\d{9}\b", "SECONDS", text)
+
+
+def test_joined_they_do_what_they_do_by_themselves(new_context: NewContext) -> None:
+    context = new_context()
+    by_themselves = [context.wire.ask(transition)[0] for transition in prepare(context)]
+    after_those = all_there_is(context)
+
+    transitions = prepare(context)
+    joined, counts = join(transitions)
+    together, effects = part(context.wire.ask(*joined), counts)
+
+    assert counts == [len(transitions)]
+    assert [timeless(result) for result, _ in together] == [timeless(result) for result, _ in by_themselves]
+    assert timeless(all_there_is(context)) == timeless(after_those)
+    told = {effect for _, effects in by_themselves for effect in effects if not effect.startswith(b"due:")}
+    assert {timeless(effect) for effect in effects if not effect.startswith(b"due:")} == {
+        timeless(effect) for effect in told
+    }
+
+
+def test_a_fault_of_one_concerns_no_other(context: Context) -> None:
+    first, *rest = prepare(context)
+    context.wire.ask(("SET", f"{context.keys.prefix}job:7:77", "no hash"))
+    faulty = context.keys.transition("hc_finish", "job:7:77", "token", "{}")
+
+    joined, counts = join([first, faulty, *rest])
+    parted, _ = part(context.wire.ask(*joined), counts)
+
+    assert isinstance(parted[1], ReplyError)
+    assert "WRONGTYPE" in str(parted[1])
+    assert parted[0][0][0] == b"ok"
+    assert not any(isinstance(reply, ReplyError) for reply in parted[2:])
+    assert context.load_flow(1)["status"] == "Error"
+    assert context.load_flow(3)["status"] == "Finished"
+
+
+@pytest.mark.parametrize("last", ["hc_flow_cancel", "hc_flow_retry"])
+def test_what_has_finished_counts_before_anything_else_is_looked_at(context: Context, last: str) -> None:
+    context.submit(1, [job(1), job(2)])
+    finishes = [
+        context.keys.transition("hc_finish", f"job:7:{attempt.id}", attempt.token, "{}")
+        for attempt in (context.take_one(), context.take_one())
+    ]
+
+    joined, counts = join([*finishes, context.keys.transition(last, "flow:1", "too late")])
+    parted, _ = part(context.wire.ask(*joined), counts)
+
+    assert parted[2][0] == [b"state", b"Finished"]
