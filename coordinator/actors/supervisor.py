@@ -172,15 +172,16 @@ class Supervisor:
     async def _send(self) -> bool:
         """Send the next round, if there is one."""
         mailbox = self._mailbox
-        in_flight = sum(len(sent.requests) for sent in self._sent)
-        ready = self._take_pending(in_flight)
-        if ready and (self._connection is None or self._must_note):
-            if not await self._prepare(ready):
-                return False
-            # Those answered meanwhile must not be sent any more.
-            mailbox.running[in_flight:] = ready = [request for request in ready if self._has_commands(request)]
+        ready = self._take_pending(sum(len(sent.requests) for sent in self._sent))
         if not ready:
             return False
+        if self._connection is None or (self._must_note and any(request.writes for request in ready)):
+            if self._sent or not await self._prepare(ready):
+                return False
+            # Those answered meanwhile must not be sent any more.
+            mailbox.running[:] = ready = [request for request in ready if self._has_commands(request)]
+            if not ready:
+                return False
         connection = self._connection
         assert connection is not None
         commands: list[Command] = []
@@ -232,31 +233,21 @@ class Supervisor:
             self._sent.popleft()
             self._failures = 0
             self._mailbox.fault = None
-        elif lost is None and is_moving(fault):
-            await self._wait_for_move(fault)
         else:
             await self._lose(fault)
-
-    async def _wait_for_move(self, fault: str) -> None:
-        """Send again what a cluster refused because it moves the keys, in a moment."""
-        is_in_step = len(self._sent) == 1
-        self._forget_sent(fault)
-        if not is_in_step:
-            await self._disconnect()
-        await trio.sleep(MOVING_PAUSE)
 
     async def _lose(self, fault: str) -> None:
         """Give up the connection: what was sent is sent again on another one."""
         log.debug("lost the connection", context=self._mailbox.address, reason=fault)
-        self._forget_sent(fault)
-        self._store.lost(self._mailbox.address, fault)
-        await self._disconnect()
-        await self._pause()
-
-    def _forget_sent(self, fault: str) -> None:
         self._mailbox.fault = fault
         self._lost_track(self._mailbox.address, any(sent.writes for sent in self._sent))
         self._sent.clear()
+        await self._disconnect()
+        if is_moving(fault):
+            await trio.sleep(MOVING_PAUSE)
+        else:
+            self._store.lost(self._mailbox.address, fault)
+            await self._pause()
 
     def _check_preamble(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
@@ -375,7 +366,6 @@ class Supervisor:
                 request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))
             self._mailbox.running = []
             return False
-        self._mailbox.fault = None
         return True
 
     async def _pause(self) -> None:

@@ -66,6 +66,6 @@ def is_transient(error: ReplyError) -> bool:
 
 
 def is_moving(fault: str) -> bool:
-    """Whether an error reply says that a cluster is moving the keys just now: the connection is the right one until
-    it says MOVED."""
+    """Whether an error reply says that a cluster is moving the keys just now: the node is the right one until it says
+    MOVED."""
     return fault.startswith(_MOVING)

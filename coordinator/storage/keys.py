@@ -34,7 +34,7 @@ class Transition(tuple[str | bytes | int | float, ...]):
     def many(cls, transitions: Sequence[Transition]) -> Command:
         """One call of them all, in this order. They are of one context."""
         first = transitions[0]
-        own = 5 + int(first[2])  # where a transition's arguments begin, after the keys, the channel and the coordinator
+        own = 5 + int(first[2])  # where its own arguments begin, after so many keys, the channel and the coordinator
         command: list[str | bytes | int | float] = ["FCALL", "hc_many", *first[2:own]]
         for transition in transitions:
             command += (transition[1], len(transition) - own)
@@ -121,7 +121,10 @@ class Keyspace(NamedTuple):
 
     def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        return Transition(self.call(function, f"{self.prefix}engine", self.channel, self.coordinator, *arguments))
+        engine = f"{self.prefix}engine"
+        if self.absent:
+            return Transition(("FCALL", function, 2, engine, self.absent, self.channel, self.coordinator, *arguments))
+        return Transition(("FCALL", function, 1, engine, self.channel, self.coordinator, *arguments))
 
 
 @dataclass(frozen=True, slots=True)

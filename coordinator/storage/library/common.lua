@@ -4,11 +4,11 @@
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
 -- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, and for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), with spaces between. The
--- transition's own arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last
--- place. It returns {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one.
--- Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that
--- attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
+-- name, and for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), with spaces between. Its own
+-- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
+-- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
+-- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
+-- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
