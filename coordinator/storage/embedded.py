@@ -42,6 +42,7 @@ _START_TIMEOUT: Final = 10.0  # seconds to open the socket; loading the data may
 _STOP_TIMEOUT: Final = 10.0
 _ORPHAN_TIMEOUT: Final = 10.0  # seconds a Valkey whose coordinator was killed may take to go
 _SOCKET_PATH_LIMIT: Final = 100  # bytes; sockaddr_un holds 104 to 108
+_SOCKET_NAME: Final = len("/herocoordinator-12345678/valkey.sock")
 _PROGRESS_EVERY: Final = 5.0
 
 
@@ -51,6 +52,12 @@ class DataDirectoryInUse(Exception):
 
 class EmbeddedFailed(Exception):
     """Valkey did not start; the text says what it printed."""
+
+
+def _short_temporary_directory() -> str:
+    """One in which a socket's path is short enough: TMPDIR may be anywhere."""
+    chosen = tempfile.gettempdir()
+    return chosen if len(os.fsencode(chosen)) + _SOCKET_NAME <= _SOCKET_PATH_LIMIT else "/tmp"
 
 
 class EmbeddedValkey:
@@ -88,7 +95,7 @@ class EmbeddedValkey:
         await self._lock()
         try:
             if len(os.fsencode(self._socket)) > _SOCKET_PATH_LIMIT:
-                runtime = tempfile.mkdtemp(prefix="herocoordinator-")
+                runtime = tempfile.mkdtemp(prefix="herocoordinator-", dir=_short_temporary_directory())
                 self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
                 self._socket = Path(runtime) / "valkey.sock"
             self._start()
