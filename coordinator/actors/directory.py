@@ -19,7 +19,7 @@ import trio
 
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Operation, Park, RawJson, Request
-from coordinator.actors.supervisor import Supervisor
+from coordinator.actors.supervisor import ROUND_OPERATIONS, Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Address, Command
@@ -29,6 +29,7 @@ __all__ = ["Directory"]
 log = structlog.get_logger("coordinator.directory")
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
+SHARED_TURN: Final = 32  # operations of a context whose replies are dealt with at once, if there are others
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
 
@@ -126,6 +127,11 @@ class Directory:
         return len(self._mailboxes)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several contexts are active."""
+        return len(self._mailboxes) - (GLOBAL in self._mailboxes) > 1
+
+    @property
     def connections(self) -> int:
         """Supervisors alive."""
         return len(self._supervisors)
@@ -172,6 +178,7 @@ class Directory:
             take_effect=self.take_effect,
             lost_track=self._lost_global if is_spread and address is None else self.lost_track,
             wanted_elsewhere=wanted_elsewhere,
+            turn=lambda: SHARED_TURN if self.is_shared else ROUND_OPERATIONS,
             note=partial(self._note, address) if is_spread and address is not None else None,
         )
         self._supervisors[mailbox.address] = supervisor

@@ -20,7 +20,7 @@ from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
 from coordinator.storage.keys import Address
 
-__all__ = ["State", "Supervisor"]
+__all__ = ["ROUND_OPERATIONS", "State", "Supervisor"]
 
 log = structlog.get_logger("coordinator.supervisor")
 
@@ -31,13 +31,14 @@ BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
 
 
-class _Round(NamedTuple):
-    """What was sent in one write: so many commands of ours, then those of the requests, joined."""
+class _Turn(NamedTuple):
+    """A part of what was sent in one write: so many commands of ours, then those of the requests, joined."""
 
     preamble: int
     requests: list[Request]
     counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
     writes: bool
+    is_last: bool  # of its round
 
 
 class State(enum.Enum):
@@ -70,6 +71,7 @@ class Supervisor:
         take_effect: is told the effects of each transition.
         lost_track: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
+        turn: of how many operations the replies are dealt with before other tasks get on.
         note: notes the context as known, where that cannot be done on its own connection. Returns why not, if it
             could not be.
     """
@@ -85,6 +87,7 @@ class Supervisor:
         take_effect: Callable[[Address, Sequence[bytes]], None],
         lost_track: Callable[[Address, bool], None],
         wanted_elsewhere: Callable[[], bool],
+        turn: Callable[[], int],
         note: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.state = State.IDLE
@@ -96,8 +99,9 @@ class Supervisor:
         self._take_effect = take_effect
         self._lost_track = lost_track
         self._wanted_elsewhere = wanted_elsewhere
+        self._turn = turn
         self._connection: Connection | None = None
-        self._sent: deque[_Round] = deque()  # and not answered; their requests come first in `running`
+        self._sent: deque[_Turn] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
         self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         self._note = note
@@ -125,8 +129,10 @@ class Supervisor:
         """Serve until retired. Whatever is left in the mailbox then is for the next supervisor."""
         try:
             while self._sent or await self._gather():
-                sent = not (self._sent and self._wanted_elsewhere()) and await self._send()
-                if self._sent and (not sent or len(self._sent) == ROUNDS_SENT):
+                rounds = sum(turn.is_last for turn in self._sent)
+                may_send = rounds < ROUNDS_SENT and not (rounds and self._wanted_elsewhere())
+                sent = may_send and await self._send()
+                if self._sent and (not sent or rounds + 1 == ROUNDS_SENT):
                     await self._receive()
         finally:
             self.state = State.RETIRED
@@ -185,22 +191,27 @@ class Supervisor:
         connection = self._connection
         assert connection is not None
         commands: list[Command] = []
-        writes = False
-        for request in ready:
-            assert request.commands is not None
-            commands += request.commands
-            request.unanswered += 1
-            writes = writes or request.writes
-        preamble: list[Command] = []
-        if writes and not self._is_remembered:
+        if not self._is_remembered and any(request.writes for request in ready):
             assert mailbox.address is not None
-            preamble = [*self._store.layout.remember(mailbox.address)]
-        joined, counts = join(commands)
-        self._sent.append(_Round(len(preamble), ready, counts, writes))
+            commands += self._store.layout.remember(mailbox.address)
+        preamble = len(commands)
+        turn = self._turn()
+        for first in range(0, len(ready), turn):
+            requests = ready[first : first + turn]
+            of_turn: list[Command] = []
+            writes = False
+            for request in requests:
+                assert request.commands is not None
+                of_turn += request.commands
+                request.unanswered += 1
+                writes = writes or request.writes
+            joined, counts = join(of_turn)
+            commands += joined
+            self._sent.append(_Turn(0 if first else preamble, requests, counts, writes, first + turn >= len(ready)))
         self.state = State.SERVING
         try:
             with trio.fail_after(self._exchange_timeout):
-                await connection.send(preamble + joined)
+                await connection.send(commands)
         except trio.TooSlowError:
             await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
         except StoreUnavailable as error:
@@ -208,7 +219,7 @@ class Supervisor:
         return True
 
     async def _receive(self) -> None:
-        """Wait for the replies to the round that was sent first, and hand them out."""
+        """Wait for the replies to the turn that was sent first, and hand them out."""
         connection = self._connection
         assert connection is not None
         sent = self._sent[0]
@@ -233,6 +244,8 @@ class Supervisor:
             self._sent.popleft()
             self._failures = 0
             self._mailbox.fault = None
+            if not sent.is_last:
+                await trio.lowlevel.checkpoint()
         else:
             await self._lose(fault)
 

@@ -22,7 +22,7 @@ from coordinator.actors.subscriptions import Session
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
-from coordinator.rpc.dispatch import Dispatcher, Sink
+from coordinator.rpc.dispatch import TURN, Dispatcher, Sink
 from coordinator.rpc.plain_frames import PlainFrames
 
 __all__ = ["WebSocketFrontEnd"]
@@ -133,19 +133,26 @@ class _Connection(Session, Sink):
         It submits nothing of its own at the same time: after the first frame that is not plain none is.
         """
         messages, left = self._frames.take(data)
+        calls = 0
         for message in messages:
             if not self.is_listening:
                 break
-            await self._submit(message)
+            calls += await self._submit(message)
+            if calls >= TURN:
+                calls = 0
+                await self._dispatcher.take_turns()
         return left
 
-    async def _submit(self, message: str | bytes) -> None:
+    async def _submit(self, message: str | bytes) -> int:
+        """Returns how many calls it held."""
         self._in_flight += 1  # while it waits for room it is in flight, too
-        self._in_flight += await self._dispatcher.submit(message, self, self) - 1
+        calls = await self._dispatcher.submit(message, self, self)
+        self._in_flight += calls - 1
         if self._in_flight >= self._max_in_flight:
             await self.fewer_than(self._max_in_flight)
         if self._stream.waiting > HIGH_WATER:
             await self._stream.relieved()
+        return calls
 
     async def fewer_than(self, calls: int) -> None:
         """Wait until fewer than `calls` calls are unanswered."""
