@@ -303,7 +303,7 @@ async def test_told_to_stop_twice_it_leaves_at_once(tmp_path: Path) -> None:
             os.kill(valkey, signal.SIGSTOP)
             try:
                 await client.send("job.load", job_ids(1, 1))
-                await until(lambda: pending_calls(server) == 1)
+                await until(lambda: pending_calls(server) >= 1)
                 server.process.terminate()
                 await trio.to_thread.run_sync(server.wait_for, "stopping")
 
