@@ -36,7 +36,8 @@ class _Connection(TCPServer):
     """What was read of it before."""
 
     async def _read_data(self) -> None:
-        await self.protocol.handle(RawData(self.early))
+        early, self.early = self.early, b""  # Hypercorn's objects refer to each other: they wait for the collector
+        await self.protocol.handle(RawData(early))
         await super()._read_data()
         await self.idle_task.stop()
 

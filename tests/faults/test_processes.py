@@ -256,10 +256,15 @@ def test_a_valkey_that_does_not_start_is_quoted(tmp_path: Path) -> None:
 # -- told to stop
 
 
-def pending_calls(server: CoordinatorProcess) -> int:
-    found = re.search(r"^herocoordinator_calls_pending ([0-9.]+)$", httpx.get(f"{server.http}/metrics").text, re.M)
+def metric(server: CoordinatorProcess, name: str) -> int:
+    found = re.search(rf"^herocoordinator_{name} ([0-9.]+)$", httpx.get(f"{server.http}/metrics").text, re.M)
     assert found is not None
     return int(float(found[1]))
+
+
+def pending_calls(server: CoordinatorProcess) -> int:
+    """Of clients, and maybe one of the coordinator's own."""
+    return metric(server, "calls_pending")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -280,7 +285,7 @@ async def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path, number:
                         posted.append((await http.post(server.http, json=request)).json())
 
                     nursery.start_soon(post)
-                    await until(lambda: pending_calls(server) == 3)
+                    await until(lambda: metric(server, "calls_total") == 4)
                     server.process.send_signal(number)
                     await trio.to_thread.run_sync(server.wait_for, "stopping")
                     os.kill(valkey, signal.SIGCONT)
