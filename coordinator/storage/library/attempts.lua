@@ -99,13 +99,20 @@ end
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local job, record, env_vars, inputs = unpack(popped)
   local run, attempt = record[RUN], (record[ATTEMPT] or 0) + 1
-  local expires, timeout, deadline = tx.now + lease, record[TIMEOUT], ''
+  local expires, timeout, deadline = tx.now + lease, record[TIMEOUT], nil
   if timeout ~= '0' then
     deadline = tx.now + timeout * 1000
     expires = math.min(expires, deadline)
   end
-  redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token,
-    'x_runner', runner, 'x_session', session, 'x_lease', lease, 'x_started', tx.at, 'x_deadline', deadline)
+  local fields = {'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt, 'x_token', token, 'x_runner', runner,
+    'x_lease', lease, 'x_started', tx.at}
+  if session ~= '' then
+    put(fields, 'x_session', session)
+  end
+  if deadline then
+    put(fields, 'x_deadline', deadline)
+  end
+  redis.call('HSET', tx.prefix .. job, unpack(fields))
   if record[ENDED] then
     redis.call('HDEL', tx.prefix .. job, 'x_ended')
   end
@@ -168,19 +175,29 @@ local function take(tx, args, o, last)
   return more and 'more' or 'all', attempts
 end
 
--- A running attempt by its token: its fields, or nil and 'none' | 'stale', and the end last reported of the job.
-local function running(tx, job, token)
-  local status, current, run, last, attempt, retries, lease, deadline, runner, next =
-    unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_token', 'x_run', 'x_last', 'x_attempt', 'retries', 'x_lease',
-      'x_deadline', 'x_runner', 'x_next'))
+-- A running attempt by its token: what is always wanted of it, and `more` fields as they are stored; or nil and 'none' |
+-- 'stale', and the end last reported of the job.
+local function running(tx, job, token, ...)
+  local key = tx.prefix .. job
+  local status, current, run, attempt, runner, first, second, third =
+    unpack(redis.call('HMGET', key, 'status', 'x_token', 'x_run', 'x_attempt', 'x_runner', ...))
   if not status then
     return nil, 'none'
   end
   if status == 'Started' and current == token then
-    return {job = job, run = run, attempt = tonumber(attempt), retries = tonumber(retries), lease = tonumber(lease),
-      deadline = tonumber(deadline), runner = runner, token = token, next = next}
+    return {job = job, run = run, attempt = tonumber(attempt), runner = runner, token = token, more = {first, second, third}}
   end
-  return nil, 'stale', last
+  return nil, 'stale', redis.call('HGET', key, 'x_last')
+end
+
+-- A running attempt with its retries, lease and deadline (ms).
+local function running_timed(tx, job, token)
+  local attempt, fault, last = running(tx, job, token, 'retries', 'x_lease', 'x_deadline')
+  if attempt then
+    attempt.retries, attempt.lease, attempt.deadline =
+      tonumber(attempt.more[1]), tonumber(attempt.more[2]), tonumber(attempt.more[3])
+  end
+  return attempt, fault, last
 end
 
 -- Answer a report on an attempt that does not run: as the first time, if it has ended with just this report.
@@ -225,7 +242,7 @@ end
 -- Arguments: 1 the job, 2 token, 3 result as JSON.
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
 local function finish(tx, args, o)
-  local attempt, fault, last = running(tx, args[o + 1], args[o + 2])
+  local attempt, fault, last = running(tx, args[o + 1], args[o + 2], 'x_next')
   if not attempt then
     return report_again(tx, fault, last, 'finish', args[o + 2])
   end
@@ -238,7 +255,7 @@ local function finish(tx, args, o)
   disarm(tx, 'lease:' .. attempt.job)
   deliver(tx, attempt.run)
   emit(tx, attempt.run, 'job', 's', 'Finished', 'j', job_id(attempt.job), 'a', attempt.attempt, 'r', attempt.runner)
-  count_off(tx, attempt.run, attempt.next)
+  count_off(tx, attempt.run, attempt.more[1])
   return 'ok', 'Finished', attempt.attempt
 end
 
@@ -246,7 +263,7 @@ end
 -- Arguments: 1 the job, 2 token, 3 why, 4 result as JSON or '', 5 '1' if it may be tried again.
 -- Result: 'ok', status, attempt | 'none' | 'stale'.
 local function fail(tx, args, o)
-  local attempt, fault, last = running(tx, args[o + 1], args[o + 2])
+  local attempt, fault, last = running_timed(tx, args[o + 1], args[o + 2])
   if not attempt then
     return report_again(tx, fault, last, 'fail', args[o + 2])
   end
@@ -269,7 +286,7 @@ end
 -- Arguments: 1 the job, 2 token.
 -- Result: 'ok', lease in ms | 'none' | 'stale'.
 local function heartbeat(tx, args, o)
-  local attempt, fault = running(tx, args[o + 1], args[o + 2])
+  local attempt, fault = running_timed(tx, args[o + 1], args[o + 2])
   if not attempt then
     return fault
   end
@@ -282,7 +299,7 @@ end
 -- Arguments: 1 the job, 2 token, 3 stream, 4 lines as JSON, then the lines.
 -- Result: 'ok', 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(tx, args, o, last)
-  local attempt, fault = running(tx, args[o + 1], args[o + 2])
+  local attempt, fault = running_timed(tx, args[o + 1], args[o + 2])
   if not attempt then
     return fault
   end

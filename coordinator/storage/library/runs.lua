@@ -244,7 +244,7 @@ end
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_token', 'x_runner', 'x_queued', 'x_started', 'x_ended', 'x_retry',
-    'x_failure', 'x_attempt', 'x_next', 'x_parents', 'x_awaits')
+    'x_failure', 'x_attempt', 'x_next', 'x_parents', 'x_awaits', 'x_session', 'x_deadline')
 end
 
 -- Make a job ready to be run for `run`: with all its attempts, and waiting for what it has to wait for. Adds the engine's

@@ -68,7 +68,7 @@ local DUE = {}
 -- A lease has run out, or the job's timeout.
 function DUE.lease(tx, job)
   local token = redis.call('HGET', tx.prefix .. job, 'x_token')
-  local attempt = token and running(tx, job, token)
+  local attempt = token and running_timed(tx, job, token)
   if not attempt then
     return
   end
