@@ -15,8 +15,6 @@ from hypercorn.config import Config
 from coordinator import resources
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
-from coordinator.actors.request import Operation, RawJson, Request
-from coordinator.errors import CoordinatorError
 from coordinator.metrics import Metrics
 from coordinator.resources import Addresses, FrontEnd
 from coordinator.rpc.access import AccessPolicy
@@ -26,7 +24,7 @@ from coordinator.rpc.hypercorn_worker import HttpServer
 from coordinator.rpc.websocket import WebSocketFrontEnd
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import GLOBAL, Layout
+from coordinator.storage.keys import GLOBAL, Command
 from coordinator.storage.topology import Topology
 
 __all__ = ["App", "Listener", "Service", "new_name"]
@@ -171,7 +169,7 @@ class Service:
         app = HttpFrontEnd(
             dispatcher,
             policy(self._addresses.http[0]),
-            ready=partial(_probe, directory, self._layout),
+            ready=self._ready,
             metrics=self._page,
             max_body_bytes=settings.max_body_bytes,
         )
@@ -206,6 +204,12 @@ class Service:
             http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
+    async def _ready(self) -> str | None:
+        """Why the store does not answer, or None if it does."""
+        # Of a key: on a cluster that says more than that one node is up.
+        look: Command = ("EXISTS", self._layout.keyspace(GLOBAL).contexts())
+        return await self._directory.carry_out([look], READY_TIMEOUT, writes=False)
+
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()
 
@@ -225,30 +229,3 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     return config
-
-
-class _Probe(Request):
-    """Asks for an answer, whatever it is."""
-
-    __slots__ = ("answered", "outcome")
-
-    answered: trio.Event
-    outcome: RawJson | CoordinatorError
-
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
-        self.outcome = outcome
-        self.answered.set()
-
-
-async def _probe(directory: Directory, layout: Layout) -> str | None:
-    """Why the store does not answer, or None if it does."""
-
-    def ping() -> Operation:
-        yield [("EXISTS", layout.keyspace(GLOBAL).contexts())]  # of a cluster, more than that one node is up
-        return b"null"
-
-    probe = _Probe(ping(), deadline=trio.current_time() + READY_TIMEOUT, writes=False)
-    probe.answered = trio.Event()
-    await directory.post(GLOBAL, probe)
-    await probe.answered.wait()
-    return str(probe.outcome.data["detail"]) if isinstance(probe.outcome, CoordinatorError) else None

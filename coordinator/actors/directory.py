@@ -67,7 +67,7 @@ class Directory:
         self._supervisors: dict[Address, Supervisor] = {}
         self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
-        self._renoting: _Noting | None = None
+        self._renoting: _Errand | None = None
         self.take_effect: Callable[[Address, Sequence[bytes]], None] = lambda address, effects: None
         self.lost_track: Callable[[Address, bool], None] = lambda address, wrote: None
         self.crashes = 0
@@ -208,14 +208,18 @@ class Directory:
         if self._waiting and self._has_slot():
             self._start(self._waiting.popitem(last=False)[1])
 
+    async def carry_out(self, commands: list[Command], timeout: float, *, writes: bool) -> str | None:
+        """Carry out commands in GLOBAL within `timeout` seconds. Returns why not, if they could not be."""
+        errand = _Errand(commands, deadline=trio.current_time() + timeout, writes=writes)
+        await self.post(GLOBAL, errand)
+        await errand.answered.wait()
+        return errand.fault
+
     # -- contexts spread over servers
 
     async def _note(self, context: int) -> str | None:
         """Note a context as known where GLOBAL is. Returns why not, if it could not be."""
-        noting = _Noting(self._store.layout.note(context), deadline=trio.current_time() + self._exchange_timeout)
-        await self.post(GLOBAL, noting)
-        await noting.answered.wait()
-        return noting.fault
+        return await self.carry_out(self._store.layout.note(context), self._exchange_timeout, writes=True)
 
     def _lost_global(self, address: Address, wrote: bool) -> None:
         """GLOBAL may come back without what was noted last, while the contexts, elsewhere, have lost nothing."""
@@ -225,7 +229,7 @@ class Directory:
         supervisors = self._supervisors.items()
         noted = [context for context, supervisor in supervisors if context is not None and supervisor.has_noted]
         if noted:
-            self._renoting = _Noting(self._store.layout.note(*noted), deadline=math.inf)
+            self._renoting = _Errand(self._store.layout.note(*noted), deadline=math.inf, writes=True)
             self.post_soon(GLOBAL, self._renoting)
 
     def _park(self, request: Request, step: Park) -> None:
@@ -275,7 +279,7 @@ class Directory:
                 supervisor.retire()
 
 
-class _Noting(Request):
+class _Errand(Request):
     """Carries out commands in GLOBAL.
 
     Attributes:
@@ -284,8 +288,8 @@ class _Noting(Request):
 
     __slots__ = ("answered", "fault")
 
-    def __init__(self, commands: list[Command], *, deadline: float) -> None:
-        super().__init__(_carry_out(commands), deadline=deadline, writes=True)
+    def __init__(self, commands: list[Command], *, deadline: float, writes: bool) -> None:
+        super().__init__(_carry_out(commands), deadline=deadline, writes=writes)
         self.answered = trio.Event()
         self.fault: str | None = None
 

@@ -24,11 +24,8 @@ def join(commands: Iterable[Command]) -> tuple[list[Command], list[int]]:
 
     def flush() -> None:
         nonlocal arguments
-        if len(together) == 1:
-            joined.append(together[0])
-        elif together:
-            joined.append(Transition.many(together))
         if together:
+            joined.append(together[0] if len(together) == 1 else Transition.many(together))
             counts.append(len(together))
             together.clear()
             arguments = 0

@@ -144,7 +144,7 @@ def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
     summaries: dict[int, list[bytes]] = {}
     for start in range(0, len(jobs), DAG_CHUNK):
         chunk = jobs[start : start + DAG_CHUNK]
-        replies = yield [_summary_command(keys.job(caller_id, id)) for id in chunk]
+        replies = yield [codec.JOB_SUMMARY.load_command(keys.job(caller_id, id)) for id in chunk]
         for id, summary in zip(chunk, replies, strict=True):
             if None in summary:
                 raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
@@ -157,21 +157,11 @@ def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
     return head + members
 
 
-_SUMMARY_FIELDS: Final = codec.JOB_SUMMARY.field_names
-
-
-def _summary_command(key: str) -> Command:
-    return ("HMGET", key, *_SUMMARY_FIELDS)
-
-
 def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
     """The members of a FlowDag from `nodes` on, with the closing brace, from each job's summary fields."""
-    depends_at = _SUMMARY_FIELDS.index(b"depends")
+    depends_at = codec.JOB_SUMMARY.field_names.index(b"depends")
     graph = dag.build({id: from_json(summary[depends_at]) for id, summary in summaries.items()})
-    nodes = b",".join(
-        b'"%d":%b' % (id, codec.JOB_SUMMARY.to_json(dict(zip(_SUMMARY_FIELDS, summary, strict=True)), id=id))
-        for id, summary in summaries.items()
-    )
+    nodes = b",".join(b'"%d":%b' % (id, _node(id, summary)) for id, summary in summaries.items())
     return b'"nodes":{%b},"edges":%b,"reverse_edges":%b,"roots":%b,"leaves":%b,"levels":%b}' % (
         nodes,
         to_json(graph.edges),
@@ -180,6 +170,12 @@ def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
         to_json(graph.leaves),
         to_json(graph.levels),
     )
+
+
+def _node(id: int, summary: Sequence[bytes]) -> bytes:
+    node = codec.JOB_SUMMARY.loaded([*summary], id=id)
+    assert node is not None, "a summary has every field"
+    return node
 
 
 def given_members(model: Model) -> dict[str, Any]:

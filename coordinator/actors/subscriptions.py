@@ -27,9 +27,7 @@ __all__ = ["FlowSubscription", "RunnerSubscription", "Session", "Standing", "Sub
 
 log = structlog.get_logger("coordinator.subscriptions")
 
-TAKE_AT_LEAST: Final = (
-    16  # beyond it half a runner's capacity: it works on one half while the other is reported and taken
-)
+TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner has one half while the other is under way
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way

@@ -169,8 +169,7 @@ class Supervisor:
                     waiting.append(request)
         except trio.WouldBlock:
             pass
-        del mailbox.running[in_flight:]
-        mailbox.running += waiting
+        mailbox.running[in_flight:] = waiting
         ready = [request for request in waiting if self._has_commands(request)]
         mailbox.running[in_flight:] = ready
         return ready

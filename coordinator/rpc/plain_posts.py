@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
+from functools import lru_cache
 from time import time
 from typing import Final, NamedTuple
 
@@ -166,30 +167,18 @@ class _ReadAhead:
         await trio.sleep_forever()
 
 
-class _Clock:
-    """The Date header, made once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._line = b""
-
-    def line(self) -> bytes:
-        second = int(time())
-        if second != self._second:
-            self._second = second
-            self._line = f"date: {formatdate(second, usegmt=True)}\r\n".encode()
-        return self._line
-
-
-_clock: Final = _Clock()
+@lru_cache(1)
+def _date_line(second: int) -> bytes:
+    return f"date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
 def _response(plain: Plain, reply: bytes | None) -> bytes:
+    date = _date_line(int(time()))
     if reply is None:
-        return b"HTTP/1.1 204 No Content\r\n%b%b\r\n" % (plain.headers, _clock.line())
+        return b"HTTP/1.1 204 No Content\r\n%b%b\r\n" % (plain.headers, date)
     return b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b" % (
         plain.headers,
         len(reply),
-        _clock.line(),
+        date,
         reply,
     )

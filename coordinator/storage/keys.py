@@ -121,10 +121,7 @@ class Keyspace(NamedTuple):
 
     def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        engine = f"{self.prefix}engine"
-        if self.absent:
-            return Transition(("FCALL", function, 2, engine, self.absent, self.channel, self.coordinator, *arguments))
-        return Transition(("FCALL", function, 1, engine, self.channel, self.coordinator, *arguments))
+        return Transition(self.call(function, f"{self.prefix}engine", self.channel, self.coordinator, *arguments))
 
 
 @dataclass(frozen=True, slots=True)

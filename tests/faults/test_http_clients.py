@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 
 import httpx
 import pytest
@@ -12,15 +11,12 @@ import trio.testing
 
 from coordinator.app import App
 from tests.support.inprocess import http_url, serving
+from tests.support.looking import metric
 from tests.support.server import ValkeyProcess
 
 
 async def http_connections(app: App) -> int:
-    async with httpx.AsyncClient() as client:
-        page = (await client.get(f"{http_url(app)}/metrics")).text
-    found = re.search(r"^herocoordinator_http_connections (\S+)", page, re.M)
-    assert found is not None
-    return int(float(found[1]))
+    return await trio.to_thread.run_sync(metric, http_url(app), "http_connections")
 
 
 async def test_a_client_that_closes_is_forgotten_at_once(store: ValkeyProcess) -> None:

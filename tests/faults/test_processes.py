@@ -4,7 +4,6 @@ line, and what is told to stop stops."""
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import httpx
 import pytest
 import trio
 
+from tests.support.looking import metric
 from tests.support.server import CoordinatorProcess, coordinator, free_port
 from tests.support.streaming import ConnectionLost, RawClient, StreamingClient, job, job_ids, streaming
 from tests.support.waiting import until
@@ -256,15 +256,9 @@ def test_a_valkey_that_does_not_start_is_quoted(tmp_path: Path) -> None:
 # -- told to stop
 
 
-def metric(server: CoordinatorProcess, name: str) -> int:
-    found = re.search(rf"^herocoordinator_{name} ([0-9.]+)$", httpx.get(f"{server.http}/metrics").text, re.M)
-    assert found is not None
-    return int(float(found[1]))
-
-
 def pending_calls(server: CoordinatorProcess) -> int:
     """Of clients, and maybe one of the coordinator's own."""
-    return metric(server, "calls_pending")
+    return metric(server.http, "calls_pending")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -285,7 +279,7 @@ async def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path, number:
                         posted.append((await http.post(server.http, json=request)).json())
 
                     nursery.start_soon(post)
-                    await until(lambda: metric(server, "calls_total") == 4)
+                    await until(lambda: metric(server.http, "calls_total") == 4)
                     server.process.send_signal(number)
                     await trio.to_thread.run_sync(server.wait_for, "stopping")
                     os.kill(valkey, signal.SIGCONT)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import httpx
 import pytest
 import trio
 import trio.testing
@@ -23,18 +22,12 @@ from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout
 from tests.support.inprocess import http_url, serving, ws_url
+from tests.support.looking import metric
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import ErrorReply, RawClient, StreamingClient, call_frame, job, job_ids, streaming
 from tests.support.waiting import until
 
 HANG = 60.0
-
-
-def metric(base: str, name: str) -> int:
-    text = httpx.get(f"{base}/metrics", timeout=20).text
-    found = re.search(rf"^herocoordinator_{name} ([0-9.e+]+)$", text, re.MULTILINE)
-    assert found is not None, text
-    return int(float(found[1]))
 
 
 def store_connections(store: ValkeyProcess) -> int:

@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
-import httpx
-
 from tests.support.processes import holder_of
 from tests.support.server import CoordinatorProcess
 from tests.support.streaming import StreamingClient, streaming
 
-__all__ = ["metric", "one_of_each", "worker_with"]
+__all__ = ["one_of_each", "worker_with"]
 
 
 def worker_with(server: CoordinatorProcess, url: str, port: int) -> int:
@@ -31,10 +29,3 @@ async def one_of_each(server: CoordinatorProcess) -> AsyncIterator[dict[int, Str
         by_worker = {worker_with(server, server.ws, client.port): client for client in clients}
         assert by_worker.keys() == {*workers}
         yield by_worker
-
-
-def metric(server: CoordinatorProcess, name: str) -> float:
-    """A metric without labels, as whichever worker answers has it."""
-    page = httpx.get(f"{server.http}/metrics").text
-    (value,) = [line.split()[1] for line in page.splitlines() if line.startswith(f"{name} ")]
-    return float(value)

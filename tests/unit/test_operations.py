@@ -120,7 +120,7 @@ def dag_of(depends: dict[int, list[int]]) -> Operation:
         chunk, remaining = remaining[: operations.DAG_CHUNK], remaining[operations.DAG_CHUNK :]
         step = operation.send([summary(id, depends[id]) for id in chunk])
     assert isinstance(step, list)
-    assert [command[1] for command in step] == [f"job:7:{id}" for id in remaining]
+    assert [unpacked(command)[1].decode() for command in step] == [f"job:7:{id}" for id in remaining]
     return operation
 
 

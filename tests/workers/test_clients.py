@@ -15,7 +15,8 @@ import httpx
 import pytest
 import trio
 
-from tests.support.multiprocess import metric, one_of_each, worker_with
+from tests.support.looking import metric
+from tests.support.multiprocess import one_of_each, worker_with
 from tests.support.processes import holder_of
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import RawClient, StreamingClient, job, job_ids
@@ -50,7 +51,7 @@ async def test_websocket_connections_are_dealt_out_evenly(
 
                 holders = Counter(worker_with(server, server.ws, client.port) for client in clients)
                 assert sorted(holders.values()) == shares
-            await until(lambda: metric(server, "herocoordinator_websocket_connections") == 0)
+            await until(lambda: metric(server.http, "websocket_connections") == 0)
 
 
 def test_http_connections_made_at_the_same_moment_are_dealt_out_evenly(embedded: CoordinatorProcess) -> None:
@@ -79,7 +80,7 @@ async def test_the_worker_whose_clients_have_left_gets_the_next(embedded: Coordi
         for client, home in zip(clients, homes, strict=True):
             if home == homes[0]:
                 client.close()
-        await until(lambda: metric(embedded, "herocoordinator_websocket_connections") == 4)
+        await until(lambda: metric(embedded.http, "websocket_connections") == 4)
 
         more = [raw_client(embedded, stack) for _ in range(4)]
 
@@ -196,13 +197,13 @@ async def test_counters_never_go_backwards_though_workers_are_killed(embedded: C
                 for client in clients.values():
                     for id in range(10):
                         await client.call("job.create", job(1, id))
-                assert metric(embedded, "herocoordinator_calls_total") == counted + 20
+                assert metric(embedded.http, "calls_total") == counted + 20
                 counted += 20
                 os.kill(embedded.workers()[0], signal.SIGKILL)
-                assert metric(embedded, "herocoordinator_calls_total") >= counted
-                await until(lambda: metric(embedded, "herocoordinator_worker_restarts_total") == round)  # noqa: B023
-                await until(lambda: metric(embedded, "herocoordinator_workers") == 2)
-            assert metric(embedded, "herocoordinator_calls_total") == counted
+                assert metric(embedded.http, "calls_total") >= counted
+                await until(lambda: metric(embedded.http, "worker_restarts_total") == round)  # noqa: B023
+                await until(lambda: metric(embedded.http, "workers") == 2)
+            assert metric(embedded.http, "calls_total") == counted
 
 
 async def test_a_worker_that_does_not_answer_counts_as_it_last_did(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ async def test_a_worker_that_does_not_answer_counts_as_it_last_did(tmp_path: Pat
         async with one_of_each(server) as clients:
             for client in clients.values():
                 await client.call("job.create", job(1, 1))
-            assert metric(server, "herocoordinator_calls_total") == 2
+            assert metric(server.http, "calls_total") == 2
             stopped, running = server.workers()
             os.kill(stopped, signal.SIGSTOP)
             try:

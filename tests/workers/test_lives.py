@@ -16,7 +16,8 @@ import httpx
 import pytest
 import trio
 
-from tests.support.multiprocess import metric, one_of_each, worker_with
+from tests.support.looking import metric
+from tests.support.multiprocess import one_of_each, worker_with
 from tests.support.processes import children_of, holder_of, is_running
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import ConnectionLost, StreamingClient, job, job_ids, streaming
@@ -50,7 +51,7 @@ def run_to_end(*arguments: str, env: dict[str, str] | None = None) -> str:
 async def replaced(server: CoordinatorProcess, *gone: int) -> None:
     """Wait until two workers serve and none of them is one of these."""
     await until(lambda: len(server.workers()) == 2 and not {*gone} & {*server.workers()}, within=30)
-    await until(lambda: metric(server, "herocoordinator_workers") == 2, within=30)
+    await until(lambda: metric(server.http, "workers") == 2, within=30)
 
 
 class Stream:
@@ -242,9 +243,9 @@ async def test_a_worker_whose_successors_crash_is_tried_again_and_the_other_serv
         flag.touch()
         os.kill(victim, signal.SIGKILL)
 
-        await until(lambda: metric(server, "herocoordinator_worker_restarts_total") >= 4)
+        await until(lambda: metric(server.http, "worker_restarts_total") >= 4)
 
-        assert metric(server, "herocoordinator_workers") == 1
+        assert metric(server.http, "workers") == 1
         assert survivor in server.workers()
         async with streaming(server.ws) as client:
             await client.call("job.create", job(1, 1))
@@ -270,7 +271,7 @@ async def test_told_to_stop_all_workers_answer_what_is_in_flight(tmp_path: Path,
             os.kill(valkey, signal.SIGSTOP)
             try:
                 waiters = [await client.send("job.load", job_ids(1, id)) for id, client in enumerate(clients.values())]
-                await until(lambda: metric(server, "herocoordinator_calls_pending") >= 2)
+                await until(lambda: metric(server.http, "calls_pending") >= 2)
                 if signalled == "SIGTERM":
                     server.process.terminate()
                 elif signalled == "SIGINT to the group":  # as a terminal sends it
@@ -299,7 +300,7 @@ async def test_told_to_stop_twice_all_leave_at_once(tmp_path: Path) -> None:
             os.kill(valkey, signal.SIGSTOP)
             try:
                 await client.send("job.load", job_ids(1, 1))
-                await until(lambda: metric(server, "herocoordinator_calls_pending") >= 1)
+                await until(lambda: metric(server.http, "calls_pending") >= 1)
                 server.process.terminate()
                 await until(lambda: sum(entry["event"] == "stopping" for entry in server.logs) == 3)
 
@@ -368,7 +369,7 @@ async def test_who_connects_while_a_worker_stops_gets_another(embedded: Coordina
             os.kill(valkey, signal.SIGSTOP)
             try:
                 waiter = await clients[leaving].send("job.create", job(1, 1))  # it cannot stop before this is answered
-                await until(lambda: metric(embedded, "herocoordinator_calls_pending") >= 1)
+                await until(lambda: metric(embedded.http, "calls_pending") >= 1)
                 os.kill(leaving, signal.SIGTERM)
                 await trio.to_thread.run_sync(embedded.wait_for, "stopping")
 
