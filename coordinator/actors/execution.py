@@ -85,15 +85,55 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         raise _mismatch("must be the jobs that flow.jobs lists, each once")
     if any(job.caller_id != flow.caller_id for job in params.jobs):
         raise _mismatch("must have the flow's caller_id")
-    dag.build({id: job.depends for id, job in jobs.items()})
-    fields = codec.FLOW.encode(given_members(flow))
-    arguments: list[str | int | bytes] = [_flow(flow.id), len(fields), *fields, len(jobs)]
-    for job in params.jobs:
-        fields = codec.JOB.encode(given_members(job))
-        waits_for = (to_json(job.depends), to_json(job.prerequisites))
-        arguments += [_job(job.caller_id, job.id), job.script_type, *waits_for, len(fields), *fields]
+    graph = dag.build({id: job.depends for id, job in jobs.items()})
+    names = {id: _job(flow.caller_id, id) for id in jobs}
+    children: dict[int, list[str]] = {id: [] for id in jobs}
+    parents: dict[int, list[str]] = {id: [] for id in jobs}
+    for parent, child in graph.edges:
+        children[parent].append(names[child])
+        parents[child].append(str(parent))
+    given = codec.FLOW.values(given_members(flow), _FLOW_SUBMITTED)
+    leaves = " ".join(names[id] for id in graph.leaves)
+    arguments: list[str | int | bytes] = [_flow(flow.id), *given, " ".join(names.values()), leaves, len(jobs)]
+    for id, job in jobs.items():
+        rest: list[str | bytes] = []
+        if children[id]:
+            rest += ("x_next", " ".join(children[id]))
+        if parents[id]:
+            rest += ("x_parents", " ".join(parents[id]))
+        if job.prerequisites:
+            rest += ("x_awaits", to_json(job.prerequisites))
+        arguments += (names[id], len(parents[id]), len(rest))
+        arguments += codec.JOB.values(given_members(job), _JOB_SUBMITTED)
+        arguments += rest
     ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
+    if outcome[0] == b"new":
+        record = {
+            "created_at": outcome[1],
+            "updated_at": outcome[1],
+            "result": to_json(flow.result),
+            "status": b"Started",
+        }
+        record |= {name: value for name, value in zip(_FLOW_SUBMITTED, given, strict=True) if value}
+        return Effective(codec.FLOW.to_json({name.encode(): value for name, value in record.items()}), effects)
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
+
+
+# The members hc_flow_submit is given, in its order.
+_FLOW_SUBMITTED: Final = ("id", "caller_id", "context_id", "jobs", "env_vars", "result")
+_JOB_SUBMITTED: Final = (
+    "script_type",
+    "depends",
+    "prerequisites",
+    "id",
+    "caller_id",
+    "context_id",
+    "script",
+    "timeout",
+    "retries",
+    "env_vars",
+    "result",
+)
 
 
 def _mismatch(msg: str) -> InvalidParams:
@@ -119,8 +159,7 @@ def _raise_busy(job: bytes, run: bytes) -> NoReturn:
     raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
 
 
-_PROGRESS: Final = ("status", "depends", "script_type", "x_attempt", "x_runner", "x_queued", "x_started", "x_ended")
-_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
+_PROGRESS: Final = ("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_failure")
 
 
 def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
@@ -137,7 +176,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     jobs: list[bytes] = []
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
-        replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS, "x_retry", "x_failure") for id in chunk]
+        replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS) for id in chunk]
         for id, reply in zip(chunk, replies, strict=True):
             if reply[0] is None:
                 raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
@@ -156,15 +195,22 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 
 def _progress(id: int, reply: Sequence[Any]) -> bytes:
-    status, depends, script_type, attempt, *optional, failure = reply
+    status, depends, script_type, last, queued, ended, retry, failure = reply
+    number, token, runner, _, started, *_ = last.split(b" ") if last else (b"0", b"-", None, None, None)
+    if token == b"-":  # what was begun came to nothing, and does not count
+        runner = started = None
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
-        % (id, script_type, depends, status, attempt or b"0")
+        % (id, script_type, depends, status, number)
     ]
-    parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, optional, strict=True) if value]
+    values = (runner, queued, started, ended, retry)
+    parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
     if failure is not None:
         parts.append(b'"failure":' + to_json(failure.decode()))
     return b",".join(parts) + b"}"
+
+
+_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
 
 
 # -- events
@@ -184,30 +230,10 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
 
 
-_EVENT_MEMBERS: Final[Mapping[bytes, tuple[bytes, bool]]] = {
-    b"k": (b"kind", True),
-    b"t": (b"at", False),
-    b"s": (b"status", True),
-    b"j": (b"job_id", False),
-    b"a": (b"attempt", False),
-    b"r": (b"runner_id", False),
-    b"p": (b"topic", True),
-    b"w": (b"reason", True),
-    b"o": (b"stream", True),
-    b"l": (b"lines", False),
-}
-"""A stream entry's fields: the member each becomes, and whether it is text rather than JSON."""
-
-
 def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
     """The members of a FlowEvent from a stream entry, without braces."""
-    event_id, fields = entry
-    parts = [b'"event_id":"%b"' % event_id]
-    items = iter(fields)
-    for name, value in zip(items, items, strict=True):
-        member, is_text = _EVENT_MEMBERS[name]
-        parts.append(b'"%b":%b' % (member, to_json(value.decode()) if is_text else value))
-    return b",".join(parts)
+    event_id, (_, members) = entry
+    return b'"event_id":"%b",%b' % (event_id, members)
 
 
 # -- attempts
@@ -215,8 +241,9 @@ def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
 
 def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Operation:
     ((outcome, effects),) = yield [keys.transition("hc_heartbeat", _job(params.caller_id, params.id), params.token)]
-    _check_attempt(params, outcome)
-    return Effective(b'{"lease":%b}' % to_json(int(outcome[1]) / 1000), effects)
+    words = outcome[0].split()
+    _check_attempt(params, words)
+    return Effective(b'{"lease":%b}' % to_json(int(words[1]) / 1000), effects)
 
 
 def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
@@ -250,8 +277,9 @@ def _check_attempt(params: Any, outcome: Sequence[Any]) -> None:
 
 
 def _attempt_outcome(params: Any, outcome: Sequence[Any], effects: Sequence[bytes]) -> Effective:
-    _check_attempt(params, outcome)
-    return Effective(b'{"status":"%b","attempt":%d}' % (outcome[1], outcome[2]), effects)
+    words = outcome[0].split()
+    _check_attempt(params, words)
+    return Effective(b'{"status":"%b","attempt":%b}' % (words[1], words[2]), effects)
 
 
 # -- messages and prerequisites

@@ -61,7 +61,9 @@ def part(replies: Iterable[Reply], counts: Iterable[int]) -> tuple[list[Reply], 
     return parted, effects
 
 
-def _one_reply(result: list[Any]) -> Reply:
+def _one_reply(result: list[Any] | bytes) -> Reply:
+    if isinstance(result, bytes):
+        return [[result], []]
     if result[0] == b"fault":
         return ReplyError(result[1].decode(errors="replace"))
     return [result, []]

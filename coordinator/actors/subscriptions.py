@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -31,6 +31,7 @@ TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner h
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
+_TOLD_BEFORE_SCRIPT: Final = 14  # fields of what hc_take tells of an attempt
 EVENTS_A_STEP: Final = 200  # at most
 EVENTS_AT_FIRST: Final = 5  # when nothing is known of their size
 
@@ -300,36 +301,19 @@ def take(
     return kind == b"all", [assignments(keys, attempt, runner.lease) for attempt in attempts], effects
 
 
-# The members of a job, in the order in which hc_take gives them.
-_TOLD: Final = (
-    b"id",
-    b"caller_id",
-    b"context_id",
-    b"script",
-    b"script_type",
-    b"timeout",
-    b"retries",
-    b"env_vars",
-    b"prerequisites",
-    b"depends",
-    b"created_at",
-    b"updated_at",
-    b"result",
-    b"status",
-)
-
-
-def assignments(keys: Keyspace, attempt: Sequence[Any], lease: float) -> tuple[str, bytes]:
-    """An attempt's token, and the members of its Assignment without the opening brace."""
-    number, token, flow_env, record, inputs = attempt
-    fields = dict(zip(_TOLD, record, strict=True))
-    results = iter(inputs)
-    text = b",".join(b'"%b":%b' % (id, result) for id, result in zip(results, results, strict=True))
-    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":{%b},"attempt":%d,"token":"%b","lease":%b}' % (
-        keys.address or 0,
-        codec.JOB.to_json(fields, job=0),
-        _merged(flow_env, fields),
-        text,
+def assignments(keys: Keyspace, told: bytes, lease: float) -> tuple[str, bytes]:
+    """An attempt's token and the members of its Assignment without the opening brace, from what hc_take tells of it."""
+    number, token, job, flow_env, inputs, updated_at, *record = told.split(b"\0", _TOLD_BEFORE_SCRIPT)
+    script_type, timeout, retries, env_vars, prerequisites, depends, created_at, result, script = record
+    _, caller_id, id = job.split(b":")
+    context_id = b"%d" % (keys.address or 0)
+    values = [id, caller_id, context_id, script, script_type, timeout, retries, env_vars, prerequisites, depends]
+    values += (created_at, updated_at, result, b"Started")
+    members = b'"context_id":%b,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b}' % (
+        context_id,
+        codec.JOB.spliced(values),
+        _merged(flow_env, env_vars),
+        inputs,
         number,
         token,
         to_json(lease),
@@ -337,9 +321,8 @@ def assignments(keys: Keyspace, attempt: Sequence[Any], lease: float) -> tuple[s
     return token.decode(), members
 
 
-def _merged(flow_env: bytes, fields: Mapping[bytes, bytes]) -> bytes:
+def _merged(flow_env: bytes, own: bytes) -> bytes:
     """The flow's environment under the job's."""
-    own = fields[b"env_vars"]
     if flow_env == b"{}":
         return own
     return flow_env if own == b"{}" else to_json({**from_json(flow_env), **from_json(own)})

@@ -60,6 +60,13 @@ class Record:
             flat.append(value if name in self._text else to_json(value))
         return flat
 
+    def values(self, members: Mapping[str, Any], names: Iterable[str]) -> list[str | bytes]:
+        """The values of `encode` alone, of the members named, in that order: empty for one that is not given."""
+        return [
+            "" if name not in members else members[name] if name in self._text else to_json(members[name])
+            for name in names
+        ]
+
     def load_command(self, key: str) -> bytes:
         """An HMGET of every field there may be, packed. The reply is a tenth of the work for hiredis that HGETALL's
         map is (measured with 14 fields: 0.5 µs, 4.5 µs), the same for the server.
@@ -81,10 +88,14 @@ class Record:
         if None in values:
             fields = {name: value for name, value in zip(self.field_names, values, strict=True) if value is not None}
             return self.to_json(fields, **ids) if fields else None
+        return self.spliced(typing.cast("list[bytes]", values))
+
+    def spliced(self, values: list[bytes]) -> bytes:
+        """The record as a JSON object from the values of all its fields, in their order. `values` is changed."""
         for at in self._words_at:
             values[at] = _word(values[at])
         for at in self._texts_at:
-            values[at] = to_json(values[at].decode())  # type: ignore[union-attr] # None is not in them
+            values[at] = to_json(values[at].decode())
         return self._template % tuple(values)
 
     def to_json(self, fields: Fields, **ids: int) -> bytes:

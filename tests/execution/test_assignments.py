@@ -8,19 +8,23 @@ from typing import Any
 import pytest
 
 from coordinator.actors.subscriptions import assignments, take
+from coordinator.models import Job
 from tests.execution.by_hand import KEYS, STORED_JOB
 from tests.execution.driver import RUNNER
 
-TOLD = [
-    *(b"id", b"caller_id", b"context_id", b"script", b"script_type", b"timeout", b"retries", b"env_vars"),
-    *(b"prerequisites", b"depends", b"created_at", b"updated_at", b"result", b"status"),
-]
+TOLD = (
+    *(b"script_type", b"timeout", b"retries", b"env_vars", b"prerequisites", b"depends", b"created_at", b"result"),
+    b"script",
+)
 
 
-def assigned(*, env_vars: bytes = b"{}", flow_env: bytes = b"{}", inputs: list[bytes] | None = None) -> Any:
-    """The assignment made of an attempt as the store hands it out."""
-    record = [{**STORED_JOB, b"env_vars": env_vars}[name] for name in TOLD]
-    token, members = assignments(KEYS, [2, b"9-1", flow_env, record, inputs or []], 2.5)
+def assigned(
+    *, env_vars: bytes = b"{}", flow_env: bytes = b"{}", inputs: bytes = b"{}", script: bytes = b"print(1)"
+) -> Any:
+    """The assignment made of an attempt as the store tells of it."""
+    record = [{**STORED_JOB, b"env_vars": env_vars, b"script": script}[name] for name in TOLD]
+    told = b"\0".join([b"2", b"9-1", b"job:7:1", flow_env, inputs, b"1000", *record])
+    token, members = assignments(KEYS, told, 2.5)
     assert token == "9-1"
     return json.loads(b"{" + members)
 
@@ -29,7 +33,7 @@ def test_an_assignment_has_the_job_the_attempt_and_the_lease() -> None:
     assignment = assigned()
 
     assert assignment["job"]["id"] == 1
-    assert assignment["job"].keys() == {name.decode() for name in TOLD}
+    assert assignment["job"].keys() == Job.model_fields.keys()
     assert (assignment["attempt"], assignment["token"], assignment["lease"]) == (2, "9-1", 2.5)
     assert assignment["context_id"] == 1
 
@@ -48,7 +52,11 @@ def test_the_jobs_environment_lies_over_the_flows(flow: bytes, own: bytes, merge
 
 
 def test_inputs_are_by_the_id_of_the_job_they_come_from() -> None:
-    assert assigned(inputs=[b"3", b'{"x":"1"}', b"4", b"{}"])["inputs"] == {"3": {"x": "1"}, "4": {}}
+    assert assigned(inputs=b'{"3":{"x":"1"},"4":{}}')["inputs"] == {"3": {"x": "1"}, "4": {}}
+
+
+def test_a_script_may_have_whatever_text_can_have() -> None:
+    assert assigned(script=b'a "b"\0\n\0c')["job"]["script"] == 'a "b"\0\n\0c'
 
 
 def test_a_take_looks_on_while_it_has_met_only_entries_that_lead_nowhere() -> None:

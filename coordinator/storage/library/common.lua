@@ -12,14 +12,15 @@
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
--- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt,
--- x_token, x_last (the end last reported: how, token, status, attempt), x_runner, x_session, x_lease (ms), x_deadline,
--- x_queued, x_started, x_ended, x_retry (times, ms), x_failure.
+-- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the last
+-- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between: few fields, for
+-- each costs as much as some commands), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
+-- x_retry (times, ms), x_failure.
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
-local VERSION = 4
-local EVENTS_KEPT = 10000
+local VERSION = 5
+local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
 
 local function begin(keys, args)
   local time = redis.call('TIME')
@@ -36,15 +37,15 @@ local function begin(keys, args)
     coordinator = args[2],
     effects = {},
     news = {},
-    events = {},
+    events = {}, -- flows to which something has happened → the keys of their events
     timers = {},
     due = nil,
     active = {}, -- run → whether jobs of it may start, as far as it was looked at
-    ended = {}, -- runs of which jobs have finished, each once, and how many: see settle
-    count_of = {},
-    freed = {}, -- jobs that wait for those, each once, their runs, and for how many of them
-    run_of = {},
-    met_of = {},
+    ended = {}, -- runs of which jobs have finished, each once: see settle
+    count_of = {}, -- how many of a run's jobs that are
+    freed = {}, -- run → the jobs that wait for those, each once
+    met_of = {}, -- such a job → for how many of them
+    result_of = {}, -- jobs that finished in this call → their results
   }
 end
 
@@ -66,10 +67,13 @@ end
 
 -- Carry out what was armed and disarmed so far.
 local function set_timers(tx)
-  local armed, disarmed = {}, {}
+  local armed, disarmed, before, text = {}, {}, nil, nil
   for name, at in pairs(tx.timers) do
     if at then
-      armed[#armed + 1] = at
+      if at ~= before then -- mostly all are due at once
+        before, text = at, string.format('%.0f', at)
+      end
+      armed[#armed + 1] = text
       armed[#armed + 1] = name
     else
       disarmed[#disarmed + 1] = name
@@ -101,27 +105,42 @@ local function disarm(tx, name)
   tx.timers[name] = false
 end
 
--- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
--- happens to its jobs when they are no longer kept leaves none behind. Fields: k kind, t time, s status, j job, a attempt,
--- r runner, p its topic, w why, o output stream, l lines (JSON).
-local function emit(tx, run, kind, ...)
-  local flow = string.match(run, '^flow:(%d+)$')
-  if not flow then
-    return
-  end
-  local events = tx.prefix .. 'events:' .. flow
-  if kind == 'flow' then
-    redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
-  elseif tx.events[flow] then -- trimmed in this call
-    redis.call('XADD', events, 'NOMKSTREAM', '*', 'k', kind, 't', tx.at, ...)
-  else
-    redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'k', kind, 't', tx.at, ...)
-  end
-  tx.events[flow] = true
-end
-
 local function job_id(job)
   return string.match(job, '%d+$')
+end
+
+-- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
+-- happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a FlowEvent
+-- but its id, as JSON; `members` are those after `at`, each with a comma before it.
+local function emit(tx, run, kind, members)
+  local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
+  if events then -- begun or trimmed in this call
+    redis.call('XADD', events, 'NOMKSTREAM', '*', 'e', event)
+  elseif string.sub(run, 1, 5) == 'flow:' then
+    events = tx.prefix .. 'events:' .. string.sub(run, 6)
+    tx.events[run] = events
+    if kind == 'flow' then
+      redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
+    else
+      redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
+    end
+  end
+end
+
+-- Why something happened, as a further member of an event.
+local function because(reason)
+  return ',"reason":' .. cjson.encode(reason)
+end
+
+-- A flow is in another status.
+local function emit_flow(tx, run, status, more)
+  emit(tx, run, 'flow', ',"status":"' .. status .. '"' .. (more or ''))
+end
+
+-- A job is in another status. `attempt`: as attempt_of reads it, or nil.
+local function emit_job(tx, run, job, status, attempt, more)
+  local about = attempt and ',"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner or ''
+  emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. job_id(job) .. about .. (more or ''))
 end
 
 local function split(text)

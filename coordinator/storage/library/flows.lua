@@ -45,7 +45,7 @@ local function go(tx, flow, before)
   if before then
     before(tx, flow, plan)
   end
-  launch(tx, flow, plan, {'updated_at', tx.seconds})
+  launch(tx, flow, plan)
   return 'ok', redis.call('HGETALL', tx.prefix .. flow)
 end
 
@@ -97,54 +97,100 @@ local function flow_cancel(tx, args, o)
   return 'ok', redis.call('HGETALL', tx.prefix .. flow)
 end
 
--- Create a flow and all its jobs, and start it. Of a flow that was started before nothing changes.
--- Arguments: 1 the flow, 2 how many items its fields are, then those (name, value, …), then how many jobs; for each: the job, its script_type, depends, prerequisites, how many items its fields are, the
--- items.
--- Result: 'ok', the record | 'busy', job, its run | 'changed', job: the jobs are no DAG.
+local NEW = {}
+
+-- Of records, which of them are known: record → its status, owner, created_at and result.
+local function known_of(tx, records)
+  local known = {}
+  for _, record in ipairs(records) do
+    local status, owner, created_at, result =
+      unpack(redis.call('HMGET', tx.prefix .. record, 'status', 'x_run', 'created_at', 'result'))
+    if status then
+      known[record] = {status = status, owner = owner, created_at = created_at, result = result}
+    end
+  end
+  return known
+end
+
+-- How many of the jobs a job depends on, `depends` (JSON), are not Finished.
+local function count_unfinished(known, job, depends)
+  local caller, seen, count = string.match(job, '^job:%d+:'), {}, 0
+  for id in string.gmatch(depends, '%d+') do
+    if not seen[id] and (known[caller .. id] or NEW).status ~= 'Finished' then
+      count = count + 1
+    end
+    seen[id] = true
+  end
+  return count
+end
+
+-- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
+-- Arguments: 1 the flow, 2 id, 3 caller_id, 4 context_id, 5 jobs, 6 env_vars, 7 result or '' if not given, 8 x_jobs,
+-- 9 x_leaves, 10 how many jobs; for each: the job, how many others it depends on, how many items the rest of its fields are,
+-- script_type, depends, prerequisites, id, caller_id, context_id, script, timeout, retries, env_vars, result or '', the rest
+-- (name, value, …): x_next, x_parents and x_awaits as far as it has them.
+-- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run.
 local function flow_submit(tx, args, o)
-  local flow = args[o + 1]
-  local status = redis.call('HGET', tx.prefix .. flow, 'status')
-  if status and status ~= 'Dispatched' then
-    return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+  local flow, count = args[o + 1], tonumber(args[o + 10])
+  local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 11
+  for i = 1, count do
+    jobs[i], places[i] = args[at], at
+    keys[i + 1] = tx.prefix .. args[at]
+    at = at + 14 + args[at + 2]
   end
-  local at = o + 3 + args[o + 2]
-  local nodes, places, keys = {}, {}, {}
-  for i = 1, args[at] do
-    local last = at + 5 + args[at + 5]
-    nodes[i] = {job = args[at + 1], type = args[at + 2], depends = args[at + 3], prerequisites = args[at + 4]}
-    places[nodes[i]] = {at + 6, last}
-    keys[i] = tx.prefix .. nodes[i].job
-    at = last
-  end
+  local was, known = NEW, nil
   if exists_any(keys) then
-    for _, node in ipairs(nodes) do
-      node.status, node.owner = unpack(redis.call('HMGET', tx.prefix .. node.job, 'status', 'x_run'))
-      if is_taken(tx, flow, node.status, node.owner) then
-        return 'busy', node.job, node.owner
+    was = known_of(tx, {flow})[flow] or NEW
+    if was.status and was.status ~= 'Dispatched' then
+      return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+    end
+    known = known_of(tx, jobs)
+    for job, it in pairs(known) do
+      if is_taken(tx, flow, it.status, it.owner) then
+        return 'busy', job, it.owner
       end
     end
   end
-  local fault, job = link(nodes)
-  if fault then
-    return fault, job
-  end
-  local new = {}
-  local function members(record, is_new, first, last)
-    local fields = {'updated_at', tx.seconds}
-    if is_new then
-      new[#new + 1] = tx.prefix .. record
-      fields = {'updated_at', tx.seconds, 'created_at', tx.seconds, 'result', '{}'}
+  local new, ready, pending = {}, {}, count
+  for i, job in ipairs(jobs) do
+    local at, type, depends, prerequisites = places[i], args[places[i] + 3], args[places[i] + 4], args[places[i] + 5]
+    local status, name, value, owner, created_at, result = nil, nil, nil, flow, tx.seconds, args[at + 13]
+    local it = known and known[job]
+    if it then
+      created_at, result = it.created_at, result == '' and it.result or result
+    else
+      new[#new + 1] = keys[i + 1]
     end
-    for i = first, last do
-      fields[#fields + 1] = args[i]
+    if not it or is_startable(it.status) then
+      if it and it.owner then
+        forget_run(tx, job)
+      end
+      local wait = known and count_unfinished(known, job, depends) or tonumber(args[at + 1])
+      status, name, value = begin_job(tx, job, type, prerequisites, wait, ready)
+    else
+      status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
+      pending = status == 'Finished' and pending - 1 or pending
     end
-    return fields
+    redis.call('HSET', keys[i + 1], 'status', status, 'x_run', owner, name, value, 'script_type', type, 'depends', depends,
+      'prerequisites', prerequisites, 'id', args[at + 6], 'caller_id', args[at + 7], 'context_id', args[at + 8],
+      'script', args[at + 9], 'timeout', args[at + 10], 'retries', args[at + 11], 'env_vars', args[at + 12],
+      'result', result == '' and '{}' or result, 'created_at', created_at, 'updated_at', tx.seconds,
+      unpack(args, at + 14, at + 13 + args[at + 2]))
   end
-  launch(tx, flow, nodes, members(flow, not status, o + 3, o + 2 + args[o + 2]), function(node)
-    return members(node.job, not node.status, unpack(places[node]))
-  end)
+  local result = args[o + 7] ~= '' and args[o + 7] or was.result or '{}'
+  redis.call('HSET', keys[1], 'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs',
+    args[o + 8], 'x_leaves', args[o + 9], 'id', args[o + 2], 'caller_id', args[o + 3], 'context_id', args[o + 4],
+    'jobs', args[o + 5], 'env_vars', args[o + 6], 'result', result, 'created_at', was.created_at or tx.seconds,
+    'updated_at', tx.seconds)
+  if not was.status then
+    new[#new + 1] = keys[1]
+  end
   index(new)
-  return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+  begin_run(tx, flow, ready, pending, args[o + 9])
+  if known or pending == 0 then
+    return 'ok', redis.call('HGETALL', keys[1])
+  end
+  return 'new', tx.seconds
 end
 
 -- Whether event id `a` comes before `b`.

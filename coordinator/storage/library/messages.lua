@@ -42,7 +42,7 @@ local function message_send(tx, args, o)
       arm(tx, name .. ':' .. message, tx.now + limit * 1000)
     end
   end
-  launch(tx, message, plan, {'updated_at', tx.seconds})
+  launch(tx, message, plan)
   return 'ok'
 end
 
@@ -55,10 +55,7 @@ local function prerequisite_satisfy(tx, args, o)
   redis.call('HSETNX', satisfied, name, tx.at)
   local jobs, ready = redis.call('SMEMBERS', waiting), {}
   for _, job in ipairs(jobs) do
-    local status, run = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if status == 'WaitingForPrerequisites' then
-      release(tx, run, job, 1, ready)
-    end
+    release(tx, redis.call('HGET', tx.prefix .. job, 'x_run'), job, 1, ready)
   end
   redis.call('DEL', waiting)
   redis.call('SREM', tx.prefix .. 'awaited', name)

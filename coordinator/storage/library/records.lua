@@ -2,17 +2,14 @@
 
 local INDEXED = {flow = true, job = true, message = true, runner = true}
 
-local function padded(id)
-  return string.rep('0', 10 - #id) .. id
-end
-
 -- The index a record belongs into and its entry there; nil for kinds without one.
 local function index_entry(key)
-  local prefix, kind, ids = string.match(key, '^(.-)(%l+):([%d:]+)$')
+  local prefix, kind, first, second = string.match(key, '^(.-)(%l+):(%d+):?(%d*)$')
   if not INDEXED[kind] then
     return nil
   end
-  return prefix .. 'index:' .. kind, (string.gsub(ids, '%d+', padded))
+  local entry = second == '' and string.format('%010d', first) or string.format('%010d:%010d', first, second)
+  return prefix .. 'index:' .. kind, entry
 end
 
 -- Put records into the indexes they belong into.
@@ -21,7 +18,7 @@ local function index(keys)
   for _, key in ipairs(keys) do
     local name, entry = index_entry(key)
     if name then
-      add(entries, name, 0)
+      add(entries, name, '0')
       add(entries, name, entry)
     end
   end

@@ -37,25 +37,24 @@ end
 local function leaf_results(tx, leaves)
   local entries = {}
   for _, leaf in ipairs(split(leaves)) do
-    local result = redis.call('HGET', tx.prefix .. leaf, 'result') or '{}'
+    local result = tx.result_of[leaf] or redis.call('HGET', tx.prefix .. leaf, 'result') or '{}'
     entries[#entries + 1] = '"' .. job_id(leaf) .. '":' .. cjson.encode(result)
   end
   return '{' .. table.concat(entries, ',') .. '}'
 end
 
-local function finish_run(tx, run)
+-- Every job of a run has finished. `leaves`: those no other waits for.
+local function finish_run(tx, run, leaves)
   local key = tx.prefix .. run
   tx.active[run] = false
-  local ended = {'x_active', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
+  local ended = {'x_active', '0', 'x_pending', '0', 'x_leaves', '', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
-    local leaves = redis.call('HGET', key, 'x_leaves')
     redis.call('HSET', key, 'status', 'Finished', 'result', leaf_results(tx, leaves), unpack(ended))
-    emit(tx, run, 'flow', 's', 'Finished')
+    emit_flow(tx, run, 'Finished')
   else
     redis.call('HSET', key, 'status', 'Processed', 'transport_status', 'Read', unpack(ended))
     disarm_message(tx, run)
   end
-  redis.call('HDEL', key, 'x_pending', 'x_leaves')
   retain(tx, run)
 end
 
@@ -90,7 +89,7 @@ local function fail_run(tx, run, reason, job)
   if string.sub(run, 1, 5) == 'flow:' then
     local result = '{"error":' .. cjson.encode(reason) .. (job and ',"job":"' .. job_id(job) .. '"}' or '}')
     redis.call('HSET', key, 'status', 'Error', 'result', result, unpack(ended))
-    emit(tx, run, 'flow', 's', 'Error', 'w', reason)
+    emit_flow(tx, run, 'Error', because(reason))
   else
     redis.call('HSET', key, 'status', 'Error', 'transport_status', 'Failed', unpack(ended))
     redis.call('RPUSH', tx.prefix .. 'logs:' .. string.sub(run, 9), reason)
@@ -105,17 +104,26 @@ local function fail_run(tx, run, reason, job)
   retain(tx, run)
 end
 
+-- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease and deadline (ms),
+-- session; nil if there was none.
+local function attempt_of(field)
+  if field then
+    local number, token, runner, lease, deadline, session =
+      string.match(field, '^(%d+) (%S+) (%d+) (%d+) %d+ (%d+) (.*)$')
+    return {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
+  end
+end
+
 -- Stop the attempt at a job of a run, if it has one: the job is in Error, the runner is told.
 local function stop(tx, run, job, reason)
   local key = tx.prefix .. job
-  local status, owner, token, runner, attempt =
-    unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_token', 'x_runner', 'x_attempt'))
+  local status, owner, field = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_attempt'))
   if status == 'Started' and owner == run then
+    local attempt = attempt_of(field)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
-    redis.call('HDEL', key, 'x_token')
     disarm(tx, 'lease:' .. job)
-    announce_cancel(tx, runner, job, token, reason)
-    emit(tx, run, 'job', 's', 'Error', 'j', job_id(job), 'a', attempt, 'r', runner, 'w', reason)
+    announce_cancel(tx, attempt.runner, job, attempt.token, reason)
+    emit_job(tx, run, job, 'Error', attempt, because(reason))
   end
 end
 
@@ -201,15 +209,15 @@ local function read_plan(tx, run, jobs)
   return nodes
 end
 
--- Wait in the sets of the prerequisites that are not satisfied yet. Returns how many.
-local function await(tx, node)
-  if node.prerequisites == '[]' then
+-- Wait in the sets of the prerequisites (JSON) that are not satisfied yet. Returns how many.
+local function await(tx, job, prerequisites)
+  if prerequisites == '[]' then
     return 0
   end
   local count, seen = 0, {}
-  for _, name in ipairs(cjson.decode(node.prerequisites)) do
+  for _, name in ipairs(cjson.decode(prerequisites)) do
     if not seen[name] and redis.call('HEXISTS', tx.prefix .. 'prerequisites', name) == 0 then
-      redis.call('SADD', tx.prefix .. 'waiting:' .. name, node.job)
+      redis.call('SADD', tx.prefix .. 'waiting:' .. name, job)
       redis.call('SADD', tx.prefix .. 'awaited', name)
       count = count + 1
     end
@@ -228,8 +236,8 @@ local function names_of(nodes, filter)
   return table.concat(names, ' ')
 end
 
-local function is_startable(node)
-  return node.status ~= 'Finished' and node.status ~= 'Started'
+local function is_startable(status)
+  return status ~= 'Finished' and status ~= 'Started'
 end
 
 local function is_leaf(node)
@@ -243,101 +251,109 @@ end
 
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
-  redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_token', 'x_runner', 'x_queued', 'x_started', 'x_ended', 'x_retry',
-    'x_failure', 'x_attempt', 'x_next', 'x_parents', 'x_awaits', 'x_session', 'x_deadline')
+  redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
+    'x_parents', 'x_awaits')
 end
 
--- Make a job ready to be run for `run`: with all its attempts, and waiting for what it has to wait for. Adds the engine's
--- fields to `fields`, and the job to `ready` if it waits for nothing.
-local function prepare(tx, run, node, fields, ready)
-  if node.owner then
-    forget_run(tx, node.job)
-  end
-  local wait = node.wait + await(tx, node)
-  put(fields, 'x_run', run)
-  if #node.children > 0 then
-    put(fields, 'x_next', names_of(node.children, is_startable))
-  end
-  if #node.parents > 0 then
-    put(fields, 'x_parents', table.concat(node.parents, ' '))
-  end
-  if node.prerequisites ~= '[]' then
-    put(fields, 'x_awaits', node.prerequisites)
+-- What a job that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
+-- the field that says how many or since when. Adds it to `ready` if it waits for nothing.
+local function begin_job(tx, job, type, prerequisites, wait, ready)
+  if prerequisites ~= '[]' then
+    wait = wait + await(tx, job, prerequisites)
   end
   if wait > 0 then
-    put(fields, 'status', 'WaitingForPrerequisites')
-    put(fields, 'x_wait', wait)
-  else
-    put(fields, 'status', 'Dispatched')
-    put(fields, 'x_queued', tx.at)
-    add(ready, node.type, node.job)
+    return 'WaitingForPrerequisites', 'x_wait', wait
   end
+  add(ready, type, job)
+  return 'Dispatched', 'x_queued', tx.at
 end
 
--- Start a run by its plan: jobs not Finished and not running get all their attempts, those that wait for nothing are
--- queued. `fields`: of the run's record (name, value, …), to write with those of the engine; `fields_of`: from a node to
--- those of its job, which are not written otherwise.
-local function launch(tx, run, nodes, fields, fields_of)
-  local ready, pending = {}, 0
-  for _, node in ipairs(nodes) do
-    local fields = fields_of and fields_of(node) or is_startable(node) and {'updated_at', tx.seconds} or {}
-    if node.status ~= 'Finished' then
-      pending = pending + 1
-    end
-    if is_startable(node) then
-      prepare(tx, run, node, fields, ready)
-    elseif node.status == 'Started' then -- goes on; only who waits for it may have changed
-      put(fields, 'x_next', names_of(node.children, is_startable))
-    end
-    if #fields > 0 then
-      redis.call('HSET', tx.prefix .. node.job, unpack(fields))
-    end
-  end
+-- A run has started: its jobs that wait for nothing are queued.
+local function begin_run(tx, run, ready, pending, leaves)
   tx.active[run] = true
-  local is_flow = string.sub(run, 1, 5) == 'flow:'
-  put(fields, 'x_active', '1')
-  put(fields, 'x_pending', pending)
-  put(fields, 'x_jobs', names_of(nodes))
-  put(fields, 'x_leaves', names_of(nodes, is_leaf))
-  put(fields, 'x_started', tx.at)
-  if is_flow then
-    put(fields, 'status', 'Started')
-  end
-  redis.call('HSET', tx.prefix .. run, unpack(fields))
-  if is_flow then
-    emit(tx, run, 'flow', 's', 'Started')
+  if string.sub(run, 1, 5) == 'flow:' then
+    emit_flow(tx, run, 'Started')
   end
   enqueue(tx, ready)
   if pending == 0 then
-    finish_run(tx, run)
+    finish_run(tx, run, leaves)
   end
 end
 
--- So many dependencies or prerequisites of a job of a started run are met: queue it if those were the last ones.
+-- Start a run of stored jobs by its plan: those not Finished and not running get all their attempts.
+local function launch(tx, run, nodes)
+  local ready, pending = {}, 0
+  for _, node in ipairs(nodes) do
+    local key, fields = tx.prefix .. node.job, {}
+    if is_startable(node.status) then
+      if node.owner then
+        forget_run(tx, node.job)
+      end
+      local status, name, value = begin_job(tx, node.job, node.type, node.prerequisites, node.wait, ready)
+      fields = {'updated_at', tx.seconds, 'x_run', run, 'status', status, name, value}
+      if #node.parents > 0 then
+        put(fields, 'x_parents', table.concat(node.parents, ' '))
+      end
+      if node.prerequisites ~= '[]' then
+        put(fields, 'x_awaits', node.prerequisites)
+      end
+    end
+    if node.status ~= 'Finished' then
+      pending = pending + 1
+      if #node.children > 0 or node.status == 'Started' then -- of one that is running, others may wait now
+        put(fields, 'x_next', names_of(node.children))
+      end
+    end
+    if #fields > 0 then
+      redis.call('HSET', key, unpack(fields))
+    end
+  end
+  local leaves = names_of(nodes, is_leaf)
+  local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes), 'x_leaves',
+    leaves, 'x_started', tx.at}
+  if string.sub(run, 1, 5) == 'flow:' then
+    put(fields, 'status', 'Started')
+  end
+  redis.call('HSET', tx.prefix .. run, unpack(fields))
+  begin_run(tx, run, ready, pending, leaves)
+end
+
+-- So many dependencies or prerequisites of a job are met: queue it if it still waits, for `run`, and those were the last.
 local function release(tx, run, job, count, ready)
   local key = tx.prefix .. job
-  if redis.call('HINCRBY', key, 'x_wait', -count) > 0 then
+  local status, owner, wait, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_wait', 'script_type'))
+  if status ~= 'WaitingForPrerequisites' or owner ~= run then
     return
   end
-  redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at, 'updated_at', tx.seconds)
-  emit(tx, run, 'job', 's', 'Dispatched', 'j', job_id(job))
-  add(ready, redis.call('HGET', key, 'script_type'), job)
+  wait = wait - count
+  if wait > 0 then
+    redis.call('HSET', key, 'x_wait', wait)
+    return
+  end
+  redis.call('HSET', key, 'x_wait', '0', 'status', 'Dispatched', 'x_queued', tx.at, 'updated_at', tx.seconds)
+  emit_job(tx, run, job, 'Dispatched')
+  add(ready, type, job)
 end
 
 -- A job of a run has finished, and these waited for it. What comes of that is for `settle`, so that many jobs of one run
 -- that finish at once are counted off at once.
 local function count_off(tx, run, waiting)
-  if not tx.count_of[run] then
+  local count = tx.count_of[run]
+  if not count then
+    count = 0
     tx.ended[#tx.ended + 1] = run
+    tx.freed[run] = {}
   end
-  tx.count_of[run] = (tx.count_of[run] or 0) + 1
-  if waiting and is_active(tx, run) then
-    for _, job in ipairs(split(waiting)) do
-      if not tx.run_of[job] then
-        tx.freed[#tx.freed + 1] = job
-        tx.run_of[job] = run
+  tx.count_of[run] = count + 1
+  if waiting then
+    local freed = tx.freed[run]
+    for job in string.gmatch(waiting, '%S+') do
+      local met = tx.met_of[job]
+      if not met then
+        met = 0
+        freed[#freed + 1] = job
       end
-      tx.met_of[job] = (tx.met_of[job] or 0) + 1
+      tx.met_of[job] = met + 1
     end
   end
 end
@@ -348,17 +364,39 @@ local function settle(tx)
     return
   end
   local ready = {}
-  for _, job in ipairs(tx.freed) do
-    release(tx, tx.run_of[job], job, tx.met_of[job], ready)
-  end
-  enqueue(tx, ready)
   for _, run in ipairs(tx.ended) do
+    local key = tx.prefix .. run
+    local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
+    pending = pending - tx.count_of[run]
+    if active == '1' then
+      for _, job in ipairs(tx.freed[run]) do
+        release(tx, run, job, tx.met_of[job], ready)
+      end
+    end
     -- Of a run that has failed at least the job that did is never counted off.
-    if redis.call('HINCRBY', tx.prefix .. run, 'x_pending', -tx.count_of[run]) == 0 then
-      finish_run(tx, run)
+    if pending == 0 then
+      finish_run(tx, run, leaves)
+    else
+      redis.call('HSET', key, 'x_pending', pending)
     end
   end
-  tx.ended, tx.count_of, tx.freed, tx.run_of, tx.met_of = {}, {}, {}, {}, {}
+  enqueue(tx, ready)
+  tx.ended, tx.count_of, tx.freed, tx.met_of = {}, {}, {}, {}
+end
+
+-- Wake those who follow the flows that have new events.
+local function announce_events(tx)
+  local marks = {}
+  for flow in pairs(tx.events) do
+    marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
+  end
+  if exists_any(marks) then
+    for _, mark in ipairs(marks) do
+      if redis.call('EXISTS', mark) == 1 then
+        announce(tx, 'events:' .. job_id(mark))
+      end
+    end
+  end
 end
 
 local TRANSITIONS = {}
@@ -367,11 +405,7 @@ local TRANSITIONS = {}
 local function close(tx, result)
   settle(tx)
   set_timers(tx)
-  for flow in pairs(tx.events) do
-    if redis.call('EXISTS', tx.prefix .. 'followed:' .. flow) == 1 then
-      announce(tx, 'events:' .. flow)
-    end
-  end
+  announce_events(tx)
   if #tx.news > 0 then
     redis.call('PUBLISH', tx.channel, tx.coordinator .. '\n' .. table.concat(tx.news, '\n'))
   end
@@ -395,7 +429,8 @@ end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own, those.
--- Returns: {their results, the effects of all}. A result may be 'fault', what the server said.
+-- Returns: {their results, the effects of all}. A result of one item is that item, for every table costs the server much.
+-- One may be 'fault', what the server said.
 local function many(keys, args)
   local tx = begin(keys, args)
   local results, at, before = {}, 3, nil
@@ -408,7 +443,7 @@ local function many(keys, args)
     if not went_well then
       result = {'fault', type(result) == 'table' and result.err or tostring(result)}
     end
-    results[#results + 1] = result
+    results[#results + 1] = #result == 1 and result[1] or result
     before, at = name, o + args[o] + 1
   end
   return close(tx, results)

@@ -67,16 +67,16 @@ local DUE = {}
 
 -- A lease has run out, or the job's timeout.
 function DUE.lease(tx, job)
-  local token = redis.call('HGET', tx.prefix .. job, 'x_token')
-  local attempt = token and running_timed(tx, job, token)
+  local last = attempt_of(redis.call('HGET', tx.prefix .. job, 'x_attempt'))
+  local attempt = last and running(tx, job, last.token, 'retries')
   if not attempt then
     return
   end
   local reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
-  if attempt.deadline and attempt.deadline <= tx.now then
+  if attempt.deadline ~= '0' and tonumber(attempt.deadline) <= tx.now then
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
   end
-  announce_cancel(tx, attempt.runner, job, token, reason)
+  announce_cancel(tx, attempt.runner, job, attempt.token, reason)
   fail_attempt(tx, attempt, reason, nil, true)
 end
 
@@ -86,7 +86,7 @@ function DUE.retry(tx, job)
   local status, run, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'script_type'))
   if status == 'Dispatched' and is_active(tx, run) then
     redis.call('HSET', key, 'x_queued', tx.at)
-    redis.call('HDEL', key, 'x_retry')
+    redis.call('HDEL', key, 'x_retry', 'x_ended')
     enqueue(tx, {[type] = {job}})
   end
 end
