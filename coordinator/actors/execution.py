@@ -28,7 +28,7 @@ from coordinator.models.execution import (
 )
 from coordinator.storage import codec
 from coordinator.storage.codec import fields_of
-from coordinator.storage.keys import Keyspace
+from coordinator.storage.keys import Keyspace, index_entry
 
 __all__ = [
     "cancel_flow",
@@ -94,7 +94,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         parents[child].append(str(parent))
     given = codec.FLOW.values(given_members(flow), _FLOW_SUBMITTED)
     leaves = " ".join(names[id] for id in graph.leaves)
-    arguments: list[str | int | bytes] = [_flow(flow.id), *given, " ".join(names.values()), leaves, len(jobs)]
+    arguments: list[str | int | bytes] = [_flow(flow.id), *given, " ".join(names.values()), leaves, index_entry(flow.id), len(jobs)]
     for id, job in jobs.items():
         rest: list[str | bytes] = []
         if children[id]:
@@ -105,6 +105,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
             rest += ("x_awaits", to_json(job.prerequisites))
         arguments += (names[id], len(parents[id]), len(rest))
         arguments += codec.JOB.values(given_members(job), _JOB_SUBMITTED)
+        arguments.append(index_entry(job.caller_id, id))
         arguments += rest
     ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
     if outcome[0] == b"new":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition"]
+__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition", "index_entry"]
 
 Isolation = Literal["index", "prefix"]
 
@@ -19,6 +19,11 @@ Address = int | None
 
 GLOBAL: Address = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
+
+
+def index_entry(*ids: int) -> str:
+    """A record's entry in the index of its kind: as text, the order of these is that of the ids. See also records.lua."""
+    return ":".join(f"{id:010}" for id in ids)
 
 
 Command = tuple[str | bytes | int | float, ...] | bytes

@@ -126,17 +126,17 @@ end
 
 -- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
 -- Arguments: 1 the flow, 2 id, 3 caller_id, 4 context_id, 5 jobs, 6 env_vars, 7 result or '' if not given, 8 x_jobs,
--- 9 x_leaves, 10 how many jobs; for each: the job, how many others it depends on, how many items the rest of its fields are,
--- script_type, depends, prerequisites, id, caller_id, context_id, script, timeout, retries, env_vars, result or '', the rest
--- (name, value, …): x_next, x_parents and x_awaits as far as it has them.
+-- 9 x_leaves, 10 its index entry, 11 how many jobs; for each: the job, how many others it depends on, how many items the rest
+-- of its fields are, script_type, depends, prerequisites, id, caller_id, context_id, script, timeout, retries, env_vars,
+-- result or '', its index entry, the rest (name, value, …): x_next, x_parents and x_awaits as far as it has them.
 -- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run.
 local function flow_submit(tx, args, o)
-  local flow, count = args[o + 1], tonumber(args[o + 10])
-  local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 11
+  local flow, count = args[o + 1], tonumber(args[o + 11])
+  local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 12
   for i = 1, count do
     jobs[i], places[i] = args[at], at
     keys[i + 1] = tx.prefix .. args[at]
-    at = at + 14 + args[at + 2]
+    at = at + 15 + args[at + 2]
   end
   local was, known = NEW, nil
   if exists_any(keys) then
@@ -159,7 +159,7 @@ local function flow_submit(tx, args, o)
     if it then
       created_at, result = it.created_at, result == '' and it.result or result
     else
-      new[#new + 1] = keys[i + 1]
+      put(new, '0', args[at + 14])
     end
     if not it or is_startable(it.status) then
       if it and it.owner then
@@ -175,17 +175,19 @@ local function flow_submit(tx, args, o)
       'prerequisites', prerequisites, 'id', args[at + 6], 'caller_id', args[at + 7], 'context_id', args[at + 8],
       'script', args[at + 9], 'timeout', args[at + 10], 'retries', args[at + 11], 'env_vars', args[at + 12],
       'result', result == '' and '{}' or result, 'created_at', created_at, 'updated_at', tx.seconds,
-      unpack(args, at + 14, at + 13 + args[at + 2]))
+      unpack(args, at + 15, at + 14 + args[at + 2]))
   end
   local result = args[o + 7] ~= '' and args[o + 7] or was.result or '{}'
   redis.call('HSET', keys[1], 'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs',
     args[o + 8], 'x_leaves', args[o + 9], 'id', args[o + 2], 'caller_id', args[o + 3], 'context_id', args[o + 4],
     'jobs', args[o + 5], 'env_vars', args[o + 6], 'result', result, 'created_at', was.created_at or tx.seconds,
     'updated_at', tx.seconds)
-  if not was.status then
-    new[#new + 1] = keys[1]
+  if #new > 0 then
+    call_each('ZADD', tx.prefix .. 'index:job', new)
   end
-  index(new)
+  if not was.status then
+    redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 10])
+  end
   begin_run(tx, flow, ready, pending, args[o + 9])
   if known or pending == 0 then
     return 'ok', redis.call('HGETALL', keys[1])
