@@ -94,13 +94,13 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         parents[child].append(str(parent))
     given = codec.FLOW.values(given_members(flow), _FLOW_SUBMITTED)
     leaves = " ".join(names[id] for id in graph.leaves)
-    arguments: list[str | int | bytes] = [_flow(flow.id), *given, " ".join(names.values()), leaves, index_entry(flow.id), len(jobs)]
+    arguments: list[str | int | bytes] = [_flow(flow.id), *given, " ".join(names.values()), leaves]
+    arguments += (index_entry(flow.id), len(jobs))
     for id, job in jobs.items():
         rest: list[str | bytes] = []
-        if children[id]:
-            rest += ("x_next", " ".join(children[id]))
-        if parents[id]:
-            rest += ("x_parents", " ".join(parents[id]))
+        for field, related in (("x_next", children[id]), ("x_parents", parents[id])):
+            if related:
+                rest += (field, " ".join(related))
         if job.prerequisites:
             rest += ("x_awaits", to_json(job.prerequisites))
         arguments += (names[id], len(parents[id]), len(rest))
@@ -197,9 +197,8 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _progress(id: int, reply: Sequence[Any]) -> bytes:
     status, depends, script_type, last, queued, ended, retry, failure = reply
-    number, token, runner, _, started, *_ = last.split(b" ") if last else (b"0", b"-", None, None, None)
-    if token == b"-":  # what was begun came to nothing, and does not count
-        runner = started = None
+    number, *attempt = last.split(b" ") if last else (b"0",)
+    runner, started = (attempt[1], attempt[3]) if attempt else (None, None)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
         % (id, script_type, depends, status, number)

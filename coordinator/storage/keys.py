@@ -22,7 +22,7 @@ GLOBAL: Address = None
 
 
 def index_entry(*ids: int) -> str:
-    """A record's entry in the index of its kind: as text, the order of these is that of the ids. See also records.lua."""
+    """A record's entry in the index of its kind: as texts these have the order of the ids. See also records.lua."""
     return ":".join(f"{id:010}" for id in ids)
 
 

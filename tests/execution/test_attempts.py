@@ -117,6 +117,16 @@ def _log(context: Context, attempt: Attempt) -> None:
     assert context.log(attempt, "still", "here") == {"lines": 2}
 
 
+def test_an_attempt_begun_by_an_older_library_is_begun_again(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.take_one(Runner(lease=10))
+    context.wire.ask(("HSET", f"{context.keys.prefix}job:7:1", "x_attempt", "1"))  # as version 4 had it
+
+    context.later(11)
+
+    assert context.take_one().number == 1
+
+
 @pytest.mark.parametrize("sign_of_life", [_heartbeat, _log])
 def test_a_sign_of_life_renews_the_lease(context: Context, sign_of_life: Callable[[Context, Attempt], None]) -> None:
     context.submit(1, [job(1)])

@@ -25,8 +25,8 @@ local function inputs_of(tx, job, parents)
 end
 
 -- What the runner of an attempt is told: attempt, token, job, the run's env_vars, inputs, updated_at and, of the record, all
--- from script_type to script; joined by NUL, which only the script may contain. One string, for a table of so many would
--- cost the server more than all the rest of the attempt.
+-- from script_type to script; joined by NUL, which only the script may contain. One string, for each item of a table
+-- costs the server much.
 local function tell(tx, job, record, attempt, token, env_vars, inputs)
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. env_vars .. '\0' .. inputs .. '\0' .. tx.seconds .. '\0'
     .. table.concat(record, '\0', TYPE, SCRIPT)
@@ -321,8 +321,7 @@ local function give_back(tx, job)
   local active = is_active(tx, run)
   local status = active and 'Dispatched' or 'WaitingForPrerequisites'
   disarm(tx, 'lease:' .. job)
-  local before = attempt_of(field).number - 1 .. ' - 0 0 0 0 '
-  redis.call('HSET', key, 'x_attempt', before, 'status', status, 'updated_at', tx.seconds)
+  redis.call('HSET', key, 'x_attempt', string.match(field, '^%d+') - 1, 'status', status, 'updated_at', tx.seconds)
   emit_job(tx, run, job, status)
   if active then
     redis.call('HSET', key, 'x_queued', tx.at)

@@ -145,8 +145,9 @@ local function flow_submit(tx, args, o)
       return 'ok', redis.call('HGETALL', tx.prefix .. flow)
     end
     known = known_of(tx, jobs)
-    for job, it in pairs(known) do
-      if is_taken(tx, flow, it.status, it.owner) then
+    for _, job in ipairs(jobs) do
+      local it = known[job]
+      if it and is_taken(tx, flow, it.status, it.owner) then
         return 'busy', job, it.owner
       end
     end

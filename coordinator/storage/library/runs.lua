@@ -105,13 +105,11 @@ local function fail_run(tx, run, reason, job)
 end
 
 -- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease and deadline (ms),
--- session; nil if there was none.
+-- session. nil if there was none, or nothing is known of it but its number.
 local function attempt_of(field)
-  if field then
-    local number, token, runner, lease, deadline, session =
-      string.match(field, '^(%d+) (%S+) (%d+) (%d+) %d+ (%d+) (.*)$')
-    return {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
-  end
+  local number, token, runner, lease, deadline, session =
+    string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) %d+ (%d+) (.*)$')
+  return number and {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
 end
 
 -- Stop the attempt at a job of a run, if it has one: the job is in Error, the runner is told.

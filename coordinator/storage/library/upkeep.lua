@@ -67,11 +67,15 @@ local DUE = {}
 
 -- A lease has run out, or the job's timeout.
 function DUE.lease(tx, job)
-  local last = attempt_of(redis.call('HGET', tx.prefix .. job, 'x_attempt'))
-  local attempt = last and running(tx, job, last.token, 'retries')
-  if not attempt then
+  local status, field = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt'))
+  if status ~= 'Started' then
     return
   end
+  local last = attempt_of(field)
+  if not last then -- begun by an older version of this library
+    return give_back(tx, job)
+  end
+  local attempt = running(tx, job, last.token, 'retries')
   local reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
   if attempt.deadline ~= '0' and tonumber(attempt.deadline) <= tx.now then
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
