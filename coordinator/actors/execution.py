@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.operations import flow_dag, given_members, load_message
+from coordinator.actors.operations import NEW_RUN, flow_dag, given_members, load_message, written
 from coordinator.actors.request import Effective, Operation, RawJson
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, MessageLoadParams
@@ -92,10 +92,10 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     for parent, child in graph.edges:
         children[parent].append(names[child])
         parents[child].append(str(parent))
-    given = codec.FLOW.values(given_members(flow), _FLOW_SUBMITTED)
+    of_flow = given_members(flow)
     leaves = " ".join(names[id] for id in graph.leaves)
-    arguments: list[str | int | bytes] = [_flow(flow.id), *given, " ".join(names.values()), leaves]
-    arguments += (index_entry(flow.id), len(jobs))
+    arguments: list[str | int | bytes] = [_flow(flow.id), *codec.FLOW.values(of_flow, _FLOW_SUBMITTED)]
+    arguments += (" ".join(names.values()), leaves, index_entry(flow.id), len(jobs))
     for id, job in jobs.items():
         rest: list[str | bytes] = []
         for field, related in (("x_next", children[id]), ("x_parents", parents[id])):
@@ -109,14 +109,8 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         arguments += rest
     ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
     if outcome[0] == b"new":
-        record = {
-            "created_at": outcome[1],
-            "updated_at": outcome[1],
-            "result": to_json(flow.result),
-            "status": b"Started",
-        }
-        record |= {name: value for name, value in zip(_FLOW_SUBMITTED, given, strict=True) if value}
-        return Effective(codec.FLOW.to_json({name.encode(): value for name, value in record.items()}), effects)
+        kept = {**NEW_RUN, "status": b"Started"}
+        return Effective(codec.FLOW.written(of_flow, outcome[1], outcome[1], kept), effects)
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
 
 
@@ -302,8 +296,9 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
         _check_embedded(jobs)
         arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]
         for job in jobs:
-            fields = codec.JOB.encode({name: job[name] for name in _SENT_MEMBERS if name != "result" or job[name]})
-            arguments += [_job(job["caller_id"], job["id"]), len(fields), *fields]
+            given = {name: job[name] for name in _SENT_MEMBERS if name != "result" or job[name]}
+            items = written(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_RUN)
+            arguments += [_job(job["caller_id"], job["id"]), len(items), *items]
         ((outcome, effects),) = yield [keys.transition("hc_message_send", *arguments)]
         if outcome[0] != b"changed":
             break

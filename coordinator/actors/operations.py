@@ -6,6 +6,7 @@ No I/O here, so each can be driven by hand; the supervisor drives them against t
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -32,18 +33,18 @@ from coordinator.models import (
 from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command
-from coordinator.storage.keys import Keyspace
+from coordinator.storage.keys import Keyspace, index_entry
 
 DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
 DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event loop, about 1 ms
 
-_DISPATCHED: Final = ("status", "Dispatched")
-_NO_RESULT: Final = ("result", "{}")
-_NO_LOGS: Final = ("logs", "[]")
+# Members as stored, which a new record has unless they are given.
+NEW_RUN: Final = {"status": b"Dispatched", "result": b"{}"}
+_NEW_MESSAGE: Final = {"status": b"Dispatched", "logs": b"[]"}
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
-    return _upsert(keys, codec.ACTOR, keys.actor(params.actor.id), given_members(params.actor), id=params.actor.id)
+    return _upsert(keys, codec.ACTOR, params.actor, params.actor.id)
 
 
 def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
@@ -51,9 +52,7 @@ def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
 
 
 def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
-    return _upsert(
-        keys, codec.CONTEXT, keys.context(params.context.id), given_members(params.context), id=params.context.id
-    )
+    return _upsert(keys, codec.CONTEXT, params.context, params.context.id)
 
 
 def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
@@ -61,10 +60,7 @@ def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
 
 
 def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
-    runner = params.runner
-    return _upsert(
-        keys, codec.RUNNER, keys.runner(runner.id), given_members(runner), context_id=params.context_id, id=runner.id
-    )
+    return _upsert(keys, codec.RUNNER, params.runner, params.runner.id)
 
 
 def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
@@ -72,11 +68,7 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
 
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
-    flow = params.flow
-    initial = (*_DISPATCHED, *_NO_RESULT)
-    return _upsert(
-        keys, codec.FLOW, keys.flow(flow.id), given_members(flow), initial, context_id=params.context_id, id=flow.id
-    )
+    return _upsert(keys, codec.FLOW, params.flow, params.flow.id, initial=NEW_RUN)
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
@@ -84,10 +76,7 @@ def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
 
 
 def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
-    job = params.job
-    ids = {"context_id": params.context_id, "caller_id": job.caller_id, "id": job.id}
-    initial = (*_DISPATCHED, *_NO_RESULT)
-    return _upsert(keys, codec.JOB, keys.job(job.caller_id, job.id), given_members(job), initial, **ids)
+    return _upsert(keys, codec.JOB, params.job, params.job.caller_id, params.job.id, initial=NEW_RUN)
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
@@ -96,16 +85,14 @@ def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
 
 def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     message = params.message
-    key = keys.message(message.caller_id, message.id)
     given = given_members(message)
     del given["job"]
-    initial = (*_DISPATCHED, *_NO_LOGS)
-    arguments: list[str | int | bytes] = [len(initial), *initial, len(message.job)]
+    arguments: list[str | int | bytes] = [f"message:{message.caller_id}:{message.id}", len(message.job)]
     for job in message.job:
         arguments += [job.caller_id, job.id, *_embedded(job)]
-    arguments += codec.MESSAGE.encode(given)
-    (reply,) = yield [keys.call("hc_message_upsert", key, *arguments)]
-    fields = fields_of(reply)
+    arguments += written(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
+    ((outcome, _),) = yield [keys.transition("hc_message_upsert", *arguments)]
+    fields = fields_of(outcome[0])
     if b"x_started" in fields:
         ids = MessageLoadParams(context_id=params.context_id, caller_id=message.caller_id, id=message.id)
         return (yield from load_message(keys, ids))
@@ -191,12 +178,27 @@ def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
     return to_json(members)[1:-1], result
 
 
+def written(
+    record: Record, given: Mapping[str, Any], entry: str, initial: Mapping[str, bytes]
+) -> list[str | int | bytes]:
+    """What the library's `write` takes: `initial` members, as they are stored, are set on a new record only."""
+    items: list[str | int | bytes] = [entry, 2 * len(initial)]
+    for member in initial.items():
+        items += member
+    return items + record.encode(given)
+
+
 def _upsert(
-    keys: Keyspace, record: Record, key: str, given: Mapping[str, Any], initial: Sequence[str] = (), **ids: int
+    keys: Keyspace, record: Record, model: Model, *ids: int, initial: Mapping[str, bytes] = MappingProxyType({})
 ) -> Operation:
-    """Create or update: `initial` fields are set on a new record only, unless given."""
-    (reply,) = yield [keys.call("hc_record_upsert", key, len(initial), *initial, *record.encode(given))]
-    return record.to_json(fields_of(reply), **ids)
+    """Create or update the record with these ids, those of its name."""
+    given = given_members(model)
+    entry = index_entry(*ids) if record.is_listed else ""
+    name = ":".join(map(str, (record.kind, *ids)))
+    ((outcome, _),) = yield [keys.transition("hc_record_upsert", name, *written(record, given, entry, initial))]
+    created_at, *stored = outcome[0].split(b"\0")
+    updated_at, *values = stored or (created_at, *initial.values())
+    return record.written(given, created_at, updated_at, dict(zip(initial, values, strict=True)))
 
 
 def _load(record: Record, key: str, params: Model) -> Operation:

@@ -29,10 +29,12 @@ class Record:
     Args:
         kind: the name clients know it by, as in NotFound.
         model: what is stored, with its members in reply order. Members with a default may be missing.
+        is_listed: whether there is an index of all of this kind.
     """
 
-    def __init__(self, kind: str, model: type[models.Model]) -> None:
+    def __init__(self, kind: str, model: type[models.Model], *, is_listed: bool = False) -> None:
         self.kind = kind
+        self.is_listed = is_listed
         self._members = [
             (
                 name.encode(),
@@ -98,6 +100,27 @@ class Record:
             values[at] = to_json(values[at].decode())
         return self._template % tuple(values)
 
+    def written(
+        self, given: Mapping[str, Any], created_at: bytes, updated_at: bytes, kept: Mapping[str, bytes]
+    ) -> bytes:
+        """The record as a JSON object after it was written with the members `given`; `kept`: what others are stored as,
+        and those given were.
+
+        Raises:
+            StorageError: one that is kept was not stored.
+        """
+        parts = [to_json(given)[:-1], b'"created_at":%b,"updated_at":%b' % (created_at, updated_at)]
+        for name, value in kept.items():
+            if name not in given:
+                if not value:
+                    raise self._lacks(name, given)
+                parts.append(b'"%b":%b' % (name.encode(), _word(value) if name in self._text else value))
+        return b",".join(parts) + b"}"
+
+    def _lacks(self, name: str, ids: Mapping[str, Any]) -> StorageError:
+        shown = ", ".join(f"{key} {id}" for key, id in ids.items() if isinstance(id, int))
+        return StorageError(f"the stored {self.kind} with {shown} has no field {name!r}")
+
     def to_json(self, fields: Fields, **ids: int) -> bytes:
         """The record as a JSON object.
 
@@ -110,8 +133,7 @@ class Record:
             if value is not None:
                 parts.append(label + (to_json(value.decode()) if is_text else value))
             elif is_required:
-                shown = ", ".join(f"{key} {id}" for key, id in ids.items())
-                raise StorageError(f"the stored {self.kind} with {shown} has no field {name.decode()!r}")
+                raise self._lacks(name.decode(), ids)
         return b"{" + b",".join(parts) + b"}"
 
 
@@ -152,8 +174,8 @@ def _bare(annotation: Any) -> Any:
 
 ACTOR = Record("actor", models.Actor)
 CONTEXT = Record("context", models.Context)
-RUNNER = Record("runner", models.Runner)
-FLOW = Record("flow", models.Flow)
-JOB = Record("job", models.Job)
-MESSAGE = Record("message", models.Message)
+RUNNER = Record("runner", models.Runner, is_listed=True)
+FLOW = Record("flow", models.Flow, is_listed=True)
+JOB = Record("job", models.Job, is_listed=True)
+MESSAGE = Record("message", models.Message, is_listed=True)
 JOB_SUMMARY = Record("job", models.JobSummary)

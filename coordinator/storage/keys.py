@@ -23,7 +23,7 @@ GLOBAL: Address = None
 
 def index_entry(*ids: int) -> str:
     """A record's entry in the index of its kind: as texts these have the order of the ids. See also records.lua."""
-    return ":".join(f"{id:010}" for id in ids)
+    return ("%010d", "%010d:%010d")[len(ids) - 1] % ids
 
 
 Command = tuple[str | bytes | int | float, ...] | bytes

@@ -374,7 +374,8 @@ def test_a_message_is_sent_with_its_jobs_as_they_were_read() -> None:
     assert (function, name, embedded, count, sent) == ("hc_message_send", "message:7:4", EMBEDDED, 1, "job:7:1")
     assert len(transport) == 32
     assert fields[0] == len(fields) - 1
-    assert not {"status", "created_at", "updated_at", "result"} & set(fields)
+    assert fields[1:7] == ["0000000007:0000000001", 4, "status", b"Dispatched", "result", b"{}"]
+    assert not {"status", "created_at", "updated_at", "result"} & set(fields[7:])
 
 
 def test_a_message_that_was_sent_is_only_loaded() -> None:

@@ -11,7 +11,7 @@ import pytest
 from coordinator.actors import operations
 from coordinator.actors.request import Compute, Operation
 from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, StorageError
-from coordinator.models import ActorLoadParams, FlowLoadParams, JobCreateParams, JobLoadParams
+from coordinator.models import ActorLoadParams, FlowCreateParams, FlowLoadParams, JobCreateParams, JobLoadParams
 from coordinator.storage.codec import ACTOR, JOB, fields_of
 from coordinator.storage.keys import GLOBAL, Layout
 
@@ -104,10 +104,43 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
 
     step = next(operation)
     assert isinstance(step, list)
-    ((name, function, keys, key, *arguments),) = step
-    assert (name, function, keys, key) == ("FCALL", "hc_record_upsert", 1, "job:2:3")
-    assert arguments[:5] == [4, "status", "Dispatched", "result", "{}"]
-    assert "result" not in arguments[5:]
+    ((name, function, keys, key, _, _, *arguments),) = step
+    assert (name, function, keys, key) == ("FCALL", "hc_record_upsert", 1, "engine")
+    assert arguments[:2] == ["job:2:3", "0000000002:0000000003"]
+    assert arguments[2:7] == [4, "status", b"Dispatched", "result", b"{}"]
+    assert "result" not in arguments[7:]
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (b"1000", {"created_at": 1000, "updated_at": 1000, "status": "Dispatched", "result": {}}),
+        (
+            b'900\x001000\0Finished\0{"a":"b"}',
+            {"created_at": 900, "updated_at": 1000, "status": "Finished", "result": {"a": "b"}},
+        ),
+    ],
+)
+def test_the_answer_to_a_create_is_what_was_given_and_what_was_kept(stored: bytes, expected: dict[str, Any]) -> None:
+    members = {"id": 5, "caller_id": 7, "context_id": 1, "jobs": [1, 2]}
+    params = FlowCreateParams.model_validate({"context_id": 1, "flow": {**members, "env_vars": {"x": '"'}}})
+    operation = operations.create_flow(PLAIN, params)
+    next(operation)
+
+    assert json.loads(answer(operation, [([stored], [])])) == {**members, "env_vars": {"x": '"'}, **expected}
+
+
+def test_a_create_over_a_record_that_lacks_what_it_keeps_is_a_storage_error_that_names_it() -> None:
+    params = FlowCreateParams.model_validate(
+        {"context_id": 1, "flow": {"id": 5, "caller_id": 7, "context_id": 1, "jobs": [], "env_vars": {}}}
+    )
+    operation = operations.create_flow(PLAIN, params)
+    next(operation)
+
+    with pytest.raises(StorageError, match="flow") as caught:
+        operation.send([([b"900\x001000\0\0{}"], [])])
+
+    assert "'status'" in caught.value.data["detail"]
 
 
 def dag_of(depends: dict[int, list[int]]) -> Operation:

@@ -1,7 +1,8 @@
 -- Messages: sent, that is their embedded jobs run; and prerequisites, satisfied for a whole context.
 
 -- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is.
--- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the job, how many items its fields are, the items (name, value, …).
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the job,
+-- how many items follow, those as `write` takes them.
 -- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job.
 local function message_send(tx, args, o)
   local message = args[o + 1]
@@ -20,17 +21,17 @@ local function message_send(tx, args, o)
   local at, jobs = o + 5, {}
   for i = 1, args[o + 4] do
     local job, count = args[at], tonumber(args[at + 1])
-    local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+    local status, owner, created_at = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'created_at'))
     if is_taken(tx, message, status, owner) then
       return 'busy', job, owner
     end
-    jobs[i] = {job, at + 2, at + 1 + count}
+    jobs[i] = {job, created_at, at + 2, at + 1 + count}
     at = at + 2 + count
   end
   local names = {}
   for i, job in ipairs(jobs) do
     names[i] = job[1]
-    write(tx.prefix .. job[1], tx.seconds, {'status', 'Dispatched', 'result', '{}'}, slice(args, job[2], job[3]))
+    write(tx, job[1], job[2], args, job[3], job[4])
   end
   local plan, fault, job = read_plan(tx, message, names)
   if not plan then

@@ -12,21 +12,6 @@ local function index_entry(key)
   return prefix .. 'index:' .. kind, entry
 end
 
--- Put records into the indexes they belong into.
-local function index(keys)
-  local entries = {}
-  for _, key in ipairs(keys) do
-    local name, entry = index_entry(key)
-    if name then
-      add(entries, name, '0')
-      add(entries, name, entry)
-    end
-  end
-  for name, items in pairs(entries) do
-    call_each('ZADD', name, items)
-  end
-end
-
 -- Whether any of these records is there.
 local function exists_any(keys)
   for first = 1, #keys, 1000 do
@@ -37,25 +22,19 @@ local function exists_any(keys)
   return false
 end
 
--- HSET the fields a record has only when it is new, then the given ones; created_at stays, updated_at moves.
-local function write(key, time, initial, given)
-  local fields = {'updated_at', time}
-  if redis.call('EXISTS', key) == 0 then
-    fields[3], fields[4] = 'created_at', time
-    for _, item in ipairs(initial) do
-      fields[#fields + 1] = item
-    end
-    index({key})
+-- Create a record or update it, as `created_at` (false: it is new) says; created_at stays, updated_at moves. The arguments of
+-- the call from `first` to `last`: its index entry or '' if its kind has no index, how many items `initial` has, `initial`
+-- (name, value, …: set on a new record only), the given fields.
+local function write(tx, record, created_at, args, first, last)
+  local key, entry = tx.prefix .. record, args[first]
+  if created_at then
+    redis.call('HSET', key, 'updated_at', tx.seconds, unpack(args, first + 2 + args[first + 1], last))
+    return
   end
-  for _, item in ipairs(given) do
-    fields[#fields + 1] = item
+  redis.call('HSET', key, 'updated_at', tx.seconds, 'created_at', tx.seconds, unpack(args, first + 2, last))
+  if entry ~= '' then
+    redis.call('ZADD', tx.prefix .. 'index:' .. string.match(record, '^%l+'), '0', entry)
   end
-  redis.call('HSET', key, unpack(fields))
-end
-
-local function store(key, time, initial, given)
-  write(key, time, initial, given)
-  return redis.call('HGETALL', key)
 end
 
 local function remove(key)
@@ -67,28 +46,36 @@ local function remove(key)
 end
 
 -- Create or update a record.
--- KEYS: 1 the record. ARGV: 1 how many items of `initial` follow, then `initial` (name, value, …: set only on a
--- new record), then the given fields (name, value, …).
--- Returns: the whole record, as HGETALL does.
-local function record_upsert(keys, args)
-  local count = tonumber(args[1])
-  return store(keys[1], redis.call('TIME')[1], slice(args, 2, count + 1), slice(args, count + 2, #args))
+-- Arguments: 1 the record, then as `write` takes them.
+-- Result: when it was created (s) if it is new; else that, when it was updated, and of each field of `initial` what was stored
+-- ('' if it was not), joined by NUL.
+local function record_upsert(tx, args, o, last)
+  local record, names = args[o + 1], {'created_at'}
+  for at = o + 4, o + 3 + args[o + 3], 2 do
+    names[#names + 1] = args[at]
+  end
+  local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
+  write(tx, record, stored[1], args, o + 2, last)
+  if not stored[1] then
+    return tx.seconds
+  end
+  local reply = stored[1] .. '\0' .. tx.seconds
+  for i = 2, #names do
+    reply = reply .. '\0' .. (stored[i] or '')
+  end
+  return reply
 end
 
 -- Create or update a message, completing its embedded jobs.
 -- An embedded job the stored message already has (same caller_id and id) keeps its created_at, status and,
 -- unless a new one is given, result.
--- KEYS: 1 the message. ARGV: 1 how many items of `initial` follow, then `initial`, 1 how many jobs follow, for each
--- job: caller_id, id, its own members as JSON text without braces, its result as JSON or '' if not given; then the
--- given fields.
--- Returns: the whole record, as HGETALL does.
-local function message_upsert(keys, args)
-  local key, time = keys[1], redis.call('TIME')[1]
-  local initial_count = tonumber(args[1])
-  local at = initial_count + 2
-  local job_count = tonumber(args[at])
+-- Arguments: 1 the message, 2 how many jobs, for each: caller_id, id, its own members as JSON text without braces, its result
+-- as JSON or '' if not given; then as `write` takes them.
+-- Result: the whole record, as HGETALL does.
+local function message_upsert(tx, args, o, last)
+  local message, job_count, time, at = args[o + 1], tonumber(args[o + 2]), tx.seconds, o + 2
   local known = {}
-  local stored = job_count > 0 and redis.call('HGET', key, 'job')
+  local message_created_at, stored = unpack(redis.call('HMGET', tx.prefix .. message, 'created_at', 'job'))
   if stored then
     for _, job in ipairs(cjson.decode(stored)) do
       known[string.format('%.0f:%.0f', job.caller_id, job.id)] = job
@@ -112,11 +99,7 @@ local function message_upsert(keys, args)
     jobs[#jobs + 1] = '{' .. members .. ',"result":' .. result .. ',"created_at":' .. created_at
       .. ',"updated_at":' .. time .. ',"status":"' .. status .. '"}'
   end
-  local given = slice(args, at + 4 * job_count + 1, #args)
-  given[#given + 1] = 'job'
-  given[#given + 1] = '[' .. table.concat(jobs, ',') .. ']'
-  return store(key, time, slice(args, 2, initial_count + 1), given)
+  write(tx, message, message_created_at, args, at + 4 * job_count + 1, last)
+  redis.call('HSET', tx.prefix .. message, 'job', '[' .. table.concat(jobs, ',') .. ']')
+  return redis.call('HGETALL', tx.prefix .. message)
 end
-
-redis.register_function('hc_record_upsert', record_upsert)
-redis.register_function('hc_message_upsert', message_upsert)

@@ -427,7 +427,7 @@ end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own, those.
--- Returns: {their results, the effects of all}. A result of one item is that item, for every table costs the server much.
+-- Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the server much.
 -- One may be 'fault', what the server said.
 local function many(keys, args)
   local tx = begin(keys, args)
@@ -441,10 +441,12 @@ local function many(keys, args)
     if not went_well then
       result = {'fault', type(result) == 'table' and result.err or tostring(result)}
     end
-    results[#results + 1] = #result == 1 and result[1] or result
+    results[#results + 1] = #result == 1 and type(result[1]) == 'string' and result[1] or result
     before, at = name, o + args[o] + 1
   end
   return close(tx, results)
 end
 
 redis.register_function('hc_many', many)
+register('hc_record_upsert', record_upsert)
+register('hc_message_upsert', message_upsert)
