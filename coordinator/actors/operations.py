@@ -6,7 +6,6 @@ No I/O here, so each can be driven by hand; the supervisor drives them against t
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -41,10 +40,11 @@ DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event l
 # Members as stored, which a new record has unless they are given.
 NEW_RUN: Final = {"status": b"Dispatched", "result": b"{}"}
 _NEW_MESSAGE: Final = {"status": b"Dispatched", "logs": b"[]"}
+_NOTHING: Final[Mapping[str, bytes]] = {}
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
-    return _upsert(keys, codec.ACTOR, params.actor, params.actor.id)
+    return _upsert(keys, codec.ACTOR, f"actor:{params.actor.id}", params.actor, params.actor.id)
 
 
 def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
@@ -52,7 +52,7 @@ def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
 
 
 def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
-    return _upsert(keys, codec.CONTEXT, params.context, params.context.id)
+    return _upsert(keys, codec.CONTEXT, f"context:{params.context.id}", params.context, params.context.id)
 
 
 def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
@@ -60,7 +60,7 @@ def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
 
 
 def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
-    return _upsert(keys, codec.RUNNER, params.runner, params.runner.id)
+    return _upsert(keys, codec.RUNNER, f"runner:{params.runner.id}", params.runner, params.runner.id)
 
 
 def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
@@ -68,7 +68,8 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
 
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
-    return _upsert(keys, codec.FLOW, params.flow, params.flow.id, initial=NEW_RUN)
+    flow = params.flow
+    return _upsert(keys, codec.FLOW, f"flow:{flow.id}", flow, flow.id, initial=NEW_RUN)
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
@@ -76,7 +77,8 @@ def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
 
 
 def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
-    return _upsert(keys, codec.JOB, params.job, params.job.caller_id, params.job.id, initial=NEW_RUN)
+    job = params.job
+    return _upsert(keys, codec.JOB, f"job:{job.caller_id}:{job.id}", job, job.caller_id, job.id, initial=NEW_RUN)
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
@@ -167,8 +169,10 @@ def _node(id: int, summary: Sequence[bytes]) -> bytes:
 
 def given_members(model: Model) -> dict[str, Any]:
     """The members the client sent; those with a default it left out are for the store to keep or set."""
-    given = model.model_fields_set
-    return {name: value for name, value in model.__dict__.items() if name in given}
+    members = model.__dict__.copy()
+    for name in members.keys() - model.model_fields_set:
+        del members[name]
+    return members
 
 
 def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
@@ -189,15 +193,16 @@ def written(
 
 
 def _upsert(
-    keys: Keyspace, record: Record, model: Model, *ids: int, initial: Mapping[str, bytes] = MappingProxyType({})
+    keys: Keyspace, record: Record, name: str, model: Model, *ids: int, initial: Mapping[str, bytes] = _NOTHING
 ) -> Operation:
-    """Create or update the record with these ids, those of its name."""
+    """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    name = ":".join(map(str, (record.kind, *ids)))
     ((outcome, _),) = yield [keys.transition("hc_record_upsert", name, *written(record, given, entry, initial))]
     created_at, *stored = outcome[0].split(b"\0")
-    updated_at, *values = stored or (created_at, *initial.values())
+    if not stored:
+        return record.written(given, created_at, created_at, initial)
+    updated_at, *values = stored
     return record.written(given, created_at, updated_at, dict(zip(initial, values, strict=True)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from abc import ABC, abstractmethod
 from functools import lru_cache
@@ -19,6 +18,7 @@ from coordinator.errors import CoordinatorError, InternalError, MethodNotFound, 
 from coordinator.rpc import protocol
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.suggestions import Suggestions
 from coordinator.storage.keys import Layout
 
 __all__ = ["TURN", "Dispatcher", "Sink"]
@@ -128,6 +128,7 @@ class Dispatcher:
         self._request_timeout = request_timeout
         self._max_batch = max_batch
         self._max_batch_reply = max_batch_reply
+        self._suggestions = Suggestions([*METHODS, DISCOVER])
         self.calls = 0
 
     async def submit(self, data: str | bytes | bytearray, sink: Sink, session: Session | None = None) -> int:
@@ -210,4 +211,4 @@ class Dispatcher:
     def _built_in(self, name: str) -> RawJson:
         if name == DISCOVER:
             return document_json()
-        raise MethodNotFound(name, difflib.get_close_matches(name[:64], [*METHODS, DISCOVER], n=3))
+        raise MethodNotFound(name, self._suggestions.like(name))

@@ -126,7 +126,8 @@ class Keyspace(NamedTuple):
 
     def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        return Transition(self.call(function, f"{self.prefix}engine", self.channel, self.coordinator, *arguments))
+        keys = (2, f"{self.prefix}engine", self.absent) if self.absent else (1, f"{self.prefix}engine")
+        return Transition(("FCALL", function, *keys, self.channel, self.coordinator, *arguments))
 
 
 @dataclass(frozen=True, slots=True)
