@@ -8,6 +8,8 @@ from typing import Final
 
 import trio
 
+from coordinator.sending import send_all
+
 __all__ = ["CoalescingStream"]
 
 HIGH_WATER: Final = 256 * 1024  # bytes waiting above which writers wait
@@ -81,7 +83,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                 self._in_kernel, self._size = self._size, 0
                 self._something = trio.Event()
                 with trio.move_on_after(self._write_timeout) as limit:
-                    await self._stream.send_all(data)
+                    await send_all(self._stream, data)
                 if limit.cancelled_caught:
                     break
                 self._in_kernel = 0
@@ -90,7 +92,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                     self.on_relief()
                 if not self._buffer:
                     self._flushed.set()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
             self._end()

@@ -13,6 +13,7 @@ import hiredis
 import structlog
 import trio
 
+from coordinator.sending import send_all
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -61,7 +62,7 @@ class Connection:
             StoreUnavailable: the connection broke.
         """
         try:
-            await self._stream.send_all(packed(commands))
+            await send_all(self._stream, packed(commands))
         except TRANSPORT_ERRORS as error:
             raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
 
