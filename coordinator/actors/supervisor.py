@@ -25,6 +25,7 @@ __all__ = ["ROUND_OPERATIONS", "State", "Supervisor"]
 log = structlog.get_logger("coordinator.supervisor")
 
 ROUND_OPERATIONS: Final = 256
+ROUND_TURNS: Final = 2  # at most in a round while others want theirs
 ROUNDS_SENT: Final = 2  # at once
 LARGE_ROUND: Final = 16  # operations from which on another round is soon sent after it
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
@@ -162,9 +163,10 @@ class Supervisor:
     def _take_pending(self, in_flight: int) -> list[Request]:
         """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
         mailbox = self._mailbox
+        limit = min(ROUND_OPERATIONS, ROUND_TURNS * self._turn())
         waiting = mailbox.running[in_flight:]
         try:
-            while len(waiting) < ROUND_OPERATIONS:
+            while len(waiting) < limit:
                 request = mailbox.take_nowait()
                 if request is not None:
                     waiting.append(request)

@@ -31,7 +31,7 @@ log = structlog.get_logger("coordinator.websocket")
 
 HANDSHAKE_TIMEOUT: Final = 10.0
 CLOSE_TIMEOUT: Final = 2.0
-RECEIVE_BYTES: Final = 64 * 1024
+RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
 MESSAGE_QUEUE: Final = 32
 GOING_AWAY: Final = 1001
 TOO_BIG: Final = 1009
