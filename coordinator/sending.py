@@ -10,21 +10,18 @@ import os
 
 import trio
 
-__all__ = ["send_all"]
+__all__ = ["send_now"]
 
 
-async def send_all(stream: trio.abc.SendStream, data: bytes) -> None:
-    """As `stream.send_all(data)`, but not a checkpoint if the kernel takes everything. For one task at a time.
+def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
+    """Send what the kernel takes at once. Returns what is left for `stream.send_all`: everything unless it is a socket.
 
     Raises:
-        OSError: the connection broke; or as `stream.send_all`.
+        OSError: the connection broke.
     """
-    if isinstance(stream, trio.SocketStream):
-        try:
-            sent = os.write(stream.socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        if sent == len(data):
-            return
-        data = data[sent:]
-    await stream.send_all(data)
+    if not isinstance(stream, trio.SocketStream):
+        return data
+    try:
+        return data[os.write(stream.socket.fileno(), data) :]
+    except BlockingIOError:
+        return data

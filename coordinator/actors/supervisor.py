@@ -27,7 +27,7 @@ log = structlog.get_logger("coordinator.supervisor")
 ROUND_OPERATIONS: Final = 256
 ROUND_TURNS: Final = 2  # at most in a round while others want theirs
 ROUNDS_SENT: Final = 2  # at once
-LARGE_ROUND: Final = 16  # operations from which on another round is soon sent after it
+LARGE_ROUND: Final = 4  # operations from which on another round is soon sent after it
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
@@ -212,10 +212,12 @@ class Supervisor:
             self._sent.append(_Turn(0 if first else preamble, requests, counts, writes, first + turn >= len(ready)))
         self.state = State.SERVING
         try:
-            with trio.fail_after(self._exchange_timeout):
-                await connection.send(commands)
-                if len(ready) >= LARGE_ROUND:
-                    await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
+            left = connection.send_now(commands)
+            if left:
+                with trio.fail_after(self._exchange_timeout):
+                    await connection.send_rest(left)
+            elif len(ready) >= LARGE_ROUND:
+                await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         except trio.TooSlowError:
             await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
         except StoreUnavailable as error:

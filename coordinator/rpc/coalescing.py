@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from coordinator.sending import send_all
+from coordinator.sending import send_now
 
 __all__ = ["CoalescingStream"]
 
@@ -82,10 +82,12 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                 self._buffer.clear()
                 self._in_kernel, self._size = self._size, 0
                 self._something = trio.Event()
-                with trio.move_on_after(self._write_timeout) as limit:
-                    await send_all(self._stream, data)
-                if limit.cancelled_caught:
-                    break
+                data = send_now(self._stream, data)
+                if data:
+                    with trio.move_on_after(self._write_timeout) as limit:
+                        await self._stream.send_all(data)
+                    if limit.cancelled_caught:
+                        break
                 self._in_kernel = 0
                 if self._size <= LOW_WATER and not self._relieved.is_set():
                     self._relieved.set()

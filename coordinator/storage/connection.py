@@ -13,7 +13,7 @@ import hiredis
 import structlog
 import trio
 
-from coordinator.sending import send_all
+from coordinator.sending import send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -43,6 +43,10 @@ def packed(commands: Iterable[Command]) -> bytes:
     return b"".join([command if type(command) is bytes else _pack(command) for command in commands])
 
 
+def _broken(error: BaseException) -> StoreUnavailable:
+    return StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}")
+
+
 class Connection:
     """One open connection. Not for two tasks at once."""
 
@@ -61,10 +65,21 @@ class Connection:
         Raises:
             StoreUnavailable: the connection broke.
         """
+        await self.send_rest(self.send_now(commands))
+
+    def send_now(self, commands: list[Command]) -> bytes:
+        """Send commands as far as that needs no waiting. Returns what is left for `send_rest`. Raises as `send`."""
         try:
-            await send_all(self._stream, packed(commands))
+            return send_now(self._stream, packed(commands))
         except TRANSPORT_ERRORS as error:
-            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+            raise _broken(error) from error
+
+    async def send_rest(self, data: bytes) -> None:
+        """Send what `send_now` has left. Raises as `send`."""
+        try:
+            await self._stream.send_all(data)
+        except TRANSPORT_ERRORS as error:
+            raise _broken(error) from error
 
     async def collect(self, count: int, replies: list[Reply]) -> None:
         """Append the next `count` replies, in order, to `replies`.
@@ -88,7 +103,7 @@ class Connection:
                 elif type(reply) is not hiredis.PushNotification:
                     replies.append(reply)
         except TRANSPORT_ERRORS as error:
-            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+            raise _broken(error) from error
 
     async def receive(self) -> Reply:
         """The next reply or push message. Cancelled, nothing is lost.
@@ -103,7 +118,7 @@ class Connection:
                     raise StoreUnavailable(REPLY_LOST)
                 self._reader.feed(bytes(data))
         except TRANSPORT_ERRORS as error:
-            raise StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}") from error
+            raise _broken(error) from error
         return reply
 
     async def aclose(self) -> None:

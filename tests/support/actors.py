@@ -86,8 +86,11 @@ class _CrashingConnection(Connection):
         self._store = store
         self._inner = inner
 
-    async def send(self, commands: list[Command]) -> None:
-        await self._inner.send(commands)
+    def send_now(self, commands: list[Command]) -> bytes:
+        return self._inner.send_now(commands)
+
+    async def send_rest(self, data: bytes) -> None:
+        await self._inner.send_rest(data)
 
     async def collect(self, count: int, replies: list[Reply]) -> None:
         if self._store.bad_exchanges:
