@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 import h11
 import trio
 
+from coordinator.sending import send_now
+
 __all__ = ["HungUp", "Plain", "PlainPosts", "read_head"]
 
 RECEIVE_BYTES: Final = 64 * 1024
@@ -124,9 +126,17 @@ class PlainPosts:
                 ahead = _ReadAhead(transport, data[end_of_body:])
                 reply = await self._answer(data[end:end_of_body], ahead.hung_up)
                 data = ahead.data
-                patience.deadline = trio.current_time() + self._write_timeout
-                await transport.send_all(_response(plain, reply))
+                await self._send(transport, patience, _response(plain, reply))
         return None
+
+    async def _send(self, transport: trio.SocketStream, patience: trio.CancelScope, response: bytes) -> None:
+        try:
+            left = send_now(transport, response)
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+        if left:
+            patience.deadline = trio.current_time() + self._write_timeout
+            await transport.send_all(left)
 
     async def _next(self, transport: trio.SocketStream, patience: trio.CancelScope) -> bytes:
         """The beginning of a request; nothing if none comes."""
