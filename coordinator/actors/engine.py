@@ -6,8 +6,6 @@ Nothing here must survive. Queues, leases, pauses and events are in the store; i
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +15,12 @@ import structlog
 import trio
 from pydantic_core import to_json
 
+from coordinator.actors.alarms import Alarms
 from coordinator.actors.directory import Directory
+from coordinator.actors.listeners import Listeners, Waiter
 from coordinator.actors.news import News
 from coordinator.actors.presence import Presence
-from coordinator.actors.request import Effective, Operation, Parking, RawJson, Request
+from coordinator.actors.request import Effective, Operation, RawJson, Request
 from coordinator.actors.subscriptions import (
     Effects,
     FlowSubscription,
@@ -50,38 +50,6 @@ RETRY_AFTER: Final = 1.0  # seconds after which a subscription the store refused
 TICK_LIMIT: Final = 200  # timers acted on in one step
 
 
-class _Waiter(Parking):
-    """A call of job.take that waits for a job; the runner as `take` wants it."""
-
-    def __init__(self, params: JobTakeParams, topic: str) -> None:
-        super().__init__()
-        self.runner_id = params.runner_id
-        self.runner_session = ""
-        self.topic = topic
-        self.lease = params.lease
-        self.script_types = params.script_types
-
-
-class _Context:
-    """Who waits for what in one context.
-
-    Attributes:
-        due: when the next timer is due, on trio's clock.
-        is_ticking: its timers are being looked at.
-    """
-
-    def __init__(self) -> None:
-        self.runners: dict[str, RunnerSubscription] = {}  # longest since woken first
-        self.waiters: dict[_Waiter, None] = {}
-        self.flows: dict[int, dict[str, FlowSubscription]] = {}
-        self.due = math.inf
-        self.is_ticking = False
-
-    @property
-    def is_listening(self) -> bool:
-        return bool(self.runners or self.waiters or self.flows)
-
-
 class Engine:
     """One for each coordinator. `run` it beside the directory.
 
@@ -94,12 +62,10 @@ class Engine:
         self._directory = directory
         self._layout: Layout = store.layout
         self._max_subscriptions = max_subscriptions
-        self._contexts: dict[Address, _Context] = {}
+        self._contexts: dict[Address, Listeners] = {}
         self._news = News(store, self._learn)
         self._presence = Presence(self._layout, self._ask, self._tick, self._seen_to, is_alone=is_alone)
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._sooner = trio.Event()  # a timer was set before the one waited for
+        self._alarms = Alarms()
         self._nursery: trio.Nursery
         self._waiters = 0
         self._is_stopping = False
@@ -115,7 +81,7 @@ class Engine:
         """Never returns."""
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._news.run)
-            self._nursery.start_soon(self._keep_time)
+            self._nursery.start_soon(self._alarms.run)
             self._nursery.start_soon(self._stay_present)
             task_status.started()
 
@@ -157,11 +123,7 @@ class Engine:
         if effects is not None:
             self.take_effect(address, effects)
         elif address in self._contexts:
-            context = self._contexts[address]
-            for subscription in [*context.runners.values(), *context.waiters]:
-                subscription.wake()
-            for flow in [*context.flows]:
-                self._tell_followers(address, flow)
+            self._contexts[address].wake_all()
 
     def lost_track(self, address: Address, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks."""
@@ -170,28 +132,8 @@ class Engine:
             self._arm(address, 0.0)
 
     def _feed(self, address: Address, script_type: str) -> None:
-        """Wake one taker that found nothing; it wakes the next if it leaves something. If there is none, one that is
-        looking just now looks again: it may have looked before the job was there."""
-        context = self._contexts.get(address)
-        if context is None:
-            return
-        looking: Parking | None = None
-        for id, runner in context.runners.items():
-            if script_type in runner.script_types:
-                if runner.is_hungry and runner.is_parked and not runner.session.is_congested:
-                    context.runners[id] = context.runners.pop(id)
-                    runner.wake()
-                    return
-                if not runner.is_parked:
-                    looking = looking or runner
-        for waiter in context.waiters:
-            if script_type in waiter.script_types:
-                if waiter.is_parked:
-                    waiter.wake()
-                    return
-                looking = looking or waiter
-        if looking is not None:
-            looking.wake()
+        if address in self._contexts:
+            self._contexts[address].feed(script_type)
 
     def _feed_any(self, address: Address, script_types: Iterable[str]) -> None:
         """There may be jobs of these types for somebody else."""
@@ -199,18 +141,13 @@ class Engine:
             self._feed(address, script_type)
 
     def _tell_followers(self, address: Address, flow_id: int) -> None:
-        context = self._contexts.get(address)
-        if context is not None:
-            for subscription in [*context.flows.get(flow_id, {}).values()]:
-                subscription.wake()
+        if address in self._contexts:
+            self._contexts[address].tell_followers(flow_id)
 
     def _cancel(self, address: Address, value: bytes) -> None:
-        runner_id, job, token, reason = value.split(b" ", 3)
-        context = self._contexts.get(address)
-        if context is not None:
-            for runner in [*context.runners.values()]:
-                if runner.runner_id == int(runner_id):
-                    runner.cancel(job, token, reason)
+        if address in self._contexts:
+            runner_id, job, token, reason = value.split(b" ", 3)
+            self._contexts[address].cancel(int(runner_id), job, token, reason)
 
     # -- subscriptions
 
@@ -279,7 +216,7 @@ class Engine:
                 self._forget(subscription)
             else:
                 log.warning("a subscription failed; trying again", kind=subscription.kind, error=error.data)
-                self._call_in(RETRY_AFTER, lambda: self._serve(subscription))
+                self._alarms.call_in(RETRY_AFTER, lambda: self._serve(subscription))
 
         if subscription.is_closed:
             self._forget(subscription)
@@ -296,14 +233,8 @@ class Engine:
 
     def _forget(self, subscription: Subscription) -> None:
         address = subscription.keys.address
-        context = self._context(address)
-        context.runners.pop(subscription.id, None)
-        if isinstance(subscription, FlowSubscription):
-            followers = context.flows.get(subscription.flow_id, {})
-            followers.pop(subscription.id, None)
-            if not followers:
-                context.flows.pop(subscription.flow_id, None)
-        elif isinstance(subscription, RunnerSubscription):
+        self._context(address).forget(subscription)
+        if isinstance(subscription, RunnerSubscription):
             self._feed_any(address, subscription.script_types)  # it may have been woken for a job
         self._drop_if_unused(address)
 
@@ -321,7 +252,7 @@ class Engine:
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
         ends = trio.current_time() + params.wait
-        waiter = _Waiter(params, topic.decode())
+        waiter = Waiter(params, topic.decode())
         holder = params.take_id or uuid.uuid4().hex
         is_waiting = is_taking = False
         try:
@@ -343,7 +274,7 @@ class Engine:
                     is_waiting = True
                     self._waiters += 1
                     self._listening(keys.address).waiters[waiter] = None
-                    self._call_in(params.wait, waiter.wake)
+                    self._alarms.call_in(params.wait, waiter.wake)
                 yield waiter.park()
         except GeneratorExit:
             # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
@@ -363,20 +294,20 @@ class Engine:
 
     # -- contexts
 
-    def _context(self, address: Address) -> _Context:
+    def _context(self, address: Address) -> Listeners:
         context = self._contexts.get(address)
         if context is None:
-            context = self._contexts[address] = _Context()
+            context = self._contexts[address] = Listeners()
         return context
 
-    def _listening(self, address: Address) -> _Context:
+    def _listening(self, address: Address) -> Listeners:
         """The context, of which news will come; at the latest then everybody in it looks once more."""
         self._news.listen(address)
         return self._context(address)
 
     def _drop_if_unused(self, address: Address) -> None:
         context = self._contexts.get(address)
-        if context is None or context.is_listening:
+        if context is None or not context.is_empty:
             return
         self._news.ignore(address)
         if context.due == math.inf and not context.is_ticking:
@@ -384,28 +315,13 @@ class Engine:
 
     # -- time
 
-    def _call_in(self, seconds: float, function: Callable[[], None]) -> None:
-        at = trio.current_time() + max(seconds, 0.0)
-        heapq.heappush(self._timers, (at, next(self._order), function))
-        if self._timers[0][0] == at:
-            self._sooner.set()
-
-    async def _keep_time(self) -> None:
-        while True:
-            now = trio.current_time()
-            while self._timers and self._timers[0][0] <= now:
-                heapq.heappop(self._timers)[2]()
-            self._sooner = trio.Event()
-            with trio.move_on_at(self._timers[0][0] if self._timers else math.inf):
-                await self._sooner.wait()
-
     def _arm(self, address: Address, seconds: float) -> None:
         """See to the context's timers in so many seconds, or before."""
         context = self._context(address)
         at = trio.current_time() + seconds
         if at < context.due:
             context.due = at
-            self._call_in(seconds, lambda: self._tick_if_due(address))
+            self._alarms.call_in(seconds, lambda: self._tick_if_due(address))
 
     def _tick_if_due(self, address: Address) -> None:
         context = self._contexts.get(address)
@@ -422,7 +338,7 @@ class Engine:
             context.is_ticking = False
             if isinstance(outcome, CoordinatorError):
                 log.warning("timers could not be seen to; trying again", context=address, error=outcome.data)
-                self._call_in(RETRY_AFTER, lambda: self._tick(address, done))
+                self._alarms.call_in(RETRY_AFTER, lambda: self._tick(address, done))
                 return
             self._tick_if_due(address)
             self._drop_if_unused(address)
