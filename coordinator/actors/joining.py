@@ -3,7 +3,6 @@ who follows once for all of them, and counts the jobs of a flow that finish toge
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from coordinator.storage.connection import Command, Reply
@@ -15,8 +14,10 @@ __all__ = ["join", "part"]
 ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
 
 
-def join(commands: Iterable[Command]) -> tuple[list[Command], list[int]]:
+def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
     """Returns what to send, and for each how many of the given commands it stands for."""
+    if Transition not in map(type, commands):
+        return commands, [1] * len(commands)
     joined: list[Command] = []
     counts: list[int] = []
     together: list[Transition] = []
@@ -44,9 +45,11 @@ def join(commands: Iterable[Command]) -> tuple[list[Command], list[int]]:
     return joined, counts
 
 
-def part(replies: Iterable[Reply], counts: Iterable[int]) -> tuple[list[Reply], list[bytes]]:
+def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[bytes]]:
     """The replies to the commands given to `join`, from those to what was sent, and the effects that belong to all of
     those that were joined."""
+    if max(counts, default=1) == 1:
+        return replies, []
     parted: list[Reply] = []
     effects: list[bytes] = []
     for reply, count in zip(replies, counts, strict=False):  # there are fewer replies when the connection was lost

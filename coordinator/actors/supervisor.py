@@ -284,6 +284,7 @@ class Supervisor:
         """
         transient: str | None = None
         remaining: list[Request] = []
+        is_plain = ReplyError not in map(type, replies)  # seen at once for all of them
         end = 0
         for request in ready:
             assert request.commands is not None
@@ -295,7 +296,7 @@ class Supervisor:
                 remaining.append(request)
                 continue
             request.unanswered -= 1
-            error = next((answer for answer in answers if type(answer) is ReplyError), None)
+            error = None if is_plain else next((answer for answer in answers if type(answer) is ReplyError), None)
             if error is None:
                 request.commands = None
                 request.resume_with = answers

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
-from coordinator.actors.request import Operation, RawJson, Request
+from coordinator.actors.request import RawJson, Request
 from coordinator.actors.subscriptions import Session
 from coordinator.errors import CoordinatorError, InternalError, MethodNotFound, ReplyTooLarge
 from coordinator.rpc import protocol
+from coordinator.rpc.method import Method
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import document_json
 from coordinator.rpc.suggestions import Suggestions
-from coordinator.storage.keys import Layout
+from coordinator.storage.keys import Address, Layout
 
 __all__ = ["TURN", "Dispatcher", "Sink"]
 
@@ -51,14 +53,7 @@ class _Call(Request):
     sink: Sink
 
     def answer(self, outcome: RawJson | CoordinatorError) -> None:
-        id = self.id
-        if id is None:
-            self.sink.deliver(None)
-        elif type(outcome) is bytes:
-            self.sink.deliver(protocol.render_result(id, outcome))
-        else:
-            assert isinstance(outcome, CoordinatorError)
-            self.sink.deliver(protocol.render_error(id, outcome))
+        self.sink.deliver(_rendered(self.id, outcome))
 
 
 class _Batch:
@@ -142,13 +137,17 @@ class Dispatcher:
         message = protocol.parse(data, self._max_batch)
         deadline = trio.current_time() + self._request_timeout
         if type(message) is not list:
-            await self._submit_one(message, sink, session, deadline)  # type: ignore[arg-type]
             count = 1
+            full = self._submit_one(message, sink, session, deadline)  # type: ignore[arg-type]
+            if full is not None:
+                await full
         else:
             count = len(message)
             batch = _Batch(count, sink, self._max_batch_reply)
             for at, item in enumerate(message):
-                await self._submit_one(item, _Slot(batch, at, item.id), session, deadline)
+                full = self._submit_one(item, _Slot(batch, at, item.id), session, deadline)
+                if full is not None:
+                    await full
                 if at % TURN == TURN - 1:
                     await self.take_turns()
         if session is not None:
@@ -160,55 +159,76 @@ class Dispatcher:
         if self._directory.is_shared:
             await trio.lowlevel.checkpoint()
 
-    async def _submit_one(
+    def _submit_one(
         self, item: protocol.Call | protocol.Invalid, sink: Sink, session: Session | None, deadline: float
-    ) -> None:
+    ) -> Awaitable[None] | None:
+        """Put a call on its way. Returns what to wait for while its mailbox is full: most need no coroutine."""
         if type(item) is protocol.Invalid:
             sink.deliver(protocol.render_error(item.id, item.error))
-            return
+            return None
         assert type(item) is protocol.Call
         self.calls += 1
-        id = item.id
+        method = METHODS.get(item.method)
+        outcome: RawJson | CoordinatorError | None = None
         try:
-            method = METHODS.get(item.method)
             if method is None:
-                result = self._built_in(item.method)
-                sink.deliver(None if id is None else protocol.render_result(id, result))
-                return
-            params = method.reader.read(item.params)
-            address = method.address(params)
-            if method.operation is not None:
-                operation: Operation = method.operation(self._keyspace(address), params)
+                outcome = self._built_in(item.method)
             else:
-                assert method.live is not None
-                started = method.live(self._engine, session, self._keyspace(address), params)
-                if type(started) is bytes:
-                    sink.deliver(None if id is None else protocol.render_result(id, started))
-                    return
-                operation = started  # type: ignore[assignment]
-                if method.patience is not None:
-                    deadline += method.patience(params)
+                params = method.reader.read(item.params)
+                address = method.address(params)
+                if method.operation is not None:
+                    operation = method.operation(self._keyspace(address), params)
+                else:
+                    assert method.live is not None
+                    started = method.live(self._engine, session, self._keyspace(address), params)
+                    if isinstance(started, bytes):
+                        outcome = started
+                    else:
+                        operation = started
+                    if method.patience is not None:
+                        deadline += method.patience(params)
         except CoordinatorError as error:
-            sink.deliver(None if id is None else protocol.render_error(id, error))
-            return
+            outcome = error
         except Exception:
             incident = uuid.uuid4().hex[:12]
             log.exception("a call could not be read", incident=incident, method=item.method)
-            sink.deliver(None if id is None else protocol.render_error(id, InternalError(incident)))
-            return
+            outcome = InternalError(incident)
+        if outcome is not None:
+            sink.deliver(_rendered(item.id, outcome))
+            return None
+        assert method is not None
         call = _Call(operation, deadline=deadline, writes=method.writes)
-        call.id = id
+        call.id = item.id
         call.sink = sink
         try:
             self._directory.post_nowait(address, call)
         except trio.WouldBlock:
-            await self._directory.post(address, call)
-        if method.patience is not None:
-            sink.waits_for(call)
-        if method.touches is not None and session is not None:
-            method.touches(session, params)
+            return self._post(address, call, method, session, params)
+        _posted(call, method, session, params)
+        return None
+
+    async def _post(self, address: Address, call: _Call, method: Method, session: Session | None, params: Any) -> None:
+        await self._directory.post(address, call)
+        _posted(call, method, session, params)
 
     def _built_in(self, name: str) -> RawJson:
         if name == DISCOVER:
             return document_json()
         raise MethodNotFound(name, self._suggestions.like(name))
+
+
+def _rendered(id: bytes | None, outcome: RawJson | CoordinatorError) -> bytes | None:
+    """The reply to a call; None if it is a notification."""
+    if id is None:
+        return None
+    if type(outcome) is bytes:
+        return protocol.render_result(id, outcome)
+    assert isinstance(outcome, CoordinatorError)
+    return protocol.render_error(id, outcome)
+
+
+def _posted(call: _Call, method: Method, session: Session | None, params: Any) -> None:
+    if method.patience is not None:
+        call.sink.waits_for(call)
+    if method.touches is not None and session is not None:
+        method.touches(session, params)

@@ -118,7 +118,7 @@ def test_joined_they_do_what_they_do_by_themselves(new_context: NewContext) -> N
     after_those = all_there_is(context)
 
     transitions = prepare(context)
-    joined, counts = join(transitions)
+    joined, counts = join([*transitions])
     together, effects = part(context.wire.ask(*joined), counts)
 
     assert counts == [len(transitions)]
