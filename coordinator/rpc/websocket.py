@@ -238,6 +238,8 @@ class WebSocketFrontEnd:
                 nursery.cancel_scope.cancel()
         except* UnicodeError:
             log.debug("a handshake whose Host is no host name")  # wsproto decodes it and lets the error out
+        except* ConnectionClosed:
+            log.debug("a client that did not wait for the answer to its handshake")
         except* Exception:
             # One client's connection must never take the others with it.
             log.exception("a WebSocket connection failed")

@@ -185,6 +185,9 @@ async def test_a_request_that_a_move_outlasts_says_so_and_was_not_applied(three:
     settings: dict[str, Any] = {**PREFIX, "request_timeout": 1.0}
     async with serving_store(three.url, **settings) as (_, clients):
         await clients[0].call("job.create", job(moving, 1, "old"))
+        await in_thread(
+            three.client(moving).hset, f"{{{moving}}}:engine", "tokens", 7
+        )  # one of a function's keys is there
         await in_thread(three.begin_move, moving, target)
         for id, answer in ((1, "TRYAGAIN"), (2, "ASK")):
             if id == 2:
