@@ -162,7 +162,7 @@ def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
 
 
 def _node(id: int, summary: Sequence[bytes]) -> bytes:
-    node = codec.JOB_SUMMARY.loaded([*summary], id=id)
+    node = codec.JOB_SUMMARY.loaded([*summary], {"id": id})
     assert node is not None, "a summary has every field"
     return node
 
@@ -209,7 +209,7 @@ def _upsert(
 def _load(record: Record, key: str, params: Model) -> Operation:
     """Load the record that `params`, nothing but ids, tell."""
     (values,) = yield [record.load_command(key)]
-    loaded = record.loaded(values, **params.__dict__)
+    loaded = record.loaded(values, params.__dict__)
     if loaded is None:
         raise NotFound(record.kind, **params.__dict__)
     return loaded

@@ -81,8 +81,8 @@ class Record:
             self._rest_of_load,
         )
 
-    def loaded(self, values: list[bytes | None], **ids: int) -> bytes | None:
-        """The record as a JSON object, from the reply to `load_command`; None if there is none.
+    def loaded(self, values: list[bytes | None], ids: Mapping[str, int]) -> bytes | None:
+        """The record with these ids as a JSON object, from the reply to `load_command`; None if there is none.
 
         Raises:
             StorageError: as `to_json`.
@@ -90,7 +90,7 @@ class Record:
         if None in values:
             fields = {name: value for name, value in zip(self.field_names, values, strict=True) if value is not None}
             return self.to_json(fields, **ids) if fields else None
-        return self.spliced(typing.cast("list[bytes]", values))
+        return self.spliced(values)  # type: ignore[arg-type] # none of them is None
 
     def spliced(self, values: list[bytes]) -> bytes:
         """The record as a JSON object from the values of all its fields, in their order. `values` is changed."""
