@@ -38,7 +38,7 @@ class News:
     def __init__(self, store: Store, learn: Callable[[Address, Sequence[bytes] | None], None]) -> None:
         self._store = store
         self._learn = learn
-        self._own = store.layout.coordinator.encode()
+        self._own = store.layout.caller.encode()
         self._wanted: dict[Address, None] = {}
         self._changed = trio.Event()
 

@@ -214,6 +214,11 @@ class Store:
             raise StoreUnavailable(str(version))
         if isinstance(version, ReplyError) or version < library.VERSION:
             await self._load_library(connection, endpoint)
+        elif version > library.VERSION:
+            raise StoreMisconfigured(
+                f"{endpoint} has version {version} of our function library, from a newer coordinator; this one knows "
+                f"version {library.VERSION}"
+            )
 
     async def _load_library(self, connection: Connection, endpoint: Endpoint) -> None:
         replies: list[Reply] = []

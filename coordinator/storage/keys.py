@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from coordinator.storage.library import VERSION
+
 __all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition", "index_entry"]
 
 Isolation = Literal["index", "prefix"]
@@ -48,7 +50,7 @@ class Transition(tuple[str | bytes | int | float, ...]):
 
 
 class Keyspace(NamedTuple):
-    """The key names of one context (or of GLOBAL), and who uses them: `coordinator` as transitions take it.
+    """The key names of one context (or of GLOBAL), and who uses them: `coordinator` is Layout.caller.
 
     `absent`, on a cluster, is a key that never exists. Each function call names it beside its own, which makes the
     cluster refuse the call (ASK, TRYAGAIN) while it moves the slot key by key: it would find only some of the keys.
@@ -150,6 +152,11 @@ class Layout:
         """The coordinator's name."""
         return self.coordinator.partition(" ")[0]
 
+    @property
+    def caller(self) -> str:
+        """The coordinator as transitions take it, with the version of the library it knows."""
+        return f"{self.coordinator} {VERSION}"
+
     def database_of(self, address: Address) -> int:
         if self.isolation == "prefix":
             return self.database
@@ -157,9 +164,9 @@ class Layout:
 
     def keyspace(self, address: Address) -> Keyspace:
         if self.isolation == "index":
-            return Keyspace("", address, self.coordinator)
+            return Keyspace("", address, self.caller)
         prefix = "{global}:" if address is None else f"{{{address}}}:"
-        return Keyspace(prefix, address, self.coordinator, f"{prefix}absent" if self.is_spread else "")
+        return Keyspace(prefix, address, self.caller, f"{prefix}absent" if self.is_spread else "")
 
     def note(self, *contexts: int) -> list[Command]:
         """Commands for GLOBAL that note contexts as known and seen to by us."""

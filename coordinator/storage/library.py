@@ -14,7 +14,7 @@ SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(
     (files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS
 )
 
-_version = re.search(r"^local VERSION = (\d+)$", SOURCE, re.MULTILINE)
+_version = re.search(r"^local VERSION = '(\d+)'$", SOURCE, re.MULTILINE)
 assert _version is not None
 VERSION: Final = int(_version[1])
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from coordinator.errors import StorageError
+from coordinator.storage.library import VERSION
 from tests.execution.conftest import NewContext
 from tests.execution.driver import Context, job
 
@@ -62,3 +66,14 @@ def test_a_tick_tells_when_the_next_timer_is_due_and_which_queues_have_jobs(cont
     assert "ready:Sal" in effects
     (due,) = (int(effect[4:]) for effect in effects if effect.startswith("due:"))
     assert 0 < due <= 20_000
+
+
+def test_a_coordinator_that_knows_another_version_is_refused_and_changes_nothing(context: Context) -> None:
+    call = context.keys.transition("hc_record_upsert", "flow:1", "", 0, "id", "1")
+    older = tuple(f"older 3600000 0 {VERSION - 1}" if item == context.keys.coordinator else item for item in call)
+
+    with pytest.raises(StorageError) as caught:
+        context.wire.ask(older)
+
+    assert f"version {VERSION}" in caught.value.data["detail"]
+    assert context.wire.ask(("EXISTS", f"{context.keys.prefix}flow:1")) == [0]

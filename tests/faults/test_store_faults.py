@@ -20,6 +20,7 @@ import redis
 import trio
 
 from coordinator.app import App
+from coordinator.storage import library
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import Isolation, Layout
 from tests.support.inprocess import http_url, serving, ws_url
@@ -662,6 +663,19 @@ async def test_a_tls_store_nobody_vouches_for_is_refused_at_start(store: ValkeyP
                 pass
     assert "self" in text_of(caught.value)
     assert "certificate" in text_of(caught.value)
+
+
+async def test_a_store_a_newer_coordinator_has_used_is_refused_at_start(store: ValkeyProcess) -> None:
+    newer = library.SOURCE.replace(f"VERSION = '{library.VERSION}'", "VERSION = '999'")
+    with store.client() as client:
+        client.execute_command("FUNCTION LOAD", "REPLACE", newer)
+        try:
+            with trio.fail_after(20), pytest.RaisesGroup(StoreMisconfigured, flatten_subgroups=True) as caught:
+                async with serving(redis_url=store.url):
+                    pass
+        finally:
+            client.execute_command("FUNCTION LOAD", "REPLACE", library.SOURCE)
+    assert "version 999" in text_of(caught.value)
 
 
 @pytest.mark.parametrize("credentials", ["", ":wrong@", "nobody:sesame@"])

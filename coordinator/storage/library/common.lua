@@ -4,7 +4,8 @@
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
 -- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, and for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), with spaces between. Its own
+-- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the version of the library it knows,
+-- with spaces between: what another version is given or returns may be different. Its own
 -- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
 -- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
 -- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
@@ -19,10 +20,13 @@
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
-local VERSION = 5
+local VERSION = '5'
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
 
 local function begin(keys, args)
+  if string.match(args[2], '%d+$') ~= VERSION then
+    error({err = 'ERR the function library here is version ' .. VERSION .. ', of another coordinator than the one that calls'})
+  end
   local time = redis.call('TIME')
   local skew = redis.call('HGET', keys[1], 'skew')
   local now = time[1] * 1000 + math.floor(time[2] / 1000) + (tonumber(skew) or 0)
@@ -185,7 +189,7 @@ end
 -- The library's version, an integer.
 -- KEYS: none. ARGV: none.
 local function version()
-  return VERSION
+  return tonumber(VERSION)
 end
 
 redis.register_function{function_name = 'hc_version', callback = version, flags = {'no-writes'}}
