@@ -38,7 +38,7 @@ from coordinator.models.execution import (
     SubscriptionParams,
 )
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import GLOBAL, Address, Keyspace, Layout
+from coordinator.storage.keys import GLOBAL, Address, Keyspace, Layout, flow_name
 
 __all__ = ["Engine"]
 
@@ -185,7 +185,7 @@ class Engine:
     def follow_flow(self, session: Session, keys: Keyspace, params: FlowSubscribeParams) -> Operation:
         """Begin to stream a flow's events."""
         self._check_room(session)
-        command = keys.transition("hc_flow_follow", f"flow:{params.id}", int(FOLLOWED_FOR * 1000), params.after)
+        command = keys.transition("hc_flow_follow", flow_name(params.id), int(FOLLOWED_FOR * 1000), params.after)
         ((outcome, _),) = yield [command]
         if outcome[0] == b"none":
             raise NotFound("flow", context_id=params.context_id, id=params.id)

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.operations import NEW_RUN, flow_dag, given_members, load_message, written
+from coordinator.actors.operations import NEW_RUN, flow_dag, given_members, load_message, write_arguments
 from coordinator.actors.request import Effective, Operation, RawJson
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, MessageLoadParams
@@ -28,7 +28,7 @@ from coordinator.models.execution import (
 )
 from coordinator.storage import codec
 from coordinator.storage.codec import fields_of
-from coordinator.storage.keys import Keyspace, index_entry
+from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 __all__ = [
     "cancel_flow",
@@ -65,7 +65,7 @@ def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        ((outcome, effects),) = yield [keys.transition(function, _flow(params.id))]
+        ((outcome, effects),) = yield [keys.transition(function, flow_name(params.id))]
         if outcome[0] not in (b"changed", b"missing"):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
@@ -75,7 +75,7 @@ def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    ((outcome, effects),) = yield [keys.transition("hc_flow_cancel", _flow(params.id), reason)]
+    ((outcome, effects),) = yield [keys.transition("hc_flow_cancel", flow_name(params.id), reason)]
     return _flow_outcome(params.context_id, params.id, outcome, effects)
 
 
@@ -86,7 +86,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     if any(job.caller_id != flow.caller_id for job in params.jobs):
         raise _mismatch("must have the flow's caller_id")
     graph = dag.build({id: job.depends for id, job in jobs.items()})
-    names = {id: _job(flow.caller_id, id) for id in jobs}
+    names = {id: job_name(flow.caller_id, id) for id in jobs}
     children: dict[int, list[str]] = {id: [] for id in jobs}
     parents: dict[int, list[str]] = {id: [] for id in jobs}
     for parent, child in graph.edges:
@@ -94,7 +94,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         parents[child].append(str(parent))
     of_flow = given_members(flow)
     leaves = " ".join(names[id] for id in graph.leaves)
-    arguments: list[str | int | bytes] = [_flow(flow.id), *codec.FLOW.values(of_flow, _FLOW_SUBMITTED)]
+    arguments: list[str | int | bytes] = [flow_name(flow.id), *codec.FLOW.values(of_flow, _FLOW_SUBMITTED)]
     arguments += (" ".join(names.values()), leaves, index_entry(flow.id), len(jobs))
     for id, job in jobs.items():
         rest: list[str | bytes] = []
@@ -155,6 +155,7 @@ def _raise_busy(job: bytes, run: bytes) -> NoReturn:
 
 
 _PROGRESS: Final = ("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_failure")
+_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
 
 
 def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
@@ -204,16 +205,13 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
     return b",".join(parts) + b"}"
 
 
-_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
-
-
 # -- events
 
 
 def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     """A page of a flow's events."""
     (outcome, _), entries = yield [
-        keys.transition("hc_flow_missed", _flow(params.id), params.after),
+        keys.transition("hc_flow_missed", flow_name(params.id), params.after),
         ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
     ]
     if outcome[0] == b"none":
@@ -234,14 +232,13 @@ def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
 
 
 def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Operation:
-    ((outcome, effects),) = yield [keys.transition("hc_heartbeat", _job(params.caller_id, params.id), params.token)]
-    words = outcome[0].split()
-    _check_attempt(params, words)
+    ((outcome, effects),) = yield [keys.transition("hc_heartbeat", job_name(params.caller_id, params.id), params.token)]
+    words = _check_attempt(params, outcome)
     return Effective(b'{"lease":%b}' % to_json(int(words[1]) / 1000), effects)
 
 
 def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
-    job = _job(params.caller_id, params.id)
+    job = job_name(params.caller_id, params.id)
     command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
     ((outcome, effects),) = yield [command]
     _check_attempt(params, outcome)
@@ -249,30 +246,32 @@ def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
 
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Operation:
-    job = _job(params.caller_id, params.id)
+    job = job_name(params.caller_id, params.id)
     ((outcome, effects),) = yield [keys.transition("hc_finish", job, params.token, to_json(params.result))]
     return _attempt_outcome(params, outcome, effects)
 
 
 def fail_job(keys: Keyspace, params: JobFailParams) -> Operation:
-    job = _job(params.caller_id, params.id)
+    job = job_name(params.caller_id, params.id)
     result = to_json(params.result) if "result" in params.model_fields_set else ""
     command = keys.transition("hc_fail", job, params.token, params.error, result, int(params.retry))
     ((outcome, effects),) = yield [command]
     return _attempt_outcome(params, outcome, effects)
 
 
-def _check_attempt(params: Any, outcome: Sequence[Any]) -> None:
-    kind = outcome[0]
+def _check_attempt(params: Any, outcome: Sequence[Any]) -> list[bytes]:
+    """The words of what the library says of a report on an attempt. Raises what they stand for."""
+    words: list[bytes] = outcome[0].split()
+    kind = words[0]
     if kind == b"none":
         raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
     if kind == b"stale":
         raise StaleToken(params.token)
+    return words
 
 
 def _attempt_outcome(params: Any, outcome: Sequence[Any], effects: Sequence[bytes]) -> Effective:
-    words = outcome[0].split()
-    _check_attempt(params, words)
+    words = _check_attempt(params, outcome)
     return Effective(b'{"status":"%b","attempt":%b}' % (words[1], words[2]), effects)
 
 
@@ -282,7 +281,7 @@ def _attempt_outcome(params: Any, outcome: Sequence[Any], effects: Sequence[byte
 def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     """Make the embedded jobs jobs of the context and run them."""
     ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
-    message = f"message:{params.caller_id}:{params.id}"
+    message = message_name(params.caller_id, params.id)
     outcome: Sequence[Any] = (b"changed",)
     effects: Sequence[bytes] = ()
     for _ in range(ATTEMPTS_TO_PLAN):
@@ -297,8 +296,8 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
         arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]
         for job in jobs:
             given = {name: job[name] for name in _SENT_MEMBERS if name != "result" or job[name]}
-            items = written(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_RUN)
-            arguments += [_job(job["caller_id"], job["id"]), len(items), *items]
+            items = write_arguments(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_RUN)
+            arguments += [job_name(job["caller_id"], job["id"]), len(items), *items]
         ((outcome, effects),) = yield [keys.transition("hc_message_send", *arguments)]
         if outcome[0] != b"changed":
             break
@@ -339,17 +338,6 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
     waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
     answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
     return answer
-
-
-# -- names of records
-
-
-def _flow(id: int) -> str:
-    return f"flow:{id}"
-
-
-def _job(caller_id: int, id: int) -> str:
-    return f"job:{caller_id}:{id}"
 
 
 def _spoken(record: bytes) -> str:

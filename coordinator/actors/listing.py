@@ -10,7 +10,7 @@ from coordinator.actors.request import Effective, Operation, RawJson
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.storage.codec import Record
-from coordinator.storage.keys import Keyspace
+from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
 __all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
 
@@ -78,7 +78,7 @@ def _bad_cursor() -> InvalidParams:
 
 
 def delete_flow(keys: Keyspace, params: Any) -> Operation:
-    return (yield from _delete(keys, f"flow:{params.id}"))
+    return (yield from _delete(keys, flow_name(params.id)))
 
 
 def delete_runner(keys: Keyspace, params: Any) -> Operation:
@@ -86,11 +86,11 @@ def delete_runner(keys: Keyspace, params: Any) -> Operation:
 
 
 def delete_job(keys: Keyspace, params: Any) -> Operation:
-    return (yield from _delete(keys, f"job:{params.caller_id}:{params.id}"))
+    return (yield from _delete(keys, job_name(params.caller_id, params.id)))
 
 
 def delete_message(keys: Keyspace, params: Any) -> Operation:
-    return (yield from _delete(keys, f"message:{params.caller_id}:{params.id}"))
+    return (yield from _delete(keys, message_name(params.caller_id, params.id)))
 
 
 def _delete(keys: Keyspace, record: str) -> Operation:

@@ -32,7 +32,7 @@ from coordinator.models import (
 from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command
-from coordinator.storage.keys import Keyspace, index_entry
+from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
 DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event loop, about 1 ms
@@ -69,7 +69,7 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
     flow = params.flow
-    return _upsert(keys, codec.FLOW, f"flow:{flow.id}", flow, flow.id, initial=NEW_RUN)
+    return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, flow.id, initial=NEW_RUN)
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
@@ -78,7 +78,7 @@ def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
 
 def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
     job = params.job
-    return _upsert(keys, codec.JOB, f"job:{job.caller_id}:{job.id}", job, job.caller_id, job.id, initial=NEW_RUN)
+    return _upsert(keys, codec.JOB, job_name(job.caller_id, job.id), job, job.caller_id, job.id, initial=NEW_RUN)
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
@@ -89,10 +89,10 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     message = params.message
     given = given_members(message)
     del given["job"]
-    arguments: list[str | int | bytes] = [f"message:{message.caller_id}:{message.id}", len(message.job)]
+    arguments: list[str | int | bytes] = [message_name(message.caller_id, message.id), len(message.job)]
     for job in message.job:
         arguments += [job.caller_id, job.id, *_embedded(job)]
-    arguments += written(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
+    arguments += write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
     ((outcome, _),) = yield [keys.transition("hc_message_upsert", *arguments)]
     fields = fields_of(outcome[0])
     if b"x_started" in fields:
@@ -182,7 +182,7 @@ def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
     return to_json(members)[1:-1], result
 
 
-def written(
+def write_arguments(
     record: Record, given: Mapping[str, Any], entry: str, initial: Mapping[str, bytes]
 ) -> list[str | int | bytes]:
     """What the library's `write` takes: `initial` members, as they are stored, are set on a new record only."""
@@ -198,7 +198,7 @@ def _upsert(
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    ((outcome, _),) = yield [keys.transition("hc_record_upsert", name, *written(record, given, entry, initial))]
+    ((outcome, _),) = yield [keys.transition("hc_record_upsert", name, *write_arguments(record, given, entry, initial))]
     created_at, *stored = outcome[0].split(b"\0")
     if not stored:
         return record.written(given, created_at, created_at, initial)

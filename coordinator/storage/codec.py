@@ -62,12 +62,11 @@ class Record:
             flat.append(value if name in self._text else to_json(value))
         return flat
 
-    def values(self, members: Mapping[str, Any], names: Iterable[str]) -> list[str | bytes]:
+    def values(self, members: Mapping[str, Any], names: Iterable[str]) -> list[str | int | bytes]:
         """The values of `encode` alone, of the members named, in that order: empty for one that is not given."""
-        return [
-            "" if name not in members else members[name] if name in self._text else to_json(members[name])
-            for name in names
-        ]
+        items = iter(self.encode(members))
+        stored = dict(zip(items, items, strict=True))
+        return [stored.get(name, "") for name in names]
 
     def load_command(self, key: str) -> bytes:
         """An HMGET of every field there may be, packed. The reply is a tenth of the work for hiredis that HGETALL's

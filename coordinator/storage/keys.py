@@ -12,7 +12,19 @@ from typing import Literal, NamedTuple
 
 from coordinator.storage.library import VERSION
 
-__all__ = ["GLOBAL", "Address", "Command", "Isolation", "Keyspace", "Layout", "Transition", "index_entry"]
+__all__ = [
+    "GLOBAL",
+    "Address",
+    "Command",
+    "Isolation",
+    "Keyspace",
+    "Layout",
+    "Transition",
+    "flow_name",
+    "index_entry",
+    "job_name",
+    "message_name",
+]
 
 Isolation = Literal["index", "prefix"]
 
@@ -21,6 +33,21 @@ Address = int | None
 
 GLOBAL: Address = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
+
+
+# Records as functions of the library name them: by their key without the prefix.
+
+
+def flow_name(id: int) -> str:
+    return f"flow:{id}"
+
+
+def job_name(caller_id: int, id: int) -> str:
+    return f"job:{caller_id}:{id}"
+
+
+def message_name(caller_id: int, id: int) -> str:
+    return f"message:{caller_id}:{id}"
 
 
 def index_entry(*ids: int) -> str:

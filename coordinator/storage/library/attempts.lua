@@ -97,8 +97,8 @@ local function deliver(tx, run)
   end
 end
 
--- Begin an attempt at a popped job. `about_runner`: members of its event. Returns what its runner is told; see `tell`.
-local function begin_attempt(tx, popped, token, runner, session, about_runner, lease)
+-- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see `tell`.
+local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local job, record, env_vars, inputs = unpack(popped)
   local run, number = record[RUN], '1'
   if record[ATTEMPT] then
@@ -115,7 +115,7 @@ local function begin_attempt(tx, popped, token, runner, session, about_runner, l
   if string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
-  emit(tx, run, 'job', ',"status":"Started","job_id":' .. job_id(job) .. ',"attempt":' .. number .. about_runner)
+  emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
   return tell(tx, job, record, number, token, env_vars, inputs)
 end
 
@@ -148,7 +148,7 @@ end
 -- again: 'again', the same attempts, as far as they still run.
 local function take(tx, args, o, last)
   local runner, session, lease = args[o + 1], args[o + 2], args[o + 4]
-  local about_runner = ',"runner_id":' .. runner .. ',"topic":' .. cjson.encode(args[o + 3])
+  local topic = ',"topic":' .. cjson.encode(args[o + 3])
   local count, bytes, holder, number = tonumber(args[o + 5]), tonumber(args[o + 6]), args[o + 7], args[o + 8]
   local again = taken_before(tx, holder, number)
   if again then
@@ -162,7 +162,7 @@ local function take(tx, args, o, last)
   local attempts, taken = {}, {}
   for i, item in ipairs(popped) do
     local name = tx.at .. '-' .. (token + i)
-    attempts[i] = begin_attempt(tx, item, name, runner, session, about_runner, lease)
+    attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
     taken[i] = item[1] .. ' ' .. name
   end
   local remembered = tx.prefix .. 'take:' .. holder

@@ -141,7 +141,7 @@ local function emit_flow(tx, run, status, more)
   emit(tx, run, 'flow', ',"status":"' .. status .. '"' .. (more or ''))
 end
 
--- A job is in another status. `attempt`: as attempt_of reads it, or nil.
+-- A job is in another status. `attempt`: its number and runner, as attempt_of reads them, or nil.
 local function emit_job(tx, run, job, status, attempt, more)
   local about = attempt and ',"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner or ''
   emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. job_id(job) .. about .. (more or ''))

@@ -2,7 +2,7 @@
 
 local INDEXED = {flow = true, job = true, message = true, runner = true}
 
--- The index a record belongs into and its entry there; nil for kinds without one.
+-- The index a record belongs into and its entry there, as keys.index_entry makes it; nil for kinds without one.
 local function index_entry(key)
   local prefix, kind, first, second = string.match(key, '^(.-)(%l+):(%d+):?(%d*)$')
   if not INDEXED[kind] then

@@ -256,9 +256,7 @@ end
 -- What a job that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
 -- the field that says how many or since when. Adds it to `ready` if it waits for nothing.
 local function begin_job(tx, job, type, prerequisites, wait, ready)
-  if prerequisites ~= '[]' then
-    wait = wait + await(tx, job, prerequisites)
-  end
+  wait = wait + await(tx, job, prerequisites)
   if wait > 0 then
     return 'WaitingForPrerequisites', 'x_wait', wait
   end
