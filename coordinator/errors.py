@@ -6,6 +6,7 @@ turns them into a wire format. `data` is always JSON-serialisable.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -91,9 +92,10 @@ class InternalError(CoordinatorError):
     code = -32603
     message = "Internal error"
 
-    def __init__(self, incident: str) -> None:
+    def __init__(self) -> None:
+        self.incident = uuid.uuid4().hex[:12]
         super().__init__(
-            {"detail": "the coordinator failed on this request; its log has the cause", "incident": incident}
+            {"detail": "the coordinator failed on this request; its log has the cause", "incident": self.incident}
         )
 
 

@@ -83,7 +83,9 @@ class Settings(BaseModel):
         16 * 1024 * 1024, description="Size of the reply to a batch; calls whose result is beyond it get an error."
     )
     mailbox_length: PositiveInt = Field(
-        1024, description="Requests that may wait in one context's mailbox before senders have to wait."
+        1024,
+        description="Requests that may wait in one context's mailbox before senders have to wait; calls of one client "
+        "that travel together are one.",
     )
     request_timeout: PositiveFloat = Field(30.0, description="A request is answered by then, if with an error.")
     client_write_timeout: PositiveFloat = Field(

@@ -8,7 +8,6 @@ quantum. A context nobody uses costs nothing.
 from __future__ import annotations
 
 import math
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,8 +17,8 @@ import structlog
 import trio
 
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Operation, Park, RawJson, Request
-from coordinator.actors.supervisor import ROUND_OPERATIONS, Supervisor
+from coordinator.actors.request import Compute, Operation, Outcome, Park, Request
+from coordinator.actors.supervisor import ROUND_CALLS, Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Address, Command
@@ -29,7 +28,7 @@ __all__ = ["Directory"]
 log = structlog.get_logger("coordinator.directory")
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
-SHARED_TURN: Final = 32  # operations of a context whose replies are dealt with at once, if there are others
+SHARED_TURN: Final = 32  # calls of a context whose replies are dealt with at once, if there are others
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
 
@@ -113,8 +112,8 @@ class Directory:
 
     @property
     def pending(self) -> int:
-        """Requests posted and not yet answered."""
-        return sum(len(mailbox.pending) for mailbox in self._mailboxes.values())
+        """Calls posted and not yet answered."""
+        return sum(request.calls for mailbox in self._mailboxes.values() for request in mailbox.pending)
 
     @property
     def addresses(self) -> list[Address]:
@@ -178,7 +177,7 @@ class Directory:
             take_effect=self.take_effect,
             lost_track=self._lost_global if is_spread and address is None else self.lost_track,
             wanted_elsewhere=wanted_elsewhere,
-            turn=lambda: SHARED_TURN if self.is_shared else ROUND_OPERATIONS,
+            turn=lambda: SHARED_TURN if self.is_shared else ROUND_CALLS,
             note=partial(self._note, address) if is_spread and address is not None else None,
         )
         self._supervisors[mailbox.address] = supervisor
@@ -190,10 +189,10 @@ class Directory:
             await supervisor.run()
         except Exception:
             self.crashes += 1
-            incident = uuid.uuid4().hex[:12]
-            log.exception("a supervisor crashed; starting it again", incident=incident, context=mailbox.address)
+            error = InternalError()
+            log.exception("a supervisor crashed; starting it again", incident=error.incident, context=mailbox.address)
             for request in mailbox.running:
-                request.finish(InternalError(incident))
+                request.finish(error)
             mailbox.running = []
             self.lost_track(mailbox.address, True)
             await trio.sleep(RESTART_DELAY)
@@ -256,9 +255,9 @@ class Directory:
         except CoordinatorError as error:
             request.finish(error)
         except Exception:
-            incident = uuid.uuid4().hex[:12]
-            log.exception("a computation failed", incident=incident)
-            request.finish(InternalError(incident))
+            fault = InternalError()
+            log.exception("a computation failed", incident=fault.incident)
+            request.finish(fault)
         else:
             if request.mailbox is not None and not request.done:
                 await request.mailbox.put_back(request)
@@ -270,7 +269,7 @@ class Directory:
         now = trio.current_time()
         for address, mailbox in self._mailboxes.items():
             expired = [request for request in mailbox.pending if request.deadline <= now]
-            self.expired += len(expired)
+            self.expired += sum(request.calls for request in expired)
             for request in expired:
                 reason = mailbox.fault or "the context is too busy, or the store too slow"
                 request.finish(_given_up(request, f"not answered in time: {reason}"))
@@ -293,7 +292,7 @@ class _Errand(Request):
         self.answered = trio.Event()
         self.fault: str | None = None
 
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+    def answer(self, outcome: Outcome) -> None:
         if isinstance(outcome, CoordinatorError):
             self.fault = str(outcome.data["detail"])
         self.answered.set()

@@ -13,10 +13,13 @@ from coordinator.storage.connection import Command
 if TYPE_CHECKING:
     from coordinator.actors.mailbox import Mailbox
 
-__all__ = ["Compute", "Effective", "Operation", "Park", "Parking", "RawJson", "Request"]
+__all__ = ["Compute", "Effective", "Operation", "Outcome", "Park", "Parking", "RawJson", "Request"]
 
 RawJson = bytes
 """A JSON value, ready to send."""
+
+Outcome = RawJson | CoordinatorError
+"""Of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Request(ABC):
 
     Attributes:
         deadline: on trio's clock.
+        calls: for how many it stands.
         writes: whether the operation changes the store.
         done: it was answered; whatever else is known about it is dropped.
         unanswered: how often a step of it was put on the wire and got no reply.
@@ -97,6 +101,7 @@ class Request(ABC):
 
     __slots__ = (
         "__weakref__",
+        "calls",
         "commands",
         "deadline",
         "done",
@@ -109,6 +114,7 @@ class Request(ABC):
 
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
+        self.calls = 1
         self.deadline = deadline
         self.writes = writes
         self.done = False
@@ -122,7 +128,7 @@ class Request(ABC):
         """Whether the store may have applied it without our knowing."""
         return self.writes and self.unanswered > 0
 
-    def finish(self, outcome: RawJson | CoordinatorError) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Answer, unless that was done before. Never blocks and never raises."""
         if self.done:
             return
@@ -140,5 +146,5 @@ class Request(ABC):
             self.operation.close()
 
     @abstractmethod
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
-        """Hand the outcome to whoever asked. Must not block or raise."""
+    def answer(self, outcome: Outcome) -> None:
+        """Hand the outcome to whoever asked; an error is that of all its calls. Must not block or raise."""

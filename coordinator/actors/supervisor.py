@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 import structlog
@@ -20,14 +20,14 @@ from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
 from coordinator.storage.keys import Address
 
-__all__ = ["ROUND_OPERATIONS", "State", "Supervisor"]
+__all__ = ["ROUND_CALLS", "State", "Supervisor"]
 
 log = structlog.get_logger("coordinator.supervisor")
 
-ROUND_OPERATIONS: Final = 256
+ROUND_CALLS: Final = 256  # about, of a round
 ROUND_TURNS: Final = 2  # at most in a round while others want theirs
 ROUNDS_SENT: Final = 2  # at once
-LARGE_ROUND: Final = 4  # operations from which on another round is soon sent after it
+LARGE_ROUND: Final = 4  # calls from which on another round is soon sent after it
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
@@ -73,7 +73,7 @@ class Supervisor:
         take_effect: is told the effects of each transition.
         lost_track: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
-        turn: of how many operations the replies are dealt with before other tasks get on.
+        turn: of how many calls the replies are dealt with before other tasks get on.
         note: notes the context as known, where that cannot be done on its own connection. Returns why not, if it
             could not be.
     """
@@ -163,13 +163,14 @@ class Supervisor:
     def _take_pending(self, in_flight: int) -> list[Request]:
         """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
         mailbox = self._mailbox
-        limit = min(ROUND_OPERATIONS, ROUND_TURNS * self._turn())
         waiting = mailbox.running[in_flight:]
+        room = min(ROUND_CALLS, ROUND_TURNS * self._turn()) - sum(request.calls for request in waiting)
         try:
-            while len(waiting) < limit:
+            while room > 0:
                 request = mailbox.take_nowait()
                 if request is not None:
                     waiting.append(request)
+                    room -= request.calls
         except trio.WouldBlock:
             pass
         mailbox.running[in_flight:] = waiting
@@ -198,25 +199,34 @@ class Supervisor:
             commands += self._store.layout.remember(mailbox.address)
         preamble = len(commands)
         turn = self._turn()
-        for first in range(0, len(ready), turn):
-            requests = ready[first : first + turn]
+        first = calls = 0
+        while first < len(ready):
+            requests: list[Request] = []
             of_turn: list[Command] = []
+            room = turn
             writes = False
-            for request in requests:
+            for request in islice(ready, first, None):
                 assert request.commands is not None
+                requests.append(request)
                 of_turn += request.commands
                 request.unanswered += 1
                 writes = writes or request.writes
+                room -= request.calls
+                if room <= 0:
+                    break
             joined, counts = join(of_turn)
             commands += joined
-            self._sent.append(_Turn(0 if first else preamble, requests, counts, writes, first + turn >= len(ready)))
+            calls += turn - room
+            is_last = first + len(requests) == len(ready)
+            self._sent.append(_Turn(0 if first else preamble, requests, counts, writes, is_last))
+            first += len(requests)
         self.state = State.SERVING
         try:
             left = connection.send_now(commands)
             if left:
                 with trio.fail_after(self._exchange_timeout):
                     await connection.send_rest(left)
-            elif len(ready) >= LARGE_ROUND:
+            elif calls >= LARGE_ROUND:
                 await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         except trio.TooSlowError:
             await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
@@ -296,19 +306,21 @@ class Supervisor:
                 remaining.append(request)
                 continue
             request.unanswered -= 1
-            error = None if is_plain else next((answer for answer in answers if type(answer) is ReplyError), None)
-            if error is None:
-                request.commands = None
-                request.resume_with = answers
-                if self._has_commands(request):
+            if not is_plain:
+                error = next((answer for answer in answers if type(answer) is ReplyError), None)
+                if error is not None and is_transient(error):
+                    transient = str(error)
                     remaining.append(request)
-            elif is_transient(error):
-                transient = str(error)
+                    continue
+                if error is not None and request.calls == 1:
+                    request.operation.close()
+                    request.finish(_refusal(error, request))
+                    continue
+                answers = [_refusal(answer, request) if type(answer) is ReplyError else answer for answer in answers]
+            request.commands = None
+            request.resume_with = answers
+            if self._has_commands(request):
                 remaining.append(request)
-            else:
-                request.operation.close()
-                refusal = f"the store refused: {error}"
-                request.finish(StorageError(refusal, may_have_been_applied=request.is_in_doubt))
         running = self._mailbox.running
         if transient is None and end == len(replies):
             # What goes on comes after what was sent meanwhile.
@@ -339,9 +351,9 @@ class Supervisor:
         except CoordinatorError as error:
             request.finish(error)
         except Exception:
-            incident = uuid.uuid4().hex[:12]
-            log.exception("an operation failed", incident=incident, context=self._mailbox.address)
-            request.finish(InternalError(incident))
+            fault = InternalError()
+            log.exception("an operation failed", incident=fault.incident, context=self._mailbox.address)
+            request.finish(fault)
         else:
             request.resume_with = None
             if type(step) is list:
@@ -380,7 +392,7 @@ class Supervisor:
             await self._pause()
             return False
         except StoreMisconfigured as error:
-            log.error("the store will not serve this context", context=self._mailbox.address, reason=str(error))
+            log.warning("the store will not serve this context", context=self._mailbox.address, reason=str(error))
             for request in self._mailbox.running:
                 request.operation.close()
                 request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))
@@ -399,3 +411,7 @@ class Supervisor:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.aclose()
+
+
+def _refusal(error: ReplyError, request: Request) -> StorageError:
+    return StorageError(f"the store refused: {error}", may_have_been_applied=request.is_in_doubt)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import structlog
@@ -13,27 +12,30 @@ import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
-from coordinator.actors.request import RawJson, Request
+from coordinator.actors.request import Operation, Outcome, Request
 from coordinator.actors.subscriptions import Session
-from coordinator.errors import CoordinatorError, InternalError, MethodNotFound, ReplyTooLarge
+from coordinator.actors.together import together
+from coordinator.errors import CoordinatorError, InternalError, ReplyTooLarge
 from coordinator.rpc import protocol
 from coordinator.rpc.method import Method
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.openrpc import document_json
-from coordinator.rpc.suggestions import Suggestions
+from coordinator.rpc.reading import Item, Reader
 from coordinator.storage.keys import Address, Layout
 
-__all__ = ["TURN", "Dispatcher", "Sink"]
+__all__ = ["TURN", "Dispatcher", "Intake", "Sink"]
 
 log = structlog.get_logger("coordinator.rpc")
 
-DISCOVER: Final = "rpc.discover"
 TURN: Final = 16  # calls of one client put on their way before others get on, if there are other contexts
+TOGETHER: Final = 64  # calls that travel as one request, if there are no other contexts; else it is a turn's
 KEYSPACES: Final = 1024  # remembered
+
+Put = Callable[[int, bytes | None, bytes | None], None]
+"""Takes the reply to the call at a place of its message, with that call's id."""
 
 
 class Sink(ABC):
-    """Where a message's reply goes."""
+    """Where the replies to a client's messages go."""
 
     @abstractmethod
     def deliver(self, response: bytes | None, calls: int = 1) -> None:
@@ -43,17 +45,9 @@ class Sink(ABC):
     def waits_for(self, call: Request) -> None:
         """Told of a call that may take long; to be abandoned if the client leaves."""
 
-
-class _Call(Request):
-    """A request whose answer is rendered and given to a sink."""
-
-    __slots__ = ("id", "sink")
-
-    id: bytes | None
-    sink: Sink
-
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
-        self.sink.deliver(_rendered(self.id, outcome))
+    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+        """Take the reply to a message that is a call."""
+        self.deliver(response)
 
 
 class _Batch:
@@ -65,7 +59,7 @@ class _Batch:
     def __init__(self, length: int, sink: Sink, max_bytes: int) -> None:
         self._responses: list[bytes | None] = [None] * length
         self._missing = length
-        self.sink = sink
+        self._sink = sink
         self._limit = max_bytes
         self._room = max_bytes
 
@@ -78,24 +72,36 @@ class _Batch:
         self._missing -= 1
         if self._missing == 0:
             present = [response for response in self._responses if response is not None]
-            self.sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
+            self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
 
 
-class _Slot(Sink):
-    """A place in a batch."""
+class _Calls(Request):
+    """Calls of one client to one context, on their way together; most often it is one.
 
-    __slots__ = ("_at", "_batch", "_id")
+    Attributes:
+        places: for each where its reply is put, and the place and id that is told there.
+        outcomes: theirs, if there are several.
+        on_posted: called once they are in the mailbox.
+    """
 
-    def __init__(self, batch: _Batch, at: int, id: bytes | None) -> None:
-        self._batch = batch
-        self._at = at
-        self._id = id
+    __slots__ = ("address", "on_posted", "operations", "outcomes", "places")
 
-    def deliver(self, response: bytes | None, calls: int = 1) -> None:
-        self._batch.put(self._at, self._id, response)
+    outcomes: list[Outcome]
 
-    def waits_for(self, call: Request) -> None:
-        self._batch.sink.waits_for(call)
+    def __init__(self, operation: Operation, address: Address, *, deadline: float, writes: bool) -> None:
+        super().__init__(operation, deadline=deadline, writes=writes)
+        self.address = address
+        self.operations = [operation]
+        self.places: list[tuple[Put, int, bytes | None]] = []
+        self.on_posted: Sequence[Callable[[], None]] = ()
+
+    def answer(self, outcome: Outcome) -> None:
+        if self.calls == 1 or isinstance(outcome, CoordinatorError):
+            for put, at, id in self.places:
+                put(at, id, _rendered(id, outcome))
+        else:
+            for (put, at, id), own in zip(self.places, self.outcomes, strict=True):
+                put(at, id, _rendered(id, own))
 
 
 class Dispatcher:
@@ -117,107 +123,152 @@ class Dispatcher:
         max_batch: int,
         max_batch_reply: int,
     ) -> None:
-        self._directory = directory
-        self._engine = engine
-        self._keyspace = lru_cache(KEYSPACES)(layout.keyspace)
-        self._request_timeout = request_timeout
-        self._max_batch = max_batch
-        self._max_batch_reply = max_batch_reply
-        self._suggestions = Suggestions([*METHODS, DISCOVER])
+        self.directory = directory
+        self.engine = engine
+        self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
+        self.request_timeout = request_timeout
+        self.reader = Reader(METHODS, max_batch)
+        self.max_batch_reply = max_batch_reply
         self.calls = 0
-
-    async def submit(self, data: str | bytes | bytearray, sink: Sink, session: Session | None = None) -> int:
-        """Put the calls of one message on their way; its reply goes to `sink`, possibly before this returns.
-        Subscriptions are made on `session`.
-
-        Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
-        deadline. It is a checkpoint then, and may be one every `TURN` calls; cancelled, calls not yet posted are
-        dropped and `sink` gets nothing.
-        """
-        message = protocol.parse(data, self._max_batch)
-        deadline = trio.current_time() + self._request_timeout
-        if type(message) is not list:
-            count = 1
-            full = self._submit_one(message, sink, session, deadline)  # type: ignore[arg-type]
-            if full is not None:
-                await full
-        else:
-            count = len(message)
-            batch = _Batch(count, sink, self._max_batch_reply)
-            for at, item in enumerate(message):
-                full = self._submit_one(item, _Slot(batch, at, item.id), session, deadline)
-                if full is not None:
-                    await full
-                if at % TURN == TURN - 1:
-                    await self.take_turns()
-        if session is not None:
-            session.message_done()
-        return count
 
     async def take_turns(self) -> None:
         """Let others get on. Alone, a client has all the time there is: yielding costs it a quarter of its calls."""
-        if self._directory.is_shared:
+        if self.directory.is_shared:
             await trio.lowlevel.checkpoint()
 
-    def _submit_one(
-        self, item: protocol.Call | protocol.Invalid, sink: Sink, session: Session | None, deadline: float
-    ) -> Awaitable[None] | None:
-        """Put a call on its way. Returns what to wait for while its mailbox is full: most need no coroutine."""
-        if type(item) is protocol.Invalid:
-            sink.deliver(protocol.render_error(item.id, item.error))
+
+class Intake:
+    """Puts the calls of one client on their way, in their order.
+
+    Brief calls to the same context that follow each other travel as one request.
+
+    Args:
+        sink: gets the replies, possibly before `take` returns.
+        session: subscriptions are made on it.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, sink: Sink, session: Session | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._sink = sink
+        self._session = session
+        self._open: _Calls | None = None  # not posted yet
+        self._together = TOGETHER
+
+    async def take(self, data: str | bytes | bytearray) -> int:
+        """Take one message. Its last calls may wait for more, until `flush`.
+
+        Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
+        deadline. It is a checkpoint then, and may be one every `TURN` calls; cancelled, calls not yet posted are
+        dropped and the sink gets nothing.
+        """
+        dispatcher = self._dispatcher
+        length, items = dispatcher.reader.read(data)
+        dispatcher.calls += 1 if length is None else length
+        deadline = trio.current_time() + dispatcher.request_timeout
+        self._together = TURN if dispatcher.directory.is_shared else TOGETHER
+        put = self._sink.put if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply).put
+        for at, item in enumerate(items):
+            full = self._add(item, put, at, deadline)
+            if full is not None:
+                await full
+            if at % TURN == TURN - 1:
+                await dispatcher.take_turns()
+        return length or 1
+
+    async def flush(self) -> None:
+        """Post what was taken. Waits as `take` does."""
+        full = self._post()
+        if full is not None:
+            await full
+        if self._session is not None:
+            self._session.message_done()
+
+    def _add(self, item: Item, put: Put, at: int, deadline: float) -> Awaitable[None] | None:
+        """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
+        id, method, params = item
+        if method is None:
+            put(at, id, _rendered(id, params))
             return None
-        assert type(item) is protocol.Call
-        self.calls += 1
-        method = METHODS.get(item.method)
-        outcome: RawJson | CoordinatorError | None = None
+        if self._open is not None and not method.is_brief:
+            full = self._post()
+            if full is not None:
+                return self._add_after(full, item, put, at, deadline)
+        address = method.address(params)
+        operation = self._begun(method, address, params)
+        if isinstance(operation, bytes | CoordinatorError):
+            put(at, id, _rendered(id, operation))
+            return None
+        full = None
+        calls = self._open
+        if calls is not None and calls.address == address and calls.writes == method.writes:
+            calls.operations.append(operation)
+        else:
+            full = self._post()
+            if method.patience is not None:
+                deadline += method.patience(params)
+            self._open = calls = _Calls(operation, address, deadline=deadline, writes=method.writes)
+        calls.places.append((put, at, id))
+        if method.touches is not None and self._session is not None:
+            calls.on_posted = [*calls.on_posted, partial(method.touches, self._session, params)]
+        if method.patience is not None:
+            calls.on_posted = [*calls.on_posted, partial(self._sink.waits_for, calls)]
+        if method.is_brief and len(calls.places) < self._together:
+            return full
+        return self._post()
+
+    def _begun(self, method: Method, address: Address, params: Any) -> Operation | Outcome:
+        """A call's operation, or its outcome if that is known at once."""
+        dispatcher = self._dispatcher
         try:
-            if method is None:
-                outcome = self._built_in(item.method)
-            else:
-                params = method.reader.read(item.params)
-                address = method.address(params)
-                if method.operation is not None:
-                    operation = method.operation(self._keyspace(address), params)
-                else:
-                    assert method.live is not None
-                    started = method.live(self._engine, session, self._keyspace(address), params)
-                    if isinstance(started, bytes):
-                        outcome = started
-                    else:
-                        operation = started
-                    if method.patience is not None:
-                        deadline += method.patience(params)
+            keys = dispatcher.keyspace(address)
+            if method.operation is not None:
+                return method.operation(keys, params)
+            assert method.live is not None
+            return method.live(dispatcher.engine, self._session, keys, params)
         except CoordinatorError as error:
-            outcome = error
+            return error
         except Exception:
-            incident = uuid.uuid4().hex[:12]
-            log.exception("a call could not be read", incident=incident, method=item.method)
-            outcome = InternalError(incident)
-        if outcome is not None:
-            sink.deliver(_rendered(item.id, outcome))
+            fault = InternalError()
+            log.exception("a call could not be begun", incident=fault.incident, method=method.name)
+            return fault
+
+    async def _add_after(
+        self,
+        full: Awaitable[None],
+        item: Item,
+        put: Put,
+        at: int,
+        deadline: float,
+    ) -> None:
+        await full
+        more = self._add(item, put, at, deadline)
+        if more is not None:
+            await more
+
+    def _post(self) -> Awaitable[None] | None:
+        """Post what is open. Returns what to wait for if the mailbox is full."""
+        calls, self._open = self._open, None
+        if calls is None:
             return None
-        assert method is not None
-        call = _Call(operation, deadline=deadline, writes=method.writes)
-        call.id = item.id
-        call.sink = sink
+        if len(calls.operations) > 1:
+            calls.calls = len(calls.operations)
+            calls.outcomes = [b""] * calls.calls
+            calls.operation = together(calls.operations, calls.address, calls.outcomes)
         try:
-            self._directory.post_nowait(address, call)
+            self._dispatcher.directory.post_nowait(calls.address, calls)
         except trio.WouldBlock:
-            return self._post(address, call, method, session, params)
-        _posted(call, method, session, params)
+            return self._wait_for_room(calls)
+        for told in calls.on_posted:
+            told()
         return None
 
-    async def _post(self, address: Address, call: _Call, method: Method, session: Session | None, params: Any) -> None:
-        await self._directory.post(address, call)
-        _posted(call, method, session, params)
-
-    def _built_in(self, name: str) -> RawJson:
-        if name == DISCOVER:
-            return document_json()
-        raise MethodNotFound(name, self._suggestions.like(name))
+    async def _wait_for_room(self, calls: _Calls) -> None:
+        await self._dispatcher.directory.post(calls.address, calls)
+        for told in calls.on_posted:
+            told()
 
 
-def _rendered(id: bytes | None, outcome: RawJson | CoordinatorError) -> bytes | None:
+def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:
     """The reply to a call; None if it is a notification."""
     if id is None:
         return None
@@ -225,10 +276,3 @@ def _rendered(id: bytes | None, outcome: RawJson | CoordinatorError) -> bytes | 
         return protocol.render_result(id, outcome)
     assert isinstance(outcome, CoordinatorError)
     return protocol.render_error(id, outcome)
-
-
-def _posted(call: _Call, method: Method, session: Session | None, params: Any) -> None:
-    if method.patience is not None:
-        call.sink.waits_for(call)
-    if method.touches is not None and session is not None:
-        method.touches(session, params)

@@ -13,7 +13,7 @@ from coordinator.actors.request import Request
 from coordinator.errors import InvalidRequest
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
-from coordinator.rpc.dispatch import Dispatcher, Sink
+from coordinator.rpc.dispatch import Dispatcher, Intake, Sink
 from coordinator.rpc.openrpc import document_json
 from coordinator.rpc.plain_posts import HungUp, Plain, read_head
 
@@ -170,7 +170,9 @@ class HttpFrontEnd:
     async def answer(self, body: bytes, hung_up: HungUp) -> bytes | None:
         """The reply to a POST, None if it gets none or its client is gone."""
         reply = _Reply()
-        await self._dispatcher.submit(body, reply)
+        intake = Intake(self._dispatcher, reply)
+        await intake.take(body)
+        await intake.flush()
         return await reply.wait(hung_up)  # the directory answers every request by its deadline
 
     def _check_kind(self, headers: dict[bytes, bytes]) -> None:

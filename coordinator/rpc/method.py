@@ -25,6 +25,7 @@ class Method:
         address: from validated params to the context they go to.
         wrapped: see ParamsReader.
         operation: on the store alone; None for a method that needs the engine.
+        is_brief: its operation neither computes nor parks and asks for little: it may travel together with others.
         live: on the engine and, if there is one, the caller's WebSocket.
         patience: seconds it may wait beyond any other call.
         touches: tells the caller's WebSocket of a call that concerns an attempt it holds.
@@ -39,6 +40,7 @@ class Method:
     address: Callable[[Any], Address]
     errors: Sequence[type[CoordinatorError]]
     writes: bool = False
+    is_brief: bool = False
     live: Callable[[Engine, Session | None, Keyspace, Any], Operation | RawJson] | None = None
     patience: Callable[[Any], float] | None = None
     touches: Callable[[Session, Any], None] | None = None

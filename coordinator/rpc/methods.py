@@ -40,6 +40,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_global,
             READ,  # the contract lists NotFound here too
             writes=True,
+            is_brief=True,
             example={"actor": {"id": 7, "pubkey": "ed25519:7", "address": ["10.0.0.7", "fd00::7"]}},
         ),
         Method(
@@ -50,6 +51,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             operations.load_actor,
             in_global,
             READ,
+            is_brief=True,
         ),
         Method(
             "context.create",
@@ -60,6 +62,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             lambda params: params.context.id,
             WRITE,
             writes=True,
+            is_brief=True,
             example={"context": {"id": 1, "admins": [7], "readers": [], "executors": [7]}},
         ),
         Method(
@@ -70,6 +73,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             operations.load_context,
             lambda params: params.id,
             READ,
+            is_brief=True,
         ),
         Method(
             "runner.create",
@@ -80,6 +84,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             WRITE,
             writes=True,
+            is_brief=True,
             example={
                 "context_id": 1,
                 "runner": {
@@ -99,6 +104,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             operations.load_runner,
             in_context,
             READ,
+            is_brief=True,
         ),
         Method(
             "flow.create",
@@ -109,6 +115,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             WRITE,
             writes=True,
+            is_brief=True,
             wrapped="flow",
             example={
                 "context_id": 1,
@@ -129,6 +136,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             operations.load_flow,
             in_context,
             READ,
+            is_brief=True,
         ),
         Method(
             "flow.dag",
@@ -148,6 +156,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             WRITE,
             writes=True,
+            is_brief=True,
             wrapped="job",
             example={"context_id": 1, "job": _JOB_EXAMPLE},
         ),
@@ -159,6 +168,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             operations.load_job,
             in_context,
             READ,
+            is_brief=True,
         ),
         Method(
             "message.create",
@@ -169,6 +179,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             WRITE,
             writes=True,
+            is_brief=True,
             wrapped="message",
             example={
                 "context_id": 1,
@@ -194,6 +205,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             operations.load_message,
             in_context,
             READ,
+            is_brief=True,
         ),
     )
 }

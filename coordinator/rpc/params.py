@@ -28,12 +28,16 @@ class ParamsReader(Generic[P]):
     Args:
         model: the params object.
         wrapped: the member holding an object with its own context_id that must equal the params', or None.
+
+    Attributes:
+        is_plain: an object that is valid as params cannot be another form of them.
     """
 
     def __init__(self, model: type[P], wrapped: str | None = None) -> None:
         self._validate = model.__pydantic_validator__.validate_python
         self._names = list(model.model_fields)
         self._wrapped = wrapped
+        self.is_plain = any(member.is_required() for member in model.model_fields.values())
 
     def read(self, params: dict[str, Any] | list[Any]) -> P:
         """Validate.
@@ -56,7 +60,7 @@ class ParamsReader(Generic[P]):
                 ]
             ) from None
         if self._wrapped is not None:
-            self._check_context(validated)
+            self.check_context(validated)
         return validated
 
     def _to_object(self, params: dict[str, Any] | list[Any]) -> dict[str, Any]:
@@ -77,7 +81,8 @@ class ParamsReader(Generic[P]):
             raise InvalidParams([{"loc": [len(names)], "msg": many, "type": "too_many_positional"}])
         return dict(zip(names, params, strict=False))
 
-    def _check_context(self, params: Any) -> None:
+    def check_context(self, params: Any) -> None:
+        """Raises InvalidParams if the wrapped object is of another context than `params`."""
         outer = params.context_id
         inner = getattr(params, self._wrapped or "")
         places: list[tuple[list[str | int | None], int]] = [([self._wrapped, "context_id"], inner.context_id)]

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from coordinator.errors import CoordinatorError, InvalidRequest, ParseError
 
-__all__ = ["NULL_ID", "Call", "Invalid", "parse", "render_batch", "render_error", "render_result"]
+__all__ = ["NULL_ID", "Call", "Invalid", "parse", "render_batch", "render_error", "render_id", "render_result"]
 
 NULL_ID: Final = b"null"
 
@@ -65,7 +65,7 @@ def _request(item: Any) -> Call | Invalid:
         return Invalid(NULL_ID, InvalidRequest("a request is an object"))
     id: bytes | None = None
     if "id" in item:
-        id = _render_id(item["id"])
+        id = render_id(item["id"])
         if id is None:
             return Invalid(NULL_ID, InvalidRequest("`id` is a string, a number or null"))
     if item.get("jsonrpc") != "2.0":
@@ -79,7 +79,7 @@ def _request(item: Any) -> Call | Invalid:
     return Call(id, method, params)
 
 
-def _render_id(id: Any) -> bytes | None:
+def render_id(id: Any) -> bytes | None:
     """The id as JSON text; None if it may not be one."""
     kind = type(id)
     if kind is int:

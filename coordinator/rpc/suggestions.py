@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterable
 from typing import Final
-
-import trio
 
 __all__ = ["Suggestions"]
 
@@ -41,7 +40,7 @@ class Suggestions:
         return found
 
     def _may_look(self) -> bool:
-        now = trio.current_time()
+        now = time.monotonic()
         if now - self._refilled_at >= 1.0:
             self._refilled_at = now
             self._left = self._a_second

@@ -22,7 +22,7 @@ from coordinator.actors.subscriptions import Session
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
-from coordinator.rpc.dispatch import TURN, Dispatcher, Sink
+from coordinator.rpc.dispatch import TURN, Dispatcher, Intake, Sink
 from coordinator.rpc.plain_frames import PlainFrames
 
 __all__ = ["WebSocketFrontEnd"]
@@ -69,6 +69,7 @@ class _Connection(Session, Sink):
         self._stream = stream
         stream.on_relief = self.relieved
         self._dispatcher = dispatcher
+        self._intake = Intake(dispatcher, self, self)
         self._max_frame_bytes = max_frame_bytes
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -126,6 +127,7 @@ class _Connection(Session, Sink):
                 await self._close_oversized()
                 return
             await self._submit(message)
+            await self._intake.flush()
 
     async def divert(self, data: bytes) -> bytes:
         """Submit the messages that can be told without trio-websocket. Returns what is for that to read.
@@ -140,15 +142,18 @@ class _Connection(Session, Sink):
             calls += await self._submit(message)
             if calls >= TURN:
                 calls = 0
+                await self._intake.flush()
                 await self._dispatcher.take_turns()
+        await self._intake.flush()
         return left
 
     async def _submit(self, message: str | bytes) -> int:
-        """Returns how many calls it held."""
+        """Take a message; see Intake.take. Returns how many calls it held."""
         self._in_flight += 1  # while it waits for room it is in flight, too
-        calls = await self._dispatcher.submit(message, self, self)
+        calls = await self._intake.take(message)
         self._in_flight += calls - 1
         if self._in_flight >= self._max_in_flight:
+            await self._intake.flush()
             await self.fewer_than(self._max_in_flight)
         if self._stream.waiting > HIGH_WATER:
             await self._stream.relieved()

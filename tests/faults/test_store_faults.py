@@ -409,14 +409,19 @@ async def test_a_key_of_another_type_fails_its_own_requests_only(store: ValkeyPr
         outcomes = await client.batch(
             [
                 ("job.create", job(3, 2, "fine")),
-                ("job.load", job_ids(3, 1)),
                 ("job.create", job(3, 1, "in vain")),
+                ("job.create", job(3, 3, "fine, too")),
                 ("job.load", job_ids(3, 2)),
+                ("job.load", job_ids(3, 1)),
+                ("job.load", job_ids(3, 3)),
+                ("job.create", job(3, 1, "alone")),
+                ("job.load", job_ids(3, 1)),
             ]
         )
 
     assert outcomes[0] == outcomes[3]
-    for outcome in outcomes[1:3]:
+    assert outcomes[2] == outcomes[5]
+    for outcome in (outcomes[1], outcomes[4], *outcomes[6:]):
         assert "WRONGTYPE" in storage_fault(outcome)["detail"]
     assert store.client(layout.database_of(3)).lrange(foreign, 0, -1) == ["not a record"]
 
