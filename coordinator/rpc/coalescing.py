@@ -8,11 +8,12 @@ from typing import Final
 
 import trio
 
-from coordinator.sending import send_now
+from coordinator.sockets import receive_next, send_now
 
 __all__ = ["CoalescingStream"]
 
 HIGH_WATER: Final = 256 * 1024  # bytes waiting above which writers wait
+RECEIVE_BYTES: Final = 64 * 1024  # at a time, unless the caller says
 LOW_WATER: Final = 64 * 1024  # bytes waiting at which they go on
 
 
@@ -160,7 +161,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this stream was closed")
         while True:
             try:
-                data = await self._stream.receive_some(max_bytes)
+                data = await receive_next(self._stream, RECEIVE_BYTES if max_bytes is None else max_bytes)
             except trio.BrokenResourceError:
                 self.hung_up.set()
                 raise
@@ -170,7 +171,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
             if self.divert is None:
                 self.tail = (self.tail + data)[-4:]
                 return data
-            left = await self.divert(bytes(data))
+            left = await self.divert(data)
             if left:
                 return left
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import h11
 import trio
 
-from coordinator.sending import send_now
+from coordinator.sockets import receive_next, send_now
 
 __all__ = ["HungUp", "Plain", "PlainPosts", "read_head"]
 
@@ -143,7 +143,7 @@ class PlainPosts:
         patience.deadline = trio.current_time() + self._idle_timeout
         self._idle.add(patience)
         try:
-            return bytes(await transport.receive_some(RECEIVE_BYTES))
+            return await receive_next(transport, RECEIVE_BYTES)
         finally:
             self._idle.discard(patience)
 
@@ -153,10 +153,10 @@ class PlainPosts:
         missing = size - len(data)
         while missing > 0:
             patience.deadline = trio.current_time() + self._read_timeout
-            part = await transport.receive_some(RECEIVE_BYTES)
+            part = await receive_next(transport, RECEIVE_BYTES)
             if not part:
                 break
-            parts.append(bytes(part))
+            parts.append(part)
             missing -= len(part)
         return b"".join(parts)
 
@@ -170,7 +170,7 @@ class _ReadAhead:
 
     async def hung_up(self) -> None:
         while len(self.data) < PIPELINED_BYTES:
-            more = await self._transport.receive_some(RECEIVE_BYTES)
+            more = await receive_next(self._transport, RECEIVE_BYTES)
             if not more:
                 return
             self.data += more
