@@ -170,8 +170,10 @@ def _node(id: int, summary: Sequence[bytes]) -> bytes:
 def given_members(model: Model) -> dict[str, Any]:
     """The members the client sent; those with a default it left out are for the store to keep or set."""
     members = model.__dict__.copy()
-    for name in members.keys() - model.model_fields_set:
-        del members[name]
+    given = model.model_fields_set
+    if len(given) < len(members):
+        for name in members.keys() - given:
+            del members[name]
     return members
 
 

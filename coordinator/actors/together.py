@@ -24,12 +24,19 @@ def together(operations: Sequence[Operation], address: Address, outcomes: list[O
     in place of a reply: that is the outcome of the operation which asked for that.
     """
     effects: list[bytes] = []
-    going: list[tuple[int, Operation, list[Reply] | None]] = [(at, one, None) for at, one in enumerate(operations)]
+    waiting = [(at, operation, 0) for at, operation in enumerate(operations)]
+    answers: list[Reply] | None = None
     while True:
         commands: list[Command] = []
-        sent: list[tuple[int, Operation, int, int]] = []
-        for at, operation, replies in going:
+        going: list[tuple[int, Operation, int]] = []
+        has_refusal = answers is not None and StorageError in map(type, answers)
+        end = 0
+        for at, operation, count in waiting:
+            begin, end = end, end + count
+            replies = answers and answers[begin:end]
             try:
+                if has_refusal:
+                    _raise_refusal(operation, replies)
                 step: Any = operation.send(replies)
             except StopIteration as finished:
                 answer = finished.value
@@ -43,21 +50,16 @@ def together(operations: Sequence[Operation], address: Address, outcomes: list[O
                 outcomes[at] = fault = InternalError()
                 log.exception("an operation failed", incident=fault.incident, context=address)
             else:
-                begin = len(commands)
                 commands += step
-                sent.append((at, operation, begin, len(commands)))
-        if not sent:
+                going.append((at, operation, len(step)))
+        if not going:
             return Effective(b"", effects)
-        answers: list[Reply] = yield commands
-        going = [(at, operation, answers[begin:end]) for at, operation, begin, end in sent]
-        if StorageError in map(type, answers):
-            going = [one for one in going if not _was_refused(*one, outcomes)]
+        waiting = going
+        answers = yield commands
 
 
-def _was_refused(at: int, operation: Operation, replies: list[Reply] | None, outcomes: list[Outcome]) -> bool:
-    refusal = next((reply for reply in replies or () if type(reply) is StorageError), None)
-    if refusal is None:
-        return False
-    operation.close()
-    outcomes[at] = refusal
-    return True
+def _raise_refusal(operation: Operation, replies: list[Reply] | None) -> None:
+    for reply in replies or ():
+        if type(reply) is StorageError:
+            operation.close()
+            raise reply

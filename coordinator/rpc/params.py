@@ -85,9 +85,11 @@ class ParamsReader(Generic[P]):
         """Raises InvalidParams if the wrapped object is of another context than `params`."""
         outer = params.context_id
         inner = getattr(params, self._wrapped or "")
+        embedded = inner.job if self._wrapped == "message" else ()
+        if inner.context_id == outer and all(job.context_id == outer for job in embedded):
+            return
         places: list[tuple[list[str | int | None], int]] = [([self._wrapped, "context_id"], inner.context_id)]
-        if self._wrapped == "message":
-            places += [([self._wrapped, "job", at, "context_id"], job.context_id) for at, job in enumerate(inner.job)]
+        places += [([self._wrapped, "job", at, "context_id"], job.context_id) for at, job in enumerate(embedded)]
         faults = [
             {
                 "loc": loc,
@@ -97,5 +99,4 @@ class ParamsReader(Generic[P]):
             for loc, found in places
             if found != outer
         ]
-        if faults:
-            raise InvalidParams(faults[:MAX_FAULTS])
+        raise InvalidParams(faults[:MAX_FAULTS])

@@ -59,7 +59,7 @@ class Record:
         flat: list[str | int | bytes] = []
         for name, value in members.items():
             flat.append(name)
-            flat.append(value if name in self._text else to_json(value))
+            flat.append(value if name in self._text or type(value) is int else to_json(value))
         return flat
 
     def values(self, members: Mapping[str, Any], names: Iterable[str]) -> list[str | int | bytes]:
@@ -86,7 +86,7 @@ class Record:
         Raises:
             StorageError: as `to_json`.
         """
-        if None in values:
+        if not all(values) and None in values:
             fields = {name: value for name, value in zip(self.field_names, values, strict=True) if value is not None}
             return self.to_json(fields, **ids) if fields else None
         return self.spliced(values)  # type: ignore[arg-type] # none of them is None
