@@ -306,15 +306,15 @@ class Supervisor:
                 remaining.append(request)
                 continue
             request.unanswered -= 1
-            if not is_plain:
-                error = next((answer for answer in answers if type(answer) is ReplyError), None)
-                if error is not None and is_transient(error):
-                    transient = str(error)
+            errors = () if is_plain else [answer for answer in answers if type(answer) is ReplyError]
+            if errors:
+                transient = next((str(error) for error in errors if is_transient(error)), None)
+                if transient is not None:
                     remaining.append(request)
                     continue
-                if error is not None and request.calls == 1:
+                if request.calls == 1:
                     request.operation.close()
-                    request.finish(_refusal(error, request))
+                    request.finish(_refusal(errors[0], request))
                     continue
                 answers = [_refusal(answer, request) if type(answer) is ReplyError else answer for answer in answers]
             request.commands = None

@@ -68,7 +68,6 @@ class _Connection(Session, Sink):
         self._socket = socket
         self._stream = stream
         stream.on_relief = self.relieved
-        self._dispatcher = dispatcher
         self._intake = Intake(dispatcher, self, self)
         self._max_frame_bytes = max_frame_bytes
         self._max_in_flight = max_in_flight
@@ -142,8 +141,7 @@ class _Connection(Session, Sink):
             calls += await self._submit(message)
             if calls >= TURN:
                 calls = 0
-                await self._intake.flush()
-                await self._dispatcher.take_turns()
+                await self._intake.take_turns()
         await self._intake.flush()
         return left
 
@@ -152,10 +150,12 @@ class _Connection(Session, Sink):
         self._in_flight += 1  # while it waits for room it is in flight, too
         calls = await self._intake.take(message)
         self._in_flight += calls - 1
-        if self._in_flight >= self._max_in_flight:
+        is_full, is_congested = self._in_flight >= self._max_in_flight, self._stream.waiting > HIGH_WATER
+        if is_full or is_congested:
             await self._intake.flush()
+        if is_full:
             await self.fewer_than(self._max_in_flight)
-        if self._stream.waiting > HIGH_WATER:
+        if is_congested:
             await self._stream.relieved()
         return calls
 

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import Compute, Operation, RawJson
+from coordinator.actors.request import Compute, Operation, Outcome, RawJson
+from coordinator.actors.together import together
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
@@ -265,6 +266,29 @@ async def test_each_request_has_its_own_deadline(autojump: None) -> None:
 
             for timeout, seconds in took.items():
                 assert timeout <= seconds < timeout + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_call_among_others_is_refused_and_the_rest_sent_again_if_it_has_to_be(autojump: None) -> None:
+    async with trio.open_nursery() as nursery:
+        memory = MemoryStore(nursery)
+        refused, loading = b"-WRONGTYPE of another kind\r\n", b"-LOADING just a moment\r\n"
+        memory.answers = [refused, loading, loading, loading, refused]
+        async with running(memory) as directory:
+            outcomes: list[Outcome] = [b""] * 3
+            request = Asked(together([command("PING") for _ in outcomes], 5, outcomes))
+            request.calls = len(outcomes)
+            later = Asked(command("PING"))
+            directory.post_nowait(5, request)
+            directory.post_nowait(5, later)
+
+            assert await later.wait() == b"PONG"
+
+            assert await request.wait() == b""
+            assert outcomes[1:] == [b"PONG", b"PONG"]
+            (refusal,) = (outcome for outcome in outcomes if isinstance(outcome, StorageError))
+            assert "WRONGTYPE" in refusal.data["detail"]
+            assert directory.pending == 0
         nursery.cancel_scope.cancel()
 
 

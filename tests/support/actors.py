@@ -106,6 +106,7 @@ class MemoryStore(Store):
     """Connections lead to a task of `nursery` that speaks RESP and answers every command with PONG.
 
     Attributes:
+        answers: what the next commands are answered with before that.
         answering: replaced by an unset event, it makes every connection stall.
         unreachable: while true, opening fails.
         attempts, opened, open_now: how often opening was tried, how often it succeeded, how many are open.
@@ -114,6 +115,7 @@ class MemoryStore(Store):
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__(Endpoint(), Layout())
         self._nursery = nursery
+        self.answers: list[bytes] = []
         self.answering = trio.Event()
         self.answering.set()
         self.unreachable = False
@@ -139,7 +141,7 @@ class MemoryStore(Store):
                 reader.feed(bytes(data))
                 while reader.gets() is not None:
                     await self.answering.wait()
-                    await stream.send_all(b"$4\r\nPONG\r\n")
+                    await stream.send_all(self.answers.pop(0) if self.answers else b"$4\r\nPONG\r\n")
         except trio.BrokenResourceError:
             pass
         finally:
