@@ -13,7 +13,7 @@ demo: $(VENV)/serve.stamp
 	$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

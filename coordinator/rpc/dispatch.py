@@ -20,7 +20,7 @@ from coordinator.rpc import protocol
 from coordinator.rpc.method import Method
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.reading import Item, Reader
-from coordinator.storage.keys import Address, Layout
+from coordinator.storage.keys import Keyspace, Layout
 
 __all__ = ["TURN", "Dispatcher", "Intake", "Sink"]
 
@@ -29,6 +29,8 @@ log = structlog.get_logger("coordinator.rpc")
 TURN: Final = 16  # calls of one client put on their way before others get on, if there are other contexts
 TOGETHER: Final = 64  # calls that travel as one request, if there are no other contexts; else it is a turn's
 KEYSPACES: Final = 1024  # remembered
+
+_OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
 
 Put = Callable[[int, bytes | None, bytes | None], None]
 """Takes the reply to the call at a place of its message, with that call's id."""
@@ -84,13 +86,13 @@ class _Calls(Request):
         on_posted: called once they are in the mailbox.
     """
 
-    __slots__ = ("address", "on_posted", "operations", "outcomes", "places")
+    __slots__ = ("keys", "on_posted", "operations", "outcomes", "places")
 
     outcomes: list[Outcome]
 
-    def __init__(self, operation: Operation, address: Address, *, deadline: float, writes: bool) -> None:
+    def __init__(self, operation: Operation, keys: Keyspace, *, deadline: float, writes: bool) -> None:
         super().__init__(operation, deadline=deadline, writes=writes)
-        self.address = address
+        self.keys = keys
         self.operations = [operation]
         self.places: list[tuple[Put, int, bytes | None]] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
@@ -196,20 +198,22 @@ class Intake:
             full = self._post()
             if full is not None:
                 return self._add_after(full, item, put, at, deadline)
+        calls = self._open
         address = method.address(params)
-        operation = self._begun(method, address, params)
-        if isinstance(operation, bytes | CoordinatorError):
+        is_together = calls is not None and calls.keys.address == address and calls.writes == method.writes
+        keys = calls.keys if calls is not None and is_together else self._dispatcher.keyspace(address)
+        operation = self._begun(method, keys, params)
+        if isinstance(operation, _OUTCOME):
             put(at, id, _rendered(id, operation))
             return None
         full = None
-        calls = self._open
-        if calls is not None and calls.address == address and calls.writes == method.writes:
+        if calls is not None and is_together:
             calls.operations.append(operation)
         else:
             full = self._post()
             if method.patience is not None:
                 deadline += method.patience(params)
-            self._open = calls = _Calls(operation, address, deadline=deadline, writes=method.writes)
+            self._open = calls = _Calls(operation, keys, deadline=deadline, writes=method.writes)
         calls.places.append((put, at, id))
         if method.touches is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.touches, self._session, params)]
@@ -219,15 +223,13 @@ class Intake:
             return full
         return self._post()
 
-    def _begun(self, method: Method, address: Address, params: Any) -> Operation | Outcome:
+    def _begun(self, method: Method, keys: Keyspace, params: Any) -> Operation | Outcome:
         """A call's operation, or its outcome if that is known at once."""
-        dispatcher = self._dispatcher
         try:
-            keys = dispatcher.keyspace(address)
             if method.operation is not None:
                 return method.operation(keys, params)
             assert method.live is not None
-            return method.live(dispatcher.engine, self._session, keys, params)
+            return method.live(self._dispatcher.engine, self._session, keys, params)
         except CoordinatorError as error:
             return error
         except Exception:
@@ -256,9 +258,9 @@ class Intake:
         if len(calls.operations) > 1:
             calls.calls = len(calls.operations)
             calls.outcomes = [b""] * calls.calls
-            calls.operation = together(calls.operations, calls.address, calls.outcomes)
+            calls.operation = together(calls.operations, calls.keys.address, calls.outcomes)
         try:
-            self._dispatcher.directory.post_nowait(calls.address, calls)
+            self._dispatcher.directory.post_nowait(calls.keys.address, calls)
         except trio.WouldBlock:
             return self._wait_for_room(calls)
         for told in calls.on_posted:
@@ -266,7 +268,7 @@ class Intake:
         return None
 
     async def _wait_for_room(self, calls: _Calls) -> None:
-        await self._dispatcher.directory.post(calls.address, calls)
+        await self._dispatcher.directory.post(calls.keys.address, calls)
         for told in calls.on_posted:
             told()
 

@@ -13,7 +13,8 @@ from tests.support.processes import is_running, parent_of
 from tests.support.waiting import until
 
 RUNNER = """
-import sys, trio
+import signal, sys, trio
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
 from coordinator.runner.execute import PYTHON, Executor
 from coordinator.runner.output import Output
 from coordinator.runner.spawn import open_spawner
