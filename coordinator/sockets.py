@@ -8,10 +8,13 @@ it waits for that, which a server's connections find in vain most of the time.
 from __future__ import annotations
 
 import os
+from typing import Final
 
 import trio
 
-__all__ = ["receive_next", "send_now"]
+__all__ = ["RECEIVE_BYTES", "receive_next", "send_now"]
+
+RECEIVE_BYTES: Final = 64 * 1024  # at a time; a buffer of 128 KiB or more may be mapped anew each time (10 µs)
 
 
 def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
@@ -28,7 +31,7 @@ def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
         return data
 
 
-async def receive_next(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes:
+async def receive_next(stream: trio.abc.ReceiveStream, max_bytes: int = RECEIVE_BYTES) -> bytes:
     """Wait for the next bytes and return up to `max_bytes` of them: none once the peer has sent its last.
 
     Raises:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import structlog
@@ -15,7 +14,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Effective, Park, Request
-from coordinator.errors import CoordinatorError, InternalError, StorageError
+from coordinator.actors.stepping import advance
+from coordinator.errors import StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
 from coordinator.storage.keys import Address
@@ -164,7 +164,7 @@ class Supervisor:
         """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
         mailbox = self._mailbox
         waiting = mailbox.running[in_flight:]
-        room = min(ROUND_CALLS, ROUND_TURNS * self._turn()) - sum(request.calls for request in waiting)
+        room = min(ROUND_CALLS, ROUND_TURNS * self._turn()) - _calls(waiting)
         try:
             while room > 0:
                 request = mailbox.take_nowait()
@@ -198,35 +198,24 @@ class Supervisor:
             assert mailbox.address is not None
             commands += self._store.layout.remember(mailbox.address)
         preamble = len(commands)
-        turn = self._turn()
-        first = calls = 0
-        while first < len(ready):
-            requests: list[Request] = []
+        for requests in _turns(ready, self._turn()):
             of_turn: list[Command] = []
-            room = turn
-            writes = False
-            for request in islice(ready, first, None):
+            for request in requests:
                 assert request.commands is not None
-                requests.append(request)
                 of_turn += request.commands
                 request.unanswered += 1
-                writes = writes or request.writes
-                room -= request.calls
-                if room <= 0:
-                    break
             joined, counts = join(of_turn)
             commands += joined
-            calls += turn - room
-            is_last = first + len(requests) == len(ready)
-            self._sent.append(_Turn(0 if first else preamble, requests, counts, writes, is_last))
-            first += len(requests)
+            writes = any(request.writes for request in requests)
+            self._sent.append(_Turn(preamble, requests, counts, writes, requests[-1] is ready[-1]))
+            preamble = 0
         self.state = State.SERVING
         try:
             left = connection.send_now(commands)
             if left:
                 with trio.fail_after(self._exchange_timeout):
                     await connection.send_rest(left)
-            elif calls >= LARGE_ROUND:
+            elif _calls(ready) >= LARGE_ROUND:
                 await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         except trio.TooSlowError:
             await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
@@ -339,31 +328,21 @@ class Supervisor:
             return False
         if request.commands is not None:
             return True
-        try:
-            step = request.operation.send(request.resume_with)
-        except StopIteration as finished:
-            answer = finished.value
-            if type(answer) is Effective:
-                if answer.effects:
-                    self._take_effect(self._mailbox.address, answer.effects)
-                answer = answer.answer
-            request.finish(answer)
-        except CoordinatorError as error:
-            request.finish(error)
-        except Exception:
-            fault = InternalError()
-            log.exception("an operation failed", incident=fault.incident, context=self._mailbox.address)
-            request.finish(fault)
+        step = advance(request.operation, request.resume_with, self._mailbox.address)
+        request.resume_with = None
+        if isinstance(step, list):
+            request.commands = step
+            return True
+        if isinstance(step, Park):
+            self._park(request, step)
+        elif isinstance(step, Compute):
+            self._compute(request, step)
         else:
-            request.resume_with = None
-            if type(step) is list:
-                request.commands = step
-                return True
-            if isinstance(step, Park):
-                self._park(request, step)
-            else:
-                assert isinstance(step, Compute)
-                self._compute(request, step)
+            if isinstance(step, Effective):
+                if step.effects:
+                    self._take_effect(self._mailbox.address, step.effects)
+                step = step.answer
+            request.finish(step)
         return False
 
     async def _prepare(self, ready: list[Request]) -> bool:
@@ -411,6 +390,25 @@ class Supervisor:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.aclose()
+
+
+def _calls(requests: Iterable[Request]) -> int:
+    """For how many they stand."""
+    return sum(request.calls for request in requests)
+
+
+def _turns(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
+    """Requests by turns of about `most` calls."""
+    turn: list[Request] = []
+    room = most
+    for request in requests:
+        turn.append(request)
+        room -= request.calls
+        if room <= 0:
+            yield turn
+            turn, room = [], most
+    if turn:
+        yield turn
 
 
 def _refusal(error: ReplyError, request: Request) -> StorageError:

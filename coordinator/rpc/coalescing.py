@@ -8,12 +8,11 @@ from typing import Final
 
 import trio
 
-from coordinator.sockets import receive_next, send_now
+from coordinator.sockets import RECEIVE_BYTES, receive_next, send_now
 
 __all__ = ["CoalescingStream"]
 
 HIGH_WATER: Final = 256 * 1024  # bytes waiting above which writers wait
-RECEIVE_BYTES: Final = 64 * 1024  # at a time, unless the caller says
 LOW_WATER: Final = 64 * 1024  # bytes waiting at which they go on
 
 

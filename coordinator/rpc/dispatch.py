@@ -13,8 +13,8 @@ import trio
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
 from coordinator.actors.request import Operation, Outcome, Request
+from coordinator.actors.stepping import together
 from coordinator.actors.subscriptions import Session
-from coordinator.actors.together import together
 from coordinator.errors import CoordinatorError, InternalError, ReplyTooLarge
 from coordinator.rpc import protocol
 from coordinator.rpc.method import Method
@@ -97,6 +97,11 @@ class _Calls(Request):
         self.places: list[tuple[Put, int, bytes | None]] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
 
+    def posted(self) -> None:
+        """They are in the mailbox."""
+        for told in self.on_posted:
+            told()
+
     def answer(self, outcome: Outcome) -> None:
         if self.calls == 1 or isinstance(outcome, CoordinatorError):
             for put, at, id in self.places:
@@ -160,7 +165,8 @@ class Intake:
         """
         dispatcher = self._dispatcher
         length, items = dispatcher.reader.read(data)
-        dispatcher.calls += 1 if length is None else length
+        calls = length or 1
+        dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
         self._together = TURN if dispatcher.directory.is_shared else TOGETHER
         put = self._sink.put if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply).put
@@ -170,7 +176,7 @@ class Intake:
                 await full
             if at % TURN == TURN - 1:
                 await self.take_turns()
-        return length or 1
+        return calls
 
     async def take_turns(self) -> None:
         """Let others get on. Alone, a client has all the time there is: yielding costs it a quarter of its calls."""
@@ -200,20 +206,21 @@ class Intake:
                 return self._add_after(full, item, put, at, deadline)
         calls = self._open
         address = method.address(params)
-        is_together = calls is not None and calls.keys.address == address and calls.writes == method.writes
-        keys = calls.keys if calls is not None and is_together else self._dispatcher.keyspace(address)
+        if calls is not None and (calls.keys.address != address or calls.writes != method.writes):
+            calls = None
+        keys = self._dispatcher.keyspace(address) if calls is None else calls.keys
         operation = self._begun(method, keys, params)
         if isinstance(operation, _OUTCOME):
             put(at, id, _rendered(id, operation))
             return None
         full = None
-        if calls is not None and is_together:
-            calls.operations.append(operation)
-        else:
+        if calls is None:
             full = self._post()
             if method.patience is not None:
                 deadline += method.patience(params)
             self._open = calls = _Calls(operation, keys, deadline=deadline, writes=method.writes)
+        else:
+            calls.operations.append(operation)
         calls.places.append((put, at, id))
         if method.touches is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.touches, self._session, params)]
@@ -263,14 +270,12 @@ class Intake:
             self._dispatcher.directory.post_nowait(calls.keys.address, calls)
         except trio.WouldBlock:
             return self._wait_for_room(calls)
-        for told in calls.on_posted:
-            told()
+        calls.posted()
         return None
 
     async def _wait_for_room(self, calls: _Calls) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
-        for told in calls.on_posted:
-            told()
+        calls.posted()
 
 
 def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:

@@ -21,7 +21,6 @@ from coordinator.sockets import receive_next, send_now
 
 __all__ = ["HungUp", "Plain", "PlainPosts", "read_head"]
 
-RECEIVE_BYTES: Final = 64 * 1024
 MAX_HEAD: Final = 2048  # bytes of one read here; heads are remembered, and browsers' are of no use here
 PIPELINED_BYTES: Final = 256 * 1024  # read ahead while a call takes long
 
@@ -143,7 +142,7 @@ class PlainPosts:
         patience.deadline = trio.current_time() + self._idle_timeout
         self._idle.add(patience)
         try:
-            return await receive_next(transport, RECEIVE_BYTES)
+            return await receive_next(transport)
         finally:
             self._idle.discard(patience)
 
@@ -153,7 +152,7 @@ class PlainPosts:
         missing = size - len(data)
         while missing > 0:
             patience.deadline = trio.current_time() + self._read_timeout
-            part = await receive_next(transport, RECEIVE_BYTES)
+            part = await receive_next(transport)
             if not part:
                 break
             parts.append(part)
@@ -170,7 +169,7 @@ class _ReadAhead:
 
     async def hung_up(self) -> None:
         while len(self.data) < PIPELINED_BYTES:
-            more = await receive_next(self._transport, RECEIVE_BYTES)
+            more = await receive_next(self._transport)
             if not more:
                 return
             self.data += more

@@ -150,12 +150,11 @@ class _Connection(Session, Sink):
         self._in_flight += 1  # while it waits for room it is in flight, too
         calls = await self._intake.take(message)
         self._in_flight += calls - 1
-        is_full, is_congested = self._in_flight >= self._max_in_flight, self._stream.waiting > HIGH_WATER
-        if is_full or is_congested:
+        if self._in_flight >= self._max_in_flight:
             await self._intake.flush()
-        if is_full:
             await self.fewer_than(self._max_in_flight)
-        if is_congested:
+        if self._stream.waiting > HIGH_WATER:
+            await self._intake.flush()
             await self._stream.relieved()
         return calls
 

@@ -33,7 +33,6 @@ log = structlog.get_logger("coordinator.store")
 
 Reply = Any
 
-_RECEIVE_BYTES: Final = 64 * 1024  # a buffer of 128 KiB or more is mapped anew each time, which costs 10 µs
 _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
 
@@ -96,7 +95,7 @@ class Connection:
             while len(replies) < due:
                 reply = reader.gets()
                 if reply is _MORE:
-                    data = await receive_next(self._stream, _RECEIVE_BYTES)
+                    data = await receive_next(self._stream)
                     if not data:
                         raise StoreUnavailable(REPLY_LOST)
                     reader.feed(data)
@@ -113,7 +112,7 @@ class Connection:
         """
         try:
             while (reply := self._reader.gets()) is _MORE:
-                data = await receive_next(self._stream, _RECEIVE_BYTES)
+                data = await receive_next(self._stream)
                 if not data:
                     raise StoreUnavailable(REPLY_LOST)
                 self._reader.feed(data)

@@ -12,7 +12,7 @@ import trio.testing
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Compute, Operation, Outcome, RawJson
-from coordinator.actors.together import together
+from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.clients import request
 from tests.support.records import KINDS, create, dag, load, sample
 
-__all__ = ["any_json", "damaged_messages", "mutated_messages"]
+__all__ = ["any_json", "damaged_messages", "mutated_messages", "places"]
 
 Node = dict[str, Any] | list[Any]
 Place = tuple[Node, str | int]
@@ -85,17 +85,18 @@ def _repeat(holder: Node, key: Any) -> None:
 def _mutate(message: Any, mutations: list[Mutation]) -> Any:
     whole = [copy.deepcopy(message)]
     for at, mutation in mutations:
-        places = [*_places(whole)]
-        if places:
-            mutation(*places[at % len(places)])
+        found = [*places(whole)]
+        if found:
+            mutation(*found[at % len(found)])
     return whole[0] if whole else None
 
 
-def _places(node: Any) -> Iterator[Place]:
+def places(node: Any) -> Iterator[Place]:
+    """Every place in a JSON value, by what holds it and its key there."""
     if isinstance(node, dict | list):
         for key in node if isinstance(node, dict) else range(len(node)):
             yield node, key
-            yield from _places(node[key])
+            yield from places(node[key])
 
 
 def _damages() -> st.SearchStrategy[tuple[int, int, bytes]]:

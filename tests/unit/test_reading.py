@@ -16,7 +16,7 @@ from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import document_json
 from coordinator.rpc.reading import Item, Reader
 from tests.support.clients import request
-from tests.support.garbage import any_json, damaged_messages, mutated_messages
+from tests.support.garbage import any_json, damaged_messages, mutated_messages, places
 
 MAX_BATCH: Final = 5
 READER = Reader(METHODS, MAX_BATCH)
@@ -76,21 +76,14 @@ def read(data: str | bytes) -> tuple[int | None, list[Any]]:
     return length, [told(item) for item in items]
 
 
-def parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a JSON value, by what holds it and its key there."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, member in [*inner]:
-        yield value, key
-        yield from parts(member)
-
-
 @st.composite
 def changed_examples(draw: st.DrawFn) -> str:
     """A valid call of any method, or several, perhaps with one member replaced by something near it."""
     names = draw(st.lists(st.sampled_from([*EXAMPLES]), min_size=1, max_size=4))
     calls = [json.loads(json.dumps(request(name, EXAMPLES[name], at))) for at, name in enumerate(names)]
     if draw(st.booleans()):
-        holder, key = draw(st.sampled_from([*parts(calls)]))
+        place: tuple[Any, Any] = draw(st.sampled_from([*places(calls)]))
+        holder, key = place
         odd = st.sampled_from(
             [True, 1.0, 1.5, "1", "", None, [], {}, -1, 2**32, 2**64, "Python", [1], ["a"], {"a": "b"}]
         )

@@ -8,7 +8,7 @@ import pytest
 import structlog.testing
 
 from coordinator.actors.request import Effective, Operation, Outcome
-from coordinator.actors.together import together
+from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
 
 
