@@ -10,9 +10,9 @@ from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.operations import NEW_RUN, flow_dag, given_members, load_message, write_arguments
-from coordinator.actors.request import Effective, Operation, RawJson
+from coordinator.actors.request import Effective, Exchange, Operation, RawJson
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
-from coordinator.models.contract import FlowLoadParams, MessageLoadParams
+from coordinator.models.contract import FlowLoadParams, JobCreate, MessageLoadParams
 from coordinator.models.execution import (
     FlowCancelParams,
     FlowEventsParams,
@@ -28,6 +28,7 @@ from coordinator.models.execution import (
 )
 from coordinator.storage import codec
 from coordinator.storage.codec import fields_of
+from coordinator.storage.connection import Reply
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 __all__ = [
@@ -231,32 +232,45 @@ def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
 # -- attempts
 
 
-def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Operation:
-    ((outcome, effects),) = yield [keys.transition("hc_heartbeat", job_name(params.caller_id, params.id), params.token)]
+def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Exchange:
+    command = keys.transition("hc_heartbeat", job_name(params.caller_id, params.id), params.token)
+    return command, _renewed, params
+
+
+def _renewed(reply: Reply, params: JobHeartbeatParams) -> Effective:
+    outcome, effects = reply
     words = _check_attempt(params, outcome)
     return Effective(b'{"lease":%b}' % to_json(int(words[1]) / 1000), effects)
 
 
-def log_lines(keys: Keyspace, params: JobLogParams) -> Operation:
+def log_lines(keys: Keyspace, params: JobLogParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
     command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
-    ((outcome, effects),) = yield [command]
+    return command, _logged, params
+
+
+def _logged(reply: Reply, params: JobLogParams) -> Effective:
+    outcome, effects = reply
     _check_attempt(params, outcome)
     return Effective(b'{"lines":%d}' % (len(params.lines) * outcome[1]), effects)
 
 
-def finish_job(keys: Keyspace, params: JobFinishParams) -> Operation:
+def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    ((outcome, effects),) = yield [keys.transition("hc_finish", job, params.token, to_json(params.result))]
-    return _attempt_outcome(params, outcome, effects)
+    return keys.transition("hc_finish", job, params.token, to_json(params.result)), _attempt_ended, params
 
 
-def fail_job(keys: Keyspace, params: JobFailParams) -> Operation:
+def fail_job(keys: Keyspace, params: JobFailParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
     result = to_json(params.result) if "result" in params.model_fields_set else ""
     command = keys.transition("hc_fail", job, params.token, params.error, result, int(params.retry))
-    ((outcome, effects),) = yield [command]
-    return _attempt_outcome(params, outcome, effects)
+    return command, _attempt_ended, params
+
+
+def _attempt_ended(reply: Reply, params: JobFinishParams | JobFailParams) -> Effective:
+    outcome, effects = reply
+    words = _check_attempt(params, outcome)
+    return Effective(b'{"status":"%b","attempt":%b}' % (words[1], words[2]), effects)
 
 
 def _check_attempt(params: Any, outcome: Sequence[Any]) -> list[bytes]:
@@ -268,11 +282,6 @@ def _check_attempt(params: Any, outcome: Sequence[Any]) -> list[bytes]:
     if kind == b"stale":
         raise StaleToken(params.token)
     return words
-
-
-def _attempt_outcome(params: Any, outcome: Sequence[Any], effects: Sequence[bytes]) -> Effective:
-    words = _check_attempt(params, outcome)
-    return Effective(b'{"status":"%b","attempt":%b}' % (words[1], words[2]), effects)
 
 
 # -- messages and prerequisites
@@ -310,9 +319,7 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     return Effective(record, effects)
 
 
-_SENT_MEMBERS: Final = tuple(
-    name.decode() for name in codec.JOB.field_names if name not in (b"created_at", b"updated_at", b"status")
-)
+_SENT_MEMBERS: Final = tuple(JobCreate.model_fields)
 
 
 def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The operations: pure generators that yield Redis commands and return JSON.
+"""The operations: pure generators that yield Redis commands and return JSON, and those that are one exchange.
 
 No I/O here, so each can be driven by hand; the supervisor drives them against the store.
 """
@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, Operation, RawJson
+from coordinator.actors.request import Compute, Exchange, Operation, RawJson
 from coordinator.errors import NotFound
 from coordinator.models import (
     ActorCreateParams,
@@ -31,7 +31,7 @@ from coordinator.models import (
 )
 from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
-from coordinator.storage.connection import Command
+from coordinator.storage.connection import Command, Reply
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
@@ -43,46 +43,47 @@ _NEW_MESSAGE: Final = {"status": b"Dispatched", "logs": b"[]"}
 _NOTHING: Final[Mapping[str, bytes]] = {}
 
 
-def create_actor(keys: Keyspace, params: ActorCreateParams) -> Operation:
+def create_actor(keys: Keyspace, params: ActorCreateParams) -> Exchange:
     return _upsert(keys, codec.ACTOR, f"actor:{params.actor.id}", params.actor, params.actor.id)
 
 
-def load_actor(keys: Keyspace, params: ActorLoadParams) -> Operation:
-    return _load(codec.ACTOR, keys.actor(params.id), params)
+def load_actor(keys: Keyspace, params: ActorLoadParams) -> Exchange:
+    return _load(codec.ACTOR, keys.actor(params.id), params, params.id)
 
 
-def create_context(keys: Keyspace, params: ContextCreateParams) -> Operation:
+def create_context(keys: Keyspace, params: ContextCreateParams) -> Exchange:
     return _upsert(keys, codec.CONTEXT, f"context:{params.context.id}", params.context, params.context.id)
 
 
-def load_context(keys: Keyspace, params: ContextLoadParams) -> Operation:
-    return _load(codec.CONTEXT, keys.context(params.id), params)
+def load_context(keys: Keyspace, params: ContextLoadParams) -> Exchange:
+    return _load(codec.CONTEXT, keys.context(params.id), params, params.id)
 
 
-def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Operation:
+def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Exchange:
     return _upsert(keys, codec.RUNNER, f"runner:{params.runner.id}", params.runner, params.runner.id)
 
 
-def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Operation:
-    return _load(codec.RUNNER, keys.runner(params.id), params)
+def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Exchange:
+    return _load(codec.RUNNER, keys.runner(params.id), params, params.id)
 
 
-def create_flow(keys: Keyspace, params: FlowCreateParams) -> Operation:
+def create_flow(keys: Keyspace, params: FlowCreateParams) -> Exchange:
     flow = params.flow
     return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, flow.id, initial=NEW_RUN)
 
 
-def load_flow(keys: Keyspace, params: FlowLoadParams) -> Operation:
-    return _load(codec.FLOW, keys.flow(params.id), params)
+def load_flow(keys: Keyspace, params: FlowLoadParams) -> Exchange:
+    return _load(codec.FLOW, keys.flow(params.id), params, params.id)
 
 
-def create_job(keys: Keyspace, params: JobCreateParams) -> Operation:
+def create_job(keys: Keyspace, params: JobCreateParams) -> Exchange:
     job = params.job
     return _upsert(keys, codec.JOB, job_name(job.caller_id, job.id), job, job.caller_id, job.id, initial=NEW_RUN)
 
 
-def load_job(keys: Keyspace, params: JobLoadParams) -> Operation:
-    return _load(codec.JOB, keys.job(params.caller_id, params.id), params)
+def load_job(keys: Keyspace, params: JobLoadParams) -> Exchange:
+    key = keys.job(params.caller_id, params.id)
+    return _load(codec.JOB, key, params, params.id, params.caller_id, params.context_id)
 
 
 def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
@@ -162,9 +163,7 @@ def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
 
 
 def _node(id: int, summary: Sequence[bytes]) -> bytes:
-    node = codec.JOB_SUMMARY.loaded([*summary], {"id": id})
-    assert node is not None, "a summary has every field"
-    return node
+    return codec.JOB_SUMMARY.spliced((id,), [*summary])
 
 
 def given_members(model: Model) -> dict[str, Any]:
@@ -196,22 +195,31 @@ def write_arguments(
 
 def _upsert(
     keys: Keyspace, record: Record, name: str, model: Model, *ids: int, initial: Mapping[str, bytes] = _NOTHING
-) -> Operation:
+) -> Exchange:
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    ((outcome, _),) = yield [keys.transition("hc_record_upsert", name, *write_arguments(record, given, entry, initial))]
-    created_at, *stored = outcome[0].split(b"\0")
+    command = keys.transition("hc_record_upsert", name, *write_arguments(record, given, entry, initial))
+    return command, _upserted, (record, given, initial)
+
+
+def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str, bytes]]) -> RawJson:
+    record, given, initial = asked
+    created_at, *stored = reply[0][0].split(b"\0")
     if not stored:
         return record.written(given, created_at, created_at, initial)
     updated_at, *values = stored
     return record.written(given, created_at, updated_at, dict(zip(initial, values, strict=True)))
 
 
-def _load(record: Record, key: str, params: Model) -> Operation:
-    """Load the record that `params`, nothing but ids, tell."""
-    (values,) = yield [record.load_command(key)]
-    loaded = record.loaded(values, params.__dict__)
+def _load(record: Record, key: str, params: Model, *ids: int) -> Exchange:
+    """Load the record with these ids, as Record.spliced takes them, which is what `params` say."""
+    return record.load_command(key), _loaded, (record, ids, params)
+
+
+def _loaded(reply: Reply, asked: tuple[Record, Sequence[int], Model]) -> RawJson:
+    record, ids, params = asked
+    loaded = record.loaded(ids, reply)
     if loaded is None:
         raise NotFound(record.kind, **params.__dict__)
     return loaded

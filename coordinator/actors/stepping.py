@@ -1,4 +1,4 @@
-"""Steps of operations: of one, and of several as one, so that what a request costs on its way is paid once for them."""
+"""Steps of an operation, and exchanges as one operation: what a request costs on its way is paid once for them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from coordinator.actors.request import Compute, Effective, Operation, Outcome, Park
+from coordinator.actors.request import Compute, Effective, Exchange, Operation, Outcome, Park
 from coordinator.errors import CoordinatorError, InternalError, StorageError
-from coordinator.storage.connection import Command, Reply
+from coordinator.storage.connection import Command
 from coordinator.storage.keys import Address
 
 __all__ = ["advance", "together"]
@@ -25,49 +25,37 @@ def advance(
     except StopIteration as finished:
         ended: Outcome | Effective = finished.value
         return ended
-    except CoordinatorError as error:
-        return error
-    except Exception:
-        fault = InternalError()
-        log.exception("an operation failed", incident=fault.incident, context=address)
-        return fault
+    except Exception as error:
+        return _outcome_of(error, address)
 
 
-def together(operations: Sequence[Operation], address: Address, outcomes: list[Outcome]) -> Operation:
-    """Take the steps of these operations, which neither compute nor park, at the same time.
+def together(exchanges: Sequence[Exchange], address: Address, outcomes: list[Outcome]) -> Operation:
+    """These exchanges as one operation of one step. Their outcomes are appended to `outcomes`.
 
-    Returns once all have ended; `outcomes`, as long as `operations`, holds theirs then. It may be sent a StorageError
-    in place of a reply: that is the outcome of the operation which asked for that.
+    It may be sent a StorageError in place of a reply: that is the outcome of the exchange which asked for it.
     """
     effects: list[bytes] = []
-    waiting = [(at, operation, 0) for at, operation in enumerate(operations)]
-    answers: list[Reply] | None = None
-    while True:
-        commands: list[Command] = []
-        going: list[tuple[int, Operation, int]] = []
-        has_refusal = answers is not None and StorageError in map(type, answers)
-        end = 0
-        for at, operation, count in waiting:
-            begin, end = end, end + count
-            replies = answers and answers[begin:end]
-            if has_refusal and (refusal := _refusal_among(replies)):
-                operation.close()
-                outcomes[at] = refusal
-                continue
-            step = advance(operation, replies, address)
-            if isinstance(step, list):
-                commands += step
-                going.append((at, operation, len(step)))
-                continue
-            if isinstance(step, Effective):
-                effects += step.effects
-                step = step.answer
-            outcomes[at] = step  # type: ignore[assignment] # it neither computes nor parks
-        if not going:
-            return Effective(b"", effects)
-        waiting = going
-        answers = yield commands
+    replies = yield [command for command, _, _ in exchanges]
+    for (_, finish, asked), reply in zip(exchanges, replies, strict=True):
+        if type(reply) is StorageError:
+            outcomes.append(reply)
+            continue
+        try:
+            answer = finish(reply, asked)
+        except Exception as error:
+            outcomes.append(_outcome_of(error, address))
+        else:
+            if isinstance(answer, Effective):
+                effects += answer.effects
+                answer = answer.answer
+            outcomes.append(answer)
+    return Effective(b"", effects)
 
 
-def _refusal_among(replies: list[Reply] | None) -> StorageError | None:
-    return next((reply for reply in replies or () if type(reply) is StorageError), None)
+def _outcome_of(error: Exception, address: Address) -> CoordinatorError:
+    """What an operation has ended with that raised this."""
+    if isinstance(error, CoordinatorError):
+        return error
+    fault = InternalError()
+    log.error("an operation failed", incident=fault.incident, context=address, exc_info=error)
+    return fault

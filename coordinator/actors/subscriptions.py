@@ -306,12 +306,12 @@ def assignments(keys: Keyspace, told: bytes, lease: float) -> tuple[str, bytes]:
     number, token, job, flow_env, inputs, updated_at, *record = told.split(b"\0", _TOLD_BEFORE_SCRIPT)
     script_type, timeout, retries, env_vars, prerequisites, depends, created_at, result, script = record
     _, caller_id, id = job.split(b":")
-    context_id = b"%d" % (keys.address or 0)
-    values = [id, caller_id, context_id, script, script_type, timeout, retries, env_vars, prerequisites, depends]
-    values += (created_at, updated_at, result, b"Started")
-    members = b'"context_id":%b,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b}' % (
+    context_id = keys.address or 0
+    values = [script, script_type, timeout, retries, env_vars, prerequisites, depends, created_at, updated_at, result]
+    values.append(b"Started")
+    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b}' % (
         context_id,
-        codec.JOB.spliced(values),
+        codec.JOB.spliced((int(id), int(caller_id), context_id), values),
         _merged(flow_env, env_vars),
         inputs,
         number,

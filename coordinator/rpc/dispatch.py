@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any, Final
 
 import structlog
@@ -12,7 +13,7 @@ import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
-from coordinator.actors.request import Operation, Outcome, Request
+from coordinator.actors.request import Exchange, Operation, Outcome, Request
 from coordinator.actors.stepping import together
 from coordinator.actors.subscriptions import Session
 from coordinator.errors import CoordinatorError, InternalError, ReplyTooLarge
@@ -34,6 +35,9 @@ _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew
 
 Put = Callable[[int, bytes | None, bytes | None], None]
 """Takes the reply to the call at a place of its message, with that call's id."""
+
+Place = tuple[Put, int, bytes | None]
+"""Where a call's reply is put, and the place and id that is told there."""
 
 
 class Sink(ABC):
@@ -77,25 +81,43 @@ class _Batch:
             self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
 
 
-class _Calls(Request):
-    """Calls of one client to one context, on their way together; most often it is one.
+class _Call(Request):
+    """A call on its way.
 
     Attributes:
-        places: for each where its reply is put, and the place and id that is told there.
-        outcomes: theirs, if there are several.
+        place: its own.
+    """
+
+    __slots__ = ("place",)
+
+    def __init__(self, operation: Operation, place: Place, *, deadline: float, writes: bool) -> None:
+        super().__init__(operation, deadline=deadline, writes=writes)
+        self.place = place
+
+    def answer(self, outcome: Outcome) -> None:
+        put, at, id = self.place
+        put(at, id, _rendered(id, outcome))
+
+
+class _Exchanges(Request):
+    """Calls of one client to one context that are exchanges, on their way together; most often it is one.
+
+    Attributes:
+        exchanges: theirs; more may be added until it is posted.
+        places: theirs.
         on_posted: called once they are in the mailbox.
     """
 
-    __slots__ = ("keys", "on_posted", "operations", "outcomes", "places")
+    __slots__ = ("_outcomes", "exchanges", "keys", "on_posted", "places")
 
-    outcomes: list[Outcome]
-
-    def __init__(self, operation: Operation, keys: Keyspace, *, deadline: float, writes: bool) -> None:
-        super().__init__(operation, deadline=deadline, writes=writes)
+    def __init__(self, keys: Keyspace, *, deadline: float, writes: bool) -> None:
         self.keys = keys
-        self.operations = [operation]
-        self.places: list[tuple[Put, int, bytes | None]] = []
+        self.exchanges: list[Exchange] = []
+        self._outcomes: list[Outcome] = []
+        self.places: list[Place] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
+        operation = together(self.exchanges, keys.address, self._outcomes)
+        super().__init__(operation, deadline=deadline, writes=writes)
 
     def posted(self) -> None:
         """They are in the mailbox."""
@@ -103,12 +125,9 @@ class _Calls(Request):
             told()
 
     def answer(self, outcome: Outcome) -> None:
-        if self.calls == 1 or isinstance(outcome, CoordinatorError):
-            for put, at, id in self.places:
-                put(at, id, _rendered(id, outcome))
-        else:
-            for (put, at, id), own in zip(self.places, self.outcomes, strict=True):
-                put(at, id, _rendered(id, own))
+        outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
+        for (put, at, id), own in zip(self.places, outcomes, strict=False):
+            put(at, id, _rendered(id, own))
 
 
 class Dispatcher:
@@ -142,7 +161,7 @@ class Dispatcher:
 class Intake:
     """Puts the calls of one client on their way, in their order.
 
-    Brief calls to the same context that follow each other travel as one request.
+    Calls to the same context that are exchanges and follow each other travel as one request.
 
     Args:
         sink: gets the replies, possibly before `take` returns.
@@ -153,7 +172,7 @@ class Intake:
         self._dispatcher = dispatcher
         self._sink = sink
         self._session = session
-        self._open: _Calls | None = None  # not posted yet
+        self._open: _Exchanges | None = None  # not posted yet
         self._together = TOGETHER
 
     async def take(self, data: str | bytes | bytearray) -> int:
@@ -200,35 +219,49 @@ class Intake:
         if method is None:
             put(at, id, _rendered(id, params))
             return None
-        if self._open is not None and not method.is_brief:
-            full = self._post()
-            if full is not None:
-                return self._add_after(full, item, put, at, deadline)
+        if method.exchange is None:
+            return self._add_alone(method, params, (put, at, id), deadline)
         calls = self._open
         address = method.address(params)
         if calls is not None and (calls.keys.address != address or calls.writes != method.writes):
             calls = None
         keys = self._dispatcher.keyspace(address) if calls is None else calls.keys
-        operation = self._begun(method, keys, params)
-        if isinstance(operation, _OUTCOME):
-            put(at, id, _rendered(id, operation))
+        try:
+            exchange = method.exchange(keys, params)
+        except Exception as error:
+            put(at, id, _rendered(id, _outcome_of(error, method)))
             return None
         full = None
         if calls is None:
             full = self._post()
-            if method.patience is not None:
-                deadline += method.patience(params)
-            self._open = calls = _Calls(operation, keys, deadline=deadline, writes=method.writes)
-        else:
-            calls.operations.append(operation)
+            self._open = calls = _Exchanges(keys, deadline=deadline, writes=method.writes)
+        calls.exchanges.append(exchange)
         calls.places.append((put, at, id))
         if method.touches is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.touches, self._session, params)]
+        return self._post() if len(calls.places) == self._together else full
+
+    async def _add_alone(self, method: Method, params: Any, place: Place, deadline: float) -> None:
+        """Take a call that does not travel together with others."""
+        full = self._post()
+        if full is not None:
+            await full
+        put, at, id = place
+        address = method.address(params)
+        operation = self._begun(method, self._dispatcher.keyspace(address), params)
+        if isinstance(operation, _OUTCOME):
+            put(at, id, _rendered(id, operation))
+            return
         if method.patience is not None:
-            calls.on_posted = [*calls.on_posted, partial(self._sink.waits_for, calls)]
-        if method.is_brief and len(calls.places) < self._together:
-            return full
-        return self._post()
+            deadline += method.patience(params)
+        call = _Call(operation, place, deadline=deadline, writes=method.writes)
+        directory = self._dispatcher.directory
+        try:
+            directory.post_nowait(address, call)
+        except trio.WouldBlock:
+            await directory.post(address, call)
+        if method.patience is not None:
+            self._sink.waits_for(call)
 
     def _begun(self, method: Method, keys: Keyspace, params: Any) -> Operation | Outcome:
         """A call's operation, or its outcome if that is known at once."""
@@ -237,35 +270,15 @@ class Intake:
                 return method.operation(keys, params)
             assert method.live is not None
             return method.live(self._dispatcher.engine, self._session, keys, params)
-        except CoordinatorError as error:
-            return error
-        except Exception:
-            fault = InternalError()
-            log.exception("a call could not be begun", incident=fault.incident, method=method.name)
-            return fault
-
-    async def _add_after(
-        self,
-        full: Awaitable[None],
-        item: Item,
-        put: Put,
-        at: int,
-        deadline: float,
-    ) -> None:
-        await full
-        more = self._add(item, put, at, deadline)
-        if more is not None:
-            await more
+        except Exception as error:
+            return _outcome_of(error, method)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
         calls, self._open = self._open, None
         if calls is None:
             return None
-        if len(calls.operations) > 1:
-            calls.calls = len(calls.operations)
-            calls.outcomes = [b""] * calls.calls
-            calls.operation = together(calls.operations, calls.keys.address, calls.outcomes)
+        calls.calls = len(calls.exchanges)
         try:
             self._dispatcher.directory.post_nowait(calls.keys.address, calls)
         except trio.WouldBlock:
@@ -273,9 +286,18 @@ class Intake:
         calls.posted()
         return None
 
-    async def _wait_for_room(self, calls: _Calls) -> None:
+    async def _wait_for_room(self, calls: _Exchanges) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
         calls.posted()
+
+
+def _outcome_of(error: Exception, method: Method) -> CoordinatorError:
+    """Of a call that could not be begun."""
+    if isinstance(error, CoordinatorError):
+        return error
+    fault = InternalError()
+    log.error("a call could not be begun", incident=fault.incident, method=method.name, exc_info=error)
+    return fault
 
 
 def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from coordinator import models
 from coordinator.actors.engine import Engine
-from coordinator.actors.request import Operation, RawJson
+from coordinator.actors.request import Exchange, Operation, RawJson
 from coordinator.actors.subscriptions import Session
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound, StorageError
 from coordinator.rpc.params import ParamsReader
@@ -24,9 +24,8 @@ class Method:
     Attributes:
         address: from validated params to the context they go to.
         wrapped: see ParamsReader.
-        operation: on the store alone; None for a method that needs the engine.
-        is_brief: its operation neither computes nor parks and asks for little: it may travel together with others.
-        live: on the engine and, if there is one, the caller's WebSocket.
+        exchange, operation, live: what it does, one of them. An exchange may travel together with others; both that and
+            an operation are on the store alone; `live` is on the engine and, if there is one, the caller's WebSocket.
         patience: seconds it may wait beyond any other call.
         touches: tells the caller's WebSocket of a call that concerns an attempt it holds.
         example: params shown in the OpenRPC document; None if there are none.
@@ -36,11 +35,11 @@ class Method:
     summary: str
     params: type[models.Model]
     result: type[models.Model]
-    operation: Callable[[Keyspace, Any], Operation] | None
     address: Callable[[Any], Address]
     errors: Sequence[type[CoordinatorError]]
     writes: bool = False
-    is_brief: bool = False
+    exchange: Callable[[Keyspace, Any], Exchange] | None = None
+    operation: Callable[[Keyspace, Any], Operation] | None = None
     live: Callable[[Engine, Session | None, Keyspace, Any], Operation | RawJson] | None = None
     patience: Callable[[Any], float] | None = None
     touches: Callable[[Session, Any], None] | None = None

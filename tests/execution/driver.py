@@ -14,6 +14,7 @@ from coordinator.actors.subscriptions import take
 from coordinator.storage import codec
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
+from tests.support.exchanges import alone
 
 __all__ = ["CALLER", "RUNNER", "Attempt", "Context", "Runner", "job", "message"]
 
@@ -105,9 +106,7 @@ class Context:
         commands: list[Command] = []
         for spec in jobs:
             params = models.JobCreateParams.model_validate({"context_id": self.id, "job": spec})
-            step = next(operations.create_job(self.keys, params))
-            assert isinstance(step, list)
-            commands += step
+            commands.append(operations.create_job(self.keys, params)[0])
         self.wire.ask(*commands)
 
     def load_job(self, id: int, caller_id: int = CALLER) -> Any:
@@ -261,7 +260,8 @@ class Context:
     # -- how methods are called
 
     def _call(self, operation: Any, params: type[models.Model], **members: Any) -> Any:
-        return self.wire.run(operation(self.keys, params.model_validate({"context_id": self.id, **members})))
+        begun = operation(self.keys, params.model_validate({"context_id": self.id, **members}))
+        return self.wire.run(alone(begun) if isinstance(begun, tuple) else begun)
 
     def _report(self, operation: Any, params: type[models.Model], attempt: Attempt, **members: Any) -> Any:
         return self._call(operation, params, caller_id=attempt.caller_id, id=attempt.id, token=attempt.token, **members)

@@ -21,6 +21,7 @@ from coordinator.errors import (
 )
 from tests.execution.by_hand import KEYS, STORED_FLOW, STORED_JOB, asks, ends, outcome_of, transition
 from tests.execution.driver import job, message
+from tests.support.exchanges import alone
 
 FLOW = models.FlowParams(context_id=1, id=5)
 ATTEMPT: dict[str, Any] = {"context_id": 1, "caller_id": 7, "id": 1, "token": "9-1"}
@@ -28,7 +29,7 @@ MESSAGE = models.MessageParams(context_id=1, caller_id=7, id=4)
 
 FLAT_FLOW = [item for field in STORED_FLOW.items() for item in field]
 CHANGED: Any = [([b"changed", b"job:7:1"], [])]
-GOOD_DAG: Any = [[b"7", b"[1]"]], [[b"1", b"[]", b"[]", b"Python"]]
+GOOD_DAG: Any = [[b"7", b"[1]"]], [[b"[]", b"[]", b"Python"]]
 
 Method = Callable[[], Operation]
 
@@ -120,7 +121,7 @@ def test_a_flow_that_is_no_dag_is_looked_at_for_the_error_that_says_why() -> Non
     asks(operation, [[b"7", b"[1]"]])
 
     with pytest.raises(DagCycleDetected):
-        operation.send([[b"1", b"[1]", b"[]", b"Python"]])
+        operation.send([[b"[1]", b"[]", b"Python"]])
 
 
 def test_a_job_that_is_missing_is_named() -> None:
@@ -300,19 +301,19 @@ def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
 
 
 def heartbeat() -> Operation:
-    return execution.heartbeat(KEYS, models.JobHeartbeatParams(**ATTEMPT))
+    return alone(execution.heartbeat(KEYS, models.JobHeartbeatParams(**ATTEMPT)))
 
 
 def log() -> Operation:
-    return execution.log_lines(KEYS, models.JobLogParams(**ATTEMPT, lines=["a", "b"], stream="stderr"))
+    return alone(execution.log_lines(KEYS, models.JobLogParams(**ATTEMPT, lines=["a", "b"], stream="stderr")))
 
 
 def finish() -> Operation:
-    return execution.finish_job(KEYS, models.JobFinishParams(**ATTEMPT, result={"a": "1"}))
+    return alone(execution.finish_job(KEYS, models.JobFinishParams(**ATTEMPT, result={"a": "1"})))
 
 
 def fail(**more: Any) -> Operation:
-    return execution.fail_job(KEYS, models.JobFailParams(**ATTEMPT, error="broken", **more))
+    return alone(execution.fail_job(KEYS, models.JobFailParams(**ATTEMPT, error="broken", **more)))
 
 
 @pytest.mark.parametrize(

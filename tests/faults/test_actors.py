@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import Compute, Operation, Outcome, RawJson
+from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson
 from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.storage.connection import Store
@@ -275,9 +275,10 @@ async def test_one_call_among_others_is_refused_and_the_rest_sent_again_if_it_ha
         refused, loading = b"-WRONGTYPE of another kind\r\n", b"-LOADING just a moment\r\n"
         memory.answers = [refused, loading, loading, loading, refused]
         async with running(memory) as directory:
-            outcomes: list[Outcome] = [b""] * 3
-            request = Asked(together([command("PING") for _ in outcomes], 5, outcomes))
-            request.calls = len(outcomes)
+            outcomes: list[Outcome] = []
+            ping: Exchange = ("PING",), lambda reply, asked: reply, None
+            request = Asked(together([ping] * 3, 5, outcomes))
+            request.calls = 3
             later = Asked(command("PING"))
             directory.post_nowait(5, request)
             directory.post_nowait(5, later)

@@ -11,9 +11,10 @@ import pytest
 from coordinator.actors import operations
 from coordinator.actors.request import Compute, Operation
 from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, StorageError
-from coordinator.models import ActorLoadParams, FlowCreateParams, FlowLoadParams, JobCreateParams, JobLoadParams
+from coordinator.models import ActorLoadParams, FlowCreateParams, FlowLoadParams, Job, JobCreateParams, JobLoadParams
 from coordinator.storage.codec import ACTOR, JOB, fields_of
 from coordinator.storage.keys import GLOBAL, Layout
+from tests.support.exchanges import alone
 
 PLAIN = Layout("index").keyspace(1)
 STORED_JOB = {
@@ -54,22 +55,23 @@ def values_of(stored: dict[bytes, bytes]) -> list[bytes | None]:
 
 
 def test_a_load_asks_for_one_hash_and_splices_its_fields() -> None:
-    operation = operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3))
+    operation = alone(operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3)))
 
     asked = next(operation)
     assert isinstance(asked, list)
     assert [unpacked(command) for command in asked] == [[b"HMGET", b"job:2:3", *JOB.field_names]]
     loaded = json.loads(answer(operation, [values_of(STORED_JOB)]))
+    assert (loaded["id"], loaded["caller_id"], loaded["context_id"]) == (3, 2, 1)
     assert loaded["script"] == 'print("é\x01")'
     assert loaded["depends"] == [1, 2]
     assert list(loaded) == JOB_MEMBERS
 
 
-JOB_MEMBERS = [name.decode() for name in JOB.field_names]
+JOB_MEMBERS = list(Job.model_fields)
 
 
 def test_a_load_of_nothing_says_what_is_missing() -> None:
-    operation = operations.load_actor(PLAIN, ActorLoadParams(id=9))
+    operation = alone(operations.load_actor(PLAIN, ActorLoadParams(id=9)))
     next(operation)
 
     with pytest.raises(NotFound) as caught:
@@ -80,7 +82,7 @@ def test_a_load_of_nothing_says_what_is_missing() -> None:
 
 
 def test_a_record_without_a_field_it_must_have_is_a_storage_error_that_names_it() -> None:
-    operation = operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3))
+    operation = alone(operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3)))
     next(operation)
 
     with pytest.raises(StorageError) as caught:
@@ -100,7 +102,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
         "prerequisites": [],
         "depends": [],
     }
-    operation = operations.create_job(PLAIN, JobCreateParams.model_validate({"context_id": 1, "job": job}))
+    operation = alone(operations.create_job(PLAIN, JobCreateParams.model_validate({"context_id": 1, "job": job})))
 
     step = next(operation)
     assert isinstance(step, list)
@@ -124,7 +126,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
 def test_the_answer_to_a_create_is_what_was_given_and_what_was_kept(stored: bytes, expected: dict[str, Any]) -> None:
     members = {"id": 5, "caller_id": 7, "context_id": 1, "jobs": [1, 2]}
     params = FlowCreateParams.model_validate({"context_id": 1, "flow": {**members, "env_vars": {"x": '"'}}})
-    operation = operations.create_flow(PLAIN, params)
+    operation = alone(operations.create_flow(PLAIN, params))
     next(operation)
 
     assert json.loads(answer(operation, [([stored], [])])) == {**members, "env_vars": {"x": '"'}, **expected}
@@ -134,7 +136,7 @@ def test_a_create_over_a_record_that_lacks_what_it_keeps_is_a_storage_error_that
     params = FlowCreateParams.model_validate(
         {"context_id": 1, "flow": {"id": 5, "caller_id": 7, "context_id": 1, "jobs": [], "env_vars": {}}}
     )
-    operation = operations.create_flow(PLAIN, params)
+    operation = alone(operations.create_flow(PLAIN, params))
     next(operation)
 
     with pytest.raises(StorageError, match="flow") as caught:
@@ -158,7 +160,7 @@ def dag_of(depends: dict[int, list[int]]) -> Operation:
 
 
 def summary(id: int, depends: list[int]) -> list[bytes]:
-    return [b"%d" % id, json.dumps(depends).encode(), b"[]", b"Python"]
+    return [json.dumps(depends).encode(), b"[]", b"Python"]
 
 
 def test_a_small_dag_is_computed_at_once() -> None:
@@ -189,7 +191,7 @@ def test_a_job_that_is_not_stored_is_named() -> None:
     operation = dag_of({1: [], 2: []})
 
     with pytest.raises(NotFound) as caught:
-        operation.send([summary(1, []), [None, None, None, None]])
+        operation.send([summary(1, []), [None, None, None]])
 
     assert caught.value.data["ids"] == {"context_id": 1, "caller_id": 7, "id": 2}
 
