@@ -196,6 +196,7 @@ SCENARIOS: Final = (
     _fsync(20, 1),
     _fsync(20, WINDOW),
     _fsync(20, WINDOW, contexts=20),
+    Scenario("fsync", "http", "create", 1, EVERYSEC, (Beside(HYPERCORN),)),
     _workers("http", "load"),
     _workers("ws", "load"),
     _workers("ws", "create"),

@@ -96,7 +96,8 @@ class Record:
             missing = [name.decode() for name, value in zip(self.field_names, values, strict=True) if value is None]
             if len(missing) == len(values):
                 return None
-            raise self._lacks(missing[0], dict(zip(self._id_names, ids, strict=True)))
+            named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
+            raise self._lacks(missing[0], dict(named))
         return self.spliced(ids, values)  # type: ignore[arg-type] # none of them is None
 
     def spliced(self, ids: Sequence[int], values: list[bytes]) -> bytes:

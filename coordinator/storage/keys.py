@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal
 
 from coordinator.storage.library import VERSION
 
@@ -76,7 +76,8 @@ class Transition(tuple[str | bytes | int | float, ...]):
         return tuple(command)
 
 
-class Keyspace(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Keyspace:
     """The key names of one context (or of GLOBAL), and who uses them: `coordinator` is Layout.caller.
 
     `absent`, on a cluster, is a key that never exists. Each function call names it beside its own, which makes the
@@ -87,6 +88,12 @@ class Keyspace(NamedTuple):
     address: Address = None
     coordinator: str = ""
     absent: str = ""
+    _engine: tuple[str | int, ...] = field(init=False, repr=False)  # what a transition's own arguments follow
+
+    def __post_init__(self) -> None:
+        engine = f"{self.prefix}engine"
+        keys = (2, engine, self.absent) if self.absent else (1, engine)
+        object.__setattr__(self, "_engine", (*keys, self.channel, self.coordinator))
 
     def actor(self, id: int) -> str:
         return f"{self.prefix}actor:{id}"
@@ -155,8 +162,7 @@ class Keyspace(NamedTuple):
 
     def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""
-        keys = (2, f"{self.prefix}engine", self.absent) if self.absent else (1, f"{self.prefix}engine")
-        return Transition(("FCALL", function, *keys, self.channel, self.coordinator, *arguments))
+        return Transition(("FCALL", function, *self._engine, *arguments))
 
 
 @dataclass(frozen=True, slots=True)
