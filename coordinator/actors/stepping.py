@@ -11,7 +11,7 @@ from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import Address
 
-__all__ = ["advance", "together"]
+__all__ = ["advance", "outcome_of", "together"]
 
 log = structlog.get_logger("coordinator.operations")
 
@@ -26,7 +26,7 @@ def advance(
         ended: Outcome | Effective = finished.value
         return ended
     except Exception as error:
-        return _outcome_of(error, address)
+        return outcome_of(error, "an operation failed", context=address)
 
 
 def together(exchanges: Sequence[Exchange], address: Address, outcomes: list[Outcome]) -> Operation:
@@ -43,7 +43,7 @@ def together(exchanges: Sequence[Exchange], address: Address, outcomes: list[Out
         try:
             answer = finish(reply, asked)
         except Exception as error:
-            outcomes.append(_outcome_of(error, address))
+            outcomes.append(outcome_of(error, "an operation failed", context=address))
         else:
             if isinstance(answer, Effective):
                 effects += answer.effects
@@ -52,10 +52,10 @@ def together(exchanges: Sequence[Exchange], address: Address, outcomes: list[Out
     return Effective(b"", effects)
 
 
-def _outcome_of(error: Exception, address: Address) -> CoordinatorError:
-    """What an operation has ended with that raised this."""
+def outcome_of(error: Exception, what: str, **where: object) -> CoordinatorError:
+    """Of a call for which this was raised. If it is a fault of ours, the log has it as `what`, with `where`."""
     if isinstance(error, CoordinatorError):
         return error
     fault = InternalError()
-    log.error("an operation failed", incident=fault.incident, context=address, exc_info=error)
+    log.error(what, incident=fault.incident, exc_info=error, **where)
     return fault

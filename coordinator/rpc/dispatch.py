@@ -8,15 +8,14 @@ from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, Final
 
-import structlog
 import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.engine import Engine
 from coordinator.actors.request import Exchange, Operation, Outcome, Request
-from coordinator.actors.stepping import together
+from coordinator.actors.stepping import outcome_of, together
 from coordinator.actors.subscriptions import Session
-from coordinator.errors import CoordinatorError, InternalError, ReplyTooLarge
+from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc import protocol
 from coordinator.rpc.method import Method
 from coordinator.rpc.methods import METHODS
@@ -25,12 +24,11 @@ from coordinator.storage.keys import Keyspace, Layout
 
 __all__ = ["TURN", "Dispatcher", "Intake", "Sink"]
 
-log = structlog.get_logger("coordinator.rpc")
-
 TURN: Final = 16  # calls of one client put on their way before others get on, if there are other contexts
 TOGETHER: Final = 64  # calls that travel as one request, if there are no other contexts; else it is a turn's
 KEYSPACES: Final = 1024  # remembered
 
+_NOT_BEGUN: Final = "a call could not be begun"
 _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
 
 Put = Callable[[int, bytes | None, bytes | None], None]
@@ -229,7 +227,7 @@ class Intake:
         try:
             exchange = method.exchange(keys, params)
         except Exception as error:
-            put(at, id, _rendered(id, _outcome_of(error, method)))
+            put(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
             return None
         full = None
         if calls is None:
@@ -271,7 +269,7 @@ class Intake:
             assert method.live is not None
             return method.live(self._dispatcher.engine, self._session, keys, params)
         except Exception as error:
-            return _outcome_of(error, method)
+            return outcome_of(error, _NOT_BEGUN, method=method.name)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
@@ -289,15 +287,6 @@ class Intake:
     async def _wait_for_room(self, calls: _Exchanges) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
         calls.posted()
-
-
-def _outcome_of(error: Exception, method: Method) -> CoordinatorError:
-    """Of a call that could not be begun."""
-    if isinstance(error, CoordinatorError):
-        return error
-    fault = InternalError()
-    log.error("a call could not be begun", incident=fault.incident, method=method.name, exc_info=error)
-    return fault
 
 
 def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
@@ -14,9 +16,10 @@ from coordinator.actors.directory import Directory
 from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson
 from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
+from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.keys import GLOBAL, Layout
+from coordinator.storage.keys import GLOBAL, Keyspace, Layout
 from tests.support.actors import Asked, CrashingStore, MemoryStore, command, running
 from tests.support.inprocess import serving, ws_url
 from tests.support.server import ValkeyProcess
@@ -291,6 +294,24 @@ async def test_one_call_among_others_is_refused_and_the_rest_sent_again_if_it_ha
             assert "WRONGTYPE" in refusal.data["detail"]
             assert directory.pending == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_cannot_even_begin_harms_no_other_of_its_batch(
+    store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(keys: Keyspace, params: Any) -> Exchange:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(METHODS, "job.load", replace(METHODS["job.load"], exchange=broken))
+    calls = [("job.create", job(3, 1)), ("job.load", job_ids(3, 1)), ("job.create", job(3, 2))]
+    with trio.fail_after(HANG):
+        async with serving(redis_url=store.url) as app, streaming(ws_url(app)) as client:
+            first, broke, second = await client.batch(calls)
+
+    assert [first["id"], second["id"]] == [1, 2]
+    assert isinstance(broke, ErrorReply)
+    assert broke.code == InternalError.code
+    assert broke.data["incident"]
 
 
 async def test_an_unreachable_store_is_tried_again_at_growing_intervals(autojump: None) -> None:
