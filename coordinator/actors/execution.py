@@ -110,7 +110,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         arguments += rest
     ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
     if outcome[0] == b"new":
-        kept = {**NEW_RUN, "status": b"Started"}
+        kept = {**NEW_RUN.members, "status": b"Started"}
         return Effective(codec.FLOW.written(of_flow, outcome[1], outcome[1], kept), effects)
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
 

@@ -37,10 +37,23 @@ from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name,
 DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
 DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event loop, about 1 ms
 
-# Members as stored, which a new record has unless they are given.
-NEW_RUN: Final = {"status": b"Dispatched", "result": b"{}"}
-_NEW_MESSAGE: Final = {"status": b"Dispatched", "logs": b"[]"}
-_NOTHING: Final[Mapping[str, bytes]] = {}
+
+class Initial:
+    """Members a new record has unless they are given.
+
+    Attributes:
+        members: as they are stored; without spaces.
+        text: the same as the shapes of the function library have them.
+    """
+
+    def __init__(self, **members: bytes) -> None:
+        self.members = members
+        self.text = " ".join(f"{name}={value.decode()}" for name, value in members.items()) + "|"
+
+
+NEW_RUN: Final = Initial(status=b"Dispatched", result=b"{}")
+_NEW_MESSAGE: Final = Initial(status=b"Dispatched", logs=b"[]")
+_NOTHING: Final = Initial()
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Exchange:
@@ -183,24 +196,19 @@ def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
     return to_json(members)[1:-1], result
 
 
-def write_arguments(
-    record: Record, given: Mapping[str, Any], entry: str, initial: Mapping[str, bytes]
-) -> list[str | int | bytes]:
-    """What the library's `write` takes: `initial` members, as they are stored, are set on a new record only."""
-    items: list[str | int | bytes] = [entry, 2 * len(initial)]
-    for member in initial.items():
-        items += member
-    return items + record.encode(given)
+def write_arguments(record: Record, given: Mapping[str, Any], entry: str, initial: Initial) -> list[str | int | bytes]:
+    """What the library's `write` takes."""
+    return [entry, initial.text + " ".join(given), *record.encode(given)]
 
 
 def _upsert(
-    keys: Keyspace, record: Record, name: str, model: Model, *ids: int, initial: Mapping[str, bytes] = _NOTHING
+    keys: Keyspace, record: Record, name: str, model: Model, *ids: int, initial: Initial = _NOTHING
 ) -> Exchange:
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
     command = keys.transition("hc_record_upsert", name, *write_arguments(record, given, entry, initial))
-    return command, _upserted, (record, given, initial)
+    return command, _upserted, (record, given, initial.members)
 
 
 def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str, bytes]]) -> RawJson:

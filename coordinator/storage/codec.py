@@ -60,17 +60,13 @@ class Record:
         ]
 
     def encode(self, members: Mapping[str, Any]) -> list[str | int | bytes]:
-        """`[name, value, …]` as HSET takes it, from validated members."""
-        flat: list[str | int | bytes] = []
-        for name, value in members.items():
-            flat.append(name)
-            flat.append(value if name in self._text or type(value) is int else to_json(value))
-        return flat
+        """The values of these validated members as they are stored."""
+        text = self._text
+        return [value if name in text or type(value) is int else to_json(value) for name, value in members.items()]
 
     def values(self, members: Mapping[str, Any], names: Iterable[str]) -> list[str | int | bytes]:
-        """The values of `encode` alone, of the members named, in that order: empty for one that is not given."""
-        items = iter(self.encode(members))
-        stored = dict(zip(items, items, strict=True))
+        """The same of the members named, in that order: empty for one that is not given."""
+        stored = dict(zip(members, self.encode(members), strict=True))
         return [stored.get(name, "") for name in names]
 
     def load_command(self, key: str) -> bytes:

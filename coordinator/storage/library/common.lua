@@ -20,7 +20,7 @@
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
-local VERSION = '5'
+local VERSION = '6'
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
 
 local function begin(keys, args)

@@ -25,13 +25,13 @@ local function message_send(tx, args, o)
     if is_taken(tx, message, status, owner) then
       return 'busy', job, owner
     end
-    jobs[i] = {job, created_at, at + 2, at + 1 + count}
+    jobs[i] = {job, created_at, at + 2}
     at = at + 2 + count
   end
   local names = {}
   for i, job in ipairs(jobs) do
     names[i] = job[1]
-    write(tx, job[1], job[2], args, job[3], job[4])
+    write(tx, job[1], job[2], args, job[3])
   end
   local plan, fault, job = read_plan(tx, message, names)
   if not plan then

@@ -22,16 +22,58 @@ local function exists_any(keys)
   return false
 end
 
+-- Shapes that were seen, by their text: there are a few of each kind. What a record of the shape is written with is put
+-- together in place, in `new` and `old`: those keep the last one's values.
+local shapes = {}
+
+-- A shape's text: the fields set on a new record only, as name=value, with spaces between; '|'; the names of the given fields.
+local function shape_of(text)
+  local shape = shapes[text]
+  if shape then
+    return shape
+  end
+  local initial, given = string.match(text, '^(.-)|(.*)$')
+  shape = {
+    kept = {'created_at'}, -- what an update leaves as it is, with the names of the initial fields
+    count = 0, -- given fields
+    new = {'updated_at', '', 'created_at', ''},
+    old = {'updated_at', ''},
+  }
+  for name, value in string.gmatch(initial, '(%S+)=(%S+)') do
+    shape.kept[#shape.kept + 1] = name
+    shape.new[#shape.new + 1] = name
+    shape.new[#shape.new + 1] = value
+  end
+  shape.before_new, shape.before_old = #shape.new, #shape.old -- items in front of the given fields
+  for name in string.gmatch(given, '%S+') do
+    shape.count = shape.count + 1
+    for _, items in ipairs({shape.new, shape.old}) do
+      items[#items + 1] = name
+      items[#items + 1] = ''
+    end
+  end
+  shapes[text] = shape
+  return shape
+end
+
 -- Create a record or update it, as `created_at` (false: it is new) says; created_at stays, updated_at moves. The arguments of
--- the call from `first` to `last`: its index entry or '' if its kind has no index, how many items `initial` has, `initial`
--- (name, value, …: set on a new record only), the given fields.
-local function write(tx, record, created_at, args, first, last)
-  local key, entry = tx.prefix .. record, args[first]
+-- the call from `first` on: its index entry or '' if its kind has no index, its shape, the values of the given fields.
+local function write(tx, record, created_at, args, first)
+  local key, entry, shape = tx.prefix .. record, args[first], shape_of(args[first + 1])
+  local items, before = shape.new, shape.before_new
   if created_at then
-    redis.call('HSET', key, 'updated_at', tx.seconds, unpack(args, first + 2 + args[first + 1], last))
+    items, before = shape.old, shape.before_old
+  else
+    items[4] = tx.seconds
+  end
+  items[2] = tx.seconds
+  for i = 1, shape.count do
+    items[before + 2 * i] = args[first + 1 + i]
+  end
+  redis.call('HSET', key, unpack(items, 1, before + 2 * shape.count))
+  if created_at then
     return
   end
-  redis.call('HSET', key, 'updated_at', tx.seconds, 'created_at', tx.seconds, unpack(args, first + 2, last))
   if entry ~= '' then
     redis.call('ZADD', tx.prefix .. 'index:' .. string.match(record, '^%l+'), '0', entry)
   end
@@ -47,15 +89,12 @@ end
 
 -- Create or update a record.
 -- Arguments: 1 the record, then as `write` takes them.
--- Result: when it was created (s) if it is new; else that, when it was updated, and of each field of `initial` what was stored
--- ('' if it was not), joined by NUL.
-local function record_upsert(tx, args, o, last)
-  local record, names = args[o + 1], {'created_at'}
-  for at = o + 4, o + 3 + args[o + 3], 2 do
-    names[#names + 1] = args[at]
-  end
+-- Result: when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new record
+-- only what was stored ('' if it was not), joined by NUL.
+local function record_upsert(tx, args, o)
+  local record, names = args[o + 1], shape_of(args[o + 3]).kept
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
-  write(tx, record, stored[1], args, o + 2, last)
+  write(tx, record, stored[1], args, o + 2)
   if not stored[1] then
     return tx.seconds
   end
@@ -72,7 +111,7 @@ end
 -- Arguments: 1 the message, 2 how many jobs, for each: caller_id, id, its own members as JSON text without braces, its result
 -- as JSON or '' if not given; then as `write` takes them.
 -- Result: the whole record, as HGETALL does.
-local function message_upsert(tx, args, o, last)
+local function message_upsert(tx, args, o)
   local message, job_count, time, at = args[o + 1], tonumber(args[o + 2]), tx.seconds, o + 2
   local known = {}
   local message_created_at, stored = unpack(redis.call('HMGET', tx.prefix .. message, 'created_at', 'job'))
@@ -99,7 +138,7 @@ local function message_upsert(tx, args, o, last)
     jobs[#jobs + 1] = '{' .. members .. ',"result":' .. result .. ',"created_at":' .. created_at
       .. ',"updated_at":' .. time .. ',"status":"' .. status .. '"}'
   end
-  write(tx, message, message_created_at, args, at + 4 * job_count + 1, last)
+  write(tx, message, message_created_at, args, at + 4 * job_count + 1)
   redis.call('HSET', tx.prefix .. message, 'job', '[' .. table.concat(jobs, ',') .. ']')
   return redis.call('HGETALL', tx.prefix .. message)
 end
