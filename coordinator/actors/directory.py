@@ -28,7 +28,9 @@ __all__ = ["Directory"]
 log = structlog.get_logger("coordinator.directory")
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
-SHARED_TURN: Final = 32  # calls of a context whose replies are dealt with at once, if there are others
+LONG_TURN: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
+SHORT_TURN: Final = 16  # if few are, and the others wait for these; it costs them a tenth of their calls
+FEW: Final = 4
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
 
@@ -67,6 +69,7 @@ class Directory:
         self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
         self._renoting: _Errand | None = None
+        self._is_crowded = False  # more than a few contexts were busy when that was last looked at
         self.take_effect: Callable[[Address, Sequence[bytes]], None] = lambda address, effects: None
         self.lost_track: Callable[[Address, bool], None] = lambda address, wrote: None
         self.crashes = 0
@@ -126,9 +129,11 @@ class Directory:
         return len(self._mailboxes)
 
     @property
-    def is_shared(self) -> bool:
-        """Whether several contexts are active."""
-        return len(self._mailboxes) - (GLOBAL in self._mailboxes) > 1
+    def turn(self) -> int | None:
+        """How many calls of a context are dealt with before others get on; None if no other context is active."""
+        if len(self._mailboxes) - (GLOBAL in self._mailboxes) <= 1:
+            return None
+        return LONG_TURN if self._is_crowded else SHORT_TURN
 
     @property
     def connections(self) -> int:
@@ -177,7 +182,7 @@ class Directory:
             take_effect=self.take_effect,
             lost_track=self._lost_global if is_spread and address is None else self.lost_track,
             wanted_elsewhere=wanted_elsewhere,
-            turn=lambda: SHARED_TURN if self.is_shared else ROUND_CALLS,
+            turn=lambda: self.turn or ROUND_CALLS,
             note=partial(self._note, address) if is_spread and address is not None else None,
         )
         self._supervisors[mailbox.address] = supervisor
@@ -267,6 +272,7 @@ class Directory:
     def _keep_house(self) -> None:
         """Answer requests whose deadline has passed, and retire supervisors nobody used for long."""
         now = trio.current_time()
+        self._is_crowded = sum(bool(mailbox.pending) for mailbox in self._mailboxes.values()) > FEW
         for address, mailbox in self._mailboxes.items():
             expired = [request for request in mailbox.pending if request.deadline <= now]
             self.expired += sum(request.calls for request in expired)

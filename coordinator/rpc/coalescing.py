@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -55,10 +56,18 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         """Bytes accepted and not yet taken by the kernel."""
         return self._size + self._in_kernel
 
-    def write(self, data: bytes) -> None:
-        """Append without waiting; ignored once the stream has ended. Callers watch `waiting` themselves."""
+    def write(self, data: bytes, *, is_last: bool = False) -> None:
+        """Append without waiting; ignored once the stream has ended. Callers watch `waiting` themselves.
+
+        With `is_last`, nothing to gather it with is expected: it is sent now if nothing waits before it.
+        """
         if self._broken or self._closed:
             return
+        if is_last and not self.waiting:
+            with contextlib.suppress(OSError):  # which the flusher gets as well, and ends the stream
+                data = send_now(self._stream, data)
+            if not data:
+                return
         self._buffer.append(data)
         self._size += len(data)
         if not self._something.is_set():

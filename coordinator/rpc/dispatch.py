@@ -22,10 +22,10 @@ from coordinator.rpc.methods import METHODS
 from coordinator.rpc.reading import Item, Reader
 from coordinator.storage.keys import Keyspace, Layout
 
-__all__ = ["TURN", "Dispatcher", "Intake", "Sink"]
+__all__ = ["Dispatcher", "Intake", "Sink"]
 
-TURN: Final = 16  # calls of one client put on their way before others get on, if there are other contexts
-TOGETHER: Final = 64  # calls that travel as one request, if there are no other contexts; else it is a turn's
+TOGETHER: Final = 64  # calls that travel as one request
+SHARED_TOGETHER: Final = 16  # if other contexts are active
 KEYSPACES: Final = 1024  # remembered
 
 _NOT_BEGUN: Final = "a call could not be begun"
@@ -172,36 +172,33 @@ class Intake:
         self._session = session
         self._open: _Exchanges | None = None  # not posted yet
         self._together = TOGETHER
+        self._taken = 0  # calls since others got on
 
     async def take(self, data: str | bytes | bytearray) -> int:
         """Take one message. Its last calls may wait for more, until `flush`.
 
         Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
-        deadline. It is a checkpoint then, and may be one every `TURN` calls; cancelled, calls not yet posted are
-        dropped and the sink gets nothing.
+        deadline. It is a checkpoint then, and every few calls if other contexts are active (alone, a client has all
+        the time there is: yielding costs it a quarter of its calls). Cancelled, calls not yet posted are dropped and
+        the sink gets nothing.
         """
         dispatcher = self._dispatcher
         length, items = dispatcher.reader.read(data)
         calls = length or 1
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
-        self._together = TURN if dispatcher.directory.is_shared else TOGETHER
+        turn = dispatcher.directory.turn
+        self._together = TOGETHER if turn is None else SHARED_TOGETHER
         put = self._sink.put if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply).put
         for at, item in enumerate(items):
             full = self._add(item, put, at, deadline)
             if full is not None:
                 await full
-            if at % TURN == TURN - 1:
-                await self.take_turns()
+            self._taken += 1
+            if turn is not None and self._taken >= turn // 2:
+                self._taken = 0
+                await trio.lowlevel.checkpoint()
         return calls
-
-    async def take_turns(self) -> None:
-        """Let others get on. Alone, a client has all the time there is: yielding costs it a quarter of its calls."""
-        if self._dispatcher.directory.is_shared:
-            full = self._post()
-            if full is not None:
-                await full
-            await trio.lowlevel.checkpoint()
 
     async def flush(self) -> None:
         """Post what was taken. Waits as `take` does."""
@@ -237,7 +234,7 @@ class Intake:
         calls.places.append((put, at, id))
         if method.touches is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.touches, self._session, params)]
-        return self._post() if len(calls.places) == self._together else full
+        return self._post() if len(calls.places) >= self._together else full
 
     async def _add_alone(self, method: Method, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""

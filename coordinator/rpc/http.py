@@ -15,7 +15,7 @@ from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.dispatch import Dispatcher, Intake, Sink
 from coordinator.rpc.openrpc import document_json
-from coordinator.rpc.plain_posts import HungUp, Plain, read_head
+from coordinator.rpc.plain_posts import HungUp, Plain, Respond, read_head
 
 __all__ = ["HttpFrontEnd"]
 
@@ -35,22 +35,22 @@ class _Reply(Sink):
         long_calls: those that may take long.
     """
 
-    __slots__ = ("_arrived", "_response", "long_calls")
+    __slots__ = ("_arrived", "_respond", "long_calls")
 
-    def __init__(self) -> None:
+    def __init__(self, respond: Respond) -> None:
         self.long_calls: list[Request] = []
         self._arrived = trio.Event()
-        self._response: bytes | None = None
+        self._respond = respond
 
     def deliver(self, response: bytes | None, calls: int = 1) -> None:
-        self._response = response
+        self._respond(response)
         self._arrived.set()
 
     def waits_for(self, call: Request) -> None:
         self.long_calls.append(call)
 
-    async def wait(self, hung_up: HungUp) -> bytes | None:
-        """The reply. If the client leaves before a long call has its answer, that is abandoned."""
+    async def wait(self, hung_up: HungUp) -> None:
+        """Until there is the reply. If the client leaves before a long call has its answer, that is abandoned."""
         if self.long_calls and not self._arrived.is_set():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, hung_up, nursery.cancel_scope)
@@ -58,7 +58,6 @@ class _Reply(Sink):
                 nursery.cancel_scope.cancel()
         else:
             await self._arrived.wait()
-        return self._response
 
     async def _watch(self, hung_up: HungUp, waiting: trio.CancelScope) -> None:
         await hung_up()
@@ -126,7 +125,9 @@ class HttpFrontEnd:
             extra = self._let_in(headers)
             if scope["method"] == "POST" and scope["path"] == "/":
                 self._check_kind(headers)
-                reply = await self.answer(body, partial(_disconnected, receive))
+                replies: list[bytes | None] = []
+                await self.answer(body, partial(_disconnected, receive), replies.append)
+                reply = replies[0] if replies else None
                 status, kind = (204, None) if reply is None else (200, _JSON)
             else:
                 status, kind, reply = await self._other(scope, extra)
@@ -167,13 +168,13 @@ class HttpFrontEnd:
             return None  # the long way says why
         return Plain(int(headers[b"content-length"]), b"".join(b"%b: %b\r\n" % line for line in lines))
 
-    async def answer(self, body: bytes, hung_up: HungUp) -> bytes | None:
-        """The reply to a POST, None if it gets none or its client is gone."""
-        reply = _Reply()
+    async def answer(self, body: bytes, hung_up: HungUp, respond: Respond) -> None:
+        """Answer a POST, if its client does not leave before."""
+        reply = _Reply(respond)
         intake = Intake(self._dispatcher, reply)
         await intake.take(body)
         await intake.flush()
-        return await reply.wait(hung_up)  # the directory answers every request by its deadline
+        await reply.wait(hung_up)  # the directory answers every request by its deadline
 
     def _check_kind(self, headers: dict[bytes, bytes]) -> None:
         kind = headers.get(b"content-type", b"")

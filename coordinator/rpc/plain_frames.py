@@ -5,6 +5,7 @@ Sans-IO. wsproto looks at each frame in several layers of Python, which is most 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 __all__ = ["PlainFrames"]
@@ -27,6 +28,9 @@ class PlainFrames:
 
     Args:
         max_bytes: of a message's payload.
+
+    Attributes:
+        left: what is left over of the data taken last, for the one who sees to the rest.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -34,41 +38,44 @@ class PlainFrames:
         self._held = bytearray()  # the beginning of a frame
         self._missing = 0  # bytes to wait for before it is worth another look
         self._is_over = False
+        self.left = b""
 
-    def take(self, data: bytes) -> tuple[list[str | bytes], bytes]:
-        """The messages that are complete now, and what is left over for the one who sees to the rest."""
+    def take(self, data: bytes) -> Iterator[str | bytes]:
+        """The messages complete with this, each unmasked when it is asked for. `left` is set after the last."""
+        self.left = b""
         if self._is_over:
-            return [], data
+            self.left = data
+            return
         if self._held:
             self._held += data
             self._missing -= len(data)
             if self._missing > 0:
-                return [], b""
+                return
             data = bytes(self._held)
             self._held.clear()
-        messages: list[str | bytes] = []
-        left = bytearray()
         at = 0
         while at < len(data):
             kind, start, end = self._head(data, at)
             if kind == OTHER:
-                self._is_over = True
-                return messages, bytes(left + data[at:])
+                break
             if end > len(data):
                 self._held += data[at:]
                 self._missing = end - len(data)
-                break
+                return
             if kind in CONTROL:
-                left += data[at:end]
+                self.left += data[at:end]
             else:
                 payload = _unmasked(data[start:end], data[start - 4 : start])
                 try:
-                    messages.append(payload.decode() if kind == TEXT else payload)
+                    message = payload.decode() if kind == TEXT else payload
                 except UnicodeDecodeError:
-                    self._is_over = True
-                    return messages, bytes(left + data[at:])
+                    break
+                yield message
             at = end
-        return messages, bytes(left)
+        else:
+            return
+        self._is_over = True
+        self.left += data[at:]
 
     def _head(self, data: bytes, at: int) -> tuple[int, int, int]:
         """Of the frame there: its kind, and where its payload starts and ends, or how far to read to know more."""

@@ -7,6 +7,7 @@ else it goes to Hypercorn, with what was read of it, and stays there.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -19,7 +20,7 @@ import trio
 
 from coordinator.sockets import receive_next, send_now
 
-__all__ = ["HungUp", "Plain", "PlainPosts", "read_head"]
+__all__ = ["HungUp", "Plain", "PlainPosts", "Respond", "read_head"]
 
 MAX_HEAD: Final = 2048  # bytes of one read here; heads are remembered, and browsers' are of no use here
 PIPELINED_BYTES: Final = 256 * 1024  # read ahead while a call takes long
@@ -30,6 +31,9 @@ _NOT_PLAIN: Final = (b"transfer-encoding", b"expect", b"upgrade")
 
 HungUp = Callable[[], Awaitable[None]]
 """Returns once the client is gone."""
+
+Respond = Callable[[bytes | None], None]
+"""Takes the reply to a POST. Does not block or raise."""
 
 
 class Plain(NamedTuple):
@@ -69,7 +73,8 @@ class PlainPosts:
 
     Args:
         admit: from a request's head, up to and with its empty line, to how it is answered; None if it is not plain.
-        answer: from a body to the reply's, or None if there is none. Given what tells that the client is gone.
+        answer: from a body to the reply's, or None if there is none, which it hands to the third argument as soon as
+            there is one. The second tells that the client is gone.
         idle_timeout: seconds without a request after which a connection is closed.
         read_timeout: seconds without a byte of a request that has begun after which it is closed.
         write_timeout: seconds a client may take to accept a response.
@@ -78,7 +83,7 @@ class PlainPosts:
     def __init__(
         self,
         admit: Callable[[bytes], Plain | None],
-        answer: Callable[[bytes, HungUp], Awaitable[bytes | None]],
+        answer: Callable[[bytes, HungUp, Respond], Awaitable[None]],
         *,
         idle_timeout: float,
         read_timeout: float,
@@ -123,19 +128,13 @@ class PlainPosts:
                         return None
                 patience.deadline = math.inf  # the directory answers every request by its deadline
                 ahead = _ReadAhead(transport, data[end_of_body:])
-                reply = await self._answer(data[end:end_of_body], ahead.hung_up)
+                response = _Response(transport, plain)
+                await self._answer(data[end:end_of_body], ahead.hung_up, response.send)
                 data = ahead.data
-                await self._send(transport, patience, _response(plain, reply))
+                if response.left:
+                    patience.deadline = trio.current_time() + self._write_timeout
+                    await transport.send_all(response.left)
         return None
-
-    async def _send(self, transport: trio.SocketStream, patience: trio.CancelScope, response: bytes) -> None:
-        try:
-            left = send_now(transport, response)
-        except OSError as error:
-            raise trio.BrokenResourceError from error
-        if left:
-            patience.deadline = trio.current_time() + self._write_timeout
-            await transport.send_all(left)
 
     async def _next(self, transport: trio.SocketStream, patience: trio.CancelScope) -> bytes:
         """The beginning of a request; nothing if none comes."""
@@ -176,12 +175,30 @@ class _ReadAhead:
         await trio.sleep_forever()
 
 
+class _Response:
+    """Sends the response to a POST at the moment its reply is there, for that needs no task's turn.
+
+    Attributes:
+        left: what could not be sent at once.
+    """
+
+    def __init__(self, transport: trio.SocketStream, plain: Plain) -> None:
+        self._transport = transport
+        self._plain = plain
+        self.left = b""
+
+    def send(self, reply: bytes | None) -> None:
+        self.left = _rendered(self._plain, reply)
+        with contextlib.suppress(OSError):  # whoever sends what is left gets it as well
+            self.left = send_now(self._transport, self.left)
+
+
 @lru_cache(1)
 def _date_line(second: int) -> bytes:
     return f"date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
-def _response(plain: Plain, reply: bytes | None) -> bytes:
+def _rendered(plain: Plain, reply: bytes | None) -> bytes:
     date = _date_line(int(time()))
     if reply is None:
         return b"HTTP/1.1 204 No Content\r\n%b%b\r\n" % (plain.headers, date)

@@ -22,7 +22,7 @@ from coordinator.actors.subscriptions import Session
 from coordinator.rpc import protocol
 from coordinator.rpc.access import AccessPolicy
 from coordinator.rpc.coalescing import HIGH_WATER, CoalescingStream
-from coordinator.rpc.dispatch import TURN, Dispatcher, Intake, Sink
+from coordinator.rpc.dispatch import Dispatcher, Intake, Sink
 from coordinator.rpc.plain_frames import PlainFrames
 
 __all__ = ["WebSocketFrontEnd"]
@@ -72,6 +72,7 @@ class _Connection(Session, Sink):
         self._max_frame_bytes = max_frame_bytes
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._is_taking = False  # messages, and there may be more
         self._frames = PlainFrames(max_frame_bytes)
         self.is_listening = True
         self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
@@ -82,7 +83,7 @@ class _Connection(Session, Sink):
         if self._fewer is not None:
             self._fewer.set()
         if response is not None and self._socket.closed is None:
-            self._stream.write(text_frame(response))
+            self._stream.write(text_frame(response), is_last=self._in_flight == 0 and not self._is_taking)
 
     def waits_for(self, call: Request) -> None:
         self._long_calls.add(call)
@@ -133,20 +134,16 @@ class _Connection(Session, Sink):
 
         It submits nothing of its own at the same time: after the first frame that is not plain none is.
         """
-        messages, left = self._frames.take(data)
-        calls = 0
-        for message in messages:
-            if not self.is_listening:
-                break
-            calls += await self._submit(message)
-            if calls >= TURN:
-                calls = 0
-                await self._intake.take_turns()
+        self._is_taking = True
+        for message in self._frames.take(data):
+            if self.is_listening:
+                await self._submit(message)
+        self._is_taking = False
         await self._intake.flush()
-        return left
+        return self._frames.left
 
-    async def _submit(self, message: str | bytes) -> int:
-        """Take a message; see Intake.take. Returns how many calls it held."""
+    async def _submit(self, message: str | bytes) -> None:
+        """Take a message; see Intake.take."""
         self._in_flight += 1  # while it waits for room it is in flight, too
         calls = await self._intake.take(message)
         self._in_flight += calls - 1
@@ -156,7 +153,6 @@ class _Connection(Session, Sink):
         if self._stream.waiting > HIGH_WATER:
             await self._intake.flush()
             await self._stream.relieved()
-        return calls
 
     async def fewer_than(self, calls: int) -> None:
         """Wait until fewer than `calls` calls are unanswered."""

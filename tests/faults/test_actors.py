@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from pydantic_core import from_json, to_json
 
-from coordinator.actors.directory import Directory
-from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson
+from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_TURN, SHORT_TURN, Directory
+from coordinator.actors.engine import Engine
+from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson, Request
 from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
+from coordinator.rpc.dispatch import Dispatcher, Intake, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
@@ -56,6 +59,22 @@ def finds_nothing_while_computing() -> Operation:
 
     yield Compute(run)
     return b"never"
+
+
+class Kept(Sink):
+    """Keeps the one reply that comes."""
+
+    def __init__(self) -> None:
+        self.arrived = trio.Event()
+        self.response = b""
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        assert response is not None
+        self.response = response
+        self.arrived.set()
+
+    def waits_for(self, call: Request) -> None:
+        raise AssertionError("no call here takes long")
 
 
 # -- a supervisor that crashes
@@ -211,6 +230,67 @@ async def test_the_first_step_of_a_request_comes_before_any_later_request(store:
     order = store.client(db=5).lrange("order", 0, -1)
     assert order[:3] == ["a1", "b1", "c1"]
     assert sorted(map(str, order[3:])) == ["a2", "b2", "c2"]
+
+
+async def test_turns_are_shorter_while_others_wait_for_few(autojump: None) -> None:
+    async with trio.open_nursery() as nursery:
+        memory = MemoryStore(nursery)
+        async with running(memory) as directory:
+            assert await answer_of(directory, 1) == b"PONG"
+            assert directory.turn is None
+
+            assert await answer_of(directory, 2) == b"PONG"
+            assert directory.turn == SHORT_TURN
+
+            memory.answering = trio.Event()
+            asked = [Asked(command("PING")) for _ in range(FEW + 1)]
+            for context, request in enumerate(asked, 1):
+                directory.post_nowait(context, request)
+            await trio.sleep(2 * HOUSEKEEPING_EVERY)
+            assert directory.turn == LONG_TURN
+
+            memory.answering.set()
+            for request in asked:
+                assert await request.wait() == b"PONG"
+            await trio.sleep(2 * HOUSEKEEPING_EVERY)
+            assert directory.turn == SHORT_TURN
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("contexts", [1, 2])
+async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
+    store: ValkeyProcess, contexts: int
+) -> None:
+    batch = to_json([{"jsonrpc": "2.0", "id": n, "method": "job.load", "params": job_ids(1, n)} for n in range(1, 101)])
+    valkey = valkey_store(store)
+    async with running(valkey) as directory:
+        for context in range(1, contexts + 1):
+            assert await answer_of(directory, context) == b"PONG"
+        limits = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
+        dispatcher = Dispatcher(directory, Engine(directory, valkey, max_subscriptions=10), valkey.layout, **limits)
+        sink = Kept()
+        intake = Intake(dispatcher, sink)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        async with trio.open_nursery() as others:
+            others.start_soon(other)
+            await trio.lowlevel.checkpoint()
+            before = turns
+            await intake.take(batch)
+            taken = turns - before
+            others.cancel_scope.cancel()
+        await intake.flush()
+        with trio.fail_after(HANG):
+            await sink.arrived.wait()
+
+    assert taken == 0 if contexts == 1 else taken >= 100 // SHORT_TURN
+    assert len(from_json(sink.response)) == 100
 
 
 # -- deadlines

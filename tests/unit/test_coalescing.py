@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -70,6 +72,49 @@ async def test_what_is_written_in_one_go_is_sent_in_one_call_and_in_order() -> N
 
         assert await far.receive_some() == b"".join(b"%d," % number for number in range(100))
         assert counting.writes == 1
+
+
+@asynccontextmanager
+async def over_a_socket() -> AsyncIterator[tuple[CoalescingStream, trio.SocketStream]]:
+    near, far = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    async with near, far, flushing(near) as (stream, _):
+        yield stream, far
+
+
+async def test_the_last_one_is_sent_at_once_unless_others_wait_before_it() -> None:
+    async with over_a_socket() as (stream, far):
+        stream.write(b"alone", is_last=True)
+        assert os.read(far.socket.fileno(), 100) == b"alone"  # no other task had its turn meanwhile
+        assert stream.waiting == 0
+
+        stream.write(b"first,")
+        stream.write(b"last", is_last=True)
+        assert stream.waiting == len(b"first,last")
+        assert await far.receive_some() == b"first,last"
+
+
+async def test_what_the_kernel_does_not_take_at_once_is_sent_before_what_comes_next() -> None:
+    payload = bytes(range(256)) * 8192  # 2 MiB, more than a socket holds
+    async with over_a_socket() as (stream, far):
+        stream.write(payload, is_last=True)
+        assert 0 < stream.waiting < len(payload)
+        stream.write(b"next", is_last=True)
+
+        received = bytearray()
+        with trio.fail_after(5):
+            while len(received) < len(payload) + 4:
+                received += await far.receive_some()
+        assert received == payload + b"next"
+
+
+async def test_a_peer_that_is_gone_when_the_last_one_is_sent_ends_the_stream() -> None:
+    async with over_a_socket() as (stream, far):
+        await far.aclose()
+        stream.write(b"x", is_last=True)
+
+        with trio.fail_after(5):
+            await stream.hung_up.wait()
+        assert stream.waiting == 0
 
 
 async def test_writers_wait_above_the_high_water_mark_until_the_peer_reads() -> None:

@@ -80,12 +80,17 @@ sent = st.lists(st.lists(whole | pings, max_size=4) | in_parts, max_size=5).flat
 )
 
 
+def take(frames: PlainFrames, data: bytes) -> tuple[list[Message], bytes]:
+    """The messages of this, and what is left over."""
+    return [*frames.take(data)], frames.left
+
+
 def compare(data: bytes, places: Sequence[int]) -> Receiver:
     alone, behind, frames = Receiver(), Receiver(), PlainFrames(LIMIT)
     messages: list[Message] = []
     for piece in cut(data, places):
         alone.feed(piece)
-        plain, left = frames.take(piece)
+        plain, left = take(frames, piece)
         messages += plain
         behind.feed(left)
     # After the first that is not plain, none is: so theirs come after all of ours.
@@ -113,7 +118,7 @@ def test_nothing_plain_is_left_over_however_it_is_cut() -> None:
     data = as_sent([wsproto.events.TextMessage(data="a" * size) for size in (0, 1, 125, 126, 65535, 65536)])
     for size in (1, 2, 7, 4096, len(data)):
         frames = PlainFrames(LIMIT)
-        taken = [frames.take(data[at : at + size]) for at in range(0, len(data), size)]
+        taken = [take(frames, data[at : at + size]) for at in range(0, len(data), size)]
         assert [len(message) for messages, _ in taken for message in messages] == [0, 1, 125, 126, 65535, 65536]
         assert not any(left for _, left in taken)
 
@@ -123,15 +128,15 @@ def test_a_message_over_the_limit_is_left_over_from_its_first_byte() -> None:
         fits, too_large = (as_sent([wsproto.events.TextMessage(data="a" * size)]) for size in (limit, limit + 1))
         frames = PlainFrames(limit)
 
-        assert frames.take(fits) == (["a" * limit], b"")
-        assert frames.take(too_large) == ([], too_large)
-        assert frames.take(fits) == ([], fits)  # and what follows is not looked at any more
+        assert take(frames, fits) == (["a" * limit], b"")
+        assert take(frames, too_large) == ([], too_large)
+        assert take(frames, fits) == ([], fits)  # and what follows is not looked at any more
 
 
 def test_text_that_is_no_utf8_is_left_over() -> None:
     broken = b"\x81\x81\x00\x00\x00\x00\xff"
 
-    assert PlainFrames(LIMIT).take(broken) == ([], broken)
+    assert take(PlainFrames(LIMIT), broken) == ([], broken)
 
 
 def test_a_ping_is_left_over_and_messages_around_it_are_taken() -> None:
@@ -144,4 +149,4 @@ def test_a_ping_is_left_over_and_messages_around_it_are_taken() -> None:
         )
     )
 
-    assert PlainFrames(LIMIT).take(first + ping + second) == (["1", "2"], ping)
+    assert take(PlainFrames(LIMIT), first + ping + second) == (["1", "2"], ping)
