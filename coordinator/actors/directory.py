@@ -30,7 +30,7 @@ log = structlog.get_logger("coordinator.directory")
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
 LONG_TURN: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
 SHORT_TURN: Final = 16  # if few are, and the others wait for these; it costs them a tenth of their calls
-FEW: Final = 4
+FEW: Final = 4  # contexts
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
 
@@ -270,10 +270,11 @@ class Directory:
     # -- housekeeping
 
     def _keep_house(self) -> None:
-        """Answer requests whose deadline has passed, and retire supervisors nobody used for long."""
+        """Answer requests whose deadline has passed, retire supervisors nobody used for long, see how many are busy."""
         now = trio.current_time()
-        self._is_crowded = sum(bool(mailbox.pending) for mailbox in self._mailboxes.values()) > FEW
+        busy = 0
         for address, mailbox in self._mailboxes.items():
+            busy += bool(mailbox.pending)
             expired = [request for request in mailbox.pending if request.deadline <= now]
             self.expired += sum(request.calls for request in expired)
             for request in expired:
@@ -282,6 +283,7 @@ class Directory:
             supervisor = self._supervisors.get(address)
             if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
                 supervisor.retire()
+        self._is_crowded = busy > FEW
 
 
 class _Errand(Request):

@@ -44,7 +44,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
         self._sent_eof = False
         self.on_relief: Callable[[], None] = lambda: None
         """Called whenever the buffer falls below its low-water mark after `waiting` was above the high one."""
-        self.divert: Callable[[bytes], Awaitable[bytes]] | None = None
+        self.divert: Callable[[bytes], Awaitable[bytearray]] | None = None
         """Given what was received, returns what the caller of `receive_some` gets of it; if nothing, it waits on."""
         self.tail = b""
         """The last four bytes received before there was a `divert`."""

@@ -38,13 +38,13 @@ class PlainFrames:
         self._held = bytearray()  # the beginning of a frame
         self._missing = 0  # bytes to wait for before it is worth another look
         self._is_over = False
-        self.left = b""
+        self.left = bytearray()
 
     def take(self, data: bytes) -> Iterator[str | bytes]:
         """The messages complete with this, each unmasked when it is asked for. `left` is set after the last."""
-        self.left = b""
+        self.left = bytearray()
         if self._is_over:
-            self.left = data
+            self.left += data
             return
         if self._held:
             self._held += data

@@ -129,7 +129,7 @@ class _Connection(Session, Sink):
             await self._submit(message)
             await self._intake.flush()
 
-    async def divert(self, data: bytes) -> bytes:
+    async def divert(self, data: bytes) -> bytearray:
         """Submit the messages that can be told without trio-websocket. Returns what is for that to read.
 
         It submits nothing of its own at the same time: after the first frame that is not plain none is.

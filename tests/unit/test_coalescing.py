@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -76,7 +75,7 @@ async def test_what_is_written_in_one_go_is_sent_in_one_call_and_in_order() -> N
 
 @asynccontextmanager
 async def over_a_socket() -> AsyncIterator[tuple[CoalescingStream, trio.SocketStream]]:
-    near, far = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    near, far = (trio.SocketStream(end) for end in trio.socket.socketpair())
     async with near, far, flushing(near) as (stream, _):
         yield stream, far
 

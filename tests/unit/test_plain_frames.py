@@ -82,7 +82,7 @@ sent = st.lists(st.lists(whole | pings, max_size=4) | in_parts, max_size=5).flat
 
 def take(frames: PlainFrames, data: bytes) -> tuple[list[Message], bytes]:
     """The messages of this, and what is left over."""
-    return [*frames.take(data)], frames.left
+    return [*frames.take(data)], bytes(frames.left)
 
 
 def compare(data: bytes, places: Sequence[int]) -> Receiver:
