@@ -21,15 +21,15 @@ from coordinator.actors.request import Compute, Operation, Outcome, Park, Reques
 from coordinator.actors.supervisor import ROUND_CALLS, Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import GLOBAL, Address, Command
+from coordinator.storage.keys import GLOBAL, Command, ContextKey
 
 __all__ = ["Directory"]
 
 log = structlog.get_logger("coordinator.directory")
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
-LONG_TURN: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
-SHORT_TURN: Final = 16  # if few are, and the others wait for these; it costs them a tenth of their calls
+LONG_SLICE: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
+SHORT_SLICE: Final = 16  # if few are, and the others wait for these; it costs them a tenth of their calls
 FEW: Final = 4  # contexts
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
@@ -42,11 +42,11 @@ class Directory:
         mailbox_length: requests that may wait in one context's mailbox; a full one makes its posters wait.
         max_connections: contexts' supervisors alive at once.
         idle_timeout: seconds after which an unused supervisor is retired.
-        exchange_timeout: seconds the store may take for one round.
+        round_timeout: seconds the store may take for one round.
 
     Attributes:
-        take_effect: is told the effects of each transition; the engine sets it.
-        lost_track: is told of a context in which something may have been done whose effects we were not told, and
+        apply_effects: is told the effects of each transition; the engine sets it.
+        effects_unknown: is told of a context in which something may have been done whose effects we were not told, and
             whether that was more than looking at queues and events; the engine sets it.
     """
 
@@ -57,27 +57,27 @@ class Directory:
         mailbox_length: int = 1024,
         max_connections: int = 256,
         idle_timeout: float = 60.0,
-        exchange_timeout: float = 5.0,
+        round_timeout: float = 5.0,
     ) -> None:
         self._store = store
         self._mailbox_length = mailbox_length
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
-        self._exchange_timeout = exchange_timeout
-        self._mailboxes: OrderedDict[Address, Mailbox] = OrderedDict()  # least recently used first
-        self._supervisors: dict[Address, Supervisor] = {}
-        self._waiting: OrderedDict[Address, Mailbox] = OrderedDict()  # for a slot, longest first
+        self._round_timeout = round_timeout
+        self._mailboxes: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # least recently used first
+        self._supervisors: dict[ContextKey, Supervisor] = {}
+        self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
-        self._renoting: _Errand | None = None
+        self._renoting: _InternalRequest | None = None
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
-        self.take_effect: Callable[[Address, Sequence[bytes]], None] = lambda address, effects: None
-        self.lost_track: Callable[[Address, bool], None] = lambda address, wrote: None
+        self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda address, effects: None
+        self.effects_unknown: Callable[[ContextKey, bool], None] = lambda address, wrote: None
         self.crashes = 0
         self.expired = 0
 
     # -- posting
 
-    def post_nowait(self, address: Address, request: Request) -> None:
+    def post_nowait(self, address: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox. Raises trio.WouldBlock when that is full."""
         mailbox = self._mailboxes.get(address)
         if mailbox is None:
@@ -86,11 +86,11 @@ class Directory:
             self._mailboxes.move_to_end(address)
         mailbox.post_nowait(request)
 
-    async def post(self, address: Address, request: Request) -> None:
+    async def post(self, address: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, waiting while that is full, until its deadline at most."""
         await (self._mailboxes.get(address) or self._open(address)).post(request)
 
-    def post_soon(self, address: Address, request: Request) -> None:
+    def post_soon(self, address: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, as soon as there is room."""
         try:
             self.post_nowait(address, request)
@@ -107,7 +107,7 @@ class Directory:
                 task_status.started()
                 while True:
                     await trio.sleep(HOUSEKEEPING_EVERY)
-                    self._keep_house()
+                    self._sweep()
         finally:
             for mailbox in self._mailboxes.values():
                 for request in [*mailbox.pending]:
@@ -119,7 +119,7 @@ class Directory:
         return sum(request.calls for mailbox in self._mailboxes.values() for request in mailbox.pending)
 
     @property
-    def addresses(self) -> list[Address]:
+    def addresses(self) -> list[ContextKey]:
         """The contexts with a mailbox, and GLOBAL if it has one."""
         return [*self._mailboxes]
 
@@ -129,11 +129,11 @@ class Directory:
         return len(self._mailboxes)
 
     @property
-    def turn(self) -> int | None:
+    def slice_calls(self) -> int | None:
         """How many calls of a context are dealt with before others get on; None if no other context is active."""
         if len(self._mailboxes) - (GLOBAL in self._mailboxes) <= 1:
             return None
-        return LONG_TURN if self._is_crowded else SHORT_TURN
+        return LONG_SLICE if self._is_crowded else SHORT_SLICE
 
     @property
     def connections(self) -> int:
@@ -142,7 +142,7 @@ class Directory:
 
     # -- supervisors
 
-    def _open(self, address: Address) -> Mailbox:
+    def _open(self, address: ContextKey) -> Mailbox:
         mailbox = self._mailboxes[address] = Mailbox(address, self._mailbox_length)
         self._want_slot(mailbox)
         return mailbox
@@ -176,13 +176,13 @@ class Directory:
         supervisor = Supervisor(
             mailbox,
             self._store,
-            exchange_timeout=self._exchange_timeout,
+            round_timeout=self._round_timeout,
             compute=self._compute,
             park=self._park,
-            take_effect=self.take_effect,
-            lost_track=self._lost_global if is_spread and address is None else self.lost_track,
+            apply_effects=self.apply_effects,
+            effects_unknown=self._lost_global if is_spread and address is None else self.effects_unknown,
             wanted_elsewhere=wanted_elsewhere,
-            turn=lambda: self.turn or ROUND_CALLS,
+            slice_calls=lambda: self.slice_calls or ROUND_CALLS,
             note=partial(self._note, address) if is_spread and address is not None else None,
         )
         self._supervisors[mailbox.address] = supervisor
@@ -199,7 +199,7 @@ class Directory:
             for request in mailbox.running:
                 request.finish(error)
             mailbox.running = []
-            self.lost_track(mailbox.address, True)
+            self.effects_unknown(mailbox.address, True)
             await trio.sleep(RESTART_DELAY)
         del self._supervisors[mailbox.address]
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
@@ -214,7 +214,7 @@ class Directory:
 
     async def carry_out(self, commands: list[Command], timeout: float, *, writes: bool) -> str | None:
         """Carry out commands in GLOBAL within `timeout` seconds. Returns why not, if they could not be."""
-        errand = _Errand(commands, deadline=trio.current_time() + timeout, writes=writes)
+        errand = _InternalRequest(commands, deadline=trio.current_time() + timeout, writes=writes)
         await self.post(GLOBAL, errand)
         await errand.answered.wait()
         return errand.fault
@@ -223,17 +223,17 @@ class Directory:
 
     async def _note(self, context: int) -> str | None:
         """Note a context as known where GLOBAL is. Returns why not, if it could not be."""
-        return await self.carry_out(self._store.layout.note(context), self._exchange_timeout, writes=True)
+        return await self.carry_out(self._store.layout.note(context), self._round_timeout, writes=True)
 
-    def _lost_global(self, address: Address, wrote: bool) -> None:
+    def _lost_global(self, address: ContextKey, wrote: bool) -> None:
         """GLOBAL may come back without what was noted last, while the contexts, elsewhere, have lost nothing."""
-        self.lost_track(address, wrote)
+        self.effects_unknown(address, wrote)
         if self._renoting is not None and not self._renoting.done:
             return  # what was noted after that was asked for has not been answered either
         supervisors = self._supervisors.items()
         noted = [context for context, supervisor in supervisors if context is not None and supervisor.has_noted]
         if noted:
-            self._renoting = _Errand(self._store.layout.note(*noted), deadline=math.inf, writes=True)
+            self._renoting = _InternalRequest(self._store.layout.note(*noted), deadline=math.inf, writes=True)
             self.post_soon(GLOBAL, self._renoting)
 
     def _park(self, request: Request, step: Park) -> None:
@@ -269,7 +269,7 @@ class Directory:
 
     # -- housekeeping
 
-    def _keep_house(self) -> None:
+    def _sweep(self) -> None:
         """Answer requests whose deadline has passed, retire supervisors nobody used for long, see how many are busy."""
         now = trio.current_time()
         busy = 0
@@ -286,7 +286,7 @@ class Directory:
         self._is_crowded = busy > FEW
 
 
-class _Errand(Request):
+class _InternalRequest(Request):
     """Carries out commands in GLOBAL.
 
     Attributes:

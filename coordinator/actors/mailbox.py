@@ -7,7 +7,7 @@ import contextlib
 import trio
 
 from coordinator.actors.request import Request
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import ContextKey
 
 __all__ = ["Mailbox"]
 
@@ -22,7 +22,7 @@ class Mailbox:
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
     """
 
-    def __init__(self, address: Address, length: int) -> None:
+    def __init__(self, address: ContextKey, length: int) -> None:
         self.address = address
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []

@@ -13,7 +13,7 @@ from coordinator.storage.connection import Command, Reply
 if TYPE_CHECKING:
     from coordinator.actors.mailbox import Mailbox
 
-__all__ = ["Compute", "Effective", "Exchange", "Operation", "Outcome", "Park", "Parking", "RawJson", "Request"]
+__all__ = ["Compute", "Exchange", "Operation", "Outcome", "Park", "Parking", "RawJson", "Request", "WithEffects"]
 
 RawJson = bytes
 """A JSON value, ready to send."""
@@ -72,19 +72,19 @@ class Parking:
         return Park(on)
 
 
-class Effective(NamedTuple):
+class WithEffects(NamedTuple):
     """An answer, and what the transition behind it has set going: see the function library."""
 
     answer: RawJson
     effects: Sequence[bytes]
 
 
-Operation = Generator[list[Command] | Compute | Park, Any, RawJson | Effective]
+Operation = Generator[list[Command] | Compute | Park, Any, RawJson | WithEffects]
 """Yields commands (or a Compute, or a Park), is sent their replies (or its result, or None), returns the answer or
 raises a CoordinatorError. Idempotent step by step: after a lost connection a step is sent again."""
 
 
-Exchange = tuple[Command, Callable[[Reply, Any], RawJson | Effective], Any]
+Exchange = tuple[Command, Callable[[Reply, Any], RawJson | WithEffects], Any]
 """An operation of one command, whose reply and the third item the second makes the answer of, or raises a
 CoordinatorError. Most calls are that, and it costs a fifth of a generator."""
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from coordinator.actors.request import Compute, Effective, Exchange, Operation, Outcome, Park
+from coordinator.actors.request import Compute, Exchange, Operation, Outcome, Park, WithEffects
 from coordinator.errors import CoordinatorError, InternalError, StorageError
 from coordinator.storage.connection import Command
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import ContextKey
 
 __all__ = ["advance", "outcome_of", "together"]
 
@@ -17,19 +17,19 @@ log = structlog.get_logger("coordinator.operations")
 
 
 def advance(
-    operation: Operation, sent: object, address: Address
-) -> list[Command] | Compute | Park | Effective | Outcome:
+    operation: Operation, sent: object, address: ContextKey
+) -> list[Command] | Compute | Park | WithEffects | Outcome:
     """Send an operation what it waits for. Returns its next step, or what it has ended with; never raises."""
     try:
         return operation.send(sent)
     except StopIteration as finished:
-        ended: Outcome | Effective = finished.value
+        ended: Outcome | WithEffects = finished.value
         return ended
     except Exception as error:
         return outcome_of(error, "an operation failed", context=address)
 
 
-def together(exchanges: Sequence[Exchange], address: Address, outcomes: list[Outcome]) -> Operation:
+def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[Outcome]) -> Operation:
     """These exchanges as one operation of one step. Their outcomes are appended to `outcomes`.
 
     It may be sent a StorageError in place of a reply: that is the outcome of the exchange which asked for it.
@@ -45,11 +45,11 @@ def together(exchanges: Sequence[Exchange], address: Address, outcomes: list[Out
         except Exception as error:
             outcomes.append(outcome_of(error, "an operation failed", context=address))
         else:
-            if isinstance(answer, Effective):
+            if isinstance(answer, WithEffects):
                 effects += answer.effects
                 answer = answer.answer
             outcomes.append(answer)
-    return Effective(b"", effects)
+    return WithEffects(b"", effects)
 
 
 def outcome_of(error: Exception, what: str, **where: object) -> CoordinatorError:

@@ -13,19 +13,19 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Effective, Park, Request
+from coordinator.actors.request import Compute, Park, Request, WithEffects
 from coordinator.actors.stepping import advance
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import ContextKey
 
 __all__ = ["ROUND_CALLS", "State", "Supervisor"]
 
 log = structlog.get_logger("coordinator.supervisor")
 
 ROUND_CALLS: Final = 256  # about, of a round
-ROUND_TURNS: Final = 2  # at most in a round while others want theirs
+ROUND_SLICES: Final = 2  # at most in a round while others want theirs
 ROUNDS_SENT: Final = 2  # at once
 LARGE_ROUND: Final = 4  # calls from which on another round is soon sent after it
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
@@ -33,7 +33,7 @@ BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
 
 
-class _Turn(NamedTuple):
+class _Slice(NamedTuple):
     """A part of what was sent in one write: so many commands of ours, then those of the requests, joined."""
 
     preamble: int
@@ -67,13 +67,13 @@ class Supervisor:
     on the wire, what has arrived since is sent as the next one: the store works on it while we see to the replies.
 
     Args:
-        exchange_timeout: seconds the store may take over a round before the connection counts as lost.
+        round_timeout: seconds the store may take over a round before the connection counts as lost.
         compute: starts a worker thread for an operation, and puts its request back when it has the result.
         park: takes a request out of the mailbox until what its operation waits for has happened.
-        take_effect: is told the effects of each transition.
-        lost_track: is told when it may not have been told some; see Directory.
+        apply_effects: is told the effects of each transition.
+        effects_unknown: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
-        turn: of how many calls the replies are dealt with before other tasks get on.
+        slice_calls: of how many calls the replies are dealt with before other tasks get on.
         note: notes the context as known, where that cannot be done on its own connection. Returns why not, if it
             could not be.
     """
@@ -83,27 +83,27 @@ class Supervisor:
         mailbox: Mailbox,
         store: Store,
         *,
-        exchange_timeout: float,
+        round_timeout: float,
         compute: Callable[[Request, Compute], None],
         park: Callable[[Request, Park], None],
-        take_effect: Callable[[Address, Sequence[bytes]], None],
-        lost_track: Callable[[Address, bool], None],
+        apply_effects: Callable[[ContextKey, Sequence[bytes]], None],
+        effects_unknown: Callable[[ContextKey, bool], None],
         wanted_elsewhere: Callable[[], bool],
-        turn: Callable[[], int],
+        slice_calls: Callable[[], int],
         note: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
         self._store = store
-        self._exchange_timeout = exchange_timeout
+        self._round_timeout = round_timeout
         self._compute = compute
         self._park = park
-        self._take_effect = take_effect
-        self._lost_track = lost_track
+        self._apply_effects = apply_effects
+        self._effects_unknown = effects_unknown
         self._wanted_elsewhere = wanted_elsewhere
-        self._turn = turn
+        self._slice_calls = slice_calls
         self._connection: Connection | None = None
-        self._sent: deque[_Turn] = deque()  # and not answered; their requests come first in `running`
+        self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
         self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         self._note = note
@@ -131,7 +131,7 @@ class Supervisor:
         """Serve until retired. Whatever is left in the mailbox then is for the next supervisor."""
         try:
             while self._sent or await self._gather():
-                rounds = sum(turn.is_last for turn in self._sent)
+                rounds = sum(sent.is_last for sent in self._sent)
                 may_send = rounds < ROUNDS_SENT and not (rounds and self._wanted_elsewhere())
                 sent = may_send and await self._send()
                 if self._sent and (not sent or rounds + 1 == ROUNDS_SENT):
@@ -164,7 +164,7 @@ class Supervisor:
         """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
         mailbox = self._mailbox
         waiting = mailbox.running[in_flight:]
-        room = min(ROUND_CALLS, ROUND_TURNS * self._turn()) - _calls(waiting)
+        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - _calls(waiting)
         try:
             while room > 0:
                 request = mailbox.take_nowait()
@@ -198,43 +198,43 @@ class Supervisor:
             assert mailbox.address is not None
             commands += self._store.layout.remember(mailbox.address)
         preamble = len(commands)
-        for requests in _turns(ready, self._turn()):
-            of_turn: list[Command] = []
+        for requests in _slices(ready, self._slice_calls()):
+            of_slice: list[Command] = []
             for request in requests:
                 assert request.commands is not None
-                of_turn += request.commands
+                of_slice += request.commands
                 request.unanswered += 1
-            joined, counts = join(of_turn)
+            joined, counts = join(of_slice)
             commands += joined
             writes = any(request.writes for request in requests)
-            self._sent.append(_Turn(preamble, requests, counts, writes, requests[-1] is ready[-1]))
+            self._sent.append(_Slice(preamble, requests, counts, writes, requests[-1] is ready[-1]))
             preamble = 0
         self.state = State.SERVING
         try:
             left = connection.send_now(commands)
             if left:
-                with trio.fail_after(self._exchange_timeout):
+                with trio.fail_after(self._round_timeout):
                     await connection.send_rest(left)
             elif _calls(ready) >= LARGE_ROUND:
                 await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         except trio.TooSlowError:
-            await self._lose(f"the store accepted nothing for {self._exchange_timeout:g} s")
+            await self._lose(f"the store accepted nothing for {self._round_timeout:g} s")
         except StoreUnavailable as error:
             await self._lose(str(error))
         return True
 
     async def _receive(self) -> None:
-        """Wait for the replies to the turn that was sent first, and hand them out."""
+        """Wait for the replies to the slice that was sent first, and hand them out."""
         connection = self._connection
         assert connection is not None
         sent = self._sent[0]
         replies: list[Reply] = []
         lost: str | None = None
         try:
-            with trio.fail_after(self._exchange_timeout):
+            with trio.fail_after(self._round_timeout):
                 await connection.collect(sent.preamble + len(sent.counts), replies)
         except trio.TooSlowError:
-            lost = f"the store did not answer within {self._exchange_timeout:g} s"
+            lost = f"the store did not answer within {self._round_timeout:g} s"
         except StoreUnavailable as error:
             lost = str(error)
         if sent.preamble:
@@ -244,7 +244,7 @@ class Supervisor:
         fault = self._deliver(sent.requests, parted) or lost
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
-            self._take_effect(self._mailbox.address, effects)
+            self._apply_effects(self._mailbox.address, effects)
         if fault is None:
             self._sent.popleft()
             self._failures = 0
@@ -258,7 +258,7 @@ class Supervisor:
         """Give up the connection: what was sent is sent again on another one."""
         log.debug("lost the connection", context=self._mailbox.address, reason=fault)
         self._mailbox.fault = fault
-        self._lost_track(self._mailbox.address, any(sent.writes for sent in self._sent))
+        self._effects_unknown(self._mailbox.address, any(sent.writes for sent in self._sent))
         self._sent.clear()
         await self._disconnect()
         if is_moving(fault):
@@ -323,7 +323,7 @@ class Supervisor:
         """Advance a request to its next step if it has none. False when it left the round."""
         if request.done:
             if request.resume_with is not None and request.writes:
-                self._lost_track(self._mailbox.address, True)
+                self._effects_unknown(self._mailbox.address, True)
             request.operation.close()
             return False
         if request.commands is not None:
@@ -338,9 +338,9 @@ class Supervisor:
         elif isinstance(step, Compute):
             self._compute(request, step)
         else:
-            if isinstance(step, Effective):
+            if isinstance(step, WithEffects):
                 if step.effects:
-                    self._take_effect(self._mailbox.address, step.effects)
+                    self._apply_effects(self._mailbox.address, step.effects)
                 step = step.answer
             request.finish(step)
         return False
@@ -397,8 +397,8 @@ def _calls(requests: Iterable[Request]) -> int:
     return sum(request.calls for request in requests)
 
 
-def _turns(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
-    """Requests by turns of about `most` calls."""
+def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
+    """Requests by slices of about `most` calls."""
     turn: list[Request] = []
     room = most
     for request in requests:

@@ -8,8 +8,8 @@ from coordinator import __version__
 from coordinator.cli.call import call, openrpc
 from coordinator.cli.demo import demo
 from coordinator.cli.flow import flow
+from coordinator.cli.runner import runner
 from coordinator.cli.serve import serve
-from coordinator.runner.command import runner
 
 __all__ = ["main"]
 

@@ -12,7 +12,7 @@ import click
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
-from coordinator.exits import EXIT_ERROR, EXIT_NO_CONNECTION, URL_VARIABLE, fail
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_NO_CONNECTION, URL_VARIABLE, fail
 from coordinator.rpc.openrpc import document
 
 __all__ = ["call", "openrpc"]

@@ -12,8 +12,7 @@ from typing import Final, NoReturn
 import trio
 from pydantic import ValidationError
 
-from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
-from coordinator.exits import (
+from coordinator.cli.exit_codes import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_NO_CONNECTION,
@@ -21,6 +20,7 @@ from coordinator.exits import (
     fail,
     first_leaf,
 )
+from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
 
 __all__ = ["DEFAULT_CONTEXT", "DEFAULT_URL", "Place", "connected", "run", "run_connected"]
 

@@ -11,15 +11,15 @@ import click
 import trio
 
 from coordinator import logs
-from coordinator.app import App
 from coordinator.cli.connection import DEFAULT_CONTEXT, Place, connected, run
+from coordinator.cli.exit_codes import EXIT_INTERRUPTED
 from coordinator.cli.flow import read
 from coordinator.cli.flow_file import FlowFile
 from coordinator.cli.following import BEGINNING, introduction, submit, watch
 from coordinator.cli.progress import View, view_for
-from coordinator.exits import EXIT_INTERRUPTED
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import RunnerSettings
+from coordinator.server.app import App
 from coordinator.settings import Settings
 
 __all__ = ["demo"]

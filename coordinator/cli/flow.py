@@ -11,6 +11,7 @@ from typing import Any, get_args
 import click
 
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, complain
 from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration
 from coordinator.cli.following import (
@@ -27,7 +28,6 @@ from coordinator.cli.following import (
 from coordinator.cli.logs import show_logs
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client
-from coordinator.exits import EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, complain
 from coordinator.models import FlowStatus
 from coordinator.settings import ENVIRONMENT_PREFIX
 

@@ -12,11 +12,11 @@ import click
 import trio
 
 from coordinator.cli.connection import Place
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain
 from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
 from coordinator.cli.flow_state import ENDED, FlowState, duration
 from coordinator.cli.progress import View
 from coordinator.client import CannotConnect, Client, NoReply, NotFound
-from coordinator.exits import EXIT_ERROR, EXIT_INTERRUPTED, complain
 from coordinator.models import ContextCreate, Flow, FlowReport
 
 __all__ = [

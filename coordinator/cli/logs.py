@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from coordinator.cli.connection import Place
+from coordinator.cli.exit_codes import complain
 from coordinator.cli.following import BEGINNING, job_names
 from coordinator.cli.progress import NAME_WIDTH, log_lines
 from coordinator.client import Client
-from coordinator.exits import complain
 from coordinator.models import MAX_PAGE, Flow, FlowEvent
 
 __all__ = ["show_logs"]

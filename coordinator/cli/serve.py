@@ -11,15 +11,15 @@ import structlog
 import trio
 
 from coordinator import logs
-from coordinator.app import App
-from coordinator.exits import fail, first_leaf
-from coordinator.options import options_of, validated
-from coordinator.processes import collect_garbage_less_often, raise_file_limit
-from coordinator.resources import CannotListen
+from coordinator.cli.exit_codes import fail, first_leaf
+from coordinator.cli.options import options_of, validated
+from coordinator.osprocess import collect_garbage_less_often, raise_file_limit
+from coordinator.server.app import App
+from coordinator.server.bootstrap import CannotListen
+from coordinator.server.workers.parent import Parent, WorkerFailed
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
-from coordinator.workers.parent import Parent, WorkerFailed
 
 __all__ = ["CANNOT_SERVE", "serve"]
 

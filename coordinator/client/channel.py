@@ -270,14 +270,14 @@ class Channel(Calls):
             began = trio.current_time()
             if began < self._last_received + self._keepalive:
                 continue
-            with trio.move_on_after(2 * self._keepalive) as patience:
+            with trio.move_on_after(2 * self._keepalive) as limit:
                 try:
                     await socket.ping()
                 except ConnectionClosed:
                     return
                 self._last_received = trio.current_time()
                 self._was_useful = True
-            if patience.cancelled_caught and self._last_received < began:
+            if limit.cancelled_caught and self._last_received < began:
                 self.drop("the server is silent")
 
 

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 
 from coordinator import __version__, models
 from coordinator.errors import DOCUMENTED_ERRORS
-from coordinator.rpc.method import Method
 from coordinator.rpc.methods import METHODS
+from coordinator.rpc.methods.method import Method
 
 __all__ = ["document", "document_json"]
 

@@ -13,7 +13,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from coordinator.storage.discovery import Finding, first_answer, query, shown
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreMisconfigured, StoreUnavailable
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import ContextKey
 
 __all__ = ["Cluster", "slot_of"]
 
@@ -21,7 +21,7 @@ _MOVED: Final = "MOVED "
 _UNKNOWN_HOSTS: Final = (None, b"", b"?")  # in CLUSTER SLOTS: the host it was asked at
 
 
-def slot_of(address: Address) -> int:
+def slot_of(address: ContextKey) -> int:
     """The slot of a context's keys, or of GLOBAL's, in the `prefix` layout."""
     slot: int = key_slot(b"global" if address is None else b"%d" % address)
     return slot
@@ -60,18 +60,18 @@ class Cluster:
     def __str__(self) -> str:
         return shown("cluster", self._seeds)
 
-    async def where(self, address: Address) -> Endpoint:
+    async def where(self, address: ContextKey) -> Endpoint:
         slot = slot_of(address)
         told = self._told.pop(slot, None)
         if told is not None:
             return told
         owner = (await self._map.get()).owners[slot]
         if owner is None:
-            self._map.doubt()
+            self._map.invalidate()
             raise StoreUnavailable(f"no node of the cluster has slot {slot}")
         return owner
 
-    def doubt(self, address: Address, reason: str) -> None:
+    def invalidate(self, address: ContextKey, reason: str) -> None:
         if reason.startswith(_MOVED):
             _, slot, where = reason.split(" ")[:3]
             host, _, port = where.rpartition(":")
@@ -79,7 +79,7 @@ class Cluster:
                 self._told[int(slot)] = owner = self._seeds[0].at(host, int(port))
                 # Asked first: it knows best what it has.
                 self._nodes = [owner, *(node for node in self._nodes if node != owner)]
-        self._map.doubt()
+        self._map.invalidate()
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:
         if greeting.get(b"role") != b"master":

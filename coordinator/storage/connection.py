@@ -13,7 +13,7 @@ import hiredis
 import structlog
 import trio
 
-from coordinator.sockets import receive_next, send_now
+from coordinator.socketio import receive_next, send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -24,7 +24,7 @@ from coordinator.storage.faults import (
     StoreUnavailable,
     is_transient,
 )
-from coordinator.storage.keys import Address, Command, Layout
+from coordinator.storage.keys import Command, ContextKey, Layout
 from coordinator.storage.topology import Topology
 
 __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
@@ -137,9 +137,9 @@ class Store:
         self.topology = topology
         self.layout = layout
         self._connect_timeout = connect_timeout
-        self._missed: dict[Address, str] = {}  # contexts that could not be reached, and which server was not there
+        self._missed: dict[ContextKey, str] = {}  # contexts that could not be reached, and which server was not there
 
-    async def open(self, address: Address) -> Connection:
+    async def open(self, address: ContextKey) -> Connection:
         """Connect, authenticate, select the context's database and see that our function library is there.
 
         Raises:
@@ -163,18 +163,18 @@ class Store:
             self._found(endpoint, address)
         return connection
 
-    def lost(self, address: Address, reason: str) -> None:
+    def lost(self, address: ContextKey, reason: str) -> None:
         """A context's connection broke, or gave an error reply that asks for a new one: then that is `reason`."""
-        self.topology.doubt(address, reason)
+        self.topology.invalidate(address, reason)
 
-    def _lost(self, server: Topology, address: Address, reason: str) -> StoreUnavailable:
-        self.topology.doubt(address, reason)
+    def _lost(self, server: Topology, address: ContextKey, reason: str) -> StoreUnavailable:
+        self.topology.invalidate(address, reason)
         if str(server) not in self._missed.values():  # said once, not by every context
             log.warning("the store cannot be reached; requests wait for it until their deadline", reason=reason)
         self._missed[address] = str(server)
         return StoreUnavailable(reason)
 
-    def _found(self, endpoint: Endpoint, address: Address) -> None:
+    def _found(self, endpoint: Endpoint, address: ContextKey) -> None:
         """The server is there again, or another one in its place."""
         there = {str(self.topology), str(endpoint), self._missed.get(address)}
         missed = {context: server for context, server in self._missed.items() if server not in there}
@@ -182,7 +182,7 @@ class Store:
             self._missed = missed
             log.warning("the store is back")
 
-    async def _connect(self, endpoint: Endpoint, address: Address) -> Connection:
+    async def _connect(self, endpoint: Endpoint, address: ContextKey) -> Connection:
         connection = Connection(await endpoint.open())
         try:
             await self._greet(connection, endpoint, address)
@@ -191,7 +191,7 @@ class Store:
             raise
         return connection
 
-    async def _greet(self, connection: Connection, endpoint: Endpoint, address: Address) -> None:
+    async def _greet(self, connection: Connection, endpoint: Endpoint, address: ContextKey) -> None:
         database = self.layout.database_of(address)
         replies: list[Reply] = []
         await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND], replies)

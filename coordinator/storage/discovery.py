@@ -36,7 +36,7 @@ class Finding(Generic[T]):
         self._next = -math.inf
         self._lock = trio.Lock()
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """It may not be so any more."""
         self._doubts += 1
 

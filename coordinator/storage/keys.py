@@ -14,8 +14,8 @@ from coordinator.storage.library import VERSION
 
 __all__ = [
     "GLOBAL",
-    "Address",
     "Command",
+    "ContextKey",
     "Isolation",
     "Keyspace",
     "Layout",
@@ -28,10 +28,10 @@ __all__ = [
 
 Isolation = Literal["index", "prefix"]
 
-Address = int | None
+ContextKey = int | None
 """A context's id, or GLOBAL."""
 
-GLOBAL: Address = None
+GLOBAL: ContextKey = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
 
 
@@ -85,7 +85,7 @@ class Keyspace:
     """
 
     prefix: str = ""
-    address: Address = None
+    address: ContextKey = None
     coordinator: str = ""
     absent: str = ""
     _engine: tuple[str | int, ...] = field(init=False, repr=False)  # what a transition's own arguments follow
@@ -190,12 +190,12 @@ class Layout:
         """The coordinator as transitions take it, with the version of the library it knows."""
         return f"{self.coordinator} {VERSION}"
 
-    def database_of(self, address: Address) -> int:
+    def database_of(self, address: ContextKey) -> int:
         if self.isolation == "prefix":
             return self.database
         return 0 if address is None else address
 
-    def keyspace(self, address: Address) -> Keyspace:
+    def keyspace(self, address: ContextKey) -> Keyspace:
         if self.isolation == "index":
             return Keyspace("", address, self.caller)
         prefix = "{global}:" if address is None else f"{{{address}}}:"

@@ -11,7 +11,7 @@ from typing import Any
 from coordinator.storage.discovery import Finding, first_answer, query, shown
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreMisconfigured, StoreUnavailable
-from coordinator.storage.keys import Address, Command
+from coordinator.storage.keys import Command, ContextKey
 
 __all__ = ["SentinelService"]
 
@@ -39,11 +39,11 @@ class SentinelService:
     def __str__(self) -> str:
         return self._shown
 
-    async def where(self, address: Address) -> Endpoint:
+    async def where(self, address: ContextKey) -> Endpoint:
         return await self._master.get()
 
-    def doubt(self, address: Address, reason: str) -> None:
-        self._master.doubt()
+    def invalidate(self, address: ContextKey, reason: str) -> None:
+        self._master.invalidate()
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:
         if greeting.get(b"role") != b"master":

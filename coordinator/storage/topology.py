@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import ContextKey
 
 __all__ = ["Topology"]
 
@@ -21,7 +21,7 @@ class Topology(Protocol):
     @property
     def database(self) -> int: ...
 
-    async def where(self, address: Address) -> Endpoint:
+    async def where(self, address: ContextKey) -> Endpoint:
         """The server that has the keys of a context, or of GLOBAL, as far as is known. Has no deadline of its own.
 
         Raises:
@@ -29,7 +29,7 @@ class Topology(Protocol):
             StoreMisconfigured: nobody ever will.
         """
 
-    def doubt(self, address: Address, reason: str) -> None:
+    def invalidate(self, address: ContextKey, reason: str) -> None:
         """The connection for this context broke, could not be made, or was told to go elsewhere, for this reason."""
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:

@@ -9,9 +9,9 @@ import httpx
 import pytest
 import trio
 
-from coordinator.actors import engine, news, presence
-from coordinator.actors.execution import submit_flow
+from coordinator.engine import engine, membership, pubsub
 from coordinator.models.execution import FlowSubmitParams
+from coordinator.operations.execution import submit_flow
 from coordinator.settings import Settings
 from coordinator.storage.cluster import slot_of
 from coordinator.storage.faults import StoreMisconfigured
@@ -265,8 +265,8 @@ async def test_what_was_noted_is_noted_again_when_its_node_may_have_lost_it(thre
 
 
 async def test_two_coordinators_share_a_cluster(three: ValkeyCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "DEAD_AFTER", 3.0)
-    monkeypatch.setattr(engine, "PRESENCE_EVERY", 0.2)
+    monkeypatch.setattr(membership, "DEAD_AFTER", 3.0)
+    monkeypatch.setattr(engine, "MEMBERSHIP_EVERY", 0.2)
     contexts = [context for node in three.primaries for context in contexts_of(three, node)]
     with coordinator("--redis-url", three.url, "--isolation", "prefix") as there:
         async with serving_store(three.url, **PREFIX) as (app, clients), clients_of(there.http, there.ws) as others:
@@ -289,7 +289,7 @@ async def test_two_coordinators_share_a_cluster(three: ValkeyCluster, monkeypatc
 
 
 async def test_news_lost_between_nodes_is_made_up_for(three: ValkeyCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "LOOK_EVERY", 0.5)
+    monkeypatch.setattr(pubsub, "LOOK_EVERY", 0.5)
     (context,) = contexts_of(three, elsewhere(three, GLOBAL))
     async with serving_store(three.url, **PREFIX) as (app, _), worker(ws_url(app), context) as runner:
         node, channel = three.client(GLOBAL), f"herocoordinator:{context}"

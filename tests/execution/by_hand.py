@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from coordinator.actors.request import Effective, Operation
+from coordinator.actors.request import Operation, WithEffects
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import Layout
 
@@ -57,7 +57,7 @@ def ends(operation: Operation, replies: Any) -> Any:
         operation.send(replies)
     except StopIteration as finished:
         answer = finished.value
-        return from_json(answer.answer if isinstance(answer, Effective) else answer)
+        return from_json(answer.answer if isinstance(answer, WithEffects) else answer)
     raise AssertionError("it goes on")
 
 

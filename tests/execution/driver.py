@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from coordinator import models
-from coordinator.actors import execution, listing, operations
-from coordinator.actors.request import Effective, Operation
-from coordinator.actors.subscriptions import take
+from coordinator.actors.request import Operation, WithEffects
+from coordinator.engine.subscriptions import take
+from coordinator.operations import execution, listing, records
 from coordinator.storage import codec
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
@@ -99,34 +99,34 @@ class Context:
     # -- records
 
     def create_job(self, id: int, depends: Collection[int] = (), **members: Any) -> Any:
-        return self._call(operations.create_job, models.JobCreateParams, job=job(id, depends, **members))
+        return self._call(records.create_job, models.JobCreateParams, job=job(id, depends, **members))
 
     def create_jobs(self, jobs: Iterable[Mapping[str, Any]]) -> None:
         """Many, in one step."""
         commands: list[Command] = []
         for spec in jobs:
             params = models.JobCreateParams.model_validate({"context_id": self.id, "job": spec})
-            commands.append(operations.create_job(self.keys, params)[0])
+            commands.append(records.create_job(self.keys, params)[0])
         self.wire.ask(*commands)
 
     def load_job(self, id: int, caller_id: int = CALLER) -> Any:
-        return self._call(operations.load_job, models.JobLoadParams, caller_id=caller_id, id=id)
+        return self._call(records.load_job, models.JobLoadParams, caller_id=caller_id, id=id)
 
     def create_flow(self, id: int, jobs: Collection[int], **members: Any) -> Any:
-        return self._call(operations.create_flow, models.FlowCreateParams, flow=self._flow(id, jobs, **members))
+        return self._call(records.create_flow, models.FlowCreateParams, flow=self._flow(id, jobs, **members))
 
     def load_flow(self, id: int) -> Any:
-        return self._call(operations.load_flow, models.FlowLoadParams, id=id)
+        return self._call(records.load_flow, models.FlowLoadParams, id=id)
 
     def create_message(self, id: int, jobs: Iterable[Mapping[str, Any]], **members: Any) -> Any:
-        return self._call(operations.create_message, models.MessageCreateParams, message=message(id, jobs, **members))
+        return self._call(records.create_message, models.MessageCreateParams, message=message(id, jobs, **members))
 
     def load_message(self, id: int) -> Any:
-        return self._call(operations.load_message, models.MessageLoadParams, caller_id=CALLER, id=id)
+        return self._call(records.load_message, models.MessageLoadParams, caller_id=CALLER, id=id)
 
     def create_runner(self, id: int) -> Any:
         runner = {"id": id, "pubkey": "", "address": "127.0.0.1", "topic": f"runner{id}", "local": True}
-        return self._call(operations.create_runner, models.RunnerCreateParams, runner=runner)
+        return self._call(records.create_runner, models.RunnerCreateParams, runner=runner)
 
     def delete_flow(self, id: int) -> int:
         return int(self._call(listing.delete_flow, models.FlowParams, id=id)["deleted"])
@@ -194,7 +194,7 @@ class Context:
 
     def _take(self, runner: Runner, count: int, holder: str, number: str) -> Operation:
         _, attempts, effects = yield from take(self.keys, runner, count=count, holder=holder, number=number)
-        return Effective(b"[" + b",".join(b"{" + members for _, members in attempts) + b"]", effects)
+        return WithEffects(b"[" + b",".join(b"{" + members for _, members in attempts) + b"]", effects)
 
     def take_one(self, runner: Runner = RUNNER) -> Attempt:
         (attempt,) = self.take(1, runner)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.actors.subscriptions import assignments, take
+from coordinator.engine.subscriptions import assignments, take
 from coordinator.models import Job
 from tests.execution.by_hand import KEYS, STORED_JOB
 from tests.execution.driver import RUNNER

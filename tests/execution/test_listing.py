@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coordinator import models
-from coordinator.actors import listing
 from coordinator.actors.request import Operation
 from coordinator.errors import Conflict, InvalidParams
+from coordinator.operations import listing
 from coordinator.storage import codec
 from tests.execution.by_hand import KEYS, STORED_JOB, asks, ends, outcome_of, transition
 from tests.execution.driver import Context

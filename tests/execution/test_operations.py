@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator import models
-from coordinator.actors import execution
-from coordinator.actors.request import Effective, Operation
+from coordinator.actors.request import Operation, WithEffects
 from coordinator.errors import (
     Conflict,
     DagCycleDetected,
@@ -19,6 +18,7 @@ from coordinator.errors import (
     NotFound,
     StaleToken,
 )
+from coordinator.operations import execution
 from tests.execution.by_hand import KEYS, STORED_FLOW, STORED_JOB, asks, ends, outcome_of, transition
 from tests.execution.driver import job, message
 from tests.support.exchanges import alone
@@ -81,7 +81,7 @@ def test_what_worked_is_answered_with_the_flow_and_has_the_effects_of_its_transi
         operation.send([([b"ok", FLAT_FLOW], [b"ready:Python"])])
 
     answer = finished.value.value
-    assert isinstance(answer, Effective)
+    assert isinstance(answer, WithEffects)
     assert answer.effects == [b"ready:Python"]
     assert json.loads(answer.answer)["status"] == "Started"
 

@@ -9,7 +9,7 @@ from typing import Any
 import hiredis
 from pydantic_core import from_json
 
-from coordinator.actors.request import Compute, Effective, Operation, Park
+from coordinator.actors.request import Compute, Operation, Park, WithEffects
 from coordinator.errors import StorageError
 from coordinator.storage import library
 from coordinator.storage.connection import Command, packed
@@ -69,7 +69,7 @@ class Wire:
                 given = step.run() if isinstance(step, Compute) else self.ask(*step)
         except StopIteration as finished:
             answer = finished.value
-        if isinstance(answer, Effective):
+        if isinstance(answer, WithEffects):
             self.effects = [effect.decode() for effect in answer.effects]
             answer = answer.answer
         return from_json(answer)

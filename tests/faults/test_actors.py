@@ -13,12 +13,12 @@ import trio
 import trio.testing
 from pydantic_core import from_json, to_json
 
-from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_TURN, SHORT_TURN, Directory
-from coordinator.actors.engine import Engine
+from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
 from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson, Request
 from coordinator.actors.stepping import together
+from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
-from coordinator.rpc.dispatch import Dispatcher, Intake, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
@@ -237,23 +237,23 @@ async def test_turns_are_shorter_while_others_wait_for_few(autojump: None) -> No
         memory = MemoryStore(nursery)
         async with running(memory) as directory:
             assert await answer_of(directory, 1) == b"PONG"
-            assert directory.turn is None
+            assert directory.slice_calls is None
 
             assert await answer_of(directory, 2) == b"PONG"
-            assert directory.turn == SHORT_TURN
+            assert directory.slice_calls == SHORT_SLICE
 
             memory.answering = trio.Event()
             asked = [Asked(command("PING")) for _ in range(FEW + 1)]
             for context, request in enumerate(asked, 1):
                 directory.post_nowait(context, request)
             await trio.sleep(2 * HOUSEKEEPING_EVERY)
-            assert directory.turn == LONG_TURN
+            assert directory.slice_calls == LONG_SLICE
 
             memory.answering.set()
             for request in asked:
                 assert await request.wait() == b"PONG"
             await trio.sleep(2 * HOUSEKEEPING_EVERY)
-            assert directory.turn == SHORT_TURN
+            assert directory.slice_calls == SHORT_SLICE
         nursery.cancel_scope.cancel()
 
 
@@ -289,7 +289,7 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
         with trio.fail_after(HANG):
             await sink.arrived.wait()
 
-    assert taken == 0 if contexts == 1 else taken >= 100 // SHORT_TURN
+    assert taken == 0 if contexts == 1 else taken >= 100 // SHORT_SLICE
     assert len(from_json(sink.response)) == 100
 
 
@@ -301,7 +301,7 @@ async def test_the_deadline_holds_for_requests_nobody_has_taken_yet(autojump: No
         memory = MemoryStore(nursery)
         memory.answering = trio.Event()
         async with (
-            running(memory, mailbox_length=2, exchange_timeout=1_000) as directory,
+            running(memory, mailbox_length=2, round_timeout=1_000) as directory,
             trio.open_nursery() as posters,
         ):
             requests = [Asked(command("PING"), timeout=10, writes=number % 2 == 0) for number in range(8)]
@@ -439,7 +439,7 @@ async def test_a_directory_that_ends_answers_what_is_pending(autojump: None) -> 
     async with trio.open_nursery() as nursery:
         memory = MemoryStore(nursery)
         memory.answering = trio.Event()
-        async with running(memory, exchange_timeout=1_000) as directory:
+        async with running(memory, round_timeout=1_000) as directory:
             sent, queued = Asked(command("PING"), writes=True), Asked(command("PING"), writes=True)
             directory.post_nowait(5, sent)
             await trio.testing.wait_all_tasks_blocked()
@@ -462,7 +462,7 @@ async def test_a_poster_cancelled_before_there_was_room_leaves_no_trace(autojump
     async with trio.open_nursery() as nursery:
         memory = MemoryStore(nursery)
         memory.answering = trio.Event()
-        async with running(memory, mailbox_length=1, exchange_timeout=1_000, idle_timeout=50) as directory:
+        async with running(memory, mailbox_length=1, round_timeout=1_000, idle_timeout=50) as directory:
             taken, queued = Asked(command("PING")), Asked(command("PING"))
             for request in (taken, queued):
                 await directory.post(5, request)

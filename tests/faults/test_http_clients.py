@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.app import App
+from coordinator.server.app import App
 from tests.support.inprocess import http_url, serving
 from tests.support.looking import metric
 from tests.support.server import ValkeyProcess

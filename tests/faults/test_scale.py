@@ -14,10 +14,10 @@ import trio
 import trio.testing
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.engine import Engine
-from coordinator.rpc.access import AccessPolicy
-from coordinator.rpc.dispatch import Dispatcher
-from coordinator.rpc.websocket import WebSocketFrontEnd
+from coordinator.engine.engine import Engine
+from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout

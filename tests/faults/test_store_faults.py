@@ -19,7 +19,7 @@ import pytest
 import redis
 import trio
 
-from coordinator.app import App
+from coordinator.server.app import App
 from coordinator.storage import library
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import Isolation, Layout

@@ -8,11 +8,11 @@ from typing import Any, Final
 import pytest
 import trio
 
-from coordinator.actors.engine import Engine
-from coordinator.actors.execution import submit_flow
 from coordinator.actors.request import Operation
-from coordinator.actors.subscriptions import RunnerSubscription, Session
+from coordinator.engine.engine import Engine
+from coordinator.engine.subscriptions import RunnerSubscription, Session
 from coordinator.models.execution import FlowSubmitParams, JobTakeParams
+from coordinator.operations.execution import submit_flow
 from coordinator.storage.connection import Connection, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout

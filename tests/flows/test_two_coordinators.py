@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from coordinator.actors import engine, presence
+from coordinator.engine import engine, membership
 from tests.support.api import Api, ws_api
 from tests.support.flows import chain, remains, submit, wide
 from tests.support.inprocess import serving, ws_url
@@ -34,8 +34,8 @@ def pair(store: ValkeyProcess) -> Iterator[Pair]:
 @pytest.fixture
 def vigilant(monkeypatch: pytest.MonkeyPatch) -> None:
     """A coordinator in this process misses others sooner than one that is running says that it lives."""
-    monkeypatch.setattr(presence, "DEAD_AFTER", 3.0)
-    monkeypatch.setattr(engine, "PRESENCE_EVERY", 0.2)
+    monkeypatch.setattr(membership, "DEAD_AFTER", 3.0)
+    monkeypatch.setattr(engine, "MEMBERSHIP_EVERY", 0.2)
 
 
 # -- news

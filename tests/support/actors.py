@@ -16,7 +16,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreUnavailable
-from coordinator.storage.keys import Address, Layout
+from coordinator.storage.keys import ContextKey, Layout
 
 __all__ = ["Asked", "CrashingStore", "MemoryStore", "command", "running"]
 
@@ -73,7 +73,7 @@ class CrashingStore(Store):
         self.bad_exchanges = 0
         self.may_crash = trio.Event()
 
-    async def open(self, address: Address) -> Connection:
+    async def open(self, address: ContextKey) -> Connection:
         if self.bad_openings:
             self.bad_openings -= 1
             await self.may_crash.wait()
@@ -123,7 +123,7 @@ class MemoryStore(Store):
         self.opened = 0
         self.open_now = 0
 
-    async def open(self, address: Address) -> Connection:
+    async def open(self, address: ContextKey) -> Connection:
         await trio.lowlevel.checkpoint()
         self.attempts += 1
         if self.unreachable:

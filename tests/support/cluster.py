@@ -11,7 +11,7 @@ from typing import Any, Final
 import redis
 
 from coordinator.storage.cluster import slot_of
-from coordinator.storage.keys import Address
+from coordinator.storage.keys import ContextKey
 from tests.support.server import ValkeyProcess, free_port
 
 __all__ = ["ValkeyCluster", "cluster", "context_in", "wait_for_replica", "wait_until"]
@@ -92,7 +92,7 @@ class ValkeyCluster:
     def _owners(node: ValkeyProcess) -> set[int]:
         return {server[1] for _, _, *servers in ask(node, "CLUSTER", "SLOTS") for server in servers}
 
-    def owner(self, address: Address) -> ValkeyProcess:
+    def owner(self, address: ContextKey) -> ValkeyProcess:
         """The node that has a context's slot, as the living ones see it."""
         slot = slot_of(address)
         for node in self.nodes:
@@ -102,17 +102,17 @@ class ValkeyCluster:
                         return next(node for node in self.nodes if node.port == primary[1])
         raise AssertionError(f"nobody has slot {slot}")
 
-    def client(self, address: Address) -> redis.Redis:
+    def client(self, address: ContextKey) -> redis.Redis:
         """A client of the node that has a context's slot."""
         return self.owner(address).client()
 
-    def begin_move(self, address: Address, target: ValkeyProcess) -> None:
+    def begin_move(self, address: ContextKey, target: ValkeyProcess) -> None:
         """Open a slot for being moved key by key."""
         source = self.owner(address)
         ask(target, "CLUSTER", "SETSLOT", slot_of(address), "IMPORTING", id_of(source))
         ask(source, "CLUSTER", "SETSLOT", slot_of(address), "MIGRATING", id_of(target))
 
-    def move_keys(self, address: Address, target: ValkeyProcess, *, most: int | None = None) -> int:
+    def move_keys(self, address: ContextKey, target: ValkeyProcess, *, most: int | None = None) -> int:
         """Move keys of a slot that is open for it; how many."""
         source, moved = self.owner(address), 0
         while most is None or moved < most:
@@ -124,13 +124,13 @@ class ValkeyCluster:
             moved += len(keys)
         return moved
 
-    def end_move(self, address: Address, target: ValkeyProcess) -> None:
+    def end_move(self, address: ContextKey, target: ValkeyProcess) -> None:
         """Give the slot, whose keys have been moved, to its new owner."""
         source = self.owner(address)
         for node in [target, source, *(other for other in self.primaries if other not in (source, target))]:
             ask(node, "CLUSTER", "SETSLOT", slot_of(address), "NODE", id_of(target))
 
-    def move_at_once(self, address: Address, target: ValkeyProcess) -> None:
+    def move_at_once(self, address: ContextKey, target: ValkeyProcess) -> None:
         """Move a slot as Valkey 9 does by itself, and wait until that is done."""
         source, slot = self.owner(address), slot_of(address)
         ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", id_of(target))

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import httpx
 import trio
 
-from coordinator.app import App
+from coordinator.server.app import App
 from tests.support.api import Api, HttpCaller
 from tests.support.flows import chain, submit
 from tests.support.inprocess import http_url, serving, ws_url

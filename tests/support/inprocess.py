@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from coordinator.app import App
+from coordinator.server.app import App
 from coordinator.settings import Settings
 
 

@@ -99,7 +99,9 @@ class CoordinatorProcess(LoggingProcess):
 
     def workers(self) -> list[int]:
         """Process ids of its workers, the longest running first."""
-        return sorted((pid for pid in self.children() if "coordinator.workers" in command_of(pid)), key=started_at)
+        return sorted(
+            (pid for pid in self.children() if "coordinator.server.workers" in command_of(pid)), key=started_at
+        )
 
     def kill(self) -> None:
         """kill -9, of it and of its children."""

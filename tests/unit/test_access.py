@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.rpc.access import AccessPolicy
+from coordinator.rpc.access.origins import AccessPolicy
 
 
 @pytest.mark.parametrize(

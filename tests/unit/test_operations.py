@@ -8,10 +8,10 @@ from typing import Any
 import hiredis
 import pytest
 
-from coordinator.actors import operations
 from coordinator.actors.request import Compute, Operation
 from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, StorageError
 from coordinator.models import ActorLoadParams, FlowCreateParams, FlowLoadParams, Job, JobCreateParams, JobLoadParams
+from coordinator.operations import records
 from coordinator.storage.codec import ACTOR, JOB, fields_of
 from coordinator.storage.keys import GLOBAL, Layout
 from tests.support.exchanges import alone
@@ -55,7 +55,7 @@ def values_of(stored: dict[bytes, bytes]) -> list[bytes | None]:
 
 
 def test_a_load_asks_for_one_hash_and_splices_its_fields() -> None:
-    operation = alone(operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3)))
+    operation = alone(records.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3)))
 
     asked = next(operation)
     assert isinstance(asked, list)
@@ -71,7 +71,7 @@ JOB_MEMBERS = list(Job.model_fields)
 
 
 def test_a_load_of_nothing_says_what_is_missing() -> None:
-    operation = alone(operations.load_actor(PLAIN, ActorLoadParams(id=9)))
+    operation = alone(records.load_actor(PLAIN, ActorLoadParams(id=9)))
     next(operation)
 
     with pytest.raises(NotFound) as caught:
@@ -82,7 +82,7 @@ def test_a_load_of_nothing_says_what_is_missing() -> None:
 
 
 def test_a_record_without_a_field_it_must_have_is_a_storage_error_that_names_it() -> None:
-    operation = alone(operations.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3)))
+    operation = alone(records.load_job(PLAIN, JobLoadParams(context_id=1, caller_id=2, id=3)))
     next(operation)
 
     with pytest.raises(StorageError) as caught:
@@ -102,7 +102,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
         "prerequisites": [],
         "depends": [],
     }
-    operation = alone(operations.create_job(PLAIN, JobCreateParams.model_validate({"context_id": 1, "job": job})))
+    operation = alone(records.create_job(PLAIN, JobCreateParams.model_validate({"context_id": 1, "job": job})))
 
     step = next(operation)
     assert isinstance(step, list)
@@ -129,7 +129,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
 def test_the_answer_to_a_create_is_what_was_given_and_what_was_kept(stored: bytes, expected: dict[str, Any]) -> None:
     members = {"id": 5, "caller_id": 7, "context_id": 1, "jobs": [1, 2]}
     params = FlowCreateParams.model_validate({"context_id": 1, "flow": {**members, "env_vars": {"x": '"'}}})
-    operation = alone(operations.create_flow(PLAIN, params))
+    operation = alone(records.create_flow(PLAIN, params))
     next(operation)
 
     assert json.loads(answer(operation, [([stored], [])])) == {**members, "env_vars": {"x": '"'}, **expected}
@@ -139,7 +139,7 @@ def test_a_create_over_a_record_that_lacks_what_it_keeps_is_a_storage_error_that
     params = FlowCreateParams.model_validate(
         {"context_id": 1, "flow": {"id": 5, "caller_id": 7, "context_id": 1, "jobs": [], "env_vars": {}}}
     )
-    operation = alone(operations.create_flow(PLAIN, params))
+    operation = alone(records.create_flow(PLAIN, params))
     next(operation)
 
     with pytest.raises(StorageError, match="flow") as caught:
@@ -150,12 +150,12 @@ def test_a_create_over_a_record_that_lacks_what_it_keeps_is_a_storage_error_that
 
 def dag_of(depends: dict[int, list[int]]) -> Operation:
     """flow.dag of a flow with these jobs, driven up to its last step."""
-    operation = operations.flow_dag(PLAIN, FlowLoadParams(context_id=1, id=5))
+    operation = records.flow_dag(PLAIN, FlowLoadParams(context_id=1, id=5))
     assert next(operation) == [("HMGET", "flow:5", "caller_id", "jobs")]
     step = operation.send([[b"7", json.dumps(list(depends)).encode()]])
     remaining = sorted(depends)
-    while isinstance(step, list) and len(remaining) > operations.DAG_CHUNK:
-        chunk, remaining = remaining[: operations.DAG_CHUNK], remaining[operations.DAG_CHUNK :]
+    while isinstance(step, list) and len(remaining) > records.DAG_CHUNK:
+        chunk, remaining = remaining[: records.DAG_CHUNK], remaining[records.DAG_CHUNK :]
         step = operation.send([summary(id, depends[id]) for id in chunk])
     assert isinstance(step, list)
     assert [unpacked(command)[1].decode() for command in step] == [f"job:7:{id}" for id in remaining]
@@ -179,10 +179,10 @@ def test_a_small_dag_is_computed_at_once() -> None:
 
 
 def test_a_large_dag_is_loaded_in_chunks_and_computed_in_a_thread() -> None:
-    size = operations.DAG_CHUNK * 2 + 10
+    size = records.DAG_CHUNK * 2 + 10
     depends = {id: [id - 1] if id > 1 else [] for id in range(1, size + 1)}
     operation = dag_of(depends)
-    last = [summary(id, depends[id]) for id in range(operations.DAG_CHUNK * 2 + 1, size + 1)]
+    last = [summary(id, depends[id]) for id in range(records.DAG_CHUNK * 2 + 1, size + 1)]
 
     step = operation.send(last)
 

@@ -8,8 +8,8 @@ import pytest
 
 from coordinator.errors import InvalidParams
 from coordinator.models import ActorCreateParams, FlowCreateParams, JobLoadParams, RunnerCreateParams
+from coordinator.rpc.jsonrpc.params import ParamsReader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.params import ParamsReader
 
 ACTOR = {"id": 1, "pubkey": "k", "address": ["::1"]}
 RUNNER = {"id": 1, "pubkey": "k", "address": "10.0.0.1", "topic": "t", "local": True}

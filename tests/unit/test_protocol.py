@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.errors import InvalidRequest, NotFound, ParseError
-from coordinator.rpc.protocol import Call, Invalid, parse, render_batch, render_error, render_result
+from coordinator.rpc.jsonrpc.protocol import Call, Invalid, parse, render_batch, render_error, render_result
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.sockets import receive_next, send_now
+from coordinator.socketio import receive_next, send_now
 
 LARGE = b"x" * (1 << 22)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from coordinator.actors.request import Effective, Exchange, Operation, Outcome
+from coordinator.actors.request import Exchange, Operation, Outcome, WithEffects
 from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
 
@@ -15,9 +15,9 @@ from coordinator.errors import InternalError, NotFound, StorageError
 def asks(name: str, effects: list[bytes] | None = None) -> Exchange:
     """Asks for this command; its answer is the command's name and the reply."""
 
-    def finish(reply: bytes, asked: bytes) -> bytes | Effective:
+    def finish(reply: bytes, asked: bytes) -> bytes | WithEffects:
         answer = asked + b":" + reply
-        return answer if effects is None else Effective(answer, effects)
+        return answer if effects is None else WithEffects(answer, effects)
 
     return (name,), finish, name.encode()
 
@@ -37,11 +37,11 @@ def begun(*exchanges: Exchange) -> tuple[Operation, list[Outcome]]:
     return operation, outcomes
 
 
-def end(operation: Operation, replies: Any) -> Effective:
+def end(operation: Operation, replies: Any) -> WithEffects:
     with pytest.raises(StopIteration) as finished:
         operation.send(replies)
     value = finished.value.value
-    assert isinstance(value, Effective)
+    assert isinstance(value, WithEffects)
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from coordinator.rpc.suggestions import REMEMBERED, Suggestions
+from coordinator.rpc.jsonrpc.suggestions import REMEMBERED, Suggestions
 
 NAMES = ["job.create", "job.load", "flow.create"]
 

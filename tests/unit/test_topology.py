@@ -85,7 +85,7 @@ def test_on_a_cluster_each_call_names_a_key_that_never_exists() -> None:
 async def test_moved_is_followed_at_once_and_only_where_it_leads() -> None:
     cluster = Cluster([Endpoint("seed", 1, password="p")])
 
-    cluster.doubt(7, f"MOVED {slot_of(7)} ::1:7005")
+    cluster.invalidate(7, f"MOVED {slot_of(7)} ::1:7005")
 
     assert await cluster.where(7) == Endpoint("::1", 7005, password="p")
 
@@ -116,7 +116,7 @@ async def test_what_is_doubted_is_looked_for_once_for_all(autojump: None) -> Non
         assert found == [expected] * 5
         assert await finding.get() == expected
         found.clear()
-        finding.doubt()
+        finding.invalidate()
 
 
 async def test_a_doubt_that_comes_during_a_search_has_it_searched_again(autojump: None) -> None:
@@ -133,7 +133,7 @@ async def test_a_doubt_that_comes_during_a_search_has_it_searched_again(autojump
     async with trio.open_nursery() as nursery:
         nursery.start_soon(finding.get)
         await trio.sleep(0.5)
-        finding.doubt()
+        finding.invalidate()
 
         assert await finding.get() == 2
 

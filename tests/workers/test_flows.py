@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from coordinator.actors.presence import DEAD_AFTER
+from coordinator.engine.membership import DEAD_AFTER
 from tests.support.api import Api
 from tests.support.flows import chain, submit, wide
 from tests.support.multiprocess import one_of_each, worker_with

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 HANG = 60.0
 CRASH = """
 import os, pathlib, sys
-if "coordinator.workers" in sys.orig_argv and pathlib.Path({flag!r}).exists():
+if "coordinator.server.workers" in sys.orig_argv and pathlib.Path({flag!r}).exists():
     os._exit(3)
 """
 

@@ -1,0 +1,97 @@
+"""`herocoordinator runner`: command line → RunnerSettings → Service in trio.run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import click
+import structlog
+import trio
+
+from coordinator import logs
+from coordinator.cli.exit_codes import fail, first_leaf
+from coordinator.cli.options import Command, options_of, validated
+from coordinator.client import RpcError
+from coordinator.runner.serve import Service
+from coordinator.runner.settings import ENVIRONMENT_PREFIX, RunnerSettings
+
+__all__ = ["runner"]
+
+log = structlog.get_logger("coordinator.runner")
+
+
+class _Command(click.ParamType[str]):
+    """In the variable several are separated by `;`, because commands have blanks."""
+
+    name = "NAME=COMMAND"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [text.strip() for text in rv.split(";") if text.strip()]
+
+
+def _repeated(name: str, kind: Any, metavar: str, separated: str) -> Callable[[Command], Command]:
+    field = RunnerSettings.model_fields[name]
+    description = field.description
+    return click.option(
+        f"--{name}",
+        name,
+        type=kind,
+        multiple=True,
+        required=field.is_required(),
+        metavar=metavar,
+        envvar=f"{ENVIRONMENT_PREFIX}_{name.upper()}",
+        show_envvar=True,
+        help=f"{description} In the variable several are separated by {separated}.",
+    )
+
+
+@click.command()
+@_repeated("context", click.INT, "N", "blanks")
+@_repeated("type", _Command(), "NAME=COMMAND", "semicolons")
+@options_of(RunnerSettings, ENVIRONMENT_PREFIX, but=("context", "type"))
+def runner(**given: Any) -> None:
+    """Run jobs of a coordinator's flows on this machine until SIGINT or SIGTERM.
+
+    It registers itself, takes jobs of each --context, and runs each script in processes of its own, of which nothing
+    is left when the job has ended. What a script prints is logged line by line. It has an empty working directory,
+    PATH, HOME, LANG, LC_ALL, TMPDIR, the job's env_vars, and:
+
+    \b
+    HERO_RESULT      a file; key=value lines written there become the job's result,
+                     beside stdout, stderr (the last 64 KiB of each) and exit_code
+    HERO_INPUTS      a JSON file: the results of the jobs this one depends on, by their ids
+    HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_JOB_ID  HERO_ATTEMPT
+
+    A job has succeeded if its script exits with 0. Scripts run with this process's rights: it is no sandbox.
+
+    \b
+    herocoordinator runner --context 1
+    herocoordinator runner --context 1 --context 2 --id 7 --capacity 8 --type 'Sal=/bin/sh -e'
+
+    A lost connection is made again, for as long as it takes; scripts go on meanwhile. Told to stop it takes no more
+    jobs, finishes what it has, and exits with 0; told twice it kills what runs.
+    """
+    settings = validated(RunnerSettings, given)
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        trio.run(_run, settings)
+    except* RpcError as group:
+        fail(f"the coordinator at {settings.url} refuses this runner: {first_leaf(group)}")
+    except* OSError as group:
+        fail(str(first_leaf(group)))
+
+
+async def _run(settings: RunnerSettings) -> None:
+    service = Service(settings)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, service)
+        await service.run()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_on_signal(service: Service) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            service.stop()

@@ -1,0 +1,395 @@
+"""What makes flows move: runners and followers are woken when there is something for them, timers in the store are seen
+to when they are due, and coordinators sharing a store learn from each other.
+
+Nothing here must survive. Queues, leases, pauses and events are in the store; in memory is only who waits for them.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+from pydantic_core import to_json
+
+from coordinator.actors.directory import Directory
+from coordinator.actors.request import Operation, RawJson, Request, WithEffects
+from coordinator.engine.membership import Membership
+from coordinator.engine.pubsub import PubSub
+from coordinator.engine.subscriptions import (
+    Effects,
+    FlowSubscription,
+    RunnerSubscription,
+    Session,
+    Subscription,
+    SubscriptionRequest,
+    take,
+)
+from coordinator.engine.timers import Timers
+from coordinator.engine.waiters import Waiter, Waiters
+from coordinator.errors import CoordinatorError, NotFound, NotSubscribed, Overloaded
+from coordinator.models.execution import (
+    FlowSubscribeParams,
+    JobTakeParams,
+    RunnerSubscribeParams,
+    SubscriptionParams,
+)
+from coordinator.storage.connection import Store
+from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout, flow_name
+
+__all__ = ["Engine"]
+
+log = structlog.get_logger("coordinator.engine")
+
+MEMBERSHIP_EVERY: Final = 2.0  # seconds between signs of life
+FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
+RETRY_AFTER: Final = 1.0  # seconds after which a subscription the store refused is tried again
+TICK_LIMIT: Final = 200  # timers acted on in one step
+
+
+class Engine:
+    """One for each coordinator. `run` it beside the directory.
+
+    Args:
+        max_subscriptions: of one connection, and waiting job.take calls in all.
+        is_alone: nobody else uses the store now, so every other coordinator that did is gone.
+    """
+
+    def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int, is_alone: bool = False) -> None:
+        self._directory = directory
+        self._layout: Layout = store.layout
+        self._max_subscriptions = max_subscriptions
+        self._contexts: dict[ContextKey, Waiters] = {}
+        self._pubsub = PubSub(store, self._learn)
+        self._membership = Membership(self._layout, self._ask, self._tick, self._seen_to, is_alone=is_alone)
+        self._timers = Timers()
+        self._nursery: trio.Nursery
+        self._waiters = 0
+        self._is_stopping = False
+        directory.apply_effects = self.apply_effects
+        directory.effects_unknown = self.effects_unknown
+
+    @property
+    def subscriptions(self) -> int:
+        """Subscriptions open."""
+        return sum(len(context.runners) + sum(map(len, context.flows.values())) for context in self._contexts.values())
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Never returns."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._pubsub.run)
+            self._nursery.start_soon(self._timers.run)
+            self._nursery.start_soon(self._renew_membership)
+            task_status.started()
+
+    def stop(self) -> None:
+        """Answer the calls that wait for a job, hand out no more jobs."""
+        self._is_stopping = True
+        self._membership.is_stopping = True
+        for context in self._contexts.values():
+            for runner in [*context.runners.values()]:
+                runner.close()
+            for waiter in [*context.waiters]:
+                waiter.wake()
+
+    async def leave(self) -> None:
+        """Tell the other coordinators that our contexts are theirs now. Waits for the store."""
+        await self._membership.leave()
+
+    def gone(self, coordinator: str) -> None:
+        """That coordinator is gone: see to its contexts without waiting for its silence to last. While `run` runs."""
+        self._nursery.start_soon(self._membership.take_over, coordinator)
+
+    # -- effects
+
+    def apply_effects(self, address: ContextKey, effects: Effects) -> None:
+        """Act on what a transition of ours has set going. Never blocks."""
+        for effect in effects:
+            kind, _, value = effect.partition(b":")
+            if kind == b"ready":
+                self._feed(address, value.decode())
+            elif kind == b"due":
+                self._arm(address, int(value) / 1000)
+            elif kind == b"events":
+                self._tell_followers(address, int(value))
+            elif kind == b"cancel":
+                self._cancel(address, value)
+
+    def _learn(self, address: ContextKey, effects: Effects | None) -> None:
+        """Act on what another coordinator has done. None: we may have missed news."""
+        if effects is not None:
+            self.apply_effects(address, effects)
+        elif address in self._contexts:
+            self._contexts[address].wake_all()
+
+    def effects_unknown(self, address: ContextKey, wrote: bool) -> None:
+        """Look at a context in which something may have happened of which we heard nothing. Never blocks."""
+        self._learn(address, None)
+        if address is not GLOBAL and (wrote or address in self._contexts):
+            self._arm(address, 0.0)
+
+    def _feed(self, address: ContextKey, script_type: str) -> None:
+        if address in self._contexts:
+            self._contexts[address].feed(script_type)
+
+    def _feed_any(self, address: ContextKey, script_types: Iterable[str]) -> None:
+        """There may be jobs of these types for somebody else."""
+        for script_type in script_types:
+            self._feed(address, script_type)
+
+    def _tell_followers(self, address: ContextKey, flow_id: int) -> None:
+        if address in self._contexts:
+            self._contexts[address].tell_followers(flow_id)
+
+    def _cancel(self, address: ContextKey, value: bytes) -> None:
+        if address in self._contexts:
+            runner_id, job, token, reason = value.split(b" ", 3)
+            self._contexts[address].cancel(int(runner_id), job, token, reason)
+
+    # -- subscriptions
+
+    def subscribe_runner(self, session: Session, keys: Keyspace, params: RunnerSubscribeParams) -> Operation:
+        """Begin to supply a runner with jobs."""
+        self._check_room(session)
+        (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
+        if topic is None:
+            raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
+        lost: Sequence[bytes] = ()
+        if params.session or params.holding:
+            command = keys.transition("hc_resume", params.runner_id, params.session, *params.holding)
+            (((_, lost), effects),) = yield [command]
+            self.apply_effects(keys.address, effects)
+        subscription = RunnerSubscription(
+            session,
+            keys,
+            runner_id=params.runner_id,
+            topic=topic.decode(),
+            runner_session=params.session,
+            script_types=params.script_types,
+            capacity=params.capacity,
+            lease=params.lease,
+            took=self._took,
+        )
+        gone = {token.decode() for token in lost}
+        until = trio.current_time() + params.lease
+        held = (token for token in params.holding if token not in gone and not session.has_ended(token))
+        subscription.held.update((token, until) for token in held)
+        self._listening(keys.address).runners[subscription.id] = subscription
+        self._serve(subscription)
+        answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
+        return answer
+
+    def follow_flow(self, session: Session, keys: Keyspace, params: FlowSubscribeParams) -> Operation:
+        """Begin to stream a flow's events."""
+        self._check_room(session)
+        command = keys.transition("hc_flow_follow", flow_name(params.id), int(FOLLOWED_FOR * 1000), params.after)
+        ((outcome, _),) = yield [command]
+        if outcome[0] == b"none":
+            raise NotFound("flow", context_id=params.context_id, id=params.id)
+        subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after)
+        self._listening(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
+        self._serve(subscription)
+        answer: RawJson = to_json({"subscription": subscription.id, "missed": outcome[1] == 1})
+        return answer
+
+    def unsubscribe(self, session: Session, kind: str, params: SubscriptionParams) -> RawJson:
+        """End a subscription of this connection. Raises NotSubscribed."""
+        subscription = session.subscriptions.get(params.subscription)
+        if subscription is None or subscription.kind != kind:
+            raise NotSubscribed(params.subscription)
+        subscription.close()
+        return to_json({"subscription": params.subscription})
+
+    def _check_room(self, session: Session) -> None:
+        limit = self._max_subscriptions
+        if len(session.subscriptions) >= limit:
+            raise Overloaded(f"this connection has {limit} subscriptions", limit, "max_subscriptions")
+
+    def _serve(self, subscription: Subscription) -> None:
+        """Put the subscription's operation into its context's mailbox, again whenever it ends before its time."""
+
+        def failed(error: CoordinatorError) -> None:
+            if subscription.is_closed:
+                self._forget(subscription)
+            else:
+                log.warning("a subscription failed; trying again", kind=subscription.kind, error=error.data)
+                self._timers.call_in(RETRY_AFTER, lambda: self._serve(subscription))
+
+        if subscription.is_closed:
+            self._forget(subscription)
+            return
+        operation = self._until_closed(subscription)
+        request = SubscriptionRequest(operation, deadline=math.inf, writes=False)
+        request.failed = failed
+        self._directory.post_soon(subscription.keys.address, request)
+
+    def _until_closed(self, subscription: Subscription) -> Operation:
+        answer = yield from subscription.serve()
+        self._forget(subscription)
+        return answer
+
+    def _forget(self, subscription: Subscription) -> None:
+        address = subscription.keys.address
+        self._context(address).forget(subscription)
+        if isinstance(subscription, RunnerSubscription):
+            self._feed_any(address, subscription.script_types)  # it may have been woken for a job
+        self._drop_if_unused(address)
+
+    def _took(self, runner: RunnerSubscription, effects: Effects, is_empty: bool) -> None:
+        """A runner has taken jobs. If it may have left some, somebody else gets a turn."""
+        self.apply_effects(runner.keys.address, effects)
+        if not is_empty:
+            self._feed_any(runner.keys.address, runner.script_types)
+
+    # -- job.take
+
+    def take_job(self, keys: Keyspace, params: JobTakeParams) -> Operation:
+        """Jobs for a runner that has no WebSocket; waits for one if there is none."""
+        (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
+        if topic is None:
+            raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
+        ends = trio.current_time() + params.wait
+        waiter = Waiter(params, topic.decode())
+        holder = params.take_id or uuid.uuid4().hex
+        is_waiting = is_taking = False
+        try:
+            while True:
+                waiter.look()
+                is_taking = True
+                is_all, attempts, effects = yield from take(keys, waiter, count=params.count, holder=holder, number="1")
+                is_taking = False
+                self.apply_effects(keys.address, effects)
+                if attempts and not (is_all and len(attempts) < params.count):
+                    self._feed_any(keys.address, params.script_types)
+                if attempts or trio.current_time() >= ends or self._is_stopping:
+                    jobs = b",".join(b"{" + members for _, members in attempts)
+                    return b'{"jobs":[%b]}' % jobs
+                if not is_waiting:
+                    if self._waiters >= self._max_subscriptions:
+                        limit = self._max_subscriptions
+                        raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
+                    is_waiting = True
+                    self._waiters += 1
+                    self._listening(keys.address).waiters[waiter] = None
+                    self._timers.call_in(params.wait, waiter.wake)
+                yield waiter.park()
+        except GeneratorExit:
+            # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
+            if is_taking and not self._is_stopping:
+                self._ask(keys.address, self._give_back(keys, holder), lambda outcome: None)
+            raise
+        finally:
+            if is_waiting:
+                self._waiters -= 1
+                self._context(keys.address).waiters.pop(waiter, None)
+                self._feed_any(keys.address, params.script_types)
+                self._drop_if_unused(keys.address)
+
+    def _give_back(self, keys: Keyspace, holder: str) -> Operation:
+        ((_, effects),) = yield [keys.transition("hc_untake", holder, "1")]
+        return WithEffects(b"", effects)
+
+    # -- contexts
+
+    def _context(self, address: ContextKey) -> Waiters:
+        context = self._contexts.get(address)
+        if context is None:
+            context = self._contexts[address] = Waiters()
+        return context
+
+    def _listening(self, address: ContextKey) -> Waiters:
+        """The context, of which news will come; at the latest then everybody in it looks once more."""
+        self._pubsub.listen(address)
+        return self._context(address)
+
+    def _drop_if_unused(self, address: ContextKey) -> None:
+        context = self._contexts.get(address)
+        if context is None or not context.is_empty:
+            return
+        self._pubsub.ignore(address)
+        if context.due == math.inf and not context.is_ticking:
+            del self._contexts[address]
+
+    # -- time
+
+    def _arm(self, address: ContextKey, seconds: float) -> None:
+        """See to the context's timers in so many seconds, or before."""
+        context = self._context(address)
+        at = trio.current_time() + seconds
+        if at < context.due:
+            context.due = at
+            self._timers.call_in(seconds, lambda: self._tick_if_due(address))
+
+    def _tick_if_due(self, address: ContextKey) -> None:
+        context = self._contexts.get(address)
+        if context is not None and context.due <= trio.current_time() and not context.is_ticking:
+            self._tick(address, lambda: None)
+
+    def _tick(self, address: ContextKey, done: Callable[[], None]) -> None:
+        """See to the context's timers now, as often as it takes to succeed; then call `done`."""
+        context = self._context(address)
+        context.is_ticking = True
+        context.due = math.inf
+
+        def end(outcome: RawJson | CoordinatorError) -> None:
+            context.is_ticking = False
+            if isinstance(outcome, CoordinatorError):
+                log.warning("timers could not be seen to; trying again", context=address, error=outcome.data)
+                self._timers.call_in(RETRY_AFTER, lambda: self._tick(address, done))
+                return
+            self._tick_if_due(address)
+            self._drop_if_unused(address)
+            done()
+
+        def operation() -> Operation:
+            ((_, effects),) = yield [self._layout.keyspace(address).transition("hc_tick", TICK_LIMIT)]
+            return WithEffects(b"", effects)
+
+        self._ask(address, operation(), end)
+
+    def _ask(self, address: ContextKey, operation: Operation, then: Callable[[Any], None]) -> None:
+        request = _Asked(operation, deadline=math.inf, writes=True)
+        request.then = then
+        self._directory.post_soon(address, request)
+
+    # -- membership
+
+    def _seen_to(self) -> list[int]:
+        """The contexts whose timers are ours to see to, as far as we know."""
+        known = {*self._contexts, *self._directory.addresses}
+        return [context for context in known if context is not None]
+
+    async def _renew_membership(self) -> None:
+        """Say that we live, see to the contexts of coordinators that do not, and to what our own clients wait for."""
+        while True:
+            await self._membership.renew()
+            now = trio.current_time()
+            for address, context in [*self._contexts.items()]:
+                for runner in [*context.runners.values()]:
+                    runner.forget_expired(now)
+                if context.flows:
+                    self._ask(address, self._keep_followed(address, [*context.flows]), lambda outcome: None)
+            await trio.sleep(MEMBERSHIP_EVERY)
+
+    def _keep_followed(self, address: ContextKey, flows: Sequence[int]) -> Operation:
+        keys = self._layout.keyspace(address)
+        duration = int(FOLLOWED_FOR * 1000)
+        kept = yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", duration, "GET") for flow in flows]
+        for flow, was_followed in zip(flows, kept, strict=True):
+            if was_followed is None:  # so events may not have been announced
+                self._tell_followers(address, flow)
+        return b""
+
+
+class _Asked(Request):
+    """A request of the engine's own."""
+
+    __slots__ = ("then",)
+
+    then: Callable[[Any], None]
+
+    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+        self.then(outcome)

@@ -1,0 +1,161 @@
+"""Coordinators on one store tell each other that they live; the contexts of one that does not are seen to by others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+
+from coordinator.actors.request import Operation, RawJson
+from coordinator.errors import CoordinatorError
+from coordinator.storage.connection import Reply, Store
+from coordinator.storage.faults import StoreUnavailable
+from coordinator.storage.keys import GLOBAL, ContextKey, Layout
+
+__all__ = ["Membership", "left_behind"]
+
+log = structlog.get_logger("coordinator.membership")
+
+DEAD_AFTER: Final = 10.0  # seconds of silence after which another coordinator's contexts are seen to
+TAKE_OVER_AT_ONCE: Final = 50  # contexts of a dead coordinator looked at at the same time
+LOOK_TIMEOUT: Final = 10.0  # seconds to wait for a context; it goes on being looked at after that
+
+
+async def left_behind(store: Store) -> list[str]:
+    """The coordinators of a store that nobody uses now: all of them are gone.
+
+    They count as heard of just now, so that those who start next do not all see to the same contexts: each is for one
+    of them to `take_over`.
+    """
+    coordinators = store.layout.keyspace(GLOBAL).coordinators()
+    replies: list[Reply] = []
+    try:
+        connection = await store.open(GLOBAL)
+        try:
+            await connection.exchange([("ZRANGE", coordinators, 0, -1), ("TIME",)], replies)
+            found, (seconds, _) = replies
+            for name in found:
+                await connection.exchange([("ZADD", coordinators, "XX", int(seconds) * 1000, name)], [])
+        finally:
+            await connection.aclose()
+    except StoreUnavailable:
+        return []  # they are missed when they have been silent for long enough
+    return [name.decode() for name in found]
+
+
+class Membership:
+    """One coordinator's part in this.
+
+    Args:
+        ask: puts an operation of ours into a context's mailbox, and is told what to call with its outcome.
+        look_at: sees to a context's timers from now on, and calls back when it has done so once.
+        seen_to: the contexts whose timers we see to.
+        is_alone: nobody else uses the store now, so every other coordinator that did is gone.
+
+    Attributes:
+        is_stopping: what is under way may be refused.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        ask: Callable[[ContextKey, Operation, Callable[[Any], None]], None],
+        look_at: Callable[[ContextKey, Callable[[], None]], None],
+        seen_to: Callable[[], list[int]],
+        *,
+        is_alone: bool,
+    ) -> None:
+        self._keys = layout.keyspace(GLOBAL)
+        self._name = layout.name
+        self._ask = ask
+        self._look_at = look_at
+        self._seen_to = seen_to
+        self._is_alone = is_alone
+        self.is_stopping = False
+
+    async def renew(self) -> None:
+        """Say that we live, and see to the contexts of those that do not."""
+        for other in await self._say_so():
+            await self.take_over(other)
+
+    async def leave(self) -> None:
+        """Say that we do not live any more."""
+
+        def operation() -> Operation:
+            yield [("ZADD", self._keys.coordinators(), 0, self._name)]
+            return b""
+
+        await self._until_answered(operation())
+
+    async def _say_so(self) -> list[str]:
+        """Say that we live. Returns the coordinators that no longer do."""
+        silence = 0 if self._is_alone else int(DEAD_AFTER * 1000)
+        self._is_alone = False
+        found: list[str] = []
+
+        def operation() -> Operation:
+            ((was_known, dead),) = yield [
+                self._keys.call("hc_presence", self._keys.coordinators(), self._name, silence)
+            ]
+            if not was_known:
+                # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
+                yield from self._note(self._seen_to())
+            found.extend(other.decode() for other in dead if other != self._name.encode())
+            return b""
+
+        await self._until_answered(operation())
+        return found
+
+    def _note(self, contexts: Sequence[int]) -> Operation:
+        if contexts:
+            yield [("SADD", self._keys.engaged(self._name), *contexts)]
+        return b""
+
+    async def take_over(self, other: str) -> None:
+        """See to the contexts of a coordinator that is gone, and forget it."""
+        contexts: list[int] = []
+        late: list[int] = []
+
+        def engaged() -> Operation:
+            (found,) = yield [("SMEMBERS", self._keys.engaged(other))]
+            contexts.extend(map(int, found))
+            return b""
+
+        def forget() -> Operation:
+            yield from self._note(late)
+            yield [("DEL", self._keys.engaged(other)), ("ZREM", self._keys.coordinators(), other)]
+            return b""
+
+        await self._until_answered(engaged())
+        limit = trio.CapacityLimiter(TAKE_OVER_AT_ONCE)
+
+        async def look(context: int) -> None:
+            looked = trio.Event()
+            self._look_at(context, looked.set)
+            with trio.move_on_after(LOOK_TIMEOUT) as waiting:
+                await looked.wait()
+            if waiting.cancelled_caught:
+                late.append(context)
+            limit.release_on_behalf_of(context)
+
+        async with trio.open_nursery() as looking:
+            for context in contexts:
+                await limit.acquire_on_behalf_of(context)
+                looking.start_soon(look, context)
+        await self._until_answered(forget())
+        if contexts:
+            log.info("took over from a coordinator that is gone", coordinator=other, contexts=len(contexts))
+
+    async def _until_answered(self, operation: Operation) -> None:
+        """Run an operation in GLOBAL; an error is logged, the next round tries again."""
+        answered = trio.Event()
+
+        def then(outcome: RawJson | CoordinatorError) -> None:
+            if isinstance(outcome, CoordinatorError) and not self.is_stopping:
+                log.warning("the store refused", error=outcome.data)
+            answered.set()
+
+        self._ask(GLOBAL, operation, then)
+        await answered.wait()

@@ -1,0 +1,140 @@
+"""What other coordinators on the same store did: Pub/Sub messages of the contexts somebody here waits in.
+
+On a cluster each node passes what is published on to all others, so one connection, to GLOBAL's node, hears of every
+context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import trio
+from redis.backoff import ExponentialWithJitterBackoff
+
+from coordinator.storage.connection import Command, Connection, Store
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
+from coordinator.storage.keys import GLOBAL, ContextKey
+
+__all__ = ["PubSub"]
+
+log = structlog.get_logger("coordinator.pubsub")
+
+PING_EVERY: Final = 5.0  # seconds of silence after which the store is asked whether it is there; twice that is too long
+BACKOFF_BASE: Final = 0.05  # seconds before the second attempt to connect
+BACKOFF_CAP: Final = 2.0
+LOOK_EVERY: Final = 10.0  # seconds; between the nodes of a cluster news can get lost without our noticing
+
+
+class PubSub:
+    """Listens on one connection of its own.
+
+    Args:
+        learn: is given a context and the effects another coordinator announced, or None whenever we have just begun to
+            listen and may have missed some.
+    """
+
+    def __init__(self, store: Store, learn: Callable[[ContextKey, Sequence[bytes] | None], None]) -> None:
+        self._store = store
+        self._learn = learn
+        self._own = store.layout.caller.encode()
+        self._wanted: dict[ContextKey, None] = {}
+        self._changed = trio.Event()
+
+    def listen(self, address: ContextKey) -> None:
+        """Begin to listen; `learn` is called with None once we do."""
+        if address not in self._wanted:
+            self._wanted[address] = None
+            self._changed.set()
+
+    def ignore(self, address: ContextKey) -> None:
+        """Stop listening."""
+        if address in self._wanted:
+            del self._wanted[address]
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Never returns. Connects when there is something to listen to, and again whenever that breaks."""
+        backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        failures = 0
+        while True:
+            while not self._wanted:
+                await self._wait_for_change()
+            try:
+                connection = await self._store.open(GLOBAL)
+                failures = 0
+                await self._follow(connection)
+            except (StoreUnavailable, StoreMisconfigured) as error:
+                log.debug("not listening to other coordinators", reason=str(error))
+                self._store.lost(GLOBAL, str(error))
+            failures += 1
+            await trio.sleep(backoff.compute(failures))
+
+    async def _wait_for_change(self) -> None:
+        await self._changed.wait()
+        self._changed = trio.Event()
+
+    async def _follow(self, connection: Connection) -> None:
+        """Raises StoreUnavailable when the connection breaks, or is silent for too long."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_subscribed, connection)
+                if self._store.layout.is_spread:
+                    nursery.start_soon(self._look_regularly)
+                while True:
+                    await self._receive(connection)
+        except* StoreUnavailable as group:
+            raise StoreUnavailable(str(group.exceptions[0])) from group
+        finally:
+            with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
+                await connection.aclose()
+
+    async def _keep_subscribed(self, connection: Connection) -> None:
+        subscribed: dict[ContextKey, None] = {}
+        while True:
+            commands: list[Command] = []
+            wanted = dict.fromkeys(self._wanted)  # as it is now: it may change while we send
+            added = [address for address in wanted if address not in subscribed]
+            dropped = [address for address in subscribed if address not in wanted]
+            if added:
+                commands.append(("SUBSCRIBE", *map(self._channel, added)))
+            if dropped:
+                commands.append(("UNSUBSCRIBE", *map(self._channel, dropped)))
+            if commands:
+                await connection.send(commands)
+            subscribed = wanted
+            await self._wait_for_change()
+
+    async def _look_regularly(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            for address in [*self._wanted]:
+                self._learn(address, None)
+
+    def _channel(self, address: ContextKey) -> str:
+        return self._store.layout.keyspace(address).channel
+
+    async def _receive(self, connection: Connection) -> None:
+        with trio.move_on_after(PING_EVERY) as limit:
+            push = await connection.receive()
+        if limit.cancelled_caught:
+            # Of a key, so that a node which no longer has GLOBAL, and may have left the cluster, says so.
+            await connection.send([("EXISTS", self._store.layout.keyspace(GLOBAL).contexts())])
+            with trio.move_on_after(PING_EVERY) as limit:
+                push = await connection.receive()
+            if limit.cancelled_caught:
+                raise StoreUnavailable("the store is silent")
+        if isinstance(push, ReplyError):
+            raise StoreUnavailable(str(push))
+        if not isinstance(push, list):
+            return
+        kind, channel, content = push
+        name = channel.rpartition(b":")[2]
+        address: ContextKey = int(name) if name.isdigit() else GLOBAL
+        if kind == b"subscribe":
+            self._learn(address, None)
+        elif kind == b"message":
+            coordinator, *effects = content.split(b"\n")
+            if coordinator != self._own:
+                self._learn(address, effects)

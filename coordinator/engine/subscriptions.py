@@ -1,0 +1,336 @@
+"""What a client's connection is subscribed to: jobs for a runner, events of a flow.
+
+Each is one endless operation that parks while there is nothing to do, so it is served in its context's rounds like any
+other request, and a lost connection to the store is none of its business.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+from pydantic_core import from_json, to_json
+
+from coordinator.actors.request import Operation, Parking, RawJson, Request
+from coordinator.errors import CoordinatorError
+from coordinator.operations.execution import render_event
+from coordinator.storage import codec
+from coordinator.storage.connection import Command
+from coordinator.storage.keys import Keyspace
+
+__all__ = [
+    "FlowSubscription",
+    "RunnerSubscription",
+    "Session",
+    "Subscription",
+    "SubscriptionRequest",
+    "assignments",
+    "take",
+]
+
+log = structlog.get_logger("coordinator.subscriptions")
+
+TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner has one half while the other is under way
+TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
+EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
+ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
+_TOLD_BEFORE_SCRIPT: Final = 14  # fields of what hc_take tells of an attempt
+EVENTS_A_STEP: Final = 200  # at most
+EVENTS_AT_FIRST: Final = 5  # when nothing is known of their size
+
+Effects = Sequence[bytes]
+
+
+class Session(ABC):
+    """A client's connection, as subscriptions see it.
+
+    Attributes:
+        subscriptions: by id.
+        is_closed: the connection is gone.
+    """
+
+    def __init__(self) -> None:
+        self.subscriptions: dict[str, Subscription] = {}
+        self.is_closed = False
+        self._freed: list[RunnerSubscription] = []
+        self._ended_early: deque[str] = deque(maxlen=ENDED_EARLY)
+
+    @property
+    @abstractmethod
+    def is_congested(self) -> bool:
+        """Whether the client takes what it is sent too slowly; `relieved` is called once it no longer is."""
+
+    @abstractmethod
+    def notify(self, notifications: Sequence[bytes]) -> None:
+        """Send notifications, in as few frames as will do. Never blocks."""
+
+    def relieved(self) -> None:
+        """The client has caught up."""
+        for subscription in self.subscriptions.values():
+            subscription.wake()
+
+    def ended(self, token: str) -> None:
+        """The client has reported an attempt's end: its place is free once the message it came in is dealt with."""
+        for subscription in self.subscriptions.values():
+            if isinstance(subscription, RunnerSubscription) and subscription.held.pop(token, None) is not None:
+                self._freed.append(subscription)
+                return
+        self._ended_early.append(token)
+
+    def has_ended(self, token: str) -> bool:
+        """Whether the client has reported, before it had a subscription that held it, this attempt's end."""
+        return token in self._ended_early
+
+    def renewed(self, token: str) -> None:
+        """The client has given an attempt's sign of life."""
+        for subscription in self.subscriptions.values():
+            if isinstance(subscription, RunnerSubscription) and token in subscription.held:
+                subscription.held[token] = trio.current_time() + subscription.lease
+
+    def message_done(self) -> None:
+        """Every call of a message is in its mailbox."""
+        if self._freed:
+            for subscription in self._freed:
+                subscription.wake()
+            self._freed.clear()
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self.is_closed = True
+        for subscription in [*self.subscriptions.values()]:
+            subscription.close()
+
+
+class SubscriptionRequest(Request):
+    """The request of a subscription, which is never answered unless something went wrong."""
+
+    __slots__ = ("failed",)
+
+    failed: Callable[[CoordinatorError], None]
+
+    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+        if isinstance(outcome, CoordinatorError):
+            self.failed(outcome)
+
+
+class Subscription(Parking, ABC):
+    """One subscription of a session, in one context.
+
+    Attributes:
+        is_closed: its operation ends when it next looks.
+    """
+
+    kind: str
+
+    def __init__(self, session: Session, keys: Keyspace) -> None:
+        super().__init__()
+        self.id = uuid.uuid4().hex
+        self.session = session
+        self.keys = keys
+        self.is_closed = session.is_closed
+        if not self.is_closed:
+            session.subscriptions[self.id] = self
+
+    @abstractmethod
+    def serve(self) -> Operation:
+        """The endless operation."""
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.session.subscriptions.pop(self.id, None)
+        self.wake()
+
+
+class RunnerSubscription(Subscription):
+    """Keeps a runner supplied with at most `capacity` unfinished attempts.
+
+    Attributes:
+        held: tokens of attempts the runner has → when we stop counting them, on trio's clock, if we hear nothing more.
+        is_hungry: parked because the queues were empty.
+    """
+
+    kind = "runner"
+
+    def __init__(
+        self,
+        session: Session,
+        keys: Keyspace,
+        *,
+        runner_id: int,
+        topic: str,
+        runner_session: str,
+        script_types: Iterable[str],
+        capacity: int,
+        lease: float,
+        took: Callable[[RunnerSubscription, Effects, bool], None],
+    ) -> None:
+        super().__init__(session, keys)
+        self.runner_id = runner_id
+        self.topic = topic
+        self.runner_session = runner_session
+        self.script_types = list(dict.fromkeys(script_types))
+        self.capacity = capacity
+        self.lease = lease
+        self.held: dict[str, float] = {}
+        self.is_hungry = False
+        self._took = took
+        self._takes = 0
+
+    def serve(self) -> Operation:
+        while not self.is_closed:
+            self.look()
+            free = self.capacity - len(self.held)
+            count = min(free, max(TAKE_AT_LEAST, self.capacity // 2))
+            if free <= 0 or self.session.is_congested:
+                yield self.park()
+                continue
+            is_all, attempts, effects = yield from take(
+                self.keys, self, count=count, holder=self.id, number=str(self._takes)
+            )
+            if attempts and self.is_closed:
+                ((_, given_back),) = yield [self.keys.transition("hc_untake", self.id, str(self._takes))]
+                self._took(self, [*effects, *given_back], True)
+                break
+            self._takes += 1
+            until = trio.current_time() + self.lease
+            self.held.update((token, until) for token, _ in attempts)
+            if attempts:
+                head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
+                self.session.notify([b"%b%b}" % (head, members) for _, members in attempts])
+            # Beginning with another type each time, none of them can starve the others.
+            self.script_types.append(self.script_types.pop(0))
+            is_empty = is_all and len(attempts) < count
+            del attempts  # nobody needs them while we are parked
+            self._took(self, effects, is_empty)
+            if is_empty and not self.is_closed:
+                self.is_hungry = True
+                yield self.park()
+                self.is_hungry = False
+        return b""
+
+    def forget_expired(self, now: float) -> None:
+        """Stop counting attempts that ended on another connection, or were lost."""
+        expired = [token for token, until in self.held.items() if until < now]
+        for token in expired:
+            del self.held[token]
+        if expired:
+            self.wake()
+
+    def cancel(self, job: bytes, token: bytes, reason: bytes) -> None:
+        """Tell the runner to stop an attempt, if it has it. `reason` is JSON."""
+        if self.held.pop(token.decode(), None) is None:
+            return
+        _, caller_id, id = job.split(b":")
+        self.session.notify(
+            [
+                b'{"jsonrpc":"2.0","method":"runner.cancel","params":{"subscription":"%b","context_id":%d,'
+                b'"caller_id":%b,"id":%b,"token":"%b","reason":%b}}'
+                % (self.id.encode(), self.keys.address or 0, caller_id, id, token, reason)
+            ]
+        )
+        self.wake()
+
+
+class FlowSubscription(Subscription):
+    """Streams a flow's events, from the store, so that a slow client costs no memory here."""
+
+    kind = "flow"
+
+    def __init__(self, session: Session, keys: Keyspace, *, flow_id: int, after: str) -> None:
+        super().__init__(session, keys)
+        self.flow_id = flow_id
+        self._after = after.encode()
+
+    def _tell(self, head: bytes, entries: Sequence[Any]) -> int:
+        """Notify the client of these events. Returns how many bytes they are."""
+        notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
+        self.session.notify(notices)
+        return sum(map(len, notices))
+
+    def serve(self) -> Operation:
+        head = b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,' % (
+            self.id.encode(),
+            self.keys.address or 0,
+            self.flow_id,
+        )
+        stream = self.keys.events(self.flow_id)
+        count = EVENTS_AT_FIRST
+        while not self.is_closed:
+            self.look()
+            if self.session.is_congested:
+                yield self.park()
+                continue
+            (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", count)]
+            if self.is_closed:
+                break
+            is_all = len(entries) < count
+            if entries:
+                self._after = entries[-1][0]
+                size = self._tell(head, entries)
+                count = max(1, min(EVENTS_A_STEP, 2 * count, EVENT_BYTES * len(entries) // size))
+            del entries  # nobody needs them while we are parked
+            if is_all:
+                yield self.park()
+        return b""
+
+
+def take(
+    keys: Keyspace, runner: Any, *, count: int, holder: str, number: str
+) -> Generator[list[Command], Any, tuple[bool, list[tuple[str, bytes]], Effects]]:
+    """Take jobs for `runner` (runner_id, runner_session, topic, lease, script_types). Asked again with the same holder
+    and number, it gets the same ones.
+
+    Returns whether the queues have no more, each attempt's token and the members of its Assignment without the opening
+    brace, and effects.
+    """
+    command = keys.transition(
+        "hc_take",
+        runner.runner_id,
+        runner.runner_session,
+        runner.topic,
+        int(runner.lease * 1000),
+        count,
+        TAKE_BYTES,
+        holder,
+        number,
+        *runner.script_types,
+    )
+    kind = b"more"
+    attempts: Sequence[Any] = ()
+    effects: list[bytes] = []
+    while kind == b"more" and not attempts:  # so far only entries that lead nowhere
+        (((kind, attempts), more),) = yield [command]
+        effects += more
+    return kind == b"all", [assignments(keys, attempt, runner.lease) for attempt in attempts], effects
+
+
+def assignments(keys: Keyspace, told: bytes, lease: float) -> tuple[str, bytes]:
+    """An attempt's token and the members of its Assignment without the opening brace, from what hc_take tells of it."""
+    number, token, job, flow_env, inputs, updated_at, *record = told.split(b"\0", _TOLD_BEFORE_SCRIPT)
+    script_type, timeout, retries, env_vars, prerequisites, depends, created_at, result, script = record
+    _, caller_id, id = job.split(b":")
+    context_id = keys.address or 0
+    values = [script, script_type, timeout, retries, env_vars, prerequisites, depends, created_at, updated_at, result]
+    values.append(b"Started")
+    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b}' % (
+        context_id,
+        codec.JOB.spliced((int(id), int(caller_id), context_id), values),
+        _merged(flow_env, env_vars),
+        inputs,
+        number,
+        token,
+        to_json(lease),
+    )
+    return token.decode(), members
+
+
+def _merged(flow_env: bytes, own: bytes) -> bytes:
+    """The flow's environment under the job's."""
+    if flow_env == b"{}":
+        return own
+    return flow_env if own == b"{}" else to_json({**from_json(flow_env), **from_json(own)})

@@ -1,0 +1,1 @@
+"""What the methods do: store commands and what makes an answer of their replies. No I/O."""

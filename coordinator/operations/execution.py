@@ -1,0 +1,352 @@
+"""The operations on what runs: each transition is one function of the library in the store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from pydantic_core import from_json, to_json
+
+from coordinator import dag
+from coordinator.actors.request import Exchange, Operation, RawJson, WithEffects
+from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
+from coordinator.models.contract import FlowLoadParams, JobCreate, MessageLoadParams
+from coordinator.models.execution import (
+    FlowCancelParams,
+    FlowEventsParams,
+    FlowParams,
+    FlowSubmitParams,
+    JobFailParams,
+    JobFinishParams,
+    JobHeartbeatParams,
+    JobLogParams,
+    MessageParams,
+    PrerequisiteListParams,
+    PrerequisiteSatisfyParams,
+)
+from coordinator.operations.records import NEW_RUN, flow_dag, given_members, load_message, write_arguments
+from coordinator.storage import codec
+from coordinator.storage.codec import fields_of
+from coordinator.storage.connection import Reply
+from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
+
+__all__ = [
+    "cancel_flow",
+    "fail_job",
+    "finish_job",
+    "flow_events",
+    "flow_status",
+    "heartbeat",
+    "list_prerequisites",
+    "log_lines",
+    "render_event",
+    "retry_flow",
+    "satisfy_prerequisite",
+    "send_message",
+    "start_flow",
+    "submit_flow",
+]
+
+CHUNK: Final = 500  # records loaded a step, so that others get on in between
+ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
+STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
+
+
+# -- flows
+
+
+def start_flow(keys: Keyspace, params: FlowParams) -> Operation:
+    return (yield from _start(keys, params, "hc_flow_start"))
+
+
+def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
+    return (yield from _start(keys, params, "hc_flow_retry"))
+
+
+def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
+    for _ in range(ATTEMPTS_TO_PLAN):
+        ((outcome, effects),) = yield [keys.transition(function, flow_name(params.id))]
+        if outcome[0] not in (b"changed", b"missing"):
+            break
+        # For the error that says what is wrong. If there is none, the jobs have been changed since.
+        yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
+    return _flow_outcome(params.context_id, params.id, outcome, effects)
+
+
+def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
+    reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
+    ((outcome, effects),) = yield [keys.transition("hc_flow_cancel", flow_name(params.id), reason)]
+    return _flow_outcome(params.context_id, params.id, outcome, effects)
+
+
+def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
+    flow, jobs = params.flow, {job.id: job for job in params.jobs}
+    if jobs.keys() != set(flow.jobs) or len(jobs) != len(params.jobs):
+        raise _mismatch("must be the jobs that flow.jobs lists, each once")
+    if any(job.caller_id != flow.caller_id for job in params.jobs):
+        raise _mismatch("must have the flow's caller_id")
+    graph = dag.build({id: job.depends for id, job in jobs.items()})
+    names = {id: job_name(flow.caller_id, id) for id in jobs}
+    children: dict[int, list[str]] = {id: [] for id in jobs}
+    parents: dict[int, list[str]] = {id: [] for id in jobs}
+    for parent, child in graph.edges:
+        children[parent].append(names[child])
+        parents[child].append(str(parent))
+    of_flow = given_members(flow)
+    leaves = " ".join(names[id] for id in graph.leaves)
+    arguments: list[str | int | bytes] = [flow_name(flow.id), *codec.FLOW.values(of_flow, _FLOW_SUBMITTED)]
+    arguments += (" ".join(names.values()), leaves, index_entry(flow.id), len(jobs))
+    for id, job in jobs.items():
+        rest: list[str | bytes] = []
+        for field, related in (("x_next", children[id]), ("x_parents", parents[id])):
+            if related:
+                rest += (field, " ".join(related))
+        if job.prerequisites:
+            rest += ("x_awaits", to_json(job.prerequisites))
+        arguments += (names[id], len(parents[id]), len(rest))
+        arguments += codec.JOB.values(given_members(job), _JOB_SUBMITTED)
+        arguments.append(index_entry(job.caller_id, id))
+        arguments += rest
+    ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
+    if outcome[0] == b"new":
+        kept = {**NEW_RUN.members, "status": b"Started"}
+        return WithEffects(codec.FLOW.written(of_flow, outcome[1], outcome[1], kept), effects)
+    return _flow_outcome(params.context_id, flow.id, outcome, effects)
+
+
+# The members hc_flow_submit is given, in its order.
+_FLOW_SUBMITTED: Final = ("id", "caller_id", "context_id", "jobs", "env_vars", "result")
+_JOB_SUBMITTED: Final = (
+    "script_type",
+    "depends",
+    "prerequisites",
+    "id",
+    "caller_id",
+    "context_id",
+    "script",
+    "timeout",
+    "retries",
+    "env_vars",
+    "result",
+)
+
+
+def _mismatch(msg: str) -> InvalidParams:
+    return InvalidParams([{"loc": ["jobs"], "msg": msg, "type": "jobs_mismatch"}])
+
+
+def _flow_outcome(context_id: int, flow_id: int, outcome: Sequence[Any], effects: Sequence[bytes]) -> WithEffects:
+    kind, *rest = outcome
+    if kind == b"ok":
+        return WithEffects(codec.FLOW.to_json(fields_of(rest[0]), context_id=context_id, id=flow_id), effects)
+    if kind == b"none":
+        raise NotFound("flow", context_id=context_id, id=flow_id)
+    if kind == b"state":
+        status = rest[0].decode()
+        raise Conflict(f"flow {flow_id} is {status}", status=status)
+    if kind == b"busy":
+        _raise_busy(*rest)
+    raise Conflict(f"flow {flow_id} or its jobs are being changed", flow=flow_id)
+
+
+def _raise_busy(job: bytes, run: bytes) -> NoReturn:
+    name, other = _spoken(job), _spoken(run)
+    raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
+
+
+_PROGRESS: Final = ("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_failure")
+_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
+
+
+def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
+    """The flow, and how far each of its jobs is."""
+    fields, newest = yield [
+        ("HGETALL", keys.flow(params.id)),
+        ("XREVRANGE", keys.events(params.id), "+", "-", "COUNT", 1),
+    ]
+    if not fields:
+        raise NotFound("flow", context_id=params.context_id, id=params.id)
+    caller_id = int(fields[b"caller_id"])
+    ids: list[int] = sorted(set(from_json(fields[b"jobs"])))
+    counts = dict.fromkeys(STATUSES, 0)
+    jobs: list[bytes] = []
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS) for id in chunk]
+        for id, reply in zip(chunk, replies, strict=True):
+            if reply[0] is None:
+                raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
+            counts[reply[0].decode()] += 1
+            jobs.append(_progress(id, reply))
+    parts = [
+        b'{"flow":' + codec.FLOW.to_json(fields, context_id=params.context_id, id=params.id),
+        b'"counts":' + to_json(counts),
+        b'"jobs":[' + b",".join(jobs) + b"]",
+    ]
+    for label, name in ((b"started_at", b"x_started"), (b"ended_at", b"x_ended")):
+        if name in fields:
+            parts.append(b'"%b":%b' % (label, fields[name]))
+    parts.append(b'"last_event":"%b"}' % (newest[0][0] if newest else b"0-0"))
+    return b",".join(parts)
+
+
+def _progress(id: int, reply: Sequence[Any]) -> bytes:
+    status, depends, script_type, last, queued, ended, retry, failure = reply
+    number, *attempt = last.split(b" ") if last else (b"0",)
+    runner, started = (attempt[1], attempt[3]) if attempt else (None, None)
+    parts = [
+        b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
+        % (id, script_type, depends, status, number)
+    ]
+    values = (runner, queued, started, ended, retry)
+    parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
+    if failure is not None:
+        parts.append(b'"failure":' + to_json(failure.decode()))
+    return b",".join(parts) + b"}"
+
+
+# -- events
+
+
+def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
+    """A page of a flow's events."""
+    (outcome, _), entries = yield [
+        keys.transition("hc_flow_missed", flow_name(params.id), params.after),
+        ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
+    ]
+    if outcome[0] == b"none":
+        raise NotFound("flow", context_id=params.context_id, id=params.id)
+    last = entries[-1][0] if entries else params.after.encode()
+    events = b",".join(b"{%b}" % render_event(entry) for entry in entries)
+    missed = b"true" if outcome[1] else b"false"
+    return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
+
+
+def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
+    """The members of a FlowEvent from a stream entry, without braces."""
+    event_id, (_, members) = entry
+    return b'"event_id":"%b",%b' % (event_id, members)
+
+
+# -- attempts
+
+
+def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Exchange:
+    command = keys.transition("hc_heartbeat", job_name(params.caller_id, params.id), params.token)
+    return command, _renewed, params
+
+
+def _renewed(reply: Reply, params: JobHeartbeatParams) -> WithEffects:
+    outcome, effects = reply
+    words = _check_attempt(params, outcome)
+    return WithEffects(b'{"lease":%b}' % to_json(int(words[1]) / 1000), effects)
+
+
+def log_lines(keys: Keyspace, params: JobLogParams) -> Exchange:
+    job = job_name(params.caller_id, params.id)
+    command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
+    return command, _logged, params
+
+
+def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
+    outcome, effects = reply
+    _check_attempt(params, outcome)
+    return WithEffects(b'{"lines":%d}' % (len(params.lines) * outcome[1]), effects)
+
+
+def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:
+    job = job_name(params.caller_id, params.id)
+    return keys.transition("hc_finish", job, params.token, to_json(params.result)), _attempt_ended, params
+
+
+def fail_job(keys: Keyspace, params: JobFailParams) -> Exchange:
+    job = job_name(params.caller_id, params.id)
+    result = to_json(params.result) if "result" in params.model_fields_set else ""
+    command = keys.transition("hc_fail", job, params.token, params.error, result, int(params.retry))
+    return command, _attempt_ended, params
+
+
+def _attempt_ended(reply: Reply, params: JobFinishParams | JobFailParams) -> WithEffects:
+    outcome, effects = reply
+    words = _check_attempt(params, outcome)
+    return WithEffects(b'{"status":"%b","attempt":%b}' % (words[1], words[2]), effects)
+
+
+def _check_attempt(params: Any, outcome: Sequence[Any]) -> list[bytes]:
+    """The words of what the library says of a report on an attempt. Raises what they stand for."""
+    words: list[bytes] = outcome[0].split()
+    kind = words[0]
+    if kind == b"none":
+        raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    if kind == b"stale":
+        raise StaleToken(params.token)
+    return words
+
+
+# -- messages and prerequisites
+
+
+def send_message(keys: Keyspace, params: MessageParams) -> Operation:
+    """Make the embedded jobs jobs of the context and run them."""
+    ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
+    message = message_name(params.caller_id, params.id)
+    outcome: Sequence[Any] = (b"changed",)
+    effects: Sequence[bytes] = ()
+    for _ in range(ATTEMPTS_TO_PLAN):
+        ((embedded, started),) = yield [("HMGET", keys.message(params.caller_id, params.id), "job", "x_started")]
+        if embedded is None:
+            raise NotFound("message", **ids)
+        if started is not None:
+            outcome = (b"ok",)
+            break
+        jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
+        _check_embedded(jobs)
+        arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]
+        for job in jobs:
+            given = {name: job[name] for name in _SENT_MEMBERS if name != "result" or job[name]}
+            items = write_arguments(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_RUN)
+            arguments += [job_name(job["caller_id"], job["id"]), len(items), *items]
+        ((outcome, effects),) = yield [keys.transition("hc_message_send", *arguments)]
+        if outcome[0] != b"changed":
+            break
+    if outcome[0] == b"busy":
+        _raise_busy(*outcome[1:])
+    if outcome[0] != b"ok":
+        raise Conflict("the message is being changed", **ids)
+    loaded = MessageLoadParams(context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    record = yield from load_message(keys, loaded)
+    return WithEffects(record, effects)
+
+
+_SENT_MEMBERS: Final = tuple(JobCreate.model_fields)
+
+
+def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
+    """Raises what flow.dag raises for a flow's jobs. Jobs of different callers do not depend on each other."""
+    for caller_id in {job["caller_id"] for job in jobs}:
+        dag.build({job["id"]: job["depends"] for job in jobs if job["caller_id"] == caller_id})
+
+
+def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> Operation:
+    ((outcome, effects),) = yield [keys.transition("hc_prerequisite_satisfy", params.name)]
+    _, satisfied_at, released = outcome
+    answer = b'{"name":%b,"satisfied_at":%b,"released":%d}' % (to_json(params.name), satisfied_at, released)
+    return WithEffects(answer, effects)
+
+
+def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operation:
+    satisfied, awaited = yield [("HGETALL", keys.prerequisites()), ("SMEMBERS", keys.awaited())]
+    names = sorted(awaited)
+    counts: list[int] = []
+    if names:
+        counts = yield [("SCARD", keys.waiting(name.decode())) for name in names]
+    known = [{"name": name.decode(), "satisfied_at": int(at)} for name, at in sorted(satisfied.items())]
+    waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
+    answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
+    return answer
+
+
+def _spoken(record: bytes) -> str:
+    kind, _, ids = record.decode().partition(":")
+    return f"{kind} {ids.replace(':', '/')}"

@@ -1,0 +1,101 @@
+"""Pages of records for people and tools, and deletion."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from coordinator.actors.request import Operation, RawJson, WithEffects
+from coordinator.errors import Conflict, InvalidParams
+from coordinator.models.execution import ContextListParams
+from coordinator.storage.codec import Record
+from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
+
+__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
+
+CHUNK: Final = 200  # records loaded a step, so that others get on in between
+PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
+EXAMINED: Final = 5_000  # records looked at for one page, when few have the status asked for
+
+
+def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
+    if params.cursor and not _is_number(params.cursor):
+        raise _bad_cursor()
+    first = f"({params.cursor}" if params.cursor else "-inf"
+    (found,) = yield [("ZRANGE", keys.contexts(), first, "+inf", "BYSCORE", "LIMIT", 0, params.limit + 1)]
+    items = found[: params.limit]
+    more = b',"cursor":"%b"' % items[-1] if len(found) > len(items) else b""
+    return b'{"items":[%b]%b}' % (b",".join(items), more)
+
+
+class page_of:  # noqa: N801 - used like the functions beside it
+    """The operation that lists one kind of record, ascending by its ids."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __call__(self, keys: Keyspace, params: Any) -> Operation:
+        kind = self._record.kind
+        wanted = getattr(params, "status", None)
+        cursor: str = params.cursor
+        if cursor and not all(map(_is_number, cursor.split(":"))):
+            raise _bad_cursor()
+        items: list[bytes] = []
+        size = examined = 0
+        is_last = False
+        while not (is_last or len(items) >= params.limit or size >= PAGE_BYTES or examined >= EXAMINED):
+            after = f"({cursor}" if cursor else "-"
+            (entries,) = yield [("ZRANGE", keys.index_of(kind), after, "+", "BYLEX", "LIMIT", 0, CHUNK)]
+            is_last = len(entries) < CHUNK
+            if not entries:
+                break
+            records = yield [("HGETALL", keys.prefix + _key(kind, entry)) for entry in entries]
+            for entry, fields in zip(entries, records, strict=True):
+                if len(items) >= params.limit or size >= PAGE_BYTES:
+                    is_last = False
+                    break
+                cursor = entry.decode()
+                examined += 1
+                if fields and (wanted is None or fields[b"status"].decode() == wanted):
+                    items.append(self._record.to_json(fields, entry=0))
+                    size += len(items[-1])
+        more = b"" if is_last else b',"cursor":"%b"' % cursor.encode()
+        answer: RawJson = b'{"items":[%b]%b}' % (b",".join(items), more)
+        return answer
+
+
+def _key(kind: str, entry: bytes) -> str:
+    return f"{kind}:" + ":".join(str(int(id)) for id in entry.split(b":"))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _bad_cursor() -> InvalidParams:
+    return InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+
+
+def delete_flow(keys: Keyspace, params: Any) -> Operation:
+    return (yield from _delete(keys, flow_name(params.id)))
+
+
+def delete_runner(keys: Keyspace, params: Any) -> Operation:
+    return (yield from _delete(keys, f"runner:{params.id}"))
+
+
+def delete_job(keys: Keyspace, params: Any) -> Operation:
+    return (yield from _delete(keys, job_name(params.caller_id, params.id)))
+
+
+def delete_message(keys: Keyspace, params: Any) -> Operation:
+    return (yield from _delete(keys, message_name(params.caller_id, params.id)))
+
+
+def _delete(keys: Keyspace, record: str) -> Operation:
+    ((outcome, effects),) = yield [keys.transition("hc_record_delete", record)]
+    if outcome[0] == b"busy":
+        busy = outcome[1].decode()
+        raise Conflict(f"{busy} is running", record=busy)
+    return WithEffects(to_json({"deleted": outcome[1]}), effects)

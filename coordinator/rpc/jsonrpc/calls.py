@@ -1,0 +1,297 @@
+"""From a message's bytes to requests in mailboxes, and from their outcomes to the reply's bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
+from itertools import repeat
+from typing import Any, Final
+
+import trio
+
+from coordinator.actors.directory import Directory
+from coordinator.actors.request import Exchange, Operation, Outcome, Request
+from coordinator.actors.stepping import outcome_of, together
+from coordinator.engine.engine import Engine
+from coordinator.engine.subscriptions import Session
+from coordinator.errors import CoordinatorError, ReplyTooLarge
+from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.decode import Item, Reader
+from coordinator.rpc.methods import METHODS
+from coordinator.rpc.methods.method import Method
+from coordinator.storage.keys import Keyspace, Layout
+
+__all__ = ["Dispatcher", "Intake", "Sink"]
+
+TOGETHER: Final = 64  # calls that travel as one request
+SHARED_TOGETHER: Final = 16  # if other contexts are active
+KEYSPACES: Final = 1024  # remembered
+
+_NOT_BEGUN: Final = "a call could not be begun"
+_OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
+
+Put = Callable[[int, bytes | None, bytes | None], None]
+"""Takes the reply to the call at a place of its message, with that call's id."""
+
+Place = tuple[Put, int, bytes | None]
+"""Where a call's reply is put, and the place and id that is told there."""
+
+
+class Sink(ABC):
+    """Where the replies to a client's messages go."""
+
+    @abstractmethod
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        """Take the reply to a message of `calls` calls, or None if it gets none. Must not block or raise."""
+
+    @abstractmethod
+    def waits_for(self, call: Request) -> None:
+        """Told of a call that may take long; to be abandoned if the client leaves."""
+
+    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+        """Take the reply to a message that is a call."""
+        self.deliver(response)
+
+
+class _Batch:
+    """Collects the replies to a batch in its order, and delivers the array once all are in.
+
+    Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory.
+    """
+
+    def __init__(self, length: int, sink: Sink, max_bytes: int) -> None:
+        self._responses: list[bytes | None] = [None] * length
+        self._missing = length
+        self._sink = sink
+        self._limit = max_bytes
+        self._room = max_bytes
+
+    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+        if response is not None:
+            if len(response) > self._room and id is not None:
+                response = protocol.render_error(id, ReplyTooLarge(self._limit))
+            self._room -= len(response)
+        self._responses[at] = response
+        self._missing -= 1
+        if self._missing == 0:
+            present = [response for response in self._responses if response is not None]
+            self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
+
+
+class _Call(Request):
+    """A call on its way.
+
+    Attributes:
+        place: its own.
+    """
+
+    __slots__ = ("place",)
+
+    def __init__(self, operation: Operation, place: Place, *, deadline: float, writes: bool) -> None:
+        super().__init__(operation, deadline=deadline, writes=writes)
+        self.place = place
+
+    def answer(self, outcome: Outcome) -> None:
+        put, at, id = self.place
+        put(at, id, _rendered(id, outcome))
+
+
+class _Exchanges(Request):
+    """Calls of one client to one context that are exchanges, on their way together; most often it is one.
+
+    Attributes:
+        exchanges: theirs; more may be added until it is posted.
+        places: theirs.
+        on_posted: called once they are in the mailbox.
+    """
+
+    __slots__ = ("_outcomes", "exchanges", "keys", "on_posted", "places")
+
+    def __init__(self, keys: Keyspace, *, deadline: float, writes: bool) -> None:
+        self.keys = keys
+        self.exchanges: list[Exchange] = []
+        self._outcomes: list[Outcome] = []
+        self.places: list[Place] = []
+        self.on_posted: Sequence[Callable[[], None]] = ()
+        operation = together(self.exchanges, keys.address, self._outcomes)
+        super().__init__(operation, deadline=deadline, writes=writes)
+
+    def posted(self) -> None:
+        """They are in the mailbox."""
+        for told in self.on_posted:
+            told()
+
+    def answer(self, outcome: Outcome) -> None:
+        outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
+        for (put, at, id), own in zip(self.places, outcomes, strict=False):
+            put(at, id, _rendered(id, own))
+
+
+class Dispatcher:
+    """Shared by all front-ends.
+
+    Args:
+        request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
+        max_batch: calls in one batch.
+        max_batch_reply: bytes of the reply to one batch.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        engine: Engine,
+        layout: Layout,
+        *,
+        request_timeout: float,
+        max_batch: int,
+        max_batch_reply: int,
+    ) -> None:
+        self.directory = directory
+        self.engine = engine
+        self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
+        self.request_timeout = request_timeout
+        self.reader = Reader(METHODS, max_batch)
+        self.max_batch_reply = max_batch_reply
+        self.calls = 0
+
+
+class Intake:
+    """Puts the calls of one client on their way, in their order.
+
+    Calls to the same context that are exchanges and follow each other travel as one request.
+
+    Args:
+        sink: gets the replies, possibly before `take` returns.
+        session: subscriptions are made on it.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, sink: Sink, session: Session | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._sink = sink
+        self._session = session
+        self._open: _Exchanges | None = None  # not posted yet
+        self._together = TOGETHER
+        self._taken = 0  # calls since others got on
+
+    async def take(self, data: str | bytes | bytearray) -> int:
+        """Take one message. Its last calls may wait for more, until `flush`.
+
+        Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
+        deadline. It is a checkpoint then, and every few calls if other contexts are active (alone, a client has all
+        the time there is: yielding costs it a quarter of its calls). Cancelled, calls not yet posted are dropped and
+        the sink gets nothing.
+        """
+        dispatcher = self._dispatcher
+        length, items = dispatcher.reader.read(data)
+        calls = length or 1
+        dispatcher.calls += calls
+        deadline = trio.current_time() + dispatcher.request_timeout
+        slice_calls = dispatcher.directory.slice_calls
+        self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
+        put = self._sink.put if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply).put
+        for at, item in enumerate(items):
+            full = self._add(item, put, at, deadline)
+            if full is not None:
+                await full
+            if slice_calls is not None:
+                self._taken += 1
+                if self._taken >= slice_calls // 2:  # to take a call is about twice the work of handing out its reply
+                    self._taken = 0
+                    await trio.lowlevel.checkpoint()
+        return calls
+
+    async def flush(self) -> None:
+        """Post what was taken. Waits as `take` does."""
+        full = self._post()
+        if full is not None:
+            await full
+        if self._session is not None:
+            self._session.message_done()
+
+    def _add(self, item: Item, put: Put, at: int, deadline: float) -> Awaitable[None] | None:
+        """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
+        id, method, params = item
+        if method is None:
+            put(at, id, _rendered(id, params))
+            return None
+        if method.exchange is None:
+            return self._add_alone(method, params, (put, at, id), deadline)
+        calls = self._open
+        address = method.address(params)
+        if calls is not None and (calls.keys.address != address or calls.writes != method.writes):
+            calls = None
+        keys = self._dispatcher.keyspace(address) if calls is None else calls.keys
+        try:
+            exchange = method.exchange(keys, params)
+        except Exception as error:
+            put(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
+            return None
+        full = None
+        if calls is None:
+            full = self._post()
+            self._open = calls = _Exchanges(keys, deadline=deadline, writes=method.writes)
+        calls.exchanges.append(exchange)
+        calls.places.append((put, at, id))
+        if method.on_accepted is not None and self._session is not None:
+            calls.on_posted = [*calls.on_posted, partial(method.on_accepted, self._session, params)]
+        return self._post() if len(calls.places) >= self._together else full
+
+    async def _add_alone(self, method: Method, params: Any, place: Place, deadline: float) -> None:
+        """Take a call that does not travel together with others."""
+        full = self._post()
+        if full is not None:
+            await full
+        put, at, id = place
+        address = method.address(params)
+        operation = self._begun(method, self._dispatcher.keyspace(address), params)
+        if isinstance(operation, _OUTCOME):
+            put(at, id, _rendered(id, operation))
+            return
+        if method.extra_timeout is not None:
+            deadline += method.extra_timeout(params)
+        call = _Call(operation, place, deadline=deadline, writes=method.writes)
+        directory = self._dispatcher.directory
+        try:
+            directory.post_nowait(address, call)
+        except trio.WouldBlock:
+            await directory.post(address, call)
+        if method.extra_timeout is not None:
+            self._sink.waits_for(call)
+
+    def _begun(self, method: Method, keys: Keyspace, params: Any) -> Operation | Outcome:
+        """A call's operation, or its outcome if that is known at once."""
+        try:
+            if method.operation is not None:
+                return method.operation(keys, params)
+            assert method.streaming is not None
+            return method.streaming(self._dispatcher.engine, self._session, keys, params)
+        except Exception as error:
+            return outcome_of(error, _NOT_BEGUN, method=method.name)
+
+    def _post(self) -> Awaitable[None] | None:
+        """Post what is open. Returns what to wait for if the mailbox is full."""
+        calls, self._open = self._open, None
+        if calls is None:
+            return None
+        calls.calls = len(calls.exchanges)
+        try:
+            self._dispatcher.directory.post_nowait(calls.keys.address, calls)
+        except trio.WouldBlock:
+            return self._wait_for_room(calls)
+        calls.posted()
+        return None
+
+    async def _wait_for_room(self, calls: _Exchanges) -> None:
+        await self._dispatcher.directory.post(calls.keys.address, calls)
+        calls.posted()
+
+
+def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:
+    """The reply to a call; None if it is a notification."""
+    if id is None:
+        return None
+    if type(outcome) is bytes:
+        return protocol.render_result(id, outcome)
+    assert isinstance(outcome, CoordinatorError)
+    return protocol.render_error(id, outcome)

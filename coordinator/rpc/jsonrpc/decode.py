@@ -1,0 +1,121 @@
+"""From a message's bytes to calls whose params are valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+import structlog
+from pydantic import Discriminator, FailFast, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from coordinator.errors import CoordinatorError, InternalError, InvalidParams, MethodNotFound
+from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.suggestions import Suggestions
+from coordinator.rpc.methods.method import Method
+from coordinator.rpc.openrpc import document_json
+
+__all__ = ["Item", "Reader"]
+
+log = structlog.get_logger("coordinator.rpc")
+
+DISCOVER: Final = "rpc.discover"
+_OPENING_BRACES: Final = ("{", b"{")
+
+Item = tuple[bytes | None, Method | None, Any]
+"""A call: its id as JSON text, None for a notification; its method; its params, a model. Or one whose outcome is known
+already: its id, None, and that Outcome."""
+
+
+class Reader:
+    """Reads the messages of clients.
+
+    Most are read in one go: pydantic makes the models of the calls' params straight from the JSON, which is less than
+    half of the work of parsing first. What it does not take (other forms of params, and whatever is wrong) is read
+    again by `protocol` and the methods' ParamsReader, which know what to say.
+
+    Args:
+        methods: by name.
+        max_batch: calls in one batch.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], max_batch: int) -> None:
+        self._methods = methods
+        self._max_batch = max_batch
+        self._suggestions = Suggestions([*methods, DISCOVER])
+        types = [_call_type(method) for method in methods.values() if method.reader.is_plain]
+        call: Any = Annotated[reduce(or_, types), Discriminator("method")]
+        self._validate_call = TypeAdapter(call).validator.validate_json
+        self._validate_batch = TypeAdapter(Annotated[list[call], FailFast()]).validator.validate_json
+
+    def read(self, data: str | bytes | bytearray) -> tuple[int | None, Iterable[Item]]:
+        """A message's calls in order, and how many there are if it is a batch. Never raises on bad input.
+
+        They may be looked at one by one as they are asked for.
+        """
+        try:
+            if not _may_hold_nan(data):
+                if data[:1] in _OPENING_BRACES:
+                    return None, [self._item_of(self._validate_call(data))]
+                batch = self._validate_batch(data)
+                if 0 < len(batch) <= self._max_batch:
+                    return len(batch), [self._item_of(call) for call in batch]
+        except (ValidationError, InvalidParams, _OddId):
+            pass
+        message = protocol.parse(data, self._max_batch)
+        if isinstance(message, list):
+            return len(message), map(self._look_at, message)
+        return None, [self._look_at(message)]
+
+    def _item_of(self, call: dict[str, Any]) -> Item:
+        method = self._methods[call["method"]]
+        params = call["params"]
+        if method.payload_member is not None:
+            method.reader.check_context(params)
+        if "id" not in call:
+            return None, method, params
+        id = protocol.render_id(call["id"])
+        if id is None:
+            raise _OddId
+        return id, method, params
+
+    def _look_at(self, item: protocol.Call | protocol.Invalid) -> Item:
+        if isinstance(item, protocol.Invalid):
+            return item.id, None, item.error
+        try:
+            method = self._methods.get(item.method)
+            if method is not None:
+                return item.id, method, method.reader.read(item.params)
+            if item.method == DISCOVER:
+                return item.id, None, document_json()
+            raise MethodNotFound(item.method, self._suggestions.like(item.method))
+        except CoordinatorError as error:
+            return item.id, None, error
+        except Exception:
+            fault = InternalError()
+            log.exception("a call could not be read", incident=fault.incident, method=item.method)
+            return item.id, None, fault
+
+
+def _may_hold_nan(data: str | bytes | bytearray) -> bool:
+    """Whether there may be numbers in it that pydantic knows, but not JSON."""
+    if isinstance(data, str):
+        return "NaN" in data or "Infinity" in data
+    return b"NaN" in data or b"Infinity" in data
+
+
+class _OddId(Exception):
+    """An id is neither a string nor a number nor null."""
+
+
+def _call_type(method: Method) -> Any:
+    """The type of this method's request objects whose params are the params object."""
+    members = {
+        "jsonrpc": Literal["2.0"],
+        "id": NotRequired[Any],
+        "method": Literal[method.name],
+        "params": method.params,
+    }
+    return TypedDict(method.name, members)  # type: ignore[operator] # made of what the table says

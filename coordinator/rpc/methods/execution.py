@@ -1,0 +1,381 @@
+"""The methods of running flows, and of listing and deleting records."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from coordinator import models
+from coordinator.actors.request import Operation, RawJson
+from coordinator.engine.engine import Engine
+from coordinator.engine.subscriptions import Session
+from coordinator.errors import (
+    Conflict,
+    CoordinatorError,
+    DagCycleDetected,
+    DagMissingDependency,
+    InvalidParams,
+    NotSubscribed,
+    Overloaded,
+    StaleToken,
+    WebSocketRequired,
+)
+from coordinator.operations import execution, listing
+from coordinator.rpc.methods.method import READ, WRITE, Method, in_context, in_global
+from coordinator.storage import codec
+from coordinator.storage.keys import Keyspace
+
+__all__ = ["EXECUTION_METHODS"]
+
+_DAG: Final = (DagMissingDependency, DagCycleDetected)
+_ATTEMPT: Final = (*READ, StaleToken)
+_SUBSCRIBE: Final = (*READ, Overloaded, WebSocketRequired)
+_UNSUBSCRIBE: Final = (InvalidParams, NotSubscribed, WebSocketRequired)
+
+_FLOW_EXAMPLE: Final = {"context_id": 1, "id": 1}
+_ATTEMPT_EXAMPLE: Final = {"context_id": 1, "caller_id": 7, "id": 1, "token": "1795487798000-1"}
+_LIST_EXAMPLE: Final = {"context_id": 1, "limit": 20}
+
+
+def _need(session: Session | None, instead: str) -> Session:
+    if session is None:
+        raise WebSocketRequired(instead)
+    return session
+
+
+def _subscribe_runner(
+    engine: Engine, session: Session | None, keys: Keyspace, params: models.RunnerSubscribeParams
+) -> Operation:
+    return engine.subscribe_runner(_need(session, "job.take"), keys, params)
+
+
+def _unsubscribe_runner(
+    engine: Engine, session: Session | None, keys: Keyspace, params: models.SubscriptionParams
+) -> RawJson:
+    return engine.unsubscribe(_need(session, "job.take"), "runner", params)
+
+
+def _follow_flow(
+    engine: Engine, session: Session | None, keys: Keyspace, params: models.FlowSubscribeParams
+) -> Operation:
+    return engine.follow_flow(_need(session, "flow.events"), keys, params)
+
+
+def _unfollow_flow(
+    engine: Engine, session: Session | None, keys: Keyspace, params: models.SubscriptionParams
+) -> RawJson:
+    return engine.unsubscribe(_need(session, "flow.events"), "flow", params)
+
+
+def _take_job(engine: Engine, session: Session | None, keys: Keyspace, params: models.JobTakeParams) -> Operation:
+    return engine.take_job(keys, params)
+
+
+def _ended(session: Session, params: Any) -> None:
+    session.ended(params.token)
+
+
+def _renewed(session: Session, params: Any) -> None:
+    session.renewed(params.token)
+
+
+def _method(
+    name: str,
+    summary: str,
+    params: type[models.Model],
+    result: type[models.Model],
+    errors: tuple[type[CoordinatorError], ...],
+    **more: Any,
+) -> Method:
+    return Method(name, summary, params, result, more.pop("address", in_context), errors, **more)
+
+
+EXECUTION_METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        _method(
+            "flow.submit",
+            "Create a flow with its jobs and start it, in one step",
+            models.FlowSubmitParams,
+            models.Flow,
+            (*WRITE, *_DAG, Conflict),
+            operation=execution.submit_flow,
+            writes=True,
+            payload_member="flow",
+            example={
+                "context_id": 1,
+                "flow": {"id": 2, "caller_id": 7, "context_id": 1, "jobs": [11], "env_vars": {}},
+                "jobs": [
+                    {
+                        "id": 11,
+                        "caller_id": 7,
+                        "context_id": 1,
+                        "script": "print('hello')",
+                        "script_type": "Python",
+                        "timeout": 60,
+                        "retries": 2,
+                        "env_vars": {},
+                        "prerequisites": [],
+                        "depends": [],
+                    }
+                ],
+            },
+        ),
+        _method(
+            "flow.start",
+            "Start a flow; one that was started stays as it is",
+            models.FlowParams,
+            models.Flow,
+            (*READ, *_DAG, Conflict),
+            operation=execution.start_flow,
+            writes=True,
+            example=_FLOW_EXAMPLE,
+        ),
+        _method(
+            "flow.cancel",
+            "Stop a flow: it ends in Error",
+            models.FlowCancelParams,
+            models.Flow,
+            (*READ, Conflict),
+            operation=execution.cancel_flow,
+            writes=True,
+            example={"context_id": 1, "id": 1, "reason": "no longer wanted"},
+        ),
+        _method(
+            "flow.retry",
+            "Start the unfinished part of a flow in Error again",
+            models.FlowParams,
+            models.Flow,
+            (*READ, *_DAG, Conflict),
+            operation=execution.retry_flow,
+            writes=True,
+            example=_FLOW_EXAMPLE,
+        ),
+        _method(
+            "flow.status",
+            "A flow with the progress of each of its jobs",
+            models.FlowParams,
+            models.FlowReport,
+            READ,
+            operation=execution.flow_status,
+            example=_FLOW_EXAMPLE,
+        ),
+        _method(
+            "flow.events",
+            "A page of what happened to a flow",
+            models.FlowEventsParams,
+            models.FlowEvents,
+            READ,
+            operation=execution.flow_events,
+            example=_FLOW_EXAMPLE,
+        ),
+        _method(
+            "flow.subscribe",
+            "Follow a flow: what happens comes as notifications `flow.event` (WebSocket)",
+            models.FlowSubscribeParams,
+            models.FlowSubscribed,
+            _SUBSCRIBE,
+            streaming=_follow_flow,
+            example=_FLOW_EXAMPLE,
+        ),
+        _method(
+            "flow.unsubscribe",
+            "End a subscription of flow.subscribe (WebSocket)",
+            models.SubscriptionParams,
+            models.Unsubscribed,
+            _UNSUBSCRIBE,
+            streaming=_unfollow_flow,
+            address=in_global,
+            example={"subscription": "0123456789abcdef0123456789abcdef"},
+        ),
+        _method(
+            "runner.subscribe",
+            "Supply a runner with jobs: they come as notifications `runner.job`, and `runner.cancel` (WebSocket)",
+            models.RunnerSubscribeParams,
+            models.RunnerSubscribed,
+            _SUBSCRIBE,
+            writes=True,
+            streaming=_subscribe_runner,
+            example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4, "lease": 30.0},
+        ),
+        _method(
+            "runner.unsubscribe",
+            "End a subscription of runner.subscribe; attempts handed out stay the runner's (WebSocket)",
+            models.SubscriptionParams,
+            models.Unsubscribed,
+            _UNSUBSCRIBE,
+            streaming=_unsubscribe_runner,
+            address=in_global,
+            example={"subscription": "0123456789abcdef0123456789abcdef"},
+        ),
+        _method(
+            "job.take",
+            "Take jobs for a runner without a WebSocket; waits for one if there is none",
+            models.JobTakeParams,
+            models.JobTaken,
+            (*READ, Overloaded),
+            writes=True,
+            streaming=_take_job,
+            extra_timeout=lambda params: params.wait,
+            example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "count": 1, "wait": 20.0},
+        ),
+        _method(
+            "job.heartbeat",
+            "Renew the lease of an attempt",
+            models.JobHeartbeatParams,
+            models.Heartbeat,
+            _ATTEMPT,
+            exchange=execution.heartbeat,
+            writes=True,
+            on_accepted=_renewed,
+            example=_ATTEMPT_EXAMPLE,
+        ),
+        _method(
+            "job.log",
+            "Append lines to the log of an attempt; renews its lease",
+            models.JobLogParams,
+            models.Logged,
+            _ATTEMPT,
+            exchange=execution.log_lines,
+            writes=True,
+            on_accepted=_renewed,
+            example={**_ATTEMPT_EXAMPLE, "lines": ["hello"], "stream": "stdout"},
+        ),
+        _method(
+            "job.finish",
+            "Report that an attempt has succeeded",
+            models.JobFinishParams,
+            models.AttemptOutcome,
+            _ATTEMPT,
+            exchange=execution.finish_job,
+            writes=True,
+            on_accepted=_ended,
+            example={**_ATTEMPT_EXAMPLE, "result": {"answer": "42"}},
+        ),
+        _method(
+            "job.fail",
+            "Report that an attempt has failed",
+            models.JobFailParams,
+            models.AttemptOutcome,
+            _ATTEMPT,
+            exchange=execution.fail_job,
+            writes=True,
+            on_accepted=_ended,
+            example={**_ATTEMPT_EXAMPLE, "error": "exit status 1"},
+        ),
+        _method(
+            "message.send",
+            "Run the jobs embedded in a stored message",
+            models.MessageParams,
+            models.Message,
+            (*READ, *_DAG, Conflict),
+            operation=execution.send_message,
+            writes=True,
+            example={"context_id": 1, "caller_id": 7, "id": 1},
+        ),
+        _method(
+            "prerequisite.satisfy",
+            "Declare an external condition as met, for all jobs of the context",
+            models.PrerequisiteSatisfyParams,
+            models.Satisfied,
+            WRITE,
+            operation=execution.satisfy_prerequisite,
+            writes=True,
+            example={"context_id": 1, "name": "approved"},
+        ),
+        _method(
+            "prerequisite.list",
+            "The context's satisfied prerequisites, and those jobs wait for",
+            models.PrerequisiteListParams,
+            models.Prerequisites,
+            WRITE,
+            operation=execution.list_prerequisites,
+            example={"context_id": 1},
+        ),
+        _method(
+            "context.list",
+            "A page of the ids of all contexts ever written to",
+            models.ContextListParams,
+            models.ContextPage,
+            WRITE,
+            operation=listing.list_contexts,
+            address=in_global,
+            example={"limit": 20},
+        ),
+        _method(
+            "runner.list",
+            "A page of a context's runners",
+            models.RunnerListParams,
+            models.RunnerPage,
+            WRITE,
+            operation=listing.page_of(codec.RUNNER),
+            example=_LIST_EXAMPLE,
+        ),
+        _method(
+            "flow.list",
+            "A page of a context's flows",
+            models.FlowListParams,
+            models.FlowPage,
+            WRITE,
+            operation=listing.page_of(codec.FLOW),
+            example={**_LIST_EXAMPLE, "status": "Started"},
+        ),
+        _method(
+            "job.list",
+            "A page of a context's jobs",
+            models.JobListParams,
+            models.JobPage,
+            WRITE,
+            operation=listing.page_of(codec.JOB),
+            example={**_LIST_EXAMPLE, "status": "Error"},
+        ),
+        _method(
+            "message.list",
+            "A page of a context's messages",
+            models.MessageListParams,
+            models.MessagePage,
+            WRITE,
+            operation=listing.page_of(codec.MESSAGE),
+            example=_LIST_EXAMPLE,
+        ),
+        _method(
+            "runner.delete",
+            "Delete a runner",
+            models.RunnerLoadParams,
+            models.Deleted,
+            WRITE,
+            operation=listing.delete_runner,
+            writes=True,
+            example={"context_id": 1, "id": 3},
+        ),
+        _method(
+            "flow.delete",
+            "Delete a flow with its jobs, unless it is running",
+            models.FlowParams,
+            models.Deleted,
+            (*WRITE, Conflict),
+            operation=listing.delete_flow,
+            writes=True,
+            example=_FLOW_EXAMPLE,
+        ),
+        _method(
+            "job.delete",
+            "Delete a job, unless it is running or may be",
+            models.JobLoadParams,
+            models.Deleted,
+            (*WRITE, Conflict),
+            operation=listing.delete_job,
+            writes=True,
+            example={"context_id": 1, "caller_id": 7, "id": 1},
+        ),
+        _method(
+            "message.delete",
+            "Delete a message with the jobs it was sent with, unless it is being processed",
+            models.MessageLoadParams,
+            models.Deleted,
+            (*WRITE, Conflict),
+            operation=listing.delete_message,
+            writes=True,
+            example={"context_id": 1, "caller_id": 7, "id": 1},
+        ),
+    )
+}

@@ -1,0 +1,231 @@
+"""The root nursery: store, directory, front-ends; the order they start in and the order they stop in."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+import trio
+from hypercorn.config import Config
+
+from coordinator.actors.directory import Directory
+from coordinator.engine.engine import Engine
+from coordinator.metrics import Metrics
+from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.http.pages import HttpFrontEnd
+from coordinator.rpc.http.server import HttpServer
+from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.websocket.server import WebSocketFrontEnd
+from coordinator.server import bootstrap
+from coordinator.server.bootstrap import Addresses, FrontEnd
+from coordinator.settings import Settings
+from coordinator.storage.connection import Store
+from coordinator.storage.keys import GLOBAL, Command
+from coordinator.storage.topology import Topology
+
+__all__ = ["App", "Listener", "Service", "new_name"]
+
+log = structlog.get_logger("coordinator")
+
+READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
+LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
+STOP_MARGIN = 5.0  # seconds closing may take after the grace period
+
+Listener = trio.abc.Listener[trio.SocketStream]
+
+
+class App:
+    """A coordinator of one process. `run` it; `stop` it from another task of the same trio loop.
+
+    Attributes:
+        http_address, ws_address: (host, port) actually listened on, once `run` has started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.http_address = (settings.api_http_ip, settings.api_http_port)
+        self.ws_address = (settings.api_ws_ip, settings.api_ws_port)
+        self._stop = trio.Event()
+
+    def stop(self) -> None:
+        """Stop accepting, answer what is in flight within the grace period, then end `run`."""
+        self._stop.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[App] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until stopped.
+
+        Raises, before it has started: CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured.
+        """
+        async with bootstrap.acquire(self.settings) as acquired:
+            self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
+            service = Service(self.settings, acquired.topology, acquired.addresses, is_alone=bool(acquired.embedded))
+            await service.check()
+
+            def started() -> None:
+                log.info("serving", **acquired.described)
+                task_status.started(self)
+
+            async with trio.open_nursery() as nursery:
+                if acquired.embedded is not None:
+                    nursery.start_soon(acquired.embedded.supervise)
+                await service.run(acquired.listener("http"), acquired.listener("ws"), self._stop, started)
+                nursery.cancel_scope.cancel()
+        log.info("stopped")
+
+
+class Service:
+    """What one process serves with: a directory, an engine and front-ends of its own.
+
+    Args:
+        topology: the store.
+        addresses: where clients reach us.
+        name: ours among the coordinators that share the store.
+        max_connections: over each front-end; that of the settings unless given.
+        is_alone: nobody else uses the store now.
+        left: is told the front-end, `http` or `ws`, whose client has gone.
+        page: the Prometheus page and its content type; that of `metrics` unless given.
+
+    Attributes:
+        metrics: what is counted here. Once `run` has started.
+    """
+
+    metrics: Metrics
+
+    def __init__(
+        self,
+        settings: Settings,
+        topology: Topology,
+        addresses: Addresses,
+        *,
+        name: str | None = None,
+        max_connections: int | None = None,
+        is_alone: bool = False,
+        left: Callable[[FrontEnd], None] = lambda front_end: None,
+        page: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._addresses = addresses
+        self._max_connections = settings.max_connections if max_connections is None else max_connections
+        self._left = left
+        self._page = page or self._own_page
+        self._layout = bootstrap.layout_of(settings, topology, name or new_name())
+        self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout)
+        self._directory = Directory(
+            self._store,
+            mailbox_length=settings.mailbox_length,
+            max_connections=settings.store_connections,
+            idle_timeout=settings.context_idle_timeout,
+            round_timeout=settings.store_timeout,
+        )
+        self._engine = Engine(
+            self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
+        )
+
+    async def check(self) -> None:
+        """Raises StoreMisconfigured if the store can never work."""
+        await bootstrap.check(self._store)
+
+    async def run(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
+        """Serve from when `started` is called until `stop` is set, then answer what is in flight."""
+        # The store and the directory outlive the front-ends, which need both to answer what is in flight.
+        async with trio.open_nursery() as background:
+            await background.start(self._directory.run)
+            await background.start(self._engine.run)
+            await self._serve(http, ws, stop, started)
+            if self.settings.external_store() is not None:
+                with trio.move_on_after(LEAVE_TIMEOUT):
+                    await self._engine.leave()
+            background.cancel_scope.cancel()
+
+    def gone(self, coordinator: str) -> None:
+        """Another coordinator on the store is gone: see to its contexts. While `run` serves."""
+        self._engine.gone(coordinator)
+
+    async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
+        settings = self.settings
+        directory, engine = self._directory, self._engine
+        dispatcher = Dispatcher(
+            directory,
+            engine,
+            self._layout,
+            request_timeout=settings.request_timeout,
+            max_batch=settings.max_batch_length,
+            max_batch_reply=settings.max_batch_reply_bytes,
+        )
+        policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
+        websocket = WebSocketFrontEnd(
+            dispatcher,
+            policy(self._addresses.ws[0]),
+            max_connections=self._max_connections,
+            max_in_flight=settings.max_in_flight,
+            max_frame_bytes=settings.max_frame_bytes,
+            write_timeout=settings.client_write_timeout,
+            left=partial(self._left, "ws"),
+        )
+        app = HttpFrontEnd(
+            dispatcher,
+            policy(self._addresses.http[0]),
+            ready=self._ready,
+            metrics=self._page,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        http_server = HttpServer(
+            app,
+            _hypercorn_config(settings),
+            max_connections=self._max_connections,
+            write_timeout=settings.client_write_timeout,
+            left=partial(self._left, "http"),
+        )
+        self.metrics = Metrics(
+            {
+                "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
+                "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
+                "supervisor_crashes_total": ("Supervisors that crashed and were restarted.", lambda: directory.crashes),
+                "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
+                "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
+                "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
+                "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
+                "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
+                "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),
+            }
+        )
+        async with trio.open_nursery() as front_ends:
+            front_ends.start_soon(http_server.serve, [http])
+            front_ends.start_soon(websocket.serve, [ws])
+            started()
+            await stop.wait()
+            log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
+            engine.stop()
+            websocket.stop(settings.shutdown_grace)
+            http_server.stop(settings.shutdown_grace)
+            front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
+
+    async def _ready(self) -> str | None:
+        """Why the store does not answer, or None if it does."""
+        # Of a key: on a cluster that says more than that one node is up.
+        look: Command = ("EXISTS", self._layout.keyspace(GLOBAL).contexts())
+        return await self._directory.carry_out([look], READY_TIMEOUT, writes=False)
+
+    async def _own_page(self) -> tuple[bytes, str]:
+        return self.metrics.render()
+
+
+def new_name() -> str:
+    """A coordinator's name among those that share the store, new at each start."""
+    return uuid.uuid4().hex[:12]
+
+
+def _hypercorn_config(settings: Settings) -> Config:
+    config = Config()
+    config.keep_alive_timeout = settings.keep_alive_timeout
+    config.keep_alive_max_requests = sys.maxsize
+    # A client that stalls in the middle of a request; longer than anything it may rightly wait for.
+    config.read_timeout = int(settings.request_timeout + settings.keep_alive_timeout)
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    return config

@@ -1,0 +1,8 @@
+"""`python -m coordinator.server.workers DESCRIPTOR`: a worker; its parent starts it so."""
+
+import sys
+
+from coordinator.server.workers.worker import main
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,8 +1,0 @@
-"""`python -m coordinator.workers DESCRIPTOR`: a worker; its parent starts it so."""
-
-import sys
-
-from coordinator.workers.worker import main
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
