@@ -32,6 +32,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket, wrap_server_stream
 
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
 from coordinator.rpc.websocket.server import MESSAGE_QUEUE, RECEIVE_BYTES, text_frame
 from coordinator.settings import Settings
@@ -89,7 +90,7 @@ async def _serve_canned(before_answer: Callable[[], Awaitable[object]]) -> None:
         await answer({"type": "http.response.start", "status": 200, "headers": headers})
         await answer({"type": "http.response.body", "body": reply})
 
-    # As in coordinator.app.
+    # As in coordinator.server.app.
     defaults = Settings.model_construct()
     config = Config()
     config.bind = [f"{_HOST}:0"]
@@ -120,7 +121,7 @@ async def _trio_websocket() -> None:
 
 async def _coalesced() -> None:
     async def echo(transport: trio.SocketStream) -> None:
-        stream = CoalescingStream(transport)
+        stream = CoalescingStream(transport, Budget(1 << 24))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.run_flusher)
             request = await wrap_server_stream(

@@ -82,6 +82,11 @@ class Settings(BaseModel):
     max_batch_reply_bytes: PositiveInt = Field(
         16 * 1024 * 1024, description="Size of the reply to a batch; calls whose result is beyond it get an error."
     )
+    max_unsent_bytes: PositiveInt = Field(
+        16 * 1024 * 1024,
+        description="Bytes of replies a connection may leave unaccepted, those expected of its calls on their way "
+        "included; at it no more of its calls go to the store.",
+    )
     mailbox_length: PositiveInt = Field(
         1024,
         description="Requests that may wait in one context's mailbox before senders have to wait; calls of one client "

@@ -8,13 +8,15 @@ it waits for that, which a server's connections find in vain most of the time.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
-__all__ = ["RECEIVE_BYTES", "receive_next", "send_now"]
+__all__ = ["RECEIVE_BYTES", "receive_next", "send_now", "send_steadily"]
 
 RECEIVE_BYTES: Final = 64 * 1024  # at a time; a buffer of 128 KiB or more may be mapped anew each time (10 µs)
+SEND_BYTES: Final = 64 * 1024  # at a time to a stream that is no socket; each must be accepted within the time-out
 
 
 def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
@@ -29,6 +31,43 @@ def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
         return data[os.write(stream.socket.fileno(), data) :]
     except BlockingIOError:
         return data
+
+
+async def send_steadily(
+    stream: trio.abc.SendStream,
+    data: bytes | memoryview,
+    timeout: float,
+    accepted: Callable[[int], None] = lambda size: None,
+) -> None:
+    """Send everything, however long that takes, as long as the peer goes on accepting some of it.
+
+    Args:
+        timeout: seconds without progress after which the peer is given up.
+        accepted: called with the number of bytes each time the kernel has accepted some.
+
+    Raises:
+        trio.TooSlowError: no progress for `timeout` seconds.
+        trio.BrokenResourceError: the connection broke.
+        trio.ClosedResourceError: it was closed on this side.
+    """
+    rest = memoryview(data)
+    while rest:
+        with trio.fail_after(timeout):
+            if isinstance(stream, trio.SocketStream):
+                if stream.socket.fileno() < 0:
+                    raise trio.ClosedResourceError("this socket was closed")
+                await trio.lowlevel.wait_writable(stream.socket)
+                try:
+                    size = os.write(stream.socket.fileno(), rest)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+            else:
+                size = min(len(rest), SEND_BYTES)
+                await stream.send_all(rest[:size])
+        rest = rest[size:]
+        accepted(size)
 
 
 async def receive_next(stream: trio.abc.ReceiveStream, max_bytes: int = RECEIVE_BYTES) -> bytes:

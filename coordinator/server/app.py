@@ -163,6 +163,7 @@ class Service:
             max_connections=self._max_connections,
             max_in_flight=settings.max_in_flight,
             max_frame_bytes=settings.max_frame_bytes,
+            max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
             left=partial(self._left, "ws"),
         )
@@ -172,6 +173,7 @@ class Service:
             ready=self._ready,
             metrics=self._page,
             max_body_bytes=settings.max_body_bytes,
+            max_unsent_bytes=settings.max_unsent_bytes,
         )
         http_server = HttpServer(
             app,
@@ -194,8 +196,8 @@ class Service:
             }
         )
         async with trio.open_nursery() as front_ends:
-            front_ends.start_soon(http_server.serve, [http])
-            front_ends.start_soon(websocket.serve, [ws])
+            front_ends.start_soon(http_server.serve, http)
+            front_ends.start_soon(websocket.serve, ws)
             started()
             await stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)

@@ -18,6 +18,7 @@ from coordinator.actors.request import Compute, Exchange, Operation, Outcome, Ra
 from coordinator.actors.stepping import together
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store
@@ -269,7 +270,7 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
         limits = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
         dispatcher = Dispatcher(directory, Engine(directory, valkey, max_subscriptions=10), valkey.layout, **limits)
         sink = Kept()
-        intake = Intake(dispatcher, sink)
+        intake = Intake(dispatcher, sink, Budget(1 << 24))
         turns = 0
 
         async def other() -> None:

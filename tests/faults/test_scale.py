@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
@@ -345,11 +345,16 @@ async def test_a_handshake_has_its_time_however_steadily_it_drips(autojump: None
     engine = Engine(directory, store, max_subscriptions=10)
     limits = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
     dispatcher = Dispatcher(directory, engine, store.layout, **limits)
-    bounds: dict[str, Any] = {"max_connections": 10, "max_in_flight": 10, "max_frame_bytes": 1000}
+    bounds: dict[str, Any] = {
+        "max_connections": 10,
+        "max_in_flight": 10,
+        "max_frame_bytes": 1000,
+        "max_unsent_bytes": 1 << 20,
+    }
     front_end = WebSocketFrontEnd(dispatcher, AccessPolicy("127.0.0.1"), **bounds, write_timeout=30)
     listener = OneClient()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(front_end.serve, [cast(trio.SocketListener, listener)])
+        nursery.start_soon(front_end.serve, cast(trio.SocketListener, listener))
         begun = trio.current_time()
         await listener.client.send_all(b"GET / HTTP/1.1\r\nHost: ")
         with suppress(trio.BrokenResourceError), trio.move_on_after(60):

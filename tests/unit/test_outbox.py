@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
 
 
@@ -18,7 +19,7 @@ async def flushing(
     transport: trio.abc.Stream, write_timeout: float = 10.0
 ) -> AsyncIterator[tuple[CoalescingStream, trio.Nursery]]:
     async with trio.open_nursery() as nursery:
-        stream = CoalescingStream(transport, write_timeout=write_timeout)
+        stream = CoalescingStream(transport, Budget(1 << 24), write_timeout=write_timeout)
         nursery.start_soon(stream.run_flusher)
         yield stream, nursery
         nursery.cancel_scope.cancel()
@@ -52,7 +53,7 @@ async def test_it_passes_trios_stream_checks() -> None:
     async with trio.open_nursery() as flushers:
 
         async def make() -> tuple[CoalescingStream, CoalescingStream]:
-            pair = [CoalescingStream(end) for end in trio.testing.memory_stream_pair()]
+            pair = [CoalescingStream(end, Budget(1 << 24)) for end in trio.testing.memory_stream_pair()]
             for stream in pair:
                 flushers.start_soon(stream.run_flusher)
             return pair[0], pair[1]

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.socketio import receive_next, send_now
+from coordinator.socketio import receive_next, send_now, send_steadily
 
 LARGE = b"x" * (1 << 22)
 
@@ -119,3 +119,37 @@ async def test_a_stream_that_is_no_socket_is_received_from_as_ever() -> None:
     await theirs.send_all(b"hello")
 
     assert await receive_next(ours, 4) == b"hell"
+
+
+@pytest.mark.usefixtures("autojump")
+async def test_a_peer_that_reads_slowly_gets_everything_however_long_it_takes() -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    accepted: list[int] = []
+    received = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_steadily, ours, LARGE, 10.0, accepted.append)
+        while received < len(LARGE):
+            await trio.sleep(5)
+            received += len(await theirs.receive_some(1 << 16))
+
+    assert sum(accepted) == received == len(LARGE)
+    assert trio.current_time() > 300
+
+
+async def test_over_a_socket_each_bit_of_progress_begins_the_time_anew() -> None:
+    ours, theirs = await socket_pair()
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(send_steadily, ours, LARGE, 0.5)
+        received = 0
+        began = trio.current_time()
+        while received < len(LARGE):
+            await trio.sleep(0.02)
+            received += len(await theirs.receive_some(1 << 16))
+        assert trio.current_time() - began > 0.5
+
+
+async def test_a_peer_that_accepts_nothing_is_given_up() -> None:
+    ours, theirs = await socket_pair()
+    async with ours, theirs:
+        with pytest.raises(trio.TooSlowError):
+            await send_steadily(ours, LARGE, 0.05)

@@ -14,6 +14,7 @@ from coordinator.errors import InvalidRequest
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.fast_path import HungUp, Plain, Respond, read_head
 from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.openrpc import document_json
 
@@ -82,6 +83,7 @@ class HttpFrontEnd:
         metrics: renders the Prometheus page: its body and its content type. May raise trio.TooSlowError.
         ready: whether the store answers.
         max_body_bytes: size of a body; a larger one gets 413.
+        max_unsent_bytes: see Budget.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class HttpFrontEnd:
         ready: Callable[[], Awaitable[str | None]],
         metrics: Callable[[], Awaitable[tuple[bytes, str]]],
         max_body_bytes: int,
+        max_unsent_bytes: int,
     ) -> None:
         self._dispatcher = dispatcher
         self._policy = policy
         self._ready = ready
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._max_unsent_bytes = max_unsent_bytes
         self.admit = lru_cache(_REMEMBERED_HEADS)(self._admit)
         """From a request's head to how PlainPosts answers it. A client's heads are all but the same each time."""
         self._pages: dict[str, Callable[[], Awaitable[tuple[int, bytes, bytes]]]] = {
@@ -171,7 +175,7 @@ class HttpFrontEnd:
     async def answer(self, body: bytes, hung_up: HungUp, respond: Respond) -> None:
         """Answer a POST, if its client does not leave before."""
         reply = _Reply(respond)
-        intake = Intake(self._dispatcher, reply)
+        intake = Intake(self._dispatcher, reply, Budget(self._max_unsent_bytes))
         await intake.take(body)
         await intake.flush()
         await reply.wait(hung_up)  # the directory answers every request by its deadline

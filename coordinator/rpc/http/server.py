@@ -8,7 +8,7 @@ Connections come to it through PlainPosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -19,6 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
+from coordinator.accepting import serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
 
@@ -84,13 +85,13 @@ class HttpServer:
         """Clients connected."""
         return len(self._transports)
 
-    async def serve(self, listeners: Sequence[trio.abc.Listener[trio.SocketStream]]) -> None:
+    async def serve(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as closing:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await trio.serve_listeners(self._handle, [*listeners], handler_nursery=clients)
+                    await serve_listener(listener, self._handle, clients)
             closing.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:

@@ -17,6 +17,7 @@ from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Session
 from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import Method
@@ -163,12 +164,14 @@ class Intake:
 
     Args:
         sink: gets the replies, possibly before `take` returns.
+        budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
     """
 
-    def __init__(self, dispatcher: Dispatcher, sink: Sink, session: Session | None = None) -> None:
+    def __init__(self, dispatcher: Dispatcher, sink: Sink, budget: Budget, session: Session | None = None) -> None:
         self._dispatcher = dispatcher
         self._sink = sink
+        self._budget = budget
         self._session = session
         self._open: _Exchanges | None = None  # not posted yet
         self._together = TOGETHER
@@ -191,6 +194,8 @@ class Intake:
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
         put = self._sink.put if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply).put
         for at, item in enumerate(items):
+            if self._budget.is_spent:
+                await self._wait_for_budget()
             full = self._add(item, put, at, deadline)
             if full is not None:
                 await full
@@ -208,6 +213,13 @@ class Intake:
             await full
         if self._session is not None:
             self._session.message_done()
+
+    async def _wait_for_budget(self) -> None:
+        """Wait until the client has accepted enough of its replies; what was taken goes on its way before."""
+        full = self._post()
+        if full is not None:
+            await full
+        await self._budget.room()
 
     def _add(self, item: Item, put: Put, at: int, deadline: float) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""

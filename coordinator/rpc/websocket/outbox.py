@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.socketio import RECEIVE_BYTES, receive_next, send_now
 
 __all__ = ["CoalescingStream"]
@@ -24,11 +25,13 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
     is lost, as it would be in the kernel's own buffer; `aclose` writes out what there is, within `write_timeout`.
 
     Args:
+        budget: what was written is taken from it until the kernel has it.
         write_timeout: seconds the peer may take to accept one flush; past them the connection counts as broken.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, write_timeout: float = math.inf) -> None:
+    def __init__(self, stream: trio.abc.Stream, budget: Budget, *, write_timeout: float = math.inf) -> None:
         self._stream = stream
+        self.budget = budget
         self._write_timeout = write_timeout
         self._buffer: list[bytes | bytearray | memoryview] = []
         self._size = 0
@@ -70,6 +73,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                 return
         self._buffer.append(data)
         self._size += len(data)
+        self.budget.take(len(data))
         if not self._something.is_set():
             self._something.set()
             self._flushed = trio.Event() if self._flushed.is_set() else self._flushed
@@ -97,6 +101,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
                         await self._stream.send_all(data)
                     if limit.cancelled_caught:
                         break
+                self.budget.give_back(self._in_kernel)
                 self._in_kernel = 0
                 if self._size <= LOW_WATER and not self._relieved.is_set():
                     self._relieved.set()
@@ -114,6 +119,7 @@ class CoalescingStream(trio.abc.HalfCloseableStream):
     def _end(self) -> None:
         self._broken = True
         self._buffer.clear()
+        self.budget.give_back(self._size + self._in_kernel)
         self._size = self._in_kernel = 0
         self._relieved.set()
         self._flushed.set()

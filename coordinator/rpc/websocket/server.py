@@ -17,10 +17,12 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from coordinator.accepting import serve_listener
 from coordinator.actors.request import Request
 from coordinator.engine.subscriptions import Session
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import PlainFrames
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
@@ -63,12 +65,13 @@ class _Connection(Session, Sink):
         *,
         max_frame_bytes: int,
         max_in_flight: int,
+        budget: Budget,
     ) -> None:
         super().__init__()
         self._socket = socket
         self._stream = stream
         stream.on_relief = self.relieved
-        self._intake = Intake(dispatcher, self, self)
+        self._intake = Intake(dispatcher, self, budget, self)
         self._max_frame_bytes = max_frame_bytes
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -182,6 +185,7 @@ class WebSocketFrontEnd:
         max_connections: clients connected at once; a further one's handshake is answered with 503.
         max_in_flight: unanswered calls a connection may have before we stop reading from it.
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
+        max_unsent_bytes: see Budget.
         write_timeout: seconds a client may take to accept what we send before it is disconnected.
         left: called when a client has gone.
     """
@@ -194,6 +198,7 @@ class WebSocketFrontEnd:
         max_connections: int,
         max_in_flight: int,
         max_frame_bytes: int,
+        max_unsent_bytes: int,
         write_timeout: float,
         left: Callable[[], None] = lambda: None,
     ) -> None:
@@ -202,6 +207,7 @@ class WebSocketFrontEnd:
         self._max_connections = max_connections
         self._max_in_flight = max_in_flight
         self._max_frame_bytes = max_frame_bytes
+        self._max_unsent_bytes = max_unsent_bytes
         self._write_timeout = write_timeout
         self._left = left
         self._accepting = trio.CancelScope()
@@ -210,11 +216,11 @@ class WebSocketFrontEnd:
         self._grace_ends = math.inf
         self.connections = 0
 
-    async def serve(self, listeners: Sequence[trio.abc.Listener[trio.SocketStream]]) -> None:
+    async def serve(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as clients:
             with self._accepting:
-                await trio.serve_listeners(self._handle, [*listeners], handler_nursery=clients)
+                await serve_listener(listener, self._handle, clients)
 
     def stop(self, grace: float) -> None:
         """Accept and read no more, answer what is in flight within `grace` seconds, close with 1001."""
@@ -227,7 +233,7 @@ class WebSocketFrontEnd:
     async def _handle(self, transport: trio.SocketStream) -> None:
         self.connections += 1
         try:
-            stream = CoalescingStream(transport, write_timeout=self._write_timeout)
+            stream = CoalescingStream(transport, Budget(self._max_unsent_bytes), write_timeout=self._write_timeout)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.run_flusher)
                 request = await self._handshake(nursery, stream)
@@ -291,6 +297,7 @@ class WebSocketFrontEnd:
             self._dispatcher,
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
+            budget=stream.budget,
         )
         if stream.tail == b"\r\n\r\n":  # nothing but the handshake has arrived
             stream.divert = connection.divert
