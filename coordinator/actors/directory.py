@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
 from coordinator.actors.request import Compute, Operation, Outcome, Park, Request
 from coordinator.actors.supervisor import ROUND_CALLS, Supervisor
 from coordinator.errors import CoordinatorError, InternalError, StorageError
@@ -97,6 +97,17 @@ class Directory:
         except trio.WouldBlock:
             assert self._nursery is not None
             self._nursery.start_soon(self.post, address, request)
+
+    # -- sizes
+
+    def expected(self, address: ContextKey) -> int:
+        """Bytes a record of the context may have, as far as we know."""
+        mailbox = self._mailboxes.get(address)
+        return UNKNOWN_BYTES if mailbox is None else mailbox.expected
+
+    def saw(self, address: ContextKey, size: int) -> None:
+        """A record of so many bytes is about to be written."""
+        (self._mailboxes.get(address) or self._open(address)).saw(size)
 
     # -- life
 

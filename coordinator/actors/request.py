@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Reply
@@ -13,7 +13,21 @@ from coordinator.storage.connection import Command, Reply
 if TYPE_CHECKING:
     from coordinator.actors.mailbox import Mailbox
 
-__all__ = ["Compute", "Exchange", "Operation", "Outcome", "Park", "Parking", "RawJson", "Request", "WithEffects"]
+__all__ = [
+    "ORDINARY_BYTES",
+    "Compute",
+    "Exchange",
+    "Operation",
+    "Outcome",
+    "Park",
+    "Parking",
+    "RawJson",
+    "Request",
+    "WithEffects",
+]
+
+ORDINARY_BYTES: Final = 16 * 1024
+"""Of a reply to one call, unless larger ones are expected."""
 
 RawJson = bytes
 """A JSON value, ready to send."""
@@ -97,6 +111,7 @@ class Request(ABC):
     Attributes:
         deadline: on trio's clock.
         calls: for how many it stands.
+        load: as how many ordinary calls it counts in a round, by the bytes expected of its replies.
         writes: whether the operation changes the store.
         done: it was answered; whatever else is known about it is dropped.
         unanswered: how often a step of it was put on the wire and got no reply.
@@ -110,6 +125,7 @@ class Request(ABC):
         "commands",
         "deadline",
         "done",
+        "load",
         "mailbox",
         "operation",
         "resume_with",
@@ -120,6 +136,7 @@ class Request(ABC):
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
         self.calls = 1
+        self.load = 1
         self.deadline = deadline
         self.writes = writes
         self.done = False

@@ -17,9 +17,11 @@ from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Operation, RawJson, Request, WithEffects
+from coordinator.budget import Budget
 from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
+    TAKE_BYTES,
     Effects,
     FlowSubscription,
     RunnerSubscription,
@@ -246,7 +248,7 @@ class Engine:
 
     # -- job.take
 
-    def take_job(self, keys: Keyspace, params: JobTakeParams) -> Operation:
+    def take_job(self, budget: Budget, keys: Keyspace, params: JobTakeParams) -> Operation:
         """Jobs for a runner that has no WebSocket; waits for one if there is none."""
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
@@ -254,27 +256,35 @@ class Engine:
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
         holder = params.take_id or uuid.uuid4().hex
-        is_waiting = is_taking = False
+        is_taking = is_timed = False
         try:
             while True:
                 waiter.look()
-                is_taking = True
-                is_all, attempts, effects = yield from take(keys, waiter, count=params.count, holder=holder, number="1")
-                is_taking = False
+                with budget.reserve(TAKE_BYTES, waiter.wake) as reservation:
+                    if not reservation.is_granted:
+                        self._stop_waiting(keys.address, waiter)  # a job it is woken for would be lost on it
+                    while not reservation.is_granted:
+                        if trio.current_time() >= ends or self._is_stopping:
+                            return b'{"jobs":[]}'
+                        if not is_timed:
+                            is_timed = True
+                            self._timers.call_in(ends - trio.current_time(), waiter.wake)
+                        yield waiter.park()
+                    is_taking = True
+                    is_all, attempts, effects = yield from take(
+                        keys, waiter, count=params.count, holder=holder, number="1"
+                    )
+                    is_taking = False
                 self.apply_effects(keys.address, effects)
                 if attempts and not (is_all and len(attempts) < params.count):
                     self._feed_any(keys.address, params.script_types)
                 if attempts or trio.current_time() >= ends or self._is_stopping:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
-                if not is_waiting:
-                    if self._waiters >= self._max_subscriptions:
-                        limit = self._max_subscriptions
-                        raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
-                    is_waiting = True
-                    self._waiters += 1
-                    self._listening(keys.address).waiters[waiter] = None
-                    self._timers.call_in(params.wait, waiter.wake)
+                self._wait(keys.address, waiter)
+                if not is_timed:
+                    is_timed = True
+                    self._timers.call_in(ends - trio.current_time(), waiter.wake)
                 yield waiter.park()
         except GeneratorExit:
             # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
@@ -282,11 +292,26 @@ class Engine:
                 self._ask(keys.address, self._give_back(keys, holder), lambda outcome: None)
             raise
         finally:
-            if is_waiting:
-                self._waiters -= 1
-                self._context(keys.address).waiters.pop(waiter, None)
-                self._feed_any(keys.address, params.script_types)
-                self._drop_if_unused(keys.address)
+            self._stop_waiting(keys.address, waiter)
+
+    def _wait(self, address: ContextKey, waiter: Waiter) -> None:
+        """The call waits for jobs from now on, if it did not before. Raises Overloaded."""
+        waiters = self._listening(address).waiters
+        if waiter in waiters:
+            return
+        if self._waiters >= self._max_subscriptions:
+            limit = self._max_subscriptions
+            raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
+        self._waiters += 1
+        waiters[waiter] = None
+
+    def _stop_waiting(self, address: ContextKey, waiter: Waiter) -> None:
+        """What the call may have been woken for is somebody else's."""
+        if waiter in self._context(address).waiters:
+            del self._context(address).waiters[waiter]
+            self._waiters -= 1
+            self._feed_any(address, waiter.script_types)
+        self._drop_if_unused(address)
 
     def _give_back(self, keys: Keyspace, holder: str) -> Operation:
         ((_, effects),) = yield [keys.transition("hc_untake", holder, "1")]

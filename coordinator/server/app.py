@@ -15,6 +15,7 @@ from hypercorn.config import Config
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
 from coordinator.metrics import Metrics
+from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.pages import HttpFrontEnd
 from coordinator.rpc.http.server import HttpServer
@@ -33,6 +34,7 @@ log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
+RETURN_MEMORY_EVERY = 2.0  # seconds
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
 Listener = trio.abc.Listener[trio.SocketStream]
@@ -135,6 +137,7 @@ class Service:
         async with trio.open_nursery() as background:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
+            background.start_soon(_return_memory)
             await self._serve(http, ws, stop, started)
             if self.settings.external_store() is not None:
                 with trio.move_on_after(LEAVE_TIMEOUT):
@@ -214,6 +217,13 @@ class Service:
 
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()
+
+
+async def _return_memory() -> None:
+    memory = MemoryReturner()
+    while True:
+        await trio.sleep(RETURN_MEMORY_EVERY)
+        memory.look()
 
 
 def new_name() -> str:

@@ -110,6 +110,10 @@ class Keyspace:
         """A set: the contexts a coordinator has written to and whose timers it sees to. Only in GLOBAL."""
         return f"{self.prefix}engaged:{coordinator}"
 
+    def sizes(self) -> str:
+        """A sorted set: `record`, by the bytes of the largest record that was seen here, if that is a large one."""
+        return f"{self.prefix}sizes"
+
     def context(self, id: int) -> str:
         return f"{self.prefix}context:{id}"
 

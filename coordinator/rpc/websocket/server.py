@@ -19,10 +19,10 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from coordinator.accepting import serve_listener
 from coordinator.actors.request import Request
+from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import PlainFrames
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
@@ -67,7 +67,7 @@ class _Connection(Session, Sink):
         max_in_flight: int,
         budget: Budget,
     ) -> None:
-        super().__init__()
+        super().__init__(budget)
         self._socket = socket
         self._stream = stream
         stream.on_relief = self.relieved
