@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -90,11 +91,11 @@ async def test_a_second_sender_is_refused_before_it_writes_into_the_firsts_comma
     ours, theirs = trio.testing.lockstep_stream_pair()
     connection = Connection(ours)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.send, [("GET", "a")])
+        nursery.start_soon(partial(connection.send, [("GET", "a")]))
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
             connection.send_now([("GET", "b")])
         assert await commands(theirs, 1) == [[b"GET", b"a"]]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.send, [("GET", "c")])
+        nursery.start_soon(partial(connection.send, [("GET", "c")]))
         assert await commands(theirs, 1) == [[b"GET", b"c"]]
