@@ -74,6 +74,7 @@ class Mailbox:
                 await self._send.send(request)
         except BaseException:
             self.pending.pop(request, None)
+            request.mailbox = None
             raise
         finally:
             self._posters -= 1
@@ -83,7 +84,7 @@ class Mailbox:
         del self.pending[request]
         request.mailbox = None
 
-    async def put_back(self, request: Request) -> None:
+    async def post_again(self, request: Request) -> None:
         """Queue a request that was taken before and is still pending."""
         await self._send.send(request)
 

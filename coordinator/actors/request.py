@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Reply
+from coordinator.supervision import report
 
 if TYPE_CHECKING:
     from coordinator.actors.mailbox import Mailbox
@@ -46,7 +47,7 @@ class Compute:
 @dataclass(frozen=True, slots=True)
 class Park:
     """Yielded by an operation that waits for something other than the store. It leaves its mailbox; `on` is given the
-    function that puts it back, which may be called any number of times."""
+    function that resumes it, which may be called any number of times."""
 
     on: Callable[[Callable[[], None]], None]
 
@@ -55,20 +56,20 @@ class Parking:
     """Where one operation waits to be woken. A wake-up that comes before it has parked is not lost."""
 
     def __init__(self) -> None:
-        self._put_back: Callable[[], None] | None = None
+        self._resume: Callable[[], None] | None = None
         self._is_woken = False
 
     @property
     def is_parked(self) -> bool:
-        return self._put_back is not None
+        return self._resume is not None
 
     def wake(self) -> None:
         """There may be something to do."""
-        put_back, self._put_back = self._put_back, None
-        if put_back is None:
+        resume, self._resume = self._resume, None
+        if resume is None:
             self._is_woken = True
         else:
-            put_back()
+            resume()
 
     def look(self) -> None:
         """Forget earlier wake-ups: what they were about is about to be looked at."""
@@ -77,8 +78,8 @@ class Parking:
     def park(self) -> Park:
         """What the operation yields to wait."""
 
-        def on(put_back: Callable[[], None]) -> None:
-            self._put_back = put_back
+        def on(resume: Callable[[], None]) -> None:
+            self._resume = resume
             if self._is_woken:
                 self._is_woken = False
                 self.wake()
@@ -157,7 +158,10 @@ class Request(ABC):
         self.done = True
         if self.mailbox is not None:
             del self.mailbox.pending[self]
-        self.answer(outcome)
+        try:
+            self.answer(outcome)
+        except Exception as error:  # neither the context nor who else is answered in this round has to do with it
+            report("handing out an outcome", error)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: drop the operation where it is."""

@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 import structlog
 import trio
-from redis.backoff import ExponentialWithJitterBackoff
 
 from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request, WithEffects
 from coordinator.actors.stepping import advance
+from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
@@ -107,7 +107,7 @@ class Supervisor:
         self._connection: Connection | None = None
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
-        self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        self._backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         self._note = note
         self._must_note = note is not None
         self._must_remember = mailbox.address is not None and note is None  # GLOBAL is no context
@@ -200,7 +200,7 @@ class Supervisor:
         commands: list[Command] = []
         if not self._is_remembered and any(request.writes for request in ready):
             assert mailbox.address is not None
-            commands += self._store.layout.remember(mailbox.address)
+            commands += self._store.layout.register_context(mailbox.address)
         remember = len(commands)
         commands += self._about_sizes(_load(ready))
         sizes = len(commands) - remember
