@@ -19,15 +19,13 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from coordinator.accepting import serve_listener
+from coordinator.accepting import REFUSAL, Tally, serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
 
 __all__ = ["HttpServer"]
 
 log = structlog.get_logger("coordinator.http")
-
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class _Connection(TCPServer):
@@ -50,7 +48,11 @@ class HttpServer:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
         write_timeout: seconds a client may take to accept the response to a plain POST.
-        left: called when a client has gone.
+        max_refusals: further ones that may be open while they get it.
+        on_disconnect: called when a client's connection has been closed.
+
+    Attributes:
+        tally: what became of its connections.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class HttpServer:
         config: Config,
         *,
         max_connections: int,
+        max_refusals: int,
         write_timeout: float,
-        left: Callable[[], None] = lambda: None,
+        on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = wrap_app(front_end, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # its own types
         assert config.read_timeout is not None
@@ -73,7 +76,9 @@ class HttpServer:
         )
         self._config = config
         self._max_connections = max_connections
-        self._left = left
+        self._max_refusals = max_refusals
+        self._on_disconnect = on_disconnect
+        self.tally = Tally()
         self._context = WorkerContext(None)
         self._transports: set[trio.SocketStream] = set()
         self._accepting = trio.CancelScope()
@@ -91,7 +96,16 @@ class HttpServer:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await serve_listener(listener, self._handle, clients)
+                    await serve_listener(
+                        listener,
+                        self._handle,
+                        clients,
+                        name="http",
+                        most=self._max_connections + self._max_refusals,
+                        refusal=REFUSAL,
+                        on_disconnect=self._on_disconnect,
+                        tally=self.tally,
+                    )
             closing.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
@@ -113,7 +127,8 @@ class HttpServer:
         self._transports.add(transport)
         try:
             if len(self._transports) > self._max_connections:
-                await transport.send_all(_FULL)  # fits into any socket's buffer
+                self.tally.refused += 1
+                await transport.send_all(REFUSAL)  # fits into any socket's buffer
                 return
             early = await self._plain.serve(transport)
             if early is None:
@@ -136,4 +151,3 @@ class HttpServer:
             self._transports.discard(transport)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(transport)
-            self._left()
