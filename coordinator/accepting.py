@@ -64,8 +64,9 @@ async def serve_listener(
 
     Between two accepts the loop makes several passes, in each of which everybody else gets on: each new connection is
     several passes' work itself, and in a flood that of many would be done in every pass. Where nobody else has anything
-    to do the passes take no time. A handler's exception is logged and ends only its own connection, which is closed when the
-    handler returns.
+    to do the passes take no time.
+
+    A handler's exception is logged and ends only its own connection, which is closed when the handler returns.
 
     A process out of descriptors accepts nothing and tries again after a pause. It keeps none in reserve to answer such
     clients with: `most` is chosen so that descriptors last (see server/descriptors.py), so what lacks then lacks for

@@ -15,7 +15,6 @@ from coordinator.server.workers.channel import Channel, Gone, HandOver
 from coordinator.server.workers.handing import HeldClient
 from tests.support.scarce import no_descriptors
 
-
 WAITING = [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(7)"]
 
 
