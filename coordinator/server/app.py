@@ -22,7 +22,6 @@ from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
-from coordinator.server.descriptors import REFUSALS
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command
@@ -166,7 +165,6 @@ class Service:
             max_frame_bytes=settings.max_frame_bytes,
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
-            max_refusals=REFUSALS,
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
         app = HttpFrontEnd(
@@ -182,7 +180,6 @@ class Service:
             _hypercorn_config(settings),
             max_connections=self._max_connections,
             write_timeout=settings.client_write_timeout,
-            max_refusals=REFUSALS,
             on_disconnect=partial(self._on_disconnect, "http"),
         )
         tallies = http_server.tally, websocket.tally

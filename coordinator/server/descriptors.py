@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from coordinator.accepting import REFUSALS
 from coordinator.settings import Settings
 
-__all__ = ["HANDOVERS", "REFUSALS", "DoesNotFit", "fit", "most_held"]
+__all__ = ["HANDOVERS", "DoesNotFit", "fit", "most_held"]
 
 HANDOVERS: Final = (
     16  # connections on their way from the parent to one worker that its front-ends have not accepted yet
 )
-REFUSALS: Final = 8  # clients beyond --max-connections over each front-end that may be open while they get their 503
 
 # Descriptors beside those of clients and of contexts.
 RUNTIME: Final = 16  # trio's loop has 6; the rest is for the moment: starting a process takes 5, the metrics page 2

@@ -265,10 +265,12 @@ async def test_a_parent_out_of_descriptors_replaces_a_worker_when_it_has_some(
     embedded: CoordinatorProcess, spare: int
 ) -> None:
     victim, other = embedded.workers()
+    no_process = "cannot start a process: Too many open files"
     with trio.fail_after(HANG):
         with limited(embedded.process.pid, spare):
             os.kill(victim, signal.SIGKILL)
             await until(lambda: not is_running(victim))
+            await until(lambda: spare > 2 or any(no_process in entry.get("reason", "") for entry in embedded.logs))
             await trio.sleep(1)
             assert embedded.process.poll() is None
             assert other in embedded.workers()
