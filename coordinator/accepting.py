@@ -16,12 +16,13 @@ import trio
 from coordinator.logs import Seldom
 from coordinator.socketio import RECEIVE_BYTES
 
-__all__ = ["REFUSAL", "Tally", "serve_listener"]
+__all__ = ["REFUSAL", "REFUSALS", "Tally", "serve_listener"]
 
 log = structlog.get_logger("coordinator.accepting")
 
 PASSES: Final = 8  # of the loop for each connection accepted; in a flood of 2,000 a second others wait half as long so
 PAUSE: Final = 0.1  # seconds after a failure to accept; the connection it was about waits in the kernel's queue
+REFUSALS: Final = 8  # clients beyond its most that a front-end may have open while it refuses them in its own way
 
 REFUSAL: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 """What a client that is one too many is told, over HTTP and in place of a WebSocket handshake."""

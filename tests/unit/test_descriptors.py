@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.accepting import REFUSALS
 from coordinator.server import descriptors
 from coordinator.server.descriptors import DoesNotFit, fit, most_held
 from coordinator.settings import Settings
@@ -31,7 +32,7 @@ def needs(settings: Settings) -> list[int]:
     workers, clients, store = sizes(settings)
     has_valkey = settings.external_store() is None
     share = -(-clients // workers)
-    serving = descriptors.RUNTIME + descriptors.STORE + store + 2 * (share + descriptors.REFUSALS)
+    serving = descriptors.RUNTIME + descriptors.STORE + store + 2 * (share + REFUSALS)
     valkey = [workers * (store + descriptors.STORE) + descriptors.VALKEY_OTHERS + descriptors.VALKEY_RESERVED]
     own = 3 + descriptors.LISTENERS + descriptors.EMBEDDED * has_valkey
     if workers == 1:

@@ -19,7 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from coordinator.accepting import REFUSAL, Tally, serve_listener
+from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
 
@@ -48,7 +48,6 @@ class HttpServer:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
         write_timeout: seconds a client may take to accept the response to a plain POST.
-        max_refusals: further ones that may be open while they get it.
         on_disconnect: called when a client's connection has been closed.
 
     Attributes:
@@ -61,7 +60,6 @@ class HttpServer:
         config: Config,
         *,
         max_connections: int,
-        max_refusals: int,
         write_timeout: float,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
@@ -76,7 +74,6 @@ class HttpServer:
         )
         self._config = config
         self._max_connections = max_connections
-        self._max_refusals = max_refusals
         self._on_disconnect = on_disconnect
         self.tally = Tally()
         self._context = WorkerContext(None)
@@ -101,7 +98,7 @@ class HttpServer:
                         self._handle,
                         clients,
                         name="http",
-                        most=self._max_connections + self._max_refusals,
+                        most=self._max_connections + REFUSALS,
                         refusal=REFUSAL,
                         on_disconnect=self._on_disconnect,
                         tally=self.tally,

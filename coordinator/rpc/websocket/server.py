@@ -17,7 +17,7 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
-from coordinator.accepting import REFUSAL, Tally, serve_listener
+from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.actors.request import Request
 from coordinator.engine.subscriptions import Session
 from coordinator.rpc.access.origins import AccessPolicy
@@ -187,7 +187,6 @@ class WebSocketFrontEnd:
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
         write_timeout: seconds a client may take to accept what we send before it is disconnected.
-        max_refusals: further ones that may be open while they get it; any beyond these gets it without a handshake.
         on_disconnect: called when a client's connection has been closed.
 
     Attributes:
@@ -204,7 +203,6 @@ class WebSocketFrontEnd:
         max_frame_bytes: int,
         max_unsent_bytes: int,
         write_timeout: float,
-        max_refusals: int,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatcher = dispatcher
@@ -214,7 +212,6 @@ class WebSocketFrontEnd:
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
         self._write_timeout = write_timeout
-        self._max_refusals = max_refusals
         self._on_disconnect = on_disconnect
         self.tally = Tally()
         self._accepting = trio.CancelScope()
@@ -232,7 +229,7 @@ class WebSocketFrontEnd:
                     self._handle,
                     clients,
                     name="websocket",
-                    most=self._max_connections + self._max_refusals,
+                    most=self._max_connections + REFUSALS,
                     refusal=REFUSAL,
                     on_disconnect=self._on_disconnect,
                     tally=self.tally,
