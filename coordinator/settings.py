@@ -67,7 +67,7 @@ class Settings(BaseModel):
     max_connections: PositiveInt = Field(
         4096,
         description="Clients connected at once, over HTTP and over WebSocket each, to all workers together; a further "
-        "one gets 503.",
+        "one gets 503. By default fewer where the limit of open files is low.",
     )
     max_in_flight: PositiveInt = Field(
         1024, description="Unanswered calls a WebSocket connection may have before it is not read from."
@@ -100,7 +100,8 @@ class Settings(BaseModel):
 
     store_connections: PositiveInt = Field(
         256,
-        description="Contexts a worker serves at once, each with its own connection to the store; others take turns.",
+        description="Contexts a worker serves at once, each with its own connection to the store; others take turns. "
+        "By default fewer where the limit of open files is low.",
     )
     store_timeout: PositiveFloat = Field(
         5.0, description="The store may take so long to connect or to answer before it counts as lost."
