@@ -104,7 +104,7 @@ async def _handshake(
         async def give_up_with_peer() -> None:
             # What came before it hung up is processed by now: a rejection has been raised by the reader.
             await stream.hung_up.wait()
-            if stream.failure is not None and not stream.first:
+            if stream.failure is not None and isinstance(stream.failure.__cause__, ssl.SSLError):
                 raise Unreachable(reason_of(stream.failure, address)) from stream.failure
             raise Unreachable(describe_unexpected(stream.first, address))
 

@@ -107,11 +107,12 @@ def one_line(text: str) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what caused it, and what is in either, outermost first."""
-    yield error
+    """The error, what caused it, and instead of a group what is in it, outermost first."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield from _causes(part)
+    else:
+        yield error
     if error.__cause__ is not None:
         yield from _causes(error.__cause__)
 
