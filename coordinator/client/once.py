@@ -131,7 +131,7 @@ async def _exchange(
             raise Unreachable(describe_unexpected(first, address)) from broken
         match event:
             case h11.NEED_DATA:
-                received = await _receive(stream, broken)
+                received = await _receive(stream, address, first, broken)
                 first = first or bytes(received[:16])
                 connection.receive_data(bytes(received))
             case h11.Response():
@@ -147,11 +147,15 @@ async def _exchange(
     return response.status_code, [(bytes(name), bytes(value)) for name, value in response.headers], bytes(content)
 
 
-async def _receive(stream: Stream, broken: trio.BrokenResourceError | None) -> bytes | bytearray:
+async def _receive(
+    stream: Stream, address: Address, first: bytes, broken: trio.BrokenResourceError | None
+) -> bytes | bytearray:
     try:
         return await stream.receive_some(RECEIVE_BYTES)
     except trio.BrokenResourceError as error:
-        raise broken or error from error.__cause__
+        if first or isinstance(error.__cause__, ssl.SSLError):
+            raise
+        raise Unreachable(describe_unexpected(first, address)) from broken or error
 
 
 def _result(address: Address, status: int, fields: Fields, content: bytes) -> Any:

@@ -64,6 +64,8 @@ class Unreachable(HandshakeError):
 def reason_of(error: BaseException, address: Address) -> str:
     """What is wrong with the connection to this address, in one line, without the address itself."""
     for cause in _causes(error):
+        if isinstance(cause, Unreachable):
+            return str(cause)
         if isinstance(cause, ConnectionRejected):
             return describe_status(cause.status_code, cause.headers, cause.body or b"", address)
         if isinstance(cause, ssl.SSLError):
@@ -96,8 +98,11 @@ def describe_unexpected(first: bytes, address: Address) -> str:
         return f"it speaks TLS: the URL begins with {secure}://"
     if first and not first.startswith(b"HTTP/"):
         return "what listens there is no HTTP server"
-    hint = f"; if it speaks TLS, the URL begins with {secure}://" if secure and not first else ""
-    return f"it closed the connection in the handshake{hint}"
+    if first:
+        return "it closed the connection in the handshake"
+    if secure:
+        return f"it closed the connection in the handshake; if it speaks TLS, the URL begins with {secure}://"
+    return "it closed the connection in the handshake, right after that of TLS; does it ask for a client certificate?"
 
 
 def one_line(text: str) -> str:
