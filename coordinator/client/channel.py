@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+import h11
 import trio
 from pydantic_core import from_json
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
@@ -83,7 +84,7 @@ class Channel(Calls):
         self._changed = trio.Event()  # set and replaced when `connected` changes
         self._last_received = -math.inf
         self._was_useful = False  # whether anything came over the last connection
-        self._trouble = "not connected yet"
+        self._trouble = "it has not answered yet"
         self._routes: dict[str, Notification] = {}
         self._subscriptions: dict[Subscription, None] = {}
         self.nursery: trio.Nursery
@@ -178,7 +179,7 @@ class Channel(Calls):
                 link = open_link(self._address, self._tls, self._headers, self._connect_timeout)
                 async with link as (socket, nursery):
                     await self._converse(socket, nursery)
-            except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed) as group:
+            except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed, h11.ProtocolError) as group:
                 self._trouble = reason_of(group, self._address)
             now = trio.current_time()
             if self.connections > before:

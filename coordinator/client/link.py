@@ -24,6 +24,7 @@ MAX_REPLY_BYTES: Final = 256 * 1024 * 1024  # the reply to one call may have any
 RECEIVE_BYTES: Final = 256 * 1024
 MESSAGE_QUEUE: Final = 32
 FIRST_BYTES: Final = 16
+BEGINNING: Final = b"HTTP/"
 
 
 def pause_after(failures: int) -> float:
@@ -34,6 +35,9 @@ def pause_after(failures: int) -> float:
 
 class _WatchedStream(trio.abc.Stream):
     """Says when the peer has hung up; trio-websocket's handshake waits for ever if it does so early.
+
+    A peer that does not begin like an HTTP server counts as one that has hung up, because trio-websocket would answer
+    it with what no client may send, and fail.
 
     Attributes:
         first: what the peer began with, at most FIRST_BYTES of it.
@@ -56,14 +60,16 @@ class _WatchedStream(trio.abc.Stream):
         data: bytes | bytearray = b""
         try:
             data = await self._stream.receive_some(max_bytes)
+            if len(self.first) < FIRST_BYTES:
+                self.first += data[: FIRST_BYTES - len(self.first)]
+                if not BEGINNING.startswith(self.first[: len(BEGINNING)]):
+                    data = b""
         except trio.BrokenResourceError as error:
             self.failure = error
             raise
         finally:
             if not data:
                 self.hung_up.set()
-            if len(self.first) < FIRST_BYTES:
-                self.first += data[: FIRST_BYTES - len(self.first)]
         return data
 
     async def aclose(self) -> None:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+import h11
 from trio_websocket import ConnectionRejected, HandshakeError
 
 from coordinator.client.address import Address
@@ -66,6 +67,8 @@ def reason_of(error: BaseException, address: Address) -> str:
     for cause in _causes(error):
         if isinstance(cause, Unreachable):
             return str(cause)
+        if isinstance(cause, h11.ProtocolError):
+            return "what listens there is no HTTP server"
         if isinstance(cause, ConnectionRejected):
             return describe_status(cause.status_code, cause.headers, cause.body or b"", address)
         if isinstance(cause, ssl.SSLError):
