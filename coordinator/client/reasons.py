@@ -64,21 +64,32 @@ class Unreachable(HandshakeError):
 
 def reason_of(error: BaseException, address: Address) -> str:
     """What is wrong with the connection to this address, in one line, without the address itself."""
-    for cause in _causes(error):
-        if isinstance(cause, Unreachable):
-            return str(cause)
-        if isinstance(cause, h11.ProtocolError):
-            return "what listens there is no HTTP server"
-        if isinstance(cause, ConnectionRejected):
-            return describe_status(cause.status_code, cause.headers, cause.body or b"", address)
-        if isinstance(cause, ssl.SSLError):
-            return _of_tls(cause, address)
-        if isinstance(cause, socket.gaierror):
-            return f"there is no host {address.host!r}: {cause.strerror}"
-    errors = [cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno]
+    causes = list(_causes(error))
+    for cause in causes:
+        if known := _known(cause, address):
+            return known
+    errors = [cause for cause in causes if isinstance(cause, OSError) and cause.errno]
     if errors:
         return _words_of(errors) + _port_hint(errors, address)
-    return one_line(next((words for cause in _causes(error) if (words := str(cause))), type(error).__name__))
+    return one_line(next((words for cause in causes if (words := str(cause))), type(error).__name__))
+
+
+def _known(cause: BaseException, address: Address) -> str:
+    """What this one cause says by itself; empty if that is not much."""
+    match cause:
+        case Unreachable():
+            words = str(cause)
+        case ConnectionRejected():
+            words = describe_status(cause.status_code, cause.headers, cause.body or b"", address)
+        case h11.ProtocolError():
+            words = "what listens there is no HTTP server"
+        case ssl.SSLError():
+            words = _of_tls(cause, address)
+        case socket.gaierror():
+            words = f"there is no host {address.host!r}: {cause.strerror}"
+        case _:
+            words = ""
+    return words
 
 
 def describe_status(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, address: Address) -> str:
