@@ -37,6 +37,9 @@ def demo(file: Path, plain: bool) -> None:
 
     They use free ports and a temporary directory, and are gone afterwards; Ctrl-C ends everything.
 
+    \b
+    herocoordinator demo examples/diamond.toml
+
     Exit status: 0 the flow is Finished, 1 it is in Error, 2 a wrong command line or flow file, 130 interrupted.
     """
     content = read(file)

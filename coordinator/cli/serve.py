@@ -37,6 +37,11 @@ def serve(**given: Any) -> None:
 
     Without --redis-url or --redis-addr it starts a Valkey of its own that keeps the data in --data-dir. Every
     option can be given as the environment variable named beside it.
+
+    \b
+    herocoordinator serve
+    herocoordinator serve --data-dir ./data --workers 2
+    herocoordinator serve --isolation prefix --redis-url redis://127.0.0.1:6379
     """
     for name in ("allowed_origins", "allowed_hosts"):
         if given[name] is not None:
