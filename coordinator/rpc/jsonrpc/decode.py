@@ -23,6 +23,7 @@ log = structlog.get_logger("coordinator.rpc")
 
 DISCOVER: Final = "rpc.discover"
 _OPENING_BRACES: Final = ("{", b"{")
+_OPENING: Final = ("{", b"{", "[", b"[")
 
 Item = tuple[bytes | None, Method | None, Any]
 """A call: its id as JSON text, None for a notification; its method; its params, a model. Or one whose outcome is known
@@ -55,11 +56,12 @@ class Reader:
 
         They may be looked at one by one as they are asked for.
         """
+        text = data if data[:1] in _OPENING else _from_opening(data)
         try:
-            if not _may_hold_nan(data):
-                if data[:1] in _OPENING_BRACES:
-                    return None, [self._item_of(self._validate_call(data))]
-                batch = self._validate_batch(data)
+            if not _may_hold_nan(text):
+                if text[:1] in _OPENING_BRACES:
+                    return None, [self._item_of(self._validate_call(text))]
+                batch = self._validate_batch(text)
                 if 0 < len(batch) <= self._max_batch:
                     return len(batch), [self._item_of(call) for call in batch]
         except (ValidationError, InvalidParams, _OddId):
@@ -97,6 +99,12 @@ class Reader:
             fault = InternalError()
             log.exception("a call could not be read", incident=fault.incident, method=item.method)
             return item.id, None, fault
+
+
+def _from_opening(data: str | bytes | bytearray) -> str | bytes | bytearray:
+    """A message without what may stand before its first brace or bracket."""
+    text = protocol.without_mark(data)
+    return text.lstrip(" \t\r\n") if isinstance(text, str) else text.lstrip(b" \t\r\n")
 
 
 def _may_hold_nan(data: str | bytes | bytearray) -> bool:
