@@ -122,6 +122,9 @@ class HttpFrontEnd:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        for name in (b"origin", b"host"):
+            if name in headers:  # given several times it is none
+                headers[name] = b", ".join(value for other, value in scope["headers"] if other == name)
         extra: Headers = []
         try:
             # First, whatever comes of it: a request answered before its end costs the client its connection.

@@ -20,7 +20,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 from coordinator.accepting import serve_listener
 from coordinator.actors.request import Request
 from coordinator.engine.subscriptions import Session
-from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.origins import AccessPolicy, joined
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
@@ -280,7 +280,8 @@ class WebSocketFrontEnd:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
         # wsproto keeps Host apart from the other headers.
         host = headers.get(b"host") or request._event.host
-        refusal = self._policy.refusal(headers.get(b"origin"), host)
+        origins = [value.decode("latin-1") for name, value in request.headers if name.lower() == b"origin"]
+        refusal = self._policy.refusal(joined(origins), host)
         try:
             if refusal is not None:
                 await request.reject(403, body=refusal.encode())
