@@ -7,8 +7,25 @@ import re
 import socket
 from typing import Final, NamedTuple
 
-__all__ = ["DEFAULT_PORTS", "Host", "Origin", "is_loopback", "means_this_machine", "read_host", "read_origin"]
+__all__ = [
+    "ANY",
+    "DEFAULT_PORTS",
+    "NULL",
+    "Host",
+    "Origin",
+    "allowed_host",
+    "allowed_origin",
+    "is_loopback",
+    "is_wildcard",
+    "means_this_machine",
+    "read_host",
+    "read_origin",
+    "url_of",
+]
 
+ANY: Final = "*"
+NULL: Final = "null"
+"""The Origin of pages that have none: a file, a frame in a sandbox."""
 MAX_PORT: Final = 65535
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _SAME_AS: Final = {"ws": "http", "wss": "https"}  # a handshake is a request over HTTP
@@ -64,6 +81,35 @@ def read_origin(text: str) -> Origin | None:
     return Origin(scheme, host.name, DEFAULT_PORTS.get(scheme) if host.port is None else host.port)
 
 
+def allowed_origin(text: str) -> Origin | str:
+    """An entry of the allow-list of origins: what Origin headers of it are read as, `null` or `*`.
+
+    Raises:
+        ValueError: it is nonsense.
+    """
+    if text in (ANY, NULL):
+        return text
+    origin = read_origin(text.removesuffix("/"))
+    if origin is None or ANY in origin.name:
+        raise ValueError(f"{text!r} is no origin: one is SCHEME://HOST[:PORT], as https://app.example; * allows any")
+    return origin
+
+
+def allowed_host(text: str) -> str:
+    """An entry of the allow-list of hosts: the name that Host headers of it are read as, or `*`.
+
+    Raises:
+        ValueError: it is nonsense.
+    """
+    if text == ANY:
+        return text
+    is_bare_v6 = text.count(":") > 1 and not text.startswith("[")
+    host = read_host(f"[{text}]" if is_bare_v6 else text)
+    if host is None or host.port is not None or ANY in host.name:
+        raise ValueError(f"{text!r} is no host: one is a name or an address without a port; * allows any")
+    return host.name
+
+
 def is_loopback(name: str) -> bool:
     """Whether it can lead to nothing but this machine: a `Host.name`, or an address one listens on."""
     if name == "localhost" or name.endswith(".localhost"):
@@ -74,8 +120,13 @@ def is_loopback(name: str) -> bool:
 
 def means_this_machine(name: str) -> bool:
     """Whether a client that asked for this `Host.name` asked for its own machine: loopback, or `0.0.0.0` or `::`."""
+    return is_loopback(name) or is_wildcard(name)
+
+
+def is_wildcard(name: str) -> bool:
+    """Whether who listens there listens on every address of the machine: `0.0.0.0` or `::`."""
     address = _address(name)
-    return is_loopback(name) or (address is not None and address.is_unspecified)
+    return address is not None and address.is_unspecified
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -104,3 +155,9 @@ def _name(text: str) -> str | None:
         except OSError:
             return None
     return name
+
+
+def url_of(scheme: str, host: str, port: int | None) -> str:
+    """The URL of a server."""
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" if port is None else f"{scheme}://{name}:{port}"

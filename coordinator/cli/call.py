@@ -51,7 +51,8 @@ def call(method: str, params: str | None, url: str, timeout: float) -> None:
     request: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": method}
     if params is not None:
         try:
-            request["params"] = json.loads(sys.stdin.read() if params == "-" else params)
+            given = sys.stdin.read() if params == "-" else params
+            request["params"] = json.loads(given.removeprefix("\ufeff"))
         except ValueError as error:
             raise click.BadParameter(f"not JSON: {error}", param_hint="JSON") from error
     body = json.dumps(request).encode()

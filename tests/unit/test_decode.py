@@ -14,12 +14,13 @@ from coordinator.errors import CoordinatorError, InvalidParams, InvalidRequest, 
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.openrpc import ServedDocument
 from tests.support.clients import request
 from tests.support.garbage import any_json, damaged_messages, mutated_messages, places
 
 MAX_BATCH: Final = 5
-READER = Reader(METHODS, MAX_BATCH)
+DOCUMENT = ServedDocument().json
+READER = Reader(METHODS, MAX_BATCH, DOCUMENT)
 EXAMPLES: Final = {name: method.example for name, method in METHODS.items() if method.example is not None}
 
 often = settings(max_examples=600, deadline=None)
@@ -42,7 +43,7 @@ def _one_by_one(calls: list[Any]) -> Iterator[Any]:
             if method is not None:
                 yield told((call.id, method, method.reader.read(call.params)))
             elif call.method == "rpc.discover":
-                yield told((call.id, None, document_json()))
+                yield told((call.id, None, DOCUMENT))
             else:
                 yield call.id, MethodNotFound
         except CoordinatorError as error:

@@ -8,15 +8,20 @@ at 127.0.0.1 (DNS rebinding). Clients that are no browsers send no Origin.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
-from coordinator.hosts import DEFAULT_PORTS, Origin, is_loopback, means_this_machine, read_host, read_origin
+from coordinator.hosts import (
+    ANY,
+    DEFAULT_PORTS,
+    NULL,
+    allowed_host,
+    allowed_origin,
+    is_loopback,
+    means_this_machine,
+    read_host,
+    read_origin,
+)
 
-__all__ = ["AccessPolicy", "allowed_host", "allowed_origin", "joined"]
-
-ANY: Final = "*"
-NULL: Final = "null"
-"""The Origin of pages that have none: a file, a frame in a sandbox."""
+__all__ = ["AccessPolicy", "joined"]
 
 
 class AccessPolicy:
@@ -59,35 +64,6 @@ def joined(values: Iterable[str]) -> str | None:
     """The value of a header that may be given several times, as HTTP joins them: more than one is no host or origin."""
     values = [*values]
     return ", ".join(values) if values else None
-
-
-def allowed_origin(text: str) -> Origin | str:
-    """An entry of the allow-list of origins: what Origin headers of it are read as, `null` or `*`.
-
-    Raises:
-        ValueError: it is nonsense.
-    """
-    if text in (ANY, NULL):
-        return text
-    origin = read_origin(text.removesuffix("/"))
-    if origin is None or ANY in origin.name:
-        raise ValueError(f"{text!r} is no origin: one is SCHEME://HOST[:PORT], as https://app.example; * allows any")
-    return origin
-
-
-def allowed_host(text: str) -> str:
-    """An entry of the allow-list of hosts: the name that Host headers of it are read as, or `*`.
-
-    Raises:
-        ValueError: it is nonsense.
-    """
-    if text == ANY:
-        return text
-    is_bare_v6 = text.count(":") > 1 and not text.startswith("[")
-    host = read_host(f"[{text}]" if is_bare_v6 else text)
-    if host is None or host.port is not None or ANY in host.name:
-        raise ValueError(f"{text!r} is no host: one is a name or an address without a port; * allows any")
-    return host.name
 
 
 def _is_own(origin: str, host: str | None) -> bool:

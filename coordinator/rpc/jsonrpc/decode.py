@@ -15,7 +15,7 @@ from coordinator.errors import CoordinatorError, InternalError, InvalidParams, M
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.suggestions import Suggestions
 from coordinator.rpc.methods.method import Method
-from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.openrpc import ServedDocument
 
 __all__ = ["Item", "Reader"]
 
@@ -40,10 +40,12 @@ class Reader:
     Args:
         methods: by name.
         max_batch: calls in one batch.
+        document: what rpc.discover answers; the one that names the default ports unless given.
     """
 
-    def __init__(self, methods: Mapping[str, Method], max_batch: int) -> None:
+    def __init__(self, methods: Mapping[str, Method], max_batch: int, document: bytes | None = None) -> None:
         self._methods = methods
+        self._document = ServedDocument().json if document is None else document
         self._max_batch = max_batch
         self._suggestions = Suggestions([*methods, DISCOVER])
         types = [_call_type(method) for method in methods.values() if method.reader.is_plain]
@@ -91,7 +93,7 @@ class Reader:
             if method is not None:
                 return item.id, method, method.reader.read(item.params)
             if item.method == DISCOVER:
-                return item.id, None, document_json()
+                return item.id, None, self._document
             raise MethodNotFound(item.method, self._suggestions.like(item.method))
         except CoordinatorError as error:
             return item.id, None, error
