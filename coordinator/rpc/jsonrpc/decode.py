@@ -23,7 +23,7 @@ log = structlog.get_logger("coordinator.rpc")
 
 DISCOVER: Final = "rpc.discover"
 _OPENING_BRACES: Final = ("{", b"{")
-_OPENING: Final = ("{", b"{", "[", b"[")
+_OPENING_BRACKETS: Final = ("[", b"[")
 
 Item = tuple[bytes | None, Method | None, Any]
 """A call: its id as JSON text, None for a notification; its method; its params, a model. Or one whose outcome is known
@@ -58,10 +58,14 @@ class Reader:
 
         They may be looked at one by one as they are asked for.
         """
-        text = data if data[:1] in _OPENING else _from_opening(data)
+        text = data
+        is_batch = text[:1] not in _OPENING_BRACES
+        if is_batch and text[:1] not in _OPENING_BRACKETS:
+            text = _from_opening(data)
+            is_batch = text[:1] not in _OPENING_BRACES
         try:
             if not _may_hold_nan(text):
-                if text[:1] in _OPENING_BRACES:
+                if not is_batch:
                     return None, [self._item_of(self._validate_call(text))]
                 batch = self._validate_batch(text)
                 if 0 < len(batch) <= self._max_batch:

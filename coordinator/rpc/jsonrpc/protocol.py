@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -54,10 +55,14 @@ def parse(data: str | bytes | bytearray, max_batch: int) -> Call | Invalid | lis
     A batch that is empty or longer than `max_batch` is one Invalid, as the specification has it for an empty one. Of a
     longer one that has the first id there is in it, so that somebody who waits for an answer gets one.
     """
+    halves: Halves | None = None
     try:
-        message, halves = _read(data)
-    except ParseError as error:
-        return Invalid(NULL_ID, error)
+        message = _from_json(data)
+    except ValueError:
+        try:
+            message, halves = _read_again(without_mark(data))
+        except ParseError as error:
+            return Invalid(NULL_ID, error)
     if type(message) is dict:
         return _item(message, halves)
     if type(message) is list and 0 < len(message) <= max_batch:
@@ -85,14 +90,13 @@ def first_id(head: bytes) -> bytes:
     return _first_id(message if type(message) is list else [message], None)
 
 
-def _read(data: str | bytes | bytearray) -> tuple[Any, Halves | None]:
+def _read_again(data: str | bytes | bytearray) -> tuple[Any, Halves | None]:
     """What the JSON says, and what tells the halves of surrogate pairs in it if there are any. Raises ParseError."""
-    text = without_mark(data)
     try:
-        return _from_json(text), None
+        return _from_json(data), None
     except ValueError as error:
         reason = str(error)
-    replaced = _with_placeholders(text)
+    replaced = _with_placeholders(data)
     if replaced is not None:
         try:
             return _from_json(replaced[0]), replaced[1]
@@ -102,8 +106,7 @@ def _read(data: str | bytes | bytearray) -> tuple[Any, Halves | None]:
     raise _not_json(data, reason)
 
 
-def _from_json(data: str | bytes | bytearray) -> Any:
-    return from_json(data, allow_inf_nan=False, cache_strings="keys")
+_from_json: Final = partial(from_json, allow_inf_nan=False, cache_strings="keys")
 
 
 def _with_placeholders(text: str | bytes | bytearray) -> tuple[bytes, Halves] | None:
