@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.hosts import Host, Origin, is_loopback, read_host, read_origin
 from coordinator.rpc.access.origins import AccessPolicy, joined
+
+unhurried = settings(deadline=None)
 
 LOOPBACK = ["127.0.0.1", "::1", "127.0.0.2", "::ffff:127.0.0.1", "localhost"]
 
@@ -178,11 +180,13 @@ def test_an_entry_that_can_be_no_host_is_said(entry: str) -> None:
         AccessPolicy("127.0.0.1", allowed_hosts=[entry])
 
 
+@unhurried
 @given(st.text(), st.text())
 def test_no_header_raises(origin: str, host: str) -> None:
     AccessPolicy("127.0.0.1").refusal(origin, host)
 
 
+@unhurried
 @given(st.text(st.sampled_from("localhst.@:/\\#?[]%1270 ,"), max_size=20))
 def test_whatever_is_read_as_loopback_is_written_as_loopback(text: str) -> None:
     # Nothing that another reader of URLs might see as a user, a path or a second host.

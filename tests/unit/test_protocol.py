@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.errors import InvalidRequest, NotFound, ParseError
@@ -19,6 +19,8 @@ from coordinator.rpc.jsonrpc.protocol import (
     render_error,
     render_result,
 )
+
+unhurried = settings(deadline=None)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -105,6 +107,7 @@ def test_an_id_is_told_from_the_beginning_of_a_message(head: bytes, id: bytes) -
     assert first_id(head) == id
 
 
+@unhurried
 @given(st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False), st.integers(0, 200))
 def test_an_id_that_is_cut_is_not_told(id: object, end: int) -> None:
     data = json.dumps([{"jsonrpc": "2.0", "id": id, "method": "m", "params": {"id": 5}}]).encode()
@@ -115,6 +118,7 @@ def test_an_id_that_is_cut_is_not_told(id: object, end: int) -> None:
     assert first_id(data[:end]) in (b"null", whole[0].id)
 
 
+@unhurried
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_beginning_raises(data: bytes) -> None:
     json.loads(first_id(data))
@@ -190,6 +194,7 @@ def test_an_empty_or_too_long_batch_is_one_error(batch: str) -> None:
     assert isinstance(answer.error, InvalidRequest)
 
 
+@unhurried
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_input_raises(data: bytes) -> None:
     assert isinstance(parse(data, 10), Call | Invalid | list)
