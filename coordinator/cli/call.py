@@ -75,7 +75,7 @@ def _read(params: str) -> Any:
     """The params given, or those on standard input. Exits with 2 if they are no JSON that can be sent."""
     try:
         text = sys.stdin.read() if params == "-" else params
-        content = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        content = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse, parse_float=_finite)
         json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair cannot be sent
     except RecursionError:
         raise click.BadParameter("nested too deep", param_hint="JSON") from None

@@ -70,5 +70,9 @@ def _click_type(field: FieldInfo) -> tuple[Any, str]:
     shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
-    plain: dict[Any, Any] = {int: int, float: float, Path: click.Path(path_type=Path, file_okay=False)}
+    plain: dict[Any, Any] = {
+        int: int,
+        float: float,
+        Path: click.Path(file_okay=False),
+    }  # '' is no directory: not a Path yet
     return plain.get(annotation, str), shown

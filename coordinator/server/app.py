@@ -20,6 +20,7 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.pages import HttpFrontEnd
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
@@ -152,6 +153,7 @@ class Service:
     async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         settings = self.settings
         directory, engine = self._directory, self._engine
+        document = ServedDocument(self._addresses.http, self._addresses.ws, public_url=settings.public_url)
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -159,6 +161,7 @@ class Service:
             request_timeout=settings.request_timeout,
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
+            document=document.json,
         )
         policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
         websocket = WebSocketFrontEnd(
@@ -174,6 +177,7 @@ class Service:
         app = HttpFrontEnd(
             dispatcher,
             policy(self._addresses.http[0]),
+            document=document,
             ready=self._ready,
             metrics=self._page,
             max_body_bytes=settings.max_body_bytes,

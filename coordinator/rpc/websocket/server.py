@@ -22,7 +22,7 @@ from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.actors.request import Request
 from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session
-from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.origins import AccessPolicy, joined
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import PlainFrames
@@ -296,7 +296,8 @@ class WebSocketFrontEnd:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
         # wsproto keeps Host apart from the other headers.
         host = headers.get(b"host") or request._event.host
-        refusal = self._policy.refusal(headers.get(b"origin"), host)
+        origins = [value.decode("latin-1") for name, value in request.headers if name.lower() == b"origin"]
+        refusal = self._policy.refusal(joined(origins), host)
         try:
             if refusal is not None:
                 await request.reject(403, body=refusal.encode())
