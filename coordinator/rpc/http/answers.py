@@ -130,6 +130,8 @@ class Answers:
         target = _target(request)
         if target is None:
             return self.refusal(400, "the request's target is none")
+        if request.headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+            return self.refusal(417, "of Expect, 100-continue is met")
         path, authority = target
         host = request.headers.get(b"host") if authority is None else authority
         if _asks_for_websocket(request):

@@ -102,8 +102,10 @@ class HeadReader:
 
     def _read(self, parsed: h11.Request) -> Head:
         is_old = parsed.http_version < b"1.1"
-        request = Request(parsed.method.upper(), parsed.target, _joined(parsed.headers))
-        headers = request.headers
+        headers = _joined(parsed.headers)
+        if is_old:
+            headers.pop(b"expect", None)  # RFC 9110, 10.1.1
+        request = Request(parsed.method.upper(), parsed.target, headers)
         decision = self._answers.decide(request)
         if is_old:
             closes = not has_token(headers, b"connection", b"keep-alive")
@@ -111,15 +113,12 @@ class HeadReader:
         else:
             closes = has_token(headers, b"connection", b"close")
             connection = _CLOSE if closes else b""
-        expectation = b"" if is_old else headers.get(b"expect", b"").lower()
-        if expectation not in (b"", b"100-continue"):
-            decision = self._answers.refusal(417, "of Expect, 100-continue is met")
         call = decision if isinstance(decision, Call) else None
         return Head(
             decision,
             length=_length(headers, is_old=is_old),
             closes=closes,
-            expects_continue=bool(expectation),
+            expects_continue=b"expect" in headers,
             omits_body=request.method == b"HEAD",
             connection=connection,
             replied=response_head(call.replied, connection) if call else b"",

@@ -29,12 +29,14 @@ from hypercorn.typing import ConnectionState
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
 from coordinator.rpc.http.connection import Handover, Limits, Waiting, linger
-from coordinator.rpc.http.heads import MAX_HEAD
+from coordinator.rpc.http.heads import MAX_HEAD, PREFACE
 from coordinator.socketio import receive_next, send_steadily
 
 __all__ = ["Http2", "hypercorn_config"]
 
 READ_BYTES: Final = 8 * 1024  # at a time: a flood of small frames lets others get on in between
+PREFACE_BODY: Final = b"SM\r\n\r\n"
+MAX_FRAME: Final = 16 * 1024  # bytes; the least that HTTP/2 allows to be a limit, and its default
 STREAMS: Final = 100  # at once on a connection
 RESETS: Final = 200  # of its streams a client may have made at once …
 RESETS_A_SECOND: Final = 20.0  # … and for long: each costs us a request begun
@@ -46,6 +48,7 @@ def hypercorn_config() -> Config:
     config.keep_alive_max_requests = sys.maxsize
     config.h11_max_incomplete_size = MAX_HEAD
     config.h2_max_header_list_size = MAX_HEAD
+    config.h2_max_inbound_frame_size = MAX_FRAME
     config.h2_max_concurrent_streams = STREAMS
     config.include_server_header = False
     config.accesslog = None
@@ -106,6 +109,7 @@ class _Connection:
         self._writing = trio.Lock()
         self._protocol: _Protocol
         self._is_idle = True
+        self._said_goodbye = False
         self.is_gone = False
 
     async def serve(self, begun: Handover) -> None:
@@ -126,7 +130,8 @@ class _Connection:
                     self._reading.deadline = trio.current_time() + self._limits.idle_timeout
                     await self._read(begun)
                 if not self.is_gone:
-                    self._protocol.connection.close_connection()
+                    if not self._said_goodbye:
+                        self._protocol.connection.close_connection()
                     await self._send(self._protocol.connection.data_to_send())
                 self._all.cancel()  # whoever still works on a response has nobody to send it to
 
@@ -143,7 +148,12 @@ class _Connection:
             else:
                 await protocol.initiate([*begun.http2.headers], begun.http2.settings)
             data = begun.received or await receive_next(self._stream, READ_BYTES)
+            lengths = _FrameLengths()
             while data:
+                if not lengths.are_allowed(data):
+                    protocol.connection.close_connection(h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+                    self._said_goodbye = True
+                    return
                 await protocol.handle(RawData(data))
                 data = await receive_next(self._stream, READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -156,7 +166,8 @@ class _Connection:
         """What the protocol wants of the connection."""
         if isinstance(event, RawData):
             await self._send(event.data)
-        elif isinstance(event, Closed):
+        elif isinstance(event, Closed):  # it has told the client why
+            self._said_goodbye = True
             self._reading.cancel()
         elif isinstance(event, Updated):
             self._is_idle = event.idle
@@ -232,6 +243,34 @@ class _Protocol(H2Protocol):
         self._counted_at = now
         self._allowance -= 1
         return self._allowance >= 0
+
+
+class _FrameLengths:
+    """Tells a frame that is too long by its head. h2 looks at the length once it holds the frame, up to 16 MiB."""
+
+    def __init__(self) -> None:
+        self._skip = len(PREFACE) + len(PREFACE_BODY)
+        self._length = b""  # as far as it has arrived
+
+    def are_allowed(self, data: bytes) -> bool:
+        """Look at what has arrived. Returns whether all its frames may be as long as they are."""
+        at = 0
+        while at < len(data):
+            if self._skip:
+                skipped = min(self._skip, len(data) - at)
+                self._skip -= skipped
+                at += skipped
+                continue
+            part = data[at : at + 3 - len(self._length)]
+            at += len(part)
+            self._length += part
+            if len(self._length) == 3:
+                length = int.from_bytes(self._length, "big")
+                if length > MAX_FRAME:
+                    return False
+                self._skip = length + 6  # the rest of the head
+                self._length = b""
+        return True
 
 
 def _is_servable(event: h2.events.RequestReceived) -> bool:
