@@ -43,7 +43,7 @@ class Served:
         has_ended: the connection did.
     """
 
-    def __init__(self, stream: trio.testing.MemorySendStream | Any, waiting: Waiting) -> None:
+    def __init__(self, stream: Any, waiting: Waiting) -> None:
         self.stream = stream
         self.waiting = waiting
         self.handover: Handover | None = None
