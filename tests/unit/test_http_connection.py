@@ -332,3 +332,37 @@ async def test_pipelined_requests_let_others_get_on() -> None:
         nursery.cancel_scope.cancel()
 
     assert others >= 40
+
+
+@pytest.mark.parametrize(("pause", "arrives"), [(5, True), (20, False)])
+async def test_a_large_reply_arrives_as_long_as_the_client_goes_on_reading(
+    pause: float, arrives: bool, autojump: None
+) -> None:
+    """The time-out is for 64 KiB here, and for anything at all where the stream is a socket: see send_steadily."""
+    theirs, ours = trio.testing.lockstep_stream_pair()
+    rules = answers()
+    begun = trio.current_time()
+    cut = False
+
+    async def serve() -> None:
+        nonlocal cut
+        try:
+            await Connection(ours, rules, HeadReader(rules), LIMITS, Waiting()).serve()
+        except trio.TooSlowError:
+            cut = True
+            await trio.aclose_forcefully(ours)
+
+    received = b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        call = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}'
+        await theirs.send_all(post(b"[%b]" % b",".join([call] * 9)))
+        with contextlib.suppress(trio.BrokenResourceError):
+            while not received.endswith(b"}]") and (part := await theirs.receive_some(16 * 1024)):
+                received += part
+                await trio.sleep(pause)
+        nursery.cancel_scope.cancel()
+
+    assert received.endswith(b"}]") is arrives
+    assert cut is not arrives
+    assert trio.current_time() - begun > LIMITS.write_timeout
