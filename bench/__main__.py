@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from bench import memory, plots, report, stacks, tenants
+from bench import memory, odd_clients, plots, report, stacks, tenants
 from bench.compare import Plan, compare
 from bench.load import LoadFailed
 from bench.machine import Cores, facts
@@ -22,7 +22,8 @@ from coordinator.settings import Settings
 
 MEMORY: Final = "memory"
 TENANTS: Final = "tenants"
-GROUPS: Final = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), MEMORY, TENANTS)
+ODD_CLIENTS: Final = "odd-clients"
+GROUPS: Final = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), MEMORY, TENANTS, ODD_CLIENTS)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_UP: Final = 0.25  # of the seconds measured
 DEFAULT_FSYNC: Final[str] = Settings.model_fields["fsync"].default
@@ -135,6 +136,10 @@ def main(
             results.tenants = tenants.many(plan, tenants.QUICK if quick else tenants.FULL, _step)
             _note("a hostile tenant")
             results.fairness = tenants.fairness_on(tenants.SERVERS[:1] if quick else tenants.SERVERS, plan, _step)
+        if not only or ODD_CLIENTS in only:
+            _note("odd clients")
+            posts = odd_clients.QUICK_POSTS if quick else odd_clients.POSTS
+            results.odd_clients = odd_clients.measure(plan, posts, _step)
         failure = None
     except (LoadFailed, ServerFailed) as error:
         failure = f"failed: {error}"

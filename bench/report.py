@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from bench.compare import DISTURBED, Comparison, Plan
 from bench.load import LoadResult
 from bench.memory import MemoryStep, growth
+from bench.odd_clients import GOAL, OddClient
 from bench.scenarios import OURS, Beside, Contender
 from bench.tenants import FAIRNESS_GOAL, Fairness, Tenants
 
@@ -35,6 +36,7 @@ _PEERS: Final = {
     "ioredis": "ioredis",
 }
 _MEMORY_COLUMNS: Final = ("contexts used", "coordinator MiB", "bytes a further context", "store connections")
+_ODD_COLUMNS: Final = ("what the client sends once", "µs a plain POST before", "after", "ratio", "goal")
 _FAIRNESS_COLUMNS: Final = (
     "server",
     "hostile client",
@@ -55,6 +57,7 @@ class Results:
     memory: list[MemoryStep] = field(default_factory=list)
     tenants: Tenants | None = None
     fairness: list[Fairness] = field(default_factory=list)
+    odd_clients: list[OddClient] = field(default_factory=list)
 
 
 class _Goal(NamedTuple):
@@ -78,6 +81,8 @@ def as_text(plan: Plan, facts: dict[str, Any], results: Results) -> str:
         parts.append(f"### tenants\n\n{_tenants(results.tenants)}")
     if results.fairness:
         parts.append(f"### fairness\n\n{_fairness_table(results.fairness)}")
+    if results.odd_clients:
+        parts.append(f"### odd-clients\n\n{_odd_table(results.odd_clients)}")
     if goals := _goals(results):
         missed = [name for name, goal in goals if not goal.is_met]
         lines = [f"{len(goals) - len(missed)} of {len(goals)} goals are met."]
@@ -170,11 +175,15 @@ def _goals(results: Results) -> list[tuple[str, _Goal]]:
         for beside in comparison.scenario.beside
         for goal in _goals_of(comparison, beside)
     ]
-    return goals + [
-        (f"fairness, {fairness.flood}: p99 {goal.what}", goal)
-        for fairness in results.fairness
-        for goal in _goals_of_fairness(fairness)
-    ]
+    return (
+        goals
+        + [
+            (f"fairness, {fairness.flood}: p99 {goal.what}", goal)
+            for fairness in results.fairness
+            for goal in _goals_of_fairness(fairness)
+        ]
+        + [(f"odd-clients, {odd.name}: {_odd_goal(odd).what}", _odd_goal(odd)) for odd in results.odd_clients]
+    )
 
 
 def _ceiling(comparisons: list[Comparison]) -> str:
@@ -194,6 +203,25 @@ def _ceiling(comparisons: list[Comparison]) -> str:
 
 
 # -- the rest
+
+
+def _odd_goal(odd: OddClient) -> _Goal:
+    return _Goal(f"≤ {GOAL:g}", odd.ratio <= GOAL)
+
+
+def _odd_table(odd_clients: list[OddClient]) -> str:
+    """A row an odd request."""
+    rows = [
+        [
+            odd.name,
+            f"{statistics.median(odd.before_us):.0f}",
+            f"{statistics.median(odd.after_us):.0f}",
+            f"**{odd.ratio:.2f}**",
+            str(_odd_goal(odd)),
+        ]
+        for odd in odd_clients
+    ]
+    return "Processor time of the server, on one connection.\n\n" + _table(_ODD_COLUMNS, rows)
 
 
 def _memory_table(steps: list[MemoryStep]) -> str:
@@ -295,6 +323,7 @@ def as_json(plan: Plan, facts: dict[str, Any], results: Results) -> dict[str, An
         },
         "tenants": None if results.tenants is None else _tenants_json(results.tenants),
         "fairness": [_fairness_json(fairness) for fairness in results.fairness],
+        "odd_clients": [{**asdict(odd), "ratio": odd.ratio} for odd in results.odd_clients],
         "goals": [{"goal": name, "met": goal.is_met} for name, goal in _goals(results)],
     }
 

@@ -8,12 +8,13 @@ it waits for that, which a server's connections find in vain most of the time.
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
-__all__ = ["RECEIVE_BYTES", "receive_next", "send_now", "send_steadily"]
+__all__ = ["RECEIVE_BYTES", "has_hung_up", "receive_next", "send_now", "send_steadily"]
 
 RECEIVE_BYTES: Final = 64 * 1024  # at a time; a buffer of 128 KiB or more may be mapped anew each time (10 µs)
 SEND_BYTES: Final = 64 * 1024  # at a time to a stream that is no socket; each must be accepted within the time-out
@@ -94,3 +95,23 @@ async def receive_next(stream: trio.abc.ReceiveStream, max_bytes: int = RECEIVE_
             pass
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+
+_HUNG_UP: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+
+def has_hung_up(stream: trio.abc.ReceiveStream) -> bool:
+    """Whether the peer has closed, or at least its sending side, whatever it has sent before that nobody has read.
+
+    Where the system has no POLLRDHUP (Linux has it) only a connection that broke is noticed. False for a stream that is
+    no socket and has none below it in `transport_stream`.
+    """
+    transport = getattr(stream, "transport_stream", stream)
+    if not isinstance(transport, trio.SocketStream):
+        return False
+    descriptor = transport.socket.fileno()
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, _HUNG_UP)
+    return bool(poll.poll(0))

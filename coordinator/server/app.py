@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
 import trio
-from hypercorn.config import Config
 
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.origins import AccessPolicy
-from coordinator.rpc.http.pages import HttpFrontEnd
+from coordinator.rpc.http.answers import Answers
+from coordinator.rpc.http.connection import Limits
+from coordinator.rpc.http.pages import Pages
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.openrpc import ServedDocument
@@ -174,20 +173,22 @@ class Service:
             write_timeout=settings.client_write_timeout,
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
-        app = HttpFrontEnd(
+        answers = Answers(
             dispatcher,
             policy(self._addresses.http[0]),
-            document=document,
-            ready=self._ready,
-            metrics=self._page,
+            Pages(document=document, ready=self._ready, metrics=self._page),
             max_body_bytes=settings.max_body_bytes,
-            max_unsent_bytes=settings.max_unsent_bytes,
+            has_websocket=False,
         )
         http_server = HttpServer(
-            app,
-            _hypercorn_config(settings),
+            answers,
+            Limits(
+                idle_timeout=settings.keep_alive_timeout,
+                request_timeout=settings.request_timeout,
+                write_timeout=settings.client_write_timeout,
+                max_unsent_bytes=settings.max_unsent_bytes,
+            ),
             max_connections=self._max_connections,
-            write_timeout=settings.client_write_timeout,
             on_disconnect=partial(self._on_disconnect, "http"),
         )
         tallies = http_server.tally, websocket.tally
@@ -262,15 +263,3 @@ class _Reusable(trio.abc.Listener[trio.SocketStream]):
 def new_name() -> str:
     """A coordinator's name among those that share the store, new at each start."""
     return uuid.uuid4().hex[:12]
-
-
-def _hypercorn_config(settings: Settings) -> Config:
-    config = Config()
-    config.keep_alive_timeout = settings.keep_alive_timeout
-    config.keep_alive_max_requests = sys.maxsize
-    # A client that stalls in the middle of a request; longer than anything it may rightly wait for.
-    config.read_timeout = int(settings.request_timeout + settings.keep_alive_timeout)
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-    return config

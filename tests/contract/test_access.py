@@ -205,7 +205,8 @@ def test_a_browser_is_told_that_the_page_is_allowed(open_server: CoordinatorProc
 
     assert asked.status_code == 204
     assert "POST" in asked.headers["access-control-allow-methods"]
-    assert asked.headers["access-control-allow-headers"] == "content-type"
+    assert {"authorization", "content-type"} <= {*asked.headers["access-control-allow-headers"].split(", ")}
+    assert "access-control-allow-private-network" not in asked.headers
     for answer in (asked, called):
         assert answer.headers["access-control-allow-origin"] == ALLOWED_ORIGIN
         assert answer.headers["vary"] == "Origin"
@@ -219,3 +220,27 @@ def test_a_browser_is_told_nothing_of_the_kind_for_another_page(open_server: Coo
 
     assert asked.status_code == 403
     assert not any(name.startswith("access-control-") for name in asked.headers)
+
+
+def test_a_browser_is_told_that_a_page_of_the_internet_may_call_into_this_network(
+    open_server: CoordinatorProcess,
+) -> None:
+    preflight = {"access-control-request-method": "POST", "access-control-request-private-network": "true"}
+
+    with plain_http(open_server) as http:
+        asked = http.options("/", headers={**preflight, "origin": ALLOWED_ORIGIN})
+        foreign = http.options("/", headers={**preflight, "origin": "https://evil.example"})
+        own = http.options("/", headers=preflight)
+
+    assert asked.headers["access-control-allow-private-network"] == "true"
+    assert foreign.status_code == 403
+    assert "access-control-allow-private-network" not in {**foreign.headers, **own.headers}
+
+
+def test_what_depends_on_the_origin_says_so(open_server: CoordinatorProcess) -> None:
+    with plain_http(open_server) as http:
+        page = http.get("/openrpc.json")
+        refused = http.get("/openrpc.json", headers={"origin": "https://evil.example"})
+        own = http.get("/openrpc.json", headers={"origin": str(http.base_url)})
+
+    assert page.headers["vary"] == refused.headers["vary"] == own.headers["vary"] == "Origin"

@@ -1,55 +1,46 @@
-"""Hypercorn's trio worker with what it leaves to be desired, on its own connection class.
-
-`hypercorn.trio.serve` keeps a connection its client has closed until the keep-alive time-out passes (the idle task
-outlives the reader; seen with 0.18), so clients that connect for each request exhaust the file descriptors; it has no
-bound on connections; and since it shields its sends, a client that never reads can hold up a shutdown for ever.
-Connections come to it through PlainPosts.
-"""
+"""The HTTP front-end: its connections, how many there may be, and how they end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.events import RawData
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from hypercorn.utils import wrap_app
 
-from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
-from coordinator.rpc.http.fast_path import PlainPosts
-from coordinator.rpc.http.pages import HttpFrontEnd
+from coordinator.accepting import REFUSALS, Tally, serve_listener
+from coordinator.rpc.http.answers import Answers
+from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting, linger
+from coordinator.rpc.http.heads import HeadReader
+from coordinator.rpc.http.http2 import Http2
+from coordinator.socketio import send_steadily
 from coordinator.supervision import supervise
 
-__all__ = ["HttpServer"]
+__all__ = ["HttpServer", "Upgrade"]
 
 log = structlog.get_logger("coordinator.http")
 
+GOODBYE_TIMEOUT: Final = 1.0  # seconds in which a connection is closed properly
 
-class _Connection(TCPServer):
-    """Ends when its client closes it."""
+_TOO_MANY: Final = b"too many clients, see --max-connections\n"
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_TOO_MANY), _TOO_MANY)
+)
 
-    early: bytes
-    """What was read of it before."""
-
-    async def _read_data(self) -> None:
-        early, self.early = self.early, b""  # Hypercorn's objects refer to each other: they wait for the collector
-        await self.protocol.handle(RawData(early))
-        await super()._read_data()
-        await self.idle_task.stop()
+Upgrade = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
+"""Serves a connection that is to be a WebSocket, until it ends. The second argument is what was read of it: the head of
+the request for that, and what follows."""
 
 
 class HttpServer:
-    """Serves the front-end over HTTP/1.1 and HTTP/2.
+    """Serves the answers over HTTP/1 and HTTP/2, and hands over what is to be a WebSocket.
 
     Args:
-        config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
+        upgrade: what serves WebSockets here, if anything does.
         max_connections: clients connected at once; a further one gets 503.
-        write_timeout: seconds a client may take to accept the response to a plain POST.
         on_disconnect: called when a client's connection has been closed.
 
     Attributes:
@@ -58,36 +49,32 @@ class HttpServer:
 
     def __init__(
         self,
-        front_end: HttpFrontEnd,
-        config: Config,
+        answers: Answers,
+        limits: Limits,
         *,
         max_connections: int,
-        write_timeout: float,
+        upgrade: Upgrade | None = None,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app = wrap_app(front_end, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # its own types
-        assert config.read_timeout is not None
-        self._plain = PlainPosts(
-            front_end.admit,
-            front_end.answer,
-            idle_timeout=config.keep_alive_timeout,
-            read_timeout=config.read_timeout,
-            write_timeout=write_timeout,
-        )
-        self._config = config
+        self._answers = answers
+        self._limits = limits
+        self._heads = HeadReader(answers)
+        self._waiting = Waiting()
+        self._http2 = Http2(answers, limits, self._waiting)
+        self._upgrade = upgrade
         self._max_connections = max_connections
         self._on_disconnect = on_disconnect
         self.tally = Tally()
-        self._context = WorkerContext(None)
-        self._transports: set[trio.SocketStream] = set()
+        self._streams: set[trio.abc.Stream] = set()
+        self._refusing = 0
         self._accepting = trio.CancelScope()
         self._stopping = trio.Event()
         self._grace = 0.0
 
     @property
     def connections(self) -> int:
-        """Clients connected."""
-        return len(self._transports)
+        """Clients connected, without those that are over the limit."""
+        return len(self._streams) - self._refusing
 
     async def serve(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
@@ -98,11 +85,11 @@ class HttpServer:
                     accept = partial(
                         serve_listener,
                         listener,
-                        self._handle,
+                        self.handle,
                         clients,
                         name="http",
                         most=self._max_connections + REFUSALS,
-                        refusal=REFUSAL,
+                        refusal=_FULL,
                         on_disconnect=self._on_disconnect,
                         tally=self.tally,
                     )
@@ -113,42 +100,58 @@ class HttpServer:
         """Accept no more, close idle connections, and those still busy after `grace` seconds."""
         self._grace = grace
         self._accepting.cancel()
-        self._plain.stop()
+        self._waiting.stop()
         self._stopping.set()
 
     async def _close_stragglers(self) -> None:
         await self._stopping.wait()
-        await self._context.terminated.set()  # Hypercorn's own sign to close what is idle
+        await self._http2.stop()
         await trio.sleep(self._grace)
-        for transport in [*self._transports]:
-            # Closing under a send is the one thing its shield does not keep out.
-            await trio.aclose_forcefully(transport)
+        for stream in [*self._streams]:
+            await trio.aclose_forcefully(stream)
 
-    async def _handle(self, transport: trio.SocketStream) -> None:
-        self._transports.add(transport)
+    async def handle(self, stream: trio.abc.Stream) -> None:
+        """Serve a connection until it ends, and close it.
+
+        A TLS stream, whose `selected_alpn_protocol()` says `h2`, speaks HTTP/2 from its first byte.
+        """
+        self._streams.add(stream)
         try:
-            if len(self._transports) > self._max_connections:
-                self.tally.refused += 1
-                await transport.send_all(REFUSAL)  # fits into any socket's buffer
-                return
-            early = await self._plain.serve(transport)
-            if early is None:
-                return
-            connection = _Connection(
-                self._app,
-                self._config,
-                self._context,
-                ConnectionState({}),
-                transport,  # type: ignore[arg-type] # it takes TLS streams and plain ones
-            )
-            connection.early = early
-            await connection.run()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            if self.connections > self._max_connections:
+                await self._refuse(stream)
+            else:
+                await self._serve(stream)
+            with trio.move_on_after(GOODBYE_TIMEOUT):
+                await stream.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass
         except Exception:
             # One client's connection must never take the others with it.
             log.exception("an HTTP connection failed")
         finally:
-            self._transports.discard(transport)
+            self._streams.discard(stream)
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(transport)
+                await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        alpn = getattr(stream, "selected_alpn_protocol", None)
+        handover: Handover | None = Handover(b"")
+        if alpn is None or alpn() != "h2":
+            handover = await Connection(stream, self._answers, self._heads, self._limits, self._waiting).serve()
+        if handover is None:
+            return
+        if not handover.is_websocket:
+            await self._http2.serve(stream, handover)
+        elif self._upgrade is not None:
+            await self._upgrade(stream, handover.received)
+
+    async def _refuse(self, stream: trio.abc.Stream) -> None:
+        """Say that there are too many clients, so that it is read even if the client has sent something."""
+        self.tally.refused += 1
+        self._refusing += 1
+        try:
+            with contextlib.suppress(trio.TooSlowError):
+                await send_steadily(stream, _FULL, GOODBYE_TIMEOUT)  # fits into any socket's buffer
+            await linger(stream, self._waiting)
+        finally:
+            self._refusing -= 1

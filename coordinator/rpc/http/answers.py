@@ -1,0 +1,336 @@
+"""What a request is and what the answer to it is: the one place that decides it, free of sockets and versions of HTTP.
+
+A request's head is enough to tell whether it is a call, a page or refused (`Answers.decide`), and that is remembered by
+whoever sees the same head again. HTTP/1 (`connection`) and Hypercorn's HTTP/2 (`asgi`) do what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import trio
+
+from coordinator.actors.request import Request as PostedRequest
+from coordinator.budget import Budget
+from coordinator.errors import InvalidRequest
+from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
+from coordinator.rpc.http.pages import Page, Pages
+from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
+
+__all__ = ["Answer", "Answers", "Call", "Decision", "Headers", "Request", "Respond", "ShowPage", "WebSocketUpgrade"]
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Of a response: all but `content-length`, `date` and what concerns the connection."""
+
+Respond = Callable[[bytes | None], None]
+"""Gets the reply to a call's body, or None if it gets none. Does not block or raise."""
+
+JSON: Final = (b"content-type", b"application/json")
+
+_RPC_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
+_PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
+_WEBSOCKET_PATHS: Final = ("/", "/ws")
+_MAX_LENGTH_DIGITS: Final = 19
+_PREFLIGHT_SECONDS: Final = b"600"  # for which a browser may remember the answer
+
+
+class Request(NamedTuple):
+    """A request's head.
+
+    Attributes:
+        method: in upper case.
+        target: as sent: a path with its query, an absolute URI, or `*`.
+        headers: by lower-case names; the values of a repeated one joined by commas.
+    """
+
+    method: bytes
+    target: bytes
+    headers: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response.
+
+    Attributes:
+        body: none in the response to a HEAD, whose headers are as if it were.
+    """
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The request is a JSON-RPC message, which is its body.
+
+    Attributes:
+        coding: of the body; see `coding_of`.
+        replied: the response to one that has a reply, without that.
+        silent: the response to one that has none.
+    """
+
+    coding: bytes
+    replied: Answer
+    silent: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPage:
+    """The answer is a page, to be made at that time.
+
+    Attributes:
+        host: by which the client has called us, if it said.
+    """
+
+    page: Page
+    headers: Headers
+    host: str | None
+
+
+class WebSocketUpgrade(NamedTuple):
+    """The connection is to be a WebSocket. Whether its client may is for the WebSocket front-end to say."""
+
+
+Decision = Answer | Call | ShowPage | WebSocketUpgrade
+
+
+class _Target(NamedTuple):
+    path: str
+    authority: bytes | None  # if it names one
+
+
+class Answers:
+    """The rules.
+
+    Args:
+        pages: what GET shows.
+        max_body_bytes: size of a body, with its coding and without; a larger one gets 413.
+        has_websocket: connections that are to be WebSockets are served.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        policy: AccessPolicy,
+        pages: Pages,
+        *,
+        max_body_bytes: int,
+        has_websocket: bool,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._pages = pages
+        self.max_body_bytes = max_body_bytes
+        self._has_websocket = has_websocket
+
+    def decide(self, request: Request) -> Decision:
+        """What is to be done, as far as the head tells."""
+        target = _target(request)
+        if target is None:
+            return self.refusal(400, "the request's target is none")
+        if request.headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+            return self.refusal(417, "of Expect, 100-continue is met")
+        path, authority = target
+        host = request.headers.get(b"host") if authority is None else authority
+        if _asks_for_websocket(request):
+            if self._has_websocket and path in _WEBSOCKET_PATHS:
+                return WebSocketUpgrade()
+            hint = "it is at /ws" if self._has_websocket else "it has a port of its own"
+            return self.refusal(404, f"no WebSocket at {path[:100]}; {hint}")
+        origin = request.headers.get(b"origin")
+        refused = self._policy.refusal(
+            None if origin is None else origin.decode("latin-1"),
+            None if host is None else host.decode("latin-1"),
+        )
+        vary: Headers = ((b"vary", b"Origin"),) if origin is not None or request.method != b"POST" else ()
+        if refused is not None:
+            return self.refusal(403, refused, *vary)
+        is_foreign = origin is not None and self._policy.is_allowed(origin.decode("latin-1"))
+        shared: Headers = ((b"access-control-allow-origin", origin), *vary) if is_foreign and origin else vary
+        return self._decide_path(request, path, host, shared, is_foreign=is_foreign)
+
+    def _decide_path(
+        self, request: Request, path: str, host: bytes | None, shared: Headers, *, is_foreign: bool
+    ) -> Decision:
+        page = self._pages.by_path.get(path)
+        is_rpc = path in ("/", "*")
+        if page is None and path not in ("*", "/ws"):
+            return self.refusal(404, f"nothing at {path[:100]}; JSON-RPC is at /", *shared)
+        allowed = _RPC_METHODS if is_rpc else _PAGE_METHODS
+        method = request.method
+        if method == b"OPTIONS":
+            return Answer(204, (*shared, (b"allow", allowed), *_preflight(request, allowed, is_foreign=is_foreign)))
+        if method == b"POST" and path == "/":
+            return self._decide_call(request, shared)
+        if method not in (b"GET", b"HEAD"):
+            named = method[:20].decode("latin-1")
+            return self.refusal(405, f"{named} is not for {path}", *shared, (b"allow", allowed))
+        if page is None:
+            upgrade = (b"connection", b"upgrade"), (b"upgrade", b"websocket")
+            return self.refusal(426, "a WebSocket is here: ask for an upgrade to it", *shared, *upgrade)
+        return self._too_long(request, shared) or ShowPage(
+            page, shared, None if host is None else host.decode("latin-1")
+        )
+
+    def _decide_call(self, request: Request, shared: Headers) -> Decision:
+        fault = type_fault(request.headers.get(b"content-type", b""))
+        if fault is not None:
+            return self.refusal(415, fault, *shared)
+        coding = coding_of(request.headers.get(b"content-encoding", b""))
+        if coding is None:
+            accepted = b"accept-encoding", ACCEPTED_CODINGS
+            return self.refusal(415, f"of Content-Encoding, {ACCEPTED_CODINGS.decode()} are read", *shared, accepted)
+        silent = Answer(204, shared)
+        return self._too_long(request, shared) or Call(coding, Answer(200, (*shared, JSON)), silent)
+
+    def _too_long(self, request: Request, shared: Headers) -> Answer | None:
+        length = request.headers.get(b"content-length", b"0")
+        if length.isdigit() and len(length) <= _MAX_LENGTH_DIGITS and int(length) <= self.max_body_bytes:
+            return None
+        return self.too_large(shared)
+
+    def too_large(self, shared: Headers = ()) -> Answer:
+        """The answer to a body over the limit."""
+        limit = self.max_body_bytes
+        return self.refusal(413, f"a body of over {limit} bytes", *shared, limit=limit, setting="max_body_bytes")
+
+    def refusal(self, status: int, detail: str, *headers: tuple[bytes, bytes], **more: Any) -> Answer:
+        """An answer that is an error of HTTP, with the JSON-RPC error that says why."""
+        error = InvalidRequest(detail, **more)
+        return Answer(status, (*headers, JSON), protocol.render_error(protocol.NULL_ID, error))
+
+    def message(self, call: Call, body: bytes | bytearray) -> bytes | bytearray | Answer:
+        """The JSON-RPC message of a call's body, or the answer to it if it is none."""
+        if not call.coding:
+            return body
+        try:
+            return decoded(body, call.coding, self.max_body_bytes)
+        except TooLarge:
+            return self.too_large(call.silent.headers)
+        except DamagedBody as damaged:
+            return self.refusal(400, str(damaged), *call.silent.headers)
+
+    async def carry_out(
+        self,
+        message: bytes | bytearray,
+        budget: Budget,
+        respond: Respond,
+        hung_up: Callable[[], Awaitable[None]],
+    ) -> bool:
+        """Carry out a JSON-RPC message, whose reply goes to `respond` as soon as there is one.
+
+        If the client leaves before a call that may take long has its answer, or this is cancelled, that call is
+        abandoned.
+
+        Args:
+            budget: the client's.
+            hung_up: returns once the client is gone. Called only while a call waits that may take long.
+
+        Returns whether `respond` was called; if not, the client is gone.
+        """
+        reply = _Reply(respond)
+        intake = Intake(self._dispatcher, reply, budget)
+        try:
+            await intake.take(message)
+            await intake.flush()
+            await reply.wait(hung_up)  # the directory answers every request by its deadline
+        finally:
+            if not reply.has_arrived:
+                reply.abandon()
+        return reply.has_arrived
+
+    async def show(self, shown: ShowPage) -> Answer:
+        """Make a page."""
+        status, kind, body = await shown.page(shown.host)
+        return Answer(status, (*shown.headers, (b"content-type", kind)), body)
+
+
+class _Reply(Sink):
+    """The sink of one message."""
+
+    __slots__ = ("_arrived", "_long_calls", "_respond", "has_arrived")
+
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
+        self._long_calls: list[PostedRequest] = []
+        self._arrived = trio.Event()
+        self.has_arrived = False
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        self.has_arrived = True
+        self._respond(response)
+        self._arrived.set()
+
+    def waits_for(self, call: PostedRequest) -> None:
+        self._long_calls.append(call)
+
+    def abandon(self) -> None:
+        """Nobody waits for the reply any more."""
+        for call in self._long_calls:
+            call.abandon()
+
+    async def wait(self, hung_up: Callable[[], Awaitable[None]]) -> None:
+        """Until the reply has arrived or, if a call may take long, the client is gone."""
+        if not self._long_calls or self.has_arrived:
+            await self._arrived.wait()
+            return
+        async with trio.open_nursery() as nursery:
+
+            async def give_up_with_client() -> None:
+                await hung_up()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up_with_client)
+            await self._arrived.wait()
+            nursery.cancel_scope.cancel()
+
+
+def _target(request: Request) -> _Target | None:
+    """Where a request goes; None if that is no place."""
+    raw = request.target.decode("latin-1")
+    if raw == "*":
+        return _Target(raw, None) if request.method == b"OPTIONS" else None
+    if raw.startswith("/"):
+        return _Target(unquote(raw.partition("?")[0]), None)
+    try:
+        split = urlsplit(raw)
+    except ValueError:
+        return None
+    if split.scheme.lower() not in ("http", "https") or not split.netloc:
+        return None
+    return _Target(unquote(split.path or "/"), split.netloc.rpartition("@")[2].encode("latin-1"))
+
+
+def _asks_for_websocket(request: Request) -> bool:
+    return (
+        request.method == b"GET"
+        and has_token(request.headers, b"upgrade", b"websocket")
+        and has_token(request.headers, b"connection", b"upgrade")
+    )
+
+
+def has_token(headers: Mapping[bytes, bytes], name: bytes, token: bytes) -> bool:
+    """Whether a header that is a list has this member, in whatever case."""
+    value = headers.get(name)
+    return value is not None and any(part.strip().lower() == token for part in value.split(b","))
+
+
+def _preflight(request: Request, allowed: bytes, *, is_foreign: bool) -> Headers:
+    """What a browser is told that asks whether a page of an origin on the allow-list may call."""
+    if not is_foreign:
+        return ()
+    headers: Headers = (
+        (b"access-control-allow-methods", allowed),
+        (b"access-control-allow-headers", b"authorization, content-encoding, content-type"),
+        (b"access-control-max-age", _PREFLIGHT_SECONDS),
+    )
+    if request.headers.get(b"access-control-request-private-network", b"").lower() == b"true":
+        headers += ((b"access-control-allow-private-network", b"true"),)
+    return headers

@@ -1,0 +1,157 @@
+"""The answers as an ASGI app, for Hypercorn: one app a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from coordinator.budget import Budget
+from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage
+from coordinator.rpc.http.connection import SLOWEST_BODY, Limits
+
+__all__ = ["AsgiApp"]
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PIECE_BYTES: Final = 32 * 1024  # of a response that Hypercorn gets at a time
+_HOP_BY_HOP: Final = (b"connection", b"upgrade")  # HTTP/2 has none
+
+
+class _ClientLeft(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class AsgiApp:
+    """Answers the requests of one connection.
+
+    What it holds for them is bounded: bodies that are arriving, by `max_unsent_bytes`; replies, by a budget of as much.
+
+    Args:
+        stalled: called when the client has accepted nothing of a response for the write time-out.
+    """
+
+    def __init__(self, answers: Answers, limits: Limits, stalled: Callable[[], None]) -> None:
+        self._answers = answers
+        self._limits = limits
+        self._stalled = stalled
+        self._budget = Budget(limits.max_unsent_bytes)
+        self._arriving = 0  # bytes of bodies held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = _Exchange(receive)
+            try:
+                answer = await self._answer(scope, exchange)
+                await self._respond(scope, exchange, answer, send)
+            except _ClientLeft:
+                return
+        elif scope["type"] == "websocket":  # HTTP/2 has none here, and over HTTP/1 Hypercorn is not asked for one
+            await receive()
+            await send({"type": "websocket.close"})
+
+    async def _answer(self, scope: Scope, exchange: _Exchange) -> Answer:
+        decision = self._answers.decide(_request(scope))
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if isinstance(decision, Answer) and (not length.isdigit() or int(length) > self._answers.max_body_bytes):
+            return decision
+        body = bytearray()
+        try:
+            refused = await self._read(exchange, body)
+            return refused or await self._answer_to(decision, body, exchange)
+        finally:
+            self._arriving -= len(body)
+
+    async def _read(self, exchange: _Exchange, body: bytearray) -> Answer | None:
+        """Read a request's body. Returns the answer to it if it is not to be carried out."""
+        limit = self._limits.request_timeout
+        begun = trio.current_time()
+        while not exchange.is_whole:
+            with trio.move_on_at(begun + limit + len(body) / SLOWEST_BODY) as scope:
+                part = await exchange.part()
+            if scope.cancelled_caught:
+                return self._answers.refusal(408, f"no whole body within {limit:g} s, and too little of it for more")
+            self._arriving += len(part)
+            body += part
+            if len(body) > self._answers.max_body_bytes:
+                return self._answers.too_large()
+            if self._arriving > self._limits.max_unsent_bytes:
+                return self._answers.refusal(503, "too many bodies at once on this connection", (b"retry-after", b"1"))
+        return None
+
+    async def _answer_to(self, decision: Decision, body: bytearray, exchange: _Exchange) -> Answer:
+        if isinstance(decision, Answer):
+            return decision
+        if isinstance(decision, ShowPage):
+            return await self._answers.show(decision)
+        if not isinstance(decision, Call):
+            return self._answers.refusal(404, "no WebSocket over HTTP/2; it is at /ws over HTTP/1.1")
+        message = self._answers.message(decision, body)
+        if isinstance(message, Answer):
+            return message
+        replies: list[bytes | None] = []
+        if not await self._answers.carry_out(message, self._budget, replies.append, exchange.hung_up):
+            raise _ClientLeft
+        reply = replies[0]
+        return decision.silent if reply is None else Answer(200, decision.replied.headers, reply)
+
+    async def _respond(self, scope: Scope, exchange: _Exchange, answer: Answer, send: Send) -> None:
+        headers = [header for header in answer.headers if scope["http_version"] != "2" or header[0] not in _HOP_BY_HOP]
+        if answer.status != 204:
+            headers.append((b"content-length", b"%d" % len(answer.body)))
+        self._budget.take(len(answer.body))
+        unsent = memoryview(answer.body)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(exchange.hung_up)  # drops what still arrives of a body nobody wants
+                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                while True:
+                    piece, more = unsent[:PIECE_BYTES], len(unsent) > PIECE_BYTES
+                    with trio.move_on_after(self._limits.write_timeout) as waiting:
+                        await send({"type": "http.response.body", "body": bytes(piece), "more_body": more})
+                    if waiting.cancelled_caught:
+                        self._stalled()
+                        break
+                    unsent = unsent[len(piece) :]
+                    self._budget.give_back(len(piece))
+                    if not more:
+                        break
+                nursery.cancel_scope.cancel()
+        finally:
+            self._budget.give_back(len(unsent))
+
+
+class _Exchange:
+    """A request as it arrives.
+
+    Attributes:
+        is_whole: all of it has.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_whole = False
+
+    async def part(self) -> bytes:
+        """The next part of the body. Raises _ClientLeft."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientLeft
+        self.is_whole = not message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def hung_up(self) -> None:
+        """Return once the client is gone. Unread messages would keep Hypercorn from reading the connection."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def _request(scope: Scope) -> Request:
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
+    return Request(scope["method"].encode(), scope["raw_path"], headers)

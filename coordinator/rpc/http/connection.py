@@ -1,0 +1,434 @@
+"""HTTP/1: one connection from its first byte to its last.
+
+Its task reads a request, has it answered, and reads the next. The common one, a POST whose head was seen before and
+which is there as a whole, takes no detour, whatever came before it on the connection: nothing is remembered from one
+request to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from time import time
+from typing import Final
+
+import trio
+
+from coordinator.budget import Budget
+from coordinator.rpc.http.answers import Answer, Answers, Call, ShowPage, WebSocketUpgrade
+from coordinator.rpc.http.bodies import TooLarge
+from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
+from coordinator.rpc.http.heads import (
+    CHUNKED,
+    MAX_HEAD,
+    PREFACE,
+    REMEMBERED_BYTES,
+    Head,
+    HeadReader,
+    Http2Upgrade,
+    response_head,
+)
+from coordinator.socketio import has_hung_up, receive_next, send_now, send_steadily
+
+__all__ = ["Connection", "Handover", "Limits", "Waiting", "linger"]
+
+SLOWEST_BODY: Final = 16 * 1024  # bytes a second that a body must come with, once the request time-out is used up
+PIPELINED_BYTES: Final = 256 * 1024  # read ahead, to see whether the client is there
+LOOK_EVERY: Final = 0.5  # seconds between two looks whether it is, once no more may be read ahead
+LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending is dropped before its connection closes
+LINGER_PAUSE: Final = 2.0  # seconds without a byte of it
+LINGER_BYTES: Final = 64 * 1024 * 1024  # of it
+JOINED_BYTES: Final = 128 * 1024  # a larger reply is not copied to stand behind its head
+REQUESTS_A_SLICE: Final = 8  # answered of what one read has brought, before other tasks get on
+
+_END: Final = b"\r\n\r\n"
+_LINE_END: Final = b"\r\n"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_TO_HTTP2: Final = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+_FIRST_LETTER: Final = b"!"  # of a request line; anything below begins none
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of a connection, in seconds and bytes.
+
+    Attributes:
+        idle_timeout: without a request, after which it is closed.
+        request_timeout: for a request's head to arrive in all, from its first byte. For its body as well, and a second
+            more for each SLOWEST_BODY of it that has arrived.
+        write_timeout: for the client to accept something of what it is sent.
+        max_unsent_bytes: see Budget.
+    """
+
+    idle_timeout: float
+    request_timeout: float
+    write_timeout: float
+    max_unsent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A connection that goes on in another protocol.
+
+    Attributes:
+        received: what was read of it and is for that protocol: for a WebSocket from its request's head on.
+        http2: what HTTP/2 begins with, if it was asked for by an upgrade.
+        is_websocket: whether it is one; if not, it is HTTP/2.
+    """
+
+    received: bytes
+    http2: Http2Upgrade | None = None
+    is_websocket: bool = False
+
+
+class Waiting:
+    """The waits that end at once when the server stops: those of clients to whom we owe nothing.
+
+    Attributes:
+        scopes: theirs.
+        is_stopping: none may begin.
+    """
+
+    def __init__(self) -> None:
+        self.is_stopping = False
+        self.scopes: set[trio.CancelScope] = set()
+
+    def stop(self) -> None:
+        """End them."""
+        self.is_stopping = True
+        for scope in self.scopes:
+            scope.cancel()
+
+
+class _Refused(Exception):
+    """The request cannot be read to its end. The answer to it, if there is any, is the connection's last."""
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.answer = answer
+
+
+class Connection:
+    """A client's connection; `serve` it once.
+
+    Args:
+        answers: what is answered.
+        heads: reads heads; shared by all connections.
+        waiting: shared by all connections.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_at",
+        "_budget",
+        "_data",
+        "_head",
+        "_heads",
+        "_in_slice",
+        "_limits",
+        "_start",
+        "_stream",
+        "_unsent",
+        "_waiting",
+    )
+
+    def __init__(
+        self, stream: trio.abc.Stream, answers: Answers, heads: HeadReader, limits: Limits, waiting: Waiting
+    ) -> None:
+        self._stream = stream
+        self._answers = answers
+        self._heads = heads
+        self._limits = limits
+        self._waiting = waiting
+        self._budget = Budget(limits.max_unsent_bytes)
+        self._data = b""  # what was read
+        self._start = 0  # where the last request begins there
+        self._at = 0  # how much of it was dealt with
+        self._in_slice = 0  # requests answered of what one read has brought
+        self._head: Head  # of the call that is being answered
+        self._unsent: list[bytes] = []  # of its response
+
+    async def serve(self) -> Handover | None:
+        """Answer requests until the connection ends, or goes on in another protocol.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: it is gone.
+            trio.TooSlowError: the client has not accepted any of its response in time.
+        """
+        is_first = True
+        while True:
+            head = await self._next_head()
+            if head is None:
+                return None
+            if type(head.decision) is not Call or head.http2 is not None:
+                handover = await self._handover(head, is_first=is_first)
+                if handover is not None:
+                    return handover
+            is_first = False
+            if not await self._serve_request(head):
+                return None
+
+    async def _handover(self, head: Head, *, is_first: bool) -> Handover | None:
+        """How the connection goes on, if this is its last request over HTTP/1."""
+        if type(head.decision) is WebSocketUpgrade:
+            return Handover(self._data[self._start :], is_websocket=True)
+        if head.http2 is not None:
+            await self._send(_TO_HTTP2)
+            return Handover(self._data[self._at :], head.http2)
+        if is_first and head.is_broken and self._data.startswith(PREFACE, self._start):
+            return Handover(self._data[self._start :])
+        return None
+
+    async def _serve_request(self, head: Head) -> bool:
+        """Answer a request. Returns whether the connection goes on."""
+        decision = head.decision
+        try:
+            if type(decision) is Call:
+                if not await self._carry_out(head, decision):
+                    return False
+            else:
+                assert isinstance(decision, Answer | ShowPage)
+                await self._answer(head, decision)
+        except _Refused as refused:
+            if refused.answer is not None:
+                await self._respond(head, refused.answer, closes=True)
+                await self._linger()
+            return False
+        if head.closes or self._waiting.is_stopping:
+            await self._linger()
+            return False
+        return True
+
+    # -- reading
+
+    async def _next_head(self) -> Head | None:
+        """The next request's head, what was read of it or none; None if the client sends no further request."""
+        data, at = self._data, self._at
+        if at < len(data):
+            self._in_slice += 1
+            if self._in_slice >= REQUESTS_A_SLICE:
+                self._in_slice = 0
+                await trio.lowlevel.checkpoint()
+        while True:
+            while data.startswith(_LINE_END, at):  # RFC 9112, 2.2: before a request line it is to be ignored
+                at += 2
+            if at < len(data):
+                break
+            data, at = await self._await_request(), 0
+            if not data:
+                return None
+        end = data.find(_END, at, at + REMEMBERED_BYTES) + len(_END)
+        if end < len(_END):
+            return await self._large_head(data[at:])
+        self._data, self._start, self._at = data, at, end
+        return self._heads.remembered(data[at:end])
+
+    async def _await_request(self) -> bytes:
+        """The beginning of a request; nothing if none comes."""
+        self._in_slice = 0
+        waiting = self._waiting.scopes
+        scope = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_timeout)
+        waiting.add(scope)
+        try:
+            with scope:
+                if not self._waiting.is_stopping:
+                    return await receive_next(self._stream)
+        finally:
+            waiting.discard(scope)
+        return b""
+
+    async def _large_head(self, data: bytes) -> Head | None:
+        """As `_next_head`, for a head that is large or not there as a whole."""
+        with trio.move_on_after(self._limits.request_timeout) as scope:
+            searched = 0
+            while True:
+                end = data.find(_END, max(0, searched - len(_END)), MAX_HEAD) + len(_END)
+                if end >= len(_END):
+                    self._data, self._start, self._at = data, 0, end
+                    return (self._heads.remembered if end <= REMEMBERED_BYTES else self._heads.read)(data[:end])
+                searched = self._at = len(data)
+                self._data, self._start = data, 0
+                if len(data) >= MAX_HEAD:
+                    return self._heads.broken(431, f"a head of over {MAX_HEAD} bytes")
+                if _is_hopeless(data):
+                    return self._heads.broken(400, "this is no request")
+                more = await receive_next(self._stream)
+                if not more:
+                    return None
+                data += more
+                while data.startswith(_LINE_END):
+                    data, searched = data[2:], 0
+        assert scope.cancelled_caught
+        return self._heads.broken(408, f"no whole head within {self._limits.request_timeout:g} s")
+
+    async def _body(self, head: Head) -> bytes | bytearray:
+        """The request's body.
+
+        Raises:
+            _Refused: it does not come, is too large or is none.
+        """
+        data, at, length = self._data, self._at, head.length
+        if length >= 0 and len(data) - at >= length:
+            self._at = at + length
+            return data[at : self._at]
+        if length > self._answers.max_body_bytes:
+            raise _Refused(self._answers.too_large())
+        if head.expects_continue and at == len(data):
+            await self._send(_CONTINUE)
+        return await (self._chunked_body() if length == CHUNKED else self._sized_body(length))
+
+    async def _sized_body(self, length: int) -> bytearray:
+        body = bytearray(memoryview(self._data)[self._at :])
+        begun = trio.current_time()
+        while len(body) < length:
+            body += await self._part(begun, len(body))
+        self._data, self._at = bytes(memoryview(body)[length:]), 0
+        del body[length:]
+        return body
+
+    async def _chunked_body(self) -> bytearray:
+        chunked = ChunkedBody(self._answers.max_body_bytes)
+        begun = trio.current_time()
+        try:
+            is_whole = chunked.feed(self._data[self._at :])
+            while not is_whole:
+                is_whole = chunked.feed(await self._part(begun, len(chunked.body)))
+        except MalformedChunk as malformed:
+            raise _Refused(self._answers.refusal(400, str(malformed))) from None
+        except TooLarge:
+            raise _Refused(self._answers.too_large()) from None
+        self._data, self._at = chunked.unparsed, 0
+        return chunked.body
+
+    async def _part(self, begun: float, arrived: int) -> bytes:
+        """What comes next of a body that has begun at this time and of which so much has arrived."""
+        limit = self._limits.request_timeout
+        with trio.move_on_at(begun + limit + arrived / SLOWEST_BODY):
+            part = await receive_next(self._stream)
+            if not part:
+                raise _Refused
+            return part
+        raise _Refused(self._answers.refusal(408, f"no whole body within {limit:g} s, and too little of it for more"))
+
+    # -- answering
+
+    async def _carry_out(self, head: Head, call: Call) -> bool:
+        """Answer a call. Returns whether the client is still there."""
+        body = await self._body(head)
+        message = self._answers.message(call, body)
+        if isinstance(message, Answer):
+            await self._respond(head, message)
+            return True
+        self._head = head
+        if not await self._answers.carry_out(message, self._budget, self._reply, self._hung_up):
+            return False
+        if self._unsent:
+            await self._flush()
+        return True
+
+    def _reply(self, reply: bytes | None) -> None:
+        """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
+        head = self._head
+        date = _date_line(int(time()))
+        if self._waiting.is_stopping and not head.closes:
+            date += b"connection: close\r\n"
+        if reply is None:
+            self._begin_sending(b"%b%b\r\n" % (head.silent, date))
+        elif len(reply) <= JOINED_BYTES:
+            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n%b" % (head.replied, len(reply), date, reply))
+        else:
+            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.replied, len(reply), date), reply)
+
+    async def _answer(self, head: Head, decision: Answer | ShowPage) -> None:
+        """Answer what is no call, once its body is there, or at once if that is not worth reading."""
+        is_hopeless = head.is_broken or head.length > self._answers.max_body_bytes
+        if isinstance(decision, Answer) and (is_hopeless or head.expects_continue):
+            raise _Refused(decision)
+        if head.length:
+            await self._body(head)
+        await self._respond(head, decision if isinstance(decision, Answer) else await self._answers.show(decision))
+
+    async def _respond(self, head: Head, answer: Answer, *, closes: bool = False) -> None:
+        closes = closes or head.closes or self._waiting.is_stopping
+        lines = response_head(answer, b"connection: close\r\n" if closes else head.connection)
+        length = b"" if answer.status == 204 else b"content-length: %d\r\n" % len(answer.body)
+        body = b"" if head.omits_body else answer.body
+        await self._send(b"%b%b%b\r\n" % (lines, length, _date_line(int(time()))), body)
+
+    async def _hung_up(self) -> None:
+        """Return once the client is gone. Reads on to see that, up to a bound; then the system is asked."""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while len(self._data) - self._at < PIPELINED_BYTES:
+                more = await receive_next(self._stream)
+                if not more:
+                    return
+                self._data = self._data[self._at :] + more
+                self._at = 0
+            while not has_hung_up(self._stream):  # noqa: ASYNC110 # the system tells of it only when asked
+                await trio.sleep(LOOK_EVERY)
+
+    # -- sending
+
+    async def _send(self, *parts: bytes) -> None:
+        self._begin_sending(*parts)
+        if self._unsent:
+            await self._flush()
+
+    def _begin_sending(self, first: bytes, then: bytes = b"") -> None:
+        """Send what the kernel takes at once; the rest is for `_flush`. It counts for the budget until it is sent."""
+        if then and len(then) <= JOINED_BYTES:
+            first, then = first + then, b""
+        unsent = first
+        with contextlib.suppress(OSError):  # whoever sends the rest gets it as well
+            unsent = send_now(self._stream, first)
+        if unsent or then:
+            self._unsent = [unsent, then]
+            self._budget.take(len(unsent) + len(then))
+
+    async def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for part in unsent:
+            await send_steadily(self._stream, part, self._limits.write_timeout, self._budget.give_back)
+
+    async def _linger(self) -> None:
+        await linger(self._stream, self._waiting)
+
+
+async def linger(stream: trio.abc.Stream, waiting: Waiting) -> None:
+    """Let the client read its last response, though it may still be sending: to close a socket that has unread data
+    destroys what is on its way. Returns once the client has closed, or has had its time, or the server stops."""
+    if waiting.is_stopping:
+        return
+    scope = trio.CancelScope(deadline=trio.current_time() + LINGER_TIMEOUT)
+    waiting.scopes.add(scope)
+    try:
+        with scope, contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await _half_close_and_drop(stream)
+    finally:
+        waiting.scopes.discard(scope)
+
+
+async def _half_close_and_drop(stream: trio.abc.Stream) -> None:
+    if isinstance(stream, trio.abc.HalfCloseableStream):
+        await stream.send_eof()
+    dropped = 0
+    while dropped < LINGER_BYTES:
+        data = b""
+        with trio.move_on_after(LINGER_PAUSE):
+            data = await receive_next(stream)
+        if not data:
+            return
+        dropped += len(data)
+
+
+def _is_hopeless(data: bytes) -> bool:
+    """Whether the beginning of a head cannot become one, however it goes on."""
+    if data[:1] < _FIRST_LETTER and data not in (b"", b"\r"):
+        return True
+    return data.count(b"\n") != data.count(b"\r\n")
+
+
+@lru_cache(1)
+def _date_line(second: int) -> bytes:
+    return f"date: {formatdate(second, usegmt=True)}\r\n".encode()

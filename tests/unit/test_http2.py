@@ -1,0 +1,335 @@
+"""A connection of HTTP/2 without sockets: what ends a stream, what ends the connection, and what ends neither."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+import hypercorn.protocol.h2
+import pytest
+import trio
+import trio.testing
+
+from coordinator.rpc.http.connection import Handover, Limits, Waiting
+from coordinator.rpc.http.heads import Http2Upgrade
+from coordinator.rpc.http.http2 import RESETS, Http2
+from tests.support.http import MAX_BODY, answers
+
+LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)
+CALL = b'{"jsonrpc":"2.0","id":1,"method":"nothing"}'
+DISCOVER = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}'
+
+
+class Client:
+    """A client; its events are collected.
+
+    Attributes:
+        statuses, bodies: of responses, by stream.
+        resets: error codes of streams that were reset.
+        goodbye: the error code the server ended the connection with.
+        has_ended: the connection did.
+    """
+
+    def __init__(self, stream: Any, http2: Http2, waiting: Waiting) -> None:
+        self.stream = stream
+        self.http2 = http2
+        self.waiting = waiting
+        self.reads_bodies = True
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
+        self.statuses: dict[int, int] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.resets: dict[int, int] = {}
+        self.goodbye: int | None = None
+        self.has_ended = False
+
+    def request(
+        self,
+        method: bytes = b"POST",
+        path: bytes = b"/",
+        *,
+        ends: bool = False,
+        more: Sequence[tuple[bytes, bytes]] = (),
+    ) -> int:
+        id = self.h2.get_next_available_stream_id()
+        pseudo = {b":method": method, b":authority": b"localhost"}
+        if method != b"CONNECT":
+            pseudo |= {b":path": path, b":scheme": b"http"}
+        headers = [*pseudo.items(), (b"content-type", b"application/json"), *more]
+        self.h2.send_headers(id, headers, end_stream=ends)
+        return id
+
+    async def call(self, body: bytes = CALL) -> int:
+        id = self.request()
+        self.h2.send_data(id, body, end_stream=True)
+        await self.flush()
+        return id
+
+    async def flush(self) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self.stream.send_all(self.h2.data_to_send())
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def collect(self) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in self.stream:
+                for event in self.h2.receive_data(data):
+                    self._see(event)
+                if reply := self.h2.data_to_send():
+                    await self.stream.send_all(reply)
+
+    def _see(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.ResponseReceived):
+            self.statuses[event.stream_id] = int(dict(event.headers)[b":status"])
+        elif isinstance(event, h2.events.DataReceived):
+            self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+            if self.reads_bodies:
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamReset):
+            self.resets[event.stream_id] = int(event.error_code or 0)
+        elif isinstance(event, h2.events.ConnectionTerminated):
+            self.goodbye = int(event.error_code or 0)
+
+    async def ended(self) -> None:
+        """Wait for the end; on a MockClock that takes the time of the deadlines on the way."""
+        with trio.fail_after(10_000):
+            while not self.has_ended:
+                await trio.sleep(0.01)
+
+
+@asynccontextmanager
+async def served(begun: Handover | None = None, *, greets: bool = True, **limits: Any) -> AsyncIterator[Client]:
+    theirs, ours = trio.testing.memory_stream_pair()
+    waiting = Waiting()
+    http2 = Http2(answers(), Limits(**{**{n: getattr(LIMITS, n) for n in LIMITS.__slots__}, **limits}), waiting)
+    client = Client(theirs, http2, waiting)
+
+    async def serve() -> None:
+        await http2.serve(ours, begun or Handover(b""))
+        client.has_ended = True
+        await trio.aclose_forcefully(ours)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        nursery.start_soon(client.collect)
+        if greets:
+            client.h2.initiate_connection()
+            await client.flush()
+        yield client
+        nursery.cancel_scope.cancel()
+
+
+async def test_calls_and_pages_are_answered() -> None:
+    async with served() as client:
+        call = await client.call()
+        page = client.request(b"GET", b"/healthz", ends=True)
+        head = client.request(b"HEAD", b"/healthz", ends=True)
+        nothing = client.request(b"GET", b"/nothing", ends=True)
+        websocket = client.request(b"GET", b"/ws", ends=True)
+        await client.flush()
+
+        assert [client.statuses[id] for id in (call, page, head, nothing, websocket)] == [200, 200, 200, 404, 426]
+        assert b'"id":1' in client.bodies[call]
+        assert client.bodies[head] == b""
+        assert not client.has_ended
+
+
+async def test_an_upgrade_is_answered_in_http2() -> None:
+    asked = ((b":method", b"GET"), (b":path", b"/healthz"), (b":scheme", b"http"), (b":authority", b"localhost"))
+    async with served(Handover(b"", Http2Upgrade(asked, b"AAMAAABk")), greets=False) as client:
+        client.h2.initiate_upgrade_connection()
+        await client.flush()
+        call = await client.call()
+
+        assert (client.statuses[1], client.statuses[call]) == (200, 200)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_an_oversized_stream_ends_by_itself(declared: bool) -> None:
+    async with served() as client:
+        length = (b"content-length", b"%d" % (MAX_BODY * 2))
+        oversized = client.request(more=[length] if declared else [])
+        await client.flush()
+        for _ in range(4):
+            if oversized in client.resets:
+                break
+            client.h2.send_data(oversized, b"x" * (MAX_BODY // 2))
+            await client.flush()
+        call = await client.call()
+
+        assert client.statuses == {oversized: 413, call: 200}
+        assert client.resets == {oversized: h2.errors.ErrorCodes.NO_ERROR}
+        assert not client.has_ended
+
+
+async def test_bodies_that_arrive_at_once_are_bounded_together() -> None:
+    async with served(max_unsent_bytes=MAX_BODY) as client:
+        streams = [client.request() for _ in range(4)]
+        for id in streams:
+            client.h2.send_data(id, b" " * (MAX_BODY // 2))
+            await client.flush()
+        refused = [id for id in streams if client.statuses.get(id) == 503]
+        client.h2.end_stream(streams[0])
+        await client.flush()
+        call = await client.call()
+
+        assert refused == streams[2:]
+        assert client.statuses[call] == 200
+
+
+async def test_a_client_that_goes_on_resetting_streams_is_told_to_calm_down(autojump: None) -> None:
+    async with served() as client:
+        for _ in range(RESETS + 10):
+            if client.has_ended or client.goodbye is not None:
+                break
+            client.h2.reset_stream(client.request())
+            await client.flush()
+
+        assert client.goodbye == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_a_client_may_reset_a_stream_now_and_then(autojump: None) -> None:
+    async with served() as client:
+        for _ in range(RESETS * 2):
+            client.h2.reset_stream(client.request())
+            await client.flush()
+            await trio.sleep(1)
+
+        assert client.statuses[await client.call()] == 200
+
+
+async def test_priorities_are_ignored() -> None:
+    async with served() as client:
+        for id in range(1001, 7001, 2):
+            client.h2.prioritize(id, weight=7, depends_on=0)
+        await client.flush()
+
+        assert client.statuses[await client.call()] == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [(b"CONNECT", b""), (b"GET", b"/\xc3\xa9"), (b"\xe9", b"/")])
+async def test_a_stream_that_cannot_be_served_ends_by_itself(method: bytes, path: bytes) -> None:
+    async with served() as client:
+        client.h2.config.validate_outbound_headers = False
+        client.h2.config.normalize_outbound_headers = False
+        refused = client.request(method, path, ends=True)
+        await client.flush()
+        call = await client.call()
+
+        assert refused in client.resets
+        assert client.statuses == {call: 200}
+
+
+async def test_no_websocket_is_offered() -> None:
+    async with served() as client:
+        assert client.h2.remote_settings.get(h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL, 0) == 0
+
+
+async def test_an_idle_client_is_let_go_at_once_when_it_stops(autojump: None) -> None:
+    async with served() as new, served() as used:
+        await used.call()
+        for client in (new, used):
+            await client.http2.stop()
+            client.waiting.stop()
+        await trio.testing.wait_all_tasks_blocked()
+
+        for client in (new, used):
+            assert client.has_ended
+            assert client.goodbye == h2.errors.ErrorCodes.NO_ERROR
+        assert trio.current_time() < 1.0
+
+
+async def test_a_busy_client_is_let_go_once_it_is_answered(autojump: None) -> None:
+    async with served() as client:
+        busy = client.request()
+        await client.flush()
+        await client.http2.stop()
+        client.waiting.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not client.has_ended
+
+        client.h2.send_data(busy, CALL, end_stream=True)
+        await client.flush()
+        assert client.statuses == {busy: 200}
+        assert client.has_ended
+        assert trio.current_time() < 1.0
+
+
+async def test_who_sends_nothing_is_let_go(autojump: None) -> None:
+    async with served() as new, served() as used:
+        await used.call()
+        await new.ended()
+        await used.ended()
+
+
+async def test_a_body_has_a_time_limit_in_all(autojump: None) -> None:
+    async with served() as client:
+        slow = client.request()
+        while slow not in client.statuses and trio.current_time() < 1_000:
+            client.h2.send_data(slow, b" ")
+            await client.flush()
+            await trio.sleep(5)
+
+        assert client.statuses == {slow: 408}
+
+
+async def test_who_accepts_nothing_of_a_response_is_cut(autojump: None) -> None:
+    async with served() as client:
+        client.reads_bodies = False
+        for _ in range(5):
+            await client.call(DISCOVER)
+        begun = trio.current_time()
+        await client.ended()
+
+        assert trio.current_time() - begun <= LIMITS.write_timeout * 2
+
+
+async def test_who_leaves_in_the_middle_is_forgotten_at_once(autojump: None) -> None:
+    async with served() as client:
+        client.reads_bodies = False
+        await client.call(DISCOVER)
+        client.request()
+        await client.flush()
+        begun = trio.current_time()
+        await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert client.has_ended
+        assert trio.current_time() == begun
+
+
+async def test_what_is_no_http2_is_told_so(autojump: None) -> None:
+    async with served() as client:
+        await client.stream.send_all(b"\0\0\x01" + b"\0" * 500)  # a DATA frame of no stream
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.goodbye == h2.errors.ErrorCodes.PROTOCOL_ERROR
+        await client.ended()
+
+
+async def test_a_frame_that_is_too_long_is_refused_by_its_head(autojump: None) -> None:
+    async with served() as client:
+        for piece in (b"\0\0\0\x04\1\0\0\0\0", b"\0", b"\x40", b"\x01\x77"):
+            assert client.goodbye is None
+            await client.stream.send_all(piece)
+            await trio.testing.wait_all_tasks_blocked()
+        assert client.goodbye == h2.errors.ErrorCodes.FRAME_SIZE_ERROR
+        await client.ended()
+
+
+def test_of_hypercorn_this_is_relied_upon() -> None:
+    """`_handle_events` handles any number of events and sends what they have made; `streams` are those that have no
+    answer yet, `stream_buffers` those whose answer is not out."""
+    protocol = hypercorn.protocol.h2.H2Protocol
+
+    assert [*inspect.signature(protocol._handle_events).parameters] == ["self", "events"]
+    assert "await self._flush()" in inspect.getsource(protocol._handle_events)
+    source = inspect.getsource(protocol.__init__)
+    assert "self.streams" in source
+    assert "self.stream_buffers" in source
