@@ -72,7 +72,7 @@ class ParamsReader(Generic[P]):
             if isinstance(inner, dict | list) and not any(name in params for name in names):
                 return self._to_object(inner)
             return params
-        if params == [None]:
+        if len(params) == 1 and params[0] is None:
             return {}
         if len(params) == 1 and type(params[0]) is dict:
             only = params[0]

@@ -57,16 +57,16 @@ def parse(data: str | bytes | bytearray, max_batch: int) -> Call | Invalid | lis
     """
     halves: Halves | None = None
     try:
-        message = _from_json(data)
+        message = from_json(data, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         try:
             message, halves = _read_again(without_mark(data))
         except ParseError as error:
             return Invalid(NULL_ID, error)
     if type(message) is dict:
-        return _item(message, halves)
+        return _request(message) if halves is None else _item(message, halves)
     if type(message) is list and 0 < len(message) <= max_batch:
-        return [_item(item, halves) for item in message]
+        return [*map(_request, message)] if halves is None else [_item(item, halves) for item in message]
     return _no_batch(message, halves, max_batch)
 
 
@@ -146,8 +146,8 @@ def _no_batch(message: Any, halves: Halves | None, max_batch: int) -> Invalid:
 _NO_PARAMS: Final[dict[str, Any]] = {}
 
 
-def _item(item: Any, halves: Halves | None) -> Call | Invalid:
-    return _request(item) if halves is None or not halves.are_in(item) else _spoiled(item, halves)
+def _item(item: Any, halves: Halves) -> Call | Invalid:
+    return _spoiled(item, halves) if halves.are_in(item) else _request(item)
 
 
 def _request(item: Any) -> Call | Invalid:
