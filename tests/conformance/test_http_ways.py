@@ -2,7 +2,8 @@
 
 The answers are the same but for what concerns the connection: `date` and `connection`, a 100 before the answer, and
 whether the connection outlives a request that is refused before its body has come. What only one of them refuses (bare
-line feeds, continued lines, two lengths) and what h11 has no keep-alive for (HTTP/1.0) is in test_http_heads.
+line feeds, continued lines, two lengths) and what h11 has no keep-alive for (HTTP/1.0) is in test_http_heads. A head of
+over 16 KiB is always refused by ours, by Hypercorn only if it does not arrive at once.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ TYPES = st.sampled_from(
 EXTRA = st.lists(
     st.sampled_from(
         [
-            *((b"x-some", b"thing"), (b"x-some", b"other"), (b"accept", b"*/*"), (b"x-long", b"y" * 5_000)),
+            *((b"x-some", b"thing"), (b"x-some", b"other"), (b"accept", b"*/*"), (b"x-long", b"y" * 3_500)),
             *(
                 (b"origin", ALLOWED_ORIGIN.encode()),
                 (b"origin", b"https://evil.example"),
