@@ -1,10 +1,10 @@
-# make serve | demo | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
+# make serve | demo | test | test-fast | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve demo test lint format bench bench-flows clean
+.PHONY: serve demo test test-fast lint format bench bench-flows clean
 
 serve: $(VENV)/serve.stamp
 	exec $(BIN)/herocoordinator serve $(ARGS)
@@ -14,6 +14,9 @@ demo: $(VENV)/serve.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
+
+test-fast: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 -m 'not slow' $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -31,7 +34,7 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,9 +44,9 @@ $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,interop,bench]'
 	touch $@ $(VENV)/serve.stamp
 
 $(VENV)/peers.stamp: $(VENV)/dev.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,peers]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,interop,bench,peers]'
 	touch $@
