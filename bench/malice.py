@@ -20,7 +20,7 @@ from bench.load import LoadResult, generate
 from bench.machine import peak_bytes, resident_bytes
 from bench.servers import BenchServer, ServerFailed
 from bench.servers import coordinator as running_coordinator
-from bench.tenants import HOSTILE_NICENESS, QUIET_CLIENTS, quiet
+from bench.tenants import HOSTILE_NICENESS, QUIET_CLIENTS, quiet_clients
 
 __all__ = ["AFTER_GOAL", "DEAF", "FLOODS", "GROWTH_GOAL", "QUICK", "Malice", "Memory", "Row", "suffered"]
 
@@ -146,7 +146,7 @@ def suffered(rows: tuple[Row, ...], plan: Plan, note: Callable[[str], None]) -> 
         with _prepared(plan) as server:
             malice = Malice(row, [], [], [])
             for _ in range(plan.rounds):
-                malice.alone.append(generate(quiet(server, plan), plan.cores.others))
+                malice.alone.append(generate(quiet_clients(server, plan), plan.cores.others))
                 beside, memory = _beside(server, row, plan)
                 malice.beside.append(beside)
                 malice.memory.append(memory)
@@ -201,7 +201,7 @@ def _beside(server: BenchServer, row: Row, plan: Plan) -> tuple[LoadResult, Memo
     _forget_peak(pid)
     with attacking(attack, plan.cores.others, HOSTILE_NICENESS):
         time.sleep(_HEAD_START)
-        result = generate(quiet(server, plan), plan.cores.others)
+        result = generate(quiet_clients(server, plan), plan.cores.others)
         peak = peak_bytes(pid)
     time.sleep(_SETTLE)
     return result, Memory(before, peak, resident_bytes(pid))

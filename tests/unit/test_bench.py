@@ -11,8 +11,8 @@ import pytest
 from bench import calls, plots, report
 from bench.compare import Comparison, Plan, Round
 from bench.load import LoadResult, quantile
-from bench.malice import BUDGET, DEAF, FLOODS, Malice, Memory, Row
 from bench.machine import Cores
+from bench.malice import BUDGET, DEAF, FLOODS, Malice, Memory, Row
 from bench.report import Results
 from bench.scenarios import COALESCED, FASTAPI, FASTIFY, OURS, SCENARIOS, Beside, Scenario
 
