@@ -613,6 +613,7 @@ async def test_a_context_goes_on_while_one_of_its_requests_computes(store: Valke
             assert await long.wait() == b"computed"
 
 
+@pytest.mark.slow
 async def test_a_dag_of_ten_thousand_jobs_keeps_nobody_waiting(store: ValkeyProcess) -> None:
     count = 10_000
     with trio.fail_after(HANG):

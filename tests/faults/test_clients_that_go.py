@@ -18,6 +18,8 @@ from tests.support.looking import metric
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.workers import SOME_RUNNER
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE: Final = (
     20.0  # seconds on a busy machine; what would end it otherwise takes a minute: its wait, or an idle limit
 )

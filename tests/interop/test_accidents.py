@@ -159,6 +159,7 @@ COPIES: Final = 16
 BYTES_A_SECOND: Final = 500_000
 
 
+@pytest.mark.slow
 def test_a_reply_read_steadily_arrives_however_long_it_takes(tmp_path: Path) -> None:
     """14 MB at half a megabyte a second take half a minute, six times the time-out; each second a part is accepted."""
     with coordinator("--data-dir", str(tmp_path), "--client-write-timeout", "5") as server:

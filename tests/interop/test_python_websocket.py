@@ -117,6 +117,7 @@ async def test_aiohttp_calls_without_waiting(server: CoordinatorProcess) -> None
         assert sorted(ids) == list(range(MANY))
 
 
+@pytest.mark.slow
 async def test_aiohttp_keeps_its_heartbeat(server: CoordinatorProcess) -> None:
     async with aiohttp.ClientSession() as session, session.ws_connect(server.ws, heartbeat=2) as socket:
         receiving = asyncio.create_task(socket.receive_json())  # it ends with an error if a pong is missing

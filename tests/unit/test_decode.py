@@ -91,6 +91,7 @@ def changed_examples(draw: st.DrawFn) -> str:
     return json.dumps(calls if len(calls) > 1 or draw(st.booleans()) else calls[0])
 
 
+@pytest.mark.slow
 @often
 @given(message=changed_examples())
 def test_valid_calls_and_near_misses_read_the_same(message: str) -> None:
@@ -98,12 +99,14 @@ def test_valid_calls_and_near_misses_read_the_same(message: str) -> None:
     assert read(message.encode()) == the_long_way(message)
 
 
+@pytest.mark.slow
 @often
 @given(message=mutated_messages() | damaged_messages())
 def test_garbage_reads_the_same(message: str | bytes) -> None:
     assert read(message) == the_long_way(message)
 
 
+@pytest.mark.slow
 @often
 @given(params=any_json(), method=st.sampled_from([*METHODS]), id=any_json())
 def test_any_params_and_ids_read_the_same(method: str, params: Any, id: Any) -> None:

@@ -22,6 +22,8 @@ from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import RawClient, StreamingClient, job, job_ids
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HANG = 60.0
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from coordinator.engine.membership import DEAD_AFTER
@@ -18,6 +19,8 @@ from tests.support.multiprocess import one_of_each, worker_with
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.waiting import until
 from tests.support.workers import Worker, follower, worker
+
+pytestmark = pytest.mark.slow
 
 HANG = 60.0
 TAKEN_OVER = "took over from a coordinator that is gone"

@@ -23,6 +23,8 @@ from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import ConnectionLost, StreamingClient, job, job_ids, streaming
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HANG = 60.0
 CRASH = """
 import os, pathlib, sys
