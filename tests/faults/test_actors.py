@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from coordinator.actors.request import Compute, Exchange, Operation, Outcome, Ra
 from coordinator.actors.stepping import together
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
+from coordinator.operations import records
 from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.methods import METHODS
@@ -614,9 +615,21 @@ async def test_a_context_goes_on_while_one_of_its_requests_computes(store: Valke
 
 
 @pytest.mark.slow
-async def test_a_dag_of_ten_thousand_jobs_keeps_nobody_waiting(store: ValkeyProcess) -> None:
+async def test_a_dag_of_ten_thousand_jobs_keeps_nobody_waiting(
+    store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graph is not computed until ten calls sent meanwhile have been answered."""
     count = 10_000
-    with trio.fail_after(HANG):
+    computing, others_answered = threading.Event(), threading.Event()
+    compute = records._dag_json
+
+    def compute_late(summaries: Mapping[int, Sequence[bytes]]) -> bytes:
+        computing.set()
+        assert others_answered.wait(HANG / 2), "nobody was answered meanwhile"
+        return compute(summaries)
+
+    monkeypatch.setattr(records, "_dag_json", compute_late)
+    with trio.fail_after(2 * HANG):
         async with serving(redis_url=store.url) as app, streaming(ws_url(app)) as client:
             for first in range(0, count, 1_000):
                 created = await client.batch(
@@ -625,21 +638,21 @@ async def test_a_dag_of_ten_thousand_jobs_keeps_nobody_waiting(store: ValkeyProc
                 assert not [outcome for outcome in created if isinstance(outcome, ErrorReply)]
             flow = {"id": 1, "caller_id": 7, "context_id": 1, "jobs": [*range(count)], "env_vars": {}}
             await client.call("flow.create", {"context_id": 1, "flow": flow})
-            answered = 0
 
             async def keep_loading() -> None:
-                nonlocal answered
-                while True:
+                answered = 0
+                while answered < 10:
+                    was_computing = computing.is_set()
                     await client.call("job.load", job_ids(1, answered))
-                    answered += 1
+                    answered += was_computing
+                others_answered.set()
 
             async with trio.open_nursery() as others:
                 dag = await client.send("flow.dag", {"context_id": 1, "id": 1})
                 others.start_soon(keep_loading)
                 graph = await dag()
-                others.cancel_scope.cancel()
 
-            assert answered > 10
+            assert others_answered.is_set()
             assert len(graph["nodes"]) == count
             assert graph["roots"] == [0]
             assert [len(level) for level in graph["levels"][:4]] == [1, 2, 4, 8]
