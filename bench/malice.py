@@ -5,10 +5,11 @@ Of each: what the quiet clients feel of it; of the replies also what they cost i
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from typing import Any, Final
 from bench.calls import CALLER
 from bench.compare import Plan
 from bench.hostile import Attack, Kind, attacking
-from bench.load import LoadResult, generate
+from bench.load import LoadFailed, LoadResult, generate
 from bench.machine import peak_bytes, resident_bytes
 from bench.servers import BenchServer, ServerFailed
 from bench.servers import coordinator as running_coordinator
@@ -60,27 +61,36 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Malice:
-    """Rounds of the quiet clients alone and beside the attack, and of the coordinator's memory."""
+    """Rounds of the quiet clients alone and beside the attack, and of the coordinator's memory.
+
+    Beside it is None where they could not connect, or none of them was answered.
+    """
 
     row: Row
     alone: list[LoadResult]
-    beside: list[LoadResult]
+    beside: list[LoadResult | None]
     memory: list[Memory]
 
     @property
     def ratios(self) -> list[float]:
         """Their p99 beside the attack by that alone."""
-        return [beside.p99_ms / alone.p99_ms for beside, alone in zip(self.beside, self.alone, strict=True)]
+        return [beside / alone.p99_ms for beside, alone in zip(self.beside_ms, self.alone, strict=True)]
+
+    @property
+    def beside_ms(self) -> list[float]:
+        """Their p99 beside the attack, in milliseconds."""
+        return [math.inf if beside is None else beside.p99_ms for beside in self.beside]
 
     @property
     def growth(self) -> list[float]:
-        """By how much memory grew at most, by the budget of the attack's connections."""
-        return [(memory.peak - memory.before) / (BUDGET * self.row.connections) for memory in self.memory]
+        """By how much memory grew at most since before the first round, by the budget of the attack's connections."""
+        first = self.memory[0].before
+        return [(memory.peak - first) / (BUDGET * self.row.connections) for memory in self.memory]
 
     @property
     def remaining(self) -> list[float]:
-        """Memory after the attack by that before."""
-        return [memory.after / memory.before for memory in self.memory]
+        """Memory after the attack by that before the first round."""
+        return [memory.after / self.memory[0].before for memory in self.memory]
 
 
 def _call(number: int, method: str, **params: Any) -> bytes:
@@ -150,16 +160,16 @@ def suffered(rows: tuple[Row, ...], plan: Plan, note: Callable[[str], None]) -> 
                 beside, memory = _beside(server, row, plan)
                 malice.beside.append(beside)
                 malice.memory.append(memory)
+                sizes = " / ".join(f"{size / 2**20:.0f}" for size in (memory.before, memory.peak, memory.after))
                 note(
                     f"{row.connections:,} × {row.name}: p99 {malice.alone[-1].p99_ms:.1f} ms alone, "
-                    f"{beside.p99_ms:.1f} beside; {memory.before / 2**20:.0f} MiB before, {memory.peak / 2**20:.0f} "
-                    f"at most, {memory.after / 2**20:.0f} after"
+                    f"{malice.beside_ms[-1]:.1f} beside; MiB before / at most / after: {sizes}"
                 )
             found.append(malice)
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def _prepared(plan: Plan) -> Iterator[BenchServer]:
     """A coordinator with the quiet clients' jobs, and in the hostile ones' context large jobs and a flow's events."""
     with running_coordinator(plan.cores, plan.data_root, "--fsync", plan.fsync, may_warn=True) as server:
@@ -192,7 +202,7 @@ def _do(server: BenchServer, method: str, **params: Any) -> Any:
     return reply["result"]
 
 
-def _beside(server: BenchServer, row: Row, plan: Plan) -> tuple[LoadResult, Memory]:
+def _beside(server: BenchServer, row: Row, plan: Plan) -> tuple[LoadResult | None, Memory]:
     """The quiet clients while the attack goes on, and what it costs the server's memory."""
     pid = server.processes["server"]
     url = server.urls["ws"].replace("ws:", "http:") if row.scheme == "half" else server.urls[row.scheme]
@@ -201,7 +211,9 @@ def _beside(server: BenchServer, row: Row, plan: Plan) -> tuple[LoadResult, Memo
     _forget_peak(pid)
     with attacking(attack, plan.cores.others, HOSTILE_NICENESS):
         time.sleep(_HEAD_START)
-        result = generate(quiet_clients(server, plan), plan.cores.others)
+        result = None
+        with contextlib.suppress(LoadFailed):
+            result = generate(quiet_clients(server, plan), plan.cores.others)
         peak = peak_bytes(pid)
     time.sleep(_SETTLE)
     return result, Memory(before, peak, resident_bytes(pid))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -290,7 +291,7 @@ def _malice_table(found: list[Malice]) -> str:
         [
             _attack(malice),
             f"{statistics.median(run.p99_ms for run in malice.alone):.2f}",
-            f"{statistics.median(run.p99_ms for run in malice.beside):.2f}",
+            f"{statistics.median(malice.beside_ms):.2f}",
             _span(malice.ratios),
             " / ".join(
                 f"{statistics.median(sizes) / 2**20:.0f}"
@@ -400,11 +401,11 @@ def _malice_json(malice: Malice) -> dict[str, Any]:
     return {
         "attack": malice.row.name,
         "connections": malice.row.connections,
-        "ratios": malice.ratios,
+        "ratios": [ratio if math.isfinite(ratio) else None for ratio in malice.ratios],
         "growth": malice.growth,
         "remaining": malice.remaining,
         "rounds": [
-            {"alone": _run_json(alone), "beside": _run_json(beside), "memory": asdict(memory)}
+            {"alone": _run_json(alone), "beside": beside and _run_json(beside), "memory": asdict(memory)}
             for alone, beside, memory in zip(malice.alone, malice.beside, malice.memory, strict=True)
         ],
     }

@@ -110,6 +110,14 @@ def test_replies_that_nobody_reads_may_cost_twice_the_budget_a_connection_for_as
     assert "3 of 3 goals are met" in malice(DEAF[1], beside_ms=4.0, peak=9.0, after=1.5)
 
 
+def test_malice_beside_which_nobody_is_answered_misses_its_goal() -> None:
+    memory = Memory(BUDGET, BUDGET, BUDGET)
+    results = Results([], malice=[Malice(FLOODS[0], [run(100)], [None], [memory])])
+
+    assert "0 of 1 goals are met" in report.as_text(PLAN, FACTS, results)
+    assert report.as_json(PLAN, FACTS, results)["malice"][0]["ratios"] == [None]
+
+
 def test_what_malice_sends_is_made_of_whole_frames() -> None:
     for row in (*FLOODS, *DEAF):
         payload, count = row.payload, 0
