@@ -32,7 +32,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket, wrap_server_stream
 
-from coordinator.rpc.jsonrpc.budget import Budget
+from coordinator.budget import Budget
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
 from coordinator.rpc.websocket.server import MESSAGE_QUEUE, RECEIVE_BYTES, text_frame
 from coordinator.settings import Settings

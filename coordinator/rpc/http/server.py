@@ -9,6 +9,7 @@ Connections come to it through PlainPosts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
@@ -22,6 +23,7 @@ from hypercorn.utils import wrap_app
 from coordinator.accepting import serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
+from coordinator.supervision import supervise
 
 __all__ = ["HttpServer"]
 
@@ -91,7 +93,8 @@ class HttpServer:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await serve_listener(listener, self._handle, clients)
+                    accept = partial(serve_listener, listener, self._handle, clients)
+                    await supervise("accepting HTTP clients", accept)
             closing.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:

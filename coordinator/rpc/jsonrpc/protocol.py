@@ -99,4 +99,8 @@ def render_error(id: bytes, error: CoordinatorError) -> bytes:
 
 
 def render_batch(responses: list[bytes]) -> bytes:
-    return b"[%b]" % b",".join(responses)
+    """The array of these, of which there is one at least. They are copied once: a batch may be large."""
+    first, last = b"[" + responses[0], responses[-1] + b"]"
+    if len(responses) == 1:
+        return first + b"]"
+    return b",".join([first, *responses[1:-1], last])

@@ -11,6 +11,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -19,13 +20,14 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from coordinator.accepting import serve_listener
 from coordinator.actors.request import Request
+from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import PlainFrames
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
+from coordinator.supervision import supervise
 
 __all__ = ["WebSocketFrontEnd"]
 
@@ -67,7 +69,7 @@ class _Connection(Session, Sink):
         max_in_flight: int,
         budget: Budget,
     ) -> None:
-        super().__init__()
+        super().__init__(budget)
         self._socket = socket
         self._stream = stream
         stream.on_relief = self.relieved
@@ -220,7 +222,8 @@ class WebSocketFrontEnd:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as clients:
             with self._accepting:
-                await serve_listener(listener, self._handle, clients)
+                accept = partial(serve_listener, listener, self._handle, clients)
+                await supervise("accepting WebSocket clients", accept)
 
     def stop(self, grace: float) -> None:
         """Accept and read no more, answer what is in flight within `grace` seconds, close with 1001."""

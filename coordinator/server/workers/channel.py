@@ -32,12 +32,14 @@ __all__ = [
     "Leaving",
     "Message",
     "MetricsPage",
+    "ParentChannel",
     "ReportMetrics",
     "Serving",
     "Snapshot",
     "Start",
     "Stop",
     "Take",
+    "WorkerChannel",
 ]
 
 MOST_UNTAKEN: Final = 64  # connections handed to a worker that its front-ends have not taken yet
@@ -45,6 +47,7 @@ MOST_UNTAKEN: Final = 64  # connections handed to a worker that its front-ends h
 _LENGTH: Final = struct.Struct("!I")
 _RECEIVE_BYTES: Final = 64 * 1024
 _DESCRIPTOR_BYTES: Final = array.array("i").itemsize
+_NO_ROOM_PAUSE: Final = 0.01  # seconds before the kernel is asked for memory again
 _NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
 
@@ -79,7 +82,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A coordinator on the store is gone: see to its contexts."""
+    """A coordinator on the store is gone: take over from it."""
 
     coordinator: str
 
@@ -164,45 +167,17 @@ Message = (
 
 
 class Channel:
-    """One end. Any task may send; one receives."""
+    """One end. One task receives.
+
+    An end has one way of sending, so that no message begins in the middle of another: the parent `post`s, which is done
+    or has failed when it returns; the worker `send`s, one message after the other.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._socket = trio.socket.from_stdlib_socket(end)
-        self._sending = trio.Lock()
         self._received = bytearray()
         self._descriptors: deque[int] = deque()
-
-    def post(self, message: Message, connection: int | None = None) -> None:
-        """Send a message, and with it a copy of a descriptor. If the other end is gone, `receive` tells. Never blocks.
-
-        Raises trio.WouldBlock: the other end has not read for so long that there is no room left; the channel is then
-        of no use any more.
-        """
-        data = _framed(message)
-        descriptors = array.array("i", [] if connection is None else [connection])
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
-        try:
-            is_whole = self._end.sendmsg([data], ancillary) == len(data)
-        except (BrokenPipeError, ConnectionResetError):
-            return
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            is_whole = False
-        if not is_whole:
-            raise trio.WouldBlock
-
-    async def send(self, message: Message) -> None:
-        """Send a message, waiting for room. If the other end is gone, `receive` tells. Not to be cancelled before the
-        channel's end."""
-        data = _framed(message)
-        async with self._sending:
-            try:
-                while data:
-                    data = data[await self._socket.send(data) :]
-            except (BrokenPipeError, ConnectionResetError):
-                pass
 
     async def receive(self) -> Message | None:
         """The next message, or None when the other end is gone. Cancelled, nothing is lost."""
@@ -223,10 +198,6 @@ class Channel:
             self._received += data
         return message
 
-    def connection(self) -> socket.socket:
-        """The connection that came with the Take just received: descriptors arrive in the order of their messages."""
-        return socket.socket(fileno=self._descriptors.popleft())
-
     def close(self) -> None:
         self._socket.close()
 
@@ -236,9 +207,76 @@ class Channel:
         end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
         if len(self._received) < end:
             return None
-        message: Message = pickle.loads(self._received[_LENGTH.size : end])
-        del self._received[:end]
+        content = self._received[_LENGTH.size : end]
+        del self._received[:end]  # before it is read: one that cannot be must not stand in the way of the next
+        message: Message = pickle.loads(content)
         return message
+
+
+class ParentChannel(Channel):
+    """The parent's end, for one worker."""
+
+    def post(self, message: Message, connection: int | None = None) -> None:
+        """Send a message, and with it a copy of a descriptor. If the other end is gone, `receive` tells; if this one
+        was closed, nobody listens any more. Never blocks.
+
+        Raises:
+            trio.WouldBlock: the other end has not read for so long that there is no room left. Part of the message may
+                be sent, so the channel is of no use any more.
+        """
+        if self._end.fileno() < 0:
+            return
+        data = _framed(message)
+        descriptors = array.array("i", [] if connection is None else [connection])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
+        try:
+            is_whole = self._end.sendmsg([data], ancillary) == len(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            is_whole = False
+        if not is_whole:
+            raise trio.WouldBlock
+
+
+class WorkerChannel(Channel):
+    """A worker's end. Any task may send."""
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__(end)
+        self._sending = trio.Lock()
+        self._unsent = b""  # of a message whose sender was cancelled half way
+
+    async def send(self, message: Message) -> None:
+        """Send a message, waiting for room. If the other end is gone, `receive` tells.
+
+        Cancelled, the message was not sent, or whoever sends next sends the rest of it first.
+        """
+        data = _framed(message)
+        async with self._sending:
+            try:
+                while self._unsent:
+                    self._unsent = self._unsent[await self._send_some(self._unsent) :]
+                while data:
+                    data = self._unsent = data[await self._send_some(data) :]
+            except (BrokenPipeError, ConnectionResetError):
+                self._unsent = b""
+
+    async def _send_some(self, data: bytes) -> int:
+        """How many bytes the kernel has accepted, once it has."""
+        while True:
+            try:
+                return await self._socket.send(data)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+            await trio.sleep(_NO_ROOM_PAUSE)
+
+    def connection(self) -> socket.socket:
+        """The connection that came with the Take just received: descriptors arrive in the order of their messages."""
+        return socket.socket(fileno=self._descriptors.popleft())
 
 
 def _framed(message: Message) -> bytes:

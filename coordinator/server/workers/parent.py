@@ -16,8 +16,8 @@ from typing import Final
 import structlog
 import trio
 from prometheus_client.core import Metric
-from redis.backoff import ExponentialWithJitterBackoff
 
+from coordinator.backoff import Backoff
 from coordinator.engine.membership import left_behind
 from coordinator.metrics import Metrics
 from coordinator.osprocess import die_with_parent, exit_status
@@ -27,13 +27,13 @@ from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, Resources
 from coordinator.server.workers.channel import (
     MOST_UNTAKEN,
     AskMetrics,
-    Channel,
     Clients,
     Failed,
     Gone,
     Leaving,
     Message,
     MetricsPage,
+    ParentChannel,
     ReportMetrics,
     Serving,
     Snapshot,
@@ -44,6 +44,7 @@ from coordinator.server.workers.channel import (
 from coordinator.server.workers.metrics_sum import Totals
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
+from coordinator.supervision import FAULTS, contain, faults, supervise
 
 __all__ = ["Parent", "WorkerFailed"]
 
@@ -92,7 +93,9 @@ class _Worker:
         failure: why it cannot serve, if it said so.
     """
 
-    def __init__(self, number: int, process: subprocess.Popen[bytes], channel: Channel, max_connections: int) -> None:
+    def __init__(
+        self, number: int, process: subprocess.Popen[bytes], channel: ParentChannel, max_connections: int
+    ) -> None:
         self.number = number
         self.name = new_name()
         self.process = process
@@ -164,13 +167,14 @@ class Parent:
         self._has_started = False
         self._changed = trio.Event()  # who accepts
         self._given = 0
-        self._orphaned: deque[str] = deque()  # coordinators that are gone and whose contexts nobody was told to see to
+        self._orphaned: deque[str] = deque()  # coordinators that are gone, and nobody was told to take over from them
         self._replaced = 0
         self._totals = Totals()
         self._metrics = Metrics(
             {
                 "workers": ("Processes that serve.", lambda: sum(w.is_serving for w in self._workers.values())),
                 "worker_restarts_total": ("Workers started in place of one that ended.", lambda: self._replaced),
+                "internal_faults_total": (FAULTS, faults),
             }
         )
         self._background: trio.Nursery
@@ -193,7 +197,7 @@ class Parent:
             await bootstrap.check(store)
             async with trio.open_nursery() as self._background:
                 if acquired.embedded is not None:
-                    self._background.start_soon(acquired.embedded.supervise)
+                    self._background.start_soon(supervise, "keeping the embedded Valkey", acquired.embedded.supervise)
                     self._orphaned.extend(await left_behind(store))
                 async with trio.open_nursery() as keeping:
                     for number in range(1, self.settings.workers + 1):
@@ -236,11 +240,13 @@ class Parent:
 
     async def _keep(self, number: int, acquired: Resources) -> None:
         """Keep one worker running until all are to stop. Raises WorkerFailed if that fails before we have started."""
-        backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         failures = 0
         while not self._stop.is_set():
             begun = trio.current_time()
-            status, reason = await self._live(number, acquired)
+            status, reason = -1, "what the parent does for it failed"
+            with contain("keeping a worker", worker=number):
+                status, reason = await self._live(number, acquired)
             if self._stop.is_set():
                 return
             if not self._has_started:
@@ -265,10 +271,12 @@ class Parent:
                 status = await exit_status(worker.process)
                 nursery.cancel_scope.cancel()
         finally:
-            with trio.CancelScope(shield=True):  # nobody survives SIGKILL for long
-                worker.process.kill()
-                await exit_status(worker.process)
-            self._reap(worker)
+            try:
+                with trio.CancelScope(shield=True):  # nobody survives SIGKILL for long
+                    worker.process.kill()
+                    await exit_status(worker.process)
+            finally:
+                self._reap(worker)
         return status, worker.failure or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
 
     def _start(self, number: int, acquired: Resources) -> _Worker:
@@ -291,7 +299,7 @@ class Parent:
                 ours.close()
                 raise
         whole, rest = divmod(self.settings.max_connections, self.settings.workers)
-        worker = _Worker(number, process, Channel(ours), whole + (number <= rest))
+        worker = _Worker(number, process, ParentChannel(ours), whole + (number <= rest))
         self._workers[number] = worker
         embedded = None if acquired.embedded is None else acquired.embedded.endpoint
         limit = worker.max_connections
@@ -307,32 +315,34 @@ class Parent:
 
     async def _attend_to(self, worker: _Worker) -> None:
         """Act on what the worker says until it is gone."""
-        while True:
-            match await worker.channel.receive():
-                case Serving():
-                    worker.is_serving = True
-                    self._assign_orphans()
-                case Failed(reason):
-                    worker.failure = reason
-                case Clients() as clients:
-                    worker.learn(clients)
-                case Leaving(clients):
-                    worker.learn(clients)
-                    worker.is_leaving = True
-                    worker.take_back()
-                case AskMetrics(number):
-                    self._background.start_soon(self._answer, worker, number)
-                case Snapshot(families):
-                    worker.reports(families)
-                case None:
-                    return
+        while (message := await worker.channel.receive()) is not None:
+            with contain("a worker's message", worker=worker.number, message=type(message).__name__):
+                self._act_on(worker, message)
             self._note_change()
+
+    def _act_on(self, worker: _Worker, message: Message) -> None:
+        match message:
+            case Serving():
+                worker.is_serving = True
+                self._assign_orphans()
+            case Failed(reason):
+                worker.failure = reason
+            case Clients() as clients:
+                worker.learn(clients)
+            case Leaving(clients):
+                worker.learn(clients)
+                worker.is_leaving = True
+                worker.take_back()
+            case AskMetrics(number):
+                self._background.start_soon(self._answer, worker, number)
+            case Snapshot(families):
+                worker.reports(families)
 
     def _reap(self, worker: _Worker) -> None:
         """The process is gone: what was its own goes to others."""
         del self._workers[worker.number]
         worker.channel.close()
-        worker.reports(worker.families)  # nobody needs to wait for news
+        worker.reports(worker.families)  # nobody needs to wait for more
         self._totals.retire(worker.families)
         worker.take_back()
         self._orphaned.append(worker.name)
@@ -340,17 +350,19 @@ class Parent:
         self._note_change()
 
     def _assign_orphans(self) -> None:
-        """Each coordinator that is gone gets one worker that sees to its contexts."""
+        """Each coordinator that is gone gets one worker that takes over from it."""
         heirs = self._serving()
         if self._has_started and heirs and not self._stop.is_set():
             for heir in itertools.cycle(heirs):
                 if not self._orphaned:
                     return
-                self._post(heir, Gone(self._orphaned.popleft()))
+                self._post(heir, Gone(self._orphaned[0]))
+                self._orphaned.popleft()
 
     async def _stop_workers(self) -> None:
         for worker in self._workers.values():
-            self._post(worker, Stop())
+            with contain("telling a worker to stop", worker=worker.number):
+                self._post(worker, Stop())
         await trio.sleep(self.settings.shutdown_grace + KILL_AFTER)
         for worker in self._workers.values():
             log.warning("a worker does not stop; killing it", worker=worker.number)
@@ -362,8 +374,9 @@ class Parent:
         with accepting:
             async with trio.open_nursery() as nursery:
                 for front_end in FRONT_ENDS:
-                    gated = _Gated(acquired.listener(front_end), self._until_somebody_accepts)
-                    nursery.start_soon(trio.serve_listeners, partial(self._give, front_end), [gated])
+                    gated = _Gated(acquired.listener(front_end), self._until_somebody_accepts, self._stop)
+                    deal_out = partial(trio.serve_listeners, partial(self._give, front_end), [gated])
+                    nursery.start_soon(supervise, f"accepting {front_end} clients", deal_out)
 
     async def _until_somebody_accepts(self) -> None:
         await self._until(lambda: any(worker.accepts for worker in self._workers.values()))
@@ -374,14 +387,15 @@ class Parent:
         Our own copy is closed when this returns, so not before the worker has taken its own.
         """
         is_taken = False
-        while not is_taken:
-            await self._until_somebody_accepts()
-            worker = self._least_busy(front_end)
-            self._given += 1
-            handover = worker.give(front_end, self._given)
-            self._post(worker, Take(front_end), stream.socket.fileno())
-            await handover.settled.wait()
-            is_taken = handover.is_taken
+        with contain("handing a client to a worker"):
+            while not is_taken:
+                await self._until_somebody_accepts()
+                worker = self._least_busy(front_end)
+                self._given += 1
+                self._post(worker, Take(front_end), stream.socket.fileno())
+                handover = worker.give(front_end, self._given)  # now: what was not sent is not expected to be taken
+                await handover.settled.wait()
+                is_taken = handover.is_taken
 
     def _least_busy(self, front_end: FrontEnd) -> _Worker:
         """Of those that accept; there must be one."""
@@ -393,15 +407,16 @@ class Parent:
     # -- metrics
 
     async def _answer(self, worker: _Worker, number: int) -> None:
-        """Collect everybody's metrics and send the page to the worker that asked."""
-        with trio.move_on_after(SNAPSHOT_TIMEOUT):
-            async with trio.open_nursery() as asking:
-                for each in self._workers.values():
-                    if each.is_serving:
-                        asking.start_soon(self._refresh, each)
-        workers = sorted(self._workers.items())
-        processes = {"parent": self._metrics.families()} | {str(key): each.families for key, each in workers}
-        self._post(worker, MetricsPage(number, *self._totals.render(processes)))
+        """Collect everybody's metrics and send the page to the worker that asked, which may be gone by then."""
+        with contain("adding up metrics"):
+            with trio.move_on_after(SNAPSHOT_TIMEOUT):
+                async with trio.open_nursery() as asking:
+                    for each in self._workers.values():
+                        if each.is_serving:
+                            asking.start_soon(self._refresh, each)
+            workers = sorted(self._workers.items())
+            processes = {"parent": self._metrics.families()} | {str(key): each.families for key, each in workers}
+            self._post(worker, MetricsPage(number, *self._totals.render(processes)))
 
     async def _refresh(self, worker: _Worker) -> None:
         if not worker.is_asked:
@@ -411,15 +426,20 @@ class Parent:
 
 
 class _Gated(trio.abc.Listener[trio.SocketStream]):
-    """A listener that leaves connections to the kernel's queue while there is nobody to give them to."""
+    """A listener that leaves connections to the kernel's queue while there is nobody to give them to. It stays open
+    until `stop` is set, also when what accepts from it crashes."""
 
-    def __init__(self, listener: trio.SocketListener, gate: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, listener: trio.SocketListener, gate: Callable[[], Awaitable[None]], stop: trio.Event) -> None:
         self._listener = listener
         self._gate = gate
+        self._stop = stop
 
     async def accept(self) -> trio.SocketStream:
         await self._gate()
         return await self._listener.accept()
 
     async def aclose(self) -> None:
-        await self._listener.aclose()
+        if self._stop.is_set():
+            await self._listener.aclose()
+        else:
+            await trio.lowlevel.checkpoint()

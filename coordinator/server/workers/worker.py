@@ -18,11 +18,11 @@ from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
 from coordinator.server.workers.channel import (
     MOST_UNTAKEN,
     AskMetrics,
-    Channel,
     Clients,
     Failed,
     Gone,
     Leaving,
+    Message,
     MetricsPage,
     ReportMetrics,
     Serving,
@@ -30,8 +30,10 @@ from coordinator.server.workers.channel import (
     Start,
     Stop,
     Take,
+    WorkerChannel,
 )
 from coordinator.storage.faults import StoreMisconfigured
+from coordinator.supervision import contain, supervise
 
 __all__ = ["main"]
 
@@ -52,7 +54,7 @@ def main(descriptor: int) -> int:
 
 
 async def _main(end: socket.socket) -> int:
-    channel = Channel(end)
+    channel = WorkerChannel(end)
     start = await channel.receive()
     if not isinstance(start, Start):
         return 1  # the parent has gone
@@ -102,7 +104,7 @@ class _Arrivals(trio.abc.Listener[trio.SocketStream]):
 
 
 class _Worker:
-    def __init__(self, channel: Channel, start: Start) -> None:
+    def __init__(self, channel: WorkerChannel, start: Start) -> None:
         self._channel = channel
         self._stop = trio.Event()
         self._changed = trio.Event()  # the clients we have, since the parent was last told
@@ -127,9 +129,9 @@ class _Worker:
     async def run(self) -> int:
         """Serve. Returns the exit status."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._obey)
-            nursery.start_soon(self._tell_of_clients)
-            nursery.start_soon(self._stop_on_signal)
+            nursery.start_soon(supervise, "obeying the parent", self._obey)
+            nursery.start_soon(supervise, "telling the parent of clients", self._tell_of_clients)
+            nursery.start_soon(supervise, "stopping on a signal", self._stop_on_signal)
             try:
                 await self._service.check()
             except StoreMisconfigured as error:
@@ -139,32 +141,40 @@ class _Worker:
 
             def started() -> None:
                 log.debug("the worker serves")
-                nursery.start_soon(self._channel.send, Serving())
+                nursery.start_soon(supervise, "telling the parent that we serve", self._tell_that_we_serve)
 
             await self._service.run(self._arrivals["http"], self._arrivals["ws"], self._stop, started)
             await self._channel.send(self._snapshot())  # what was counted last
             nursery.cancel_scope.cancel()
         return 0
 
+    async def _tell_that_we_serve(self) -> None:
+        await self._channel.send(Serving())
+
     async def _obey(self) -> None:
         while True:
-            match await self._channel.receive():
-                case Take(front_end):
-                    self._arrivals[front_end].hand(self._channel.connection())
-                case Gone(coordinator):
-                    if not self._stop.is_set():
-                        self._service.gone(coordinator)
-                case ReportMetrics():
-                    await self._channel.send(self._snapshot())
-                case MetricsPage(number, body, kind):
-                    if number == self._asked:
-                        self._page = body, kind
-                        self._page_came.set()
-                case Stop():
-                    self._stop.set()
-                case None:
-                    log.warning("the parent process is gone; leaving now")
-                    os._exit(1)
+            message = await self._channel.receive()
+            if message is None:
+                log.warning("the parent process is gone; leaving now")
+                os._exit(1)
+            with contain("a message of the parent", message=type(message).__name__):
+                await self._act_on(message)
+
+    async def _act_on(self, message: Message) -> None:
+        match message:
+            case Take(front_end):
+                self._arrivals[front_end].hand(self._channel.connection())
+            case Gone(coordinator):
+                if not self._stop.is_set():
+                    self._service.gone(coordinator)
+            case ReportMetrics():
+                await self._channel.send(self._snapshot())
+            case MetricsPage(number, body, kind):
+                if number == self._asked:
+                    self._page = body, kind
+                    self._page_came.set()
+            case Stop():
+                self._stop.set()
 
     async def _stop_on_signal(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -188,11 +198,12 @@ class _Worker:
         return Clients({name: arrivals.taken for name, arrivals in self._arrivals.items()}, {**self._left})
 
     async def _tell_of_clients(self) -> None:
-        """However many come and go while a message is under way, the next tells of all of them."""
+        """However many come and go while a message is under way, the next tells of all of them. Started again, this
+        begins with what the parent may have missed."""
         while True:
+            await self._channel.send(self._clients())
             await self._changed.wait()
             self._changed = trio.Event()
-            await self._channel.send(self._clients())
 
     # -- metrics
 
