@@ -1,15 +1,13 @@
-"""What happens to strangers: pools of a proxy, pipelined requests, a browser's preflight, a slow line."""
+"""What happens to strangers: pools of a proxy, pipelined requests, a slow line."""
 
 from __future__ import annotations
 
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 
 from tests.support.clients import HttpClient, plain_http, request
@@ -18,7 +16,6 @@ from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import job, job_ids
 
 HEALTH_CHECK: Final = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nuser-agent: proxy\r\n\r\n"
-PAGE_ORIGIN: Final = "https://dashboard.example"
 
 
 class Responses:
@@ -106,52 +103,6 @@ def test_many_pipelined_calls_sent_in_one_go_are_all_answered(server: Coordinato
         reader = Responses(connection)
 
         assert [json.loads(reader.next()[1])["id"] for _ in range(1_000)] == list(range(1_000))
-
-
-@pytest.fixture(scope="module")
-def for_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
-    """One that the pages of an origin may call."""
-    data = str(tmp_path_factory.mktemp("data"))
-    with coordinator("--data-dir", data, "--allowed-origins", PAGE_ORIGIN) as running:
-        yield running
-
-
-def preflight(server: CoordinatorProcess, **more: str) -> httpx.Response:
-    """What a browser asks before a page of another origin may post JSON."""
-    headers = {
-        "origin": PAGE_ORIGIN,
-        "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type",
-        "sec-fetch-mode": "cors",
-        "sec-fetch-site": "cross-site",
-        "sec-fetch-dest": "empty",
-        **{name.replace("_", "-"): value for name, value in more.items()},
-    }
-    with plain_http(server) as http:
-        return http.options("/", headers=headers)
-
-
-def test_a_browser_asks_before_it_posts(for_pages: CoordinatorProcess) -> None:
-    told = preflight(for_pages)
-
-    assert told.status_code in (200, 204)
-    assert told.headers["access-control-allow-origin"] == PAGE_ORIGIN
-    assert "POST" in told.headers["access-control-allow-methods"]
-    assert "content-type" in told.headers["access-control-allow-headers"].lower()
-
-
-def test_a_browser_posts_after_it_has_asked(for_pages: CoordinatorProcess) -> None:
-    with plain_http(for_pages) as http:
-        reply = http.post("/", json=load(1), headers={"origin": PAGE_ORIGIN, "sec-fetch-mode": "cors"})
-
-    assert reply.headers["access-control-allow-origin"] == PAGE_ORIGIN
-    assert reply.json()["id"] == 1
-
-
-def test_a_browser_is_not_answered_for_a_page_of_another_origin(for_pages: CoordinatorProcess) -> None:
-    refused = preflight(for_pages, origin="https://elsewhere.example")
-
-    assert "access-control-allow-origin" not in refused.headers
 
 
 SIZE: Final = 900_000
