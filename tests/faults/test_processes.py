@@ -20,7 +20,7 @@ from tests.support.server import CoordinatorProcess, coordinator, free_port
 from tests.support.streaming import ConnectionLost, RawClient, StreamingClient, job, job_ids, streaming
 from tests.support.waiting import until
 
-HANG = 60.0
+HANG = 120.0
 
 
 async def create_until_lost(client: StreamingClient, context: int, acknowledged: dict[tuple[int, int], str]) -> None:

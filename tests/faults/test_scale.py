@@ -27,7 +27,7 @@ from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import ErrorReply, RawClient, StreamingClient, call_frame, job, job_ids, streaming
 from tests.support.waiting import until
 
-HANG = 60.0
+HANG = 120.0
 
 
 def store_connections(store: ValkeyProcess) -> int:

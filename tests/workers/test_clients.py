@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
-HANG = 60.0
+HANG = 120.0
 
 
 def raw_client(server: CoordinatorProcess, stack: ExitStack) -> RawClient:

@@ -23,7 +23,7 @@ from tests.support.workers import Worker, follower, worker
 
 pytestmark = pytest.mark.slow
 
-HANG = 60.0
+HANG = 120.0
 TAKEN_OVER = "took over from a coordinator that is gone"
 WORKER_ENDED = "a worker ended; starting another"
 

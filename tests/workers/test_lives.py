@@ -25,7 +25,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
-HANG = 60.0
+HANG = 120.0
 CRASH = """
 import os, pathlib, sys
 if "coordinator.server.workers" in sys.orig_argv and pathlib.Path({flag!r}).exists():
