@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import httpx
+
 from tests.interop.conftest import Play
+from tests.support.clients import HttpClient
 from tests.support.streaming import job, job_ids
 
 NOT_FOUND = -32001
-MAX_BODY = 1024 * 1024
 
 
 def test_fetch_keeps_its_connection_after_a_get(node: Play) -> None:
@@ -31,6 +34,21 @@ def test_fetch_opens_many_connections_at_once(node: Play) -> None:
 
 def test_fetch_streams_a_body(node: Play) -> None:
     assert node("fetch", "streamsABody") == {"status": 200, "id": 7}
+
+
+def test_fetch_that_gives_up_a_job_take_is_handed_no_job(
+    node: Play, http: httpx.Client, context: int, work: dict[str, Any]
+) -> None:
+    client = HttpClient(http)
+    client.result("runner.create", work["runner"])
+    take = {"context_id": context, "runner_id": 3, "script_types": ["Python"], "wait": 60}
+    assert node("fetch", "leavesAJobTake", take=take) == "AbortError"
+    time.sleep(1.0)  # nothing shows from outside when the call is given up
+
+    client.result("flow.submit", work["submission"])
+
+    taken = [client.result("job.take", take)["jobs"][0] for _ in range(20)]
+    assert sorted(assignment["job"]["id"] for assignment in taken) == list(range(1, 21))
 
 
 def test_json_rpc_2_calls(node: Play) -> None:
