@@ -20,6 +20,7 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.pages import HttpFrontEnd
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
@@ -89,7 +90,7 @@ class Service:
         name: ours among the coordinators that share the store.
         max_connections: over each front-end; that of the settings unless given.
         is_alone: nobody else uses the store now.
-        left: is told the front-end, `http` or `ws`, whose client has gone.
+        on_disconnect: called with the front-end, `http` or `ws`, of a client whose connection has been closed.
         page: the Prometheus page and its content type; that of `metrics` unless given.
 
     Attributes:
@@ -107,13 +108,13 @@ class Service:
         name: str | None = None,
         max_connections: int | None = None,
         is_alone: bool = False,
-        left: Callable[[FrontEnd], None] = lambda front_end: None,
+        on_disconnect: Callable[[FrontEnd], None] = lambda front_end: None,
         page: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
     ) -> None:
         self.settings = settings
         self._addresses = addresses
         self._max_connections = settings.max_connections if max_connections is None else max_connections
-        self._left = left
+        self._on_disconnect = on_disconnect
         self._page = page or self._own_page
         self._layout = bootstrap.layout_of(settings, topology, name or new_name())
         self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout)
@@ -152,6 +153,7 @@ class Service:
     async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         settings = self.settings
         directory, engine = self._directory, self._engine
+        document = ServedDocument(self._addresses.http, self._addresses.ws, public_url=settings.public_url)
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -159,6 +161,7 @@ class Service:
             request_timeout=settings.request_timeout,
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
+            document=document.json,
         )
         policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
         websocket = WebSocketFrontEnd(
@@ -169,11 +172,12 @@ class Service:
             max_frame_bytes=settings.max_frame_bytes,
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
-            left=partial(self._left, "ws"),
+            on_disconnect=partial(self._on_disconnect, "ws"),
         )
         app = HttpFrontEnd(
             dispatcher,
             policy(self._addresses.http[0]),
+            document=document,
             ready=self._ready,
             metrics=self._page,
             max_body_bytes=settings.max_body_bytes,
@@ -184,8 +188,9 @@ class Service:
             _hypercorn_config(settings),
             max_connections=self._max_connections,
             write_timeout=settings.client_write_timeout,
-            left=partial(self._left, "http"),
+            on_disconnect=partial(self._on_disconnect, "http"),
         )
+        tallies = http_server.tally, websocket.tally
         self.metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
@@ -196,6 +201,14 @@ class Service:
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
                 "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
+                "connections_refused_total": (
+                    "Clients refused because --max-connections were connected.",
+                    lambda: sum(tally.refused for tally in tallies),
+                ),
+                "accept_failures_total": (
+                    "Times a client could not be accepted for want of descriptors or memory.",
+                    lambda: sum(tally.failures for tally in tallies),
+                ),
                 "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
                 "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),
             }

@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args
 
 import trio
 
+from coordinator.hosts import url_of
 from coordinator.settings import Settings
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Store
@@ -25,6 +26,7 @@ FrontEnd = Literal["http", "ws"]
 FRONT_ENDS: Final[tuple[FrontEnd, ...]] = get_args(FrontEnd)
 
 BACKLOG: Final = 1024
+MAX_INT: Final = 2**31 - 1  # of a socket option
 SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' connections
 
 
@@ -63,7 +65,7 @@ class Resources:
     def described(self) -> dict[str, str]:
         """For the log: where we listen, and where the data is."""
         data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.topology)}
-        return {"http": _url("http", self.addresses.http), "ws": _url("ws", self.addresses.ws), **data}
+        return {"http": url_of("http", *self.addresses.http), "ws": url_of("ws", *self.addresses.ws), **data}
 
 
 @asynccontextmanager
@@ -106,11 +108,6 @@ async def check(store: Store) -> None:
         await connection.aclose()
 
 
-def _url(scheme: FrontEnd, address: tuple[str, int]) -> str:
-    host, port = address
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
 def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -119,7 +116,7 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
         # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if sys.platform == "linux":
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(write_timeout * 1000), MAX_INT))
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -127,7 +124,7 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
         option = f"--api-{scheme}-ip" if isinstance(error, socket.gaierror) else f"--api-{scheme}-port"
         reason = error.strerror or str(error)
         raise CannotListen(
-            f"cannot listen on {_url(scheme, (host, port))}: {reason.lower()}; choose another with {option}"
+            f"cannot listen on {url_of(scheme, host, port)}: {reason.lower()}; choose another with {option}"
         ) from error
     listener.setblocking(False)
     return listener

@@ -197,6 +197,7 @@ class Dispatcher:
         request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
         max_batch: calls in one batch.
         max_batch_reply: bytes of the reply to one batch.
+        document: see Reader.
     """
 
     def __init__(
@@ -208,12 +209,13 @@ class Dispatcher:
         request_timeout: float,
         max_batch: int,
         max_batch_reply: int,
+        document: bytes | None = None,
     ) -> None:
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
-        self.reader = Reader(METHODS, max_batch)
+        self.reader = Reader(METHODS, max_batch, document)
         self.max_batch_reply = max_batch_reply
         self.calls = 0
 

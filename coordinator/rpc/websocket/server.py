@@ -18,11 +18,11 @@ import structlog
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
-from coordinator.accepting import serve_listener
+from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.actors.request import Request
 from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session
-from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.origins import AccessPolicy, joined
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import PlainFrames
@@ -189,7 +189,10 @@ class WebSocketFrontEnd:
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
         write_timeout: seconds a client may take to accept what we send before it is disconnected.
-        left: called when a client has gone.
+        on_disconnect: called when a client's connection has been closed.
+
+    Attributes:
+        tally: what became of its connections.
     """
 
     def __init__(
@@ -202,7 +205,7 @@ class WebSocketFrontEnd:
         max_frame_bytes: int,
         max_unsent_bytes: int,
         write_timeout: float,
-        left: Callable[[], None] = lambda: None,
+        on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatcher = dispatcher
         self._policy = policy
@@ -211,7 +214,8 @@ class WebSocketFrontEnd:
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
         self._write_timeout = write_timeout
-        self._left = left
+        self._on_disconnect = on_disconnect
+        self.tally = Tally()
         self._accepting = trio.CancelScope()
         self._listening: set[trio.CancelScope] = set()  # of connections waiting for what the client sends next
         self._stopping = False
@@ -222,7 +226,17 @@ class WebSocketFrontEnd:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as clients:
             with self._accepting:
-                accept = partial(serve_listener, listener, self._handle, clients)
+                accept = partial(
+                    serve_listener,
+                    listener,
+                    self._handle,
+                    clients,
+                    name="websocket",
+                    most=self._max_connections + REFUSALS,
+                    refusal=REFUSAL,
+                    on_disconnect=self._on_disconnect,
+                    tally=self.tally,
+                )
                 await supervise("accepting WebSocket clients", accept)
 
     def stop(self, grace: float) -> None:
@@ -256,7 +270,6 @@ class WebSocketFrontEnd:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(transport)
             self.connections -= 1
-            self._left()
 
     async def _handshake(self, nursery: trio.Nursery, stream: CoalescingStream) -> WebSocketRequest | None:
         """The client's request, or None if it never made a proper one."""
@@ -283,12 +296,14 @@ class WebSocketFrontEnd:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
         # wsproto keeps Host apart from the other headers.
         host = headers.get(b"host") or request._event.host
-        refusal = self._policy.refusal(headers.get(b"origin"), host)
+        origins = [value.decode("latin-1") for name, value in request.headers if name.lower() == b"origin"]
+        refusal = self._policy.refusal(joined(origins), host)
         try:
             if refusal is not None:
                 await request.reject(403, body=refusal.encode())
                 return
             if self._stopping or self.connections > self._max_connections:
+                self.tally.refused += not self._stopping
                 await request.reject(503, body=b"too many connections, see --max-connections")
                 return
             socket = await request.accept()

@@ -15,21 +15,22 @@ from coordinator import logs
 from coordinator.osprocess import collect_garbage_less_often
 from coordinator.server.app import Service
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
+from coordinator.server.descriptors import HANDOVERS
 from coordinator.server.workers.channel import (
-    MOST_UNTAKEN,
     AskMetrics,
     Clients,
     Failed,
     Gone,
+    HandOver,
     Leaving,
     Message,
     MetricsPage,
+    NotReceived,
     ReportMetrics,
     Serving,
     Snapshot,
     Start,
     Stop,
-    Take,
     WorkerChannel,
 )
 from coordinator.storage.faults import StoreMisconfigured
@@ -67,39 +68,39 @@ class _Arrivals(trio.abc.Listener[trio.SocketStream]):
     """A listener of the connections that the parent has accepted for one front-end.
 
     Attributes:
-        taken: connections the front-end has accepted. What it has not, the parent may still give to another worker.
+        accepted: connections the front-end has accepted. Any other the parent may still give to another worker.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        self.taken = 0
+        self.accepted = 0
         self._changed = changed
-        self._hand, self._handed = trio.open_memory_channel[trio.SocketStream](MOST_UNTAKEN)
+        self._arrived, self._arriving = trio.open_memory_channel[trio.SocketStream](HANDOVERS)
         self._is_open = True
 
-    def hand(self, connection: socket.socket) -> None:
+    def add(self, connection: socket.socket) -> None:
         """A connection has come. If no more are accepted, our copy of it is closed. Never blocks."""
         if self._is_open:
-            self._hand.send_nowait(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
+            self._arrived.send_nowait(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
         else:
             connection.close()
 
     def refuse(self) -> None:
-        """Accept no more: `taken` is final."""
+        """Accept no more: `accepted` is final."""
         self._is_open = False
 
     async def accept(self) -> trio.SocketStream:
-        stream = await self._handed.receive()
+        stream = await self._arriving.receive()
         if not self._is_open:
             stream.socket.close()
             await trio.sleep_forever()  # refusing comes with stopping, which cancels this
-        self.taken += 1
+        self.accepted += 1
         self._changed()
         return stream
 
     async def aclose(self) -> None:
         self.refuse()
-        while self._handed.statistics().current_buffer_used:
-            self._handed.receive_nowait().socket.close()
+        while self._arriving.statistics().current_buffer_used:
+            self._arriving.receive_nowait().socket.close()
         await trio.lowlevel.checkpoint()
 
 
@@ -109,7 +110,7 @@ class _Worker:
         self._stop = trio.Event()
         self._changed = trio.Event()  # the clients we have, since the parent was last told
         self._arrivals = {front_end: _Arrivals(self._note_change) for front_end in FRONT_ENDS}
-        self._left = dict.fromkeys(FRONT_ENDS, 0)
+        self._ended = dict.fromkeys(FRONT_ENDS, 0)
         self._asking = trio.Lock()
         self._asked = 0
         self._page: tuple[bytes, str] = b"", ""
@@ -122,7 +123,7 @@ class _Worker:
             start.addresses,
             name=start.name,
             max_connections=start.max_connections,
-            left=self._client_left,
+            on_disconnect=self._client_ended,
             page=self._page_of_all,
         )
 
@@ -162,8 +163,12 @@ class _Worker:
 
     async def _act_on(self, message: Message) -> None:
         match message:
-            case Take(front_end):
-                self._arrivals[front_end].hand(self._channel.connection())
+            case HandOver(front_end, number):
+                connection = self._channel.connection()
+                if connection is None:
+                    await self._channel.send(NotReceived(front_end, number))
+                else:
+                    self._arrivals[front_end].add(connection)
             case Gone(coordinator):
                 if not self._stop.is_set():
                     self._service.gone(coordinator)
@@ -187,15 +192,15 @@ class _Worker:
 
     # -- clients
 
-    def _client_left(self, front_end: FrontEnd) -> None:
-        self._left[front_end] += 1
+    def _client_ended(self, front_end: FrontEnd) -> None:
+        self._ended[front_end] += 1
         self._note_change()
 
     def _note_change(self) -> None:
         self._changed.set()
 
     def _clients(self) -> Clients:
-        return Clients({name: arrivals.taken for name, arrivals in self._arrivals.items()}, {**self._left})
+        return Clients({name: arrivals.accepted for name, arrivals in self._arrivals.items()}, {**self._ended})
 
     async def _tell_of_clients(self) -> None:
         """However many come and go while a message is under way, the next tells of all of them. Started again, this
