@@ -1,4 +1,4 @@
-# make serve | demo | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
+# make serve | demo | test | test-fast | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test lint format bench bench-flows clean FORCE
+.PHONY: serve demo test test-fast lint format bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -17,6 +17,9 @@ demo: $(VENV)/serve.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
+
+test-fast: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 -m 'not slow' $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -34,7 +37,7 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.
@@ -66,9 +69,9 @@ $(VENV)/serve.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
 	$(call install,.,HeroCoordinator,$@)
 
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
-	$(call install,.[dev$(COMMA)bench],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp)
 
 $(VENV)/peers.stamp: $(VENV)/dev.stamp
-	$(call install,.[dev$(COMMA)bench$(COMMA)peers],what the benchmarks compare with,$@)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)peers],what the benchmarks compare with,$@)
 
 FORCE:

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from bench import memory, odd_clients, plots, report, stacks, tenants
+from bench import malice, memory, odd_clients, plots, report, stacks, tenants
 from bench.compare import Plan, compare
 from bench.load import LoadFailed
 from bench.machine import Cores, facts
@@ -136,6 +136,8 @@ def main(
             results.tenants = tenants.many(plan, tenants.QUICK if quick else tenants.FULL, _step)
             _note("a hostile tenant")
             results.fairness = tenants.fairness_on(tenants.SERVERS[:1] if quick else tenants.SERVERS, plan, _step)
+            _note("malice")
+            results.malice = malice.suffered(malice.QUICK if quick else (*malice.FLOODS, *malice.DEAF), plan, _step)
         if not only or ODD_CLIENTS in only:
             _note("odd clients")
             posts = odd_clients.QUICK_POSTS if quick else odd_clients.POSTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from bench.compare import DISTURBED, Comparison, Plan
 from bench.load import LoadResult
+from bench.malice import AFTER_GOAL, GROWTH_GOAL, Malice
 from bench.memory import MemoryStep, growth
 from bench.odd_clients import GOAL, OddClient
 from bench.scenarios import OURS, Beside, Contender
@@ -46,6 +48,16 @@ _FAIRNESS_COLUMNS: Final = (
     "ratio (min–max)",
     "goal",
 )
+_MALICE_COLUMNS: Final = (
+    "attack",
+    "p99 ms of the quiet, alone",
+    "beside it",
+    "ratio (min–max)",
+    "MiB before / at most / after",
+    "growth by budget",
+    "after by before",
+    "goals",
+)
 
 
 @dataclass(slots=True)
@@ -58,6 +70,7 @@ class Results:
     tenants: Tenants | None = None
     fairness: list[Fairness] = field(default_factory=list)
     odd_clients: list[OddClient] = field(default_factory=list)
+    malice: list[Malice] = field(default_factory=list)
 
 
 class _Goal(NamedTuple):
@@ -83,6 +96,8 @@ def as_text(plan: Plan, facts: dict[str, Any], results: Results) -> str:
         parts.append(f"### fairness\n\n{_fairness_table(results.fairness)}")
     if results.odd_clients:
         parts.append(f"### odd-clients\n\n{_odd_table(results.odd_clients)}")
+    if results.malice:
+        parts.append(f"### malice\n\n{_malice_table(results.malice)}")
     if goals := _goals(results):
         missed = [name for name, goal in goals if not goal.is_met]
         lines = [f"{len(goals) - len(missed)} of {len(goals)} goals are met."]
@@ -175,15 +190,17 @@ def _goals(results: Results) -> list[tuple[str, _Goal]]:
         for beside in comparison.scenario.beside
         for goal in _goals_of(comparison, beside)
     ]
-    return (
-        goals
-        + [
-            (f"fairness, {fairness.flood}: p99 {goal.what}", goal)
-            for fairness in results.fairness
-            for goal in _goals_of_fairness(fairness)
-        ]
-        + [(f"odd-clients, {odd.name}: {_odd_goal(odd).what}", _odd_goal(odd)) for odd in results.odd_clients]
-    )
+    goals += [
+        (f"fairness, {fairness.flood}: p99 {goal.what}", goal)
+        for fairness in results.fairness
+        for goal in _goals_of_fairness(fairness)
+    ]
+    goals += [
+        (f"malice, {_attack(malice)}: {goal.what}", goal)
+        for malice in results.malice
+        for goal in _goals_of_malice(malice)
+    ]
+    return goals + [(f"odd-clients, {odd.name}: {_odd_goal(odd).what}", _odd_goal(odd)) for odd in results.odd_clients]
 
 
 def _ceiling(comparisons: list[Comparison]) -> str:
@@ -290,6 +307,39 @@ def _goals_of_fairness(fairness: Fairness) -> list[_Goal]:
     return [_Goal(f"≤ {FAIRNESS_GOAL:g}", statistics.median(fairness.ratios) <= FAIRNESS_GOAL)]
 
 
+def _attack(malice: Malice) -> str:
+    return f"{malice.row.connections:,} × {malice.row.name}"
+
+
+def _malice_table(found: list[Malice]) -> str:
+    rows = [
+        [
+            _attack(malice),
+            f"{statistics.median(run.p99_ms for run in malice.alone):.2f}",
+            f"{statistics.median(malice.beside_ms):.2f}",
+            _span(malice.ratios),
+            " / ".join(
+                f"{statistics.median(sizes) / 2**20:.0f}"
+                for sizes in zip(*((memory.before, memory.peak, memory.after) for memory in malice.memory), strict=True)
+            ),
+            f"{max(malice.growth):.2f}",
+            f"{statistics.median(malice.remaining):.2f}",
+            ", ".join(map(str, _goals_of_malice(malice))),
+        ]
+        for malice in found
+    ]
+    return _table(_MALICE_COLUMNS, rows)
+
+
+def _goals_of_malice(malice: Malice) -> list[_Goal]:
+    """What others feel of it, and, of replies that nobody reads, the memory they cost."""
+    goals = [_Goal(f"p99 ≤ {FAIRNESS_GOAL:g}", statistics.median(malice.ratios) <= FAIRNESS_GOAL)]
+    if malice.row.attack == "deaf":
+        goals.append(_Goal(f"growth ≤ {GROWTH_GOAL:g}", max(malice.growth) <= GROWTH_GOAL))
+        goals.append(_Goal(f"after ≤ {AFTER_GOAL:g}", statistics.median(malice.remaining) <= AFTER_GOAL))
+    return goals
+
+
 def _table(columns: tuple[str, ...], rows: list[list[str]]) -> str:
     widths = [max(len(row[at]) for row in [list(columns), *rows]) for at in range(len(columns))]
 
@@ -324,6 +374,7 @@ def as_json(plan: Plan, facts: dict[str, Any], results: Results) -> dict[str, An
         "tenants": None if results.tenants is None else _tenants_json(results.tenants),
         "fairness": [_fairness_json(fairness) for fairness in results.fairness],
         "odd_clients": [{**asdict(odd), "ratio": odd.ratio} for odd in results.odd_clients],
+        "malice": [_malice_json(malice) for malice in results.malice],
         "goals": [{"goal": name, "met": goal.is_met} for name, goal in _goals(results)],
     }
 
@@ -368,6 +419,20 @@ def _fairness_json(fairness: Fairness) -> dict[str, Any]:
         "rounds": [
             {"alone": _run_json(alone), "beside": _run_json(beside), "hostile": _run_json(hostile)}
             for alone, beside, hostile in zip(fairness.alone, fairness.beside, fairness.hostile, strict=True)
+        ],
+    }
+
+
+def _malice_json(malice: Malice) -> dict[str, Any]:
+    return {
+        "attack": malice.row.name,
+        "connections": malice.row.connections,
+        "ratios": [ratio if math.isfinite(ratio) else None for ratio in malice.ratios],
+        "growth": malice.growth,
+        "remaining": malice.remaining,
+        "rounds": [
+            {"alone": _run_json(alone), "beside": beside and _run_json(beside), "memory": asdict(memory)}
+            for alone, beside, memory in zip(malice.alone, malice.beside, malice.memory, strict=True)
         ],
     }
 

@@ -16,7 +16,21 @@ from bench.machine import resident_bytes
 from bench.scenarios import FASTAPI, FASTIFY, OURS, Contender
 from bench.servers import BenchServer, Coordinator
 
-__all__ = ["FAIRNESS_GOAL", "FULL", "QUICK", "SERVERS", "Fairness", "Flood", "Size", "Tenants", "fairness_on", "many"]
+__all__ = [
+    "FAIRNESS_GOAL",
+    "FULL",
+    "HOSTILE_NICENESS",
+    "QUICK",
+    "QUIET_CLIENTS",
+    "SERVERS",
+    "Fairness",
+    "Flood",
+    "Size",
+    "Tenants",
+    "fairness_on",
+    "many",
+    "quiet_clients",
+]
 
 _SPARE: Final = 128  # connections to the store beyond the active contexts, for those created meanwhile
 _NEVER_IDLE: Final = "3600"  # seconds
@@ -154,7 +168,7 @@ def fairness_on(contenders: Iterable[Contender], plan: Plan, note: Callable[[str
         with running(contender, plan, QUIET_CLIENTS + 1) as server:
             measured = [Fairness(name, flood, [], [], []) for flood in FLOODS]
             for _ in range(plan.rounds):
-                alone = generate(_quiet(server, plan), plan.cores.others)
+                alone = generate(quiet_clients(server, plan), plan.cores.others)
                 for fairness in measured:
                     beside, hostile = _flooded(server, fairness.flood, plan)
                     fairness.alone.append(alone)
@@ -168,7 +182,8 @@ def fairness_on(contenders: Iterable[Contender], plan: Plan, note: Callable[[str
     return found
 
 
-def _quiet(server: BenchServer, plan: Plan) -> LoadSpec:
+def quiet_clients(server: BenchServer, plan: Plan) -> LoadSpec:
+    """What the quiet clients do: each calls ten times a second in a context of its own."""
     return LoadSpec(
         url=server.urls["ws"],
         calls="load",
@@ -189,7 +204,7 @@ def _flooded(server: BenchServer, flood: Flood, plan: Plan) -> tuple[LoadResult,
 
     Both generators share a core with Valkey. The hostile one gives way there, for it is the server that is measured.
     """
-    quiet = _quiet(server, plan)
+    quiet = quiet_clients(server, plan)
     hostile = LoadSpec(
         url=server.urls["ws"],
         calls="load",

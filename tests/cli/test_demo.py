@@ -5,7 +5,11 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import herocoordinator, herocoordinator_started, read_until
+
+pytestmark = pytest.mark.slow
 
 DIAMOND = Path(__file__).parents[2] / "examples" / "diamond.toml"
 

@@ -179,6 +179,7 @@ def test_run_names_the_file_the_job_and_the_field_that_are_wrong(flows: Flows) -
     assert f"{path}: job 'a': scrpt: there is no such field; did you mean 'script'?" in done.stderr
 
 
+@pytest.mark.slow
 def test_run_refuses_an_id_that_is_taken(flows: Flows) -> None:
     path = flows.file(f"id = 12\n{CHAIN}")
     assert flows("run", path).returncode == 0
@@ -189,6 +190,7 @@ def test_run_refuses_an_id_that_is_taken(flows: Flows) -> None:
     assert f"there is a flow 12 in context {flows.context} already, it is Finished" in again.stderr
 
 
+@pytest.mark.slow
 def test_without_a_runner_run_says_so_and_goes_on_when_there_is_one(server: CoordinatorProcess, tmp_path: Path) -> None:
     flows = Flows(server.ws, new_context(), tmp_path)
     process = herocoordinator_started("flow", "run", *flows.at, flows.file(CHAIN))
@@ -202,6 +204,7 @@ def test_without_a_runner_run_says_so_and_goes_on_when_there_is_one(server: Coor
     assert "  sum = 22" in output
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_flow_running_and_says_how_to_go_on(flows: Flows) -> None:
     process = herocoordinator_started("flow", "run", *flows.at, flows.file(WAITING))
     assert process.stdout is not None
@@ -217,6 +220,7 @@ def test_ctrl_c_leaves_the_flow_running_and_says_how_to_go_on(flows: Flows) -> N
     assert flows("show", id).stdout.startswith(f"flow {id} Started")
 
 
+@pytest.mark.slow
 def test_run_gets_over_a_coordinator_that_is_killed_and_started_again(tmp_path: Path) -> None:
     served = ("--data-dir", str(tmp_path / "data"), "--api-ws-port", str(free_port()))
     flag = tmp_path / "flag"
@@ -237,6 +241,7 @@ def test_run_gets_over_a_coordinator_that_is_killed_and_started_again(tmp_path: 
 # -- the others
 
 
+@pytest.mark.slow
 def test_cancel_ends_a_flow_with_its_reason(flows: Flows) -> None:
     id = flows.submitted(WAITING)
 
@@ -247,6 +252,7 @@ def test_cancel_ends_a_flow_with_its_reason(flows: Flows) -> None:
     assert flows("follow", id).returncode == 1
 
 
+@pytest.mark.slow
 def test_retry_runs_the_failed_part_again_and_can_follow_it(flows: Flows, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     id = id_in(flows("run", flows.file(failing_until(flag))).stdout)
@@ -260,6 +266,7 @@ def test_retry_runs_the_failed_part_again_and_can_follow_it(flows: Flows, tmp_pa
     assert re.search(rf"^flow {id} Finished", done.stdout, re.M)
 
 
+@pytest.mark.slow
 def test_follow_of_a_flow_that_has_ended_tells_its_end(flows: Flows) -> None:
     id = id_in(flows("run", flows.file(CHAIN)).stdout)
 
@@ -270,6 +277,7 @@ def test_follow_of_a_flow_that_has_ended_tells_its_end(flows: Flows) -> None:
     assert "  sum = 22\n  two has read 20\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_show_has_each_job_by_level_with_its_name_and_the_results(flows: Flows) -> None:
     id = id_in(flows("run", flows.file(CHAIN)).stdout)
 
@@ -283,6 +291,7 @@ def test_show_has_each_job_by_level_with_its_name_and_the_results(flows: Flows) 
     assert results[:2] == ["two:", "  sum = 22"]
 
 
+@pytest.mark.slow
 def test_list_has_each_flow_and_can_be_narrowed_to_a_status(flows: Flows) -> None:
     finished = id_in(flows("run", flows.file(CHAIN)).stdout)
     waiting = flows.submitted(WAITING)
@@ -296,6 +305,7 @@ def test_list_has_each_flow_and_can_be_narrowed_to_a_status(flows: Flows) -> Non
     assert [line.split()[:3] for line in started[1:]] == [[waiting, "Started", "2"]]
 
 
+@pytest.mark.slow
 def test_logs_prints_every_line_and_follows_to_the_end(flows: Flows) -> None:
     id = flows.submitted(CHAIN)
 
@@ -306,6 +316,7 @@ def test_logs_prints_every_line_and_follows_to_the_end(flows: Flows) -> None:
     assert followed.stdout == afterwards.stdout == "one | one is 20\ntwo | two has read 20\n"
 
 
+@pytest.mark.slow
 async def test_logs_come_from_the_results_when_the_events_are_no_longer_kept(
     anyio_backend: str, tmp_path: Path
 ) -> None:
@@ -327,6 +338,7 @@ async def events_gone(client: Client, id: int) -> None:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["show", "follow", "cancel", "retry", "logs"])
 def test_a_flow_that_is_not_there_is_said_in_one_line_and_exits_with_1(flows: Flows, command: str) -> None:
     done = flows(command, "404")

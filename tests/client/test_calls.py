@@ -159,6 +159,7 @@ async def test_a_call_that_is_too_large_is_not_sent_and_harms_no_other(client: C
     assert await client.call("rpc.discover")
 
 
+@pytest.mark.slow
 async def test_limits_of_the_server_that_the_client_was_not_told_of_are_errors_not_silence(tmp_path: Path) -> None:
     limits = ["--max-batch-length", "5", "--max-frame-bytes", "2000"]
     with coordinator("--data-dir", str(tmp_path), *limits) as server:
@@ -250,6 +251,7 @@ async def test_what_is_no_reply_of_ours_is_ignored() -> None:
     assert server.connections == 1
 
 
+@pytest.mark.slow
 async def test_a_server_that_has_gone_silent_is_left() -> None:
     lost = trio.Event()
     async with peer() as server, proxied(port_of(server.url)) as proxy:

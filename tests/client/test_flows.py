@@ -132,6 +132,7 @@ async def test_a_slow_reader_gets_everything_and_holds_nobody_up(client: Client,
     assert ids == sorted(set(ids))
 
 
+@pytest.mark.slow
 async def test_no_event_is_lost_or_repeated_when_the_connection_is(
     server: CoordinatorProcess, client: Client, context_id: int
 ) -> None:
@@ -176,6 +177,7 @@ async def test_a_closed_follower_gives_no_more_and_the_server_is_told(client: Cl
         await client.call("flow.unsubscribe", {"subscription": subscription})
 
 
+@pytest.mark.slow
 async def test_a_flow_whose_events_are_no_longer_kept_is_over_at_once_and_says_so(tmp_path: Path) -> None:
     with coordinator("--data-dir", str(tmp_path), "--event-retention", "0.5") as server:
         async with connect(server.ws) as client:

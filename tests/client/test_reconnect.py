@@ -113,6 +113,7 @@ async def test_a_call_that_must_not_be_repeated_fails_with_the_connection(proxy:
     assert len(failed) == 1
 
 
+@pytest.mark.slow
 async def test_a_killed_coordinator_is_waited_for(tmp_path: Path) -> None:
     port = str(free_port())
     arguments = ("--data-dir", str(tmp_path), "--api-ws-port", port)
@@ -135,6 +136,7 @@ async def test_a_killed_coordinator_is_waited_for(tmp_path: Path) -> None:
     assert loaded == [1] * 10
 
 
+@pytest.mark.slow
 async def test_a_coordinator_shutting_down_answers_what_it_was_sent_and_the_next_one_the_rest(tmp_path: Path) -> None:
     port = str(free_port())
     arguments = ("--data-dir", str(tmp_path), "--api-ws-port", port)

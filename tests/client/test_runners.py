@@ -120,6 +120,7 @@ async def test_a_cancel_comes_for_what_was_given_out_and_takes_back_what_was_not
             await work.finish(held)
 
 
+@pytest.mark.slow
 async def test_a_runner_keeps_its_attempts_over_a_lost_connection(
     server: CoordinatorProcess, client: Client, context_id: int
 ) -> None:
@@ -164,6 +165,7 @@ async def test_assignments_that_never_arrived_come_again_without_counting(
     assert [item.attempt for item in items] == [1, 1, 1]
 
 
+@pytest.mark.slow
 async def test_attempts_lost_while_not_connected_are_cancelled(
     server: CoordinatorProcess, client: Client, context_id: int
 ) -> None:
@@ -186,6 +188,7 @@ async def test_attempts_lost_while_not_connected_are_cancelled(
     assert work.holding == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", list(Side))
 async def test_a_flow_gets_done_over_a_connection_that_is_cut_again_and_again(
     server: CoordinatorProcess, client: Client, context_id: int, side: Side
@@ -230,6 +233,7 @@ async def test_a_runner_that_was_not_created_is_an_error(client: Client, context
             pass
 
 
+@pytest.mark.slow
 async def test_a_runner_deleted_meanwhile_ends_the_iteration_with_that_error(
     server: CoordinatorProcess, client: Client, context_id: int
 ) -> None:
@@ -242,6 +246,7 @@ async def test_a_runner_deleted_meanwhile_ends_the_iteration_with_that_error(
                 await anext(work)
 
 
+@pytest.mark.slow
 async def test_subscribing_again_is_tried_until_the_coordinator_can(caplog: pytest.LogCaptureFixture) -> None:
     """A coordinator without its store for a while, and one that does not answer at all."""
     refusals = [

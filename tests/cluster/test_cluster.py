@@ -27,6 +27,8 @@ from tests.support.streaming import ErrorReply, job, job_ids
 from tests.support.waiting import until
 from tests.support.workers import follower, worker
 
+pytestmark = pytest.mark.slow
+
 PREFIX: Final = {"isolation": "prefix"}
 STORAGE_ERROR: Final = -32010
 

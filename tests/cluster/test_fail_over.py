@@ -14,6 +14,8 @@ from tests.support.clustered import in_thread, running_flows, serving_store
 from tests.support.inprocess import ws_url
 from tests.support.load import loading, stored
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def six(tmp_path: Path) -> Iterator[ValkeyCluster]:

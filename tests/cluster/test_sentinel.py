@@ -13,6 +13,8 @@ from tests.support.inprocess import serving, ws_url
 from tests.support.load import loading, stored
 from tests.support.sentinel import PASSWORD, Watched, watched
 
+pytestmark = pytest.mark.slow
+
 CONTEXTS = [1, 2, 3]
 
 

@@ -53,12 +53,14 @@ def test_random_text_is_answered(client: Client, message: str) -> None:
     client.exchange(message)
 
 
+@pytest.mark.slow
 @several_times
 @given(content=any_json())
 def test_random_json_is_answered(client: Client, content: Any) -> None:
     client.exchange(json.dumps(content))
 
 
+@pytest.mark.slow
 @several_times
 @given(message=mutated_messages())
 def test_requests_with_parts_gone_wrong_are_answered(client: Client, message: str) -> None:

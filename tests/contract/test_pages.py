@@ -40,6 +40,7 @@ def test_a_running_coordinator_is_healthy_and_ready(http: httpx.Client) -> None:
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
 
 
+@pytest.mark.slow
 def test_without_its_store_it_is_healthy_but_not_ready_and_says_why(storeless: CoordinatorProcess) -> None:
     with plain_http(storeless) as http:
         health, ready = http.get("/healthz"), http.get("/readyz")

@@ -93,6 +93,7 @@ def test_the_last_page_says_where_to_go_on(context: Context) -> None:
     assert [event["kind"] for event in context.events_page(1, after=page["last_event"])["events"]] == ["job"]
 
 
+@pytest.mark.slow
 def test_when_the_oldest_events_are_no_longer_kept_a_page_says_so(context: Context) -> None:
     context.submit(1, [job(1)])
     attempt = context.take_one()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.execution.conftest import NewContext
 from tests.execution.machine import Machine
+
+pytestmark = pytest.mark.slow
 
 
 def test_flows_behave_as_their_model_whatever_happens(new_context: NewContext) -> None:

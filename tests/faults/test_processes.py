@@ -20,7 +20,7 @@ from tests.support.server import CoordinatorProcess, coordinator, free_port
 from tests.support.streaming import ConnectionLost, RawClient, StreamingClient, job, job_ids, streaming
 from tests.support.waiting import until
 
-HANG = 60.0
+HANG = 120.0
 
 
 async def create_until_lost(client: StreamingClient, context: int, acknowledged: dict[tuple[int, int], str]) -> None:
@@ -89,6 +89,7 @@ def only_line(ended: subprocess.CompletedProcess[str]) -> str:
 # -- kill -9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
 @pytest.mark.parametrize("valkey_too", [False, True], ids=["coordinator", "coordinator and Valkey"])
 async def test_every_acknowledged_write_survives_kill_9(tmp_path: Path, fsync: str, valkey_too: bool) -> None:
@@ -111,6 +112,7 @@ async def test_every_acknowledged_write_survives_kill_9(tmp_path: Path, fsync: s
             await assert_stored(again, acknowledged)
 
 
+@pytest.mark.slow
 async def test_kills_one_after_the_other_add_up_to_no_loss(tmp_path: Path) -> None:
     acknowledged: dict[tuple[int, int], str] = {}
     with trio.fail_after(HANG):
@@ -125,6 +127,7 @@ async def test_kills_one_after_the_other_add_up_to_no_loss(tmp_path: Path) -> No
             await assert_stored(last, acknowledged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
 async def test_a_restart_waits_for_the_valkey_of_a_killed_coordinator(tmp_path: Path, reaped: bool) -> None:
     arguments = ("--data-dir", str(tmp_path))
@@ -152,6 +155,7 @@ async def test_a_restart_waits_for_the_valkey_of_a_killed_coordinator(tmp_path: 
                 os.kill(orphan, signal.SIGKILL)
 
 
+@pytest.mark.slow
 async def test_valkey_goes_when_its_coordinator_is_killed(tmp_path: Path) -> None:
     with coordinator("--data-dir", str(tmp_path)) as server:
         (valkey,) = server.children()
@@ -162,6 +166,7 @@ async def test_valkey_goes_when_its_coordinator_is_killed(tmp_path: Path) -> Non
         await until(lambda: not is_running(valkey))
 
 
+@pytest.mark.slow
 async def test_a_valkey_killed_alone_is_started_again_and_no_request_is_lost(tmp_path: Path) -> None:
     created: list[int] = []
     with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path)) as server:
@@ -188,6 +193,7 @@ async def test_a_valkey_killed_alone_is_started_again_and_no_request_is_lost(tmp
         await assert_stored(server, {(id % 3, id): f"{id}" for id in range(400)})
 
 
+@pytest.mark.slow
 async def test_a_command_half_written_when_everything_died_is_dropped(tmp_path: Path) -> None:
     with trio.fail_after(HANG):
         with coordinator("--data-dir", str(tmp_path)) as server:
@@ -205,6 +211,7 @@ async def test_a_command_half_written_when_everything_died_is_dropped(tmp_path: 
 # -- starts that must fail
 
 
+@pytest.mark.slow
 def test_a_data_directory_has_one_coordinator(tmp_path: Path) -> None:
     with coordinator("--data-dir", str(tmp_path)) as first:
         line = only_line(run_to_end("--data-dir", str(tmp_path)))
@@ -261,6 +268,7 @@ def pending_calls(server: CoordinatorProcess) -> int:
     return metric(server.http, "calls_pending")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path, number: signal.Signals) -> None:
     with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path)) as server:
@@ -295,6 +303,7 @@ async def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path, number:
         assert not is_running(valkey)
 
 
+@pytest.mark.slow
 async def test_told_to_stop_twice_it_leaves_at_once(tmp_path: Path) -> None:
     with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path), "--shutdown-grace", "50") as server:
         (valkey,) = server.children()
@@ -314,6 +323,7 @@ async def test_told_to_stop_twice_it_leaves_at_once(tmp_path: Path) -> None:
         await until(lambda: not is_running(valkey))
 
 
+@pytest.mark.slow
 async def test_told_to_stop_it_does_not_wait_for_clients_that_never_read(tmp_path: Path) -> None:
     with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path), "--shutdown-grace", "1") as server:
         async with streaming(server.ws) as client:
@@ -345,6 +355,7 @@ async def test_told_to_stop_it_does_not_wait_for_clients_that_never_read(tmp_pat
 # -- where the data is
 
 
+@pytest.mark.slow
 async def test_a_data_directory_may_have_a_long_and_strange_name(tmp_path: Path) -> None:
     directory = tmp_path / ("long " * 20) / ("näme'\"\\" * 10)
     assert len(os.fsencode(directory / "valkey.sock")) > 108
@@ -360,6 +371,7 @@ async def test_a_data_directory_may_have_a_long_and_strange_name(tmp_path: Path)
     assert (directory / "appendonlydir").is_dir()
 
 
+@pytest.mark.slow
 async def test_a_port_is_free_again_right_after_a_kill(tmp_path: Path) -> None:
     arguments = ("--data-dir", str(tmp_path), "--api-http-port", str(free_port()), "--api-ws-port", str(free_port()))
     with trio.fail_after(HANG):

@@ -27,7 +27,7 @@ from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import ErrorReply, RawClient, StreamingClient, call_frame, job, job_ids, streaming
 from tests.support.waiting import until
 
-HANG = 60.0
+HANG = 120.0
 
 
 def store_connections(store: ValkeyProcess) -> int:
@@ -64,6 +64,7 @@ async def raw_client(url: str, *, receive_bytes: int | None = None) -> AsyncIter
 # -- contexts
 
 
+@pytest.mark.slow
 async def test_two_thousand_contexts_share_a_hundred_connections(store: ValkeyProcess) -> None:
     contexts = range(1, 2001)
     arguments = ("--store-connections", "100", "--context-idle-timeout", "1")
@@ -131,6 +132,7 @@ async def test_more_busy_contexts_than_connections_take_turns(store: ValkeyProce
 # -- clients
 
 
+@pytest.mark.slow
 async def test_five_hundred_clients_read_their_own_writes(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG), serving_process(store) as server:
         everybody = trio.Event()
@@ -163,6 +165,7 @@ async def test_five_hundred_clients_read_their_own_writes(store: ValkeyProcess) 
         await until(lambda: metric(server.http, "websocket_connections") == 0)
 
 
+@pytest.mark.slow
 async def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else(store: ValkeyProcess) -> None:
     arguments = ("--max-in-flight", "64", "--client-write-timeout", "4")
     with trio.fail_after(HANG), serving_process(store, *arguments) as server:
@@ -196,6 +199,7 @@ async def test_a_client_that_never_reads_costs_bounded_memory_and_nobody_else(st
                 await until(lambda: metric(server.http, "websocket_connections") == 1)  # it had its time to read
 
 
+@pytest.mark.slow
 async def test_a_client_that_floods_one_context_does_not_keep_others_waiting(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG), serving_process(store) as server:
         async with streaming(server.ws) as flooder, trio.open_nursery() as flood:
@@ -231,6 +235,7 @@ async def test_a_client_that_floods_one_context_does_not_keep_others_waiting(sto
             flood.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_clients_that_vanish_leave_nothing_behind(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG), serving_process(store) as server:
 
@@ -267,6 +272,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.slow
 async def test_garbage_in_place_of_a_handshake_does_no_harm(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG), serving_process(store) as server:
         async with streaming(server.ws) as client:
@@ -304,6 +310,7 @@ async def test_a_client_that_leaves_in_the_handshake_is_soon_forgotten(
     await until(lambda: metric(server.http, "websocket_connections") == before, within=3)
 
 
+@pytest.mark.slow
 async def test_handshakes_that_never_end_do_not_keep_others_out(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG), serving_process(store) as server:
         lorises = [RawClient(server.ws) for _ in range(100)]

@@ -164,6 +164,7 @@ async def test_connections_that_break_at_every_round_are_not_made_in_a_tight_loo
 # -- stall
 
 
+@pytest.mark.slow
 @both_layouts
 async def test_a_stalled_store_is_answered_for_by_the_deadline(store: ValkeyProcess, isolation: Isolation) -> None:
     async with proxied(store.port) as proxy, serving_client(proxy.url, isolation=isolation, **IMPATIENT) as (_, client):
@@ -183,6 +184,7 @@ async def test_a_stalled_store_is_answered_for_by_the_deadline(store: ValkeyProc
         assert "did not answer" in write_error.value.data["detail"]
 
 
+@pytest.mark.slow
 async def test_a_write_that_was_never_sent_is_known_not_to_be_applied(store: ValkeyProcess) -> None:
     async with proxied(store.port) as proxy, serving_client(proxy.url, **IMPATIENT) as (_, client):
         await client.call("job.create", job(3, 1, "before"))
@@ -325,6 +327,7 @@ async def test_a_store_that_is_not_there_at_start_is_waited_for(store: ValkeyPro
             assert (await early())["script"] == "early"
 
 
+@pytest.mark.slow
 async def test_something_else_that_listens_there_is_no_store() -> None:
     async def speak_http(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -344,6 +347,7 @@ async def test_something_else_that_listens_there_is_no_store() -> None:
 # -- health
 
 
+@pytest.mark.slow
 async def test_readiness_follows_the_store_and_health_does_not(store: ValkeyProcess) -> None:
     async with proxied(store.port) as proxy, serving_client(proxy.url, **IMPATIENT) as (app, _):
         assert (await page(app, "/readyz")).status_code == 200
@@ -360,6 +364,7 @@ async def test_readiness_follows_the_store_and_health_does_not(store: ValkeyProc
                 pass
 
 
+@pytest.mark.slow
 async def test_readiness_is_answered_soon_while_requests_wait_for_a_stalled_store(store: ValkeyProcess) -> None:
     async with (
         proxied(store.port) as proxy,

@@ -23,6 +23,8 @@ from tests.support.flows import database, fields_of_job, random_dag, remains
 from tests.support.runner import RunnerProcess
 from tests.support.server import CoordinatorProcess, free_port
 
+pytestmark = pytest.mark.slow
+
 SECONDS: Final = float(os.environ.get("HEROCOORDINATOR_CHAOS_SECONDS", "20"))
 FLOWS: Final = max(200, int(200 * SECONDS / 20))
 CONTEXTS: Final = (1, 2)

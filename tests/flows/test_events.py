@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import trio
 
 from tests.support.api import Api, ws_api
@@ -74,6 +75,7 @@ async def test_a_follower_goes_on_after_the_last_event_it_saw(
         assert seen == await every_event(ws, context)
 
 
+@pytest.mark.slow
 async def test_a_late_follower_sees_all_that_is_kept_and_nothing_of_what_it_saw(
     server: CoordinatorProcess, ws: Api, context: int
 ) -> None:
@@ -115,6 +117,7 @@ async def test_a_follower_is_told_that_events_are_no_longer_kept(store: ValkeyPr
             assert (page["events"], page["missed"]) == ([], True)
 
 
+@pytest.mark.slow
 async def test_resuming_misses_and_repeats_nothing_though_the_coordinator_is_killed(tmp_path: Path) -> None:
     arguments = ("--data-dir", str(tmp_path), "--api-ws-port", str(free_port()))
     seen: list[str] = []
@@ -138,6 +141,7 @@ async def test_resuming_misses_and_repeats_nothing_though_the_coordinator_is_kil
                 assert seen == await every_event(api, 1)
 
 
+@pytest.mark.slow
 async def test_a_follower_hears_of_what_happened_while_nobody_was_to_announce_it(store: ValkeyProcess) -> None:
     """Its coordinator could not say for a while that somebody follows, so the other one kept silent."""
     with trio.fail_after(HANG):

@@ -49,6 +49,7 @@ def kill_coordinator(server: CoordinatorProcess) -> None:
     server.process.wait(10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [kill_everything, kill_coordinator])
 async def test_a_killed_coordinators_leases_pauses_message_timers_and_queues_are_taken_up(
     tmp_path: Path, kill: Any
@@ -82,6 +83,7 @@ async def until_status(api: Api, message: int, status: str) -> None:
         await trio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_attempts_outlive_a_killed_coordinator(tmp_path: Path) -> None:
     """The runner works on, connects to the next one and reports to it; nothing is tried again."""
     arguments = ("--data-dir", str(tmp_path))
@@ -102,6 +104,7 @@ async def test_attempts_outlive_a_killed_coordinator(tmp_path: Path) -> None:
                 assert back.waiting == 0
 
 
+@pytest.mark.slow
 async def test_a_valkey_killed_alone_keeps_runners_and_timers_going(tmp_path: Path) -> None:
     with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path)) as server:
         async with worker(server.ws, 1, capacity=2, lease=1.0) as runner:

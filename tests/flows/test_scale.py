@@ -57,6 +57,7 @@ async def runners(stack: AsyncExitStack, server: CoordinatorProcess, api: Api, c
     return started
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(HANG + 30)
 @pytest.mark.parametrize("shape", DAGS)
 async def test_a_flow_of_very_many_jobs_finishes_while_others_are_answered(
@@ -94,6 +95,7 @@ async def test_a_flow_of_very_many_jobs_finishes_while_others_are_answered(
             assert answered > 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(HANG + 30)
 async def test_memory_stays_flat_over_very_many_jobs(forgetful: CoordinatorProcess, store: ValkeyProcess) -> None:
     """With what has ended deleted after a second, the last third needs no more than the first."""

@@ -232,6 +232,7 @@ async def leave_work_behind(api: Api, url: str) -> None:
         await runner.fail(failing)
 
 
+@pytest.mark.slow
 async def test_one_takes_over_the_leases_and_pauses_of_one_that_was_killed(
     store: ValkeyProcess, vigilant: None
 ) -> None:
@@ -251,6 +252,7 @@ async def test_one_takes_over_the_leases_and_pauses_of_one_that_was_killed(
             await until(lambda: store.client().zcard("coordinators") == 1)
 
 
+@pytest.mark.slow
 async def test_one_that_was_thought_dead_is_taken_over_from_once_more_when_it_dies(
     store: ValkeyProcess, vigilant: None
 ) -> None:

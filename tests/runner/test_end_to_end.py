@@ -20,6 +20,8 @@ from tests.support.runner import job, new_context, runner, submit
 from tests.support.server import CoordinatorProcess, coordinator, free_port
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 WAITING = """
 import os, time
 print(os.getpid(), flush=True)

@@ -17,6 +17,8 @@ from tests.support.clients import TRANSPORTS, Client, connected
 from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, coordinator
 
+pytestmark = pytest.mark.slow
+
 RUNS: Final = 25
 STEPS: Final = 25
 

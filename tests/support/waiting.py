@@ -12,7 +12,7 @@ __all__ = ["until"]
 _LOOK_EVERY: Final = 0.01
 
 
-async def until(condition: Callable[[], object], *, within: float = 15.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 30.0) -> None:
     """Wait until the condition holds. Raises trio.TooSlowError if it does not for so long."""
     with trio.fail_after(within):
         while True:

@@ -12,7 +12,7 @@ import trio
 from tests.support.api import Api, valid_notice, ws_api
 from tests.support.streaming import StreamingClient, streaming
 
-__all__ = ["Follower", "Worker", "follower", "outcome_of", "register", "worker"]
+__all__ = ["SOME_RUNNER", "Follower", "Worker", "follower", "outcome_of", "register", "worker"]
 
 SOME_RUNNER: Final = {"pubkey": "", "address": "127.0.0.1", "local": True}
 

@@ -12,6 +12,7 @@ from bench import calls, plots, report
 from bench.compare import Comparison, Plan, Round
 from bench.load import LoadResult, quantile
 from bench.machine import Cores
+from bench.malice import BUDGET, DEAF, FLOODS, Malice, Memory, Row
 from bench.report import Results
 from bench.scenarios import COALESCED, FASTAPI, FASTIFY, OURS, SCENARIOS, Beside, Scenario
 
@@ -89,6 +90,45 @@ def test_the_table_tells_all_scenarios_apart() -> None:
     for scenario in SCENARIOS:
         names = [contender.name for contender in scenario.contenders]
         assert len(names) == len(set(names))
+
+
+def malice(row: Row, *, beside_ms: float, peak: float, after: float) -> str:
+    """The tables of one round: alone the p99 is 2 ms, and memory, before, is one budget."""
+    memory = Memory(BUDGET, int(BUDGET * peak), int(BUDGET * after))
+    found = Malice(row, [run(100)], [run(100, beside_ms / 2)], [memory])
+    return report.as_text(PLAN, FACTS, Results([], malice=[found]))
+
+
+def test_malice_may_double_the_latency_of_others_and_no_more() -> None:
+    assert "1 of 1 goals are met" in malice(FLOODS[0], beside_ms=4.0, peak=1.0, after=1.0)
+    assert "0 of 1 goals are met" in malice(FLOODS[0], beside_ms=4.1, peak=1.0, after=1.0)
+
+
+def test_replies_that_nobody_reads_may_cost_twice_the_budget_a_connection_for_as_long_as_they_wait() -> None:
+    assert "3 of 3 goals are met" in malice(DEAF[0], beside_ms=4.0, peak=3.0, after=1.5)
+    assert "1 of 3 goals are met" in malice(DEAF[0], beside_ms=4.0, peak=3.1, after=1.6)
+    assert "3 of 3 goals are met" in malice(DEAF[1], beside_ms=4.0, peak=9.0, after=1.5)
+
+
+def test_malice_beside_which_nobody_is_answered_misses_its_goal() -> None:
+    memory = Memory(BUDGET, BUDGET, BUDGET)
+    results = Results([], malice=[Malice(FLOODS[0], [run(100)], [None], [memory])])
+
+    assert "0 of 1 goals are met" in report.as_text(PLAN, FACTS, results)
+    assert report.as_json(PLAN, FACTS, results)["malice"][0]["ratios"] == [None]
+
+
+def test_what_malice_sends_is_made_of_whole_frames() -> None:
+    for row in (*FLOODS, *DEAF):
+        payload, count = row.payload, 0
+        while row.scheme == "ws" and payload:
+            length = payload[1] & 0x7F
+            start = 2 if length < 126 else 4
+            length = length if length < 126 else int.from_bytes(payload[2:4])
+            assert payload[1] & 0x80, "a client masks its frames"
+            payload = payload[start + 4 + length :]
+            count += 1
+        assert row.scheme != "ws" or count > 0
 
 
 def reply_to(message: calls.Message, **changes: Any) -> bytes:

@@ -112,6 +112,7 @@ def changed_examples(draw: st.DrawFn) -> str:
     return json.dumps(calls if len(calls) > 1 or draw(st.booleans()) else calls[0])
 
 
+@pytest.mark.slow
 @often
 @given(message=changed_examples())
 def test_valid_calls_and_near_misses_read_the_same(message: str) -> None:
@@ -119,6 +120,7 @@ def test_valid_calls_and_near_misses_read_the_same(message: str) -> None:
     assert read(message.encode()) == the_long_way(message)
 
 
+@pytest.mark.slow
 @often
 @given(message=changed_examples(), before=st.text(st.sampled_from("\ufeff \t\r\n\v\f\0\xa0[{"), max_size=3))
 def test_what_stands_before_a_message_reads_the_same(message: str, before: str) -> None:
@@ -132,6 +134,7 @@ def test_garbage_reads_the_same(message: str | bytes) -> None:
     assert read(message) == the_long_way(message)
 
 
+@pytest.mark.slow
 @often
 @given(params=any_json(), method=st.sampled_from([*METHODS]), id=any_json())
 def test_any_params_and_ids_read_the_same(method: str, params: Any, id: Any) -> None:

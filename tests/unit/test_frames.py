@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import pytest
 import wsproto
 import wsproto.events
 from hypothesis import given, settings
@@ -106,6 +107,7 @@ def test_whatever_is_sent_comes_to_the_same(
     compare(as_sent([*events, *([wsproto.events.CloseConnection(code=1000)] if closes else [])]), places)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(sent, st.binary(max_size=40), st.lists(st.integers(0, 200_000), max_size=8))
 def test_garbage_after_messages_comes_to_the_same(

@@ -22,7 +22,9 @@ from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import RawClient, StreamingClient, job, job_ids
 from tests.support.waiting import until
 
-HANG = 60.0
+pytestmark = pytest.mark.slow
+
+HANG = 120.0
 
 
 def raw_client(server: CoordinatorProcess, stack: ExitStack) -> RawClient:

@@ -6,9 +6,11 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from coordinator.engine.membership import DEAD_AFTER
@@ -19,8 +21,17 @@ from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.waiting import until
 from tests.support.workers import Worker, follower, worker
 
-HANG = 60.0
+pytestmark = pytest.mark.slow
+
+HANG = 120.0
 TAKEN_OVER = "took over from a coordinator that is gone"
+WORKER_ENDED = "a worker ended; starting another"
+
+
+def seconds_between(earlier: dict[str, Any], later: dict[str, Any]) -> float:
+    """By the clock of the coordinator's log: how long processes take to start, on a busy machine, is not in it."""
+    times = [datetime.fromisoformat(entry["timestamp"]) for entry in (earlier, later)]
+    return (times[1] - times[0]).total_seconds()
 
 
 @asynccontextmanager
@@ -75,14 +86,14 @@ async def test_the_leases_of_a_killed_worker_are_seen_to_without_waiting_for_its
             async with runner_at(two, victim, lease=1.0) as lost:
                 running = await lost.job()
                 assert running["attempt"] == 1
-                killed = trio.current_time()
 
                 os.kill(victim, signal.SIGKILL)
 
                 async with worker(two.ws, 1, 4) as other:
                     assert (await other.job())["attempt"] == 2
-                    assert trio.current_time() - killed < DEAD_AFTER
-        assert (await trio.to_thread.run_sync(two.wait_for, TAKEN_OVER))["worker"] in (1, 2)
+        taken_over = await trio.to_thread.run_sync(two.wait_for, TAKEN_OVER)
+        assert taken_over["worker"] in (1, 2)
+        assert seconds_between(two.wait_for(WORKER_ENDED), taken_over) < DEAD_AFTER
 
 
 async def test_after_a_restart_each_lost_worker_is_taken_over_from_once_and_at_once(tmp_path: Path) -> None:
@@ -97,14 +108,14 @@ async def test_after_a_restart_each_lost_worker_is_taken_over_from_once_and_at_o
                         await runner.job()
                 server.process.kill()
                 server.process.wait(10)
-                killed = trio.current_time()
 
         with coordinator(*arguments) as again:
             for context in (1, 2, 3):
                 async with worker(again.ws, context, 4) as runner:
                     assert (await runner.job())["attempt"] == 2
-            assert trio.current_time() - killed < DEAD_AFTER
             await until(lambda: [entry["event"] for entry in again.logs].count(TAKEN_OVER) >= 3)
+            last = [entry for entry in again.logs if entry["event"] == TAKEN_OVER][-1]
+            assert seconds_between(again.wait_for("serving"), last) < DEAD_AFTER
             gone = [entry["coordinator"] for entry in again.logs if entry["event"] == TAKEN_OVER]
             assert len(gone) == len({*gone}) == 3
 

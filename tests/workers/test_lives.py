@@ -23,7 +23,9 @@ from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import ConnectionLost, StreamingClient, job, job_ids, streaming
 from tests.support.waiting import until
 
-HANG = 60.0
+pytestmark = pytest.mark.slow
+
+HANG = 120.0
 CRASH = """
 import os, pathlib, sys
 if "coordinator.server.workers" in sys.orig_argv and pathlib.Path({flag!r}).exists():
