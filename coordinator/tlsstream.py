@@ -1,7 +1,7 @@
 """TLS over a socket, without trio's detours: the `ssl` module encrypts, and what it makes is written at once.
 
-`trio.SSLStream` sends through two locks and a task switch, and hands out one record at a time. Here a reply is encrypted
-and given to the kernel by whoever has it (`try_send`), and one read of the socket is decrypted as a whole.
+`trio.SSLStream` sends through two locks and a task switch, and hands out one record at a time. Here a reply is
+encrypted and given to the kernel by whoever has it (`try_send`), and one read of the socket is decrypted as a whole.
 
 This is the interface of `trio.SSLStream` as far as Hypercorn uses it, so it serves HTTP/2 on such a stream as it is.
 """

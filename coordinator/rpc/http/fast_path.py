@@ -19,6 +19,9 @@ import h11
 import trio
 
 from coordinator.socketio import receive_next, send_now
+from coordinator.tlsstream import TlsStream
+
+Stream = trio.SocketStream | TlsStream
 
 __all__ = ["HungUp", "Plain", "PlainPosts", "Respond", "read_head"]
 
@@ -103,7 +106,7 @@ class PlainPosts:
         for scope in self._idle:
             scope.cancel()
 
-    async def serve(self, transport: trio.SocketStream) -> bytes | None:
+    async def serve(self, transport: Stream) -> bytes | None:
         """Answer plain POSTs. Returns what was read of the first other request, or None if the connection has ended.
 
         Raises:
@@ -136,7 +139,7 @@ class PlainPosts:
                     await transport.send_all(response.left)
         return None
 
-    async def _next(self, transport: trio.SocketStream, patience: trio.CancelScope) -> bytes:
+    async def _next(self, transport: Stream, patience: trio.CancelScope) -> bytes:
         """The beginning of a request; nothing if none comes."""
         patience.deadline = trio.current_time() + self._idle_timeout
         self._idle.add(patience)
@@ -145,7 +148,7 @@ class PlainPosts:
         finally:
             self._idle.discard(patience)
 
-    async def _rest(self, transport: trio.SocketStream, patience: trio.CancelScope, data: bytes, size: int) -> bytes:
+    async def _rest(self, transport: Stream, patience: trio.CancelScope, data: bytes, size: int) -> bytes:
         """`data` and what follows, until there are `size` bytes or no more come."""
         parts = [data]
         missing = size - len(data)
@@ -162,7 +165,7 @@ class PlainPosts:
 class _ReadAhead:
     """Looks whether a client is still there by reading on, up to a bound."""
 
-    def __init__(self, transport: trio.SocketStream, data: bytes) -> None:
+    def __init__(self, transport: Stream, data: bytes) -> None:
         self._transport = transport
         self.data = data
 
@@ -182,7 +185,7 @@ class _Response:
         left: what could not be sent at once.
     """
 
-    def __init__(self, transport: trio.SocketStream, plain: Plain) -> None:
+    def __init__(self, transport: Stream, plain: Plain) -> None:
         self._transport = transport
         self._plain = plain
         self.left = b""

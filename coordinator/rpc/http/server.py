@@ -22,6 +22,7 @@ from hypercorn.utils import wrap_app
 from coordinator.accepting import serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
+from coordinator.tlsstream import Secure, TlsStream, in_the_clear
 
 __all__ = ["HttpServer"]
 
@@ -50,6 +51,7 @@ class HttpServer:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
         write_timeout: seconds a client may take to accept the response to a plain POST.
+        secure: makes a TLS stream of a connection, if that is spoken.
         left: called when a client has gone.
     """
 
@@ -60,6 +62,7 @@ class HttpServer:
         *,
         max_connections: int,
         write_timeout: float,
+        secure: Secure = in_the_clear,
         left: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = wrap_app(front_end, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # its own types
@@ -73,6 +76,7 @@ class HttpServer:
         )
         self._config = config
         self._max_connections = max_connections
+        self._secure = secure
         self._left = left
         self._context = WorkerContext(None)
         self._transports: set[trio.SocketStream] = set()
@@ -112,10 +116,12 @@ class HttpServer:
     async def _handle(self, transport: trio.SocketStream) -> None:
         self._transports.add(transport)
         try:
+            stream = await self._secure(transport)
             if len(self._transports) > self._max_connections:
-                await transport.send_all(_FULL)  # fits into any socket's buffer
+                await stream.send_all(_FULL)  # fits into any socket's buffer
+                await stream.aclose()
                 return
-            early = await self._plain.serve(transport)
+            early = await self._plain.serve(stream)
             if early is None:
                 return
             connection = _Connection(
@@ -123,12 +129,12 @@ class HttpServer:
                 self._config,
                 self._context,
                 ConnectionState({}),
-                transport,  # type: ignore[arg-type] # it takes TLS streams and plain ones
+                stream,  # type: ignore[arg-type] # it takes TLS streams and plain ones
             )
             connection.early = early
             await connection.run()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            log.debug("an HTTP connection broke", reason=str(error))
         except Exception:
             # One client's connection must never take the others with it.
             log.exception("an HTTP connection failed")

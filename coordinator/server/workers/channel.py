@@ -19,6 +19,7 @@ import trio
 from prometheus_client.core import Metric
 
 from coordinator.server.bootstrap import Addresses, FrontEnd
+from coordinator.server.tls import Material
 from coordinator.settings import Settings
 from coordinator.storage.endpoint import Endpoint
 
@@ -38,6 +39,7 @@ __all__ = [
     "Start",
     "Stop",
     "Take",
+    "UseCertificate",
 ]
 
 MOST_UNTAKEN: Final = 64  # connections handed to a worker that its front-ends have not taken yet
@@ -58,12 +60,14 @@ class Start:
     Attributes:
         number: of this worker, from 1; its successors have the same.
         name: its own among the coordinators on the store.
+        tls: the certificate to serve with, if there is to be one.
         embedded: where the parent's Valkey is, if that is the store.
         max_connections: this worker's share.
     """
 
     settings: Settings
     addresses: Addresses
+    tls: Material | None
     embedded: Endpoint | None
     number: int
     name: str
@@ -82,6 +86,13 @@ class Gone:
     """A coordinator on the store is gone: see to its contexts."""
 
     coordinator: str
+
+
+@dataclass(frozen=True, slots=True)
+class UseCertificate:
+    """Serve connections that come from now on with this."""
+
+    material: Material
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +162,7 @@ Message = (
     Start
     | Take
     | Gone
+    | UseCertificate
     | ReportMetrics
     | MetricsPage
     | Stop
