@@ -6,6 +6,7 @@ import click
 
 from coordinator import __version__
 from coordinator.cli.call import call, openrpc
+from coordinator.cli.cert import cert
 from coordinator.cli.demo import demo
 from coordinator.cli.flow import flow
 from coordinator.cli.runner import runner
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (serve, runner, flow, demo, call, openrpc):
+for command in (serve, runner, flow, demo, call, openrpc, cert):
     main.add_command(command)

@@ -22,7 +22,7 @@ from hypercorn.utils import wrap_app
 from coordinator.accepting import serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
-from coordinator.tlsstream import Secure, TlsStream, in_the_clear
+from coordinator.tlsstream import Secure, in_the_clear
 
 __all__ = ["HttpServer"]
 
