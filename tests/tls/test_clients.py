@@ -21,7 +21,7 @@ from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess
 from tests.support.tls import Files
 
-CALL = json.dumps(request("context.load", {"id": 4_000_000_000}, 1))
+CALL = json.dumps(request("context.load", {"id": 900_000}, 1))
 NOT_FOUND = -32001
 
 
@@ -85,11 +85,9 @@ def test_our_own_client_gets_large_records_whole(secure: CoordinatorProcess, fil
 
     async def run() -> None:
         async with our_client(secure.ws, ssl_context=files.trust()) as client:
-            fields = dict(caller_id=7, context_id=context_id, script_type="Python", timeout=60, retries=0)
-            lists = dict(env_vars={}, prerequisites=[], depends=[])
-            await client.call(
-                "job.create", {"context_id": context_id, "job": dict(id=1, script="x" * size, **fields, **lists)}
-            )
+            job = {"id": 1, "caller_id": 7, "context_id": context_id, "script": "x" * size, "script_type": "Python"}
+            rest = {"timeout": 60, "retries": 0, "env_vars": {}, "prerequisites": [], "depends": []}
+            await client.call("job.create", {"context_id": context_id, "job": {**job, **rest}})
             loaded = await client.call("job.load", {"context_id": context_id, "caller_id": 7, "id": 1})
             assert loaded["script"] == "x" * size
 
@@ -168,6 +166,7 @@ def test_renegotiation_is_refused(secure: CoordinatorProcess) -> None:
     assert b"no renegotiation" in output
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("front_end", ["http", "ws"])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_older_versions_are_refused(
@@ -209,12 +208,12 @@ def test_a_session_is_taken_up_again_where_the_same_process_serves(
     context = files.trust()
     context.minimum_version = context.maximum_version = version
     reused = []
-    session: ssl.SSLSession | None = None
-    for _ in range(7):
-        with shaken(secure.http, context, session) as connection:
+    sessions: list[ssl.SSLSession | None] = [None, None]
+    for _ in range(7):  # two workers are given connections in turn
+        with shaken(secure.http, context, sessions[-2]) as connection:
             assert b" 200 " in post(connection)
             reused.append(connection.session_reused)
-            session = connection.session
+            sessions.append(connection.session)
     assert any(reused)
 
 

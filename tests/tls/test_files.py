@@ -31,6 +31,11 @@ def read(files: Files, *, client_ca: bool = False) -> Material | None:
     return read_material(Settings(**files.settings, tls_client_ca=files.client_ca if client_ca else None))
 
 
+def replace_by_directory(files: Files) -> None:
+    files.key.unlink()
+    files.key.mkdir()
+
+
 def swap(files: Files) -> None:
     certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
     files.certificate.write_bytes(key)
@@ -75,7 +80,7 @@ def key(files: Files) -> Path:
 FAULTS: list[tuple[Callable[[Files], object], str, Callable[[Files], Path], str]] = [
     (lambda files: files.certificate.unlink(), "--tls-cert", certificate, "no such file"),
     (lambda files: files.key.unlink(), "--tls-key", key, "no such file"),
-    (lambda files: (files.key.unlink(), files.key.mkdir()), "--tls-key", key, "is a directory"),
+    (replace_by_directory, "--tls-key", key, "is a directory"),
     (lambda files: files.certificate.write_text(" \n"), "--tls-cert", certificate, "is empty"),
     (lambda files: files.key.write_text(""), "--tls-key", key, "is empty"),
     (lambda files: files.certificate.write_bytes(b"x" * (MAX_FILE_BYTES + 1)), "--tls-cert", certificate, "is larger"),
@@ -121,7 +126,7 @@ def test_a_file_that_may_not_be_read_is_named(files: Files, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "open", refuse)  # root may read everything
 
-    with pytest.raises(CannotUseTls, match="--tls-cert: cannot read .*: permission denied"):
+    with pytest.raises(CannotUseTls, match=r"--tls-cert: cannot read .*: permission denied"):
         read(files)
 
 

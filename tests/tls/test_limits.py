@@ -21,7 +21,7 @@ ALERTS = "ALERT|alert|EOF"
 
 
 async def gets_in(address: tuple[str, int], context: ssl.SSLContext) -> bool:
-    """Whether a client with this context gets an answer over HTTP. With TLS 1.3 it learns only then that it does not."""
+    """Whether a client with this context gets an answer over HTTP: with TLS 1.3 it learns only then if it does not."""
     try:
         async with httpx.AsyncClient(verify=context, timeout=30) as http:
             return (await http.get(f"https://localhost:{address[1]}/healthz")).status_code == 200
@@ -35,7 +35,7 @@ async def gets_a_websocket(address: tuple[str, int], context: ssl.SSLContext) ->
         with trio.fail_after(30):
             async with trio_websocket.open_websocket_url(url, context) as websocket:
                 await websocket.send_message('{"jsonrpc":"2.0","id":1,"method":"context.load","params":{"id":1}}')
-                return b"-32001" in (await websocket.get_message()).encode()
+                return "-32001" in str(await websocket.get_message())
     except BaseExceptionGroup as group:
         if group.subgroup((trio_websocket.HandshakeError, OSError, trio.BrokenResourceError)) is None:
             raise

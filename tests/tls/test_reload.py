@@ -20,6 +20,11 @@ from tests.support.tls import Files
 from tests.tls.test_clients import CALL, NOT_FOUND, post, shaken
 
 READ_AGAIN = "SIGHUP: the certificate was read again"
+IN_ITS_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # standard input becomes the terminal whose end the kernel tells of
+os.execv(sys.executable, [sys.executable, "-m", "coordinator", *sys.argv[1:]])
+"""
 STAYS = "SIGHUP: the certificate stays as it is"
 
 
@@ -32,7 +37,7 @@ def hang_up(server: CoordinatorProcess, event: str) -> dict[str, object]:
 
 def serials(server: CoordinatorProcess, files: Files, count: int = 4) -> set[object]:
     """Of the certificates that new connections to both ports get; enough of them for every worker."""
-    found = set()
+    found: set[object] = set()
     for url in (server.http, server.ws):
         for _ in range(count):
             with shaken(url, files.trust()) as connection:
@@ -51,7 +56,7 @@ def wait_for_serial(server: CoordinatorProcess, files: Files, serial: str) -> No
 
 def answers(websocket: ClientConnection) -> bool:
     websocket.send(CALL)
-    return json.loads(websocket.recv(30))["error"]["code"] == NOT_FOUND
+    return bool(json.loads(websocket.recv(30))["error"]["code"] == NOT_FOUND)
 
 
 def test_new_connections_get_the_new_certificate_and_old_ones_go_on(own: CoordinatorProcess, files: Files) -> None:
@@ -122,12 +127,11 @@ def test_when_its_terminal_is_closed_it_stops(tmp_path: Path) -> None:
     ours, terminal = pty.openpty()
     arguments = ["serve", "--api-http-port", "0", "--api-ws-port", "0", "--workers", "1", "--data-dir", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "coordinator", *arguments],
+        [sys.executable, "-c", IN_ITS_TERMINAL, *arguments],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # makes it the controlling one
     )
     try:
         os.close(terminal)

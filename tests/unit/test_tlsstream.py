@@ -170,10 +170,10 @@ async def test_records_that_arrived_together_are_received_together() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_an_end_that_was_announced_and_one_that_was_not_read_alike(version: ssl.TLSVersion) -> None:
-    for close in (lambda client: client.aclose(), lambda client: client.transport_stream.aclose()):
+    for is_announced in (True, False):
         server, client = await pair(version)
         await client.send_all(b"last words")
-        await close(client)
+        await (client if is_announced else client.transport_stream).aclose()
 
         assert await receive_exactly(server, 10) == b"last words"
         assert await server.receive_some() == b""
