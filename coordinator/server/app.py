@@ -221,6 +221,7 @@ class Service:
             await stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
             engine.stop()
+            self._tls.stop()
             websocket.stop(settings.shutdown_grace)
             http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN

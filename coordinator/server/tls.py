@@ -83,6 +83,8 @@ class Tls:
     def __init__(self, material: Material | None) -> None:
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._is_used = material is not None
+        self._handshakes: set[trio.CancelScope] = set()
+        self._is_stopping = False
         if material is not None:
             self.replace(material)
 
@@ -100,8 +102,21 @@ class Tls:
         """For connections to the WebSocket port."""
         return partial(self._secure, WS_PROTOCOLS) if self._is_used else in_the_clear
 
+    def stop(self) -> None:
+        """Give up handshakes under way: their clients have asked for nothing yet."""
+        self._is_stopping = True
+        for scope in self._handshakes:
+            scope.cancel()
+
     async def _secure(self, protocols: tuple[str, ...], transport: trio.SocketStream) -> TlsStream:
-        return await serve_tls(transport, self._contexts[protocols])
+        if not self._is_stopping:
+            with trio.CancelScope() as scope:
+                self._handshakes.add(scope)
+                try:
+                    return await serve_tls(transport, self._contexts[protocols])
+                finally:
+                    self._handshakes.discard(scope)
+        raise trio.BrokenResourceError("the coordinator is stopping")
 
 
 def read_material(settings: Settings) -> Material | None:

@@ -107,6 +107,38 @@ async def test_a_shutdown_says_goodbye_over_tls(files: Files, tmp_path: Path) ->
         assert caught.value.reason.code == 1001
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_an_idle_connection_that_we_close_ends_with_a_farewell(
+    files: Files, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """Without one a client would have to take it for an attack that cuts its connections off."""
+    context = files.trust()
+    context.minimum_version = context.maximum_version = version
+
+    def connected(address: tuple[str, int]) -> ssl.SSLSocket:
+        raw = socket.create_connection(address, 30)
+        return context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False)
+
+    async with serving(data_dir=tmp_path, **files.settings) as app:
+        with await trio.to_thread.run_sync(connected, app.http_address) as connection:
+            app.stop()
+            assert await trio.to_thread.run_sync(connection.recv, 100) == b""
+
+
+async def test_a_handshake_under_way_does_not_hold_up_a_shutdown(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tlsstream, "HANDSHAKE_TIMEOUT", 3600.0)
+    async with serving(data_dir=tmp_path, shutdown_grace=3600.0, **files.settings) as app:
+        silent = [await trio.open_tcp_stream(*address) for address in (app.http_address, app.ws_address)]
+        await trio.sleep(0.2)  # they are accepted
+        app.stop()
+        for stream in silent:
+            async with stream:
+                with trio.fail_after(60):
+                    assert await stream.receive_some() == b""
+
+
 async def test_clients_that_leave_in_the_middle_are_gone(files: Files, tmp_path: Path) -> None:
     """With and without a farewell, in a handshake and in a request, reset and closed."""
     async with serving(data_dir=tmp_path, **files.settings) as app:
@@ -133,7 +165,9 @@ async def test_clients_that_leave_in_the_middle_are_gone(files: Files, tmp_path:
 
             async def only_this_one() -> bool:
                 page = (await http.get(url)).text.splitlines()
-                return {"http_connections 1.0", "websocket_connections 0.0"} <= set(page)
+                return {"herocoordinator_http_connections 1.0", "herocoordinator_websocket_connections 0.0"} <= set(
+                    page
+                )
 
             with trio.fail_after(30):
                 while not await only_this_one():

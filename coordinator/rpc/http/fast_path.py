@@ -21,8 +21,6 @@ import trio
 from coordinator.socketio import receive_next, send_now
 from coordinator.tlsstream import TlsStream
 
-Stream = trio.SocketStream | TlsStream
-
 __all__ = ["HungUp", "Plain", "PlainPosts", "Respond", "read_head"]
 
 MAX_HEAD: Final = 2048  # bytes of one read here; heads are remembered, and browsers' are of no use here
@@ -31,6 +29,8 @@ PIPELINED_BYTES: Final = 256 * 1024  # read ahead while a call takes long
 _START: Final = b"POST / HTTP/1.1\r\n"
 _END: Final = b"\r\n\r\n"
 _NOT_PLAIN: Final = (b"transfer-encoding", b"expect", b"upgrade")
+
+Stream = trio.SocketStream | TlsStream
 
 HungUp = Callable[[], Awaitable[None]]
 """Returns once the client is gone."""

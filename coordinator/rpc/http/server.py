@@ -115,13 +115,13 @@ class HttpServer:
 
     async def _handle(self, transport: trio.SocketStream) -> None:
         self._transports.add(transport)
+        stream: trio.abc.Stream = transport
         try:
-            stream = await self._secure(transport)
+            stream = secured = await self._secure(transport)
             if len(self._transports) > self._max_connections:
                 await stream.send_all(_FULL)  # fits into any socket's buffer
-                await stream.aclose()
                 return
-            early = await self._plain.serve(stream)
+            early = await self._plain.serve(secured)
             if early is None:
                 return
             connection = _Connection(
@@ -141,5 +141,5 @@ class HttpServer:
         finally:
             self._transports.discard(transport)
             with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(transport)
+                await trio.aclose_forcefully(stream)
             self._left()
