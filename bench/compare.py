@@ -122,7 +122,9 @@ def running(contender: Contender, plan: Plan, contexts: int, batch: int = 1) -> 
     fsync = contender.fsync or plan.fsync
     started: contextlib.AbstractContextManager[BenchServer]
     if contender.server == "coordinator":
-        started = servers.coordinator(plan.cores, plan.data_root, "--fsync", fsync, workers=contender.workers)
+        started = servers.coordinator(
+            plan.cores, plan.data_root, "--fsync", fsync, workers=contender.workers, is_tls=contender.is_tls
+        )
     elif contender.server in stacks.NAMES:
         started = servers.stack(plan.cores, plan.data_root, contender.server, fsync)
     else:

@@ -39,7 +39,7 @@ class LoadSpec:
     """One run.
 
     Attributes:
-        url: http:// or ws://.
+        url: http:// or ws://, or either with TLS.
         calls: `batch` of these a message; a message of one call is no batch.
         answer: what a good reply is.
         connections: each with `window` messages in flight; over HTTP the window is 1.

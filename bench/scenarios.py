@@ -27,6 +27,7 @@ class Contender:
         answer: what it answers.
         fsync: of its store; None is the product's default, or the one chosen on the command line.
         workers: processes of a coordinator.
+        is_tls: it is a coordinator that speaks TLS.
     """
 
     name: str
@@ -34,10 +35,12 @@ class Contender:
     answer: Answer
     fsync: Literal["always", "everysec"] | None = None
     workers: int = 1
+    is_tls: bool = False
 
 
 OURS: Final = Contender("coordinator", "coordinator", "result")
 TWO_WORKERS: Final = Contender("2 workers", "coordinator", "result", workers=2)
+SECURE: Final = Contender("coordinator, TLS", "coordinator", "result", is_tls=True)
 ALWAYS: Final = Contender("fsync always", "coordinator", "result", "always")
 EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec")
 FASTAPI: Final = Contender("FastAPI", "fastapi", "result")
@@ -165,6 +168,11 @@ def _workers(scheme: Scheme, kind: Kind) -> Scenario:
     return Scenario("workers", scheme, kind, 20, TWO_WORKERS, beside, batch=BATCH, window=window, contexts=20)
 
 
+def _tls(scheme: Scheme, connections: int, window: int, goal: float) -> Scenario:
+    """TLS beside clear text."""
+    return Scenario("tls", scheme, "load", connections, SECURE, (Beside(OURS, goal),), window=window)
+
+
 def _generator(scheme: Scheme, connections: int, batch: int = 1) -> Scenario:
     """The load generator before a server that does next to nothing."""
     subject, beside = (ASYNCIO, HYPERCORN) if scheme == "http" else (PICOWS, ECHO)
@@ -200,6 +208,11 @@ SCENARIOS: Final = (
     _workers("http", "load"),
     _workers("ws", "load"),
     _workers("ws", "create"),
+    _tls("ws", 20, WINDOW, 0.6),
+    _tls("ws", 20, 1, 0.5),
+    _tls("ws", 1, 1, 0.5),
+    _tls("http", 1, 1, 0.5),
+    _tls("http", 20, 1, 0.5),
     _generator("http", 1),
     _generator("http", 20),
     _generator("http", 20, batch=BATCH),

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import calls, stacks
+from bench.clients import unverified
 from bench.machine import Cores, descendants, pin, program
+from coordinator.cli.cert import make_certificate
 
 __all__ = ["BenchServer", "Coordinator", "ServerFailed", "coordinator", "peer", "stack"]
 
@@ -42,7 +44,7 @@ class BenchServer:
     def post(self, body: bytes) -> Any:
         """The reply to a JSON-RPC message over HTTP."""
         request = urllib.request.Request(self.urls["http"], body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=60, context=unverified()) as response:
             return json.load(response)
 
     def seed(self, contexts: range) -> None:
@@ -61,7 +63,8 @@ class Coordinator(BenchServer):
 
     def metric(self, name: str) -> float:
         """A value of its /metrics page."""
-        with urllib.request.urlopen(f"{self.urls['http']}/metrics", timeout=60) as response:
+        page_url = f"{self.urls['http']}/metrics"
+        with urllib.request.urlopen(page_url, timeout=60, context=unverified()) as response:
             page: str = response.read().decode()
         for line in page.splitlines():
             if line.startswith(f"{name} "):
@@ -71,7 +74,7 @@ class Coordinator(BenchServer):
 
 @contextmanager
 def coordinator(
-    cores: Cores, data_root: Path, *flags: str, workers: int = 1, may_warn: bool = False
+    cores: Cores, data_root: Path, *flags: str, workers: int = 1, may_warn: bool = False, is_tls: bool = False
 ) -> Iterator[Coordinator]:
     """A coordinator on a data directory of its own below `data_root`, which is removed afterwards.
 
@@ -82,7 +85,7 @@ def coordinator(
         data = Path(directory, "data")
         log = Path(directory, "log")
         command = ["-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0", "--log-format", "json"]
-        command += ["--workers", str(workers)]
+        command += ["--workers", str(workers), *(_certificate(Path(directory)) if is_tls else ())]
         with log.open("wb") as stderr:
             process = subprocess.Popen([sys.executable, *command, "--data-dir", str(data), *flags], stderr=stderr)
         with _ended_after(process):
@@ -111,6 +114,15 @@ def coordinator(
         complaints = complaints or _complaints(log, harmless=("warning", "info", "debug"))
         if complaints:
             raise ServerFailed(f"the coordinator complained: {complaints}")
+
+
+def _certificate(directory: Path) -> list[str]:
+    """Make one, with a key on P-256, and return the flags that have a coordinator use it."""
+    made = make_certificate(("127.0.0.1",), days=1)
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    certificate.write_bytes(made.certificate)
+    key.write_bytes(made.key)
+    return ["--tls-cert", str(certificate), "--tls-key", str(key)]
 
 
 @contextmanager

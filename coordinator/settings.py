@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NewType
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -28,7 +28,7 @@ from coordinator.storage.keys import Isolation
 from coordinator.storage.topology import Topology
 from coordinator.storage.url import topology_from_url
 
-__all__ = ["ENVIRONMENT_PREFIX", "Settings"]
+__all__ = ["ENVIRONMENT_PREFIX", "File", "Settings"]
 
 ENVIRONMENT_PREFIX = "HEROCOORDINATOR"
 
@@ -37,6 +37,8 @@ LARGEST: Final = 2**40  # of anything that is counted
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = tuple[str, ...]
+File = NewType("File", Path)
+"""A path to a file; other paths are directories'."""
 
 
 def usable_cores() -> int:
@@ -53,6 +55,22 @@ class Settings(BaseModel):
     api_http_port: Port = Field(9652, description="Port of the HTTP API; 0 takes a free one.")
     api_ws_ip: str = Field("127.0.0.1", description="Address the WebSocket API listens on.")
     api_ws_port: Port = Field(9653, description="Port of the WebSocket API; 0 takes a free one.")
+
+    tls_cert: File | None = Field(
+        None,
+        description="Serve https:// and wss:// with the certificate in this file (PEM; ours first, then those between "
+        "it and its root). Read again on SIGHUP, as are the next two.",
+    )
+    tls_key: File | None = Field(None, description="The file with its private key (PEM, without a passphrase).")
+    tls_client_ca: File | None = Field(
+        None, description="The file with the CAs that may have signed clients' certificates (PEM)."
+    )
+    tls_client_certs: Literal["none", "optional", "required"] | None = Field(
+        None,
+        description="Whether a client must show a certificate of --tls-client-ca: `none`, it is not asked; `optional`, "
+        "a wrong one is refused; `required`, none is as well. Unless given, `required` with --tls-client-ca and `none` "
+        "without.",
+    )
 
     redis_url: str | None = Field(
         None,
@@ -224,6 +242,27 @@ class Settings(BaseModel):
                 "database N; leave it out, or use --isolation prefix"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("cert", "key") if self.tls_key is None else ("key", "cert")
+            raise ValueError(f"--tls-{given} needs --tls-{missing}")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+        if self.tls_client_certs in ("optional", "required") and self.tls_client_ca is None:
+            raise ValueError(f"--tls-client-certs {self.tls_client_certs} needs --tls-client-ca")
+        return self
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether both front-ends speak TLS."""
+        return self.tls_cert is not None
+
+    @property
+    def client_certificates(self) -> Literal["none", "optional", "required"]:
+        """What is asked of clients."""
+        return self.tls_client_certs or ("none" if self.tls_client_ca is None else "required")
 
     def external_store(self) -> Topology | None:
         """The configured store, or None for the embedded one. Raises ValueError if the URL is not one."""

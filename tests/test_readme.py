@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,3 +116,26 @@ def test_the_table_lists_every_setting_with_its_default_and_meaning() -> None:
         default = "" if value in (None, ()) else f"`{value}`"
         expected.append((name.replace("_", "-"), FROM_THE_MACHINE.get(name, default), field.description))
     assert rows == expected
+
+
+def test_the_tls_example_runs_as_shown(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"\$ \.venv/bin/herocoordinator cert\n(.*?)```", README, re.S)
+
+    made = subprocess.run(
+        [sys.executable, "-m", "coordinator", "cert"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert made.stdout == shown, made.stderr
+
+    (serving,) = re.findall(r"herocoordinator serve (--tls.*)", shown)
+    arguments = [str(tmp_path / word) if word.endswith(".pem") else word for word in serving.split()]
+    with coordinator("--data-dir", str(tmp_path / "data"), *arguments) as server:
+        trusting = ssl.create_default_context(cafile=tmp_path / "tls" / "ca.pem")
+        for host in ("localhost", "127.0.0.1"):
+            url = f"https://{host}:{server.http.rpartition(':')[2]}/healthz"
+            assert httpx.get(url, verify=trusting).json() == {"status": "ok"}

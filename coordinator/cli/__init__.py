@@ -6,6 +6,7 @@ import click
 
 from coordinator import __version__
 from coordinator.cli.call import call, openrpc
+from coordinator.cli.cert import cert
 from coordinator.cli.demo import demo
 from coordinator.cli.flow import flow
 from coordinator.cli.runner import runner
@@ -38,5 +39,5 @@ def version() -> None:
     click.echo(f"herocoordinator, version {__version__}")
 
 
-for command in (serve, runner, flow, demo, call, openrpc, version):
+for command in (serve, runner, flow, demo, call, openrpc, cert, version):
     main.add_command(command)

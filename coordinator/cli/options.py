@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from coordinator.settings import File
+
 __all__ = ["Command", "options_of", "validated"]
 
 Command = Callable[..., None]
@@ -64,15 +66,16 @@ def validated(settings: type[S], given: dict[str, Any]) -> S:
 def _click_type(field: FieldInfo) -> tuple[Any, str]:
     """The option's type, and its default as the help shows it."""
     annotation: Any = field.annotation
-    if isinstance(annotation, types.UnionType):
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = typing.get_args(annotation)[0]
     value = field.get_default(call_default_factory=True, validated_data={})
     shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
-    plain: dict[Any, Any] = {
+    kinds: dict[Any, Any] = {
         int: int,
         float: float,
-        Path: click.Path(file_okay=False),
-    }  # '' is no directory: not a Path yet
-    return plain.get(annotation, str), shown
+        Path: click.Path(file_okay=False),  # '' is no path: not a Path yet
+        File: click.Path(),
+    }
+    return kinds.get(annotation, str), shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from coordinator.osprocess import collect_garbage_less_often, open_files, raise_
 from coordinator.server.app import App
 from coordinator.server.bootstrap import CannotListen
 from coordinator.server.descriptors import DoesNotFit, fit
+from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
@@ -26,7 +28,7 @@ __all__ = ["CANNOT_SERVE", "serve"]
 
 log = structlog.get_logger("coordinator")
 
-CANNOT_SERVE = (CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured, WorkerFailed)
+CANNOT_SERVE = (CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured, WorkerFailed)
 """What App.run and Parent.run say they cannot start with."""
 
 
@@ -75,6 +77,7 @@ async def _serve(settings: Settings) -> None:
     app = App(settings) if settings.workers == 1 else Parent(settings)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, app)
+        nursery.start_soon(_reload_on_signal, app)
         await app.run()
         nursery.cancel_scope.cancel()
 
@@ -88,3 +91,14 @@ async def _stop_on_signal(app: App | Parent) -> None:
         async for _ in signals:
             log.warning("told to stop twice; leaving now")
             os._exit(1)
+
+
+async def _reload_on_signal(app: App | Parent) -> None:
+    """Read the certificate again on SIGHUP. If it came because our terminal was closed, stop instead."""
+    was_terminal = os.isatty(sys.stderr.fileno())
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            if was_terminal and not os.isatty(sys.stderr.fileno()):
+                app.stop()
+                return
+            app.reload()

@@ -23,13 +23,14 @@ from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
+from coordinator.server.tls import CannotUseTls, Material, Tls, read_material
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command
 from coordinator.storage.topology import Topology
 from coordinator.supervision import FAULTS, faults, supervise
 
-__all__ = ["App", "Listener", "Service", "new_name"]
+__all__ = ["App", "Listener", "Service", "new_name", "reread"]
 
 log = structlog.get_logger("coordinator")
 
@@ -50,6 +51,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._service: Service | None = None
         self.http_address = (settings.api_http_ip, settings.api_http_port)
         self.ws_address = (settings.api_ws_ip, settings.api_ws_port)
         self._stop = trio.Event()
@@ -58,14 +60,22 @@ class App:
         """Stop accepting, answer what is in flight within the grace period, then end `run`."""
         self._stop.set()
 
+    def reload(self) -> None:
+        """Serve new connections with the certificate that is in the files now."""
+        if self._service is not None and (material := reread(self.settings)) is not None:
+            self._service.use_certificate(material)
+
     async def run(self, *, task_status: trio.TaskStatus[App] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped.
 
-        Raises, before it has started: CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured.
+        Raises, before it has started: CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed,
+            StoreMisconfigured.
         """
         async with bootstrap.acquire(self.settings) as acquired:
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
-            service = Service(self.settings, acquired.topology, acquired.addresses, is_alone=bool(acquired.embedded))
+            service = self._service = Service(
+                self.settings, acquired.topology, acquired.addresses, acquired.tls, is_alone=bool(acquired.embedded)
+            )
             await service.check()
 
             def started() -> None:
@@ -86,6 +96,7 @@ class Service:
     Args:
         topology: the store.
         addresses: where clients reach us.
+        tls: what to serve TLS with, if that is to be.
         name: ours among the coordinators that share the store.
         max_connections: over each front-end; that of the settings unless given.
         is_alone: nobody else uses the store now.
@@ -103,6 +114,7 @@ class Service:
         settings: Settings,
         topology: Topology,
         addresses: Addresses,
+        tls: Material | None = None,
         *,
         name: str | None = None,
         max_connections: int | None = None,
@@ -112,6 +124,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self._addresses = addresses
+        self._tls = Tls(tls)
         self._max_connections = settings.max_connections if max_connections is None else max_connections
         self._on_disconnect = on_disconnect
         self._page = page or self._own_page
@@ -149,10 +162,16 @@ class Service:
         """Another coordinator on the store is gone: take over from it. While `run` serves."""
         self._engine.gone(coordinator)
 
+    def use_certificate(self, material: Material) -> None:
+        """Serve connections accepted from now on with this."""
+        self._tls.replace(material)
+
     async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         settings = self.settings
         directory, engine = self._directory, self._engine
-        document = ServedDocument(self._addresses.http, self._addresses.ws, public_url=settings.public_url)
+        document = ServedDocument(
+            self._addresses.http, self._addresses.ws, public_url=settings.public_url, is_tls=settings.is_tls
+        )
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -171,6 +190,7 @@ class Service:
             max_frame_bytes=settings.max_frame_bytes,
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
+            secure=self._tls.ws,
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
         answers = Answers(
@@ -189,6 +209,7 @@ class Service:
                 max_unsent_bytes=settings.max_unsent_bytes,
             ),
             max_connections=self._max_connections,
+            secure=self._tls.http,
             on_disconnect=partial(self._on_disconnect, "http"),
         )
         tallies = http_server.tally, websocket.tally
@@ -221,6 +242,7 @@ class Service:
             await stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
             engine.stop()
+            self._tls.stop()
             websocket.stop(settings.shutdown_grace)
             http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
@@ -258,6 +280,20 @@ class _Reusable(trio.abc.Listener[trio.SocketStream]):
             await self._listener.aclose()
         else:
             await trio.lowlevel.checkpoint()
+
+
+def reread(settings: Settings) -> Material | None:
+    """What is in the settings' files now, after SIGHUP. None, and a line in the log, if that changes nothing."""
+    if not settings.is_tls:
+        log.info("SIGHUP: there is no certificate to read again, see --tls-cert")
+        return None
+    try:
+        material = read_material(settings)
+    except CannotUseTls as error:
+        log.error("SIGHUP: the certificate stays as it is", reason=str(error))
+        return None
+    log.info("SIGHUP: the certificate was read again", file=str(settings.tls_cert))
+    return material
 
 
 def new_name() -> str:

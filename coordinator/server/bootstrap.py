@@ -12,6 +12,7 @@ from typing import Final, Literal, get_args
 import trio
 
 from coordinator.hosts import url_of
+from coordinator.server.tls import Material, read_material
 from coordinator.settings import Settings
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Store
@@ -36,10 +37,21 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """(host, port) of each front-end."""
+    """Where the front-ends are.
+
+    Attributes:
+        http, ws: (host, port) of each.
+        is_tls: they speak TLS.
+    """
 
     http: tuple[str, int]
     ws: tuple[str, int]
+    is_tls: bool = False
+
+    def url(self, front_end: FrontEnd) -> str:
+        """As clients write it."""
+        scheme = f"{front_end}s" if self.is_tls else front_end
+        return url_of(scheme, *(self.http if front_end == "http" else self.ws))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class Resources:
     """Attributes:
     http, ws: listening sockets, not blocking.
     addresses: where they listen.
+    tls: the certificate to serve with, if there is to be one.
     embedded: the running Valkey, if that is the store; whoever has this must `supervise` it.
     topology: the store.
     """
@@ -54,6 +67,7 @@ class Resources:
     http: socket.socket
     ws: socket.socket
     addresses: Addresses
+    tls: Material | None
     embedded: EmbeddedValkey | None
     topology: Topology
 
@@ -65,20 +79,21 @@ class Resources:
     def described(self) -> dict[str, str]:
         """For the log: where we listen, and where the data is."""
         data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.topology)}
-        return {"http": url_of("http", *self.addresses.http), "ws": url_of("ws", *self.addresses.ws), **data}
+        return {"http": self.addresses.url("http"), "ws": self.addresses.url("ws"), **data}
 
 
 @asynccontextmanager
 async def acquire(settings: Settings) -> AsyncIterator[Resources]:
-    """Listen, and start the embedded Valkey unless there is another store.
+    """Read the certificate, listen, and start the embedded Valkey unless there is another store.
 
-    Raises: CannotListen, DataDirectoryInUse, EmbeddedFailed.
+    Raises: CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed.
     """
+    tls = read_material(settings)
     timeout = settings.client_write_timeout
     async with AsyncExitStack() as stack:
         http = stack.enter_context(_listen("http", settings.api_http_ip, settings.api_http_port, timeout))
         ws = stack.enter_context(_listen("ws", settings.api_ws_ip, settings.api_ws_port, timeout))
-        addresses = Addresses(http.getsockname()[:2], ws.getsockname()[:2])
+        addresses = Addresses(http.getsockname()[:2], ws.getsockname()[:2], is_tls=settings.is_tls)
         embedded = None
         topology = settings.external_store()
         if topology is None:
@@ -86,7 +101,7 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
             embedded = EmbeddedValkey(settings.data_dir, settings.fsync, clients)
             await stack.enter_async_context(embedded)
             topology = embedded.endpoint
-        yield Resources(http, ws, addresses, embedded, topology)
+        yield Resources(http, ws, addresses, tls, embedded, topology)
 
 
 def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:

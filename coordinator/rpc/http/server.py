@@ -17,6 +17,7 @@ from coordinator.rpc.http.heads import HeadReader
 from coordinator.rpc.http.http2 import Http2
 from coordinator.socketio import send_steadily
 from coordinator.supervision import supervise
+from coordinator.tlsstream import Secure, in_the_clear
 
 __all__ = ["HttpServer", "Upgrade"]
 
@@ -41,6 +42,7 @@ class HttpServer:
     Args:
         upgrade: what serves WebSockets here, if anything does.
         max_connections: clients connected at once; a further one gets 503.
+        secure: makes a TLS stream of a connection that was accepted, if that is spoken.
         on_disconnect: called when a client's connection has been closed.
 
     Attributes:
@@ -54,6 +56,7 @@ class HttpServer:
         *,
         max_connections: int,
         upgrade: Upgrade | None = None,
+        secure: Secure = in_the_clear,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._answers = answers
@@ -63,6 +66,7 @@ class HttpServer:
         self._http2 = Http2(answers, limits, self._waiting)
         self._upgrade = upgrade
         self._max_connections = max_connections
+        self._secure = secure
         self._on_disconnect = on_disconnect
         self.tally = Tally()
         self._streams: set[trio.abc.Stream] = set()
@@ -85,11 +89,11 @@ class HttpServer:
                     accept = partial(
                         serve_listener,
                         listener,
-                        self.handle,
+                        self._handle,
                         clients,
                         name="http",
                         most=self._max_connections + REFUSALS,
-                        refusal=_FULL,
+                        refusal=_FULL if self._secure is in_the_clear else b"",
                         on_disconnect=self._on_disconnect,
                         tally=self.tally,
                     )
@@ -109,6 +113,14 @@ class HttpServer:
         await trio.sleep(self._grace)
         for stream in [*self._streams]:
             await trio.aclose_forcefully(stream)
+
+    async def _handle(self, transport: trio.SocketStream) -> None:
+        try:
+            stream = await self._secure(transport)
+        except trio.BrokenResourceError as error:
+            log.debug("a TLS handshake failed", reason=str(error))
+        else:
+            await self.handle(stream)
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Serve a connection until it ends, and close it.

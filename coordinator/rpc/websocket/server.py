@@ -28,6 +28,7 @@ from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import PlainFrames
 from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
 from coordinator.supervision import supervise
+from coordinator.tlsstream import Secure, in_the_clear
 
 __all__ = ["WebSocketFrontEnd"]
 
@@ -189,6 +190,7 @@ class WebSocketFrontEnd:
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
         write_timeout: seconds a client may take to accept what we send before it is disconnected.
+        secure: makes a TLS stream of a connection, if that is spoken.
         on_disconnect: called when a client's connection has been closed.
 
     Attributes:
@@ -205,6 +207,7 @@ class WebSocketFrontEnd:
         max_frame_bytes: int,
         max_unsent_bytes: int,
         write_timeout: float,
+        secure: Secure = in_the_clear,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._dispatcher = dispatcher
@@ -214,6 +217,7 @@ class WebSocketFrontEnd:
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
         self._write_timeout = write_timeout
+        self._secure = secure
         self._on_disconnect = on_disconnect
         self.tally = Tally()
         self._accepting = trio.CancelScope()
@@ -250,7 +254,8 @@ class WebSocketFrontEnd:
     async def _handle(self, transport: trio.SocketStream) -> None:
         self.connections += 1
         try:
-            stream = CoalescingStream(transport, Budget(self._max_unsent_bytes), write_timeout=self._write_timeout)
+            secured = await self._secure(transport)
+            stream = CoalescingStream(secured, Budget(self._max_unsent_bytes), write_timeout=self._write_timeout)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.run_flusher)
                 request = await self._handshake(nursery, stream)
@@ -263,6 +268,8 @@ class WebSocketFrontEnd:
             log.debug("a handshake whose Host is no host name")  # wsproto decodes it and lets the error out
         except* ConnectionClosed:
             log.debug("a client that did not wait for the answer to its handshake")
+        except* (trio.BrokenResourceError, trio.ClosedResourceError) as group:
+            log.debug("a WebSocket connection broke", reason=str(group.exceptions[0]))
         except* Exception:
             # One client's connection must never take the others with it.
             log.exception("a WebSocket connection failed")

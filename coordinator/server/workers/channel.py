@@ -19,6 +19,7 @@ import trio
 from prometheus_client.core import Metric
 
 from coordinator.server.bootstrap import Addresses, FrontEnd
+from coordinator.server.tls import Material
 from coordinator.settings import Settings
 from coordinator.storage.endpoint import Endpoint
 
@@ -39,6 +40,7 @@ __all__ = [
     "Snapshot",
     "Start",
     "Stop",
+    "UseCertificate",
     "WorkerChannel",
 ]
 
@@ -61,12 +63,14 @@ class Start:
     Attributes:
         number: of this worker, from 1; its successors have the same.
         name: its own among the coordinators on the store.
+        tls: the certificate to serve with, if there is to be one.
         embedded: where the parent's Valkey is, if that is the store.
         max_connections: this worker's share.
     """
 
     settings: Settings
     addresses: Addresses
+    tls: Material | None
     embedded: Endpoint | None
     number: int
     name: str
@@ -86,6 +90,13 @@ class Gone:
     """A coordinator on the store is gone: take over from it."""
 
     coordinator: str
+
+
+@dataclass(frozen=True, slots=True)
+class UseCertificate:
+    """Serve connections that come from now on with this."""
+
+    material: Material
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,7 @@ Message = (
     Start
     | HandOver
     | Gone
+    | UseCertificate
     | ReportMetrics
     | MetricsPage
     | Stop

@@ -23,9 +23,10 @@ from coordinator.logs import Seldom
 from coordinator.metrics import Metrics
 from coordinator.osprocess import die_with_parent, exit_status, file_limit
 from coordinator.server import bootstrap
-from coordinator.server.app import STOP_MARGIN, new_name
+from coordinator.server.app import STOP_MARGIN, new_name, reread
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, Resources
 from coordinator.server.descriptors import most_held
+from coordinator.server.tls import Material
 from coordinator.server.workers.channel import (
     AskMetrics,
     Clients,
@@ -42,6 +43,7 @@ from coordinator.server.workers.channel import (
     Snapshot,
     Start,
     Stop,
+    UseCertificate,
 )
 from coordinator.server.workers.handing import Gated, HeldClient, Worker
 from coordinator.server.workers.metrics_sum import Totals
@@ -57,6 +59,7 @@ START_TIMEOUT: Final = 60.0  # seconds a worker may take to serve
 SHORT_LIFE: Final = 10.0  # seconds; whoever dies sooner makes its successor wait
 BACKOFF_BASE: Final = 0.1  # seconds
 BACKOFF_CAP: Final = 5.0
+CHANNEL_BYTES: Final = 256 * 1024  # of messages on their way to a worker; one with a certificate is the largest
 SNAPSHOT_TIMEOUT: Final = 1.0  # seconds a worker may take to report its metrics; what it reported last counts then
 NO_DESCRIPTORS: Final = 1.0  # seconds a worker gets no connections after it had no descriptor for one
 LOOK_EVERY: Final = 0.25  # seconds between looks whether clients that wait to be handed over are still there
@@ -79,6 +82,7 @@ class Parent:
         self.http_address = (settings.api_http_ip, settings.api_http_port)
         self.ws_address = (settings.api_ws_ip, settings.api_ws_port)
         self._stop = trio.Event()
+        self._material: Material | None = None
         self._workers: dict[int, Worker] = {}
         self._has_started = False
         self._changed = trio.Event()  # who accepts
@@ -113,13 +117,21 @@ class Parent:
         self._stop.set()
         self._note_change()
 
+    def reload(self) -> None:
+        """Have the workers serve new connections with the certificate that is in the files now."""
+        if (material := reread(self.settings)) is not None:
+            self._material = material
+            for worker in self._workers.values():
+                self._post(worker, UseCertificate(material))
+
     async def run(self, *, task_status: trio.TaskStatus[Parent] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped.
 
-        Raises, before it has started: CannotListen, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured,
-            WorkerFailed.
+        Raises, before it has started: CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed,
+            StoreMisconfigured, WorkerFailed.
         """
         async with bootstrap.acquire(self.settings) as acquired:
+            self._material = acquired.tls
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
             layout = bootstrap.layout_of(self.settings, acquired.topology, new_name())
             store = Store(acquired.topology, layout, connect_timeout=self.settings.store_timeout)
@@ -219,6 +231,7 @@ class Parent:
         In a session of its own, so that Ctrl-C reaches us alone. Raises OSError.
         """
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHANNEL_BYTES)
         with theirs:
             try:
                 process = subprocess.Popen(
@@ -237,7 +250,9 @@ class Parent:
         self._workers[number] = worker
         embedded = None if acquired.embedded is None else acquired.embedded.endpoint
         limit = worker.max_connections
-        self._post(worker, Start(self.settings, acquired.addresses, embedded, number, worker.name, limit))
+        self._post(
+            worker, Start(self.settings, acquired.addresses, self._material, embedded, number, worker.name, limit)
+        )
         return worker
 
     async def _kill_if_late(self, worker: Worker) -> None:

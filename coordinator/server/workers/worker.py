@@ -31,6 +31,7 @@ from coordinator.server.workers.channel import (
     Snapshot,
     Start,
     Stop,
+    UseCertificate,
     WorkerChannel,
 )
 from coordinator.storage.faults import StoreMisconfigured
@@ -51,6 +52,7 @@ def main(descriptor: int) -> int:
     """
     # Ours is a session of its own, so Ctrl-C does not reach us; should anything else send this, the parent decides too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return trio.run(_main, socket.socket(fileno=descriptor))
 
 
@@ -121,6 +123,7 @@ class _Worker:
             start.settings,
             topology,
             start.addresses,
+            start.tls,
             name=start.name,
             max_connections=start.max_connections,
             on_disconnect=self._client_ended,
@@ -172,6 +175,8 @@ class _Worker:
             case Gone(coordinator):
                 if not self._stop.is_set():
                     self._service.gone(coordinator)
+            case UseCertificate(material):
+                self._service.use_certificate(material)
             case ReportMetrics():
                 await self._channel.send(self._snapshot())
             case MetricsPage(number, body, kind):
