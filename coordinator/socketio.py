@@ -8,19 +8,26 @@ it waits for that, which a server's connections find in vain most of the time.
 from __future__ import annotations
 
 import os
+import socket as stdlib_socket
+import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
-__all__ = ["RECEIVE_BYTES", "receive_next", "send_now", "send_steadily"]
+__all__ = ["RECEIVE_BYTES", "TcpState", "linger", "receive_next", "send_now", "send_steadily", "tcp_state"]
 
 RECEIVE_BYTES: Final = 64 * 1024  # at a time; a buffer of 128 KiB or more may be mapped anew each time (10 µs)
 SEND_BYTES: Final = 64 * 1024  # at a time to a stream that is no socket; each must be accepted within the time-out
 
+_TCP_INFO_BYTES: Final = 148
+_HUNG_UP: Final = (7, 8)  # TCP_CLOSE, TCP_CLOSE_WAIT
 
-def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
-    """Send what the kernel takes at once. Returns what is left for `stream.send_all`: everything unless it is a socket.
+Bytes = TypeVar("Bytes", bytes, memoryview)
+
+
+def send_now(stream: trio.abc.SendStream, data: Bytes) -> Bytes:
+    """Send what the kernel accepts at once. Returns the rest for `stream.send_all`: everything unless it is a socket.
 
     Raises:
         OSError: the connection broke.
@@ -94,3 +101,54 @@ async def receive_next(stream: trio.abc.ReceiveStream, max_bytes: int = RECEIVE_
             pass
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+
+async def linger(stream: trio.abc.Stream, max_bytes: int) -> None:
+    """End a connection after the last word was sent, so that the peer gets to read it.
+
+    A socket that is closed while something unread is in it is reset, and a reset destroys what the peer has not read
+    yet. So we send our end, and read and drop what the peer still sends until its own, or until `max_bytes` of it. The
+    caller bounds the time.
+    """
+    try:
+        if isinstance(stream, trio.SocketStream):
+            await stream.send_eof()
+        dropped = 0
+        while dropped < max_bytes:
+            data = await receive_next(stream)
+            if not data:
+                return
+            dropped += len(data)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+class TcpState(NamedTuple):
+    """What the kernel knows of a connection.
+
+    Attributes:
+        has_hung_up: the peer has sent its last, or reset the connection, even if what came before was not read yet.
+        is_unacknowledged: the peer's kernel has not acknowledged all that we sent.
+        acknowledged: how many bytes it has.
+    """
+
+    has_hung_up: bool
+    is_unacknowledged: bool
+    acknowledged: int
+
+
+def tcp_state(stream: trio.abc.Stream) -> TcpState | None:
+    """The state of the connection under this stream; None where the system does not say (it is Linux that does)."""
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if sys.platform != "linux" or not isinstance(stream, trio.SocketStream) or stream.socket.fileno() < 0:
+        return None
+    try:
+        info = stream.socket.getsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None  # it is no TCP socket
+    if len(info) < _TCP_INFO_BYTES:
+        return None  # the kernel is older than 4.6
+    # struct tcp_info of <linux/tcp.h>: tcpi_state, tcpi_unacked, tcpi_notsent_bytes, tcpi_bytes_acked.
+    unsent = int.from_bytes(info[24:28], sys.byteorder) or int.from_bytes(info[144:148], sys.byteorder)
+    return TcpState(info[0] in _HUNG_UP, unsent != 0, int.from_bytes(info[120:128], sys.byteorder))

@@ -165,7 +165,9 @@ class Service:
             max_frame_bytes=settings.max_frame_bytes,
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
-            left=partial(self._left, "ws"),
+            ping_interval=settings.ws_ping_interval,
+            elsewhere=bootstrap.url_of("http", self._addresses.http),
+            on_disconnect=partial(self._left, "ws"),
         )
         app = HttpFrontEnd(
             dispatcher,

@@ -19,12 +19,27 @@ from coordinator.storage.faults import StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Layout
 from coordinator.storage.topology import Topology
 
-__all__ = ["FRONT_ENDS", "Addresses", "CannotListen", "FrontEnd", "Resources", "acquire", "check", "layout_of"]
+__all__ = [
+    "FRONT_ENDS",
+    "Addresses",
+    "CannotListen",
+    "FrontEnd",
+    "Resources",
+    "acquire",
+    "check",
+    "layout_of",
+    "url_of",
+]
 
 FrontEnd = Literal["http", "ws"]
 FRONT_ENDS: Final[tuple[FrontEnd, ...]] = get_args(FrontEnd)
 
 BACKLOG: Final = 1024
+KEEP_ALIVE: Final = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 4,
+}  # seconds of silence, between probes; probes
 SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' connections
 
 
@@ -63,7 +78,7 @@ class Resources:
     def described(self) -> dict[str, str]:
         """For the log: where we listen, and where the data is."""
         data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.topology)}
-        return {"http": _url("http", self.addresses.http), "ws": _url("ws", self.addresses.ws), **data}
+        return {"http": url_of("http", self.addresses.http), "ws": url_of("ws", self.addresses.ws), **data}
 
 
 @asynccontextmanager
@@ -106,7 +121,8 @@ async def check(store: Store) -> None:
         await connection.aclose()
 
 
-def _url(scheme: FrontEnd, address: tuple[str, int]) -> str:
+def url_of(scheme: FrontEnd, address: tuple[str, int]) -> str:
+    """Where a front-end listens, as a URL."""
     host, port = address
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
@@ -116,8 +132,12 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too.
+        # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too. It gives
+        # a connection up when nothing was acknowledged for as long as we do when nothing was accepted.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if sys.platform == "linux":
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
         listener.bind((host, port))
@@ -127,7 +147,7 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
         option = f"--api-{scheme}-ip" if isinstance(error, socket.gaierror) else f"--api-{scheme}-port"
         reason = error.strerror or str(error)
         raise CannotListen(
-            f"cannot listen on {_url(scheme, (host, port))}: {reason.lower()}; choose another with {option}"
+            f"cannot listen on {url_of(scheme, (host, port))}: {reason.lower()}; choose another with {option}"
         ) from error
     listener.setblocking(False)
     return listener

@@ -30,7 +30,7 @@ class Silence(Session):
 
     is_congested = False
 
-    def notify(self, notifications: Sequence[bytes]) -> None:
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
         raise AssertionError(notifications)
 
 
@@ -92,6 +92,7 @@ async def test_what_was_taken_for_a_runner_that_left_goes_back(store: ValkeyProc
         script_types=["Python"],
         capacity=1,
         lease=LEASE,
+        in_batches=False,
         took=lambda runner, effects, is_empty: None,
     )
     serving = subscription.serve()

@@ -14,7 +14,7 @@ from coordinator.actors.directory import Directory
 from coordinator.actors.request import Exchange, Operation, Outcome, Request
 from coordinator.actors.stepping import outcome_of, together
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Session
+from coordinator.engine.subscriptions import Opening, Session
 from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.budget import Budget
@@ -54,6 +54,15 @@ class Sink(ABC):
         """Take the reply to a message that is a call."""
         self.deliver(response)
 
+    def put_opening(self, opening: Opening) -> Put:
+        """As `put`, for a call that opens a subscription."""
+
+        def put(at: int, id: bytes | None, response: bytes | None) -> None:
+            self.put(at, id, response)
+            opening.replied()
+
+        return put
+
 
 class _Batch:
     """Collects the replies to a batch in its order, and delivers the array once all are in.
@@ -67,6 +76,7 @@ class _Batch:
         self._sink = sink
         self._limit = max_bytes
         self._room = max_bytes
+        self._openings: list[Opening] = []
 
     def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
         if response is not None:
@@ -78,6 +88,13 @@ class _Batch:
         if self._missing == 0:
             present = [response for response in self._responses if response is not None]
             self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
+            for opening in self._openings:
+                opening.replied()
+
+    def put_opening(self, opening: Opening) -> Put:
+        """As `put`, for a call that opens a subscription."""
+        self._openings.append(opening)
+        return self.put
 
 
 class _Call(Request):
@@ -176,6 +193,7 @@ class Intake:
         self._open: _Exchanges | None = None  # not posted yet
         self._together = TOGETHER
         self._taken = 0  # calls since others got on
+        self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
     async def take(self, data: str | bytes | bytearray) -> int:
         """Take one message. Its last calls may wait for more, until `flush`.
@@ -192,7 +210,9 @@ class Intake:
         deadline = trio.current_time() + dispatcher.request_timeout
         slice_calls = dispatcher.directory.slice_calls
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
-        put = self._sink.put if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply).put
+        replies = self._sink if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply)
+        self._replies = replies
+        put = replies.put
         for at, item in enumerate(items):
             if self._budget.is_spent:
                 await self._wait_for_budget()
@@ -256,7 +276,12 @@ class Intake:
             await full
         put, at, id = place
         address = method.address(params)
-        operation = self._begun(method, self._dispatcher.keyspace(address), params)
+        opening = None
+        if method.subscribe is not None:
+            opening = Opening()
+            put = self._replies.put_opening(opening)
+            place = put, at, id
+        operation = self._begun(method, self._dispatcher.keyspace(address), params, opening)
         if isinstance(operation, _OUTCOME):
             put(at, id, _rendered(id, operation))
             return
@@ -271,9 +296,11 @@ class Intake:
         if method.extra_timeout is not None:
             self._sink.waits_for(call)
 
-    def _begun(self, method: Method, keys: Keyspace, params: Any) -> Operation | Outcome:
+    def _begun(self, method: Method, keys: Keyspace, params: Any, opening: Opening | None) -> Operation | Outcome:
         """A call's operation, or its outcome if that is known at once."""
         try:
+            if method.subscribe is not None and opening is not None:
+                return method.subscribe(self._dispatcher.engine, self._session, opening, keys, params)
             if method.operation is not None:
                 return method.operation(keys, params)
             assert method.streaming is not None

@@ -7,7 +7,7 @@ from typing import Any, Final
 from coordinator import models
 from coordinator.actors.request import Operation, RawJson
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Session
+from coordinator.engine.subscriptions import Opening, Session
 from coordinator.errors import (
     Conflict,
     CoordinatorError,
@@ -43,9 +43,9 @@ def _need(session: Session | None, instead: str) -> Session:
 
 
 def _subscribe_runner(
-    engine: Engine, session: Session | None, keys: Keyspace, params: models.RunnerSubscribeParams
+    engine: Engine, session: Session | None, opening: Opening, keys: Keyspace, params: models.RunnerSubscribeParams
 ) -> Operation:
-    return engine.subscribe_runner(_need(session, "job.take"), keys, params)
+    return engine.subscribe_runner(_need(session, "job.take"), opening, keys, params)
 
 
 def _unsubscribe_runner(
@@ -55,9 +55,9 @@ def _unsubscribe_runner(
 
 
 def _follow_flow(
-    engine: Engine, session: Session | None, keys: Keyspace, params: models.FlowSubscribeParams
+    engine: Engine, session: Session | None, opening: Opening, keys: Keyspace, params: models.FlowSubscribeParams
 ) -> Operation:
-    return engine.follow_flow(_need(session, "flow.events"), keys, params)
+    return engine.follow_flow(_need(session, "flow.events"), opening, keys, params)
 
 
 def _unfollow_flow(
@@ -174,7 +174,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowSubscribeParams,
             models.FlowSubscribed,
             _SUBSCRIBE,
-            streaming=_follow_flow,
+            subscribe=_follow_flow,
             example=_FLOW_EXAMPLE,
         ),
         _method(
@@ -194,7 +194,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.RunnerSubscribed,
             _SUBSCRIBE,
             writes=True,
-            streaming=_subscribe_runner,
+            subscribe=_subscribe_runner,
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4, "lease": 30.0},
         ),
         _method(

@@ -9,7 +9,7 @@ from typing import Any
 from coordinator import models
 from coordinator.actors.request import Exchange, Operation, RawJson
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Session
+from coordinator.engine.subscriptions import Opening, Session
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound, StorageError
 from coordinator.rpc.jsonrpc.params import ParamsReader
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace
@@ -24,9 +24,9 @@ class Method:
     Attributes:
         address: from validated params to the context they go to.
         payload_member: see ParamsReader.
-        exchange, operation, streaming: what it does, one of them. An exchange may travel together with others; both
-            that and an operation are on the store alone; `streaming` is on the engine and, if there is one, the
-            caller's WebSocket.
+        exchange, operation, streaming, subscribe: what it does, one of them. An exchange may travel together with
+            others; both that and an operation are on the store alone; `streaming` is on the engine and, if there is
+            one, the caller's WebSocket; so is `subscribe`, which opens a subscription there.
         extra_timeout: seconds it may wait beyond any other call.
         on_accepted: tells the caller's WebSocket of a call that concerns an attempt it holds.
         example: params shown in the OpenRPC document; None if there are none.
@@ -42,6 +42,7 @@ class Method:
     exchange: Callable[[Keyspace, Any], Exchange] | None = None
     operation: Callable[[Keyspace, Any], Operation] | None = None
     streaming: Callable[[Engine, Session | None, Keyspace, Any], Operation | RawJson] | None = None
+    subscribe: Callable[[Engine, Session | None, Opening, Keyspace, Any], Operation] | None = None
     extra_timeout: Callable[[Any], float] | None = None
     on_accepted: Callable[[Session, Any], None] | None = None
     payload_member: str | None = None
