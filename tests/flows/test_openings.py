@@ -58,8 +58,8 @@ def replies_in(message: Any) -> list[dict[str, Any]]:
 
 def check_order(listener: Listener, notifications: int) -> list[str]:
     """Read so many notifications; each must be of a subscription named by a reply before. The methods, in order."""
-    named = set()
-    methods = []
+    named: set[str] = set()
+    methods: list[str] = []
     while len(methods) < notifications:
         message = listener.next()
         if isinstance(message, dict) and "method" in message:
@@ -115,7 +115,7 @@ async def test_over_any_number_of_calls_in_flight(server: CoordinatorProcess, ws
     listener = Listener(server.ws)
     try:
         loads = [request(10 + n, "flow.load", {"context_id": context, "id": 1}) for n in range(400)]
-        await trio.to_thread.run_sync(listener.send, *loads, subscribing(1, context), following(2, context), *loads)
+        await trio.to_thread.run_sync(listener.send, *[*loads, subscribing(1, context), following(2, context), *loads])
         assert await trio.to_thread.run_sync(check_order, listener, 16)
     finally:
         listener.close()

@@ -19,6 +19,7 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket import connection as connection_module
 from coordinator.rpc.websocket.connection import PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
+from coordinator.rpc.websocket.handshake import Refused, accept, read_upgrade
 from coordinator.rpc.websocket.server import LOOK_EVERY, WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.storage.connection import Store
@@ -374,6 +375,15 @@ async def test_stopping_reaches_connections_of_others() -> None:
         assert close.code == 1001
         await peer.send(frame(CLOSE, close_payload(1001)))
     assert front_end.connections == 0
+
+
+async def test_a_host_that_is_no_name_is_refused() -> None:
+    head = HANDSHAKE.replace(b"127.0.0.1", b"\xff")
+
+    with pytest.raises(Refused) as refused:
+        await accept(read_upgrade(head, ""))
+
+    assert refused.value.response.startswith(b"HTTP/1.1 400 ")
 
 
 # -- too many

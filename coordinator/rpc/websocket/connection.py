@@ -40,6 +40,7 @@ CLOSE_TIMEOUT: Final = 2.0  # seconds for the calls in flight when the client cl
 LINGER_BYTES: Final = 64 * 1024 * 1024  # read and dropped at most of a client that was told that we close
 PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
 RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
+AHEAD_BYTES: Final = 512 * 1024  # read at most of a client at its bound that waits for a job, to see whether it leaves
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
 SLICE_FRAMES: Final = 64  # frames that lead to no call, and messages answered at once, before others get on
 
@@ -89,6 +90,7 @@ class Connection(Session, Sink):
         )
         self._at_once = 0  # messages and frames of this slice that cost others nothing but time
         self._is_taking = False  # messages, and there may be more
+        self._ahead = bytearray()  # read while the client was at its bound
         self._says_no_more = False
         self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
         self._state = _Reader.BUSY
@@ -173,9 +175,9 @@ class Connection(Session, Sink):
             end = await self._read(received)
             if end is None:
                 return None
-            waits = not any(not call.done for call in self._long_calls)
+            waits_for_long = self._waits_for_long()
             self.close()
-            if waits:  # what it sent before gets its answer
+            if not waits_for_long:  # what it sent before gets its answer
                 with trio.move_on_after(CLOSE_TIMEOUT):
                     await self._fewer_than(1)
             return end
@@ -194,6 +196,10 @@ class Connection(Session, Sink):
                     return end
             if self._is_stopping:
                 self._reading.cancel()
+            elif self._ahead:
+                data = bytes(self._ahead[:RECEIVE_BYTES])
+                del self._ahead[:RECEIVE_BYTES]
+                continue
             self._state = _Reader.READING
             try:
                 data = await receive_next(self._stream, RECEIVE_BYTES)
@@ -240,9 +246,34 @@ class Connection(Session, Sink):
         if self._is_stopping:
             return
         self._state = _Reader.HELD
+        if self._waits_for_long():
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self._read_ahead)
+                await self._within_bounds()
+                watching.cancel_scope.cancel()
+        else:
+            await self._within_bounds()
+        self._state = _Reader.BUSY
+
+    async def _within_bounds(self) -> None:
         await self._fewer_than(self._max_in_flight)
         await self._outbox.relieved()
-        self._state = _Reader.BUSY
+
+    async def _read_ahead(self) -> None:
+        """Read on although the client is at its bound. Its end is behind what it has sent, and a job must not be handed
+        to a client that is gone."""
+        try:
+            while len(self._ahead) < AHEAD_BYTES:
+                data = await receive_next(self._stream, RECEIVE_BYTES)
+                if not data:
+                    self.give_up()
+                    return
+                self._ahead += data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.give_up()
+
+    def _waits_for_long(self) -> bool:
+        return any(not call.done for call in self._long_calls)
 
     async def _fewer_than(self, calls: int) -> None:
         """Wait until fewer than `calls` calls are unanswered. One task waits at a time: the one that reads."""
@@ -292,7 +323,7 @@ class Connection(Session, Sink):
         if self._state is not _Reader.READING or self.is_closed:
             # Its answer would not be read. But nobody should wait for a job on behalf of a client that is gone.
             self._heard_at = now
-            if any(not call.done for call in self._long_calls) and self._has_hung_up():
+            if self._waits_for_long() and self._has_hung_up():
                 self.give_up()
         elif not ping_interval or now - self._heard_at < ping_interval:
             self._pinged_at = None

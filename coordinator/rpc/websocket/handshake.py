@@ -114,7 +114,7 @@ def read_upgrade(head: bytes, elsewhere: str) -> UpgradeRequest:
         request = connection.next_event()
     except h11.RemoteProtocolError as error:
         raise Refused(400, f"this is no HTTP request: {error}") from None
-    if not isinstance(request, h11.Request):
+    if not isinstance(request, h11.Request) or not request.http_version.startswith(b"1."):
         raise Refused(400, "this is no HTTP request")
     headers = {bytes(name): value.decode("latin-1") for name, value in request.headers}
     if "websocket" not in _tokens(headers.get(b"upgrade", "")):
