@@ -1,16 +1,19 @@
 # make serve | demo | test | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
+# PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMMA := ,
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test lint format bench bench-flows clean
+.PHONY: serve demo test lint format bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
-	exec $(BIN)/herocoordinator serve $(ARGS)
+	@exec $(BIN)/herocoordinator serve $(ARGS)
 
 demo: $(VENV)/serve.stamp
-	$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
+	@$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
@@ -33,17 +36,39 @@ bench-flows: $(VENV)/peers.stamp
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+# The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
+# never half a .venv (bin/activate is written last). One that works is kept, whoever made it.
+$(VENV)/python.stamp: $(if $(realpath $(BIN)/python),,FORCE)
+	@if [ -e $(BIN)/activate ] && $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then touch $@; exit; fi; \
+	fail() { echo "$$1" >&2; exit 1; }; \
+	found=$$($(PYTHON) -c 'import sys; print("Python %d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || \
+	    fail "HeroCoordinator needs Python 3.11 or newer, and there is no $(PYTHON) that runs; name one: make PYTHON=python3.12"; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    fail "HeroCoordinator needs Python 3.11 or newer, and $(PYTHON) is $$found; name another: make PYTHON=python3.12"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    fail "$(PYTHON) ($$found) has no venv module; install it, on Debian and Ubuntu: apt install python3-venv"; \
+	trap 'status=$$?; trap - EXIT; [ $$status = 0 ] || rm -rf $(VENV); exit $$status' EXIT; \
+	trap 'exit 130' HUP INT TERM; \
+	echo "creating $(VENV) with $$found"; \
+	rm -rf $(VENV); \
+	$(PYTHON) -m venv $(VENV) || fail "$(PYTHON) could not create $(VENV)"; \
 	touch $@
 
-$(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
-	touch $@ $(VENV)/serve.stamp
+# $(call install,WHAT,WORDS,STAMPS): pip's own words say what failed; made again it goes on from there.
+define install
+@echo "installing $(2) into $(VENV); this may take a minute"
+@$(PIP) --editable '$(1)' || { echo "installing failed, see above; run make again to go on" >&2; exit 1; }
+@touch $(3)
+endef
+
+$(VENV)/serve.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
+	$(call install,.,HeroCoordinator,$@)
+
+$(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
+	$(call install,.[dev$(COMMA)bench],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp)
 
 $(VENV)/peers.stamp: $(VENV)/dev.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench,peers]'
-	touch $@
+	$(call install,.[dev$(COMMA)bench$(COMMA)peers],what the benchmarks compare with,$@)
+
+FORCE:

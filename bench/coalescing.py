@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from coordinator.rpc.jsonrpc.budget import Budget
+from coordinator.budget import Budget
 from coordinator.socketio import RECEIVE_BYTES, receive_next, send_now
 
 __all__ = ["CoalescingStream"]

@@ -33,7 +33,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket, wrap_server_stream
 
 from bench.coalescing import HIGH_WATER, CoalescingStream
-from coordinator.rpc.jsonrpc.budget import Budget
+from coordinator.budget import Budget
 from coordinator.rpc.websocket.connection import RECEIVE_BYTES
 from coordinator.rpc.websocket.frames import text_frame
 from coordinator.settings import Settings

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
+import trio
 
-__all__ = ["configure"]
+__all__ = ["Seldom", "configure"]
+
+SELDOM: Final = 60.0  # seconds
+
+
+class Seldom:
+    """Whether to log now what may go on all the time: once, and then once a minute while it does."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+
+    def is_due(self) -> bool:
+        """Whether nothing was logged in the last minute. If so, the caller logs now."""
+        now = trio.current_time()
+        if self._last is not None and now - self._last < SELDOM:
+            return False
+        self._last = now
+        return True
 
 
 def configure(level: str, form: Literal["auto", "console", "json"], worker: int | None = None) -> None:

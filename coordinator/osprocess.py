@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import resource
@@ -15,16 +16,45 @@ from typing import Final
 
 import trio
 
-__all__ = ["collect_garbage_less_often", "die_with_parent", "exit_status", "raise_file_limit"]
+__all__ = [
+    "OUT_OF_DESCRIPTORS",
+    "MemoryReturner",
+    "collect_garbage_less_often",
+    "die_with_parent",
+    "exit_status",
+    "file_limit",
+    "open_files",
+    "raise_file_limit",
+]
+
+OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE}
 
 _PR_SET_PDEATHSIG: Final = 1
+_POLL_EVERY: Final = 0.05  # seconds between looks whether a process has ended, where nothing tells us
 
 
-def raise_file_limit() -> None:
-    """A connection is a file descriptor; take as many as we may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
+def raise_file_limit() -> int:
+    """A connection is a file descriptor: set the limit of open files to the most we may have, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "infinity" and means less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return file_limit()
+
+
+def file_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def open_files() -> int:
+    """How many of the descriptors the limit counts are in use now; the standard streams where nothing can tell."""
+    limit = file_limit()
+    try:
+        used = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return 3
+    return sum(number < limit for number in used) - 1  # one is the directory's
 
 
 def collect_garbage_less_often() -> None:
@@ -51,12 +81,42 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     return set_signal
 
 
+class MemoryReturner:
+    """Gives memory that was used for large replies back to the operating system, which glibc does not by itself.
+
+    It keeps what was freed in the middle of its heap; `malloc_trim` returns whole pages of that (malloc_trim(3)). Where
+    there is no such function nothing is done.
+    """
+
+    GROWTH: Final = 16 * 1024 * 1024  # bytes of resident memory beyond which it is worth a try
+
+    def __init__(self) -> None:
+        self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._resident = _resident_bytes()
+
+    def look(self) -> None:
+        """Return what is free if the process has grown since it last did; that takes some milliseconds."""
+        if self._trim is None or _resident_bytes() < self._resident + self.GROWTH:
+            return
+        self._trim(0)
+        self._resident = _resident_bytes()
+
+
+def _resident_bytes() -> int:
+    """Of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 async def exit_status(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process, cancellably. Returns its status, or minus the number of the signal that ended it."""
     while process.poll() is None:
         with _exit_descriptor(process) as descriptor:
             if descriptor is None:
-                await trio.sleep(0.05)
+                await trio.sleep(_POLL_EVERY)
             else:
                 await trio.lowlevel.wait_readable(descriptor)
     return process.returncode
@@ -64,11 +124,18 @@ async def exit_status(process: subprocess.Popen[bytes]) -> int:
 
 @contextlib.contextmanager
 def _exit_descriptor(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
-    """A descriptor that turns readable when the process ends, where the system has such a thing."""
+    """A descriptor that turns readable when the process ends, where the system has such a thing and lets us have it.
+
+    It may not: we have no descriptors left, or a sandbox forbids the call.
+    """
     if not hasattr(os, "pidfd_open"):
         yield None
         return
-    descriptor = os.pidfd_open(process.pid)
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        yield None
+        return
     try:
         yield descriptor
     finally:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from coordinator.hosts import allowed_host, allowed_origin, read_host
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.embedded import Fsync
 from coordinator.storage.keys import Isolation
@@ -18,6 +31,9 @@ from coordinator.storage.url import topology_from_url
 __all__ = ["ENVIRONMENT_PREFIX", "Settings"]
 
 ENVIRONMENT_PREFIX = "HEROCOORDINATOR"
+
+LONGEST: Final = 10 * 365 * 86400.0  # seconds that a setting may name
+LARGEST: Final = 2**40  # of anything that is counted
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = tuple[str, ...]
@@ -31,7 +47,7 @@ def usable_cores() -> int:
 class Settings(BaseModel):
     """What `herocoordinator serve` runs with. Times are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     api_http_ip: str = Field("127.0.0.1", description="Address the HTTP API listens on.")
     api_http_port: Port = Field(9652, description="Port of the HTTP API; 0 takes a free one.")
@@ -67,7 +83,7 @@ class Settings(BaseModel):
     max_connections: PositiveInt = Field(
         4096,
         description="Clients connected at once, over HTTP and over WebSocket each, to all workers together; a further "
-        "one gets 503.",
+        "one gets 503. By default fewer where the limit of open files is low.",
     )
     max_in_flight: PositiveInt = Field(
         1024, description="Unanswered calls a WebSocket connection may have before it is not read from."
@@ -105,7 +121,8 @@ class Settings(BaseModel):
 
     store_connections: PositiveInt = Field(
         256,
-        description="Contexts a worker serves at once, each with its own connection to the store; others take turns.",
+        description="Contexts a worker serves at once, each with its own connection to the store; others take turns. "
+        "By default fewer where the limit of open files is low.",
     )
     store_timeout: PositiveFloat = Field(
         5.0, description="The store may take so long to connect or to answer before it counts as lost."
@@ -119,6 +136,11 @@ class Settings(BaseModel):
     )
     shutdown_grace: PositiveFloat = Field(10.0, description="Time for requests in flight when told to stop.")
 
+    public_url: str | None = Field(
+        None,
+        description="http:// or https:// URL at which clients reach this server through a proxy, for both front-ends; "
+        "the OpenRPC document names it as the server.",
+    )
     allowed_origins: Names = Field(
         (),
         description="Origins of web pages that may call, beside the server's own; comma-separated, * for any.",
@@ -130,6 +152,67 @@ class Settings(BaseModel):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_something(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is empty; leave it out for the default")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _is_bounded(cls, value: Any) -> Any:
+        if isinstance(value, float) and value > LONGEST:
+            raise ValueError(f"is at most {LONGEST:.0f} s, which are ten years")
+        if isinstance(value, int) and value > LARGEST:
+            raise ValueError(f"is at most {LARGEST}")
+        return value
+
+    @field_validator("api_http_ip", "api_ws_ip")
+    @classmethod
+    def _can_be_looked_up(cls, address: str) -> str:
+        host = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+        try:
+            socket.getaddrinfo(host, None, socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no name"
+            raise ValueError(f"{address!r} is neither an IP address nor a name that leads to one: {reason}") from None
+        return host
+
+    @field_validator("redis_addr")
+    @classmethod
+    def _has_host_and_port(cls, address: str | None) -> str | None:
+        host = None if address is None else read_host(address)
+        if address is not None and (host is None or not host.port):
+            raise ValueError(f"{address!r} is no HOST:PORT, as 127.0.0.1:6379")
+        return address
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_in_a_home_there_is(cls, directory: Path) -> Path:
+        try:
+            return directory.expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{directory}: {error}") from None
+
+    @field_validator("public_url")
+    @classmethod
+    def _leads_to_a_server(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        is_bare = not parts.query and not parts.fragment and not any(character.isspace() for character in url)
+        if parts.scheme not in ("http", "https") or read_host(parts.netloc) is None or not is_bare:
+            raise ValueError(f"{url!r} is no http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+        return url.rstrip("/")
+
+    @field_validator("allowed_origins", "allowed_hosts")
+    @classmethod
+    def _are_names(cls, names: Names, info: ValidationInfo) -> Names:
+        for name in names:
+            (allowed_origin if info.field_name == "allowed_origins" else allowed_host)(name)
+        return names
 
     @model_validator(mode="after")
     def _check_store(self) -> Settings:

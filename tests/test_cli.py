@@ -73,12 +73,20 @@ def test_call_reads_params_from_standard_input_and_the_url_from_the_environment(
     assert json.loads(called.stdout)["id"] == 70
 
 
+def test_call_skips_a_byte_order_mark(server: CoordinatorProcess) -> None:
+    called = herocoordinator("call", "--url", server.http, "actor.create", "-", stdin="\ufeff" + json.dumps(ACTOR))
+
+    assert called.returncode == 0, called.stderr
+    assert json.loads(called.stdout)["id"] == 70
+
+
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 def test_call_without_a_server_says_so_in_one_line_and_exits_with_3(scheme: str) -> None:
     called = herocoordinator("call", "--url", f"{scheme}://127.0.0.1:{free_port()}", "actor.load")
 
     assert called.returncode == 3
-    assert "cannot reach" in called.stderr
+    assert "no connection to" in called.stderr
+    assert "Connection refused" in called.stderr
     assert called.stderr.count("\n") == 1
 
 
@@ -96,6 +104,16 @@ def test_call_with_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...])
         (("--api-http-port", "70000"), "--api-http-port"),
         (("--request-timeout", "0"), "--request-timeout"),
         (("--workers", "0"), "--workers"),
+        (("--api-http-ip", ""), "--api-http-ip: is empty"),
+        (("--api-ws-ip", " "), "--api-ws-ip: is empty"),
+        (("--api-ws-ip", "nowhere.invalid"), "--api-ws-ip: 'nowhere.invalid' is neither"),
+        (("--data-dir", ""), "--data-dir: is empty"),
+        (("--redis-url", ""), "--redis-url: is empty"),
+        (("--redis-addr", "localhost"), "no HOST:PORT"),
+        (("--public-url", "here"), "--public-url"),
+        (("--client-write-timeout", "inf"), "--client-write-timeout"),
+        (("--allowed-origins", "https://app.example,app.example"), "--allowed-origins: 'app.example' is no origin"),
+        (("--allowed-hosts", "proxy.example:443"), "--allowed-hosts: 'proxy.example:443' is no host"),
     ],
 )
 def test_a_setting_that_cannot_be_is_explained_in_one_line(arguments: tuple[str, ...], explanation: str) -> None:
@@ -113,6 +131,15 @@ def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> Non
     with coordinator("--api-http-port", str(port), env=env) as server:
         assert server.http == f"http://127.0.0.1:{port}"
         assert server.logs[0]["data"] == str(tmp_path)
+
+
+def test_an_empty_variable_is_none(tmp_path: Path) -> None:
+    names = ("API_HTTP_IP", "API_WS_IP", "REDIS_URL", "REDIS_ADDR", "PUBLIC_URL", "ALLOWED_ORIGINS")
+    empty = {f"HEROCOORDINATOR_{name}": "" for name in names}
+
+    with coordinator("--data-dir", str(tmp_path), env=empty) as server:
+        assert server.http.startswith("http://127.0.0.1:")
+        assert server.ws.startswith("ws://127.0.0.1:")
 
 
 def test_an_existing_server_is_used_by_its_address(tmp_path: Path, store: ValkeyProcess) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from coordinator.rpc.openrpc import document
 from coordinator.settings import Settings
 from tests.support.commands import herocoordinator
 from tests.support.runner import runner
-from tests.support.server import CoordinatorProcess, coordinator
+from tests.support.server import CoordinatorProcess, coordinator, limit_open_files
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 FROM_THE_MACHINE = {"data_dir": "the user's data directory", "workers": "the cores it may use"}
@@ -80,6 +81,21 @@ def test_the_client_example_runs(with_runner: CoordinatorProcess) -> None:
     assert done.returncode == 0, done.stderr
     assert "log ['42']" in done.stdout
     assert json.loads(done.stdout.splitlines()[-1])["stdout"] == "42\n"
+
+
+def test_a_setting_beyond_the_limit_of_open_files_is_refused_as_shown(tmp_path: Path) -> None:
+    ((limit, arguments, shown),) = re.findall(r"^\$ ulimit -n (\d+); \S+ (.*)\n(.*)\n```", README, re.M)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "coordinator", *arguments.split(), "--data-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=partial(limit_open_files, int(limit)),
+    )
+
+    assert (done.returncode, done.stderr.strip()) == (2, shown)
 
 
 def test_the_api_table_lists_every_method() -> None:

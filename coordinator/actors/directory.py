@@ -13,19 +13,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-import structlog
 import trio
 
-from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
 from coordinator.actors.request import Compute, Operation, Outcome, Park, Request
 from coordinator.actors.supervisor import ROUND_CALLS, Supervisor
-from coordinator.errors import CoordinatorError, InternalError, StorageError
+from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
+from coordinator.supervision import contain, report, supervise
 
 __all__ = ["Directory"]
-
-log = structlog.get_logger("coordinator.directory")
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
 LONG_SLICE: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
@@ -96,7 +94,24 @@ class Directory:
             self.post_nowait(address, request)
         except trio.WouldBlock:
             assert self._nursery is not None
-            self._nursery.start_soon(self.post, address, request)
+            self._nursery.start_soon(self._post_when_there_is_room, address, request)
+
+    async def _post_when_there_is_room(self, address: ContextKey, request: Request) -> None:
+        try:
+            await self.post(address, request)
+        except Exception as error:
+            request.finish(report("posting a request", error, context=address))
+
+    # -- sizes
+
+    def expected(self, address: ContextKey) -> int:
+        """Bytes a record of the context may have, as far as we know."""
+        mailbox = self._mailboxes.get(address)
+        return UNKNOWN_BYTES if mailbox is None else mailbox.expected
+
+    def saw(self, address: ContextKey, size: int) -> None:
+        """A record of so many bytes is about to be written."""
+        (self._mailboxes.get(address) or self._open(address)).saw(size)
 
     # -- life
 
@@ -105,9 +120,7 @@ class Directory:
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
-                while True:
-                    await trio.sleep(HOUSEKEEPING_EVERY)
-                    self._sweep()
+                await supervise("the directory's sweeper", self._sweep_regularly)
         finally:
             for mailbox in self._mailboxes.values():
                 for request in [*mailbox.pending]:
@@ -192,10 +205,9 @@ class Directory:
         """Run a supervisor; afterwards pass its slot on, and see that what is still pending gets another one."""
         try:
             await supervisor.run()
-        except Exception:
+        except Exception as crash:
             self.crashes += 1
-            error = InternalError()
-            log.exception("a supervisor crashed; starting it again", incident=error.incident, context=mailbox.address)
+            error = report("a supervisor", crash, context=mailbox.address)
             for request in mailbox.running:
                 request.finish(error)
             mailbox.running = []
@@ -223,7 +235,7 @@ class Directory:
 
     async def _note(self, context: int) -> str | None:
         """Note a context as known where GLOBAL is. Returns why not, if it could not be."""
-        return await self.carry_out(self._store.layout.note(context), self._round_timeout, writes=True)
+        return await self.carry_out(self._store.layout.register_contexts(context), self._round_timeout, writes=True)
 
     def _lost_global(self, address: ContextKey, wrote: bool) -> None:
         """GLOBAL may come back without what was noted last, while the contexts, elsewhere, have lost nothing."""
@@ -233,7 +245,9 @@ class Directory:
         supervisors = self._supervisors.items()
         noted = [context for context, supervisor in supervisors if context is not None and supervisor.has_noted]
         if noted:
-            self._renoting = _InternalRequest(self._store.layout.note(*noted), deadline=math.inf, writes=True)
+            self._renoting = _InternalRequest(
+                self._store.layout.register_contexts(*noted), deadline=math.inf, writes=True
+            )
             self.post_soon(GLOBAL, self._renoting)
 
     def _park(self, request: Request, step: Park) -> None:
@@ -242,13 +256,13 @@ class Directory:
         mailbox.detach(request)
         is_parked = True
 
-        def put_back() -> None:
+        def resume() -> None:
             nonlocal is_parked
             if is_parked and not request.done:
                 is_parked = False
                 self.post_soon(mailbox.address, request)
 
-        step.on(put_back)
+        step.on(resume)
 
     def _compute(self, request: Request, step: Compute) -> None:
         assert self._nursery is not None
@@ -257,33 +271,34 @@ class Directory:
     async def _compute_in_thread(self, request: Request, step: Compute) -> None:
         try:
             request.resume_with = await trio.to_thread.run_sync(step.run)
+            if request.mailbox is not None and not request.done:
+                await request.mailbox.post_again(request)
         except CoordinatorError as error:
             request.finish(error)
-        except Exception:
-            fault = InternalError()
-            log.exception("a computation failed", incident=fault.incident)
-            request.finish(fault)
-        else:
-            if request.mailbox is not None and not request.done:
-                await request.mailbox.put_back(request)
+        except Exception as error:
+            request.finish(report("a computation", error))
 
     # -- housekeeping
 
-    def _sweep(self) -> None:
-        """Answer requests whose deadline has passed, retire supervisors nobody used for long, see how many are busy."""
-        now = trio.current_time()
-        busy = 0
-        for address, mailbox in self._mailboxes.items():
-            busy += bool(mailbox.pending)
-            expired = [request for request in mailbox.pending if request.deadline <= now]
-            self.expired += sum(request.calls for request in expired)
-            for request in expired:
-                reason = mailbox.fault or "the context is too busy, or the store too slow"
-                request.finish(_given_up(request, f"not answered in time: {reason}"))
-            supervisor = self._supervisors.get(address)
-            if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
-                supervisor.retire()
-        self._is_crowded = busy > FEW
+    async def _sweep_regularly(self) -> None:
+        while True:
+            await trio.sleep(HOUSEKEEPING_EVERY)
+            now = trio.current_time()
+            for mailbox in [*self._mailboxes.values()]:
+                with contain("sweeping a mailbox", context=mailbox.address):
+                    self._sweep(mailbox, now)
+            self._is_crowded = sum(bool(mailbox.pending) for mailbox in self._mailboxes.values()) > FEW
+
+    def _sweep(self, mailbox: Mailbox, now: float) -> None:
+        """Answer a context's requests whose deadline has passed; retire its supervisor if nobody used it for long."""
+        expired = [request for request in mailbox.pending if request.deadline <= now]
+        self.expired += sum(request.calls for request in expired)
+        for request in expired:
+            reason = mailbox.fault or "the context is too busy, or the store too slow"
+            request.finish(_given_up(request, f"not answered in time: {reason}"))
+        supervisor = self._supervisors.get(mailbox.address)
+        if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
+            supervisor.retire()
 
 
 class _InternalRequest(Request):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Final
 
 import trio
 
-from coordinator.actors.request import Request
+from coordinator.actors.request import ORDINARY_BYTES, Request
 from coordinator.storage.keys import ContextKey
 
-__all__ = ["Mailbox"]
+__all__ = ["UNKNOWN_BYTES", "Mailbox"]
+
+UNKNOWN_BYTES: Final = 1024 * 1024
+"""Expected of a record before the store was asked how large those of its context are."""
 
 
 class Mailbox:
@@ -19,6 +23,8 @@ class Mailbox:
         pending: every request posted and not yet answered, oldest first.
         running: those taken out of the queue, in the order their next step will be sent.
         idle_since: when it last became empty, on trio's clock.
+        largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
+        has_asked: whether the store has said that.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
     """
 
@@ -27,6 +33,8 @@ class Mailbox:
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
         self.idle_since = trio.current_time()
+        self.largest = ORDINARY_BYTES
+        self.has_asked = False
         self.fault: str | None = None
         self._posters = 0  # tasks waiting for room
         self._send, self._receive = trio.open_memory_channel[Request | None](length)
@@ -37,6 +45,15 @@ class Mailbox:
     def is_quiet(self) -> bool:
         """Nothing is pending and nobody waits for room: without a supervisor, nothing would be missed."""
         return not self.pending and not self._posters
+
+    @property
+    def expected(self) -> int:
+        """Bytes a record of the context may have, as far as we know."""
+        return self.largest if self.has_asked else max(self.largest, UNKNOWN_BYTES)
+
+    def saw(self, size: int) -> None:
+        """A record of so many bytes was written or read."""
+        self.largest = max(self.largest, size)
 
     def post_nowait(self, request: Request) -> None:
         """Queue a request. Raises trio.WouldBlock when the mailbox is full."""
@@ -57,6 +74,7 @@ class Mailbox:
                 await self._send.send(request)
         except BaseException:
             self.pending.pop(request, None)
+            request.mailbox = None
             raise
         finally:
             self._posters -= 1
@@ -66,7 +84,7 @@ class Mailbox:
         del self.pending[request]
         request.mailbox = None
 
-    async def put_back(self, request: Request) -> None:
+    async def post_again(self, request: Request) -> None:
         """Queue a request that was taken before and is still pending."""
         await self._send.send(request)
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Reply
+from coordinator.supervision import report
 
 if TYPE_CHECKING:
     from coordinator.actors.mailbox import Mailbox
 
-__all__ = ["Compute", "Exchange", "Operation", "Outcome", "Park", "Parking", "RawJson", "Request", "WithEffects"]
+__all__ = [
+    "ORDINARY_BYTES",
+    "Compute",
+    "Exchange",
+    "Operation",
+    "Outcome",
+    "Park",
+    "Parking",
+    "RawJson",
+    "Request",
+    "WithEffects",
+]
+
+ORDINARY_BYTES: Final = 16 * 1024
+"""Of a reply to one call, unless larger ones are expected."""
 
 RawJson = bytes
 """A JSON value, ready to send."""
@@ -32,7 +47,7 @@ class Compute:
 @dataclass(frozen=True, slots=True)
 class Park:
     """Yielded by an operation that waits for something other than the store. It leaves its mailbox; `on` is given the
-    function that puts it back, which may be called any number of times."""
+    function that resumes it, which may be called any number of times."""
 
     on: Callable[[Callable[[], None]], None]
 
@@ -41,20 +56,20 @@ class Parking:
     """Where one operation waits to be woken. A wake-up that comes before it has parked is not lost."""
 
     def __init__(self) -> None:
-        self._put_back: Callable[[], None] | None = None
+        self._resume: Callable[[], None] | None = None
         self._is_woken = False
 
     @property
     def is_parked(self) -> bool:
-        return self._put_back is not None
+        return self._resume is not None
 
     def wake(self) -> None:
         """There may be something to do."""
-        put_back, self._put_back = self._put_back, None
-        if put_back is None:
+        resume, self._resume = self._resume, None
+        if resume is None:
             self._is_woken = True
         else:
-            put_back()
+            resume()
 
     def look(self) -> None:
         """Forget earlier wake-ups: what they were about is about to be looked at."""
@@ -63,8 +78,8 @@ class Parking:
     def park(self) -> Park:
         """What the operation yields to wait."""
 
-        def on(put_back: Callable[[], None]) -> None:
-            self._put_back = put_back
+        def on(resume: Callable[[], None]) -> None:
+            self._resume = resume
             if self._is_woken:
                 self._is_woken = False
                 self.wake()
@@ -97,6 +112,7 @@ class Request(ABC):
     Attributes:
         deadline: on trio's clock.
         calls: for how many it stands.
+        load: as how many ordinary calls it counts in a round, by the bytes expected of its replies.
         writes: whether the operation changes the store.
         done: it was answered; whatever else is known about it is dropped.
         unanswered: how often a step of it was put on the wire and got no reply.
@@ -110,6 +126,7 @@ class Request(ABC):
         "commands",
         "deadline",
         "done",
+        "load",
         "mailbox",
         "operation",
         "resume_with",
@@ -120,6 +137,7 @@ class Request(ABC):
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
         self.calls = 1
+        self.load = 1
         self.deadline = deadline
         self.writes = writes
         self.done = False
@@ -140,7 +158,10 @@ class Request(ABC):
         self.done = True
         if self.mailbox is not None:
             del self.mailbox.pending[self]
-        self.answer(outcome)
+        try:
+            self.answer(outcome)
+        except Exception as error:  # neither the context nor who else is answered in this round has to do with it
+            report("handing out an outcome", error)
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: drop the operation where it is."""

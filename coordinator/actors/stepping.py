@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
-
 from coordinator.actors.request import Compute, Exchange, Operation, Outcome, Park, WithEffects
-from coordinator.errors import CoordinatorError, InternalError, StorageError
+from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import ContextKey
+from coordinator.supervision import report
 
 __all__ = ["advance", "outcome_of", "together"]
-
-log = structlog.get_logger("coordinator.operations")
 
 
 def advance(
@@ -26,7 +23,7 @@ def advance(
         ended: Outcome | WithEffects = finished.value
         return ended
     except Exception as error:
-        return outcome_of(error, "an operation failed", context=address)
+        return outcome_of(error, "an operation", context=address)
 
 
 def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[Outcome]) -> Operation:
@@ -43,7 +40,7 @@ def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[
         try:
             answer = finish(reply, asked)
         except Exception as error:
-            outcomes.append(outcome_of(error, "an operation failed", context=address))
+            outcomes.append(outcome_of(error, "an operation", context=address))
         else:
             if isinstance(answer, WithEffects):
                 effects += answer.effects
@@ -53,9 +50,5 @@ def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[
 
 
 def outcome_of(error: Exception, what: str, **where: object) -> CoordinatorError:
-    """Of a call for which this was raised. If it is a fault of ours, the log has it as `what`, with `where`."""
-    if isinstance(error, CoordinatorError):
-        return error
-    fault = InternalError()
-    log.error(what, incident=fault.incident, exc_info=error, **where)
-    return fault
+    """Of a call for which this was raised. A fault of ours is reported as one of `what`."""
+    return error if isinstance(error, CoordinatorError) else report(what, error, **where)

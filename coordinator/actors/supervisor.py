@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 
 import structlog
 import trio
-from redis.backoff import ExponentialWithJitterBackoff
 
 from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Park, Request, WithEffects
+from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request, WithEffects
 from coordinator.actors.stepping import advance
+from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
@@ -27,6 +27,7 @@ log = structlog.get_logger("coordinator.supervisor")
 ROUND_CALLS: Final = 256  # about, of a round
 ROUND_SLICES: Final = 2  # at most in a round while others want theirs
 ROUNDS_SENT: Final = 2  # at once
+ASKING_LOAD: Final = 32  # calls of a round from which on it asks how large records have become
 LARGE_ROUND: Final = 4  # calls from which on another round is soon sent after it
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
@@ -34,9 +35,10 @@ MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is as
 
 
 class _Slice(NamedTuple):
-    """A part of what was sent in one write: so many commands of ours, then those of the requests, joined."""
+    """A part of what was sent in one write: our own commands, then those of the requests, joined."""
 
-    preamble: int
+    remember: int  # commands that note the context as known
+    sizes: int  # commands about the sizes of its records
     requests: list[Request]
     counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
     writes: bool
@@ -105,11 +107,13 @@ class Supervisor:
         self._connection: Connection | None = None
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
-        self._backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        self._backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         self._note = note
         self._must_note = note is not None
         self._must_remember = mailbox.address is not None and note is None  # GLOBAL is no context
         self._is_remembered = not self._must_remember  # noted as a known context on this connection
+        self._sizes_key = store.layout.keyspace(mailbox.address).sizes()
+        self._largest_told = ORDINARY_BYTES
         self._told_to_retire = False
 
     @property
@@ -164,13 +168,13 @@ class Supervisor:
         """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
         mailbox = self._mailbox
         waiting = mailbox.running[in_flight:]
-        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - _calls(waiting)
+        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - _load(waiting)
         try:
             while room > 0:
                 request = mailbox.take_nowait()
                 if request is not None:
                     waiting.append(request)
-                    room -= request.calls
+                    room -= request.load
         except trio.WouldBlock:
             pass
         mailbox.running[in_flight:] = waiting
@@ -196,8 +200,10 @@ class Supervisor:
         commands: list[Command] = []
         if not self._is_remembered and any(request.writes for request in ready):
             assert mailbox.address is not None
-            commands += self._store.layout.remember(mailbox.address)
-        preamble = len(commands)
+            commands += self._store.layout.register_context(mailbox.address)
+        remember = len(commands)
+        commands += self._about_sizes(_load(ready))
+        sizes = len(commands) - remember
         for requests in _slices(ready, self._slice_calls()):
             of_slice: list[Command] = []
             for request in requests:
@@ -207,15 +213,15 @@ class Supervisor:
             joined, counts = join(of_slice)
             commands += joined
             writes = any(request.writes for request in requests)
-            self._sent.append(_Slice(preamble, requests, counts, writes, requests[-1] is ready[-1]))
-            preamble = 0
+            self._sent.append(_Slice(remember, sizes, requests, counts, writes, requests[-1] is ready[-1]))
+            remember = sizes = 0
         self.state = State.SERVING
         try:
             left = connection.send_now(commands)
             if left:
                 with trio.fail_after(self._round_timeout):
                     await connection.send_rest(left)
-            elif _calls(ready) >= LARGE_ROUND:
+            elif _load(ready) >= LARGE_ROUND:
                 await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         except trio.TooSlowError:
             await self._lose(f"the store accepted nothing for {self._round_timeout:g} s")
@@ -232,14 +238,17 @@ class Supervisor:
         lost: str | None = None
         try:
             with trio.fail_after(self._round_timeout):
-                await connection.collect(sent.preamble + len(sent.counts), replies)
+                await connection.collect(sent.remember + sent.sizes + len(sent.counts), replies)
         except trio.TooSlowError:
             lost = f"the store did not answer within {self._round_timeout:g} s"
         except StoreUnavailable as error:
             lost = str(error)
-        if sent.preamble:
-            lost = lost or self._check_preamble(replies[: sent.preamble])
-            del replies[: sent.preamble]
+        if sent.remember:
+            lost = lost or self._check_remembered(replies[: sent.remember])
+            del replies[: sent.remember]
+        if sent.sizes:
+            self._learn_sizes(replies[: sent.sizes])
+            del replies[: sent.sizes]
         parted, effects = part(replies, sent.counts)
         fault = self._deliver(sent.requests, parted) or lost
         if effects:
@@ -267,13 +276,35 @@ class Supervisor:
             self._store.lost(self._mailbox.address, fault)
             await self._pause()
 
-    def _check_preamble(self, replies: list[Reply]) -> str | None:
+    def _check_remembered(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
         for reply in replies:
             if isinstance(reply, ReplyError):
                 return f"noting the context as known failed: {reply}"
         self._is_remembered = True
         return None
+
+    def _about_sizes(self, load: int) -> list[Command]:
+        """Commands that ask how large records here are, and tell what we have seen, for all who use this store.
+
+        They come before those of a round, so what is written in it is not larger than has been told.
+        """
+        mailbox, key = self._mailbox, self._sizes_key
+        commands: list[Command] = []
+        if mailbox.largest > self._largest_told:
+            commands.append(("ZADD", key, "GT", mailbox.largest, "record"))
+            self._largest_told = mailbox.largest
+        if not mailbox.has_asked or load >= ASKING_LOAD:
+            commands.append(("ZSCORE", key, "record"))
+        return commands
+
+    def _learn_sizes(self, replies: list[Reply]) -> None:
+        mailbox = self._mailbox
+        for reply in replies:
+            if reply is None or type(reply) is float:  # that to ZSCORE
+                mailbox.has_asked = True
+                if reply is not None and reply > mailbox.largest:
+                    mailbox.largest = self._largest_told = int(reply)
 
     def _deliver(self, ready: list[Request], replies: list[Reply]) -> str | None:
         """Hand each request its replies; those without keep their step for the next round.
@@ -386,15 +417,17 @@ class Supervisor:
         self._failures += 1
 
     async def _disconnect(self) -> None:
-        self._is_remembered = not self._must_remember  # the store may come back without its data
+        # The store may come back without its data.
+        self._is_remembered = not self._must_remember
+        self._largest_told = ORDINARY_BYTES
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.aclose()
 
 
-def _calls(requests: Iterable[Request]) -> int:
-    """For how many they stand."""
-    return sum(request.calls for request in requests)
+def _load(requests: Iterable[Request]) -> int:
+    """As how many calls they count."""
+    return sum(request.load for request in requests)
 
 
 def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
@@ -403,7 +436,7 @@ def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
     room = most
     for request in requests:
         turn.append(request)
-        room -= request.calls
+        room -= request.load
         if room <= 0:
             yield turn
             turn, room = [], most

@@ -15,13 +15,28 @@ __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="herocoordinator")
+@click.version_option(__version__, "-V", "--version", prog_name="herocoordinator")
 def main() -> None:
     """HeroCoordinator: a coordinator for distributed work.
 
     One JSON-RPC 2.0 API over HTTP and WebSocket for actors, contexts, runners, jobs, flows and messages.
+
+    \b
+    herocoordinator serve                      # in one terminal
+    herocoordinator runner --context 1         # in another: it does the work
+    herocoordinator flow run examples/diamond.toml
+    herocoordinator call context.load '[1]'
+
+    `herocoordinator COMMAND --help` explains a command. Where the coordinator is, each command reads from --url or
+    HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA.
     """
 
 
-for command in (serve, runner, flow, demo, call, openrpc):
+@click.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"herocoordinator, version {__version__}")
+
+
+for command in (serve, runner, flow, demo, call, openrpc, version):
     main.add_command(command)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-import urllib.error
-import urllib.request
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import click
-import trio
-from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
-from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_NO_CONNECTION, URL_VARIABLE, fail
+from coordinator.cli.connection import run, where
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, fail
+from coordinator.client import RpcError, call_once
 from coordinator.rpc.openrpc import document
 
 __all__ = ["call", "openrpc"]
 
-DEFAULT_URL = "http://127.0.0.1:9652"
-CALL_TIMEOUT = 60.0
+DEFAULT_URL: Final = "http://127.0.0.1:9652"
+CALL_TIMEOUT: Final = 60.0
 
 
 @click.command()
@@ -27,89 +27,82 @@ def openrpc() -> None:
     click.echo(json.dumps(document(), indent=2))
 
 
+def _positive(_context: click.Context, _option: click.Parameter, seconds: float) -> float:
+    if not 0 < seconds < math.inf:
+        raise click.BadParameter("must be a number of seconds over 0")
+    return seconds
+
+
 @click.command()
 @click.argument("method")
 @click.argument("params", required=False, metavar="[JSON]")
+@where(DEFAULT_URL)
 @click.option(
-    "--url",
-    default=DEFAULT_URL,
+    "--timeout",
+    default=CALL_TIMEOUT,
     show_default=True,
-    envvar=URL_VARIABLE,
-    show_envvar=True,
-    help="http://… or ws://… of the coordinator.",
+    callback=_positive,
+    help="Seconds to connect and wait for the reply.",
 )
-@click.option("--timeout", default=CALL_TIMEOUT, show_default=True, help="Seconds to wait for the reply.")
-def call(method: str, params: str | None, url: str, timeout: float) -> None:
+def call(method: str, params: str | None, url: str, ca: Path | None, timeout: float) -> None:
     """Call METHOD with params given as JSON (- reads them from standard input) and print its result.
 
-    Exit status: 0 a result, 1 an error reply, 2 a wrong command line, 3 no reply at all.
+    With http:// or https:// it is a POST, with ws:// or wss:// a message on a WebSocket.
+
+    Exit status: 0 a result, 1 an error reply, 2 a wrong command line, 3 no reply at all, 130 interrupted.
 
     \b
     herocoordinator call actor.create '{"actor": {"id": 7, "pubkey": "k", "address": ["::1"]}}'
+    herocoordinator call flow.load - < params.json
     herocoordinator call --url ws://127.0.0.1:9653 actor.load '{"id": 7}'
+    herocoordinator call --url https://hero.example:9652 --ca ca.pem context.list
     """
-    request: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": method}
-    if params is not None:
+    content = None if params is None else _read(params)
+
+    async def main() -> int:
         try:
-            request["params"] = json.loads(sys.stdin.read() if params == "-" else params)
-        except ValueError as error:
-            raise click.BadParameter(f"not JSON: {error}", param_hint="JSON") from error
-    body = json.dumps(request).encode()
-    if url.startswith(("ws://", "wss://")):
-        reply = _call_websocket(url, body, timeout)
-    elif url.startswith(("http://", "https://")):
-        reply = _call_http(url, body, timeout)
-    else:
-        raise click.BadParameter("begins with http://, https://, ws:// or wss://", param_hint="--url")
+            result = await call_once(url, method, content, ca=ca, timeout=timeout)
+        except RpcError as error:
+            _print_error(error)
+            return EXIT_ERROR
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return 0
+
+    run(main)
+
+
+def _read(params: str) -> Any:
+    """The params given, or those on standard input. Exits with 2 if they are no JSON that can be sent."""
     try:
-        response = json.loads(reply)
-    except ValueError:
-        fail(f"{url} did not answer in JSON: {reply[:200]!r}", EXIT_NO_CONNECTION)
-    if isinstance(response, dict) and "result" in response:
-        click.echo(json.dumps(response["result"], indent=2, ensure_ascii=False))
-        return
-    _print_error(response.get("error") if isinstance(response, dict) else response)
-    sys.exit(EXIT_ERROR)
+        text = sys.stdin.read() if params == "-" else params
+        content = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse, parse_float=_finite)
+        json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair cannot be sent
+    except RecursionError:
+        raise click.BadParameter("nested too deep", param_hint="JSON") from None
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="JSON") from error
+    except KeyboardInterrupt:
+        fail("interrupted", EXIT_INTERRUPTED)
+    return content
 
 
-def _print_error(error: Any) -> None:
-    if not isinstance(error, dict) or "code" not in error:
-        click.echo(f"unexpected reply: {json.dumps(error)}", err=True)
-        return
-    click.echo(f"error {error['code']}: {error.get('message', '')}", err=True)
-    data = error.get("data")
-    if isinstance(data, list):
-        for fault in data:
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"there is no {constant} in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large")
+    return value
+
+
+def _print_error(error: RpcError) -> None:
+    click.echo(f"error {error.code}: {error.message}", err=True)
+    if isinstance(error.data, list):
+        for fault in error.data:
             place = ".".join(map(str, fault.get("loc", []))) or "params"
             click.echo(f"  {place}: {fault.get('msg')}", err=True)
-    elif isinstance(data, dict):
-        for name, value in data.items():
+    elif isinstance(error.data, dict):
+        for name, value in error.data.items():
             click.echo(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}", err=True)
-
-
-def _call_http(url: str, body: bytes, timeout: float) -> bytes:
-    request = urllib.request.Request(url, body, {"content-type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            data: bytes = response.read()
-            return data
-    except urllib.error.HTTPError as error:
-        return error.read()
-    except (OSError, urllib.error.URLError) as error:
-        fail(f"cannot reach {url}: {getattr(error, 'reason', None) or error}", EXIT_NO_CONNECTION)
-
-
-def _call_websocket(url: str, body: bytes, timeout: float) -> bytes:
-    async def converse() -> str | bytes:
-        with trio.fail_after(timeout):
-            async with open_websocket_url(url) as socket:
-                await socket.send_message(body.decode())
-                return await socket.get_message()
-
-    try:
-        message = trio.run(converse)
-    except trio.TooSlowError:
-        fail(f"{url} did not answer within {timeout:g} s", EXIT_NO_CONNECTION)
-    except (OSError, ConnectionClosed, HandshakeError) as error:
-        fail(f"cannot reach {url}: {error}", EXIT_NO_CONNECTION)
-    return message.encode() if isinstance(message, str) else message

@@ -1,4 +1,4 @@
-"""A command's connection to the coordinator, and what becomes of it when that fails."""
+"""A command's connection to the coordinator: the options that lead there, and how a command ends when it fails."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NoReturn
 
+import click
 import trio
 from pydantic import ValidationError
 
 from coordinator.cli.exit_codes import (
+    CA_VARIABLE,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_NO_CONNECTION,
     EXIT_USAGE,
+    URL_VARIABLE,
     fail,
     first_leaf,
 )
 from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
+from coordinator.client.address import Address
+from coordinator.client.stream import tls_context
 
-__all__ = ["DEFAULT_CONTEXT", "DEFAULT_URL", "Place", "connected", "run", "run_connected"]
+__all__ = ["DEFAULT_CONTEXT", "DEFAULT_URL", "Place", "connected", "run", "run_connected", "where"]
 
 DEFAULT_URL: Final = "ws://127.0.0.1:9653"
 DEFAULT_CONTEXT: Final = 1
@@ -32,10 +38,16 @@ RECONNECT_FOR: Final = 60.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where flows are: a coordinator and a context."""
+    """Where flows are: a coordinator and a context.
+
+    Attributes:
+        url: of its WebSocket or of its HTTP API, as it was given.
+        ca: a file of the certificates to trust, instead of the system's.
+    """
 
     url: str
     context: int
+    ca: Path | None = None
 
     def command(self, name: str, *arguments: object) -> str:
         """A command line that does this here."""
@@ -44,11 +56,61 @@ class Place:
             words += ["--context", str(self.context)]
         if self.url != DEFAULT_URL:
             words += ["--url", self.url]
+        if self.ca is not None:
+            words += ["--ca", str(self.ca)]
         return shlex.join(words)
 
 
+def where(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command --url and --ca, which every command has alike.
+
+    Args:
+        default: the URL without one.
+    """
+    url = click.option(
+        "--url",
+        default=default,
+        show_default=True,
+        envvar=URL_VARIABLE,
+        show_envvar=True,
+        callback=_checked_url,
+        help="The coordinator's HTTP API or WebSocket: http://, https://, ws:// or wss://HOST:PORT.",
+    )
+    ca = click.option(
+        "--ca",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        envvar=CA_VARIABLE,
+        show_envvar=True,
+        callback=_checked_ca,
+        help="Certificates (PEM) to trust for https:// and wss://, instead of the system's.",
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        return url(ca(command))
+
+    return decorate
+
+
+def _checked_url(_context: click.Context, _option: click.Parameter, url: str) -> str:
+    try:
+        Address.parse(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return url
+
+
+def _checked_ca(_context: click.Context, _option: click.Parameter, ca: Path | None) -> Path | None:
+    if ca is not None:
+        try:
+            tls_context(ca)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return ca
+
+
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
+async def connected(url: str, ca: Path | None = None) -> AsyncIterator[Client]:
     """A client that has been connected, and gets over a coordinator that is started anew.
 
     Raises:
@@ -56,17 +118,17 @@ async def connected(url: str) -> AsyncIterator[Client]:
         ValueError: the URL is not one.
     """
     # The client cannot tell the first connection from later ones; one attempt must do here.
-    async with connect(url, give_up_after=0) as attempt:
+    async with connect(url, ca=ca, give_up_after=0) as attempt:
         await attempt.wait_connected()
-    async with connect(url, give_up_after=RECONNECT_FOR) as client:
+    async with connect(url, ca=ca, give_up_after=RECONNECT_FOR) as client:
         yield client
 
 
-def run_connected(url: str, work: Callable[[Client], Awaitable[int]]) -> NoReturn:
+def run_connected(place: Place, work: Callable[[Client], Awaitable[int]]) -> NoReturn:
     """Exit with what `work` returns, or as suits the error it ended with."""
 
     async def main() -> int:
-        async with connected(url) as client:
+        async with connected(place.url, place.ca) as client:
             return await work(client)
 
     run(main)

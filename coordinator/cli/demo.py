@@ -12,14 +12,16 @@ import trio
 
 from coordinator import logs
 from coordinator.cli.connection import DEFAULT_CONTEXT, Place, connected, run
-from coordinator.cli.exit_codes import EXIT_INTERRUPTED
+from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail
 from coordinator.cli.flow import read
 from coordinator.cli.flow_file import FlowFile
 from coordinator.cli.following import BEGINNING, introduction, submit, watch
 from coordinator.cli.progress import View, view_for
+from coordinator.osprocess import open_files, raise_file_limit
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import RunnerSettings
 from coordinator.server.app import App
+from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.settings import Settings
 
 __all__ = ["demo"]
@@ -35,18 +37,25 @@ def demo(file: Path, plain: bool) -> None:
 
     They use free ports and a temporary directory, and are gone afterwards; Ctrl-C ends everything.
 
+    \b
+    herocoordinator demo examples/diamond.toml
+
     Exit status: 0 the flow is Finished, 1 it is in Error, 2 a wrong command line or flow file, 130 interrupted.
     """
     content = read(file)
     logs.configure("warning", "auto")
-    run(partial(_demo, content, view_for(plain=plain)))
+    try:
+        settings = fit(Settings(api_http_port=0, api_ws_port=0, workers=1), raise_file_limit(), open_files())
+    except DoesNotFit as error:
+        fail(str(error), EXIT_USAGE)
+    run(partial(_demo, settings, content, view_for(plain=plain)))
 
 
-async def _demo(file: FlowFile, view: View) -> int:
+async def _demo(settings: Settings, file: FlowFile, view: View) -> int:
     context = DEFAULT_CONTEXT if file.context is None else file.context
     with tempfile.TemporaryDirectory(prefix="herocoordinator-demo-") as directory:
         async with trio.open_nursery() as nursery:
-            app = App(Settings(api_http_port=0, api_ws_port=0, data_dir=Path(directory)))
+            app = App(settings.model_copy(update={"data_dir": Path(directory)}))
             await nursery.start(app.run)
             url = f"ws://{app.ws_address[0]}:{app.ws_address[1]}"
             runner = Service(RunnerSettings(url=url, context=(context,), capacity=CAPACITY))

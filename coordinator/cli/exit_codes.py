@@ -1,4 +1,4 @@
-"""How commands end: exit statuses, and what is said on standard error before."""
+"""How commands end: exit statuses, and what is said on standard error before. And the variables all commands share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from coordinator.settings import ENVIRONMENT_PREFIX
 
 __all__ = [
+    "CA_VARIABLE",
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "EXIT_NO_CONNECTION",
@@ -26,6 +27,7 @@ EXIT_NO_CONNECTION: Final = 3
 EXIT_INTERRUPTED: Final = 130  # as shells report SIGINT
 
 URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_URL"
+CA_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_CA"
 
 
 def complain(message: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import click
 
-from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected
-from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, complain
+from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
 from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration
 from coordinator.cli.following import (
@@ -37,21 +37,7 @@ UINT32 = click.IntRange(0, 2**32 - 1)
 STATUSES = get_args(FlowStatus.__value__)
 
 
-def _websocket_url(_context: click.Context, _option: click.Parameter, url: str) -> str:
-    if not url.startswith(("ws://", "wss://")) or not url.partition("://")[2].strip("/"):
-        raise click.BadParameter(f"{url!r} is no ws://HOST:PORT or wss://HOST:PORT")
-    return url
-
-
-_url = click.option(
-    "--url",
-    default=DEFAULT_URL,
-    show_default=True,
-    envvar=URL_VARIABLE,
-    show_envvar=True,
-    callback=_websocket_url,
-    help="The coordinator's WebSocket.",
-)
+_where = where(DEFAULT_URL)
 _context = click.option(
     "--context",
     type=UINT32,
@@ -62,13 +48,13 @@ _context = click.option(
 
 
 def _place(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --url and --context, and hand it both as its place."""
+    """Give a command --url, --ca and --context, and hand it the three as its place."""
 
     @wraps(command)
-    def placed(*, url: str, context: int | None, **given: Any) -> None:
-        command(Place(url, DEFAULT_CONTEXT if context is None else context), **given)
+    def placed(*, url: str, ca: Path | None, context: int | None, **given: Any) -> None:
+        command(Place(url, DEFAULT_CONTEXT if context is None else context, ca), **given)
 
-    return _url(_context(placed))
+    return _where(_context(placed))
 
 
 _plain = click.option("--plain", is_flag=True, help="A line an event, also on a terminal.")
@@ -81,6 +67,11 @@ def flow() -> None:
 
     A runner has to be there to do the work: `herocoordinator runner --context 1`.
 
+    \b
+    herocoordinator flow run examples/diamond.toml
+    herocoordinator flow list --status Error
+    herocoordinator flow retry 12 --follow
+
     Exit status: 0 done (of a flow that was followed: Finished), 1 an error reply (or the flow is in Error), 2 a wrong
     command line or flow file, 3 no connection, 130 interrupted: the flow goes on.
     """
@@ -91,9 +82,11 @@ def flow() -> None:
 @click.option("--caller", type=UINT32, help=f"Actor on whose behalf it runs.  [default: {DEFAULT_CALLER}]")
 @click.option("--no-follow", is_flag=True, help="Submit it, print its id, and be done.")
 @_plain
-@_url
+@_where
 @_context
-def run(url: str, context: int | None, file: Path, caller: int | None, no_follow: bool, plain: bool) -> None:
+def run(
+    url: str, ca: Path | None, context: int | None, file: Path, caller: int | None, no_follow: bool, plain: bool
+) -> None:
     """Run the flow in FILE (.toml, .yaml, .yml), show its progress, and print the results of its last jobs.
 
     --context and --caller win over the file's. The context is created if there is none. Ctrl-C leaves the flow
@@ -123,9 +116,9 @@ def run(url: str, context: int | None, file: Path, caller: int | None, no_follow
     """
     content = read(file)
     chosen = [given for given in (context, content.context, DEFAULT_CONTEXT) if given is not None]
-    place = Place(url, chosen[0])
+    place = Place(url, chosen[0], ca)
     view = None if no_follow else view_for(plain=plain)
-    run_connected(url, partial(_run, file=content, place=place, caller=caller, view=view))
+    run_connected(place, partial(_run, file=content, place=place, caller=caller, view=view))
 
 
 def read(path: Path) -> FlowFile:
@@ -160,7 +153,7 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
 @_place
 def list_(place: Place, status: str | None) -> None:
     """List the flows of a context, by id."""
-    run_connected(place.url, partial(_list, place=place, status=status))
+    run_connected(place, partial(_list, place=place, status=status))
 
 
 async def _list(client: Client, place: Place, status: Any) -> int:
@@ -182,7 +175,7 @@ async def _list(client: Client, place: Place, status: Any) -> int:
 @_place
 def show(place: Place, id: int) -> None:
     """Show a flow and its jobs as they are now, and the results if it is Finished."""
-    run_connected(place.url, partial(_show, place=place, id=id))
+    run_connected(place, partial(_show, place=place, id=id))
 
 
 async def _show(client: Client, place: Place, id: int) -> int:
@@ -214,7 +207,7 @@ async def _show(client: Client, place: Place, id: int) -> int:
 @_place
 def follow(place: Place, id: int, plain: bool) -> None:
     """Follow a flow from now on until it has ended, as `flow run` does."""
-    run_connected(place.url, partial(watch_with_hints, place=place, id=id, view=view_for(plain=plain)))
+    run_connected(place, partial(watch_with_hints, place=place, id=id, view=view_for(plain=plain)))
 
 
 @flow.command(short_help="Print what a flow's jobs wrote.")
@@ -227,7 +220,7 @@ def logs(place: Place, id: int, follow: bool) -> None:
     The newest 10,000 events of a flow are kept, until an hour after it ended (serve's --event-retention). After that
     there are the ends of the outputs, from the jobs' results.
     """
-    run_connected(place.url, partial(show_logs, place=place, id=id, follow=follow))
+    run_connected(place, partial(show_logs, place=place, id=id, follow=follow))
 
 
 # -- changing
@@ -239,7 +232,7 @@ def logs(place: Place, id: int, follow: bool) -> None:
 @_place
 def cancel(place: Place, id: int, reason: str) -> None:
     """Stop a flow: what runs is told to stop, the rest never starts, the flow is in Error."""
-    run_connected(place.url, partial(_cancel, place=place, id=id, reason=reason))
+    run_connected(place, partial(_cancel, place=place, id=id, reason=reason))
 
 
 async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
@@ -256,7 +249,7 @@ async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
 def retry(place: Place, id: int, follow: bool, plain: bool) -> None:
     """Start the failed part of a flow in Error again. What is Finished keeps its results."""
     view = view_for(plain=plain) if follow else None
-    run_connected(place.url, partial(_retry, place=place, id=id, view=view))
+    run_connected(place, partial(_retry, place=place, id=id, view=view))
 
 
 async def _retry(client: Client, place: Place, id: int, view: View | None) -> int:

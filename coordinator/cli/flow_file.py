@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import tomllib
@@ -195,12 +196,17 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> str:
+    """The text of a file, without the byte order mark that some editors put before it."""
     try:
-        return path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise FlowFileError(path, [f"cannot be read: {(error.strerror or str(error)).lower()}"]) from error
     except ValueError as error:
-        raise FlowFileError(path, ["cannot be read: it is not UTF-8"]) from error
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        what = "it is UTF-16; save it as UTF-8" if is_utf16 else "it is not UTF-8"
+        raise FlowFileError(path, [f"cannot be read: {what}"]) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 # -- fields

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +20,17 @@ Command = Callable[..., None]
 S = TypeVar("S", bound=BaseModel)
 
 
-def options_of(settings: type[BaseModel], prefix: str, *, but: Collection[str] = ()) -> Callable[[Command], Command]:
+def options_of(
+    settings: type[BaseModel], prefix: str, *, but: Collection[str] = (), shared: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
     """Give a command one option a field, in the order they are declared, except those in `but`.
 
     The field `a_b` becomes `--a-b` and the variable `PREFIX_A_B`. An option not given is None.
+
+    Args:
+        shared: by field, a variable that other commands have too. It counts where `PREFIX_A_B` is not set.
     """
+    others = shared or {}
 
     def decorate(command: Command) -> Command:
         for name, field in reversed(settings.model_fields.items()):
@@ -35,7 +41,7 @@ def options_of(settings: type[BaseModel], prefix: str, *, but: Collection[str] =
                     name,
                     type=kind,
                     default=None,
-                    envvar=f"{prefix}_{name.upper()}",
+                    envvar=[f"{prefix}_{name.upper()}", *([others[name]] if name in others else [])],
                     show_envvar=True,
                     help=f"{field.description}{default}",
                 )(command)
@@ -64,5 +70,9 @@ def _click_type(field: FieldInfo) -> tuple[Any, str]:
     shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
-    plain: dict[Any, Any] = {int: int, float: float, Path: click.Path(path_type=Path, file_okay=False)}
+    plain: dict[Any, Any] = {
+        int: int,
+        float: float,
+        Path: click.Path(file_okay=False),
+    }  # '' is no directory: not a Path yet
     return plain.get(annotation, str), shown

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from coordinator import logs
-from coordinator.cli.exit_codes import fail, first_leaf
+from coordinator.cli.exit_codes import CA_VARIABLE, URL_VARIABLE, fail, first_leaf
 from coordinator.cli.options import Command, options_of, validated
 from coordinator.client import RpcError
 from coordinator.runner.serve import Service
@@ -50,7 +50,9 @@ def _repeated(name: str, kind: Any, metavar: str, separated: str) -> Callable[[C
 @click.command()
 @_repeated("context", click.INT, "N", "blanks")
 @_repeated("type", _Command(), "NAME=COMMAND", "semicolons")
-@options_of(RunnerSettings, ENVIRONMENT_PREFIX, but=("context", "type"))
+@options_of(
+    RunnerSettings, ENVIRONMENT_PREFIX, but=("context", "type"), shared={"url": URL_VARIABLE, "ca": CA_VARIABLE}
+)
 def runner(**given: Any) -> None:
     """Run jobs of a coordinator's flows on this machine until SIGINT or SIGTERM.
 
@@ -69,6 +71,7 @@ def runner(**given: Any) -> None:
     \b
     herocoordinator runner --context 1
     herocoordinator runner --context 1 --context 2 --id 7 --capacity 8 --type 'Sal=/bin/sh -e'
+    herocoordinator runner --context 1 --url https://hero.example:9652 --ca ca.pem
 
     A lost connection is made again, for as long as it takes; scripts go on meanwhile. Told to stop it takes no more
     jobs, finishes what it has, and exits with 0; told twice it kills what runs.

@@ -11,11 +11,12 @@ import structlog
 import trio
 
 from coordinator import logs
-from coordinator.cli.exit_codes import fail, first_leaf
+from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import options_of, validated
-from coordinator.osprocess import collect_garbage_less_often, raise_file_limit
+from coordinator.osprocess import collect_garbage_less_often, open_files, raise_file_limit
 from coordinator.server.app import App
 from coordinator.server.bootstrap import CannotListen
+from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.workers.parent import Parent, WorkerFailed
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
@@ -36,18 +37,38 @@ def serve(**given: Any) -> None:
 
     Without --redis-url or --redis-addr it starts a Valkey of its own that keeps the data in --data-dir. Every
     option can be given as the environment variable named beside it.
+
+    \b
+    herocoordinator serve
+    herocoordinator serve --data-dir ./data --workers 2
+    herocoordinator serve --isolation prefix --redis-url redis://127.0.0.1:6379
     """
     for name in ("allowed_origins", "allowed_hosts"):
         if given[name] is not None:
             given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
     settings = validated(Settings, given)
     logs.configure(settings.log_level, settings.log_format)
-    raise_file_limit()
+    settings = _fitting(settings)
     collect_garbage_less_often()
     try:
         trio.run(_serve, settings)
     except* CANNOT_SERVE as group:
         fail(str(first_leaf(group)))
+
+
+def _fitting(settings: Settings) -> Settings:
+    """The settings reduced until they fit under the limit of open files. What cannot fit ends the process with 2."""
+    limit = raise_file_limit()
+    try:
+        fitting = fit(settings, limit, open_files())
+    except DoesNotFit as error:
+        fail(str(error), EXIT_USAGE)
+    reduced = {name: value for name, value in fitting if value != getattr(settings, name)}
+    if reduced:
+        log.warning(
+            "fewer connections than by default, for the limit of open files (ulimit -n)", limit=limit, **reduced
+        )
+    return fitting
 
 
 async def _serve(settings: Settings) -> None:

@@ -22,14 +22,68 @@ async def main():
 trio.run(main)
 ```
 
+The URL may be that of the HTTP API, too. For `https://` and `wss://` `ca` names a file of the certificates to trust, if
+the system does not know them. `call_once` makes one call over HTTP or WebSocket, and `ClientError` is what all of them
+may raise.
+
 Every method of the API is there, `flow.submit` as `flow_submit`, its arguments given by name. `call` calls by name with
 plain objects; `call_many` is the fastest way to do many calls. `follow_flow` gives a flow's events, `subscribe_runner`
 a runner's assignments; both go on after a lost connection where they were.
 """
 
 from coordinator.client.client import Client, connect
-from coordinator.client.errors import *  # noqa: F403
+from coordinator.client.errors import (
+    CallTooLarge,
+    CannotConnect,
+    ClientError,
+    Conflict,
+    ConnectionLost,
+    DagCycleDetected,
+    DagMissingDependency,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    MethodNotFound,
+    NoReply,
+    NotFound,
+    NotSubscribed,
+    Overloaded,
+    ParseError,
+    ReplyTooLarge,
+    RpcError,
+    StaleToken,
+    StorageError,
+    WebSocketRequired,
+)
 from coordinator.client.flows import FlowFollower
+from coordinator.client.once import call_once
 from coordinator.client.runners import RunnerSubscription
 
-__all__ = ["Client", "FlowFollower", "RunnerSubscription", "connect"]  # and those of errors
+__all__ = [
+    "CallTooLarge",
+    "CannotConnect",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "ConnectionLost",
+    "DagCycleDetected",
+    "DagMissingDependency",
+    "FlowFollower",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "MethodNotFound",
+    "NoReply",
+    "NotFound",
+    "NotSubscribed",
+    "Overloaded",
+    "ParseError",
+    "ReplyTooLarge",
+    "RpcError",
+    "RunnerSubscription",
+    "StaleToken",
+    "StorageError",
+    "WebSocketRequired",
+    "call_once",
+    "connect",
+]

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 import math
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+import h11
 import trio
 from pydantic_core import from_json
-from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from coordinator import models
+from coordinator.client.address import Address
 from coordinator.client.calls import Calls
 from coordinator.client.errors import CannotConnect
 from coordinator.client.ledger import Ledger, encode
-from coordinator.client.link import Address, open_link, pause_after
+from coordinator.client.link import open_link, pause_after
+from coordinator.client.reasons import one_line, reason_of
 from coordinator.errors import InvalidRequest
 
 __all__ = ["Channel", "Subscription"]
@@ -53,6 +57,7 @@ class Channel(Calls):
         self,
         address: Address,
         *,
+        tls: ssl.SSLContext | None,
         headers: Mapping[str, str],
         timeout: float,
         give_up_after: float,
@@ -67,6 +72,7 @@ class Channel(Calls):
         ledger = Ledger(max_in_flight=max_in_flight, max_batch=max_batch_length, max_frame_bytes=max_frame_bytes)
         super().__init__(ledger, timeout)
         self._address = address
+        self._tls = tls
         self._headers = headers
         self._give_up_after = give_up_after
         self._connect_timeout = connect_timeout
@@ -78,7 +84,7 @@ class Channel(Calls):
         self._changed = trio.Event()  # set and replaced when `connected` changes
         self._last_received = -math.inf
         self._was_useful = False  # whether anything came over the last connection
-        self._trouble = "not connected yet"
+        self._trouble = "it has not answered yet"
         self._routes: dict[str, Notification] = {}
         self._subscriptions: dict[Subscription, None] = {}
         self.nursery: trio.Nursery
@@ -170,10 +176,11 @@ class Channel(Calls):
             before = self.connections
             self._was_useful = False
             try:
-                async with open_link(self._address, self._headers, self._connect_timeout) as (socket, nursery):
+                link = open_link(self._address, self._tls, self._headers, self._connect_timeout)
+                async with link as (socket, nursery):
                     await self._converse(socket, nursery)
-            except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed) as group:
-                self._trouble = _words(group)
+            except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed, h11.ProtocolError) as group:
+                self._trouble = reason_of(group, self._address)
             now = trio.current_time()
             if self.connections > before:
                 last_connected = now
@@ -208,7 +215,7 @@ class Channel(Calls):
             self._socket = None
             self._routes.clear()
             if socket.closed is not None:
-                self._trouble = f"closed with {socket.closed.code} {socket.closed.reason or ''}".strip()
+                self._trouble = f"closed with {socket.closed.code} {one_line(socket.closed.reason or '')}".strip()
                 if socket.closed.code == MESSAGE_TOO_BIG:
                     # Sent again, the same frame would end the next connection too.
                     error = {"code": InvalidRequest.code, "message": InvalidRequest.message}
@@ -270,7 +277,7 @@ class Channel(Calls):
             began = trio.current_time()
             if began < self._last_received + self._keepalive:
                 continue
-            with trio.move_on_after(2 * self._keepalive) as limit:
+            with trio.move_on_after(self._keepalive) as limit:
                 try:
                     await socket.ping()
                 except ConnectionClosed:
@@ -279,12 +286,3 @@ class Channel(Calls):
                 self._was_useful = True
             if limit.cancelled_caught and self._last_received < began:
                 self.drop("the server is silent")
-
-
-def _words(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, ConnectionRejected):
-        body = (error.body or b"").decode(errors="replace").strip()
-        return f"rejected with status {error.status_code}" + (f": {body}" if body else "")
-    return str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,11 +11,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import trio
 
 from coordinator import models
+from coordinator.client.address import Address
 from coordinator.client.channel import Channel
 from coordinator.client.flows import FlowFollower
-from coordinator.client.link import Address
 from coordinator.client.methods import Methods
 from coordinator.client.runners import RunnerSubscription, subscribed_runner
+from coordinator.client.stream import tls_context
 
 __all__ = ["Client", "connect"]
 
@@ -74,6 +76,7 @@ async def connect(
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
+    ca: str | os.PathLike[str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     timeout: float = 60.0,
     give_up_after: float = math.inf,
@@ -91,22 +94,29 @@ async def connect(
     on the next one, first and in the order it was called in: every method of the API may be repeated.
 
     Args:
-        url: ws://HOST:PORT or wss://HOST:PORT.
+        url: ws://HOST:PORT or wss://HOST:PORT of the WebSocket, or http://HOST:PORT or https://HOST:PORT of the HTTP
+            API, beside which it is at /ws. Without a port it is the coordinator's own, 9653 or 9652.
         headers: sent with the handshake, for a proxy that asks for them.
+        ca: a file of certificates (PEM) that vouch for the coordinator, instead of the system's.
+        ssl_context: for all else that TLS may need, such as a certificate of our own; instead of `ca`.
         timeout: seconds until a call raises NoReply, unless it gives its own.
         give_up_after: seconds without a connection after which every call raises CannotConnect. 0: one attempt.
         connect_timeout: seconds one attempt to connect may take.
-        keepalive: seconds of silence after which the server is pinged; after twice that again it counts as gone.
+        keepalive: seconds of silence after which the server is pinged; after as long again it counts as gone.
         max_in_flight, max_batch_length, max_frame_bytes: the server's settings of these names. Calls beyond the first
             wait for their turn.
         on_connect, on_disconnect: called, without arguments, when a connection is made and when it is lost. They must
             not block or raise.
 
     Raises:
-        ValueError: the URL is not one.
+        ValueError: the URL is not one, or there are no certificates in `ca`.
     """
+    if ca is not None and ssl_context is not None:
+        raise ValueError("ca and ssl_context are given both; the context decides whom to trust")
+    address = Address.parse(url).for_websocket()
     client = Client(
-        Address(url, ssl_context),
+        address,
+        tls=(ssl_context or tls_context(ca)) if address.is_secure else None,
         headers=headers or {},
         timeout=timeout,
         give_up_after=give_up_after,

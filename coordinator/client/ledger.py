@@ -12,7 +12,7 @@ from pydantic_core import SchemaSerializer, core_schema, to_json
 from coordinator import errors
 from coordinator.client.errors import CallTooLarge, ConnectionLost, NoReply
 
-__all__ = ["Call", "Finish", "Ledger", "encode"]
+__all__ = ["Call", "Finish", "Ledger", "encode", "encode_call"]
 
 Finish = Callable[[dict[str, Any] | Exception], None]
 """Takes a call's outcome: the reply object, or why there is none. Must not block or raise."""
@@ -24,6 +24,18 @@ def encode(params: Any) -> bytes:
     """Params as JSON. Of models in it only what was set is sent, so that what was left out stays as it is stored."""
     serializer: SchemaSerializer = getattr(params, "__pydantic_serializer__", _ANYTHING)
     return serializer.to_json(params, exclude_unset=True)
+
+
+def encode_call(method: str, params: Any) -> bytes:
+    """A call by itself, to be sent on a connection that carries no other."""
+    return _payload(method, None if params is None else encode(params), 1)
+
+
+def _payload(method: str, params: bytes | None, id: int | None) -> bytes:
+    """A call as JSON, without an id a notification."""
+    member = b"" if id is None else b'"id":%d,' % id
+    rest = b"" if params is None else b',"params":' + params
+    return b'{"jsonrpc":"2.0",%b"method":%b%b}' % (member, to_json(method), rest)
 
 
 class Call:
@@ -91,9 +103,7 @@ class Ledger:
             CallTooLarge: it does not fit a frame.
         """
         key = self._last_key = self._last_key + 1
-        id = b"" if notification else b'"id":%d,' % key
-        rest = b"" if params is None else b',"params":' + params
-        payload = b'{"jsonrpc":"2.0",%b"method":%b%b}' % (id, to_json(method), rest)
+        payload = _payload(method, params, None if notification else key)
         if len(payload) > self._max_frame_bytes:
             raise CallTooLarge(f"{method} takes {len(payload)} bytes; max_frame_bytes is {self._max_frame_bytes}")
         call = Call(payload, finish, deadline=deadline, resend=resend, alone=alone)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import HandshakeError, WebSocketConnection, wrap_client_stream
+from trio_websocket import WebSocketConnection, wrap_client_stream
 
-__all__ = ["Address", "open_link", "pause_after"]
+from coordinator.client.address import Address
+from coordinator.client.reasons import Unreachable, describe_unexpected, reason_of
+from coordinator.client.stream import open_stream, time_limit
+
+__all__ = ["open_link", "pause_after"]
 
 BACKOFF_BASE: Final = 0.1
 BACKOFF_CAP: Final = 5.0
@@ -20,6 +23,8 @@ BACKOFF_CAP: Final = 5.0
 MAX_REPLY_BYTES: Final = 256 * 1024 * 1024  # the reply to one call may have any size, that to a batch 16 MiB
 RECEIVE_BYTES: Final = 256 * 1024
 MESSAGE_QUEUE: Final = 32
+FIRST_BYTES: Final = 16
+BEGINNING: Final = b"HTTP/"
 
 
 def pause_after(failures: int) -> float:
@@ -28,36 +33,22 @@ def pause_after(failures: int) -> float:
     return min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)
 
 
-class Address:
-    """Where a URL leads to.
-
-    Raises:
-        ValueError: it is no ws:// or wss:// URL.
-    """
-
-    def __init__(self, url: str, ssl_context: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"{url!r} is no URL of the form ws://HOST:PORT or wss://HOST:PORT")
-        self.url = url
-        self.host = parts.hostname
-        secure = parts.scheme == "wss"
-        self.port = parts.port if parts.port is not None else (443 if secure else 80)
-        self.resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self.tls = (ssl_context or ssl.create_default_context()) if secure else None
-
-    @property
-    def host_header(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port in (80, 443) else f"{host}:{self.port}"
-
-
 class _WatchedStream(trio.abc.Stream):
-    """Says when the peer has hung up; trio-websocket's handshake waits for ever if it does so early."""
+    """Says when the peer has hung up; trio-websocket's handshake waits for ever if it does so early.
+
+    A peer that does not begin like an HTTP server counts as one that has hung up, because trio-websocket would answer
+    it with what no client may send, and fail.
+
+    Attributes:
+        first: what the peer began with, at most FIRST_BYTES of it.
+        failure: what reading failed with, which trio-websocket does not pass on.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self.hung_up = trio.Event()
+        self.first = b""
+        self.failure: BaseException | None = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -69,6 +60,13 @@ class _WatchedStream(trio.abc.Stream):
         data: bytes | bytearray = b""
         try:
             data = await self._stream.receive_some(max_bytes)
+            if len(self.first) < FIRST_BYTES:
+                self.first += data[: FIRST_BYTES - len(self.first)]
+                if not BEGINNING.startswith(self.first[: len(BEGINNING)]):
+                    data = b""
+        except trio.BrokenResourceError as error:
+            self.failure = error
+            raise
         finally:
             if not data:
                 self.hung_up.set()
@@ -78,36 +76,25 @@ class _WatchedStream(trio.abc.Stream):
         await self._stream.aclose()
 
 
-@contextmanager
-def _no_longer_than(timeout: float, why: str) -> Iterator[None]:
-    try:
-        with trio.fail_after(timeout):
-            yield
-    except trio.TooSlowError:
-        raise HandshakeError(why) from None
-
-
 @asynccontextmanager
 async def open_link(
-    address: Address, headers: Mapping[str, str], timeout: float
+    address: Address, tls: ssl.SSLContext | None, headers: Mapping[str, str], timeout: float
 ) -> AsyncIterator[tuple[WebSocketConnection, trio.Nursery]]:
     """A connection, and the nursery its tasks run in, which is cancelled in the end.
 
+    Args:
+        tls: for a secure address.
+        timeout: seconds that connecting may take, and after it the handshake.
+
     Raises:
-        OSError, HandshakeError: there is no connection to be had, or not within `timeout` seconds. Possibly in a group.
+        OSError, HandshakeError, trio.BrokenResourceError: there is no connection to be had. Possibly in a group.
     """
-    stream: trio.abc.Stream
-    with _no_longer_than(timeout, f"{address.url} does not accept the connection"):
-        if address.tls is None:
-            stream = await trio.open_tcp_stream(address.host, address.port)
-        else:
-            stream = await trio.open_ssl_over_tcp_stream(
-                address.host, address.port, ssl_context=address.tls, https_compatible=True
-            )
+    with time_limit(timeout, "it does not accept the connection"):
+        stream = await open_stream(address, tls)
     watched = _WatchedStream(stream)
     try:
         async with trio.open_nursery() as nursery:
-            with _no_longer_than(timeout, f"{address.url} does not answer the WebSocket handshake"):
+            with time_limit(timeout, "it does not answer the WebSocket handshake"):
                 socket = await _handshake(nursery, watched, address, headers)
             yield socket, nursery
             nursery.cancel_scope.cancel()
@@ -123,7 +110,9 @@ async def _handshake(
         async def give_up_with_peer() -> None:
             # What came before it hung up is processed by now: a rejection has been raised by the reader.
             await stream.hung_up.wait()
-            raise HandshakeError(f"{address.url} closed the connection in the handshake")
+            if stream.failure is not None and isinstance(stream.failure.__cause__, ssl.SSLError):
+                raise Unreachable(reason_of(stream.failure, address)) from stream.failure
+            raise Unreachable(describe_unexpected(stream.first, address))
 
         waiting.start_soon(give_up_with_peer)
         socket = await wrap_client_stream(

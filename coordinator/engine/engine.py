@@ -1,5 +1,5 @@
-"""What makes flows move: runners and followers are woken when there is something for them, timers in the store are seen
-to when they are due, and coordinators sharing a store learn from each other.
+"""What makes flows move: runners and followers are woken when there is something for them, timers in the store are
+handled when they are due, and coordinators sharing a store learn from each other.
 
 Nothing here must survive. Queues, leases, pauses and events are in the store; in memory is only who waits for them.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -17,9 +18,11 @@ from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Operation, RawJson, Request, WithEffects
+from coordinator.budget import Budget
 from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
+    TAKE_BYTES,
     Effects,
     FlowSubscription,
     Opening,
@@ -40,6 +43,7 @@ from coordinator.models.execution import (
 )
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout, flow_name
+from coordinator.supervision import report, supervise
 
 __all__ = ["Engine"]
 
@@ -47,7 +51,7 @@ log = structlog.get_logger("coordinator.engine")
 
 MEMBERSHIP_EVERY: Final = 2.0  # seconds between signs of life
 FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
-RETRY_AFTER: Final = 1.0  # seconds after which a subscription the store refused is tried again
+RETRY_AFTER: Final = 1.0  # seconds after which what the store refused, or what failed, is tried again
 TICK_LIMIT: Final = 200  # timers acted on in one step
 
 
@@ -65,8 +69,9 @@ class Engine:
         self._max_subscriptions = max_subscriptions
         self._contexts: dict[ContextKey, Waiters] = {}
         self._pubsub = PubSub(store, self._learn)
-        self._membership = Membership(self._layout, self._ask, self._tick, self._seen_to, is_alone=is_alone)
+        self._membership = Membership(self._layout, self._ask, self._tick, self._owned_contexts, is_alone=is_alone)
         self._timers = Timers()
+        self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
         self._waiters = 0
         self._is_stopping = False
@@ -79,11 +84,11 @@ class Engine:
         return sum(len(context.runners) + sum(map(len, context.flows.values())) for context in self._contexts.values())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Never returns."""
+        """Never returns. A task of the engine that crashes is started again."""
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._pubsub.run)
-            self._nursery.start_soon(self._timers.run)
-            self._nursery.start_soon(self._renew_membership)
+            self._nursery.start_soon(supervise, "listening to other coordinators", self._pubsub.run)
+            self._nursery.start_soon(supervise, "the timers", self._timers.run)
+            self._nursery.start_soon(supervise, "membership", self._renew_membership)
             task_status.started()
 
     def stop(self) -> None:
@@ -101,49 +106,88 @@ class Engine:
         await self._membership.leave()
 
     def gone(self, coordinator: str) -> None:
-        """That coordinator is gone: see to its contexts without waiting for its silence to last. While `run` runs."""
-        self._nursery.start_soon(self._membership.take_over, coordinator)
+        """That coordinator is gone: take over from it without waiting for its silence to last. While `run` runs."""
+        take_over = partial(self._take_over, coordinator)
+        self._nursery.start_soon(partial(supervise, "a take-over", take_over, coordinator=coordinator))
+
+    async def _take_over(self, coordinator: str) -> None:
+        while True:
+            try:
+                return await self._membership.take_over(coordinator)
+            except CoordinatorError as error:
+                log.warning("a take-over failed; trying again", coordinator=coordinator, error=error.data)
+                await trio.sleep(RETRY_AFTER)
 
     # -- effects
 
     def apply_effects(self, address: ContextKey, effects: Effects) -> None:
-        """Act on what a transition of ours has set going. Never blocks."""
+        """Act on what a transition has set going. Never blocks or raises: one that fails, or that nobody knows, is
+        reported, and its context looked at a little later instead."""
         for effect in effects:
-            kind, _, value = effect.partition(b":")
-            if kind == b"ready":
-                self._feed(address, value.decode())
-            elif kind == b"due":
-                self._arm(address, int(value) / 1000)
-            elif kind == b"events":
-                self._tell_followers(address, int(value))
-            elif kind == b"cancel":
-                self._cancel(address, value)
+            try:
+                self._apply(address, effect)
+            except Exception as error:
+                report("an effect", error, context=address, effect=effect[:100].decode(errors="replace"))
+                self._look_later(address)
+
+    def _apply(self, address: ContextKey, effect: bytes) -> None:
+        kind, _, value = effect.partition(b":")
+        if kind == b"ready":
+            self._wake_runner(address, value.decode())
+        elif kind == b"due":
+            self._arm(address, int(value) / 1000)
+        elif kind == b"events":
+            self._wake_followers(address, int(value))
+        elif kind == b"cancel":
+            self._cancel(address, value)
+        else:
+            raise ValueError(f"there is no effect {kind!r}")
 
     def _learn(self, address: ContextKey, effects: Effects | None) -> None:
-        """Act on what another coordinator has done. None: we may have missed news."""
+        """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
         if effects is not None:
             self.apply_effects(address, effects)
-        elif address in self._contexts:
-            self._contexts[address].wake_all()
+            return
+        try:
+            self._wake_all(address)
+        except Exception as error:
+            report("waking those who wait", error, context=address)
+            self._look_later(address)
 
     def effects_unknown(self, address: ContextKey, wrote: bool) -> None:
-        """Look at a context in which something may have happened of which we heard nothing. Never blocks."""
+        """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""
         self._learn(address, None)
         if address is not GLOBAL and (wrote or address in self._contexts):
             self._arm(address, 0.0)
 
-    def _feed(self, address: ContextKey, script_type: str) -> None:
-        if address in self._contexts:
-            self._contexts[address].feed(script_type)
+    def _look_later(self, address: ContextKey) -> None:
+        """Have everybody in the context look, and its timers looked at, soon. Once for all that failed until then."""
 
-    def _feed_any(self, address: ContextKey, script_types: Iterable[str]) -> None:
+        def look() -> None:
+            self._wake_all(address)
+            self._to_look_at.discard(address)
+            self.effects_unknown(address, True)
+
+        if address not in self._to_look_at:
+            self._to_look_at.add(address)
+            self._timers.call_in(RETRY_AFTER, look)
+
+    def _wake_all(self, address: ContextKey) -> None:
+        if address in self._contexts:
+            self._contexts[address].wake_all()
+
+    def _wake_runner(self, address: ContextKey, script_type: str) -> None:
+        if address in self._contexts:
+            self._contexts[address].wake_runner(script_type)
+
+    def _wake_runners(self, address: ContextKey, script_types: Iterable[str]) -> None:
         """There may be jobs of these types for somebody else."""
         for script_type in script_types:
-            self._feed(address, script_type)
+            self._wake_runner(address, script_type)
 
-    def _tell_followers(self, address: ContextKey, flow_id: int) -> None:
+    def _wake_followers(self, address: ContextKey, flow_id: int) -> None:
         if address in self._contexts:
-            self._contexts[address].tell_followers(flow_id)
+            self._contexts[address].wake_followers(flow_id)
 
     def _cancel(self, address: ContextKey, value: bytes) -> None:
         if address in self._contexts:
@@ -153,7 +197,7 @@ class Engine:
     # -- subscriptions
 
     def subscribe_runner(
-        self, session: Session, opening: Opening, keys: Keyspace, params: RunnerSubscribeParams
+        self, session: Session, opening: Opening | None, keys: Keyspace, params: RunnerSubscribeParams
     ) -> Operation:
         """Begin to supply a runner with jobs."""
         self._check_room(session)
@@ -181,12 +225,14 @@ class Engine:
         until = trio.current_time() + params.lease
         held = (token for token in params.holding if token not in gone and not session.has_ended(token))
         subscription.held.update((token, until) for token in held)
-        self._listening(keys.address).runners[subscription.id] = subscription
+        self._listened_to(keys.address).runners[subscription.id] = subscription
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
         return answer
 
-    def follow_flow(self, session: Session, opening: Opening, keys: Keyspace, params: FlowSubscribeParams) -> Operation:
+    def follow_flow(
+        self, session: Session, opening: Opening | None, keys: Keyspace, params: FlowSubscribeParams
+    ) -> Operation:
         """Begin to stream a flow's events."""
         self._check_room(session)
         command = keys.transition("hc_flow_follow", flow_name(params.id), int(FOLLOWED_FOR * 1000), params.after)
@@ -194,7 +240,7 @@ class Engine:
         if outcome[0] == b"none":
             raise NotFound("flow", context_id=params.context_id, id=params.id)
         subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after, in_batches=params.batch)
-        self._listening(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
+        self._listened_to(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "missed": outcome[1] == 1})
         return answer
@@ -212,10 +258,10 @@ class Engine:
         if len(session.subscriptions) >= limit:
             raise Overloaded(f"this connection has {limit} subscriptions", limit, "max_subscriptions")
 
-    def _open(self, subscription: Subscription, opening: Opening) -> None:
+    def _open(self, subscription: Subscription, opening: Opening | None) -> None:
         """Serve the subscription once the client knows its name."""
         subscription.on_begin = lambda: self._serve(subscription)
-        if subscription.is_closed:
+        if opening is None or subscription.is_closed:
             subscription.begin()
         else:
             opening.opened(subscription)
@@ -247,18 +293,18 @@ class Engine:
         address = subscription.keys.address
         self._context(address).forget(subscription)
         if isinstance(subscription, RunnerSubscription):
-            self._feed_any(address, subscription.script_types)  # it may have been woken for a job
+            self._wake_runners(address, subscription.script_types)  # it may have been woken for a job
         self._drop_if_unused(address)
 
     def _took(self, runner: RunnerSubscription, effects: Effects, is_empty: bool) -> None:
         """A runner has taken jobs. If it may have left some, somebody else gets a turn."""
         self.apply_effects(runner.keys.address, effects)
         if not is_empty:
-            self._feed_any(runner.keys.address, runner.script_types)
+            self._wake_runners(runner.keys.address, runner.script_types)
 
     # -- job.take
 
-    def take_job(self, keys: Keyspace, params: JobTakeParams) -> Operation:
+    def take_job(self, budget: Budget, keys: Keyspace, params: JobTakeParams) -> Operation:
         """Jobs for a runner that has no WebSocket; waits for one if there is none."""
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
@@ -266,27 +312,35 @@ class Engine:
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
         holder = params.take_id or uuid.uuid4().hex
-        is_waiting = is_taking = False
+        is_taking = is_timed = False
         try:
             while True:
                 waiter.look()
-                is_taking = True
-                is_all, attempts, effects = yield from take(keys, waiter, count=params.count, holder=holder, number="1")
-                is_taking = False
+                with budget.reserve(TAKE_BYTES, waiter.wake) as reservation:
+                    if not reservation.is_granted:
+                        self._stop_waiting(keys.address, waiter)  # a job it is woken for would be lost on it
+                    while not reservation.is_granted:
+                        if trio.current_time() >= ends or self._is_stopping:
+                            return b'{"jobs":[]}'
+                        if not is_timed:
+                            is_timed = True
+                            self._timers.call_in(ends - trio.current_time(), waiter.wake)
+                        yield waiter.park()
+                    is_taking = True
+                    is_all, attempts, effects = yield from take(
+                        keys, waiter, count=params.count, holder=holder, number="1"
+                    )
+                    is_taking = False
                 self.apply_effects(keys.address, effects)
                 if attempts and not (is_all and len(attempts) < params.count):
-                    self._feed_any(keys.address, params.script_types)
+                    self._wake_runners(keys.address, params.script_types)
                 if attempts or trio.current_time() >= ends or self._is_stopping:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
-                if not is_waiting:
-                    if self._waiters >= self._max_subscriptions:
-                        limit = self._max_subscriptions
-                        raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
-                    is_waiting = True
-                    self._waiters += 1
-                    self._listening(keys.address).waiters[waiter] = None
-                    self._timers.call_in(params.wait, waiter.wake)
+                self._wait(keys.address, waiter)
+                if not is_timed:
+                    is_timed = True
+                    self._timers.call_in(ends - trio.current_time(), waiter.wake)
                 yield waiter.park()
         except GeneratorExit:
             # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
@@ -294,11 +348,26 @@ class Engine:
                 self._ask(keys.address, self._give_back(keys, holder), lambda outcome: None)
             raise
         finally:
-            if is_waiting:
-                self._waiters -= 1
-                self._context(keys.address).waiters.pop(waiter, None)
-                self._feed_any(keys.address, params.script_types)
-                self._drop_if_unused(keys.address)
+            self._stop_waiting(keys.address, waiter)
+
+    def _wait(self, address: ContextKey, waiter: Waiter) -> None:
+        """The call waits for jobs from now on, if it did not before. Raises Overloaded."""
+        waiters = self._listened_to(address).waiters
+        if waiter in waiters:
+            return
+        if self._waiters >= self._max_subscriptions:
+            limit = self._max_subscriptions
+            raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
+        self._waiters += 1
+        waiters[waiter] = None
+
+    def _stop_waiting(self, address: ContextKey, waiter: Waiter) -> None:
+        """What the call may have been woken for is somebody else's."""
+        if waiter in self._context(address).waiters:
+            del self._context(address).waiters[waiter]
+            self._waiters -= 1
+            self._wake_runners(address, waiter.script_types)
+        self._drop_if_unused(address)
 
     def _give_back(self, keys: Keyspace, holder: str) -> Operation:
         ((_, effects),) = yield [keys.transition("hc_untake", holder, "1")]
@@ -312,8 +381,8 @@ class Engine:
             context = self._contexts[address] = Waiters()
         return context
 
-    def _listening(self, address: ContextKey) -> Waiters:
-        """The context, of which news will come; at the latest then everybody in it looks once more."""
+    def _listened_to(self, address: ContextKey) -> Waiters:
+        """The context's waiters; its Pub/Sub messages will come, and once they do everybody in it looks once more."""
         self._pubsub.listen(address)
         return self._context(address)
 
@@ -328,7 +397,7 @@ class Engine:
     # -- time
 
     def _arm(self, address: ContextKey, seconds: float) -> None:
-        """See to the context's timers in so many seconds, or before."""
+        """Have the context's timers handled in so many seconds, or before."""
         context = self._context(address)
         at = trio.current_time() + seconds
         if at < context.due:
@@ -341,17 +410,20 @@ class Engine:
             self._tick(address, lambda: None)
 
     def _tick(self, address: ContextKey, done: Callable[[], None]) -> None:
-        """See to the context's timers now, as often as it takes to succeed; then call `done`."""
+        """Have the context's timers handled now, as often as it takes to succeed; then call `done`."""
         context = self._context(address)
         context.is_ticking = True
         context.due = math.inf
 
+        def try_again() -> None:
+            self._timers.call_in(RETRY_AFTER, lambda: self._tick(address, done))
+
         def end(outcome: RawJson | CoordinatorError) -> None:
-            context.is_ticking = False
             if isinstance(outcome, CoordinatorError):
-                log.warning("timers could not be seen to; trying again", context=address, error=outcome.data)
-                self._timers.call_in(RETRY_AFTER, lambda: self._tick(address, done))
+                log.warning("timers could not be handled; trying again", context=address, error=outcome.data)
+                try_again()
                 return
+            context.is_ticking = False
             self._tick_if_due(address)
             self._drop_if_unused(address)
             done()
@@ -360,7 +432,11 @@ class Engine:
             ((_, effects),) = yield [self._layout.keyspace(address).transition("hc_tick", TICK_LIMIT)]
             return WithEffects(b"", effects)
 
-        self._ask(address, operation(), end)
+        try:
+            self._ask(address, operation(), end)
+        except Exception as error:
+            report("handling timers", error, context=address)
+            try_again()
 
     def _ask(self, address: ContextKey, operation: Operation, then: Callable[[Any], None]) -> None:
         request = _Asked(operation, deadline=math.inf, writes=True)
@@ -369,13 +445,13 @@ class Engine:
 
     # -- membership
 
-    def _seen_to(self) -> list[int]:
-        """The contexts whose timers are ours to see to, as far as we know."""
+    def _owned_contexts(self) -> list[int]:
+        """The contexts whose timers are ours to handle, as far as we know."""
         known = {*self._contexts, *self._directory.addresses}
         return [context for context in known if context is not None]
 
     async def _renew_membership(self) -> None:
-        """Say that we live, see to the contexts of coordinators that do not, and to what our own clients wait for."""
+        """Say that we live, take over from coordinators that do not, and keep up what our own clients wait for."""
         while True:
             await self._membership.renew()
             now = trio.current_time()
@@ -392,7 +468,7 @@ class Engine:
         kept = yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", duration, "GET") for flow in flows]
         for flow, was_followed in zip(flows, kept, strict=True):
             if was_followed is None:  # so events may not have been announced
-                self._tell_followers(address, flow)
+                self._wake_followers(address, flow)
         return b""
 
 

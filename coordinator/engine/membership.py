@@ -1,8 +1,9 @@
-"""Coordinators on one store tell each other that they live; the contexts of one that does not are seen to by others."""
+"""Coordinators on one store tell each other that they live; the contexts of one that does not are taken over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import structlog
@@ -18,7 +19,7 @@ __all__ = ["Membership", "left_behind"]
 
 log = structlog.get_logger("coordinator.membership")
 
-DEAD_AFTER: Final = 10.0  # seconds of silence after which another coordinator's contexts are seen to
+DEAD_AFTER: Final = 10.0  # seconds of silence after which another coordinator's contexts are taken over
 TAKE_OVER_AT_ONCE: Final = 50  # contexts of a dead coordinator looked at at the same time
 LOOK_TIMEOUT: Final = 10.0  # seconds to wait for a context; it goes on being looked at after that
 
@@ -26,7 +27,7 @@ LOOK_TIMEOUT: Final = 10.0  # seconds to wait for a context; it goes on being lo
 async def left_behind(store: Store) -> list[str]:
     """The coordinators of a store that nobody uses now: all of them are gone.
 
-    They count as heard of just now, so that those who start next do not all see to the same contexts: each is for one
+    They count as heard of just now, so that those who start next do not all look at the same contexts: each is for one
     of them to `take_over`.
     """
     coordinators = store.layout.keyspace(GLOBAL).coordinators()
@@ -49,9 +50,9 @@ class Membership:
     """One coordinator's part in this.
 
     Args:
-        ask: puts an operation of ours into a context's mailbox, and is told what to call with its outcome.
-        look_at: sees to a context's timers from now on, and calls back when it has done so once.
-        seen_to: the contexts whose timers we see to.
+        ask: puts an operation of ours into a context's mailbox, and calls its last argument with the outcome.
+        look_at: handles a context's timers from now on, and calls its last argument when it has done so once.
+        owned_contexts: the contexts whose timers we handle.
         is_alone: nobody else uses the store now, so every other coordinator that did is gone.
 
     Attributes:
@@ -63,7 +64,7 @@ class Membership:
         layout: Layout,
         ask: Callable[[ContextKey, Operation, Callable[[Any], None]], None],
         look_at: Callable[[ContextKey, Callable[[], None]], None],
-        seen_to: Callable[[], list[int]],
+        owned_contexts: Callable[[], list[int]],
         *,
         is_alone: bool,
     ) -> None:
@@ -71,28 +72,39 @@ class Membership:
         self._name = layout.name
         self._ask = ask
         self._look_at = look_at
-        self._seen_to = seen_to
+        self._owned_contexts = owned_contexts
         self._is_alone = is_alone
         self.is_stopping = False
 
     async def renew(self) -> None:
-        """Say that we live, and see to the contexts of those that do not."""
-        for other in await self._say_so():
-            await self.take_over(other)
+        """Say that we live, and take over from those that do not. What the store refuses is logged: the next renewal
+        tries again."""
+        with self._logging_refusals():
+            for other in await self._say_so():
+                with self._logging_refusals():
+                    await self.take_over(other)
+
+    @contextmanager
+    def _logging_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except CoordinatorError as error:
+            if not self.is_stopping:
+                log.warning("the store refused", error=error.data)
 
     async def leave(self) -> None:
-        """Say that we do not live any more."""
+        """Say that we do not live any more. That may fail: others miss us when we have been silent for long enough."""
 
         def operation() -> Operation:
             yield [("ZADD", self._keys.coordinators(), 0, self._name)]
             return b""
 
-        await self._until_answered(operation())
+        with suppress(CoordinatorError):
+            await self._call(operation())
 
     async def _say_so(self) -> list[str]:
-        """Say that we live. Returns the coordinators that no longer do."""
+        """Say that we live. Returns the coordinators that no longer do. Raises CoordinatorError."""
         silence = 0 if self._is_alone else int(DEAD_AFTER * 1000)
-        self._is_alone = False
         found: list[str] = []
 
         def operation() -> Operation:
@@ -100,35 +112,37 @@ class Membership:
                 self._keys.call("hc_presence", self._keys.coordinators(), self._name, silence)
             ]
             if not was_known:
-                # Somebody thought us dead, or the store has lost its data: what we see to is noted anew.
-                yield from self._note(self._seen_to())
+                # Somebody thought us dead, or the store has lost its data: what we own is registered anew.
+                yield from self._own(self._owned_contexts())
             found.extend(other.decode() for other in dead if other != self._name.encode())
             return b""
 
-        await self._until_answered(operation())
+        await self._call(operation())
+        self._is_alone = False
         return found
 
-    def _note(self, contexts: Sequence[int]) -> Operation:
+    def _own(self, contexts: Sequence[int]) -> Operation:
         if contexts:
-            yield [("SADD", self._keys.engaged(self._name), *contexts)]
+            yield [("SADD", self._keys.owned_contexts(self._name), *contexts)]
         return b""
 
     async def take_over(self, other: str) -> None:
-        """See to the contexts of a coordinator that is gone, and forget it."""
+        """Handle the timers of a coordinator that is gone from now on, and forget it. Raises CoordinatorError: some of
+        its contexts were not reached, and it is not forgotten."""
         contexts: list[int] = []
         late: list[int] = []
 
-        def engaged() -> Operation:
-            (found,) = yield [("SMEMBERS", self._keys.engaged(other))]
+        def owned() -> Operation:
+            (found,) = yield [("SMEMBERS", self._keys.owned_contexts(other))]
             contexts.extend(map(int, found))
             return b""
 
         def forget() -> Operation:
-            yield from self._note(late)
-            yield [("DEL", self._keys.engaged(other)), ("ZREM", self._keys.coordinators(), other)]
+            yield from self._own(late)
+            yield [("DEL", self._keys.owned_contexts(other)), ("ZREM", self._keys.coordinators(), other)]
             return b""
 
-        await self._until_answered(engaged())
+        await self._call(owned())
         limit = trio.CapacityLimiter(TAKE_OVER_AT_ONCE)
 
         async def look(context: int) -> None:
@@ -144,18 +158,20 @@ class Membership:
             for context in contexts:
                 await limit.acquire_on_behalf_of(context)
                 looking.start_soon(look, context)
-        await self._until_answered(forget())
+        await self._call(forget())
         if contexts:
             log.info("took over from a coordinator that is gone", coordinator=other, contexts=len(contexts))
 
-    async def _until_answered(self, operation: Operation) -> None:
-        """Run an operation in GLOBAL; an error is logged, the next round tries again."""
+    async def _call(self, operation: Operation) -> None:
+        """Carry out an operation in GLOBAL. Raises CoordinatorError."""
         answered = trio.Event()
+        outcomes: list[RawJson | CoordinatorError] = []
 
         def then(outcome: RawJson | CoordinatorError) -> None:
-            if isinstance(outcome, CoordinatorError) and not self.is_stopping:
-                log.warning("the store refused", error=outcome.data)
+            outcomes.append(outcome)
             answered.set()
 
         self._ask(GLOBAL, operation, then)
         await answered.wait()
+        if isinstance(outcomes[0], CoordinatorError):
+            raise outcomes[0]

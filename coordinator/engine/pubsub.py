@@ -1,4 +1,4 @@
-"""What other coordinators on the same store did: Pub/Sub messages of the contexts somebody here waits in.
+"""What other coordinators on the same store did: Pub/Sub messages about the contexts somebody here waits in.
 
 On a cluster each node passes what is published on to all others, so one connection, to GLOBAL's node, hears of every
 context.
@@ -11,9 +11,9 @@ from typing import Final
 
 import structlog
 import trio
-from redis.backoff import ExponentialWithJitterBackoff
 
-from coordinator.storage.connection import Command, Connection, Store
+from coordinator.backoff import Backoff
+from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, ContextKey
 
@@ -24,7 +24,7 @@ log = structlog.get_logger("coordinator.pubsub")
 PING_EVERY: Final = 5.0  # seconds of silence after which the store is asked whether it is there; twice that is too long
 BACKOFF_BASE: Final = 0.05  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
-LOOK_EVERY: Final = 10.0  # seconds; between the nodes of a cluster news can get lost without our noticing
+LOOK_EVERY: Final = 10.0  # seconds; between the nodes of a cluster messages can get lost without our noticing
 
 
 class PubSub:
@@ -32,7 +32,7 @@ class PubSub:
 
     Args:
         learn: is given a context and the effects another coordinator announced, or None whenever we have just begun to
-            listen and may have missed some.
+            listen and may have missed some. Must not block or raise.
     """
 
     def __init__(self, store: Store, learn: Callable[[ContextKey, Sequence[bytes] | None], None]) -> None:
@@ -40,7 +40,8 @@ class PubSub:
         self._learn = learn
         self._own = store.layout.caller.encode()
         self._wanted: dict[ContextKey, None] = {}
-        self._changed = trio.Event()
+        self._is_silent = False  # so the store is to be asked whether it is there
+        self._changed = trio.Event()  # one of these two
 
     def listen(self, address: ContextKey) -> None:
         """Begin to listen; `learn` is called with None once we do."""
@@ -55,8 +56,11 @@ class PubSub:
             self._changed.set()
 
     async def run(self) -> None:
-        """Never returns. Connects when there is something to listen to, and again whenever that breaks."""
-        backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        """Never returns. Connects when there is something to listen to, and again whenever that breaks.
+
+        After a crash it may be run again: each connection begins by subscribing to everything that is wanted.
+        """
+        backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         failures = 0
         while True:
             while not self._wanted:
@@ -64,7 +68,7 @@ class PubSub:
             try:
                 connection = await self._store.open(GLOBAL)
                 failures = 0
-                await self._follow(connection)
+                await self._use(connection)
             except (StoreUnavailable, StoreMisconfigured) as error:
                 log.debug("not listening to other coordinators", reason=str(error))
                 self._store.lost(GLOBAL, str(error))
@@ -75,22 +79,24 @@ class PubSub:
         await self._changed.wait()
         self._changed = trio.Event()
 
-    async def _follow(self, connection: Connection) -> None:
+    async def _use(self, connection: Connection) -> None:
         """Raises StoreUnavailable when the connection breaks, or is silent for too long."""
+        self._is_silent = False
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_subscribed, connection)
+                nursery.start_soon(self._send, connection)
                 if self._store.layout.is_spread:
                     nursery.start_soon(self._look_regularly)
                 while True:
-                    await self._receive(connection)
+                    self._handle(await self._receive(connection))
         except* StoreUnavailable as group:
             raise StoreUnavailable(str(group.exceptions[0])) from group
         finally:
             with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
                 await connection.aclose()
 
-    async def _keep_subscribed(self, connection: Connection) -> None:
+    async def _send(self, connection: Connection) -> None:
+        """Send what is to be sent on this connection: no other task does, so two commands never meet on the wire."""
         subscribed: dict[ContextKey, None] = {}
         while True:
             commands: list[Command] = []
@@ -101,6 +107,10 @@ class PubSub:
                 commands.append(("SUBSCRIBE", *map(self._channel, added)))
             if dropped:
                 commands.append(("UNSUBSCRIBE", *map(self._channel, dropped)))
+            if self._is_silent:
+                # Of a key, so that a node which no longer has GLOBAL, and may have left the cluster, says so.
+                commands.append(("EXISTS", self._store.layout.keyspace(GLOBAL).contexts()))
+                self._is_silent = False
             if commands:
                 await connection.send(commands)
             subscribed = wanted
@@ -115,21 +125,22 @@ class PubSub:
     def _channel(self, address: ContextKey) -> str:
         return self._store.layout.keyspace(address).channel
 
-    async def _receive(self, connection: Connection) -> None:
-        with trio.move_on_after(PING_EVERY) as limit:
-            push = await connection.receive()
-        if limit.cancelled_caught:
-            # Of a key, so that a node which no longer has GLOBAL, and may have left the cluster, says so.
-            await connection.send([("EXISTS", self._store.layout.keyspace(GLOBAL).contexts())])
-            with trio.move_on_after(PING_EVERY) as limit:
-                push = await connection.receive()
-            if limit.cancelled_caught:
-                raise StoreUnavailable("the store is silent")
-        if isinstance(push, ReplyError):
-            raise StoreUnavailable(str(push))
-        if not isinstance(push, list):
+    async def _receive(self, connection: Connection) -> Reply:
+        """The next push message or reply. If none comes for long, the store is asked for one."""
+        with trio.move_on_after(PING_EVERY):
+            return await connection.receive()
+        self._is_silent = True
+        self._changed.set()
+        with trio.move_on_after(PING_EVERY):
+            return await connection.receive()
+        raise StoreUnavailable("the store is silent")
+
+    def _handle(self, reply: Reply) -> None:
+        if isinstance(reply, ReplyError):
+            raise StoreUnavailable(str(reply))
+        if not isinstance(reply, list):
             return
-        kind, channel, content = push
+        kind, channel, content = reply
         name = channel.rpartition(b":")[2]
         address: ContextKey = int(name) if name.isdigit() else GLOBAL
         if kind == b"subscribe":

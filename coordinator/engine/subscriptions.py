@@ -10,20 +10,24 @@ import uuid
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 import trio
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Operation, Parking, RawJson, Request
+from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.operations.execution import render_event
+from coordinator.operations.pace import Pace
 from coordinator.storage import codec
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import Keyspace
 
 __all__ = [
+    "TAKE_BYTES",
+    "Caller",
     "FlowSubscription",
     "Opening",
     "RunnerSubscription",
@@ -42,7 +46,6 @@ EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 _TOLD_BEFORE_SCRIPT: Final = 14  # fields of what hc_take tells of an attempt
 EVENTS_A_STEP: Final = 200  # at most
-EVENTS_AT_FIRST: Final = 5  # when nothing is known of their size
 
 Effects = Sequence[bytes]
 
@@ -51,11 +54,13 @@ class Session(ABC):
     """A client's connection, as subscriptions see it.
 
     Attributes:
+        budget: the client's.
         subscriptions: by id.
         is_closed: the connection is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.subscriptions: dict[str, Subscription] = {}
         self.is_closed = False
         self._freed: list[RunnerSubscription] = []
@@ -105,6 +110,15 @@ class Session(ABC):
         self.is_closed = True
         for subscription in [*self.subscriptions.values()]:
             subscription.close()
+
+
+class Caller(NamedTuple):
+    """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
+    that the call opens."""
+
+    budget: Budget
+    session: Session | None
+    opening: Opening | None
 
 
 class SubscriptionRequest(Request):
@@ -238,19 +252,24 @@ class RunnerSubscription(Subscription):
             if free <= 0 or self.session.is_congested:
                 yield self.park()
                 continue
-            is_all, attempts, effects = yield from take(
-                self.keys, self, count=count, holder=self.id, number=str(self._takes)
-            )
-            if attempts and self.is_closed:
-                ((_, given_back),) = yield [self.keys.transition("hc_untake", self.id, str(self._takes))]
-                self._took(self, [*effects, *given_back], True)
-                break
-            self._takes += 1
-            until = trio.current_time() + self.lease
-            self.held.update((token, until) for token, _ in attempts)
-            if attempts:
-                head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
-                self.notify([b"%b%b}" % (head, members) for _, members in attempts])
+            with self.session.budget.reserve(TAKE_BYTES, self.wake) as reservation:
+                while not (reservation.is_granted or self.is_closed):
+                    yield self.park()
+                if self.is_closed:
+                    break
+                is_all, attempts, effects = yield from take(
+                    self.keys, self, count=count, holder=self.id, number=str(self._takes)
+                )
+                if attempts and self.is_closed:
+                    ((_, given_back),) = yield [self.keys.transition("hc_untake", self.id, str(self._takes))]
+                    self._took(self, [*effects, *given_back], True)
+                    break
+                self._takes += 1
+                until = trio.current_time() + self.lease
+                self.held.update((token, until) for token, _ in attempts)
+                if attempts:
+                    head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
+                    self.notify([b"%b%b}" % (head, members) for _, members in attempts])
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(attempts) < count
@@ -310,20 +329,24 @@ class FlowSubscription(Subscription):
             self.flow_id,
         )
         stream = self.keys.events(self.flow_id)
-        count = EVENTS_AT_FIRST
+        pace = Pace(EVENTS_A_STEP, EVENT_BYTES)
         while not self.is_closed:
             self.look()
             if self.session.is_congested:
                 yield self.park()
                 continue
-            (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", count)]
-            if self.is_closed:
-                break
-            is_all = len(entries) < count
-            if entries:
-                self._after = entries[-1][0]
-                size = self._tell(head, entries)
-                count = max(1, min(EVENTS_A_STEP, 2 * count, EVENT_BYTES * len(entries) // size))
+            with self.session.budget.reserve(EVENT_BYTES, self.wake) as reservation:
+                while not (reservation.is_granted or self.is_closed):
+                    yield self.park()
+                if self.is_closed:
+                    break
+                (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", pace.count)]
+                if self.is_closed:
+                    break
+                is_all = len(entries) < pace.count
+                if entries:
+                    self._after = entries[-1][0]
+                    pace.read(len(entries), self._tell(head, entries))
             del entries  # nobody needs them while we are parked
             if is_all:
                 yield self.park()

@@ -42,9 +42,9 @@ class Waiters:
     def is_empty(self) -> bool:
         return not (self.runners or self.waiters or self.flows)
 
-    def feed(self, script_type: str) -> None:
-        """Wake one taker that found nothing; it wakes the next if it leaves something. If there is none, one that is
-        looking just now looks again: it may have looked before the job was there."""
+    def wake_runner(self, script_type: str) -> None:
+        """Wake one runner that found nothing; it wakes the next unless it empties the queue. If there is none, one that
+        is looking just now looks again: it may have looked before the job was there."""
         looking: Parking | None = None
         for id, runner in self.runners.items():
             if script_type in runner.script_types:
@@ -63,7 +63,7 @@ class Waiters:
         if looking is not None:
             looking.wake()
 
-    def tell_followers(self, flow_id: int) -> None:
+    def wake_followers(self, flow_id: int) -> None:
         """There may be new events of a flow."""
         for subscription in [*self.flows.get(flow_id, {}).values()]:
             subscription.wake()
@@ -76,10 +76,10 @@ class Waiters:
 
     def wake_all(self) -> None:
         """There may be something for anybody."""
-        for listener in [*self.runners.values(), *self.waiters]:
-            listener.wake()
+        for waiting in [*self.runners.values(), *self.waiters]:
+            waiting.wake()
         for flow_id in [*self.flows]:
-            self.tell_followers(flow_id)
+            self.wake_followers(flow_id)
 
     def forget(self, subscription: Subscription) -> None:
         """Drop a subscription that has ended."""

@@ -106,7 +106,7 @@ class FlowEvent(Model):
 
 class FlowEventsParams(FlowParams):
     after: EventId = "0-0"
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="A page of large events has fewer")] = 100
 
 
 class FlowEvents(Model):

@@ -25,6 +25,8 @@ from coordinator.models.execution import (
     PrerequisiteListParams,
     PrerequisiteSatisfyParams,
 )
+from coordinator.operations.listing import PAGE_BYTES
+from coordinator.operations.pace import Pace
 from coordinator.operations.records import NEW_RUN, flow_dag, given_members, load_message, write_arguments
 from coordinator.storage import codec
 from coordinator.storage.codec import fields_of
@@ -210,17 +212,31 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
 
 
 def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
-    """A page of a flow's events."""
-    (outcome, _), entries = yield [
-        keys.transition("hc_flow_missed", flow_name(params.id), params.after),
-        ("XRANGE", keys.events(params.id), f"({params.after}", "+", "COUNT", params.limit),
-    ]
-    if outcome[0] == b"none":
-        raise NotFound("flow", context_id=params.context_id, id=params.id)
-    last = entries[-1][0] if entries else params.after.encode()
-    events = b",".join(b"{%b}" % render_event(entry) for entry in entries)
-    missed = b"true" if outcome[1] else b"false"
-    return b'{"events":[%b],"last_event":"%b","missed":%b}' % (events, last, missed)
+    """A page of a flow's events: at most `limit`, and fewer if they are large."""
+    last = params.after
+    events: list[bytes] = []
+    size = 0
+    missed = is_last = False
+    pace = Pace(params.limit, PAGE_BYTES)
+    while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
+        count = min(pace.count, params.limit - len(events))
+        (outcome, _), entries = yield [
+            keys.transition("hc_flow_missed", flow_name(params.id), last),
+            ("XRANGE", keys.events(params.id), f"({last}", "+", "COUNT", count),
+        ]
+        if outcome[0] == b"none":
+            raise NotFound("flow", context_id=params.context_id, id=params.id)
+        missed = missed or bool(outcome[1])
+        step = [b"{%b}" % render_event(entry) for entry in entries]
+        step_bytes = sum(map(len, step))
+        pace.read(len(step), step_bytes)
+        events += step
+        size += step_bytes
+        is_last = len(entries) < count
+        if entries:
+            last = entries[-1][0].decode()
+    page = b'{"events":[%b],"last_event":"%b","missed":%b}'
+    return page % (b",".join(events), last.encode(), b"true" if missed else b"false")
 
 
 def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:

@@ -9,12 +9,13 @@ from pydantic_core import to_json
 from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
+from coordinator.operations.pace import Pace
 from coordinator.storage.codec import Record
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
 __all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
 
-CHUNK: Final = 200  # records loaded a step, so that others get on in between
+CHUNK: Final = 200  # records at the most loaded a step, so that others get on in between
 PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
 EXAMINED: Final = 5_000  # records looked at for one page, when few have the status asked for
 
@@ -37,29 +38,44 @@ class page_of:  # noqa: N801 - used like the functions beside it
 
     def __call__(self, keys: Keyspace, params: Any) -> Operation:
         kind = self._record.kind
-        wanted = getattr(params, "status", None)
+        status = getattr(params, "status", None)
+        wanted = None if status is None else status.encode()
         cursor: str = params.cursor
         if cursor and not all(map(_is_number, cursor.split(":"))):
             raise _bad_cursor()
         items: list[bytes] = []
         size = examined = 0
-        is_last = False
-        while not (is_last or len(items) >= params.limit or size >= PAGE_BYTES or examined >= EXAMINED):
+        is_last = is_full = False
+        pace = Pace(CHUNK, PAGE_BYTES)
+        while not (is_last or is_full or examined >= EXAMINED):
             after = f"({cursor}" if cursor else "-"
             (entries,) = yield [("ZRANGE", keys.index_of(kind), after, "+", "BYLEX", "LIMIT", 0, CHUNK)]
             is_last = len(entries) < CHUNK
             if not entries:
                 break
-            records = yield [("HGETALL", keys.prefix + _key(kind, entry)) for entry in entries]
-            for entry, fields in zip(entries, records, strict=True):
-                if len(items) >= params.limit or size >= PAGE_BYTES:
-                    is_last = False
-                    break
-                cursor = entry.decode()
-                examined += 1
-                if fields and (wanted is None or fields[b"status"].decode() == wanted):
-                    items.append(self._record.to_json(fields, entry=0))
-                    size += len(items[-1])
+            examined += len(entries)
+            candidates = entries
+            if wanted is not None:
+                found = yield [("HGET", keys.prefix + _key(kind, entry), "status") for entry in entries]
+                candidates = [entry for entry, status in zip(entries, found, strict=True) if status == wanted]
+            while candidates and not is_full:
+                count = min(pace.count, params.limit - len(items))
+                step, candidates = candidates[:count], candidates[count:]
+                records = yield [("HGETALL", keys.prefix + _key(kind, entry)) for entry in step]
+                before = size
+                for entry, fields in zip(step, records, strict=True):
+                    cursor = entry.decode()
+                    if fields:  # it may have been deleted since
+                        items.append(self._record.to_json(fields, entry=0))
+                        size += len(items[-1])
+                    is_full = len(items) >= params.limit or size >= PAGE_BYTES
+                    if is_full:
+                        break
+                pace.read(len(step), size - before)
+            if is_full:
+                is_last = is_last and cursor.encode() == entries[-1]
+            else:
+                cursor = entries[-1].decode()
         more = b"" if is_last else b',"cursor":"%b"' % cursor.encode()
         answer: RawJson = b'{"items":[%b]%b}' % (b",".join(items), more)
         return answer

@@ -48,7 +48,10 @@ class Service:
         """
         settings = self._settings
         session = secrets.token_hex(16)
-        async with open_spawner() as spawner, connect(settings.url, on_connect=self._connected) as client:
+        async with (
+            open_spawner() as spawner,
+            connect(settings.url, ca=settings.ca, on_connect=self._connected) as client,
+        ):
             executor = Executor(
                 spawner, settings.interpreters, memory_limit=settings.memory_limit, grace=settings.kill_grace
             )

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shlex
 import shutil
 import socket
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FilePath,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
+from coordinator.client.address import Address
+from coordinator.client.stream import tls_context
 from coordinator.models import MAX_CAPACITY, IpAddr, Lease, ScriptType, UInt32
 from coordinator.runner.execute import PYTHON, Interpreter
 
@@ -30,7 +39,13 @@ class RunnerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str = Field("ws://127.0.0.1:9653", description="The coordinator's WebSocket: ws:// or wss://.")
+    url: str = Field(
+        "ws://127.0.0.1:9653",
+        description="The coordinator's HTTP API or WebSocket: http://, https://, ws:// or wss://HOST:PORT.",
+    )
+    ca: FilePath | None = Field(
+        None, description="File of certificates (PEM) to trust for https:// and wss://, instead of the system's."
+    )
     context: tuple[UInt32, ...] = Field(
         min_length=1, description="Context whose jobs to run; give it once for each of several."
     )
@@ -68,16 +83,16 @@ class RunnerSettings(BaseModel):
 
     @field_validator("url")
     @classmethod
-    def _is_websocket(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError("begins with ws:// or wss:// and names a host")
-        try:
-            parts.hostname.encode("idna")
-            _ = parts.port  # raises if it is no port
-        except ValueError as error:
-            raise ValueError(f"leads nowhere: {error}") from error
+    def _leads_somewhere(cls, url: str) -> str:
+        Address.parse(url)
         return url
+
+    @field_validator("ca")
+    @classmethod
+    def _has_certificates(cls, ca: FilePath | None) -> FilePath | None:
+        if ca is not None:
+            tls_context(ca)
+        return ca
 
     @field_validator("context")
     @classmethod
@@ -99,18 +114,14 @@ class RunnerSettings(BaseModel):
     @property
     def is_local(self) -> bool:
         """Whether the coordinator is on this machine's loopback."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return Address.parse(self.url).is_loopback
 
     def own_address(self) -> str:
         """`address`, or that of the interface that leads to the coordinator. May look a name up; raises OSError."""
         if self.address is not None:
             return self.address
-        parts = urlsplit(self.url)
-        family, _, _, _, target = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
+        coordinator = Address.parse(self.url)
+        family, _, _, _, target = socket.getaddrinfo(coordinator.host, coordinator.port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(target)  # of a datagram socket: chooses the interface and sends nothing
             address: str = probe.getsockname()[0]

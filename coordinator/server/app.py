@@ -14,11 +14,14 @@ from hypercorn.config import Config
 
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
+from coordinator.hosts import url_of
 from coordinator.metrics import Metrics
+from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.pages import HttpFrontEnd
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
@@ -26,6 +29,7 @@ from coordinator.settings import Settings
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command
 from coordinator.storage.topology import Topology
+from coordinator.supervision import FAULTS, faults, supervise
 
 __all__ = ["App", "Listener", "Service", "new_name"]
 
@@ -33,6 +37,7 @@ log = structlog.get_logger("coordinator")
 
 READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
+RETURN_MEMORY_EVERY = 2.0  # seconds
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
 
 Listener = trio.abc.Listener[trio.SocketStream]
@@ -71,7 +76,7 @@ class App:
 
             async with trio.open_nursery() as nursery:
                 if acquired.embedded is not None:
-                    nursery.start_soon(acquired.embedded.supervise)
+                    nursery.start_soon(supervise, "keeping the embedded Valkey", acquired.embedded.supervise)
                 await service.run(acquired.listener("http"), acquired.listener("ws"), self._stop, started)
                 nursery.cancel_scope.cancel()
         log.info("stopped")
@@ -86,7 +91,7 @@ class Service:
         name: ours among the coordinators that share the store.
         max_connections: over each front-end; that of the settings unless given.
         is_alone: nobody else uses the store now.
-        left: is told the front-end, `http` or `ws`, whose client has gone.
+        on_disconnect: called with the front-end, `http` or `ws`, of a client whose connection has been closed.
         page: the Prometheus page and its content type; that of `metrics` unless given.
 
     Attributes:
@@ -104,13 +109,13 @@ class Service:
         name: str | None = None,
         max_connections: int | None = None,
         is_alone: bool = False,
-        left: Callable[[FrontEnd], None] = lambda front_end: None,
+        on_disconnect: Callable[[FrontEnd], None] = lambda front_end: None,
         page: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
     ) -> None:
         self.settings = settings
         self._addresses = addresses
         self._max_connections = settings.max_connections if max_connections is None else max_connections
-        self._left = left
+        self._on_disconnect = on_disconnect
         self._page = page or self._own_page
         self._layout = bootstrap.layout_of(settings, topology, name or new_name())
         self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout)
@@ -135,6 +140,7 @@ class Service:
         async with trio.open_nursery() as background:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
+            background.start_soon(supervise, "returning memory", _return_memory)
             await self._serve(http, ws, stop, started)
             if self.settings.external_store() is not None:
                 with trio.move_on_after(LEAVE_TIMEOUT):
@@ -142,12 +148,13 @@ class Service:
             background.cancel_scope.cancel()
 
     def gone(self, coordinator: str) -> None:
-        """Another coordinator on the store is gone: see to its contexts. While `run` serves."""
+        """Another coordinator on the store is gone: take over from it. While `run` serves."""
         self._engine.gone(coordinator)
 
     async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         settings = self.settings
         directory, engine = self._directory, self._engine
+        document = ServedDocument(self._addresses.http, self._addresses.ws, public_url=settings.public_url)
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -155,6 +162,7 @@ class Service:
             request_timeout=settings.request_timeout,
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
+            document=document.json,
         )
         policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
         websocket = WebSocketFrontEnd(
@@ -166,12 +174,13 @@ class Service:
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
             ping_interval=settings.ws_ping_interval,
-            elsewhere=bootstrap.url_of("http", self._addresses.http),
-            on_disconnect=partial(self._left, "ws"),
+            elsewhere=url_of("http", *self._addresses.http),
+            on_disconnect=partial(self._on_disconnect, "ws"),
         )
         app = HttpFrontEnd(
             dispatcher,
             policy(self._addresses.http[0]),
+            document=document,
             ready=self._ready,
             metrics=self._page,
             max_body_bytes=settings.max_body_bytes,
@@ -182,24 +191,34 @@ class Service:
             _hypercorn_config(settings),
             max_connections=self._max_connections,
             write_timeout=settings.client_write_timeout,
-            left=partial(self._left, "http"),
+            on_disconnect=partial(self._on_disconnect, "http"),
         )
+        tallies = http_server.tally, websocket.tally
         self.metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
                 "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
                 "supervisor_crashes_total": ("Supervisors that crashed and were restarted.", lambda: directory.crashes),
+                "internal_faults_total": (FAULTS, faults),
                 "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
                 "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
+                "connections_refused_total": (
+                    "Clients refused because --max-connections were connected.",
+                    lambda: sum(tally.refused for tally in tallies),
+                ),
+                "accept_failures_total": (
+                    "Times a client could not be accepted for want of descriptors or memory.",
+                    lambda: sum(tally.failures for tally in tallies),
+                ),
                 "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
                 "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),
             }
         )
         async with trio.open_nursery() as front_ends:
-            front_ends.start_soon(http_server.serve, http)
-            front_ends.start_soon(websocket.serve, ws)
+            front_ends.start_soon(http_server.serve, _Reusable(http, stop))
+            front_ends.start_soon(websocket.serve, _Reusable(ws, stop))
             started()
             await stop.wait()
             log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
@@ -216,6 +235,31 @@ class Service:
 
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()
+
+
+async def _return_memory() -> None:
+    memory = MemoryReturner()
+    while True:
+        await trio.sleep(RETURN_MEMORY_EVERY)
+        memory.look()
+
+
+class _Reusable(trio.abc.Listener[trio.SocketStream]):
+    """A listener that stays open when what accepts from it crashes: that is started again. Once `stop` is set it is
+    closed for good, so that who connects from then on is refused."""
+
+    def __init__(self, listener: Listener, stop: trio.Event) -> None:
+        self._listener = listener
+        self._stop = stop
+
+    async def accept(self) -> trio.SocketStream:
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        if self._stop.is_set():
+            await self._listener.aclose()
+        else:
+            await trio.lowlevel.checkpoint()
 
 
 def new_name() -> str:

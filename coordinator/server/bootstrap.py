@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args
 
 import trio
 
+from coordinator.hosts import url_of
 from coordinator.settings import Settings
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Store
@@ -28,7 +29,6 @@ __all__ = [
     "acquire",
     "check",
     "layout_of",
-    "url_of",
 ]
 
 FrontEnd = Literal["http", "ws"]
@@ -40,6 +40,7 @@ KEEP_ALIVE: Final = {
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 4,
 }  # seconds of silence, between probes; probes
+MAX_INT: Final = 2**31 - 1  # of a socket option
 SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' connections
 
 
@@ -78,7 +79,7 @@ class Resources:
     def described(self) -> dict[str, str]:
         """For the log: where we listen, and where the data is."""
         data = {"data": str(self.embedded.data_dir)} if self.embedded else {"store": str(self.topology)}
-        return {"http": url_of("http", self.addresses.http), "ws": url_of("ws", self.addresses.ws), **data}
+        return {"http": url_of("http", *self.addresses.http), "ws": url_of("ws", *self.addresses.ws), **data}
 
 
 @asynccontextmanager
@@ -121,12 +122,6 @@ async def check(store: Store) -> None:
         await connection.aclose()
 
 
-def url_of(scheme: FrontEnd, address: tuple[str, int]) -> str:
-    """Where a front-end listens, as a URL."""
-    host, port = address
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
 def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -139,7 +134,7 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
             if hasattr(socket, name):
                 listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if sys.platform == "linux":
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(write_timeout * 1000), MAX_INT))
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -147,7 +142,7 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
         option = f"--api-{scheme}-ip" if isinstance(error, socket.gaierror) else f"--api-{scheme}-port"
         reason = error.strerror or str(error)
         raise CannotListen(
-            f"cannot listen on {url_of(scheme, (host, port))}: {reason.lower()}; choose another with {option}"
+            f"cannot listen on {url_of(scheme, host, port)}: {reason.lower()}; choose another with {option}"
         ) from error
     listener.setblocking(False)
     return listener

@@ -47,10 +47,11 @@ def _broken(error: BaseException) -> StoreUnavailable:
 
 
 class Connection:
-    """One open connection. Not for two tasks at once."""
+    """One open connection. One task may send on it while another one receives; two of either may not."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._is_sending = False
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
 
     async def exchange(self, commands: list[Command], replies: list[Reply]) -> None:
@@ -61,24 +62,34 @@ class Connection:
     async def send(self, commands: list[Command]) -> None:
         """Send commands, in one write. Their replies are for `collect` or `receive`, for another task if need be.
 
+        Not a checkpoint unless it has to wait. Cancelled, the connection must be closed: part of a command may be sent.
+
         Raises:
             StoreUnavailable: the connection broke.
+            trio.BusyResourceError: another task is sending.
         """
         await self.send_rest(self.send_now(commands))
 
     def send_now(self, commands: list[Command]) -> bytes:
-        """Send commands as far as that needs no waiting. Returns what is left for `send_rest`. Raises as `send`."""
+        """Send commands as far as that needs no waiting. Returns what remains for `send_rest`. Raises as `send`."""
+        if self._is_sending:  # what is written now would come between two parts of the other task's command
+            raise trio.BusyResourceError("another task is sending on this connection")
         try:
             return send_now(self._stream, packed(commands))
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
 
     async def send_rest(self, data: bytes) -> None:
-        """Send what `send_now` has left. Raises as `send`."""
+        """Send what remained of `send_now`, if anything did. Raises as `send`."""
+        if not data:
+            return
+        self._is_sending = True
         try:
             await self._stream.send_all(data)
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
+        finally:
+            self._is_sending = False
 
     async def collect(self, count: int, replies: list[Reply]) -> None:
         """Append the next `count` replies, in order, to `replies`.

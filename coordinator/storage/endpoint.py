@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 from redis.connection import SSLConnection, parse_url
@@ -15,6 +17,7 @@ from coordinator.storage.keys import Command, ContextKey
 
 __all__ = ["Endpoint"]
 
+_DATABASE = re.compile(r"/?|/[0-9]+", re.ASCII)
 _ALIASES = {"valkey": "redis", "valkeys": "rediss", "redis+unix": "unix", "valkey+unix": "unix"}
 
 
@@ -45,8 +48,11 @@ class Endpoint:
         options = parse_url(  # type: ignore[no-untyped-call]
             f"{_ALIASES.get(scheme, scheme)}://{rest}"
         )
-        if scheme.endswith("unix") and not options.get("path"):
-            raise ValueError("a unix:// URL needs the socket's path")
+        if scheme.endswith("unix"):
+            if not options.get("path"):
+                raise ValueError("a unix:// URL needs the socket's path")
+        elif not _DATABASE.fullmatch(urlsplit(url).path):  # redis-py takes what is no number for database 0
+            raise ValueError(f"the path of a {scheme}:// URL is the number of a database, as /0")
         is_tls = options.get("connection_class") is SSLConnection
         return cls(
             host=options.get("host", "localhost"),

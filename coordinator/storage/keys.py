@@ -106,9 +106,13 @@ class Keyspace:
         """A sorted set: coordinators, by when they were last heard of. Only in GLOBAL."""
         return f"{self.prefix}coordinators"
 
-    def engaged(self, coordinator: str) -> str:
-        """A set: the contexts a coordinator has written to and whose timers it sees to. Only in GLOBAL."""
+    def owned_contexts(self, coordinator: str) -> str:
+        """A set: the contexts a coordinator has written to and whose timers it handles. Only in GLOBAL."""
         return f"{self.prefix}engaged:{coordinator}"
+
+    def sizes(self) -> str:
+        """A sorted set: `record`, by the bytes of the largest record that was seen here, if that is a large one."""
+        return f"{self.prefix}sizes"
 
     def context(self, id: int) -> str:
         return f"{self.prefix}context:{id}"
@@ -201,15 +205,15 @@ class Layout:
         prefix = "{global}:" if address is None else f"{{{address}}}:"
         return Keyspace(prefix, address, self.caller, f"{prefix}absent" if self.is_spread else "")
 
-    def note(self, *contexts: int) -> list[Command]:
-        """Commands for GLOBAL that note contexts as known and seen to by us."""
+    def register_contexts(self, *contexts: int) -> list[Command]:
+        """Commands for GLOBAL that register contexts as known, and as owned by us."""
         keys = self.keyspace(GLOBAL)
         scored = [number for context in contexts for number in (context, context)]
-        return [("ZADD", keys.contexts(), *scored), ("SADD", keys.engaged(self.name), *contexts)]
+        return [("ZADD", keys.contexts(), *scored), ("SADD", keys.owned_contexts(self.name), *contexts)]
 
-    def remember(self, context: int) -> list[Command]:
-        """The same for one context's own connection, where that can reach GLOBAL. They leave it as it was."""
-        note = self.note(context)
+    def register_context(self, context: int) -> list[Command]:
+        """The same for one context's own connection, where that can reach GLOBAL. They leave its database selected."""
+        register = self.register_contexts(context)
         if self.isolation == "prefix" or context == 0:
-            return note
-        return [("SELECT", 0), *note, ("SELECT", context)]
+            return register
+        return [("SELECT", 0), *register, ("SELECT", context)]

@@ -161,7 +161,7 @@ def test_run_without_a_coordinator_says_so_in_one_line_and_exits_with_3(flows: F
 
 
 @pytest.mark.parametrize(
-    "arguments", [("none.toml",), ("--url", "http://127.0.0.1:1", "x.toml"), ("--context", "-1", "x")]
+    "arguments", [("none.toml",), ("--url", "ftp://127.0.0.1:1", "x.toml"), ("--context", "-1", "x")]
 )
 def test_run_with_a_wrong_command_line_or_file_exits_with_2(arguments: tuple[str, ...]) -> None:
     done = herocoordinator("flow", "run", *arguments)

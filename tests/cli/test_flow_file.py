@@ -187,6 +187,36 @@ def test_a_file_that_cannot_be_understood_is_said_with_the_place(
     assert problems_of(tmp_path, name, text) == [problem]
 
 
+@pytest.mark.parametrize(("name", "text"), [("flow.toml", TOML), ("flow.yaml", YAML)])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_the_line_ends_of_windows_change_nothing(
+    tmp_path: Path, name: str, text: str, line_end: str
+) -> None:
+    (tmp_path / "report.sh").write_text("echo ß\n")
+    expected = read(tmp_path, name, text)
+
+    for file, content in ((name, text), ("report.sh", "echo ß\n")):
+        (tmp_path / file).write_bytes(b"\xef\xbb\xbf" + content.replace("\n", line_end).encode())
+
+    assert read_flow_file(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize("name", ["flow.toml", "flow.yaml"])
+def test_a_second_byte_order_mark_is_none(tmp_path: Path, name: str) -> None:
+    text = {"flow.toml": TOML, "flow.yaml": YAML}[name]
+
+    assert problems_of(tmp_path, name, "\ufeff\ufeff" + text.lstrip())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf16_is_said_to_be(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "flow.toml"
+    path.write_bytes(("\ufeff" * encoding.endswith("be") + TOML).encode(encoding))
+
+    with pytest.raises(FlowFileError, match="it is UTF-16; save it as UTF-8"):
+        read_flow_file(path)
+
+
 def test_yaml_values_that_are_no_text_have_to_be_quoted(tmp_path: Path) -> None:
     text = "jobs: [{name: a, script: '', env: {DEBUG: yes}}]"
 

@@ -174,7 +174,7 @@ async def test_limits_of_the_server_that_the_client_was_not_told_of_are_errors_n
 
 async def test_without_a_server_a_call_says_why_it_was_not_answered() -> None:
     async with connect(f"ws://127.0.0.1:{free_port()}", timeout=0.3) as client:
-        with pytest.raises(NoReply, match=r"no connection to ws://127.0.0.1:.* failed") as error:
+        with pytest.raises(NoReply, match=r"no connection to ws://127.0.0.1:\d+: Connection refused") as error:
             await client.call("m")
         assert not error.value.may_have_been_applied
         assert not client.connected
@@ -194,7 +194,7 @@ async def test_a_client_may_give_up(give_up_after: float) -> None:
 
 async def test_who_is_no_websocket_server_is_named(server: CoordinatorProcess) -> None:
     async with connect(server.http.replace("http", "ws"), give_up_after=0) as client:
-        with pytest.raises(CannotConnect, match="rejected with status"):
+        with pytest.raises(CannotConnect, match=r"it answered \d{3}"):
             await client.call("m")
 
 
@@ -214,7 +214,7 @@ async def test_who_closes_in_the_handshake_does_not_hold_the_client_up() -> None
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ws://", "127.0.0.1:9653", "ws://h:port"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "ws://", "ws://h:port"])
 async def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
         async with connect(url):
@@ -254,7 +254,7 @@ async def test_a_server_that_has_gone_silent_is_left() -> None:
     lost = trio.Event()
     async with peer() as server, proxied(port_of(server.url)) as proxy:
         url = f"ws://127.0.0.1:{proxy.port}"
-        async with connect(url, keepalive=0.2, on_disconnect=lost.set) as client:
+        async with connect(url, keepalive=1.0, on_disconnect=lost.set) as client:
             await client.call("m", [1])
             carried = proxy.forwarded[Side.TO_CLIENT]
             await proxy.until_forwarded(carried + 10, Side.TO_CLIENT)  # pongs, while nothing else is said

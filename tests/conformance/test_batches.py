@@ -63,9 +63,31 @@ def test_a_longer_one_is_refused_as_a_whole_naming_the_limit(client: Client, con
 
     reply = client.exchange(json_text(calls))
 
-    assert reply["error"]["code"] == -32600
+    assert (reply["id"], reply["error"]["code"]) == (1, -32600)
     assert (reply["error"]["data"]["limit"], reply["error"]["data"]["setting"]) == (MAX_BATCH, "max_batch_length")
     assert client.error(*load("job", context, 1))["code"] == -32001
+
+
+@pytest.mark.parametrize(
+    ("first", "id"),
+    [
+        ([{"jsonrpc": "2.0", "method": "actor.load", "params": [0]}, request("actor.load", [0], "b")], "b"),
+        ([None, 1, {}, {"id": []}, {"id": True}, {"id": 2}, {"id": 3}], 2),
+        ([{"id": None}, {"id": 1}], None),
+        ([], None),
+    ],
+    ids=["behind a notification", "behind nonsense", "null", "none"],
+)
+def test_the_refusal_of_a_longer_one_has_the_first_id_in_it(client: Client, first: list[Any], id: Any) -> None:
+    reply = client.exchange(json_text([*first, *[None] * (MAX_BATCH + 1)]))
+
+    assert (reply["id"], reply["error"]["code"]) == (id, -32600)
+
+
+def test_the_first_id_of_a_longer_one_may_have_half_of_a_surrogate_pair(client: Client) -> None:
+    reply = client.exchange(r'[{"id":"\\\ud83d"}' + ",1" * MAX_BATCH + "]")
+
+    assert (reply["id"], reply["error"]["code"]) == ("\\\ud83d", -32600)
 
 
 def test_replies_beyond_the_limit_are_left_out_of_a_batch_and_say_so(client: Client, context: int) -> None:

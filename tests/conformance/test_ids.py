@@ -11,7 +11,8 @@ from tests.support.jsonrpc import read_json
 
 IDS = [
     *("0", "1", "-1", "-0", "4294967296", "9007199254740993", str(2**64), "1" + "0" * 300),
-    *("0.5", "-1.5", "1.0", "1e3", "1E-7", "0.1", "123456789.123456789"),
+    *("0.5", "-1.5", "1.0", "1e3", "1E-7", "0.1", "123456789.123456789", "-0.0", "1e2", "1E308", "5e-324", "1e-400"),
+    *("0.30000000000000004", "9" * 4_300),
     *('""', '"1"', '"null"', '"a b"', r'"\u0000\n\"\\\/"', '"ключ 😀"', r'"\ud83d\ude00"', f'"{"long" * 2_000}"'),
     "null",
 ]
@@ -39,7 +40,7 @@ def test_the_id_of_a_malformed_request_comes_back_too(client: Client, id: str) -
     assert reply["id"] == read_json(id)
 
 
-@pytest.mark.parametrize("id", ["true", "false", "[]", "[1]", "{}", '{"id":1}', "1e400"])
+@pytest.mark.parametrize("id", ["true", "false", "[]", "[1]", "{}", '{"id":1}', "1e400", "-1e400"])
 def test_what_may_not_be_an_id_is_answered_with_null(client: Client, id: str) -> None:
     reply = client.exchange(f'{{"jsonrpc":"2.0","id":{id},"method":"rpc.discover"}}')
 

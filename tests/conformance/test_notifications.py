@@ -41,8 +41,9 @@ def test_a_batch_of_them_is_carried_out(client: Client, context: int) -> None:
 @pytest.mark.parametrize(
     "call",
     [("unknown", {}), ("actor.load", {}), ("actor.load", {"id": "1"}), ("actor.load", {"id": 0}), ("rpc.discover", {}),
-     ("context.load", [2**32 - 1])],
-    ids=["unknown", "incomplete", "wrong", "not found", "built in", "refused by the store"],
+     ("actor.load", None), ("context.list", None), ("rpc.discover", None), ("context.load", [2**32 - 1])],
+    ids=["unknown", "incomplete", "wrong", "not found", "built in", "null", "null to a list", "null to the built in",
+         "refused by the store"],
 )  # fmt: skip
 def test_what_is_wrong_with_it_is_not_told(client: Client, call: Call) -> None:
     assert client.exchange(json_text(notification(call))) is None

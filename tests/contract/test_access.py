@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.contract.conftest import ALLOWED_HOST, ALLOWED_ORIGIN
-from tests.support.clients import JSON, TRANSPORTS, HttpClient, json_text, plain_http, request
+from tests.support.clients import JSON, PATIENCE, TRANSPORTS, HttpClient, json_text, plain_http, request
 from tests.support.jsonrpc import read_json
 from tests.support.records import create, fresh_id, load, sample
 from tests.support.server import CoordinatorProcess
@@ -19,6 +19,14 @@ from tests.support.server import CoordinatorProcess
 FOREIGN_ORIGINS = ["https://evil.example", "http://127.0.0.1:1", "http://localhost", "null", "file://", "evil.example"]
 FOREIGN_HOSTS = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "notlocalhost"]
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "LOCALHOST", "api.localhost"]
+LOOPBACK_SPELLINGS = [
+    *("localhost.", "LocalHost.", "api.localhost.", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]", "[::1%25lo]"),
+    *("0.0.0.0", "[::]", "127.1", "2130706433"),
+]
+NO_LOOPBACK_HOSTS = [
+    *("", "localhost..", "evil.example@localhost", "localhost@evil.example", "localhost/evil", "::1"),
+    *("localhost:80:80", "[::ffff:10.0.0.1]", "localhost, localhost", "localhost evil.example"),
+]
 
 
 def status(server: CoordinatorProcess, transport: str, *, origin: str | None = None, host: str | None = None) -> int:
@@ -39,6 +47,88 @@ def status(server: CoordinatorProcess, transport: str, *, origin: str | None = N
             return 200
     except InvalidStatus as refused:
         return refused.response.status_code
+
+
+def raw_status(server: CoordinatorProcess, transport: str, *headers: tuple[str, str]) -> int:
+    """The HTTP status of a call or a handshake with these headers, as they are; {own} is the server's address."""
+    url = urlsplit(getattr(server, transport))
+    body = "" if transport == "ws" else json_text(request(*load("actor", 0, 0), id=1))
+    usual = {
+        "http": f"POST / HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n",
+        "ws": "GET / HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-key: AQIDBAUGBwgJCgsMDQ4PEA==\r\n",
+    }
+    lines = "".join(f"{name}: {value.format(own=url.netloc)}\r\n" for name, value in headers)
+    with socket.create_connection((url.hostname, url.port), timeout=PATIENCE) as sock, sock.makefile("rb") as answer:
+        sock.sendall(f"{usual[transport]}{lines}\r\n{body}".encode())
+        return int(answer.readline().split()[1])
+
+
+SERVED = {"http": 200, "ws": 101}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("host", LOOPBACK_SPELLINGS)
+@pytest.mark.parametrize("port", ["", ":9652"])
+def test_loopback_may_be_called_by_every_spelling_of_its_names(
+    server: CoordinatorProcess, transport: str, host: str, port: str
+) -> None:
+    assert raw_status(server, transport, ("Host", host + port)) == SERVED[transport]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("host", NO_LOOPBACK_HOSTS)
+def test_what_only_looks_like_a_loopback_name_is_refused(server: CoordinatorProcess, transport: str, host: str) -> None:
+    assert raw_status(server, transport, ("Host", host)) in (400, 403)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("hosts", [("{own}", "evil.example"), ("evil.example", "{own}"), ("{own}", "{own}")])
+def test_a_request_for_several_hosts_is_refused(
+    server: CoordinatorProcess, transport: str, hosts: tuple[str, ...]
+) -> None:
+    assert raw_status(server, transport, *(("Host", host) for host in hosts)) in (400, 403)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("ws://{own}", "{own}"),
+        ("wss://{own}", "{own}"),
+        ("HTTP://{own}", "{own}"),
+        ("http://localhost:80", "localhost"),
+        ("http://localhost", "localhost:80"),
+        ("https://localhost", "localhost:443"),
+        ("wss://localhost:443", "localhost"),
+        ("http://[::1]:9652", "[0:0::1]:9652"),
+        ("http://localhost:9652", "LOCALHOST.:9652"),
+    ],
+)
+def test_its_own_origin_is_its_own_however_it_is_written(
+    server: CoordinatorProcess, transport: str, origin: str, host: str
+) -> None:
+    assert raw_status(server, transport, ("Host", host), ("Origin", origin)) == SERVED[transport]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ("http://evil.example", "http://{own}"),
+        ("http://{own}", "http://evil.example"),
+        ("http://{own}", "http://{own}"),
+        ("http://{own}, http://{own}",),
+        ("http://user@{own}",),
+        ("http://{own}/",),
+        ("",),
+        ("null",),
+    ],
+)
+def test_several_origins_and_what_is_none_are_refused(
+    server: CoordinatorProcess, transport: str, origins: tuple[str, ...]
+) -> None:
+    assert raw_status(server, transport, ("Host", "{own}"), *(("Origin", origin) for origin in origins)) == 403
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

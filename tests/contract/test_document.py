@@ -1,4 +1,4 @@
-"""The OpenRPC document: the same wherever it is served, and all that the contract has."""
+"""The OpenRPC document: the same wherever it is served but for the servers, and all that the contract has."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.clients import Client
+from tests.support.clients import PATIENCE, Client, HttpClient
 from tests.support.contract import REFERENCE, Contract, reference
+from tests.support.server import CoordinatorProcess, coordinator
 
 CHECKED_IN = Path(__file__).parents[2] / "specs" / "openrpc.json"
 ANNOTATIONS = ("description", "version")
@@ -46,15 +47,53 @@ def _nearest(item: dict[str, Any], served: list[Any], path: str) -> list[str]:
     return missing(item, alike[0], name) if alike else [f"{name}: missing"]
 
 
+def with_servers_of(document: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "servers": other["servers"]}
+
+
+def urls(document: dict[str, Any]) -> list[str]:
+    assert [server["name"] for server in document["servers"]] == ["http", "ws"]
+    return [server["url"] for server in document["servers"]]
+
+
 def test_it_is_the_same_wherever_it_is_served(client: Client, http: httpx.Client) -> None:
     page = http.get("/openrpc.json")
+    checked_in = json.loads(CHECKED_IN.read_text())
 
     assert page.headers["content-type"] == "application/json"
-    assert page.json() == client.result("rpc.discover", []) == json.loads(CHECKED_IN.read_text())
+    assert page.json() == client.result("rpc.discover", [])
+    assert with_servers_of(page.json(), checked_in) == checked_in
+
+
+def test_it_says_where_the_server_is(server: CoordinatorProcess, client: Client, http: httpx.Client) -> None:
+    assert urls(client.result("rpc.discover", None)) == [server.http, server.ws]
+    assert urls(http.get("/openrpc.json", headers={"host": "localhost:1"}).json()) == [server.http, server.ws]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_on_every_address_it_says_the_one_the_client_used(tmp_path: Path, workers: str) -> None:
+    wildcard = ("--api-http-ip", "0.0.0.0", "--api-ws-ip", "0.0.0.0", "--workers", workers)
+    with coordinator("--data-dir", str(tmp_path), *wildcard) as server:
+        http_port, ws_port = (url.rpartition(":")[2] for url in (server.http, server.ws))
+        with httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=PATIENCE) as http:
+
+            def at(host: str) -> list[str]:
+                return urls(http.get("/openrpc.json", headers={"host": host}).json())
+
+            discovered = HttpClient(http).result("rpc.discover", {})
+
+            assert urls(discovered) == [f"http://localhost:{http_port}", f"ws://localhost:{ws_port}"]
+            assert at(f"10.0.0.7:{http_port}") == [f"http://10.0.0.7:{http_port}", f"ws://10.0.0.7:{ws_port}"]
+            assert at("hero.example:8080") == ["http://hero.example:8080", f"ws://hero.example:{ws_port}"]
+            assert at("hero.example") == ["http://hero.example", f"ws://hero.example:{ws_port}"]
+            assert at("[fd00::7]:1") == ["http://[fd00::7]:1", f"ws://[fd00::7]:{ws_port}"]
+            assert at('"><x') == urls(discovered)
 
 
 def test_it_has_all_that_the_contract_has(client: Client) -> None:
-    assert missing(json.loads(REFERENCE.read_text()), client.result("rpc.discover", {})) == []
+    served = client.result("rpc.discover", {})
+
+    assert missing(json.loads(REFERENCE.read_text()), with_servers_of(served, json.loads(CHECKED_IN.read_text()))) == []
 
 
 def test_it_requires_no_more_than_the_contract(client: Client) -> None:

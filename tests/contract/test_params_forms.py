@@ -49,12 +49,30 @@ def test_a_dag_is_asked_for_alike_in_every_form(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("params", [{}, [], {"params": {}}, [{}], {"colour": "red"}])
+@pytest.mark.parametrize(
+    "params", [{}, [], None, {"params": {}}, {"params": None}, {"params": [None]}, [{}], [None], {"colour": "red"}]
+)
 def test_params_that_give_nothing_are_missing_members(client: Client, kind: str, params: Any) -> None:
     error = client.error(f"{kind}.create", params)
 
     assert error["code"] == -32602
     assert "missing" in {fault["type"] for fault in error["data"]}
+
+
+@pytest.mark.parametrize("params", [None, [None], {"params": None}, {"params": [None]}])
+def test_null_is_no_params_to_methods_that_need_none(client: Client, params: Any) -> None:
+    assert "methods" in client.result("rpc.discover", params)
+    assert client.result("context.list", params).keys() == client.result("context.list", {}).keys()
+    assert [*map(len, client.results([("rpc.discover", params), ("context.list", params)]))] == [
+        len(client.result("rpc.discover", {})),
+        len(client.result("context.list", {})),
+    ]
+
+
+def test_null_for_a_member_is_not_a_member_left_out(client: Client, context: int) -> None:
+    error = client.error("job.load", [context, None, 1])
+
+    assert [fault["loc"] for fault in error["data"]] == [["caller_id"]]
 
 
 def test_too_many_by_position_are_told_which_there_are(client: Client, context: int) -> None:

@@ -16,9 +16,9 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
 from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson, Request
 from coordinator.actors.stepping import together
+from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store
@@ -267,7 +267,7 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
     async with running(valkey) as directory:
         for context in range(1, contexts + 1):
             assert await answer_of(directory, context) == b"PONG"
-        limits = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
+        limits: dict[str, Any] = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
         dispatcher = Dispatcher(directory, Engine(directory, valkey, max_subscriptions=10), valkey.layout, **limits)
         sink = Kept()
         intake = Intake(dispatcher, sink, Budget(1 << 24))

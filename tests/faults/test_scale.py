@@ -343,7 +343,7 @@ async def test_a_handshake_has_its_time_however_steadily_it_drips(autojump: None
     store = Store(Endpoint(), Layout())  # never asked
     directory = Directory(store)
     engine = Engine(directory, store, max_subscriptions=10)
-    limits = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
+    limits: dict[str, Any] = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
     dispatcher = Dispatcher(directory, engine, store.layout, **limits)
     bounds: dict[str, Any] = {
         "max_connections": 10,

@@ -103,7 +103,7 @@ class _CrashingConnection(Connection):
 
 
 class MemoryStore(Store):
-    """Connections lead to a task of `nursery` that speaks RESP and answers every command with PONG.
+    """Connections lead to a task of `nursery` that speaks RESP, answers every command with PONG and knows no sizes.
 
     Attributes:
         answers: what the next commands are answered with before that.
@@ -139,9 +139,12 @@ class MemoryStore(Store):
         try:
             async for data in stream:
                 reader.feed(bytes(data))
-                while reader.gets() is not None:
+                while (asked := reader.gets()) is not None:
                     await self.answering.wait()
-                    await stream.send_all(self.answers.pop(0) if self.answers else b"$4\r\nPONG\r\n")
+                    if asked[0] == b"ZSCORE":  # the supervisor's own, about the sizes of records
+                        await stream.send_all(b"_\r\n")
+                    else:
+                        await stream.send_all(self.answers.pop(0) if self.answers else b"$4\r\nPONG\r\n")
         except trio.BrokenResourceError:
             pass
         finally:

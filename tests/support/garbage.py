@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.clients import request
 from tests.support.records import KINDS, create, dag, load, sample
 
-__all__ = ["any_json", "damaged_messages", "mutated_messages", "places"]
+__all__ = ["any_json", "any_text", "damaged_messages", "mutated_messages", "places"]
 
 Node = dict[str, Any] | list[Any]
 Place = tuple[Node, str | int]
@@ -22,12 +22,17 @@ CONTEXT: Final = 3
 
 def any_json() -> st.SearchStrategy[Any]:
     """JSON of any shape."""
-    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-    return st.recursive(leaves, _containers, max_leaves=15)
+    numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    return st.recursive(st.none() | st.booleans() | numbers | any_text(), _containers, max_leaves=15)
+
+
+def any_text() -> st.SearchStrategy[str]:
+    """Text of any kind, now and then with half of a surrogate pair."""
+    return st.text(max_size=20) | st.text(st.sampled_from("a\0\\é😀\ud83d\ude00"), max_size=4)
 
 
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=5)
+    return st.lists(inner, max_size=5) | st.dictionaries(any_text(), inner, max_size=5)
 
 
 def mutated_messages() -> st.SearchStrategy[str]:

@@ -20,6 +20,7 @@ MAX_DEPTH: Final = 200
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
+INVALID_PARAMS: Final = -32602
 
 _ABSENT: Final = object()
 
@@ -38,14 +39,15 @@ class Due:
 
 def due(message: str | bytes) -> Due | list[Due] | None:
     """What must be answered to a message; None if nothing may be."""
+    mark: Any = "\ufeff" if isinstance(message, str) else b"\xef\xbb\xbf"
     try:
-        content = read_json(message)
+        content = read_json(message.removeprefix(mark), halves=True)
     except NotJson:
         return Due(None, PARSE_ERROR)
     if not isinstance(content, list):
         return _due_to(content)
     if not 0 < len(content) <= MAX_BATCH:
-        return Due(None, INVALID_REQUEST)
+        return Due(_first_id(content), INVALID_REQUEST)
     return [response for item in content if (response := _due_to(item)) is not None] or None
 
 
@@ -58,11 +60,29 @@ def _due_to(item: Any) -> Due | None:
     is_request = (
         item.get("jsonrpc") == "2.0"
         and isinstance(item.get("method"), str)
-        and isinstance(item.get("params", {}), dict | list)
+        and isinstance(item.get("params"), dict | list | None)
     )
     if not is_request:
         return Due(None if id is _ABSENT else id, INVALID_REQUEST)
-    return None if id is _ABSENT else Due(id)
+    if id is _ABSENT:
+        return None
+    if _has_half(item):
+        return Due(id, INVALID_PARAMS if _has_half(item.get("params")) else INVALID_REQUEST)
+    return Due(id)
+
+
+def _first_id(batch: list[Any]) -> Any:
+    ids = [item["id"] for item in batch if isinstance(item, dict) and "id" in item]
+    return next((id for id in ids if _may_be_id(id)), None)
+
+
+def _has_half(content: Any) -> bool:
+    """Whether there is half of a surrogate pair in it."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _may_be_id(id: Any) -> bool:
@@ -78,7 +98,7 @@ def check_reply(message: str | bytes, reply: str | bytes | None) -> Any:
         assert reply is None, f"a reply to what gets none: {reply!r}"
         assert expected is None, f"no reply, but {expected} is due"
         return None
-    content = read_json(reply, _members_once)
+    content = read_json(reply, _members_once, halves=True)
     if isinstance(expected, Due):
         _check_response(expected, content)
         return content
@@ -92,6 +112,7 @@ def check_reply(message: str | bytes, reply: str | bytes | None) -> Any:
 def _check_response(expected: Due, response: Any) -> None:
     _RESPONSE.validate(response)
     id = response["id"]
+    assert not _has_half({**response, "id": None}), f"half of a surrogate pair: {response}"
     assert type(id) is type(expected.id), f"id {id!r} instead of {expected.id!r}"
     assert id == expected.id
     code = response["error"]["code"] if "error" in response else None
@@ -101,18 +122,23 @@ def _check_response(expected: Due, response: Any) -> None:
         assert code not in (PARSE_ERROR, INVALID_REQUEST), response
 
 
-def read_json(data: str | bytes, object_of: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """Strictly: UTF-8 without byte order mark, no NaN, no half of a surrogate pair, within the README's bounds.
+def read_json(
+    data: str | bytes, object_of: Callable[[list[tuple[str, Any]]], Any] = dict, *, halves: bool = False
+) -> Any:
+    """Strictly: UTF-8 without byte order mark, no NaN, within the README's bounds, and no half of a surrogate pair
+    unless `halves`.
 
     Raises:
         NotJson
     """
     try:
         text = data if isinstance(data, str) else data.decode()
+        text.encode()  # a half may only be there as an escape
         content = json.loads(text, parse_constant=_refuse, object_pairs_hook=object_of)
-        _encoded(content)
     except (ValueError, RecursionError) as error:
         raise NotJson(str(error)) from None
+    if not halves and _has_half(content):
+        raise NotJson("half of a surrogate pair")
     if _depth(content) > MAX_DEPTH:
         raise NotJson("nested too deep")
     return content
@@ -126,11 +152,6 @@ def _members_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(members)
     assert len(content) == len(members), f"a member twice: {members}"
     return content
-
-
-def _encoded(content: Any) -> bytes:
-    """Raises UnicodeEncodeError, a ValueError, if there is half of a surrogate pair."""
-    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _depth(content: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,14 +27,24 @@ from tests.support.processes import children_of, command_of, started_at
 START_TIMEOUT = 30.0
 
 
+def limit_open_files(limit: int) -> None:
+    """Of this process and those it starts, for good."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
 class LoggingProcess:
     """`herocoordinator` as a child process that logs JSON, in a process group of its own if so wanted.
+
+    Args:
+        limit: of the files that it and its children may have open (`ulimit -n`).
 
     Attributes:
         logs: every log line so far, parsed.
     """
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, own_group: bool = False) -> None:
+    def __init__(
+        self, *arguments: str, env: dict[str, str] | None = None, own_group: bool = False, limit: int | None = None
+    ) -> None:
         self.logs: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -42,6 +54,7 @@ class LoggingProcess:
             text=True,
             env={**os.environ, **(env or {})},
             process_group=0 if own_group else None,
+            preexec_fn=None if limit is None else partial(limit_open_files, limit),  # noqa: PLW1509 - a system call
         )
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
@@ -85,10 +98,12 @@ class CoordinatorProcess(LoggingProcess):
         http, ws: its URLs.
     """
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, own_group: bool = False) -> None:
+    def __init__(
+        self, *arguments: str, env: dict[str, str] | None = None, own_group: bool = False, limit: int | None = None
+    ) -> None:
         defaults = {"--api-http-port": "0", "--api-ws-port": "0", "--log-format": "json", "--workers": "1"}
         given = [text for flag, value in defaults.items() if flag not in arguments for text in (flag, value)]
-        super().__init__("serve", *given, *arguments, env=env, own_group=own_group)
+        super().__init__("serve", *given, *arguments, env=env, own_group=own_group, limit=limit)
         serving = self.wait_for("serving")
         self.http: str = serving["http"]
         self.ws: str = serving["ws"]
@@ -113,10 +128,10 @@ class CoordinatorProcess(LoggingProcess):
 
 @contextlib.contextmanager
 def coordinator(
-    *arguments: str, env: dict[str, str] | None = None, own_group: bool = False
+    *arguments: str, env: dict[str, str] | None = None, own_group: bool = False, limit: int | None = None
 ) -> Iterator[CoordinatorProcess]:
     """A running coordinator, stopped in the end if it still runs."""
-    server = CoordinatorProcess(*arguments, env=env, own_group=own_group)
+    server = CoordinatorProcess(*arguments, env=env, own_group=own_group, limit=limit)
     try:
         yield server
     finally:

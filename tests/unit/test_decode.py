@@ -14,12 +14,13 @@ from coordinator.errors import CoordinatorError, InvalidParams, InvalidRequest, 
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.openrpc import ServedDocument
 from tests.support.clients import request
 from tests.support.garbage import any_json, damaged_messages, mutated_messages, places
 
 MAX_BATCH: Final = 5
-READER = Reader(METHODS, MAX_BATCH)
+DOCUMENT = ServedDocument().json
+READER = Reader(METHODS, MAX_BATCH, DOCUMENT)
 EXAMPLES: Final = {name: method.example for name, method in METHODS.items() if method.example is not None}
 
 often = settings(max_examples=600, deadline=None)
@@ -42,7 +43,7 @@ def _one_by_one(calls: list[Any]) -> Iterator[Any]:
             if method is not None:
                 yield told((call.id, method, method.reader.read(call.params)))
             elif call.method == "rpc.discover":
-                yield told((call.id, None, document_json()))
+                yield told((call.id, None, DOCUMENT))
             else:
                 yield call.id, MethodNotFound
         except CoordinatorError as error:
@@ -85,7 +86,27 @@ def changed_examples(draw: st.DrawFn) -> str:
         place: tuple[Any, Any] = draw(st.sampled_from([*places(calls)]))
         holder, key = place
         odd = st.sampled_from(
-            [True, 1.0, 1.5, "1", "", None, [], {}, -1, 2**32, 2**64, "Python", [1], ["a"], {"a": "b"}]
+            [
+                True,
+                1.0,
+                1.5,
+                "1",
+                "",
+                None,
+                [],
+                {},
+                -1,
+                2**32,
+                2**64,
+                "Python",
+                [1],
+                ["a"],
+                {"a": "b"},
+                "\ud83d",
+                [None],
+                {"\ude00": None},
+                {"params": None},
+            ]
         )
         holder[key] = draw(odd | any_json())
     return json.dumps(calls if len(calls) > 1 or draw(st.booleans()) else calls[0])
@@ -96,6 +117,13 @@ def changed_examples(draw: st.DrawFn) -> str:
 def test_valid_calls_and_near_misses_read_the_same(message: str) -> None:
     assert read(message) == the_long_way(message)
     assert read(message.encode()) == the_long_way(message)
+
+
+@often
+@given(message=changed_examples(), before=st.text(st.sampled_from("\ufeff \t\r\n\v\f\0\xa0[{"), max_size=3))
+def test_what_stands_before_a_message_reads_the_same(message: str, before: str) -> None:
+    assert read(before + message) == the_long_way(before + message)
+    assert read((before + message).encode()) == the_long_way((before + message).encode())
 
 
 @often
@@ -122,6 +150,9 @@ def test_every_method_is_read_in_one_go(name: str, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(protocol, "parse", never)
     assert read(text) == expected
+    for before in (" \r\n\t", "\ufeff", "\ufeff "):
+        assert read(before + text) == read((before + text).encode()) == expected
+        assert read(f"{before}[{text}]") == (1, expected[1])
     assert read(f"[{text},{text}]".encode()) == (2, [*expected[1], *expected[1]])
 
 

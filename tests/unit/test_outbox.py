@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.rpc.jsonrpc.budget import Budget
+from coordinator.budget import Budget
 from coordinator.rpc.websocket.outbox import HIGH_WATER, LARGE, LOW_WATER, PONG_ROOM, Outbox
 
 

@@ -39,6 +39,12 @@ class Held:
 
     slice_calls = None
 
+    def expected(self, _: ContextKey) -> int:
+        return 0
+
+    def saw(self, _: ContextKey, size: int) -> None:
+        pass
+
     def __init__(self) -> None:
         self.requests: list[Request] = []
 
@@ -62,7 +68,7 @@ class FrontEnd(WebSocketFrontEnd):
         self.held = Held()
         store = Store(Endpoint(), Layout())  # never asked
         engine = Engine(Directory(store), store, max_subscriptions=10)
-        limits = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
+        limits: dict[str, Any] = {"request_timeout": 30, "max_batch": 10, "max_batch_reply": 1000}
         dispatcher = Dispatcher(cast(Directory, self.held), engine, store.layout, **limits)
         bounds: dict[str, Any] = {
             "max_connections": 10,
@@ -110,6 +116,16 @@ class Peer:
         return bytes(await self.stream.receive_some())
 
 
+class NoSocket:
+    """What who accepts closes in the end."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+
 class Clients(trio.abc.Listener[trio.abc.Stream]):
     """Connections in memory, made by the test."""
 
@@ -118,6 +134,7 @@ class Clients(trio.abc.Listener[trio.abc.Stream]):
 
     def connect(self) -> Peer:
         near, far = trio.testing.memory_stream_pair()
+        cast(Any, far).socket = NoSocket()
         self._put.send_nowait(far)
         return Peer(near)
 

@@ -7,11 +7,21 @@ at 127.0.0.1 (DNS rebinding). Clients that are no browsers send no Origin.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
-__all__ = ["AccessPolicy"]
+from coordinator.hosts import (
+    ANY,
+    DEFAULT_PORTS,
+    NULL,
+    allowed_host,
+    allowed_origin,
+    is_loopback,
+    means_this_machine,
+    read_host,
+    read_origin,
+)
+
+__all__ = ["AccessPolicy", "joined"]
 
 
 class AccessPolicy:
@@ -19,48 +29,49 @@ class AccessPolicy:
 
     Args:
         bound_to: the address it listens on.
-        allowed_origins: `scheme://host[:port]`, or `*` for any.
+        allowed_origins: `scheme://host[:port]`, `null`, or `*` for any.
         allowed_hosts: names accepted in Host beyond the loopback ones, or `*` for any.
+
+    Raises:
+        ValueError: one of those is neither.
     """
 
     def __init__(
         self, bound_to: str, *, allowed_origins: Iterable[str] = (), allowed_hosts: Iterable[str] = ()
     ) -> None:
-        self._origins = {origin.rstrip("/").lower() for origin in allowed_origins}
-        self._hosts = {host.lower() for host in allowed_hosts}
-        self._checks_host = _is_loopback(bound_to) and "*" not in self._hosts
+        self._origins = {allowed_origin(text) for text in allowed_origins}
+        self._hosts = {allowed_host(text) for text in allowed_hosts}
+        self._checks_host = is_loopback(bound_to) and ANY not in self._hosts
 
     def refusal(self, origin: str | None, host: str | None) -> str | None:
-        """Why this request is refused, or None if it is not."""
+        """Why this request is refused, or None if it is not. Of a header given several times, see `joined`."""
         if self._checks_host and host is not None:
-            name = _host_name(host)
-            if name not in self._hosts and not _is_loopback(name):
+            named = read_host(host)
+            if named is None or not (named.name in self._hosts or means_this_machine(named.name)):
                 return f"Host {host!r} is not a loopback name; allow it with --allowed-hosts"
-        if origin is not None and not self.is_allowed(origin) and not _same(origin, host):
+        if origin is not None and not self.is_allowed(origin) and not _is_own(origin, host):
             return f"Origin {origin!r} may not call this server; allow it with --allowed-origins"
         return None
 
     def is_allowed(self, origin: str) -> bool:
         """Whether the origin is on the allow-list."""
-        return "*" in self._origins or origin.lower() in self._origins
+        if ANY in self._origins:
+            return True
+        return (NULL if origin == NULL else read_origin(origin)) in self._origins
 
 
-def _same(origin: str, host: str | None) -> bool:
-    return host is not None and origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
+def joined(values: Iterable[str]) -> str | None:
+    """The value of a header that may be given several times, as HTTP joins them: more than one is no host or origin."""
+    values = [*values]
+    return ", ".join(values) if values else None
 
 
-def _host_name(host: str) -> str:
-    """The name in a Host header: without port and brackets, in lower case."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
+def _is_own(origin: str, host: str | None) -> bool:
+    """Whether a page of this origin comes from the host that the request is for."""
+    page = read_origin(origin)
+    own = None if host is None else read_host(host)
+    if page is None or own is None or page.scheme not in DEFAULT_PORTS:
         return False
+    # The scheme by which the page was reached tells which port a Host without one means.
+    own_port = DEFAULT_PORTS[page.scheme] if own.port is None else own.port
+    return (page.name, page.port) == (own.name, own_port)

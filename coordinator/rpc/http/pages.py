@@ -10,13 +10,13 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.request import Request
+from coordinator.budget import Budget
 from coordinator.errors import InvalidRequest
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.fast_path import HungUp, Plain, Respond, read_head
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
-from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.openrpc import ServedDocument
 
 __all__ = ["HttpFrontEnd"]
 
@@ -80,6 +80,7 @@ class HttpFrontEnd:
     """The ASGI app. POST / is JSON-RPC; GET serves the document, health and metrics.
 
     Args:
+        document: the OpenRPC document.
         metrics: renders the Prometheus page: its body and its content type. May raise trio.TooSlowError.
         ready: whether the store answers.
         max_body_bytes: size of a body; a larger one gets 413.
@@ -91,6 +92,7 @@ class HttpFrontEnd:
         dispatcher: Dispatcher,
         policy: AccessPolicy,
         *,
+        document: ServedDocument,
         ready: Callable[[], Awaitable[str | None]],
         metrics: Callable[[], Awaitable[tuple[bytes, str]]],
         max_body_bytes: int,
@@ -98,13 +100,14 @@ class HttpFrontEnd:
     ) -> None:
         self._dispatcher = dispatcher
         self._policy = policy
+        self._document = document
         self._ready = ready
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._max_unsent_bytes = max_unsent_bytes
         self.admit = lru_cache(_REMEMBERED_HEADS)(self._admit)
         """From a request's head to how PlainPosts answers it. A client's heads are all but the same each time."""
-        self._pages: dict[str, Callable[[], Awaitable[tuple[int, bytes, bytes]]]] = {
+        self._pages: dict[str, Callable[[str | None], Awaitable[tuple[int, bytes, bytes]]]] = {
             "/openrpc.json": self._openrpc_page,
             "/healthz": self._health_page,
             "/readyz": self._ready_page,
@@ -122,6 +125,9 @@ class HttpFrontEnd:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        for name in (b"origin", b"host"):
+            if name in headers:  # given several times it is none
+                headers[name] = b", ".join(value for other, value in scope["headers"] if other == name)
         extra: Headers = []
         try:
             # First, whatever comes of it: a request answered before its end costs the client its connection.
@@ -235,21 +241,22 @@ class HttpFrontEnd:
             return 204, None, None
         if page is None or method not in ("GET", "HEAD"):
             raise _Refused(405, f"{method[:20]} is not for {path}", (b"allow", allowed))
-        return await page()
+        host = dict(scope["headers"]).get(b"host")
+        return await page(None if host is None else host.decode("latin-1"))
 
-    async def _openrpc_page(self) -> tuple[int, bytes, bytes]:
-        return 200, _JSON, document_json()
+    async def _openrpc_page(self, host: str | None) -> tuple[int, bytes, bytes]:
+        return 200, _JSON, self._document.json_for(host)
 
-    async def _health_page(self) -> tuple[int, bytes, bytes]:
+    async def _health_page(self, _: str | None) -> tuple[int, bytes, bytes]:
         return 200, _JSON, b'{"status":"ok"}'
 
-    async def _ready_page(self) -> tuple[int, bytes, bytes]:
+    async def _ready_page(self, _: str | None) -> tuple[int, bytes, bytes]:
         fault = await self._ready()
         if fault is None:
             return 200, _JSON, b'{"status":"ready"}'
         return 503, _JSON, to_json({"status": "not ready", "reason": fault})
 
-    async def _metrics_page(self) -> tuple[int, bytes, bytes]:
+    async def _metrics_page(self, _: str | None) -> tuple[int, bytes, bytes]:
         try:
             body, kind = await self._metrics()
         except trio.TooSlowError:

@@ -9,6 +9,7 @@ Connections come to it through PlainPosts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 import trio
@@ -19,15 +20,14 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from coordinator.accepting import serve_listener
+from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.rpc.http.fast_path import PlainPosts
 from coordinator.rpc.http.pages import HttpFrontEnd
+from coordinator.supervision import supervise
 
 __all__ = ["HttpServer"]
 
 log = structlog.get_logger("coordinator.http")
-
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class _Connection(TCPServer):
@@ -50,7 +50,10 @@ class HttpServer:
         config: its limits and time-outs apply; what concerns binding, TLS and logging of access does not.
         max_connections: clients connected at once; a further one gets 503.
         write_timeout: seconds a client may take to accept the response to a plain POST.
-        left: called when a client has gone.
+        on_disconnect: called when a client's connection has been closed.
+
+    Attributes:
+        tally: what became of its connections.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class HttpServer:
         *,
         max_connections: int,
         write_timeout: float,
-        left: Callable[[], None] = lambda: None,
+        on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = wrap_app(front_end, config.wsgi_max_body_size, "asgi")  # type: ignore[arg-type] # its own types
         assert config.read_timeout is not None
@@ -73,7 +76,8 @@ class HttpServer:
         )
         self._config = config
         self._max_connections = max_connections
-        self._left = left
+        self._on_disconnect = on_disconnect
+        self.tally = Tally()
         self._context = WorkerContext(None)
         self._transports: set[trio.SocketStream] = set()
         self._accepting = trio.CancelScope()
@@ -91,7 +95,18 @@ class HttpServer:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await serve_listener(listener, self._handle, clients)
+                    accept = partial(
+                        serve_listener,
+                        listener,
+                        self._handle,
+                        clients,
+                        name="http",
+                        most=self._max_connections + REFUSALS,
+                        refusal=REFUSAL,
+                        on_disconnect=self._on_disconnect,
+                        tally=self.tally,
+                    )
+                    await supervise("accepting HTTP clients", accept)
             closing.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
@@ -113,7 +128,8 @@ class HttpServer:
         self._transports.add(transport)
         try:
             if len(self._transports) > self._max_connections:
-                await transport.send_all(_FULL)  # fits into any socket's buffer
+                self.tally.refused += 1
+                await transport.send_all(REFUSAL)  # fits into any socket's buffer
                 return
             early = await self._plain.serve(transport)
             if early is None:
@@ -136,4 +152,3 @@ class HttpServer:
             self._transports.discard(transport)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(transport)
-            self._left()

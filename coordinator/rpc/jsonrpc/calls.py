@@ -9,24 +9,26 @@ from itertools import repeat
 from typing import Any, Final
 
 import trio
+from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import Exchange, Operation, Outcome, Request
+from coordinator.actors.request import ORDINARY_BYTES, Exchange, Operation, Outcome, Request
 from coordinator.actors.stepping import outcome_of, together
+from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Opening, Session
+from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.methods.method import Method
-from coordinator.storage.keys import Keyspace, Layout
+from coordinator.rpc.methods.method import SMALL, Method
+from coordinator.storage.keys import ContextKey, Keyspace, Layout
 
 __all__ = ["Dispatcher", "Intake", "Sink"]
 
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
+LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 KEYSPACES: Final = 1024  # remembered
 
 _NOT_BEGUN: Final = "a call could not be begun"
@@ -55,7 +57,7 @@ class Sink(ABC):
         self.deliver(response)
 
     def put_opening(self, opening: Opening) -> Put:
-        """As `put`, for a call that opens a subscription."""
+        """As `put`, for a call that may open a subscription."""
 
         def put(at: int, id: bytes | None, response: bytes | None) -> None:
             self.put(at, id, response)
@@ -67,32 +69,64 @@ class Sink(ABC):
 class _Batch:
     """Collects the replies to a batch in its order, and delivers the array once all are in.
 
-    Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory.
+    Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory. Those kept
+    are taken from the client's budget only when all calls are on their way: before, they would keep the rest back.
+
+    Attributes:
+        is_full: a reply was replaced.
     """
 
-    def __init__(self, length: int, sink: Sink, max_bytes: int) -> None:
+    def __init__(self, length: int, sink: Sink, max_bytes: int, budget: Budget) -> None:
         self._responses: list[bytes | None] = [None] * length
         self._missing = length
         self._sink = sink
         self._limit = max_bytes
         self._room = max_bytes
         self._openings: list[Opening] = []
+        self._budget = budget
+        self._kept = 0  # bytes
+        self._is_on_its_way = False
+        self.is_full = False
+
+    def spares(self, item: Item) -> bool:
+        """Whether a call need not be carried out once the batch is full: it would only read what is then left out."""
+        id, method, _ = item
+        return id is not None and method is not None and not method.writes and method.streaming is None
+
+    def too_large(self, id: bytes) -> bytes:
+        """The reply in place of one for which there is no room."""
+        self.is_full = True
+        return protocol.render_error(id, ReplyTooLarge(self._limit))
+
+    def is_on_its_way(self) -> None:
+        """The last of its calls was taken."""
+        if self._missing:
+            self._is_on_its_way = True
+            self._budget.take(self._kept)
 
     def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
         if response is not None:
             if len(response) > self._room and id is not None:
-                response = protocol.render_error(id, ReplyTooLarge(self._limit))
-            self._room -= len(response)
+                response = self.too_large(id)
+            size = len(response)
+            self._room -= size
+            self._kept += size
+            if self._is_on_its_way:
+                self._budget.take(size)
         self._responses[at] = response
         self._missing -= 1
         if self._missing == 0:
             present = [response for response in self._responses if response is not None]
-            self._sink.deliver(protocol.render_batch(present) if present else None, len(self._responses))
+            length = len(self._responses)
+            self._responses.clear()
+            if self._is_on_its_way:
+                self._budget.give_back(self._kept)
+            self._sink.deliver(protocol.render_batch(present) if present else None, length)
             for opening in self._openings:
                 opening.replied()
 
     def put_opening(self, opening: Opening) -> Put:
-        """As `put`, for a call that opens a subscription."""
+        """As `put`, for a call that may open a subscription."""
         self._openings.append(opening)
         return self.put
 
@@ -102,15 +136,27 @@ class _Call(Request):
 
     Attributes:
         place: its own.
+        weight: bytes its reply is expected to have; they are taken from `budget` until it is answered.
+        is_record: whether that is a record.
     """
 
-    __slots__ = ("place",)
+    __slots__ = ("budget", "is_record", "place", "weight")
 
-    def __init__(self, operation: Operation, place: Place, *, deadline: float, writes: bool) -> None:
-        super().__init__(operation, deadline=deadline, writes=writes)
+    def __init__(
+        self, method: Method, operation: Operation, place: Place, budget: Budget, expected: int, *, deadline: float
+    ) -> None:
+        super().__init__(operation, deadline=deadline, writes=method.writes)
         self.place = place
+        self.budget = budget
+        self.is_record = method.replies == "record"
+        self.weight = weight = method.expected(expected)
+        self.load = max(1, weight // ORDINARY_BYTES)
+        budget.take(weight)
 
     def answer(self, outcome: Outcome) -> None:
+        self.budget.give_back(self.weight)
+        if self.is_record and type(outcome) is bytes and self.mailbox is not None:
+            self.mailbox.saw(len(outcome))
         put, at, id = self.place
         put(at, id, _rendered(id, outcome))
 
@@ -122,12 +168,17 @@ class _Exchanges(Request):
         exchanges: theirs; more may be added until it is posted.
         places: theirs.
         on_posted: called once they are in the mailbox.
+        expected: bytes that the reply to one of them may have, if it is a record.
+        weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
     """
 
-    __slots__ = ("_outcomes", "exchanges", "keys", "on_posted", "places")
+    __slots__ = ("_budget", "_outcomes", "exchanges", "expected", "keys", "on_posted", "places", "weight")
 
-    def __init__(self, keys: Keyspace, *, deadline: float, writes: bool) -> None:
+    def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
         self.keys = keys
+        self._budget = budget
+        self.expected = expected
+        self.weight = 0
         self.exchanges: list[Exchange] = []
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
@@ -135,15 +186,25 @@ class _Exchanges(Request):
         operation = together(self.exchanges, keys.address, self._outcomes)
         super().__init__(operation, deadline=deadline, writes=writes)
 
+    def complete(self) -> None:
+        """No more are added."""
+        self.calls = len(self.exchanges)
+        self.load = max(1, self.weight // ORDINARY_BYTES)
+        self._budget.take(self.weight)
+
     def posted(self) -> None:
         """They are in the mailbox."""
         for told in self.on_posted:
             told()
 
     def answer(self, outcome: Outcome) -> None:
+        self._budget.give_back(self.weight)
         outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
         for (put, at, id), own in zip(self.places, outcomes, strict=False):
+            if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
+                self.mailbox.saw(len(own))
             put(at, id, _rendered(id, own))
+        self._outcomes.clear()
 
 
 class Dispatcher:
@@ -153,6 +214,7 @@ class Dispatcher:
         request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
         max_batch: calls in one batch.
         max_batch_reply: bytes of the reply to one batch.
+        document: see Reader.
     """
 
     def __init__(
@@ -164,12 +226,13 @@ class Dispatcher:
         request_timeout: float,
         max_batch: int,
         max_batch_reply: int,
+        document: bytes | None = None,
     ) -> None:
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
-        self.reader = Reader(METHODS, max_batch)
+        self.reader = Reader(METHODS, max_batch, document)
         self.max_batch_reply = max_batch_reply
         self.calls = 0
 
@@ -192,6 +255,7 @@ class Intake:
         self._session = session
         self._open: _Exchanges | None = None  # not posted yet
         self._together = TOGETHER
+        self._is_large = False  # the message being taken
         self._taken = 0  # calls since others got on
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
@@ -210,12 +274,19 @@ class Intake:
         deadline = trio.current_time() + dispatcher.request_timeout
         slice_calls = dispatcher.directory.slice_calls
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
-        replies = self._sink if length is None else _Batch(length, self._sink, dispatcher.max_batch_reply)
-        self._replies = replies
-        put = replies.put
+        put, batch, budget = self._sink.put, None, self._budget
+        if length is not None:
+            batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
+            put = batch.put
+        self._replies = batch or self._sink
+        self._is_large = len(data) > LARGE_MESSAGE
         for at, item in enumerate(items):
-            if self._budget.is_spent:
+            if budget.used >= budget.limit:
                 await self._wait_for_budget()
+                deadline = trio.current_time() + dispatcher.request_timeout
+            if batch is not None and batch.is_full and batch.spares(item):
+                put(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
+                continue
             full = self._add(item, put, at, deadline)
             if full is not None:
                 await full
@@ -224,6 +295,8 @@ class Intake:
                 if self._taken >= slice_calls // 2:  # to take a call is about twice the work of handing out its reply
                     self._taken = 0
                     await trio.lowlevel.checkpoint()
+        if batch is not None:
+            batch.is_on_its_way()
         return calls
 
     async def flush(self) -> None:
@@ -233,6 +306,11 @@ class Intake:
             await full
         if self._session is not None:
             self._session.message_done()
+
+    def _tell_sizes(self, method: Method, address: ContextKey, params: Any) -> None:
+        """Tell how large the records are that a call of a large message writes, before anybody reads them."""
+        largest = max((len(to_json(record)) for record in method.written(params)), default=0)
+        self._dispatcher.directory.saw(address, largest)
 
     async def _wait_for_budget(self) -> None:
         """Wait until the client has accepted enough of its replies; what was taken goes on its way before."""
@@ -247,6 +325,8 @@ class Intake:
         if method is None:
             put(at, id, _rendered(id, params))
             return None
+        if self._is_large and method.writes:
+            self._tell_sizes(method, method.address(params), params)
         if method.exchange is None:
             return self._add_alone(method, params, (put, at, id), deadline)
         calls = self._open
@@ -262,12 +342,15 @@ class Intake:
         full = None
         if calls is None:
             full = self._post()
-            self._open = calls = _Exchanges(keys, deadline=deadline, writes=method.writes)
+            expected = self._dispatcher.directory.expected(address)
+            self._open = calls = _Exchanges(keys, self._budget, expected, deadline=deadline, writes=method.writes)
         calls.exchanges.append(exchange)
         calls.places.append((put, at, id))
+        calls.weight += calls.expected if method.replies == "record" else SMALL
         if method.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.on_accepted, self._session, params)]
-        return self._post() if len(calls.places) >= self._together else full
+        is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
+        return self._post() if is_enough else full
 
     async def _add_alone(self, method: Method, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
@@ -276,8 +359,9 @@ class Intake:
             await full
         put, at, id = place
         address = method.address(params)
+        directory = self._dispatcher.directory
         opening = None
-        if method.subscribe is not None:
+        if method.streaming is not None and self._session is not None:
             opening = Opening()
             put = self._replies.put_opening(opening)
             place = put, at, id
@@ -287,8 +371,7 @@ class Intake:
             return
         if method.extra_timeout is not None:
             deadline += method.extra_timeout(params)
-        call = _Call(operation, place, deadline=deadline, writes=method.writes)
-        directory = self._dispatcher.directory
+        call = _Call(method, operation, place, self._budget, directory.expected(address), deadline=deadline)
         try:
             directory.post_nowait(address, call)
         except trio.WouldBlock:
@@ -299,12 +382,10 @@ class Intake:
     def _begun(self, method: Method, keys: Keyspace, params: Any, opening: Opening | None) -> Operation | Outcome:
         """A call's operation, or its outcome if that is known at once."""
         try:
-            if method.subscribe is not None and opening is not None:
-                return method.subscribe(self._dispatcher.engine, self._session, opening, keys, params)
             if method.operation is not None:
                 return method.operation(keys, params)
             assert method.streaming is not None
-            return method.streaming(self._dispatcher.engine, self._session, keys, params)
+            return method.streaming(self._dispatcher.engine, Caller(self._budget, self._session, opening), keys, params)
         except Exception as error:
             return outcome_of(error, _NOT_BEGUN, method=method.name)
 
@@ -313,7 +394,7 @@ class Intake:
         calls, self._open = self._open, None
         if calls is None:
             return None
-        calls.calls = len(calls.exchanges)
+        calls.complete()
         try:
             self._dispatcher.directory.post_nowait(calls.keys.address, calls)
         except trio.WouldBlock:

@@ -15,7 +15,7 @@ from coordinator.errors import CoordinatorError, InternalError, InvalidParams, M
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.suggestions import Suggestions
 from coordinator.rpc.methods.method import Method
-from coordinator.rpc.openrpc import document_json
+from coordinator.rpc.openrpc import ServedDocument
 
 __all__ = ["Item", "Reader"]
 
@@ -23,6 +23,7 @@ log = structlog.get_logger("coordinator.rpc")
 
 DISCOVER: Final = "rpc.discover"
 _OPENING_BRACES: Final = ("{", b"{")
+_OPENING_BRACKETS: Final = ("[", b"[")
 
 Item = tuple[bytes | None, Method | None, Any]
 """A call: its id as JSON text, None for a notification; its method; its params, a model. Or one whose outcome is known
@@ -39,10 +40,12 @@ class Reader:
     Args:
         methods: by name.
         max_batch: calls in one batch.
+        document: what rpc.discover answers; the one that names the default ports unless given.
     """
 
-    def __init__(self, methods: Mapping[str, Method], max_batch: int) -> None:
+    def __init__(self, methods: Mapping[str, Method], max_batch: int, document: bytes | None = None) -> None:
         self._methods = methods
+        self._document = ServedDocument().json if document is None else document
         self._max_batch = max_batch
         self._suggestions = Suggestions([*methods, DISCOVER])
         types = [_call_type(method) for method in methods.values() if method.reader.is_plain]
@@ -55,11 +58,16 @@ class Reader:
 
         They may be looked at one by one as they are asked for.
         """
+        text = data
+        is_batch = text[:1] not in _OPENING_BRACES
+        if is_batch and text[:1] not in _OPENING_BRACKETS:
+            text = _from_opening(data)
+            is_batch = text[:1] not in _OPENING_BRACES
         try:
-            if not _may_hold_nan(data):
-                if data[:1] in _OPENING_BRACES:
-                    return None, [self._item_of(self._validate_call(data))]
-                batch = self._validate_batch(data)
+            if not _may_hold_nan(text):
+                if not is_batch:
+                    return None, [self._item_of(self._validate_call(text))]
+                batch = self._validate_batch(text)
                 if 0 < len(batch) <= self._max_batch:
                     return len(batch), [self._item_of(call) for call in batch]
         except (ValidationError, InvalidParams, _OddId):
@@ -89,7 +97,7 @@ class Reader:
             if method is not None:
                 return item.id, method, method.reader.read(item.params)
             if item.method == DISCOVER:
-                return item.id, None, document_json()
+                return item.id, None, self._document
             raise MethodNotFound(item.method, self._suggestions.like(item.method))
         except CoordinatorError as error:
             return item.id, None, error
@@ -97,6 +105,12 @@ class Reader:
             fault = InternalError()
             log.exception("a call could not be read", incident=fault.incident, method=item.method)
             return item.id, None, fault
+
+
+def _from_opening(data: str | bytes | bytearray) -> str | bytes | bytearray:
+    """A message without what may stand before its first brace or bracket."""
+    text = protocol.without_mark(data)
+    return text.lstrip(" \t\r\n") if isinstance(text, str) else text.lstrip(b" \t\r\n")
 
 
 def _may_hold_nan(data: str | bytes | bytearray) -> bool:

@@ -4,6 +4,8 @@
 - OpenRPC by name, the contract's one parameter being called `params`: `{"params": {…}}`
 - OpenRPC by position: `[{…}]`
 - the object's members by position, in the contract's order: `[1, {…}]`
+
+In each, null in place of the params is no params.
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ class ParamsReader(Generic[P]):
             if isinstance(inner, dict | list) and not any(name in params for name in names):
                 return self._to_object(inner)
             return params
+        if params == [None]:
+            return {}
         if len(params) == 1 and type(params[0]) is dict:
             only = params[0]
             # An object by position is the params object, or the one member of a method that takes one object. If it

@@ -5,16 +5,33 @@ Source: https://www.jsonrpc.org/specification
 
 from __future__ import annotations
 
+import json
 import math
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from coordinator.errors import CoordinatorError, InvalidRequest, ParseError
+from coordinator.errors import CoordinatorError, InvalidParams, InvalidRequest, ParseError
+from coordinator.rpc.jsonrpc.surrogates import Halves, replace_halves
 
-__all__ = ["NULL_ID", "Call", "Invalid", "parse", "render_batch", "render_error", "render_id", "render_result"]
+__all__ = [
+    "NULL_ID",
+    "Call",
+    "Invalid",
+    "first_id",
+    "parse",
+    "render_batch",
+    "render_error",
+    "render_id",
+    "render_result",
+    "without_mark",
+]
 
 NULL_ID: Final = b"null"
+MAX_HEAD: Final = 4096  # bytes of a message that are read to tell its first id
+
+_JSON_BEGINS_WITH: Final = '{[ \t\r\n"-0123456789tfn'
 
 
 class Call(NamedTuple):
@@ -26,38 +43,111 @@ class Call(NamedTuple):
 
 
 class Invalid(NamedTuple):
-    """Something that is not a request object, and the error it is answered with."""
+    """Something that cannot be called, and the error it is answered with. `id` is None if it gets no answer."""
 
-    id: bytes
+    id: bytes | None
     error: CoordinatorError
 
 
 def parse(data: str | bytes | bytearray, max_batch: int) -> Call | Invalid | list[Call | Invalid]:
     """Read one message: a call, or a batch of them in order. Never raises on bad input.
 
-    A batch that is empty or longer than `max_batch` is one Invalid, as the specification has it for an empty one.
+    A batch that is empty or longer than `max_batch` is one Invalid, as the specification has it for an empty one. Of a
+    longer one that has the first id there is in it, so that somebody who waits for an answer gets one.
     """
+    halves: Halves | None = None
     try:
-        message = from_json(data, allow_inf_nan=False, cache_strings="keys")
-    except ValueError as error:
-        return Invalid(NULL_ID, ParseError(f"not JSON: {error}"))
+        message = _from_json(data)
+    except ValueError:
+        try:
+            message, halves = _read_again(without_mark(data))
+        except ParseError as error:
+            return Invalid(NULL_ID, error)
     if type(message) is dict:
-        return _request(message)
+        return _item(message, halves)
+    if type(message) is list and 0 < len(message) <= max_batch:
+        return [_item(item, halves) for item in message]
+    return _no_batch(message, halves, max_batch)
+
+
+def without_mark(data: str | bytes | bytearray) -> str | bytes | bytearray:
+    """The message without the byte order mark that some programs put before it."""
+    return data.removeprefix("\ufeff") if isinstance(data, str) else data.removeprefix(b"\xef\xbb\xbf")
+
+
+def first_id(head: bytes) -> bytes:
+    """The first id in a message of which there is only the beginning, or that is not worth reading; else `null`.
+
+    Looks at the first MAX_HEAD bytes. Never raises.
+    """
+    text = head[:MAX_HEAD]
+    # A number that the end of the text cuts short must not pass for one, so that ends where a member did.
+    text = text[: text.rfind(b",")] if b"," in text else b""
+    try:
+        message = from_json(without_mark(text), allow_inf_nan=False, allow_partial=True)
+    except ValueError:
+        return NULL_ID
+    return _first_id(message if type(message) is list else [message], None)
+
+
+def _read_again(data: str | bytes | bytearray) -> tuple[Any, Halves | None]:
+    """What the JSON says, and what tells the halves of surrogate pairs in it if there are any. Raises ParseError."""
+    try:
+        return _from_json(data), None
+    except ValueError as error:
+        reason = str(error)
+    replaced = _with_placeholders(data)
+    if replaced is not None:
+        try:
+            return _from_json(replaced[0]), replaced[1]
+        except ValueError as error:
+            # The place that this tells is not one in the message as it was sent.
+            reason = str(error).partition(" at line ")[0]
+    raise _not_json(data, reason)
+
+
+_from_json: Final = partial(from_json, allow_inf_nan=False, cache_strings="keys")
+
+
+def _with_placeholders(text: str | bytes | bytearray) -> tuple[bytes, Halves] | None:
+    """See replace_halves."""
+    try:
+        return replace_halves(text.encode() if isinstance(text, str) else bytes(text))
+    except UnicodeEncodeError:  # a str with a half that is not escaped
+        return None
+
+
+def _not_json(data: str | bytes | bytearray, reason: str) -> ParseError:
+    if not isinstance(data, str):
+        encoding = json.detect_encoding(bytes(data[:4]))  # of JSON, whose first characters are ASCII
+        beginning = data[:8].decode(encoding, "replace").removeprefix("\ufeff")
+        if not encoding.startswith("utf-8") and beginning[:1] in _JSON_BEGINS_WITH:
+            return ParseError(f"not UTF-8 but {encoding[:6].upper()}; JSON is to be sent as UTF-8")
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            return ParseError(f"not UTF-8: {error.reason} at byte {error.start}")
+    return ParseError(f"not JSON: {reason}")
+
+
+def _no_batch(message: Any, halves: Halves | None, max_batch: int) -> Invalid:
     if type(message) is not list:
         return Invalid(NULL_ID, InvalidRequest("a request is an object, or an array of them"))
     if not message:
         return Invalid(NULL_ID, InvalidRequest("an empty batch"))
-    if len(message) > max_batch:
-        too_long = InvalidRequest(
-            f"a batch of {len(message)} calls; the limit is {max_batch}",
-            limit=max_batch,
-            setting="max_batch_length",
-        )
-        return Invalid(NULL_ID, too_long)
-    return [_request(item) for item in message]
+    too_long = InvalidRequest(
+        f"a batch of {len(message)} calls; the limit is {max_batch}",
+        limit=max_batch,
+        setting="max_batch_length",
+    )
+    return Invalid(_first_id(message, halves), too_long)
 
 
 _NO_PARAMS: Final[dict[str, Any]] = {}
+
+
+def _item(item: Any, halves: Halves | None) -> Call | Invalid:
+    return _request(item) if halves is None or not halves.are_in(item) else _spoiled(item, halves)
 
 
 def _request(item: Any) -> Call | Invalid:
@@ -73,10 +163,35 @@ def _request(item: Any) -> Call | Invalid:
     method = item.get("method")
     if type(method) is not str:
         return Invalid(id or NULL_ID, InvalidRequest("`method` must be a string"))
-    params = item.get("params", _NO_PARAMS)
-    if type(params) is not dict and type(params) is not list:
+    params = item.get("params")
+    if params is None:
+        params = _NO_PARAMS
+    elif type(params) is not dict and type(params) is not list:
         return Invalid(id or NULL_ID, InvalidRequest("`params` must be an object or an array, or left out"))
     return Call(id, method, params)
+
+
+def _spoiled(item: Any, halves: Halves) -> Invalid:
+    """Something with half of a surrogate pair in it. A notification gets no answer, whatever is wrong with it."""
+    request = _request(item)
+    id = None if request.id is None else halves.restored(request.id)
+    if isinstance(request, Invalid):
+        return Invalid(id, request.error)
+    what = "half of a surrogate pair: a text was cut in the middle of a character"
+    if halves.are_in(request.params):
+        return Invalid(
+            id, InvalidParams([{"loc": halves.place_in(request.params), "msg": what, "type": "string_unicode"}])
+        )
+    member = ".".join(map(str, halves.place_in(item)))
+    return Invalid(id, InvalidRequest(f"`{member}` holds {what}" if member else what))
+
+
+def _first_id(items: list[Any], halves: Halves | None) -> bytes:
+    for item in items:
+        id = render_id(item["id"]) if type(item) is dict and "id" in item else None
+        if id is not None:
+            return id if halves is None else halves.restored(id)
+    return NULL_ID
 
 
 def render_id(id: Any) -> bytes | None:
@@ -99,4 +214,8 @@ def render_error(id: bytes, error: CoordinatorError) -> bytes:
 
 
 def render_batch(responses: list[bytes]) -> bytes:
-    return b"[%b]" % b",".join(responses)
+    """The array of these, of which there is one at least. They are copied once: a batch may be large."""
+    first, last = b"[" + responses[0], responses[-1] + b"]"
+    if len(responses) == 1:
+        return first + b"]"
+    return b",".join([first, *responses[1:-1], last])

@@ -7,7 +7,7 @@ from typing import Any, Final
 from coordinator import models
 from coordinator.actors.request import Operation, RawJson
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Opening, Session
+from coordinator.engine.subscriptions import Caller, Session
 from coordinator.errors import (
     Conflict,
     CoordinatorError,
@@ -43,31 +43,25 @@ def _need(session: Session | None, instead: str) -> Session:
 
 
 def _subscribe_runner(
-    engine: Engine, session: Session | None, opening: Opening, keys: Keyspace, params: models.RunnerSubscribeParams
+    engine: Engine, caller: Caller, keys: Keyspace, params: models.RunnerSubscribeParams
 ) -> Operation:
-    return engine.subscribe_runner(_need(session, "job.take"), opening, keys, params)
+    return engine.subscribe_runner(_need(caller.session, "job.take"), caller.opening, keys, params)
 
 
-def _unsubscribe_runner(
-    engine: Engine, session: Session | None, keys: Keyspace, params: models.SubscriptionParams
-) -> RawJson:
-    return engine.unsubscribe(_need(session, "job.take"), "runner", params)
+def _unsubscribe_runner(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
+    return engine.unsubscribe(_need(caller.session, "job.take"), "runner", params)
 
 
-def _follow_flow(
-    engine: Engine, session: Session | None, opening: Opening, keys: Keyspace, params: models.FlowSubscribeParams
-) -> Operation:
-    return engine.follow_flow(_need(session, "flow.events"), opening, keys, params)
+def _follow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.FlowSubscribeParams) -> Operation:
+    return engine.follow_flow(_need(caller.session, "flow.events"), caller.opening, keys, params)
 
 
-def _unfollow_flow(
-    engine: Engine, session: Session | None, keys: Keyspace, params: models.SubscriptionParams
-) -> RawJson:
-    return engine.unsubscribe(_need(session, "flow.events"), "flow", params)
+def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
+    return engine.unsubscribe(_need(caller.session, "flow.events"), "flow", params)
 
 
-def _take_job(engine: Engine, session: Session | None, keys: Keyspace, params: models.JobTakeParams) -> Operation:
-    return engine.take_job(keys, params)
+def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.JobTakeParams) -> Operation:
+    return engine.take_job(caller.budget, keys, params)
 
 
 def _ended(session: Session, params: Any) -> None:
@@ -119,6 +113,7 @@ EXECUTION_METHODS: dict[str, Method] = {
                     }
                 ],
             },
+            written=lambda params: (params.flow, *params.jobs),
         ),
         _method(
             "flow.start",
@@ -158,6 +153,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             READ,
             operation=execution.flow_status,
             example=_FLOW_EXAMPLE,
+            replies="whole",
         ),
         _method(
             "flow.events",
@@ -167,6 +163,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             READ,
             operation=execution.flow_events,
             example=_FLOW_EXAMPLE,
+            replies="page",
         ),
         _method(
             "flow.subscribe",
@@ -174,8 +171,9 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowSubscribeParams,
             models.FlowSubscribed,
             _SUBSCRIBE,
-            subscribe=_follow_flow,
+            streaming=_follow_flow,
             example=_FLOW_EXAMPLE,
+            replies="small",
         ),
         _method(
             "flow.unsubscribe",
@@ -186,6 +184,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             streaming=_unfollow_flow,
             address=in_global,
             example={"subscription": "0123456789abcdef0123456789abcdef"},
+            replies="small",
         ),
         _method(
             "runner.subscribe",
@@ -194,8 +193,9 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.RunnerSubscribed,
             _SUBSCRIBE,
             writes=True,
-            subscribe=_subscribe_runner,
+            streaming=_subscribe_runner,
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4, "lease": 30.0},
+            replies="small",
         ),
         _method(
             "runner.unsubscribe",
@@ -206,6 +206,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             streaming=_unsubscribe_runner,
             address=in_global,
             example={"subscription": "0123456789abcdef0123456789abcdef"},
+            replies="small",
         ),
         _method(
             "job.take",
@@ -217,6 +218,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             streaming=_take_job,
             extra_timeout=lambda params: params.wait,
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "count": 1, "wait": 20.0},
+            replies="small",
         ),
         _method(
             "job.heartbeat",
@@ -228,6 +230,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             on_accepted=_renewed,
             example=_ATTEMPT_EXAMPLE,
+            replies="small",
         ),
         _method(
             "job.log",
@@ -239,6 +242,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             on_accepted=_renewed,
             example={**_ATTEMPT_EXAMPLE, "lines": ["hello"], "stream": "stdout"},
+            replies="small",
         ),
         _method(
             "job.finish",
@@ -250,6 +254,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             on_accepted=_ended,
             example={**_ATTEMPT_EXAMPLE, "result": {"answer": "42"}},
+            replies="small",
         ),
         _method(
             "job.fail",
@@ -261,6 +266,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             on_accepted=_ended,
             example={**_ATTEMPT_EXAMPLE, "error": "exit status 1"},
+            replies="small",
         ),
         _method(
             "message.send",
@@ -271,6 +277,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=execution.send_message,
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
+            replies="whole",
         ),
         _method(
             "prerequisite.satisfy",
@@ -281,6 +288,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=execution.satisfy_prerequisite,
             writes=True,
             example={"context_id": 1, "name": "approved"},
+            replies="small",
         ),
         _method(
             "prerequisite.list",
@@ -290,6 +298,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             WRITE,
             operation=execution.list_prerequisites,
             example={"context_id": 1},
+            replies="whole",
         ),
         _method(
             "context.list",
@@ -300,6 +309,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=listing.list_contexts,
             address=in_global,
             example={"limit": 20},
+            replies="small",
         ),
         _method(
             "runner.list",
@@ -309,6 +319,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             WRITE,
             operation=listing.page_of(codec.RUNNER),
             example=_LIST_EXAMPLE,
+            replies="page",
         ),
         _method(
             "flow.list",
@@ -318,6 +329,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             WRITE,
             operation=listing.page_of(codec.FLOW),
             example={**_LIST_EXAMPLE, "status": "Started"},
+            replies="page",
         ),
         _method(
             "job.list",
@@ -327,6 +339,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             WRITE,
             operation=listing.page_of(codec.JOB),
             example={**_LIST_EXAMPLE, "status": "Error"},
+            replies="page",
         ),
         _method(
             "message.list",
@@ -336,6 +349,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             WRITE,
             operation=listing.page_of(codec.MESSAGE),
             example=_LIST_EXAMPLE,
+            replies="page",
         ),
         _method(
             "runner.delete",
@@ -346,6 +360,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=listing.delete_runner,
             writes=True,
             example={"context_id": 1, "id": 3},
+            replies="small",
         ),
         _method(
             "flow.delete",
@@ -356,6 +371,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=listing.delete_flow,
             writes=True,
             example=_FLOW_EXAMPLE,
+            replies="small",
         ),
         _method(
             "job.delete",
@@ -366,6 +382,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=listing.delete_job,
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
+            replies="small",
         ),
         _method(
             "message.delete",
@@ -376,6 +393,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             operation=listing.delete_message,
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
+            replies="small",
         ),
     )
 }

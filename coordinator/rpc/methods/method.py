@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Literal
 
 from coordinator import models
 from coordinator.actors.request import Exchange, Operation, RawJson
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Opening, Session
+from coordinator.engine.subscriptions import Caller, Session
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound, StorageError
+from coordinator.operations.listing import PAGE_BYTES
 from coordinator.rpc.jsonrpc.params import ParamsReader
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace
 
-__all__ = ["READ", "WRITE", "Method", "in_context", "in_global"]
+__all__ = ["READ", "SMALL", "WRITE", "Method", "in_context", "in_global"]
+
+Replies = Literal["small", "record", "page", "whole"]
+"""How large a reply may be: a few words; a record; a page of records; as many records as something has."""
+
+SMALL: Final = 1024  # bytes
+WHOLE: Final = 16  # records that count for as many as something has
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +31,11 @@ class Method:
     Attributes:
         address: from validated params to the context they go to.
         payload_member: see ParamsReader.
-        exchange, operation, streaming, subscribe: what it does, one of them. An exchange may travel together with
-            others; both that and an operation are on the store alone; `streaming` is on the engine and, if there is
-            one, the caller's WebSocket; so is `subscribe`, which opens a subscription there.
+        exchange, operation, streaming: what it does, one of them. An exchange may travel together with others; both
+            that and an operation are on the store alone; `streaming` is on the engine and the caller.
         extra_timeout: seconds it may wait beyond any other call.
+        replies: how large they may be.
+        written: from validated params to what each record that is written has of them.
         on_accepted: tells the caller's WebSocket of a call that concerns an attempt it holds.
         example: params shown in the OpenRPC document; None if there are none.
     """
@@ -41,16 +49,29 @@ class Method:
     writes: bool = False
     exchange: Callable[[Keyspace, Any], Exchange] | None = None
     operation: Callable[[Keyspace, Any], Operation] | None = None
-    streaming: Callable[[Engine, Session | None, Keyspace, Any], Operation | RawJson] | None = None
-    subscribe: Callable[[Engine, Session | None, Opening, Keyspace, Any], Operation] | None = None
+    streaming: Callable[[Engine, Caller, Keyspace, Any], Operation | RawJson] | None = None
     extra_timeout: Callable[[Any], float] | None = None
     on_accepted: Callable[[Session, Any], None] | None = None
     payload_member: str | None = None
+    replies: Replies = "record"
+    written: Callable[[Any], Sequence[models.Model]] = lambda params: (params,)
     example: dict[str, Any] | None = None
     reader: ParamsReader[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reader", ParamsReader(self.params, self.payload_member))
+
+    def expected(self, record: int) -> int:
+        """Bytes a reply may have, if a record may have `record` bytes."""
+        match self.replies:
+            case "small":
+                return SMALL
+            case "record":
+                return record
+            case "page":
+                return PAGE_BYTES + record
+            case "whole":
+                return WHOLE * record
 
 
 def in_global(_: Any) -> ContextKey:

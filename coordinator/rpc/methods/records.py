@@ -134,6 +134,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             _DAG,
             operation=records.flow_dag,
+            replies="whole",
         ),
         Method(
             "job.create",
@@ -190,6 +191,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             READ,
             operation=records.load_message,
+            replies="whole",
         ),
     )
 }

@@ -15,9 +15,9 @@ from typing import Final
 import trio
 
 from coordinator.actors.request import Request
+from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
@@ -76,7 +76,7 @@ class Connection(Session, Sink):
         max_in_flight: int,
         write_timeout: float,
     ) -> None:
-        super().__init__()
+        super().__init__(budget)
         self._stream = stream
         self._outbox = Outbox(
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up

@@ -15,6 +15,7 @@ import h11
 import trio
 from trio_websocket import WebSocketRequest, wrap_server_stream
 
+from coordinator.rpc.access.origins import joined
 from coordinator.socketio import receive_next
 
 __all__ = ["MAX_HEAD", "SUBPROTOCOLS", "Refused", "UpgradeRequest", "accept", "read_upgrade", "receive_head"]
@@ -66,10 +67,10 @@ class UpgradeRequest:
         host, origin: of its headers; None without one.
     """
 
-    def __init__(self, head: bytes, headers: dict[bytes, str]) -> None:
+    def __init__(self, head: bytes, host: str | None, origin: str | None) -> None:
         self.head = head
-        self.host = headers.get(b"host")
-        self.origin = headers.get(b"origin")
+        self.host = host
+        self.origin = origin
 
 
 async def receive_head(stream: trio.abc.ReceiveStream, received: bytes) -> tuple[bytes, bytes] | None:
@@ -126,7 +127,8 @@ def read_upgrade(head: bytes, elsewhere: str) -> UpgradeRequest:
         )
     if b"transfer-encoding" in headers or headers.get(b"content-length", "0") != "0":
         raise Refused(400, "a request for a WebSocket has no body")
-    return UpgradeRequest(head, headers)
+    origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
+    return UpgradeRequest(head, headers.get(b"host"), joined(origins))
 
 
 async def accept(request: UpgradeRequest) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from coordinator.rpc.jsonrpc.budget import Budget
+from coordinator.budget import Budget
 from coordinator.socketio import send_now, send_steadily
 
 __all__ = ["HIGH_WATER", "LARGE", "Outbox"]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
 import trio
 
-from coordinator.accepting import serve_listener
+from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
+from coordinator.budget import Budget
 from coordinator.rpc.access.origins import AccessPolicy
-from coordinator.rpc.jsonrpc.budget import Budget
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
 from coordinator.socketio import linger, send_steadily
+from coordinator.supervision import supervise
 
 __all__ = ["WebSocketFrontEnd"]
 
@@ -42,7 +44,11 @@ class WebSocketFrontEnd:
         write_timeout: seconds without progress after which a client that does not read is disconnected.
         ping_interval: seconds of silence after which a client is pinged; 0 for never.
         elsewhere: where the HTTP API is; a client that is looking for it is told so.
-        on_disconnect: called when a client of a listener has gone.
+        on_disconnect: called when the connection of a listener's client has been closed.
+
+    Attributes:
+        tally: what became of the connections.
+        connections: clients connected.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class WebSocketFrontEnd:
         self._ping_interval = ping_interval
         self._elsewhere = elsewhere
         self._on_disconnect = on_disconnect
+        self.tally = Tally()
         self._accepting = trio.CancelScope()
         self._half_open: dict[trio.CancelScope, float] = {}  # handshakes and when they began, the oldest first
         self._open: set[Connection] = set()
@@ -79,10 +86,21 @@ class WebSocketFrontEnd:
     async def serve(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
         async with trio.open_nursery() as looking:
-            looking.start_soon(self._look_after_clients)
+            looking.start_soon(supervise, "looking after WebSocket clients", self._look_after_clients)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    await serve_listener(listener, self._handle, clients)
+                    accept = partial(
+                        serve_listener,
+                        listener,
+                        self.serve_connection,
+                        clients,
+                        name="websocket",
+                        most=self._max_connections + REFUSALS,
+                        refusal=REFUSAL,
+                        on_disconnect=self._on_disconnect,
+                        tally=self.tally,
+                    )
+                    await supervise("accepting WebSocket clients", accept)
             looking.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
@@ -109,6 +127,7 @@ class WebSocketFrontEnd:
                 finally:
                     self.connections -= 1
             else:
+                self.tally.refused += 1
                 await self._refuse(stream, Refused(503, "too many connections, see --max-connections"))
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             log.debug("a client that did not wait for the answer to its handshake")
@@ -118,12 +137,6 @@ class WebSocketFrontEnd:
         finally:
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await stream.aclose()
-
-    async def _handle(self, stream: trio.SocketStream) -> None:
-        try:
-            await self.serve_connection(stream)
-        finally:
-            self._on_disconnect()
 
     def _has_room(self) -> bool:
         """Whether one more client may connect. If need be, the oldest handshake gives way: clients that send a request

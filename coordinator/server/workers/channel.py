@@ -1,7 +1,7 @@
 """Between the parent and one worker: messages both ways, and clients' connections from the parent, on a socket pair.
 
 A message is pickled behind its length. Both ends are our own processes, and what arrives is what was sent: settings are
-not parsed a second time.
+not parsed a second time. Only a descriptor may fail to arrive with its message, when its receiver has no room for it.
 """
 
 from __future__ import annotations
@@ -23,28 +23,31 @@ from coordinator.settings import Settings
 from coordinator.storage.endpoint import Endpoint
 
 __all__ = [
-    "MOST_UNTAKEN",
     "AskMetrics",
     "Channel",
     "Clients",
     "Failed",
     "Gone",
+    "HandOver",
     "Leaving",
     "Message",
     "MetricsPage",
+    "NotReceived",
+    "ParentChannel",
     "ReportMetrics",
     "Serving",
     "Snapshot",
     "Start",
     "Stop",
-    "Take",
+    "WorkerChannel",
 ]
-
-MOST_UNTAKEN: Final = 64  # connections handed to a worker that its front-ends have not taken yet
 
 _LENGTH: Final = struct.Struct("!I")
 _RECEIVE_BYTES: Final = 64 * 1024
 _DESCRIPTOR_BYTES: Final = array.array("i").itemsize
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)  # a message has one descriptor at most
+_NOT_INHERITED: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_NO_ROOM_PAUSE: Final = 0.01  # seconds before the kernel is asked for memory again
 _NO_ROOM: Final = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
 
@@ -71,15 +74,16 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """A client has connected; its connection comes with this."""
+class HandOver:
+    """A client has connected; its connection comes with this. `number` is one that no other connection has."""
 
     front_end: FrontEnd
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A coordinator on the store is gone: see to its contexts."""
+    """A coordinator on the store is gone: take over from it."""
 
     coordinator: str
 
@@ -120,15 +124,23 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """How many connections it has taken over since it started, and how many of those have ended, by front-end."""
+    """How many connections its front-ends have accepted since it started, and how many of those have ended."""
 
-    taken: dict[FrontEnd, int]
-    left: dict[FrontEnd, int]
+    accepted: dict[FrontEnd, int]
+    ended: dict[FrontEnd, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NotReceived:
+    """The connection of this HandOver did not arrive: there was no descriptor free for it."""
+
+    front_end: FrontEnd
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """It was told to stop, and not by the parent. It takes no more connections than these."""
+    """It was told to stop, and not by the parent. It accepts no more connections than these."""
 
     clients: Clients
 
@@ -149,7 +161,7 @@ class Snapshot:
 
 Message = (
     Start
-    | Take
+    | HandOver
     | Gone
     | ReportMetrics
     | MetricsPage
@@ -157,6 +169,7 @@ Message = (
     | Serving
     | Failed
     | Clients
+    | NotReceived
     | Leaving
     | AskMetrics
     | Snapshot
@@ -164,68 +177,37 @@ Message = (
 
 
 class Channel:
-    """One end. Any task may send; one receives."""
+    """One end. One task receives.
+
+    An end has one way of sending, so that no message begins in the middle of another: the parent `post`s, which is done
+    or has failed when it returns; the worker `send`s, one message after the other.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
         self._socket = trio.socket.from_stdlib_socket(end)
-        self._sending = trio.Lock()
         self._received = bytearray()
-        self._descriptors: deque[int] = deque()
-
-    def post(self, message: Message, connection: int | None = None) -> None:
-        """Send a message, and with it a copy of a descriptor. If the other end is gone, `receive` tells. Never blocks.
-
-        Raises trio.WouldBlock: the other end has not read for so long that there is no room left; the channel is then
-        of no use any more.
-        """
-        data = _framed(message)
-        descriptors = array.array("i", [] if connection is None else [connection])
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
-        try:
-            is_whole = self._end.sendmsg([data], ancillary) == len(data)
-        except (BrokenPipeError, ConnectionResetError):
-            return
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            is_whole = False
-        if not is_whole:
-            raise trio.WouldBlock
-
-    async def send(self, message: Message) -> None:
-        """Send a message, waiting for room. If the other end is gone, `receive` tells. Not to be cancelled before the
-        channel's end."""
-        data = _framed(message)
-        async with self._sending:
-            try:
-                while data:
-                    data = data[await self._socket.send(data) :]
-            except (BrokenPipeError, ConnectionResetError):
-                pass
+        self._descriptors: deque[int | None] = deque()  # None for one that was lost on the way
 
     async def receive(self) -> Message | None:
         """The next message, or None when the other end is gone. Cancelled, nothing is lost."""
         while (message := self._next()) is None:
             try:
-                data, ancillary, _, _ = await self._socket.recvmsg(
-                    _RECEIVE_BYTES, socket.CMSG_SPACE(MOST_UNTAKEN * _DESCRIPTOR_BYTES)
-                )
+                data, ancillary, flags, _ = await self._socket.recvmsg(_RECEIVE_BYTES, _ANCILLARY_BYTES, _NOT_INHERITED)
             except ConnectionResetError:
                 return None
+            # One call returns one message's descriptor at most: the kernel does not read on behind that message.
+            received = array.array("i")
             for level, kind, content in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    received = array.array("i")
                     received.frombytes(content[: len(content) - len(content) % _DESCRIPTOR_BYTES])
-                    self._descriptors.extend(received)
+            self._descriptors.extend(received)
+            if flags & socket.MSG_CTRUNC and not received:
+                self._descriptors.append(None)  # we have none free; those that follow keep their places
             if not data:
                 return None
             self._received += data
         return message
-
-    def connection(self) -> socket.socket:
-        """The connection that came with the Take just received: descriptors arrive in the order of their messages."""
-        return socket.socket(fileno=self._descriptors.popleft())
 
     def close(self) -> None:
         self._socket.close()
@@ -236,9 +218,80 @@ class Channel:
         end = _LENGTH.size + _LENGTH.unpack_from(self._received)[0]
         if len(self._received) < end:
             return None
-        message: Message = pickle.loads(self._received[_LENGTH.size : end])
-        del self._received[:end]
+        content = self._received[_LENGTH.size : end]
+        del self._received[:end]  # before it is read: one that cannot be must not stand in the way of the next
+        message: Message = pickle.loads(content)
         return message
+
+
+class ParentChannel(Channel):
+    """The parent's end, for one worker."""
+
+    def post(self, message: Message, connection: int | None = None) -> None:
+        """Send a message, and with it a copy of a descriptor. If the other end is gone, `receive` tells; if this one
+        was closed, nobody listens any more. Never blocks.
+
+        Raises:
+            trio.WouldBlock: the other end has not read for so long that there is no room. Part of the message may be
+                sent, so the channel is of no use any more.
+            OSError: the system has no memory for it now, or too many descriptors are on their way already. Nothing was
+                sent.
+        """
+        if self._end.fileno() < 0:
+            return
+        data = _framed(message)
+        descriptors = array.array("i", [] if connection is None else [connection])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
+        try:
+            is_whole = self._end.sendmsg([data], ancillary) == len(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except BlockingIOError:
+            is_whole = False
+        if not is_whole:
+            raise trio.WouldBlock
+
+
+class WorkerChannel(Channel):
+    """A worker's end. Any task may send."""
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__(end)
+        self._sending = trio.Lock()
+        self._unsent = b""  # of a message whose sender was cancelled half way
+
+    async def send(self, message: Message) -> None:
+        """Send a message, waiting for room. If the other end is gone, `receive` tells.
+
+        Cancelled, the message was not sent, or whoever sends next sends the rest of it first.
+        """
+        data = _framed(message)
+        async with self._sending:
+            try:
+                while self._unsent:
+                    self._unsent = self._unsent[await self._send_some(self._unsent) :]
+                while data:
+                    data = self._unsent = data[await self._send_some(data) :]
+            except (BrokenPipeError, ConnectionResetError):
+                self._unsent = b""
+
+    async def _send_some(self, data: bytes) -> int:
+        """How many bytes the kernel has accepted, once it has."""
+        while True:
+            try:
+                return await self._socket.send(data)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+            await trio.sleep(_NO_ROOM_PAUSE)
+
+    def connection(self) -> socket.socket | None:
+        """The connection that came with the HandOver just received, or None if it was lost on the way.
+
+        Descriptors arrive in the order of their messages.
+        """
+        descriptor = self._descriptors.popleft()
+        return None if descriptor is None else socket.socket(fileno=descriptor)
 
 
 def _framed(message: Message) -> bytes:

@@ -9,41 +9,45 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import structlog
 import trio
-from prometheus_client.core import Metric
-from redis.backoff import ExponentialWithJitterBackoff
 
+from coordinator.accepting import Tally, serve_listener
+from coordinator.backoff import Backoff
 from coordinator.engine.membership import left_behind
+from coordinator.logs import Seldom
 from coordinator.metrics import Metrics
-from coordinator.osprocess import die_with_parent, exit_status
+from coordinator.osprocess import die_with_parent, exit_status, file_limit
 from coordinator.server import bootstrap
 from coordinator.server.app import STOP_MARGIN, new_name
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, Resources
+from coordinator.server.descriptors import most_held
 from coordinator.server.workers.channel import (
-    MOST_UNTAKEN,
     AskMetrics,
-    Channel,
     Clients,
     Failed,
     Gone,
+    HandOver,
     Leaving,
     Message,
     MetricsPage,
+    NotReceived,
+    ParentChannel,
     ReportMetrics,
     Serving,
     Snapshot,
     Start,
     Stop,
-    Take,
 )
+from coordinator.server.workers.handing import Gated, HeldClient, Worker
 from coordinator.server.workers.metrics_sum import Totals
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
+from coordinator.supervision import FAULTS, contain, faults, supervise
 
 __all__ = ["Parent", "WorkerFailed"]
 
@@ -54,98 +58,13 @@ SHORT_LIFE: Final = 10.0  # seconds; whoever dies sooner makes its successor wai
 BACKOFF_BASE: Final = 0.1  # seconds
 BACKOFF_CAP: Final = 5.0
 SNAPSHOT_TIMEOUT: Final = 1.0  # seconds a worker may take to report its metrics; what it reported last counts then
-UNRESPONSIVE: Final = 1.0  # seconds a connection may wait to be taken before its worker gets no others
+NO_DESCRIPTORS: Final = 1.0  # seconds a worker gets no connections after it had no descriptor for one
+LOOK_EVERY: Final = 0.25  # seconds between looks whether clients that wait to be handed over are still there
 KILL_AFTER: Final = STOP_MARGIN + 3.0  # seconds after the grace period
 
 
 class WorkerFailed(Exception):
     """A worker ended before it served; the text says why, as far as is known."""
-
-
-class _Handover:
-    """A connection on its way to a worker.
-
-    Attributes:
-        since: when it was sent, on trio's clock.
-        settled: set when the worker has taken it, or will not any more: `is_taken`.
-    """
-
-    def __init__(self) -> None:
-        self.since = trio.current_time()
-        self.settled = trio.Event()
-        self.is_taken = False
-
-    def settle(self, *, is_taken: bool) -> None:
-        self.is_taken = is_taken
-        self.settled.set()
-
-
-class _Worker:
-    """One worker process as the parent knows it.
-
-    Attributes:
-        given: connections it was given so far, and `clients` what has become of them as far as it has told.
-        untaken: those it has not taken yet, oldest first: they may still be given to another.
-        last_given: the number of the last connection given to anybody that went to it.
-        families: its metrics as last reported.
-        reported: set when they next are.
-        failure: why it cannot serve, if it said so.
-    """
-
-    def __init__(self, number: int, process: subprocess.Popen[bytes], channel: Channel, max_connections: int) -> None:
-        self.number = number
-        self.name = new_name()
-        self.process = process
-        self.channel = channel
-        self.max_connections = max_connections
-        self.is_serving = False
-        self.is_leaving = False
-        self.given = dict.fromkeys(FRONT_ENDS, 0)
-        self.clients = Clients(dict.fromkeys(FRONT_ENDS, 0), dict.fromkeys(FRONT_ENDS, 0))
-        self.untaken: dict[FrontEnd, deque[_Handover]] = {name: deque() for name in FRONT_ENDS}
-        self.last_given = 0
-        self.families: list[Metric] = []
-        self.is_asked = False
-        self.reported = trio.Event()
-        self.failure: str | None = None
-
-    def room(self, front_end: FrontEnd) -> int:
-        """Connections it may still be given."""
-        return self.max_connections - (self.given[front_end] - self.clients.left[front_end])
-
-    @property
-    def accepts(self) -> bool:
-        waiting = sum(map(len, self.untaken.values()))
-        return self.is_serving and not self.is_leaving and waiting < MOST_UNTAKEN
-
-    def is_responsive(self, now: float) -> bool:
-        return all(not waiting or now - waiting[0].since < UNRESPONSIVE for waiting in self.untaken.values())
-
-    def give(self, front_end: FrontEnd, order: int) -> _Handover:
-        handover = _Handover()
-        self.given[front_end] += 1
-        self.untaken[front_end].append(handover)
-        self.last_given = order
-        return handover
-
-    def learn(self, clients: Clients) -> None:
-        """It has told of its clients."""
-        for name in FRONT_ENDS:
-            for _ in range(clients.taken[name] - self.clients.taken[name]):
-                self.untaken[name].popleft().settle(is_taken=True)
-        self.clients = clients
-
-    def reports(self, families: list[Metric]) -> None:
-        self.families = families
-        self.is_asked = False
-        self.reported.set()
-        self.reported = trio.Event()
-
-    def take_back(self) -> None:
-        """It takes none of the connections any more that are on their way."""
-        for waiting in self.untaken.values():
-            while waiting:
-                waiting.popleft().settle(is_taken=False)
 
 
 class Parent:
@@ -160,17 +79,31 @@ class Parent:
         self.http_address = (settings.api_http_ip, settings.api_http_port)
         self.ws_address = (settings.api_ws_ip, settings.api_ws_port)
         self._stop = trio.Event()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._has_started = False
         self._changed = trio.Event()  # who accepts
-        self._given = 0
-        self._orphaned: deque[str] = deque()  # coordinators that are gone and whose contexts nobody was told to see to
+        self._last_number = 0  # of a connection
+        self._tally = Tally()  # of connections that are not handed over yet
+        self._held: set[HeldClient] = set()
+        self._most_held = most_held(settings.workers, file_limit())
+        self._not_received = 0
+        self._says_no_descriptors = Seldom()
+        self._orphaned: deque[str] = deque()  # coordinators that are gone and that nobody was told to take over from
         self._replaced = 0
         self._totals = Totals()
         self._metrics = Metrics(
             {
                 "workers": ("Processes that serve.", lambda: sum(w.is_serving for w in self._workers.values())),
                 "worker_restarts_total": ("Workers started in place of one that ended.", lambda: self._replaced),
+                "internal_faults_total": (FAULTS, faults),
+                "accept_failures_total": (
+                    "Times a client could not be accepted for want of descriptors or memory.",
+                    lambda: self._tally.failures,
+                ),
+                "connections_returned_total": (
+                    "Connections a worker had no descriptor for, and that went to another.",
+                    lambda: self._not_received,
+                ),
             }
         )
         self._background: trio.Nursery
@@ -193,7 +126,7 @@ class Parent:
             await bootstrap.check(store)
             async with trio.open_nursery() as self._background:
                 if acquired.embedded is not None:
-                    self._background.start_soon(acquired.embedded.supervise)
+                    self._background.start_soon(supervise, "keeping the embedded Valkey", acquired.embedded.supervise)
                     self._orphaned.extend(await left_behind(store))
                 async with trio.open_nursery() as keeping:
                     for number in range(1, self.settings.workers + 1):
@@ -213,7 +146,7 @@ class Parent:
                 self._background.cancel_scope.cancel()
         log.info("stopped")
 
-    def _serving(self) -> list[_Worker]:
+    def _serving(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.is_serving and not worker.is_leaving]
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -225,22 +158,29 @@ class Parent:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _post(self, worker: _Worker, message: Message, connection: int | None = None) -> None:
+    def _post(self, worker: Worker, message: Message, connection: int | None = None) -> None:
         try:
             worker.channel.post(message, connection)
         except trio.WouldBlock:
             log.error("a worker does not listen any more; killing it", worker=worker.number)
+            worker.process.kill()
+        except OSError as error:
+            if connection is not None:  # nothing was sent: another may have it
+                raise
+            log.error("cannot send to a worker; killing it", worker=worker.number, reason=error.strerror)
             worker.process.kill()
 
     # -- the workers' lives
 
     async def _keep(self, number: int, acquired: Resources) -> None:
         """Keep one worker running until all are to stop. Raises WorkerFailed if that fails before we have started."""
-        backoff = ExponentialWithJitterBackoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
+        backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
         failures = 0
         while not self._stop.is_set():
             begun = trio.current_time()
-            status, reason = await self._live(number, acquired)
+            status, reason = -1, "what the parent does for it failed"
+            with contain("keeping a worker", worker=number):
+                status, reason = await self._live(number, acquired)
             if self._stop.is_set():
                 return
             if not self._has_started:
@@ -265,13 +205,15 @@ class Parent:
                 status = await exit_status(worker.process)
                 nursery.cancel_scope.cancel()
         finally:
-            with trio.CancelScope(shield=True):  # nobody survives SIGKILL for long
-                worker.process.kill()
-                await exit_status(worker.process)
-            self._reap(worker)
+            try:
+                with trio.CancelScope(shield=True):  # nobody survives SIGKILL for long
+                    worker.process.kill()
+                    await exit_status(worker.process)
+            finally:
+                self._reap(worker)
         return status, worker.failure or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
 
-    def _start(self, number: int, acquired: Resources) -> _Worker:
+    def _start(self, number: int, acquired: Resources) -> Worker:
         """A new interpreter, not a fork of this one, which has a trio loop with its descriptors and maybe threads.
 
         In a session of its own, so that Ctrl-C reaches us alone. Raises OSError.
@@ -291,66 +233,73 @@ class Parent:
                 ours.close()
                 raise
         whole, rest = divmod(self.settings.max_connections, self.settings.workers)
-        worker = _Worker(number, process, Channel(ours), whole + (number <= rest))
+        worker = Worker(number, process, ParentChannel(ours), whole + (number <= rest))
         self._workers[number] = worker
         embedded = None if acquired.embedded is None else acquired.embedded.endpoint
         limit = worker.max_connections
         self._post(worker, Start(self.settings, acquired.addresses, embedded, number, worker.name, limit))
         return worker
 
-    async def _kill_if_late(self, worker: _Worker) -> None:
+    async def _kill_if_late(self, worker: Worker) -> None:
         with trio.move_on_after(START_TIMEOUT):
             await self._until(lambda: worker.is_serving)
             return
         worker.failure = f"it did not serve within {START_TIMEOUT:g} s"
         worker.process.kill()
 
-    async def _attend_to(self, worker: _Worker) -> None:
+    async def _attend_to(self, worker: Worker) -> None:
         """Act on what the worker says until it is gone."""
-        while True:
-            match await worker.channel.receive():
-                case Serving():
-                    worker.is_serving = True
-                    self._assign_orphans()
-                case Failed(reason):
-                    worker.failure = reason
-                case Clients() as clients:
-                    worker.learn(clients)
-                case Leaving(clients):
-                    worker.learn(clients)
-                    worker.is_leaving = True
-                    worker.take_back()
-                case AskMetrics(number):
-                    self._background.start_soon(self._answer, worker, number)
-                case Snapshot(families):
-                    worker.reports(families)
-                case None:
-                    return
+        while (message := await worker.channel.receive()) is not None:
+            with contain("a worker's message", worker=worker.number, message=type(message).__name__):
+                self._act_on(worker, message)
             self._note_change()
 
-    def _reap(self, worker: _Worker) -> None:
+    def _act_on(self, worker: Worker, message: Message) -> None:
+        match message:
+            case Serving():
+                worker.is_serving = True
+                self._assign_orphans()
+            case Failed(reason):
+                worker.failure = reason
+            case Clients() as clients:
+                worker.learn(clients)
+            case Leaving(clients):
+                worker.learn(clients)
+                worker.is_leaving = True
+                worker.withdraw()
+            case NotReceived(front_end, connection):
+                self._not_received += 1
+                self._short(worker, front_end, connection, "too many open files: raise ulimit -n")
+            case AskMetrics(number):
+                self._background.start_soon(self._answer, worker, number)
+            case Snapshot(families):
+                worker.reports(families)
+
+    def _reap(self, worker: Worker) -> None:
         """The process is gone: what was its own goes to others."""
         del self._workers[worker.number]
         worker.channel.close()
-        worker.reports(worker.families)  # nobody needs to wait for news
+        worker.reports(worker.families)  # nobody needs to wait for more
         self._totals.retire(worker.families)
-        worker.take_back()
+        worker.withdraw()
         self._orphaned.append(worker.name)
         self._assign_orphans()
         self._note_change()
 
     def _assign_orphans(self) -> None:
-        """Each coordinator that is gone gets one worker that sees to its contexts."""
+        """Each coordinator that is gone gets one worker that takes over from it."""
         heirs = self._serving()
         if self._has_started and heirs and not self._stop.is_set():
             for heir in itertools.cycle(heirs):
                 if not self._orphaned:
                     return
-                self._post(heir, Gone(self._orphaned.popleft()))
+                self._post(heir, Gone(self._orphaned[0]))
+                self._orphaned.popleft()
 
     async def _stop_workers(self) -> None:
         for worker in self._workers.values():
-            self._post(worker, Stop())
+            with contain("telling a worker to stop", worker=worker.number):
+                self._post(worker, Stop())
         await trio.sleep(self.settings.shutdown_grace + KILL_AFTER)
         for worker in self._workers.values():
             log.warning("a worker does not stop; killing it", worker=worker.number)
@@ -361,65 +310,102 @@ class Parent:
     async def _accept(self, acquired: Resources, accepting: trio.CancelScope) -> None:
         with accepting:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._release_clients_that_left)
                 for front_end in FRONT_ENDS:
-                    gated = _Gated(acquired.listener(front_end), self._until_somebody_accepts)
-                    nursery.start_soon(trio.serve_listeners, partial(self._give, front_end), [gated])
+                    accept = partial(
+                        serve_listener,
+                        Gated(acquired.listener(front_end), self._until_one_more_may_come, self._stop),
+                        partial(self._hand_over, front_end),
+                        nursery,
+                        name=front_end,
+                        on_disconnect=self._note_change,
+                        tally=self._tally,
+                    )
+                    nursery.start_soon(supervise, f"accepting {front_end} clients", accept)
 
-    async def _until_somebody_accepts(self) -> None:
-        await self._until(lambda: any(worker.accepts for worker in self._workers.values()))
+    async def _until_one_more_may_come(self) -> None:
+        """A connection costs us a descriptor until a worker has it: until then others wait in the kernel's queue."""
+        await self._until(lambda: self._tally.open < self._most_held and self._somebody_accepts())
 
-    async def _give(self, front_end: FrontEnd, stream: trio.SocketStream) -> None:
-        """Hand a client's connection to the worker that has fewest of them, to another should that one not take it.
+    def _somebody_accepts(self) -> bool:
+        return any(worker.accepts for worker in self._workers.values())
 
-        Our own copy is closed when this returns, so not before the worker has taken its own.
+    async def _hand_over(self, front_end: FrontEnd, stream: trio.SocketStream) -> None:
+        """Hand a client's connection to the worker that has fewest of them, to another should that one not accept it.
+
+        Our own copy is closed when this returns, so not before the worker has its own, unless the client has gone or
+        has waited for too long.
         """
-        is_taken = False
-        while not is_taken:
-            await self._until_somebody_accepts()
-            worker = self._least_busy(front_end)
-            self._given += 1
-            handover = worker.give(front_end, self._given)
-            self._post(worker, Take(front_end), stream.socket.fileno())
-            await handover.settled.wait()
-            is_taken = handover.is_taken
+        client = HeldClient(stream.socket, trio.current_time() + self.settings.request_timeout)
+        self._held.add(client)
+        try:
+            with contain("handing a client to a worker"), client.scope:
+                is_accepted = False
+                while not is_accepted:
+                    await self._until(self._somebody_accepts)
+                    is_accepted = await self._offer(front_end, stream)
+        finally:
+            self._held.discard(client)
 
-    def _least_busy(self, front_end: FrontEnd) -> _Worker:
+    async def _offer(self, front_end: FrontEnd, stream: trio.SocketStream) -> bool:
+        """Send a connection to a worker; there must be one that accepts. Returns whether it has accepted it."""
+        worker = self._least_busy(front_end)
+        self._last_number += 1
+        number = self._last_number
+        in_flight = worker.expect(front_end, number)
+        try:
+            self._post(worker, HandOver(front_end, number), stream.socket.fileno())
+        except OSError as error:
+            self._short(worker, front_end, number, error.strerror)
+        await in_flight.settled.wait()
+        return in_flight.is_accepted
+
+    def _short(self, worker: Worker, front_end: FrontEnd, number: int, reason: str | None) -> None:
+        """A worker could not be sent this connection. For a moment others get those that come."""
+        worker.not_received(front_end, number)
+        if self._says_no_descriptors.is_due():
+            log.error("a worker cannot receive a connection", worker=worker.number, reason=reason)
+        if not worker.is_short:
+            worker.is_short = True
+            self._background.start_soon(self._end_shortage, worker)
+
+    async def _end_shortage(self, worker: Worker) -> None:
+        await trio.sleep(NO_DESCRIPTORS)
+        worker.is_short = False
+        self._note_change()
+
+    async def _release_clients_that_left(self) -> None:
+        """One task looks at all that wait, who are few, rather than each of them waiting for its client's end."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            now = trio.current_time()
+            for client in self._held:
+                if client.deadline <= now or client.has_left():
+                    client.scope.cancel()
+
+    def _least_busy(self, front_end: FrontEnd) -> Worker:
         """Of those that accept; there must be one."""
         accepting = [worker for worker in self._workers.values() if worker.accepts]
         now = trio.current_time()
         responsive = [worker for worker in accepting if worker.is_responsive(now)]
-        return max(responsive or accepting, key=lambda worker: (worker.room(front_end), -worker.last_given))
+        return max(responsive or accepting, key=lambda worker: (worker.room(front_end), -worker.last_number))
 
     # -- metrics
 
-    async def _answer(self, worker: _Worker, number: int) -> None:
-        """Collect everybody's metrics and send the page to the worker that asked."""
-        with trio.move_on_after(SNAPSHOT_TIMEOUT):
-            async with trio.open_nursery() as asking:
-                for each in self._workers.values():
-                    if each.is_serving:
-                        asking.start_soon(self._refresh, each)
-        workers = sorted(self._workers.items())
-        processes = {"parent": self._metrics.families()} | {str(key): each.families for key, each in workers}
-        self._post(worker, MetricsPage(number, *self._totals.render(processes)))
+    async def _answer(self, worker: Worker, number: int) -> None:
+        """Collect everybody's metrics and send the page to the worker that asked, which may be gone by then."""
+        with contain("adding up metrics"):
+            with trio.move_on_after(SNAPSHOT_TIMEOUT):
+                async with trio.open_nursery() as asking:
+                    for each in self._workers.values():
+                        if each.is_serving:
+                            asking.start_soon(self._refresh, each)
+            workers = sorted(self._workers.items())
+            processes = {"parent": self._metrics.families()} | {str(key): each.families for key, each in workers}
+            self._post(worker, MetricsPage(number, *self._totals.render(processes)))
 
-    async def _refresh(self, worker: _Worker) -> None:
+    async def _refresh(self, worker: Worker) -> None:
         if not worker.is_asked:
             worker.is_asked = True
             self._post(worker, ReportMetrics())
         await worker.reported.wait()
-
-
-class _Gated(trio.abc.Listener[trio.SocketStream]):
-    """A listener that leaves connections to the kernel's queue while there is nobody to give them to."""
-
-    def __init__(self, listener: trio.SocketListener, gate: Callable[[], Awaitable[None]]) -> None:
-        self._listener = listener
-        self._gate = gate
-
-    async def accept(self) -> trio.SocketStream:
-        await self._gate()
-        return await self._listener.accept()
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()

@@ -15,23 +15,26 @@ from coordinator import logs
 from coordinator.osprocess import collect_garbage_less_often
 from coordinator.server.app import Service
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
+from coordinator.server.descriptors import HANDOVERS
 from coordinator.server.workers.channel import (
-    MOST_UNTAKEN,
     AskMetrics,
-    Channel,
     Clients,
     Failed,
     Gone,
+    HandOver,
     Leaving,
+    Message,
     MetricsPage,
+    NotReceived,
     ReportMetrics,
     Serving,
     Snapshot,
     Start,
     Stop,
-    Take,
+    WorkerChannel,
 )
 from coordinator.storage.faults import StoreMisconfigured
+from coordinator.supervision import contain, supervise
 
 __all__ = ["main"]
 
@@ -52,7 +55,7 @@ def main(descriptor: int) -> int:
 
 
 async def _main(end: socket.socket) -> int:
-    channel = Channel(end)
+    channel = WorkerChannel(end)
     start = await channel.receive()
     if not isinstance(start, Start):
         return 1  # the parent has gone
@@ -65,49 +68,49 @@ class _Arrivals(trio.abc.Listener[trio.SocketStream]):
     """A listener of the connections that the parent has accepted for one front-end.
 
     Attributes:
-        taken: connections the front-end has accepted. What it has not, the parent may still give to another worker.
+        accepted: connections the front-end has accepted. Any other the parent may still give to another worker.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        self.taken = 0
+        self.accepted = 0
         self._changed = changed
-        self._hand, self._handed = trio.open_memory_channel[trio.SocketStream](MOST_UNTAKEN)
+        self._arrived, self._arriving = trio.open_memory_channel[trio.SocketStream](HANDOVERS)
         self._is_open = True
 
-    def hand(self, connection: socket.socket) -> None:
+    def add(self, connection: socket.socket) -> None:
         """A connection has come. If no more are accepted, our copy of it is closed. Never blocks."""
         if self._is_open:
-            self._hand.send_nowait(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
+            self._arrived.send_nowait(trio.SocketStream(trio.socket.from_stdlib_socket(connection)))
         else:
             connection.close()
 
     def refuse(self) -> None:
-        """Accept no more: `taken` is final."""
+        """Accept no more: `accepted` is final."""
         self._is_open = False
 
     async def accept(self) -> trio.SocketStream:
-        stream = await self._handed.receive()
+        stream = await self._arriving.receive()
         if not self._is_open:
             stream.socket.close()
             await trio.sleep_forever()  # refusing comes with stopping, which cancels this
-        self.taken += 1
+        self.accepted += 1
         self._changed()
         return stream
 
     async def aclose(self) -> None:
         self.refuse()
-        while self._handed.statistics().current_buffer_used:
-            self._handed.receive_nowait().socket.close()
+        while self._arriving.statistics().current_buffer_used:
+            self._arriving.receive_nowait().socket.close()
         await trio.lowlevel.checkpoint()
 
 
 class _Worker:
-    def __init__(self, channel: Channel, start: Start) -> None:
+    def __init__(self, channel: WorkerChannel, start: Start) -> None:
         self._channel = channel
         self._stop = trio.Event()
         self._changed = trio.Event()  # the clients we have, since the parent was last told
         self._arrivals = {front_end: _Arrivals(self._note_change) for front_end in FRONT_ENDS}
-        self._left = dict.fromkeys(FRONT_ENDS, 0)
+        self._ended = dict.fromkeys(FRONT_ENDS, 0)
         self._asking = trio.Lock()
         self._asked = 0
         self._page: tuple[bytes, str] = b"", ""
@@ -120,16 +123,16 @@ class _Worker:
             start.addresses,
             name=start.name,
             max_connections=start.max_connections,
-            left=self._client_left,
+            on_disconnect=self._client_ended,
             page=self._page_of_all,
         )
 
     async def run(self) -> int:
         """Serve. Returns the exit status."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._obey)
-            nursery.start_soon(self._tell_of_clients)
-            nursery.start_soon(self._stop_on_signal)
+            nursery.start_soon(supervise, "obeying the parent", self._obey)
+            nursery.start_soon(supervise, "telling the parent of clients", self._tell_of_clients)
+            nursery.start_soon(supervise, "stopping on a signal", self._stop_on_signal)
             try:
                 await self._service.check()
             except StoreMisconfigured as error:
@@ -139,32 +142,44 @@ class _Worker:
 
             def started() -> None:
                 log.debug("the worker serves")
-                nursery.start_soon(self._channel.send, Serving())
+                nursery.start_soon(supervise, "telling the parent that we serve", self._tell_that_we_serve)
 
             await self._service.run(self._arrivals["http"], self._arrivals["ws"], self._stop, started)
             await self._channel.send(self._snapshot())  # what was counted last
             nursery.cancel_scope.cancel()
         return 0
 
+    async def _tell_that_we_serve(self) -> None:
+        await self._channel.send(Serving())
+
     async def _obey(self) -> None:
         while True:
-            match await self._channel.receive():
-                case Take(front_end):
-                    self._arrivals[front_end].hand(self._channel.connection())
-                case Gone(coordinator):
-                    if not self._stop.is_set():
-                        self._service.gone(coordinator)
-                case ReportMetrics():
-                    await self._channel.send(self._snapshot())
-                case MetricsPage(number, body, kind):
-                    if number == self._asked:
-                        self._page = body, kind
-                        self._page_came.set()
-                case Stop():
-                    self._stop.set()
-                case None:
-                    log.warning("the parent process is gone; leaving now")
-                    os._exit(1)
+            message = await self._channel.receive()
+            if message is None:
+                log.warning("the parent process is gone; leaving now")
+                os._exit(1)
+            with contain("a message of the parent", message=type(message).__name__):
+                await self._act_on(message)
+
+    async def _act_on(self, message: Message) -> None:
+        match message:
+            case HandOver(front_end, number):
+                connection = self._channel.connection()
+                if connection is None:
+                    await self._channel.send(NotReceived(front_end, number))
+                else:
+                    self._arrivals[front_end].add(connection)
+            case Gone(coordinator):
+                if not self._stop.is_set():
+                    self._service.gone(coordinator)
+            case ReportMetrics():
+                await self._channel.send(self._snapshot())
+            case MetricsPage(number, body, kind):
+                if number == self._asked:
+                    self._page = body, kind
+                    self._page_came.set()
+            case Stop():
+                self._stop.set()
 
     async def _stop_on_signal(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -177,22 +192,23 @@ class _Worker:
 
     # -- clients
 
-    def _client_left(self, front_end: FrontEnd) -> None:
-        self._left[front_end] += 1
+    def _client_ended(self, front_end: FrontEnd) -> None:
+        self._ended[front_end] += 1
         self._note_change()
 
     def _note_change(self) -> None:
         self._changed.set()
 
     def _clients(self) -> Clients:
-        return Clients({name: arrivals.taken for name, arrivals in self._arrivals.items()}, {**self._left})
+        return Clients({name: arrivals.accepted for name, arrivals in self._arrivals.items()}, {**self._ended})
 
     async def _tell_of_clients(self) -> None:
-        """However many come and go while a message is under way, the next tells of all of them."""
+        """However many come and go while a message is under way, the next tells of all of them. Started again, this
+        begins with what the parent may have missed."""
         while True:
+            await self._channel.send(self._clients())
             await self._changed.wait()
             self._changed = trio.Event()
-            await self._channel.send(self._clients())
 
     # -- metrics
 
