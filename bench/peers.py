@@ -7,7 +7,7 @@ a canned reply read it from standard input.
     store            the same after one HGETALL on a Valkey of its own, for one connection: the least that a server
                      with a store can do
     trio-websocket   get_message, send_message, with trio-websocket's defaults
-    coalesced        the same echo on our CoalescingStream, as coordinator.rpc.websocket uses it
+    coalesced        the same echo on a stream that gathers what is written: what trio-websocket can do at best
     asyncio          POST on a bare asyncio protocol: the ceiling of our load generator over HTTP
     picows           an echo in picows: its ceiling over WebSocket
     valkey           no server but a store for one: the coordinator's embedded Valkey; takes the fsync policy as well
@@ -32,15 +32,17 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket, wrap_server_stream
 
+from bench.coalescing import HIGH_WATER, CoalescingStream
 from coordinator.budget import Budget
-from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
-from coordinator.rpc.websocket.server import MESSAGE_QUEUE, RECEIVE_BYTES, text_frame
+from coordinator.rpc.websocket.connection import RECEIVE_BYTES
+from coordinator.rpc.websocket.frames import text_frame
 from coordinator.settings import Settings
 from coordinator.storage.embedded import EmbeddedValkey
 
 __all__ = ["NAMES"]
 
 _HOST: Final = "127.0.0.1"
+_MESSAGE_QUEUE: Final = 32
 _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -125,7 +127,7 @@ async def _coalesced() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.run_flusher)
             request = await wrap_server_stream(
-                nursery, stream, message_queue_size=MESSAGE_QUEUE, receive_buffer_size=RECEIVE_BYTES
+                nursery, stream, message_queue_size=_MESSAGE_QUEUE, receive_buffer_size=RECEIVE_BYTES
             )
             socket = await request.accept()
             try:

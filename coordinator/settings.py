@@ -130,6 +130,11 @@ class Settings(BaseModel):
     client_write_timeout: PositiveFloat = Field(
         30.0, description="A client that accepts nothing of its replies for so long is disconnected."
     )
+    ws_ping_interval: NonNegativeFloat = Field(
+        20.0,
+        description="A WebSocket client that was silent for so long is pinged, and disconnected if nothing comes "
+        "within 20 s; 0 never pings.",
+    )
     keep_alive_timeout: PositiveFloat = Field(75.0, description="An idle HTTP connection is closed after this.")
 
     store_connections: PositiveInt = Field(

@@ -7,24 +7,40 @@ it waits for that, which a server's connections find in vain most of the time. O
 
 from __future__ import annotations
 
+import math
 import os
 import select
+import socket as stdlib_socket
+import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
 from coordinator.tlsstream import TlsStream
 
-__all__ = ["RECEIVE_BYTES", "has_hung_up", "receive_next", "send_now", "send_steadily"]
+__all__ = [
+    "RECEIVE_BYTES",
+    "Acknowledged",
+    "acknowledged",
+    "has_hung_up",
+    "linger",
+    "receive_next",
+    "send_now",
+    "send_steadily",
+]
 
 RECEIVE_BYTES: Final = 64 * 1024  # at a time; a buffer of 128 KiB or more may be mapped anew each time (10 µs)
 SEND_BYTES: Final = 64 * 1024  # at a time to a stream that is no socket; each must be accepted within the time-out
 
+_TCP_INFO_BYTES: Final = 148
 
-def send_now(stream: trio.abc.SendStream, data: bytes) -> bytes:
-    """Send what the kernel takes at once. Returns what remains for `stream.send_all`, with which whatever is sent next
-    must begin: everything unless it is a socket, or TLS over one.
+Bytes = TypeVar("Bytes", bytes, memoryview)
+
+
+def send_now(stream: trio.abc.SendStream, data: Bytes) -> Bytes:
+    """Send what the kernel accepts at once. Returns what remains for `stream.send_all`: everything unless it is a
+    socket, or TLS over one. Whatever is sent next must begin with it.
 
     Raises:
         OSError: the connection broke.
@@ -124,3 +140,54 @@ def has_hung_up(stream: trio.abc.ReceiveStream) -> bool:
     poll = select.poll()
     poll.register(descriptor, _HUNG_UP)
     return bool(poll.poll(0))
+
+
+async def linger(stream: trio.abc.Stream, max_bytes: int, pause: float = math.inf) -> None:
+    """End a connection after the last word was sent, so that the peer gets to read it.
+
+    A socket that is closed while something unread is in it is reset, and a reset destroys what the peer has not read
+    yet. So we send our end, and read and drop what the peer still sends until its own, or until `max_bytes` of it, or
+    until nothing has come for `pause` seconds. The caller bounds the time in all.
+    """
+    try:
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+        dropped = 0
+        while dropped < max_bytes:
+            data = b""
+            with trio.move_on_after(pause):
+                data = await receive_next(stream)
+            if not data:
+                return
+            dropped += len(data)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+class Acknowledged(NamedTuple):
+    """How far what we sent has come.
+
+    Attributes:
+        size: bytes that the peer's kernel has acknowledged.
+        is_all: it has acknowledged all that we sent.
+    """
+
+    size: int
+    is_all: bool
+
+
+def acknowledged(stream: trio.abc.Stream) -> Acknowledged | None:
+    """How far what was sent on the connection under this stream has come; None where the system does not say (it is
+    Linux that does)."""
+    transport = getattr(stream, "transport_stream", stream)
+    if sys.platform != "linux" or not isinstance(transport, trio.SocketStream) or transport.socket.fileno() < 0:
+        return None
+    try:
+        info = transport.socket.getsockopt(stdlib_socket.IPPROTO_TCP, stdlib_socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None  # it is no TCP socket
+    if len(info) < _TCP_INFO_BYTES:
+        return None  # the kernel is older than 4.6
+    # struct tcp_info of <linux/tcp.h>: tcpi_unacked, tcpi_notsent_bytes, tcpi_bytes_acked.
+    unsent = int.from_bytes(info[24:28], sys.byteorder) or int.from_bytes(info[144:148], sys.byteorder)
+    return Acknowledged(int.from_bytes(info[120:128], sys.byteorder), unsent == 0)

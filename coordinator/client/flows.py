@@ -96,9 +96,10 @@ class FlowFollower:
             try:
                 await self._channel.call(
                     "flow.subscribe",
-                    models.FlowSubscribeParams(context_id=self._flow.context_id, id=self._flow.id, after=self.last),
+                    models.FlowSubscribeParams(
+                        context_id=self._flow.context_id, id=self._flow.id, after=self.last, batch=True
+                    ),
                     resend=False,
-                    alone=True,  # the reply to a batch might come after the first events
                     on_result=self._subscribed,
                 )
                 return

@@ -166,10 +166,9 @@ class RunnerSubscription:
     # -- subscribing: what the channel calls, and what it leads to
 
     def resume(self) -> None:
-        """Before anything else on a connection, so that places are freed by what is reported after it; and not in a
-        batch, whose reply might come after the first assignments."""
-        params = self._params.model_copy(update={"holding": list(self._held)})
-        self._channel.post("runner.subscribe", to_json(params), self._answered, first=True, alone=True, resend=False)
+        """Before anything else on a connection, so that places are freed by what is reported after it."""
+        params = self._params.model_copy(update={"holding": list(self._held), "batch": True})
+        self._channel.post("runner.subscribe", to_json(params), self._answered, first=True, resend=False)
 
     def suspend(self) -> None:
         self._subscription = None

@@ -25,6 +25,7 @@ from coordinator.engine.subscriptions import (
     TAKE_BYTES,
     Effects,
     FlowSubscription,
+    Opening,
     RunnerSubscription,
     Session,
     Subscription,
@@ -195,7 +196,9 @@ class Engine:
 
     # -- subscriptions
 
-    def subscribe_runner(self, session: Session, keys: Keyspace, params: RunnerSubscribeParams) -> Operation:
+    def subscribe_runner(
+        self, session: Session, opening: Opening | None, keys: Keyspace, params: RunnerSubscribeParams
+    ) -> Operation:
         """Begin to supply a runner with jobs."""
         self._check_room(session)
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
@@ -215,6 +218,7 @@ class Engine:
             script_types=params.script_types,
             capacity=params.capacity,
             lease=params.lease,
+            in_batches=params.batch,
             took=self._took,
         )
         gone = {token.decode() for token in lost}
@@ -222,20 +226,22 @@ class Engine:
         held = (token for token in params.holding if token not in gone and not session.has_ended(token))
         subscription.held.update((token, until) for token in held)
         self._listened_to(keys.address).runners[subscription.id] = subscription
-        self._serve(subscription)
+        self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
         return answer
 
-    def follow_flow(self, session: Session, keys: Keyspace, params: FlowSubscribeParams) -> Operation:
+    def follow_flow(
+        self, session: Session, opening: Opening | None, keys: Keyspace, params: FlowSubscribeParams
+    ) -> Operation:
         """Begin to stream a flow's events."""
         self._check_room(session)
         command = keys.transition("hc_flow_follow", flow_name(params.id), int(FOLLOWED_FOR * 1000), params.after)
         ((outcome, _),) = yield [command]
         if outcome[0] == b"none":
             raise NotFound("flow", context_id=params.context_id, id=params.id)
-        subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after)
+        subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after, in_batches=params.batch)
         self._listened_to(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
-        self._serve(subscription)
+        self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "missed": outcome[1] == 1})
         return answer
 
@@ -251,6 +257,14 @@ class Engine:
         limit = self._max_subscriptions
         if len(session.subscriptions) >= limit:
             raise Overloaded(f"this connection has {limit} subscriptions", limit, "max_subscriptions")
+
+    def _open(self, subscription: Subscription, opening: Opening | None) -> None:
+        """Serve the subscription once the client knows its name."""
+        subscription.on_begin = lambda: self._serve(subscription)
+        if opening is None or subscription.is_closed:
+            subscription.begin()
+        else:
+            opening.opened(subscription)
 
     def _serve(self, subscription: Subscription) -> None:
         """Put the subscription's operation into its context's mailbox, again whenever it ends before its time."""

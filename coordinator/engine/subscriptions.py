@@ -29,6 +29,7 @@ __all__ = [
     "TAKE_BYTES",
     "Caller",
     "FlowSubscription",
+    "Opening",
     "RunnerSubscription",
     "Session",
     "Subscription",
@@ -71,8 +72,8 @@ class Session(ABC):
         """Whether the client takes what it is sent too slowly; `relieved` is called once it no longer is."""
 
     @abstractmethod
-    def notify(self, notifications: Sequence[bytes]) -> None:
-        """Send notifications, in as few frames as will do. Never blocks."""
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
+        """Send notifications: one a message, or `in_batches` for a client that asked for that. Never blocks."""
 
     def relieved(self) -> None:
         """The client has caught up."""
@@ -112,10 +113,12 @@ class Session(ABC):
 
 
 class Caller(NamedTuple):
-    """Who calls: what it may make us hold, and its connection if it can have subscriptions."""
+    """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
+    that the call opens."""
 
     budget: Budget
     session: Session | None
+    opening: Opening | None
 
 
 class SubscriptionRequest(Request):
@@ -130,23 +133,62 @@ class SubscriptionRequest(Request):
             self.failed(outcome)
 
 
+class Opening:
+    """Makes a subscription begin only when the reply that names it is on its way to the client, before which it could
+    make nothing of a notification. A reply in a batch is on its way when all of the batch are."""
+
+    def __init__(self) -> None:
+        self._subscription: Subscription | None = None
+        self._is_replied = False
+
+    def opened(self, subscription: Subscription) -> None:
+        """This is what the call has opened."""
+        self._subscription = subscription
+        if self._is_replied:
+            subscription.begin()
+
+    def replied(self) -> None:
+        """The call's reply is on its way, or there will be none."""
+        self._is_replied = True
+        if self._subscription is not None:
+            self._subscription.begin()
+
+
 class Subscription(Parking, ABC):
     """One subscription of a session, in one context.
 
+    Args:
+        in_batches: whether the client wants several notifications in one message.
+
     Attributes:
         is_closed: its operation ends when it next looks.
+        has_begun: the client knows its name, so it may be notified.
+        on_begin: called once, when it begins or is closed before that.
     """
 
     kind: str
 
-    def __init__(self, session: Session, keys: Keyspace) -> None:
+    def __init__(self, session: Session, keys: Keyspace, *, in_batches: bool) -> None:
         super().__init__()
         self.id = uuid.uuid4().hex
         self.session = session
         self.keys = keys
+        self.in_batches = in_batches
+        self.has_begun = False
+        self.on_begin: Callable[[], None] = lambda: None
         self.is_closed = session.is_closed
         if not self.is_closed:
             session.subscriptions[self.id] = self
+
+    def begin(self) -> None:
+        """The client is told its name."""
+        if not self.has_begun:
+            self.has_begun = True
+            self.on_begin()
+
+    def notify(self, notifications: Sequence[bytes]) -> None:
+        """Send these to the client. Never blocks."""
+        self.session.notify(notifications, in_batches=self.in_batches)
 
     @abstractmethod
     def serve(self) -> Operation:
@@ -156,6 +198,7 @@ class Subscription(Parking, ABC):
         self.is_closed = True
         self.session.subscriptions.pop(self.id, None)
         self.wake()
+        self.begin()
 
 
 class RunnerSubscription(Subscription):
@@ -179,9 +222,10 @@ class RunnerSubscription(Subscription):
         script_types: Iterable[str],
         capacity: int,
         lease: float,
+        in_batches: bool,
         took: Callable[[RunnerSubscription, Effects, bool], None],
     ) -> None:
-        super().__init__(session, keys)
+        super().__init__(session, keys, in_batches=in_batches)
         self.runner_id = runner_id
         self.topic = topic
         self.runner_session = runner_session
@@ -192,6 +236,13 @@ class RunnerSubscription(Subscription):
         self.is_hungry = False
         self._took = took
         self._takes = 0
+        self._early: list[bytes] = []  # cancels from before it has begun, of what it held already
+
+    def begin(self) -> None:
+        super().begin()
+        early, self._early = self._early, []
+        if early and not self.is_closed:
+            self.notify(early)
 
     def serve(self) -> Operation:
         while not self.is_closed:
@@ -218,7 +269,7 @@ class RunnerSubscription(Subscription):
                 self.held.update((token, until) for token, _ in attempts)
                 if attempts:
                     head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
-                    self.session.notify([b"%b%b}" % (head, members) for _, members in attempts])
+                    self.notify([b"%b%b}" % (head, members) for _, members in attempts])
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(attempts) < count
@@ -243,13 +294,15 @@ class RunnerSubscription(Subscription):
         if self.held.pop(token.decode(), None) is None:
             return
         _, caller_id, id = job.split(b":")
-        self.session.notify(
-            [
-                b'{"jsonrpc":"2.0","method":"runner.cancel","params":{"subscription":"%b","context_id":%d,'
-                b'"caller_id":%b,"id":%b,"token":"%b","reason":%b}}'
-                % (self.id.encode(), self.keys.address or 0, caller_id, id, token, reason)
-            ]
+        notification = (
+            b'{"jsonrpc":"2.0","method":"runner.cancel","params":{"subscription":"%b","context_id":%d,'
+            b'"caller_id":%b,"id":%b,"token":"%b","reason":%b}}'
+            % (self.id.encode(), self.keys.address or 0, caller_id, id, token, reason)
         )
+        if self.has_begun:
+            self.notify([notification])
+        else:
+            self._early.append(notification)
         self.wake()
 
 
@@ -258,15 +311,15 @@ class FlowSubscription(Subscription):
 
     kind = "flow"
 
-    def __init__(self, session: Session, keys: Keyspace, *, flow_id: int, after: str) -> None:
-        super().__init__(session, keys)
+    def __init__(self, session: Session, keys: Keyspace, *, flow_id: int, after: str, in_batches: bool) -> None:
+        super().__init__(session, keys, in_batches=in_batches)
         self.flow_id = flow_id
         self._after = after.encode()
 
     def _tell(self, head: bytes, entries: Sequence[Any]) -> int:
         """Notify the client of these events. Returns how many bytes they are."""
         notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
-        self.session.notify(notices)
+        self.notify(notices)
         return sum(map(len, notices))
 
     def serve(self) -> Operation:

@@ -36,6 +36,9 @@ Lease = Annotated[float, Field(ge=0.1, le=3600, strict=False, description="Secon
 Token = Annotated[str, Field(max_length=64, description="Names one attempt; valid until it ends or is lost")]
 EventId = Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$", description="Names an event of a flow, in order")]
 ScriptTypes = Annotated[list[ScriptType], FIRST_FAULT, Field(min_length=1, max_length=8)]
+InBatches = Annotated[
+    bool, Field(description="Several notifications at once come as one JSON-RPC batch; by default each is a message")
+]
 LogStream = TypeAliasType("LogStream", Literal["stdout", "stderr"])
 EventKind = TypeAliasType("EventKind", Literal["flow", "job", "log"])
 
@@ -114,6 +117,7 @@ class FlowEvents(Model):
 
 class FlowSubscribeParams(FlowParams):
     after: EventId = "0-0"
+    batch: InBatches = False
 
 
 class FlowSubscribed(Model):
@@ -152,6 +156,7 @@ class RunnerSubscribeParams(Model):
     holding: Annotated[
         list[Token], FIRST_FAULT, Field(max_length=MAX_CAPACITY, description="Tokens of attempts it still works on")
     ] = Field(default_factory=list)
+    batch: InBatches = False
 
 
 class RunnerSubscribed(Model):

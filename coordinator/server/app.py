@@ -191,14 +191,17 @@ class Service:
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
             secure=self._tls.ws,
+            ping_interval=settings.ws_ping_interval,
+            elsewhere=self._addresses.url("http"),
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
+        http_policy = policy(self._addresses.http[0])
         answers = Answers(
             dispatcher,
-            policy(self._addresses.http[0]),
+            http_policy,
             Pages(document=document, ready=self._ready, metrics=self._page),
             max_body_bytes=settings.max_body_bytes,
-            has_websocket=False,
+            has_websocket=True,
         )
         http_server = HttpServer(
             answers,
@@ -209,6 +212,7 @@ class Service:
                 max_unsent_bytes=settings.max_unsent_bytes,
             ),
             max_connections=self._max_connections,
+            upgrade=partial(websocket.serve_connection, policy=http_policy),
             secure=self._tls.http,
             on_disconnect=partial(self._on_disconnect, "http"),
         )

@@ -21,12 +21,26 @@ from coordinator.storage.faults import StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Layout
 from coordinator.storage.topology import Topology
 
-__all__ = ["FRONT_ENDS", "Addresses", "CannotListen", "FrontEnd", "Resources", "acquire", "check", "layout_of"]
+__all__ = [
+    "FRONT_ENDS",
+    "Addresses",
+    "CannotListen",
+    "FrontEnd",
+    "Resources",
+    "acquire",
+    "check",
+    "layout_of",
+]
 
 FrontEnd = Literal["http", "ws"]
 FRONT_ENDS: Final[tuple[FrontEnd, ...]] = get_args(FrontEnd)
 
 BACKLOG: Final = 1024
+KEEP_ALIVE: Final = {
+    "TCP_KEEPIDLE": 20,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 4,
+}  # seconds of silence, between probes; probes
 MAX_INT: Final = 2**31 - 1  # of a socket option
 SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' connections
 
@@ -128,8 +142,12 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too.
+        # Accepted sockets inherit these: a peer that vanished, or never reads, is noticed by the kernel too. It gives
+        # a connection up when nothing was acknowledged for as long as we do when nothing was accepted.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(socket, name):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if sys.platform == "linux":
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(write_timeout * 1000), MAX_INT))
         listener.bind((host, port))

@@ -38,10 +38,10 @@ def connection_of(response: httpx.Response) -> Any:
     return response.extensions["network_stream"].get_extra_info("client_addr")
 
 
-def detail(refused: httpx.Response) -> dict[str, Any]:
+def detail(refused: httpx.Response, id: int | None = None) -> dict[str, Any]:
     """What a refusal says, which is what JSON-RPC says to what is no request."""
     content = read_json(refused.content)
-    assert (content["id"], content["error"]["code"]) == (None, -32600)
+    assert (content["id"], content["error"]["code"]) == (id, -32600)
     data: dict[str, Any] = content["error"]["data"]
     return data
 
@@ -122,7 +122,8 @@ def test_a_larger_body_is_refused_naming_the_limit(http: httpx.Client, size: int
     refused = http.post("/", content=in_chunks(body, 100_000) if is_chunked else body, headers=JSON)
 
     assert refused.status_code == 413
-    assert (detail(refused)["limit"], detail(refused)["setting"]) == (MAX_BODY, "max_body_bytes")
+    said = detail(refused, id=1)  # that of the call in the body
+    assert (said["limit"], said["setting"]) == (MAX_BODY, "max_body_bytes")
     assert http.post("/", content=CALL, headers=JSON).json()["id"] == 1
 
 
@@ -223,8 +224,16 @@ def test_a_broken_head_is_refused(server: CoordinatorProcess, http: httpx.Client
     assert http.post("/", content=CALL, headers=JSON).json()["id"] == 1
 
 
-def test_a_websocket_is_refused_on_this_port(server: CoordinatorProcess) -> None:
-    with pytest.raises(InvalidStatus) as refused, connect(server.http.replace("http:", "ws:"), proxy=None):
+@pytest.mark.parametrize("path", ["/", "/ws"])
+def test_a_websocket_is_served_on_this_port_too(server: CoordinatorProcess, path: str) -> None:
+    with connect(server.http.replace("http:", "ws:") + path, proxy=None) as socket:
+        socket.send(CALL)
+
+        assert read_json(socket.recv(20))["id"] == 1
+
+
+def test_a_websocket_is_refused_anywhere_else(server: CoordinatorProcess) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(server.http.replace("http:", "ws:") + "/other", proxy=None):
         pass
 
     assert refused.value.response.status_code == 404

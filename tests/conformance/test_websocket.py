@@ -9,11 +9,14 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
+from websockets.typing import Subprotocol
 
 from tests.support.clients import PATIENCE, json_text, request, websocket
+from tests.support.frames import TEXT, FrameClient, frame
 from tests.support.jsonrpc import check_reply
 from tests.support.records import create, fresh_id, load, sample
 from tests.support.server import CoordinatorProcess
+from tests.support.streaming import RawClient
 
 MAX_FRAME = 1024 * 1024
 CALL = json_text(request(*load("actor", 0, 0), id=1))
@@ -67,7 +70,7 @@ def test_a_text_message_that_is_not_utf8_ends_the_connection_and_no_other(
 ) -> None:
     ws.send(b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', text=True)
 
-    assert close_code(ws) in (None, 1007)
+    assert close_code(ws) == 1007
     assert is_serving(server)
 
 
@@ -160,8 +163,111 @@ def test_notifications_among_calls_get_no_reply(ws: ClientConnection, context: i
     assert all("result" in reply for reply in replies)
 
 
-def test_a_request_that_is_no_handshake_is_refused_on_this_port(server: CoordinatorProcess) -> None:
-    refused = httpx.get(server.ws.replace("ws:", "http:"))
+# -- the handshake
 
-    assert 400 <= refused.status_code < 500
+
+def test_a_plain_request_on_this_port_is_told_where_to_go(server: CoordinatorProcess) -> None:
+    url = server.ws.replace("ws:", "http:")
+    for refused in (httpx.get(url), httpx.post(url, content=CALL * 10_000), httpx.head(f"{url}/healthz")):
+        assert refused.status_code == 426
+        assert refused.headers["upgrade"] == "websocket"
+        assert "upgrade" in refused.headers["connection"].lower()
+    assert server.http in httpx.get(url).text
     assert is_serving(server)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",  # no key
+    ],
+)
+def test_garbage_in_place_of_a_handshake_gets_400(server: CoordinatorProcess, garbage: bytes) -> None:
+    client = RawClient(server.ws)
+    client.socket.sendall(garbage)
+
+    assert response_to(client).startswith(b"HTTP/1.1 400 ")
+    assert is_serving(server)
+
+
+def test_a_head_without_end_gets_431_whatever_is_still_on_the_way(server: CoordinatorProcess) -> None:
+    client = RawClient(server.ws)
+    client.socket.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 500_000)
+
+    assert response_to(client).startswith(b"HTTP/1.1 431 ")
+    assert is_serving(server)
+
+
+def test_another_version_is_told_ours(server: CoordinatorProcess) -> None:
+    client = RawClient(server.ws)
+    client.socket.sendall(
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    response = response_to(client)
+
+    assert response.startswith(b"HTTP/1.1 426 ")
+    assert b"sec-websocket-version: 13" in response.lower()
+
+
+def response_to(client: RawClient) -> bytes:
+    """All that comes until the end, which is no reset."""
+    response = b""
+    while data := client.socket.recv(65536):
+        response += data
+    return response
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["jsonrpc", "herocoordinator.v1"], "herocoordinator.v1"),
+        (["other", "jsonrpc"], "jsonrpc"),
+        (["other"], None),
+        ([], None),
+    ],
+)
+def test_the_best_subprotocol_offered_is_chosen(
+    server: CoordinatorProcess, offered: list[str], chosen: str | None
+) -> None:
+    with websocket(server, subprotocols=[Subprotocol(name) for name in offered] or None) as ws:
+        assert ws.subprotocol == chosen
+        ws.send(CALL)
+        assert check_reply(CALL, ws.recv(timeout=PATIENCE))["id"] == 1
+
+
+def test_a_client_of_another_library_that_compresses_and_pings_is_served(server: CoordinatorProcess) -> None:
+    with websocket(server, compression="deflate", ping_interval=0.05) as ws:
+        for _ in range(20):
+            ws.send([CALL[:10], CALL[10:]])
+            assert check_reply(CALL, ws.recv(timeout=PATIENCE))["id"] == 1
+
+
+# -- failing by the head
+
+
+def test_a_frame_of_2_to_the_62_bytes_is_refused_by_its_head(server: CoordinatorProcess) -> None:
+    client = FrameClient(server.ws)
+    client.send(b"\x81\xff" + (1 << 62).to_bytes(8))
+
+    (close,) = client.until_end()
+
+    assert close.code == 1009
+    assert is_serving(server)
+
+
+def test_the_reason_reaches_a_client_that_is_still_sending(server: CoordinatorProcess) -> None:
+    """Which would be lost to a reset if the connection were closed with its bytes unread."""
+    client = FrameClient(server.ws)
+    client.send(frame(TEXT, b"x" * (20 * MAX_FRAME)))
+
+    (close,) = client.until_end()
+
+    assert close.code == 1009
+    assert b"--max-frame-bytes" in close.payload

@@ -1,4 +1,4 @@
-"""A client leaves in the very moment between its job being taken in the store and our hearing of it."""
+"""A client leaves while it waits for a job, or in the very moment in which it is given one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ from coordinator.storage.connection import Connection, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout
 from tests.support.actors import running
-from tests.support.flows import remains, submission, wide
+from tests.support.api import ws_api
+from tests.support.flows import remains, submission, submit, wide
+from tests.support.inprocess import http_url, serving, ws_url
+from tests.support.looking import until_metric
 from tests.support.server import ValkeyProcess
+from tests.support.streaming import RawClient, call_frame
 from tests.support.waiting import until
+from tests.support.workers import register
 
 LEASE: Final = 3600.0
 KEYS: Final = Layout().keyspace(1)
@@ -31,7 +36,7 @@ class Silence(Session):
 
     is_congested = False
 
-    def notify(self, notifications: Sequence[bytes]) -> None:
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
         raise AssertionError(notifications)
 
 
@@ -93,6 +98,7 @@ async def test_what_was_taken_for_a_runner_that_left_goes_back(store: ValkeyProc
         script_types=["Python"],
         capacity=1,
         lease=LEASE,
+        in_batches=False,
         took=lambda runner, effects, is_empty: None,
     )
     serving = subscription.serve()
@@ -106,3 +112,29 @@ async def test_what_was_taken_for_a_runner_that_left_goes_back(store: ValkeyProc
 
     assert remains(store.client(1)) == {"queued": ["job:7:1"]}
     assert store.client(1).hget("job:7:1", "x_attempt") == "0"
+
+
+@pytest.mark.parametrize("resets", [False, True])
+async def test_a_waiting_call_of_a_client_gone_behind_what_we_do_not_read_gets_no_job(
+    store: ValkeyProcess, resets: bool
+) -> None:
+    """It is at its bound with one call, so nothing behind that is read, neither its bytes nor its end."""
+    with trio.fail_after(60):
+        async with serving(redis_url=store.url, max_in_flight=1) as app, ws_api(ws_url(app)) as api:
+            await register(api, 1)
+            client = await trio.to_thread.run_sync(RawClient, ws_url(app))
+            await trio.to_thread.run_sync(client.upgrade)
+            params = {"context_id": 1, "runner_id": 3, "script_types": ["Python"], "wait": 60.0}
+            client.send_call(1, "job.take", params)
+            await trio.to_thread.run_sync(client.socket.sendall, call_frame(2, "actor.load", {"id": 1}) * 3_000)
+            await until_metric(http_url(app), 2, "websocket_connections")
+            if resets:
+                client.vanish()
+            else:
+                client.close()
+            await until_metric(http_url(app), 1, "websocket_connections")
+
+            await submit(api, 1, wide(1))
+
+            status = await api.call("flow.status", context_id=1, id=1)
+            assert status["counts"]["Dispatched"] == 1

@@ -38,13 +38,16 @@ async def test_a_flow_runs_to_its_end(server: CoordinatorProcess, ws: Api, conte
             assert (flow["status"], flow["result"]) == ("Finished", {"4": '{"n":"4"}'})
 
 
-async def test_several_assignments_come_in_one_frame(server: CoordinatorProcess, ws: Api, context: int) -> None:
+@pytest.mark.parametrize(("options", "frames"), [({}, [1] * 8), ({"batch": False}, [1] * 8), ({"batch": True}, [8])])
+async def test_assignments_come_one_a_frame_unless_the_runner_asks_for_batches(
+    server: CoordinatorProcess, ws: Api, context: int, options: dict[str, bool], frames: list[int]
+) -> None:
     await submit(ws, context, wide(8))
     with trio.fail_after(HANG):
-        async with worker(server.ws, context, capacity=8) as runner:
+        async with worker(server.ws, context, capacity=8, **options) as runner:
             await runner.jobs(8)
 
-            assert [len(frame) for frame in runner.frames] == [8]
+            assert [len(frame) for frame in runner.frames] == frames
 
 
 async def test_a_runner_holds_as_many_as_its_capacity_and_a_finish_frees_a_place(

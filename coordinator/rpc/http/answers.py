@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import trio
@@ -22,7 +22,19 @@ from coordinator.rpc.http.pages import Page, Pages
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
 
-__all__ = ["Answer", "Answers", "Call", "Decision", "Headers", "Request", "Respond", "ShowPage", "WebSocketUpgrade"]
+__all__ = [
+    "JSON",
+    "TOO_LARGE",
+    "Answer",
+    "Answers",
+    "Call",
+    "Decision",
+    "Headers",
+    "Request",
+    "Respond",
+    "ShowPage",
+    "WebSocketUpgrade",
+]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Of a response: all but `content-length`, `date` and what concerns the connection."""
@@ -31,6 +43,7 @@ Respond = Callable[[bytes | None], None]
 """Gets the reply to a call's body, or None if it gets none. Does not block or raise."""
 
 JSON: Final = (b"content-type", b"application/json")
+TOO_LARGE: Final = 413
 
 _RPC_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
 _PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
@@ -196,15 +209,16 @@ class Answers:
             return None
         return self.too_large(shared)
 
-    def too_large(self, shared: Headers = ()) -> Answer:
-        """The answer to a body over the limit."""
+    def too_large(self, shared: Headers = (), begun: bytes | bytearray = b"") -> Answer:
+        """The answer to a body over the limit, of which this has arrived: the id of its first call, if it is there."""
         limit = self.max_body_bytes
-        return self.refusal(413, f"a body of over {limit} bytes", *shared, limit=limit, setting="max_body_bytes")
+        error = InvalidRequest(f"a body of over {limit} bytes", limit=limit, setting="max_body_bytes")
+        id = protocol.first_id(bytes(begun[: protocol.MAX_HEAD]))
+        return Answer(TOO_LARGE, (*shared, JSON), protocol.render_error(id, error))
 
-    def refusal(self, status: int, detail: str, *headers: tuple[bytes, bytes], **more: Any) -> Answer:
+    def refusal(self, status: int, detail: str, *headers: tuple[bytes, bytes]) -> Answer:
         """An answer that is an error of HTTP, with the JSON-RPC error that says why."""
-        error = InvalidRequest(detail, **more)
-        return Answer(status, (*headers, JSON), protocol.render_error(protocol.NULL_ID, error))
+        return Answer(status, (*headers, JSON), protocol.render_error(protocol.NULL_ID, InvalidRequest(detail)))
 
     def message(self, call: Call, body: bytes | bytearray) -> bytes | bytearray | Answer:
         """The JSON-RPC message of a call's body, or the answer to it if it is none."""

@@ -77,7 +77,7 @@ class AsgiApp:
             self._arriving += len(part)
             body += part
             if len(body) > self._answers.max_body_bytes:
-                return self._answers.too_large()
+                return self._answers.too_large(begun=body)
             if self._arriving > self._limits.max_unsent_bytes:
                 return self._answers.refusal(503, "too many bodies at once on this connection", (b"retry-after", b"1"))
         return None

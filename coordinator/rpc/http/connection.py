@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from coordinator.budget import Budget
-from coordinator.rpc.http.answers import Answer, Answers, Call, ShowPage, WebSocketUpgrade
+from coordinator.rpc.http.answers import JSON, TOO_LARGE, Answer, Answers, Call, Headers, ShowPage, WebSocketUpgrade
 from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
 from coordinator.rpc.http.heads import (
@@ -30,13 +30,14 @@ from coordinator.rpc.http.heads import (
     Http2Upgrade,
     response_head,
 )
-from coordinator.socketio import has_hung_up, receive_next, send_now, send_steadily
+from coordinator.socketio import has_hung_up, linger, receive_next, send_now, send_steadily
 
-__all__ = ["Connection", "Handover", "Limits", "Waiting", "linger"]
+__all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
 
 SLOWEST_BODY: Final = 16 * 1024  # bytes a second that a body must come with, once the request time-out is used up
 PIPELINED_BYTES: Final = 256 * 1024  # read ahead, to see whether the client is there
 LOOK_EVERY: Final = 0.5  # seconds between two looks whether it is, once no more may be read ahead
+FIRST_PART_TIMEOUT: Final = 0.25  # seconds for the beginning of a body that is too large
 LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending is dropped before its connection closes
 LINGER_PAUSE: Final = 2.0  # seconds without a byte of it
 LINGER_BYTES: Final = 64 * 1024 * 1024  # of it
@@ -193,10 +194,10 @@ class Connection:
         except _Refused as refused:
             if refused.answer is not None:
                 await self._respond(head, refused.answer, closes=True)
-                await self._linger()
+                await end(self._stream, self._waiting)
             return False
         if head.closes or self._waiting.is_stopping:
-            await self._linger()
+            await end(self._stream, self._waiting)
             return False
         return True
 
@@ -273,7 +274,7 @@ class Connection:
             self._at = at + length
             return data[at : self._at]
         if length > self._answers.max_body_bytes:
-            raise _Refused(self._answers.too_large())
+            raise _Refused(await self._too_large(head))
         if head.expects_continue and at == len(data):
             await self._send(_CONTINUE)
         return await (self._chunked_body() if length == CHUNKED else self._sized_body(length))
@@ -297,7 +298,7 @@ class Connection:
         except MalformedChunk as malformed:
             raise _Refused(self._answers.refusal(400, str(malformed))) from None
         except TooLarge:
-            raise _Refused(self._answers.too_large()) from None
+            raise _Refused(self._answers.too_large(begun=chunked.body)) from None
         self._data, self._at = chunked.unparsed, 0
         return chunked.body
 
@@ -344,10 +345,17 @@ class Connection:
         """Answer what is no call, once its body is there, or at once if that is not worth reading."""
         is_hopeless = head.is_broken or head.length > self._answers.max_body_bytes
         if isinstance(decision, Answer) and (is_hopeless or head.expects_continue):
-            raise _Refused(decision)
+            raise _Refused(await self._too_large(head, decision.headers) if decision.status == TOO_LARGE else decision)
         if head.length:
             await self._body(head)
         await self._respond(head, decision if isinstance(decision, Answer) else await self._answers.show(decision))
+
+    async def _too_large(self, head: Head, headers: Headers = ()) -> Answer:
+        """The answer to a body over the limit. The first call's id is in it if that arrives soon."""
+        if self._at == len(self._data) and not head.expects_continue:
+            with trio.move_on_after(FIRST_PART_TIMEOUT):
+                self._data, self._at = await receive_next(self._stream), 0
+        return self._answers.too_large(tuple(line for line in headers if line != JSON), self._data[self._at :])
 
     async def _respond(self, head: Head, answer: Answer, *, closes: bool = False) -> None:
         closes = closes or head.closes or self._waiting.is_stopping
@@ -391,35 +399,19 @@ class Connection:
         for part in unsent:
             await send_steadily(self._stream, part, self._limits.write_timeout, self._budget.give_back)
 
-    async def _linger(self) -> None:
-        await linger(self._stream, self._waiting)
 
-
-async def linger(stream: trio.abc.Stream, waiting: Waiting) -> None:
-    """Let the client read its last response, though it may still be sending: to close a socket that has unread data
-    destroys what is on its way. Returns once the client has closed, or has had its time, or the server stops."""
+async def end(stream: trio.abc.Stream, waiting: Waiting) -> None:
+    """Let the client read its last response, though it may still be sending. Returns once the client has closed, or has
+    had its time, or the server stops."""
     if waiting.is_stopping:
         return
     scope = trio.CancelScope(deadline=trio.current_time() + LINGER_TIMEOUT)
     waiting.scopes.add(scope)
     try:
-        with scope, contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await _half_close_and_drop(stream)
+        with scope:
+            await linger(stream, LINGER_BYTES, LINGER_PAUSE)
     finally:
         waiting.scopes.discard(scope)
-
-
-async def _half_close_and_drop(stream: trio.abc.Stream) -> None:
-    if isinstance(stream, trio.abc.HalfCloseableStream):
-        await stream.send_eof()
-    dropped = 0
-    while dropped < LINGER_BYTES:
-        data = b""
-        with trio.move_on_after(LINGER_PAUSE):
-            data = await receive_next(stream)
-        if not data:
-            return
-        dropped += len(data)
 
 
 def _is_hopeless(data: bytes) -> bool:

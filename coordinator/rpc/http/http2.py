@@ -28,7 +28,7 @@ from hypercorn.typing import ConnectionState
 
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
-from coordinator.rpc.http.connection import Handover, Limits, Waiting, linger
+from coordinator.rpc.http.connection import Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import MAX_HEAD, PREFACE
 from coordinator.socketio import receive_next, send_steadily
 
@@ -86,7 +86,7 @@ class Http2:
         finally:
             self._connections.discard(connection)
         if not connection.is_gone:
-            await linger(stream, self._waiting)
+            await end(stream, self._waiting)
 
 
 class _Connection:

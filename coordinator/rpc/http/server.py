@@ -12,7 +12,7 @@ import trio
 
 from coordinator.accepting import REFUSALS, Tally, serve_listener
 from coordinator.rpc.http.answers import Answers
-from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting, linger
+from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import HeadReader
 from coordinator.rpc.http.http2 import Http2
 from coordinator.socketio import send_steadily
@@ -164,6 +164,6 @@ class HttpServer:
         try:
             with contextlib.suppress(trio.TooSlowError):
                 await send_steadily(stream, _FULL, GOODBYE_TIMEOUT)  # fits into any socket's buffer
-            await linger(stream, self._waiting)
+            await end(stream, self._waiting)
         finally:
             self._refusing -= 1

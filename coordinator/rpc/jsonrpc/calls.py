@@ -16,7 +16,7 @@ from coordinator.actors.request import ORDINARY_BYTES, Exchange, Operation, Outc
 from coordinator.actors.stepping import outcome_of, together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Caller, Session
+from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.decode import Item, Reader
@@ -56,6 +56,15 @@ class Sink(ABC):
         """Take the reply to a message that is a call."""
         self.deliver(response)
 
+    def put_opening(self, opening: Opening) -> Put:
+        """As `put`, for a call that may open a subscription."""
+
+        def put(at: int, id: bytes | None, response: bytes | None) -> None:
+            self.put(at, id, response)
+            opening.replied()
+
+        return put
+
 
 class _Batch:
     """Collects the replies to a batch in its order, and delivers the array once all are in.
@@ -73,6 +82,7 @@ class _Batch:
         self._sink = sink
         self._limit = max_bytes
         self._room = max_bytes
+        self._openings: list[Opening] = []
         self._budget = budget
         self._kept = 0  # bytes
         self._is_on_its_way = False
@@ -112,6 +122,13 @@ class _Batch:
             if self._is_on_its_way:
                 self._budget.give_back(self._kept)
             self._sink.deliver(protocol.render_batch(present) if present else None, length)
+            for opening in self._openings:
+                opening.replied()
+
+    def put_opening(self, opening: Opening) -> Put:
+        """As `put`, for a call that may open a subscription."""
+        self._openings.append(opening)
+        return self.put
 
 
 class _Call(Request):
@@ -240,6 +257,7 @@ class Intake:
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._taken = 0  # calls since others got on
+        self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
     async def take(self, data: str | bytes | bytearray) -> int:
         """Take one message. Its last calls may wait for more, until `flush`.
@@ -260,6 +278,7 @@ class Intake:
         if length is not None:
             batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
             put = batch.put
+        self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
         for at, item in enumerate(items):
             if budget.used >= budget.limit:
@@ -341,7 +360,12 @@ class Intake:
         put, at, id = place
         address = method.address(params)
         directory = self._dispatcher.directory
-        operation = self._begun(method, self._dispatcher.keyspace(address), params)
+        opening = None
+        if method.streaming is not None and self._session is not None:
+            opening = Opening()
+            put = self._replies.put_opening(opening)
+            place = put, at, id
+        operation = self._begun(method, self._dispatcher.keyspace(address), params, opening)
         if isinstance(operation, _OUTCOME):
             put(at, id, _rendered(id, operation))
             return
@@ -355,13 +379,13 @@ class Intake:
         if method.extra_timeout is not None:
             self._sink.waits_for(call)
 
-    def _begun(self, method: Method, keys: Keyspace, params: Any) -> Operation | Outcome:
+    def _begun(self, method: Method, keys: Keyspace, params: Any, opening: Opening | None) -> Operation | Outcome:
         """A call's operation, or its outcome if that is known at once."""
         try:
             if method.operation is not None:
                 return method.operation(keys, params)
             assert method.streaming is not None
-            return method.streaming(self._dispatcher.engine, Caller(self._budget, self._session), keys, params)
+            return method.streaming(self._dispatcher.engine, Caller(self._budget, self._session, opening), keys, params)
         except Exception as error:
             return outcome_of(error, _NOT_BEGUN, method=method.name)
 

@@ -45,7 +45,7 @@ def _need(session: Session | None, instead: str) -> Session:
 def _subscribe_runner(
     engine: Engine, caller: Caller, keys: Keyspace, params: models.RunnerSubscribeParams
 ) -> Operation:
-    return engine.subscribe_runner(_need(caller.session, "job.take"), keys, params)
+    return engine.subscribe_runner(_need(caller.session, "job.take"), caller.opening, keys, params)
 
 
 def _unsubscribe_runner(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
@@ -53,7 +53,7 @@ def _unsubscribe_runner(engine: Engine, caller: Caller, keys: Keyspace, params: 
 
 
 def _follow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.FlowSubscribeParams) -> Operation:
-    return engine.follow_flow(_need(caller.session, "flow.events"), keys, params)
+    return engine.follow_flow(_need(caller.session, "flow.events"), caller.opening, keys, params)
 
 
 def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:

@@ -1,209 +1,194 @@
-"""A stream whose writes are gathered: many small frames, one system call."""
+"""What waits to be written to one client: many small frames go out in one system call, large ones without a copy."""
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import trio
 
 from coordinator.budget import Budget
-from coordinator.socketio import RECEIVE_BYTES, receive_next, send_now
+from coordinator.socketio import send_now, send_steadily
 
-__all__ = ["CoalescingStream"]
+__all__ = ["HIGH_WATER", "LARGE", "Outbox"]
 
-HIGH_WATER: Final = 256 * 1024  # bytes waiting above which writers wait
-LOW_WATER: Final = 64 * 1024  # bytes waiting at which they go on
+HIGH_WATER: Final = 256 * 1024  # unsent bytes above which who writes should wait
+LOW_WATER: Final = 64 * 1024  # unsent bytes at which it may go on
+LARGE: Final = 64 * 1024  # bytes of a payload that is worth a system call of its own
+PONG_ROOM: Final = 16 * 1024  # unsent bytes up to which each ping is answered; above them only the latest is
 
 
-class CoalescingStream(trio.abc.HalfCloseableStream):
-    """Wraps a stream so that `send_all` and `write` append to a buffer which one flusher task writes out.
+class Outbox:
+    """The way to one client. Writing never waits: callers watch `waiting` themselves.
 
-    `run_flusher` must run in a nursery that lives as long as the stream. What was buffered when the connection broke
-    is lost, as it would be in the kernel's own buffer; `aclose` writes out what there is, within `write_timeout`.
+    What is expected to be the last for now is sent at once. Everything else is gathered, and written by one task, which
+    is started when it is first needed. What was not sent when the connection broke is lost, as it would be in the
+    kernel's own buffer.
 
     Args:
-        budget: what was written is taken from it until the kernel has it.
-        write_timeout: seconds the peer may take to accept one flush; past them the connection counts as broken.
+        budget: what was written is taken from it until the kernel has accepted it.
+        write_timeout: seconds without progress after which the connection counts as broken.
+        on_relief: called when `waiting` has fallen to the low-water mark after it was above the high one.
+        on_broken: called once when the connection has broken.
+
+    Attributes:
+        waiting: bytes written here that the kernel has not accepted.
+        is_broken: the connection has broken. What is written is dropped.
     """
 
-    def __init__(self, stream: trio.abc.Stream, budget: Budget, *, write_timeout: float = math.inf) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        budget: Budget,
+        *,
+        write_timeout: float,
+        on_relief: Callable[[], None] = lambda: None,
+        on_broken: Callable[[], None] = lambda: None,
+    ) -> None:
         self._stream = stream
-        self.budget = budget
+        self._budget = budget
         self._write_timeout = write_timeout
-        self._buffer: list[bytes | bytearray | memoryview] = []
-        self._size = 0
-        self._in_kernel = 0
-        self._something = trio.Event()  # to write; replaced by the flusher
-        self._relieved = trio.Event()  # set whenever the buffer is below LOW_WATER
-        self._relieved.set()
-        self._flushed = trio.Event()  # set whenever the buffer is empty
-        self._flushed.set()
-        self._conflict = False
-        self._broken = False
-        self._closed = False
-        self._sent_eof = False
-        self.on_relief: Callable[[], None] = lambda: None
-        """Called whenever the buffer falls below its low-water mark after `waiting` was above the high one."""
-        self.divert: Callable[[bytes], Awaitable[bytearray]] | None = None
-        """Given what was received, returns what the caller of `receive_some` gets of it; if nothing, it waits on."""
-        self.tail = b""
-        """The last four bytes received before there was a `divert`."""
-        self.hung_up = trio.Event()
-        """Set once the peer sends nothing more, as far as `receive_some` was told, or can be sent nothing more."""
+        self._on_relief = on_relief
+        self._on_broken = on_broken
+        self._unsent: deque[bytes] = deque()
+        self._pong: bytes | None = None  # that came when there was no room
+        self._writers: trio.Nursery | None = None
+        self._something: trio.Event | None = None  # to write; None while there is no writer
+        self._relieved: trio.Event | None = None  # while somebody has to wait
+        self._drained: trio.Event | None = None  # while somebody waits for it
+        self.waiting = 0
+        self.is_broken = False
 
-    @property
-    def waiting(self) -> int:
-        """Bytes accepted and not yet taken by the kernel."""
-        return self._size + self._in_kernel
+    def open(self, writers: trio.Nursery) -> None:
+        """Tell it where its writer may run. The nursery must be cancelled in the end, for the writer never returns
+        before the connection has broken."""
+        self._writers = writers
 
-    def write(self, data: bytes, *, is_last: bool = False) -> None:
-        """Append without waiting; ignored once the stream has ended. Callers watch `waiting` themselves.
+    # -- writing
 
-        With `is_last`, nothing to gather it with is expected: it is sent now if nothing waits before it.
-        """
-        if self._broken or self._closed:
-            return
-        if is_last and not self.waiting:
-            with contextlib.suppress(OSError):  # which the flusher gets as well, and ends the stream
-                data = send_now(self._stream, data)
-            if not data:
+    def write(self, frame: bytes, *, is_last: bool = False) -> None:
+        """Append a frame. With `is_last`, nothing to gather it with is expected: it is sent now if nothing waits."""
+        if is_last and not self.waiting and not self.is_broken:
+            try:
+                rest = send_now(self._stream, memoryview(frame))
+            except OSError:
+                self._break()
                 return
-        self._buffer.append(data)
-        self._size += len(data)
-        self.budget.take(len(data))
-        if not self._something.is_set():
+            if not rest:
+                return
+            frame = bytes(rest)
+        self._append(frame)
+
+    def write_payload(self, head: bytes, payload: bytes) -> None:
+        """Append a frame whose payload is too large to be copied."""
+        self._append(head)
+        self._append(payload)
+
+    def write_pong(self, frame: bytes) -> None:
+        """Append a pong, or if much is unsent, have the latest one sent with the next. A flood of pings so holds no
+        more than a constant amount here."""
+        if self.waiting < PONG_ROOM:
+            self._append(frame)
+        else:
+            self._pong = frame
+
+    def _append(self, data: bytes) -> None:
+        if self.is_broken:
+            return
+        self._unsent.append(data)
+        size = len(data)
+        self.waiting += size
+        self._budget.take(size)
+        if self._something is not None:
             self._something.set()
-            self._flushed = trio.Event() if self._flushed.is_set() else self._flushed
-        if self.waiting > HIGH_WATER and self._relieved.is_set():
+        elif self._writers is not None:
+            self._something = trio.Event()
+            self._something.set()
+            self._writers.start_soon(self._write)
+        if self.waiting > HIGH_WATER and self._relieved is None:
             self._relieved = trio.Event()
 
+    # -- waiting
+
     async def relieved(self) -> None:
-        """Wait until the buffer is below its low-water mark, or the stream has ended."""
-        await self._relieved.wait()
-
-    async def run_flusher(self) -> None:
-        """Write out what gathers, until the stream has ended."""
-        try:
-            while not self._closed:
-                await self._something.wait()
-                if self._closed:
-                    break
-                data = b"".join(self._buffer)  # and nothing else holds it while the peer takes its time
-                self._buffer.clear()
-                self._in_kernel, self._size = self._size, 0
-                self._something = trio.Event()
-                data = send_now(self._stream, data)
-                if data:
-                    with trio.move_on_after(self._write_timeout) as limit:
-                        await self._stream.send_all(data)
-                    if limit.cancelled_caught:
-                        break
-                self.budget.give_back(self._in_kernel)
-                self._in_kernel = 0
-                if self._size <= LOW_WATER and not self._relieved.is_set():
-                    self._relieved.set()
-                    self.on_relief()
-                if not self._buffer:
-                    self._flushed.set()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            self._end()
-            if not self._closed:
-                # Wakes whoever reads from it, too.
-                await trio.aclose_forcefully(self._stream)
-
-    def _end(self) -> None:
-        self._broken = True
-        self._buffer.clear()
-        self.budget.give_back(self._size + self._in_kernel)
-        self._size = self._in_kernel = 0
-        self._relieved.set()
-        self._flushed.set()
-        self.hung_up.set()
-
-    # -- trio.abc.HalfCloseableStream
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Append; waits while the buffer is above its high-water mark. Cancelled, the data may still be sent."""
-        if self._conflict:
-            raise trio.BusyResourceError("another task is sending")
-        self._check_open()
-        self._conflict = True
-        try:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if data:
-                self.write(bytes(data))
-            if self._relieved.is_set():
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            else:
-                await self._relieved.wait()
-            self._check_open()
-        finally:
-            self._conflict = False
-
-    async def wait_send_all_might_not_block(self) -> None:
-        if self._conflict:
-            raise trio.BusyResourceError("another task is sending")
-        self._check_open()
-        self._conflict = True
-        try:
+        """Wait until `waiting` is at the low-water mark, if it was above the high one, or the connection has broken."""
+        if self._relieved is not None:
             await self._relieved.wait()
-            self._check_open()
-        finally:
-            self._conflict = False
 
-    async def send_eof(self) -> None:
-        if self._conflict:
-            raise trio.BusyResourceError("another task is sending")
-        if self._closed:
-            raise trio.ClosedResourceError("this stream was closed")
-        self._conflict = True
+    async def drained(self) -> None:
+        """Wait until the kernel has everything, or the connection has broken."""
+        if self.waiting:
+            self._drained = self._drained or trio.Event()
+            await self._drained.wait()
+
+    # -- the writer
+
+    async def _write(self) -> None:
+        assert self._something is not None
         try:
-            await self._flushed.wait()
-            if not self._sent_eof and isinstance(self._stream, trio.abc.HalfCloseableStream):
-                await self._stream.send_eof()
-            self._sent_eof = True
-        finally:
-            self._conflict = False
+            while True:
+                await self._something.wait()
+                self._something = trio.Event()
+                for data in self._gathered():
+                    rest = send_now(self._stream, data)
+                    self._accepted(len(data) - len(rest))
+                    if rest:
+                        await send_steadily(self._stream, rest, self._write_timeout, self._accepted)
+                        del rest
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._break()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._closed:
-            raise trio.ClosedResourceError("this stream was closed")
-        while True:
-            try:
-                data = await receive_next(self._stream, RECEIVE_BYTES if max_bytes is None else max_bytes)
-            except trio.BrokenResourceError:
-                self.hung_up.set()
-                raise
-            if not data:
-                self.hung_up.set()
-                return data
-            if self.divert is None:
-                self.tail = (self.tail + data)[-4:]
-                return data
-            left = await self.divert(data)
-            if left:
-                return left
+    def _gathered(self) -> Iterator[memoryview]:
+        """What is unsent, in pieces to be sent at once. Small ones are joined, large ones are as they were written."""
+        unsent = self._unsent
+        while unsent:
+            if self.waiting <= HIGH_WATER:
+                data = unsent[0] if len(unsent) == 1 else b"".join(unsent)
+                unsent.clear()
+            elif len(unsent[0]) >= LARGE:
+                data = unsent.popleft()
+            else:
+                data = self._several()
+            yield memoryview(data)
+            if self._pong is not None and not unsent:
+                pong, self._pong = self._pong, None
+                self._append(pong)
 
-    async def aclose(self) -> None:
-        """Write out what is buffered, then close. Cancelled, it closes at once."""
-        if self._closed:
-            await trio.lowlevel.checkpoint()
+    def _several(self) -> bytes:
+        """The first pieces, up to the next large one."""
+        pieces = []
+        size = 0
+        while self._unsent and size < LARGE and len(self._unsent[0]) < LARGE:
+            piece = self._unsent.popleft()
+            size += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def _accepted(self, size: int) -> None:
+        self.waiting -= size
+        self._budget.give_back(size)
+        if self._relieved is not None and self.waiting <= LOW_WATER:
+            self._relieve()
+        if not self.waiting and self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    def _relieve(self) -> None:
+        if self._relieved is not None:
+            self._relieved.set()
+            self._relieved = None
+            self._on_relief()
+
+    def _break(self) -> None:
+        if self.is_broken:
             return
-        try:
-            await self._flushed.wait()  # bounded by the flusher's write_timeout
-        finally:
-            self._closed = True
-            self._something.set()
-            self._end()
-            await self._stream.aclose()
-
-    def _check_open(self) -> None:
-        if self._closed or self._sent_eof:
-            raise trio.ClosedResourceError("this stream was closed")
-        if self._broken:
-            raise trio.BrokenResourceError("the connection broke")
+        self.is_broken = True
+        self._unsent.clear()
+        self._pong = None
+        self._budget.give_back(self.waiting)
+        self.waiting = 0
+        self._on_broken()
+        self._relieve()
+        if self._drained is not None:
+            self._drained.set()

@@ -1,32 +1,23 @@
-"""JSON-RPC over WebSocket: trio-websocket on a coalescing stream.
-
-Three tasks a connection, none a request: trio-websocket's reader, ours, and the flusher. Messages that arrive as one
-whole frame go from the stream to the dispatcher in trio-websocket's reader; it gets to see the rest, and ours gets what
-it makes of that. Replies are framed straight into the stream's buffer, in the order they become ready.
-"""
+"""JSON-RPC over WebSocket: which connections are accepted, and what all of them have in common."""
 
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 import structlog
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
-from coordinator.actors.request import Request
 from coordinator.budget import Budget
-from coordinator.engine.subscriptions import Session
-from coordinator.rpc.access.origins import AccessPolicy, joined
-from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
-from coordinator.rpc.websocket.frames import PlainFrames
-from coordinator.rpc.websocket.outbox import HIGH_WATER, CoalescingStream
+from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
+from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
+from coordinator.socketio import linger, send_steadily
 from coordinator.supervision import supervise
 from coordinator.tlsstream import Secure, in_the_clear
 
@@ -34,167 +25,32 @@ __all__ = ["WebSocketFrontEnd"]
 
 log = structlog.get_logger("coordinator.websocket")
 
-HANDSHAKE_TIMEOUT: Final = 10.0
-CLOSE_TIMEOUT: Final = 2.0
-RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
-MESSAGE_QUEUE: Final = 32
-GOING_AWAY: Final = 1001
-TOO_BIG: Final = 1009
-BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
-
-
-def text_frame(payload: bytes) -> bytes:
-    """An unfragmented, unmasked text frame, as a server sends it (RFC 6455, section 5.2)."""
-    length = len(payload)
-    if length < 126:
-        return b"\x81%c%b" % (length, payload)
-    if length < 65536:
-        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), payload)
-
-
-class _Connection(Session, Sink):
-    """One client's sink, what it is subscribed to, and the reader that feeds the dispatcher from it.
-
-    Attributes:
-        is_listening: what still arrives is answered.
-    """
-
-    def __init__(
-        self,
-        socket: WebSocketConnection,
-        stream: CoalescingStream,
-        dispatcher: Dispatcher,
-        *,
-        max_frame_bytes: int,
-        max_in_flight: int,
-        budget: Budget,
-    ) -> None:
-        super().__init__(budget)
-        self._socket = socket
-        self._stream = stream
-        stream.on_relief = self.relieved
-        self._intake = Intake(dispatcher, self, budget, self)
-        self._max_frame_bytes = max_frame_bytes
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
-        self._is_taking = False  # messages, and there may be more
-        self._frames = PlainFrames(max_frame_bytes)
-        self.is_listening = True
-        self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
-        self._fewer: trio.Event | None = None  # set when a reply leaves, while somebody waits for that
-
-    def deliver(self, response: bytes | None, calls: int = 1) -> None:
-        self._in_flight -= calls
-        if self._fewer is not None:
-            self._fewer.set()
-        if response is not None and self._socket.closed is None:
-            self._stream.write(text_frame(response), is_last=self._in_flight == 0 and not self._is_taking)
-
-    def waits_for(self, call: Request) -> None:
-        self._long_calls.add(call)
-
-    def close(self) -> None:
-        super().close()
-        for call in [*self._long_calls]:
-            call.abandon()
-
-    @property
-    def is_congested(self) -> bool:
-        return self._stream.waiting > HIGH_WATER
-
-    def notify(self, notifications: Sequence[bytes]) -> None:
-        """Send notifications, as batches of about `BATCH_BYTES`: clients bound the size of what they accept."""
-        if self._socket.closed is not None:
-            return
-        batch: list[bytes] = []
-        size = 0
-        for notification in notifications:
-            if batch and size + len(notification) > BATCH_BYTES:
-                self._stream.write(text_frame(_joined(batch)))
-                batch, size = [], 0
-            batch.append(notification)
-            size += len(notification)
-        if batch:
-            self._stream.write(text_frame(_joined(batch)))
-
-    async def read(self) -> None:
-        """Submit messages until the client closes, or sends one too large.
-
-        At a bound we stop reading: the client is held by TCP itself.
-        """
-        while True:
-            try:
-                message = await self._socket.get_message()
-            except ConnectionClosed:
-                return
-            # trio-websocket's own limit counts characters; a character takes at most 4 bytes of UTF-8.
-            if len(message) * 4 > self._max_frame_bytes and _byte_length(message) > self._max_frame_bytes:
-                await self._close_oversized()
-                return
-            await self._submit(message)
-            await self._intake.flush()
-
-    async def divert(self, data: bytes) -> bytearray:
-        """Submit the messages that can be told without trio-websocket. Returns what is for that to read.
-
-        It submits nothing of its own at the same time: after the first frame that is not plain none is.
-        """
-        self._is_taking = True
-        for message in self._frames.take(data):
-            if self.is_listening:
-                await self._submit(message)
-        self._is_taking = False
-        await self._intake.flush()
-        return self._frames.left
-
-    async def _submit(self, message: str | bytes) -> None:
-        """Take a message; see Intake.take."""
-        self._in_flight += 1  # while it waits for room it is in flight, too
-        calls = await self._intake.take(message)
-        self._in_flight += calls - 1
-        if self._in_flight >= self._max_in_flight:
-            await self._intake.flush()
-            await self.fewer_than(self._max_in_flight)
-        if self._stream.waiting > HIGH_WATER:
-            await self._intake.flush()
-            await self._stream.relieved()
-
-    async def fewer_than(self, calls: int) -> None:
-        """Wait until fewer than `calls` calls are unanswered."""
-        while self._in_flight >= calls:
-            self._fewer = trio.Event()
-            await self._fewer.wait()
-        self._fewer = None
-
-    async def _close_oversized(self) -> None:
-        """As trio-websocket does by itself if there are too many characters."""
-        with trio.move_on_after(CLOSE_TIMEOUT):
-            await self._socket.aclose(TOO_BIG, f"Exceeded maximum message size: {self._max_frame_bytes} bytes")
-
-
-def _joined(messages: list[bytes]) -> bytes:
-    return messages[0] if len(messages) == 1 else protocol.render_batch(messages)
-
-
-def _byte_length(message: str | bytes) -> int:
-    return len(message.encode()) if isinstance(message, str) else len(message)
+HANDSHAKE_TIMEOUT: Final = 10.0  # seconds, for the whole of it
+HANDSHAKE_GRACE: Final = 1.0  # seconds after which one that is not complete gives way to a new client
+REFUSED_TIMEOUT: Final = 1.0  # seconds a client has to read why it was refused
+REFUSED_BYTES: Final = 1024 * 1024  # read and dropped meanwhile
+LOOK_EVERY: Final = 1.0  # seconds between looks at whether clients are there
+LOOKED_AT_ONCE: Final = 256  # connections, before others get on
 
 
 class WebSocketFrontEnd:
-    """Serves any number of listeners.
+    """Serves any number of listeners, and connections whose first bytes somebody else has read.
 
     Args:
-        max_connections: clients connected at once; a further one's handshake is answered with 503.
+        max_connections: clients connected at once; a further one's handshake is answered with 503. One whose handshake
+            is not complete after a second gives way to a new one.
         max_in_flight: unanswered calls a connection may have before we stop reading from it.
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
-        write_timeout: seconds a client may take to accept what we send before it is disconnected.
-        secure: makes a TLS stream of a connection, if that is spoken.
-        on_disconnect: called when a client's connection has been closed.
+        write_timeout: seconds without progress after which a client that does not read is disconnected.
+        ping_interval: seconds of silence after which a client is pinged; 0 for never.
+        elsewhere: where the HTTP API is; a client that is looking for it is told so.
+        secure: makes a TLS stream of a connection that was accepted, if that is spoken.
+        on_disconnect: called when the connection of a listener's client has been closed.
 
     Attributes:
-        tally: what became of its connections.
+        tally: what became of the connections.
+        connections: clients connected.
     """
 
     def __init__(
@@ -207,6 +63,8 @@ class WebSocketFrontEnd:
         max_frame_bytes: int,
         max_unsent_bytes: int,
         write_timeout: float,
+        ping_interval: float = 0.0,
+        elsewhere: str = "another port",
         secure: Secure = in_the_clear,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
@@ -217,131 +75,164 @@ class WebSocketFrontEnd:
         self._max_frame_bytes = max_frame_bytes
         self._max_unsent_bytes = max_unsent_bytes
         self._write_timeout = write_timeout
+        self._ping_interval = ping_interval
+        self._elsewhere = elsewhere
         self._secure = secure
         self._on_disconnect = on_disconnect
         self.tally = Tally()
         self._accepting = trio.CancelScope()
-        self._listening: set[trio.CancelScope] = set()  # of connections waiting for what the client sends next
-        self._stopping = False
+        self._half_open: dict[trio.CancelScope, float] = {}  # handshakes and when they began, the oldest first
+        self._open: set[Connection] = set()
+        self._is_stopping = False
         self._grace_ends = math.inf
         self.connections = 0
 
     async def serve(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
-        async with trio.open_nursery() as clients:
-            with self._accepting:
-                accept = partial(
-                    serve_listener,
-                    listener,
-                    self._handle,
-                    clients,
-                    name="websocket",
-                    most=self._max_connections + REFUSALS,
-                    refusal=REFUSAL,
-                    on_disconnect=self._on_disconnect,
-                    tally=self.tally,
-                )
-                await supervise("accepting WebSocket clients", accept)
+        async with trio.open_nursery() as looking:
+            looking.start_soon(supervise, "looking after WebSocket clients", self._look_after_clients)
+            async with trio.open_nursery() as clients:
+                with self._accepting:
+                    accept = partial(
+                        serve_listener,
+                        listener,
+                        self._handle,
+                        clients,
+                        name="websocket",
+                        most=self._max_connections + REFUSALS,
+                        refusal=REFUSAL if self._secure is in_the_clear else b"",
+                        on_disconnect=self._on_disconnect,
+                        tally=self.tally,
+                    )
+                    await supervise("accepting WebSocket clients", accept)
+            looking.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
         """Accept and read no more, answer what is in flight within `grace` seconds, close with 1001."""
-        self._stopping = True
+        self._is_stopping = True
         self._grace_ends = trio.current_time() + grace
         self._accepting.cancel()
-        for scope in self._listening:
-            scope.cancel()
+        for handshake in self._half_open:
+            handshake.cancel()
+        for connection in self._open:
+            connection.stop(self._grace_ends)
 
     async def _handle(self, transport: trio.SocketStream) -> None:
-        self.connections += 1
         try:
-            secured = await self._secure(transport)
-            stream = CoalescingStream(secured, Budget(self._max_unsent_bytes), write_timeout=self._write_timeout)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(stream.run_flusher)
-                request = await self._handshake(nursery, stream)
-                if request is not None:
-                    await self._converse(request, stream)
-                with trio.move_on_after(CLOSE_TIMEOUT):
-                    await stream.aclose()
-                nursery.cancel_scope.cancel()
-        except* UnicodeError:
-            log.debug("a handshake whose Host is no host name")  # wsproto decodes it and lets the error out
-        except* ConnectionClosed:
+            stream = await self._secure(transport)
+        except trio.BrokenResourceError as error:
+            log.debug("a TLS handshake failed", reason=str(error))
+        else:
+            await self.serve_connection(stream)
+
+    async def serve_connection(
+        self, stream: trio.abc.Stream, received: bytes = b"", policy: AccessPolicy | None = None
+    ) -> None:
+        """Serve one client until it has gone, and close the connection.
+
+        Args:
+            received: what was read of it already: the beginning of its handshake.
+            policy: who may connect, if it came to another listener than ours.
+        """
+        try:
+            if self._has_room():
+                self.connections += 1
+                try:
+                    await self._serve(stream, received, policy or self._policy)
+                finally:
+                    self.connections -= 1
+            else:
+                self.tally.refused += 1
+                await self._refuse(stream, Refused(503, "too many connections, see --max-connections"))
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             log.debug("a client that did not wait for the answer to its handshake")
-        except* (trio.BrokenResourceError, trio.ClosedResourceError) as group:
-            log.debug("a WebSocket connection broke", reason=str(group.exceptions[0]))
         except* Exception:
             # One client's connection must never take the others with it.
             log.exception("a WebSocket connection failed")
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(transport)
-            self.connections -= 1
+            with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                await stream.aclose()
 
-    async def _handshake(self, nursery: trio.Nursery, stream: CoalescingStream) -> WebSocketRequest | None:
-        """The client's request, or None if it never made a proper one."""
-        request: WebSocketRequest | None = None
-        with trio.move_on_after(HANDSHAKE_TIMEOUT) as patience, self._until_stopped(patience):
-            async with trio.open_nursery() as waiting:
+    def _has_room(self) -> bool:
+        """Whether one more client may connect. If need be, the oldest handshake gives way: clients that send a request
+        at once are not kept out by those that never do."""
+        if self.connections < self._max_connections:
+            return True
+        for handshake, began in self._half_open.items():
+            if trio.current_time() - began < HANDSHAKE_GRACE:
+                return False
+            if not handshake.cancel_called:
+                handshake.cancel()
+                return True
+        return False
 
-                async def give_up_with_client() -> None:
-                    await stream.hung_up.wait()
-                    waiting.cancel_scope.cancel()
-
-                waiting.start_soon(give_up_with_client)
-                request = await wrap_server_stream(
-                    nursery,
-                    stream,
-                    message_queue_size=MESSAGE_QUEUE,
-                    max_message_size=self._max_frame_bytes,
-                    receive_buffer_size=RECEIVE_BYTES,
-                )
-                waiting.cancel_scope.cancel()
-        return request
-
-    async def _converse(self, request: WebSocketRequest, stream: CoalescingStream) -> None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
-        # wsproto keeps Host apart from the other headers.
-        host = headers.get(b"host") or request._event.host
-        origins = [value.decode("latin-1") for name, value in request.headers if name.lower() == b"origin"]
-        refusal = self._policy.refusal(joined(origins), host)
-        try:
-            if refusal is not None:
-                await request.reject(403, body=refusal.encode())
-                return
-            if self._stopping or self.connections > self._max_connections:
-                self.tally.refused += not self._stopping
-                await request.reject(503, body=b"too many connections, see --max-connections")
-                return
-            socket = await request.accept()
-        except ConnectionClosed:
+    async def _serve(self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy) -> None:
+        unparsed = await self._shake_hands(stream, received, policy)
+        if unparsed is None or self._is_stopping:
             return
-        connection = _Connection(
-            socket,
+        connection = Connection(
             stream,
             self._dispatcher,
+            Budget(self._max_unsent_bytes),
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
-            budget=stream.budget,
+            write_timeout=self._write_timeout,
         )
-        if stream.tail == b"\r\n\r\n":  # nothing but the handshake has arrived
-            stream.divert = connection.divert
+        self._open.add(connection)
         try:
-            with trio.CancelScope() as reading, self._until_stopped(reading):
-                await connection.read()
-            connection.is_listening = False
-            if reading.cancelled_caught:
-                with trio.move_on_at(self._grace_ends):
-                    await connection.fewer_than(1)
+            await connection.run(unparsed)
         finally:
-            connection.close()
-        with trio.move_on_after(CLOSE_TIMEOUT):
-            await socket.aclose(GOING_AWAY, "the coordinator is shutting down")
+            self._open.discard(connection)
+
+    # -- the handshake
+
+    async def _shake_hands(self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy) -> bytes | None:
+        """What was read behind the client's request once the WebSocket is open; None if it is not."""
+        with trio.move_on_after(HANDSHAKE_TIMEOUT) as limit, self._is_half_open(limit):
+            try:
+                request = await receive_head(stream, received)
+                if request is None:
+                    return None
+                head, unparsed = request
+                upgrade = read_upgrade(head, self._elsewhere)
+                self._check(upgrade, policy)
+                response = await accept(upgrade)
+            except Refused as refused:
+                await self._refuse(stream, refused)
+                return None
+            await send_steadily(stream, response, HANDSHAKE_TIMEOUT)
+            return unparsed
+        return None
+
+    def _check(self, upgrade: UpgradeRequest, policy: AccessPolicy) -> None:
+        """Raises Refused if this client may not connect."""
+        refusal = policy.refusal(upgrade.origin, upgrade.host)
+        if refusal is not None:
+            raise Refused(403, refusal)
+        if self._is_stopping:
+            raise Refused(503, "the coordinator is shutting down")
+
+    async def _refuse(self, stream: trio.abc.Stream, refused: Refused) -> None:
+        with trio.move_on_after(REFUSED_TIMEOUT):
+            await send_steadily(stream, refused.response, REFUSED_TIMEOUT)
+            await linger(stream, REFUSED_BYTES)
 
     @contextmanager
-    def _until_stopped(self, scope: trio.CancelScope) -> Iterator[None]:
-        self._listening.add(scope)
+    def _is_half_open(self, handshake: trio.CancelScope) -> Iterator[None]:
+        self._half_open[handshake] = trio.current_time()
         try:
             yield
         finally:
-            self._listening.discard(scope)
+            del self._half_open[handshake]
+
+    # -- clients that are gone
+
+    async def _look_after_clients(self) -> None:
+        """Have each connection looked at every now and then: one task for all, and no timer a client."""
+        every = min(LOOK_EVERY, self._ping_interval / 4) if self._ping_interval else LOOK_EVERY
+        while True:
+            await trio.sleep(every)
+            for number, connection in enumerate([*self._open], 1):
+                connection.look(trio.current_time(), self._ping_interval)
+                if number % LOOKED_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()

@@ -1,0 +1,365 @@
+"""One open WebSocket: the task that reads it, what its client is sent and subscribed to, and how it ends.
+
+Messages go from the decoder to the dispatcher, none in a task of its own. Replies are framed straight into the outbox,
+in the order they become ready.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+import trio
+
+from coordinator.actors.request import Request
+from coordinator.budget import Budget
+from coordinator.engine.subscriptions import Session
+from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
+from coordinator.rpc.websocket.frames import (
+    GOING_AWAY,
+    Close,
+    Failure,
+    FrameDecoder,
+    Ping,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    text_frame,
+    text_head,
+)
+from coordinator.rpc.websocket.outbox import HIGH_WATER, LARGE, Outbox
+from coordinator.socketio import acknowledged, has_hung_up, linger, receive_next
+
+__all__ = ["CLOSE_TIMEOUT", "Connection"]
+
+CLOSE_TIMEOUT: Final = 2.0  # seconds for the calls in flight when the client closes, and then for the closing itself
+LINGER_BYTES: Final = 64 * 1024 * 1024  # read and dropped at most of a client that was told that we close
+PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
+RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
+AHEAD_BYTES: Final = 512 * 1024  # read at most of a client at its bound that waits for a job, to see whether it leaves
+BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
+SLICE_FRAMES: Final = 64  # frames that lead to no call, and messages answered at once, before others get on
+
+
+class _Reader(Enum):
+    """What the reader is at.
+
+    READING: it waits for bytes. HELD: it waits because the client is at one of its bounds. Both may be cancelled and
+    nothing is lost. BUSY: it is in the middle of a message.
+    """
+
+    READING = "reading"
+    HELD = "held"
+    BUSY = "busy"
+
+
+class Connection(Session, Sink):
+    """Serves one client by one call of `run`.
+
+    Args:
+        max_frame_bytes: size of a message; a larger one closes the connection with 1009.
+        max_in_flight: unanswered calls it may have before we stop reading.
+        write_timeout: seconds without progress after which a client that does not read is given up.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        dispatcher: Dispatcher,
+        budget: Budget,
+        *,
+        max_frame_bytes: int,
+        max_in_flight: int,
+        write_timeout: float,
+    ) -> None:
+        super().__init__(budget)
+        self._stream = stream
+        self._outbox = Outbox(
+            stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
+        )
+        self._intake = Intake(dispatcher, self, budget, self)
+        self._decoder = FrameDecoder(max_frame_bytes)
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._few_enough: tuple[int, trio.Event] | None = (
+            None  # what the reader waits for: fewer than so many in flight
+        )
+        self._at_once = 0  # messages and frames of this slice that cost others nothing but time
+        self._is_taking = False  # messages, and there may be more
+        self._ahead = bytearray()  # read while the client was at its bound
+        self._says_no_more = False
+        self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
+        self._state = _Reader.BUSY
+        self._reading = trio.CancelScope()
+        self._whole = trio.CancelScope()
+        self._is_stopping = False
+        self._grace_ends = math.inf
+        self._heard_at = trio.current_time()
+        self._pinged_at: float | None = None  # while that is unanswered
+        self._acknowledged = -1
+
+    # -- what calls are answered with, and what subscriptions send
+
+    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+        self._in_flight -= calls
+        if self._few_enough is not None and self._in_flight < self._few_enough[0]:
+            self._few_enough[1].set()
+        if response is None or self._says_no_more:
+            return
+        if len(response) < LARGE:
+            self._outbox.write(text_frame(response), is_last=self._in_flight == 0 and not self._is_taking)
+        else:
+            self._outbox.write_payload(text_head(len(response)), response)
+
+    def waits_for(self, call: Request) -> None:
+        self._long_calls.add(call)
+
+    def close(self) -> None:
+        super().close()
+        for call in [*self._long_calls]:
+            call.abandon()
+
+    @property
+    def is_congested(self) -> bool:
+        return self._outbox.waiting > HIGH_WATER
+
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
+        if self._says_no_more or self.is_closed:
+            return
+        for message in _batches(notifications) if in_batches else notifications:
+            if len(message) < LARGE:
+                self._outbox.write(text_frame(message))
+            else:
+                self._outbox.write_payload(text_head(len(message)), message)
+
+    # -- running
+
+    async def run(self, received: bytes) -> None:
+        """Serve the client until it leaves, breaks the protocol or is told that we stop.
+
+        Args:
+            received: what was read of it behind its handshake.
+        """
+        try:
+            with self._whole:
+                async with trio.open_nursery() as writers:
+                    self._outbox.open(writers)
+                    last = await self._converse(received)
+                    if last is not None:
+                        await self._say_goodbye(last)
+                    writers.cancel_scope.cancel()
+        finally:
+            self.close()
+
+    def stop(self, grace_ends: float) -> None:
+        """Read no more, answer what is in flight until then, close with 1001. Never blocks."""
+        self._is_stopping = True
+        self._grace_ends = grace_ends
+        if self._state is _Reader.BUSY:
+            # A message that is begun must be finished, or its calls would count as in flight for ever.
+            self._reading.deadline = grace_ends
+        else:
+            self._reading.cancel()
+
+    def give_up(self) -> None:
+        """The client is gone. Never blocks."""
+        self._whole.cancel()
+
+    async def _converse(self, received: bytes) -> bytes | None:
+        """Answer the client. Returns the Close frame that is our last word, or None if it would not hear that."""
+        with self._reading:
+            end = await self._read(received)
+            if end is None:
+                return None
+            waits_for_long = self._waits_for_long()
+            self.close()
+            if not waits_for_long:  # what it sent before gets its answer
+                with trio.move_on_after(CLOSE_TIMEOUT):
+                    await self._fewer_than(1)
+            return end
+        with trio.move_on_at(self._grace_ends):
+            await self._fewer_than(1)
+        self.close()
+        return close_frame(GOING_AWAY, "the coordinator is shutting down")
+
+    async def _read(self, data: bytes) -> bytes | None:
+        """Submit what the client sends until it closes or breaks the protocol. Returns what to close with, or None if
+        it is gone. Cancelled when we stop."""
+        while True:
+            if data:
+                end = await self._submit(data)
+                if end is not None:
+                    return end
+            if self._is_stopping:
+                self._reading.cancel()
+            elif self._ahead:
+                data = bytes(self._ahead[:RECEIVE_BYTES])
+                del self._ahead[:RECEIVE_BYTES]
+                continue
+            self._state = _Reader.READING
+            try:
+                data = await receive_next(self._stream, RECEIVE_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return None
+            self._state = _Reader.BUSY
+            if not data:
+                return None
+            self._heard_at = trio.current_time()
+
+    async def _submit(self, data: bytes) -> bytes | None:
+        """Submit the messages that these bytes complete. Returns what to close with if they end the conversation."""
+        end: bytes | None = None
+        self._is_taking = True
+        for event in self._decoder.receive(data):
+            if type(event) is str or type(event) is bytes:
+                before = self._in_flight
+                self._in_flight += 1  # while it waits for room it is in flight, too
+                calls = await self._intake.take(event)
+                self._in_flight += calls - 1
+                if self._in_flight >= self._max_in_flight or self._outbox.waiting > HIGH_WATER:
+                    await self._hold()
+                    if self._is_stopping:
+                        break
+                elif self._in_flight <= before:
+                    self._at_once += 1
+            elif isinstance(event, Ping):
+                self._at_once += 1
+                self._outbox.write_pong(pong_frame(event.payload))
+            elif isinstance(event, Close | Failure):
+                end = close_frame(event.code, event.reason)
+            else:
+                self._at_once += 1
+            if self._at_once >= SLICE_FRAMES:
+                self._at_once = 0
+                await trio.lowlevel.checkpoint()
+        self._is_taking = False
+        await self._intake.flush()
+        return end
+
+    async def _hold(self) -> None:
+        """Wait until the client is within its bounds. Meanwhile it is held by TCP itself."""
+        await self._intake.flush()
+        if self._is_stopping:
+            return
+        self._state = _Reader.HELD
+        if self._waits_for_long():
+            async with trio.open_nursery() as watching:
+                watching.start_soon(self._read_ahead)
+                await self._within_bounds()
+                watching.cancel_scope.cancel()
+        else:
+            await self._within_bounds()
+        self._state = _Reader.BUSY
+
+    async def _within_bounds(self) -> None:
+        await self._fewer_than(self._max_in_flight)
+        await self._outbox.relieved()
+
+    async def _read_ahead(self) -> None:
+        """Read on although the client is at its bound. Its end is behind what it has sent, and a job must not be handed
+        to a client that is gone."""
+        try:
+            while len(self._ahead) < AHEAD_BYTES:
+                data = await receive_next(self._stream, RECEIVE_BYTES)
+                if not data:
+                    self.give_up()
+                    return
+                self._ahead += data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.give_up()
+
+    def _waits_for_long(self) -> bool:
+        return any(not call.done for call in self._long_calls)
+
+    async def _fewer_than(self, calls: int) -> None:
+        """Wait until fewer than `calls` calls are unanswered. One task waits at a time: the one that reads."""
+        if self._in_flight >= calls:
+            few_enough = trio.Event()
+            self._few_enough = calls, few_enough
+            try:
+                await few_enough.wait()
+            finally:
+                self._few_enough = None
+
+    # -- ending
+
+    async def _say_goodbye(self, last: bytes) -> None:
+        """Send our last frame and have the connection end so that the client gets to read it."""
+        self._outbox.write(last, is_last=True)
+        self._says_no_more = True
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            await self._outbox.drained()
+            if not self._decoder.is_over:
+                await self._until_closed()
+            await linger(self._stream, LINGER_BYTES)
+
+    async def _until_closed(self) -> None:
+        """Wait for the Close frame that answers ours."""
+        dropped = 0
+        try:
+            while dropped < LINGER_BYTES:
+                data = await receive_next(self._stream, RECEIVE_BYTES)
+                if not data:
+                    return
+                dropped += len(data)
+                for _ in self._decoder.receive(data):
+                    pass
+                if self._decoder.is_over:
+                    return
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    # -- looking whether the client is there
+
+    def look(self, now: float, ping_interval: float) -> None:
+        """Ping the client if it was silent for `ping_interval` seconds (0: never), give it up if it does not answer.
+
+        To be called every now and then. Never blocks.
+        """
+        if self._state is not _Reader.READING or self.is_closed:
+            # Its answer would not be read. But nobody should wait for a job on behalf of a client that is gone.
+            self._heard_at = now
+            if self._waits_for_long() and has_hung_up(self._stream):
+                self.give_up()
+        elif not ping_interval or now - self._heard_at < ping_interval:
+            self._pinged_at = None
+        elif self._pinged_at is None:
+            self._pinged_at = now
+            self._is_getting_there()
+            self._outbox.write(ping_frame(), is_last=True)
+        elif self._is_getting_there():
+            self._pinged_at = now
+        elif now - self._pinged_at >= PONG_TIMEOUT:
+            self.give_up()
+
+    def _is_getting_there(self) -> bool:
+        """Whether the ping has not reached the client yet because it is reading what was sent before."""
+        now = acknowledged(self._stream)
+        if now is None:
+            return False
+        before, self._acknowledged = self._acknowledged, now.size
+        return now.size > before and (not now.is_all or self._outbox.waiting > 0)
+
+
+def _batches(notifications: Sequence[bytes]) -> list[bytes]:
+    """The notifications as batches of about `BATCH_BYTES`: clients bound the size of what they accept."""
+    messages: list[bytes] = []
+    batch: list[bytes] = []
+    size = 0
+    for notification in notifications:
+        if batch and size + len(notification) > BATCH_BYTES:
+            messages.append(_joined(batch))
+            batch, size = [], 0
+        batch.append(notification)
+        size += len(notification)
+    if batch:
+        messages.append(_joined(batch))
+    return messages
+
+
+def _joined(messages: list[bytes]) -> bytes:
+    return messages[0] if len(messages) == 1 else protocol.render_batch(messages)
