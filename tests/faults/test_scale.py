@@ -21,7 +21,7 @@ from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout
-from tests.support.inprocess import http_url, serving, ws_url
+from tests.support.inprocess import http_url, in_memory, serving, ws_url
 from tests.support.looking import metric
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.streaming import ErrorReply, RawClient, StreamingClient, call_frame, job, job_ids, streaming
@@ -333,7 +333,7 @@ class OneClient(trio.abc.Listener[trio.abc.Stream]):
     def __init__(self) -> None:
         self.client: trio.abc.Stream
         self._server: trio.abc.Stream
-        self.client, self._server = trio.testing.memory_stream_pair()
+        self.client, self._server = in_memory()
         self._taken = False
 
     async def accept(self) -> trio.abc.Stream:

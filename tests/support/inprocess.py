@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import trio
+import trio.testing
 
 from coordinator.server.app import App
 from coordinator.settings import Settings
@@ -30,3 +31,20 @@ def http_url(app: App) -> str:
 
 def ws_url(app: App) -> str:
     return f"ws://{app.ws_address[0]}:{app.ws_address[1]}"
+
+
+class _NoSocket:
+    """What who accepts connections closes in the end."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+
+def in_memory() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    """Two ends of a connection in memory, the second of which a listener may return as accepted."""
+    near, far = trio.testing.memory_stream_pair()
+    cast(Any, far).socket = _NoSocket()
+    return near, far

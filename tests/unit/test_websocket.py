@@ -26,6 +26,7 @@ from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import ContextKey, Layout
 from tests.support.frames import CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload, frame
+from tests.support.inprocess import in_memory
 
 HANDSHAKE: Final = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -116,16 +117,6 @@ class Peer:
         return bytes(await self.stream.receive_some())
 
 
-class NoSocket:
-    """What who accepts closes in the end."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def close(self) -> None:
-        pass
-
-
 class Clients(trio.abc.Listener[trio.abc.Stream]):
     """Connections in memory, made by the test."""
 
@@ -133,8 +124,7 @@ class Clients(trio.abc.Listener[trio.abc.Stream]):
         self._put, self._get = trio.open_memory_channel[trio.abc.Stream](100)
 
     def connect(self) -> Peer:
-        near, far = trio.testing.memory_stream_pair()
-        cast(Any, far).socket = NoSocket()
+        near, far = in_memory()
         self._put.send_nowait(far)
         return Peer(near)
 
@@ -280,6 +270,34 @@ async def test_a_flood_of_pings_that_reads_nothing_holds_no_memory() -> None:
 
         assert connection._outbox.waiting < 2 * RECEIVE_BYTES
         nursery.cancel_scope.cancel()
+
+
+# -- leaving
+
+
+@pytest.mark.parametrize("way", ["leaves", "is given up"])
+async def test_a_reply_that_comes_when_its_client_is_gone_harms_nothing(autojump: None, way: str) -> None:
+    """At each moment between the end being seen and the connection's task being over."""
+    for steps in range(12):
+        front_end = FrontEnd()
+        async with serving(front_end) as clients:
+            peer = await clients.opened()
+            await peer.send(frame(TEXT, CALL) * 3)
+            await trio.testing.wait_all_tasks_blocked()
+            requests = [*front_end.held.requests]
+            if way == "leaves":
+                await peer.stream.aclose()
+            else:
+                for connection in front_end._open:
+                    connection.give_up()
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+
+            front_end.held.answer_all()
+
+            await trio.sleep(1)
+            assert all(request.done for request in requests)
+            assert front_end.connections == 0
 
 
 # -- stopping

@@ -148,10 +148,14 @@ class Connection(Session, Sink):
             with self._whole:
                 async with trio.open_nursery() as writers:
                     self._outbox.open(writers)
-                    last = await self._converse(received)
-                    if last is not None:
-                        await self._say_goodbye(last)
-                    writers.cancel_scope.cancel()
+                    try:
+                        last = await self._converse(received)
+                        if last is not None:
+                            await self._say_goodbye(last)
+                    finally:
+                        # Replies to what is still in flight would start a writer in a nursery that is closed.
+                        self._outbox.close()
+                        writers.cancel_scope.cancel()
         finally:
             self.close()
 

@@ -34,7 +34,7 @@ class Outbox:
 
     Attributes:
         waiting: bytes written here that the kernel has not accepted.
-        is_broken: the connection has broken. What is written is dropped.
+        is_broken: the connection has broken, or this was closed. What is written is dropped.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class Outbox:
         """Tell it where its writer may run. The nursery must be cancelled in the end, for the writer never returns
         before the connection has broken."""
         self._writers = writers
+
+    def close(self) -> None:
+        """Drop what is unsent, and what is written from now on: the writers' nursery ends."""
+        self._break()
 
     # -- writing
 
