@@ -20,7 +20,7 @@ from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.operations import records
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
@@ -70,8 +70,8 @@ class Kept(Sink):
         self.arrived = trio.Event()
         self.response = b""
 
-    def deliver(self, response: bytes | None, calls: int = 1) -> None:
-        assert response is not None
+    def deliver(self, response: Response | None, calls: int = 1) -> None:
+        assert isinstance(response, bytes)
         self.response = response
         self.arrived.set()
 

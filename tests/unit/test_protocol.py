@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.errors import InvalidRequest, NotFound, ParseError
 from coordinator.rpc.jsonrpc.protocol import (
+    LARGE_PIECE,
     MAX_HEAD,
     Call,
     Invalid,
@@ -17,6 +18,7 @@ from coordinator.rpc.jsonrpc.protocol import (
     parse,
     render_batch,
     render_error,
+    render_large_batch,
     render_result,
 )
 
@@ -209,3 +211,15 @@ def test_responses_are_json_rpc() -> None:
     assert answered["error"]["code"] == -32001
     assert answered["error"]["data"]["ids"] == {"id": 3}
     assert json.loads(render_batch([result, error])) == [json.loads(result), answered]
+
+
+@given(st.lists(st.sampled_from([0, 1, 1000, LARGE_PIECE - 1, LARGE_PIECE, 3 * LARGE_PIECE]), min_size=1, max_size=8))
+def test_a_large_batch_in_pieces_is_the_same_and_copies_no_large_response(sizes: list[int]) -> None:
+    responses = [b'"%b"' % (b"x" * size) for size in sizes]
+
+    pieces = render_large_batch([*responses])
+
+    assert b"".join(pieces) == render_batch(responses)
+    large = [response for response in responses if len(response) >= LARGE_PIECE]
+    assert [piece for piece in pieces if any(piece is response for response in large)] == large
+    assert all(len(piece) <= 2 * LARGE_PIECE + 2 * len(sizes) for piece in pieces if piece not in large)

@@ -20,7 +20,7 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
 from coordinator.rpc.http.pages import Page, Pages
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 
 __all__ = [
     "JSON",
@@ -39,8 +39,8 @@ __all__ = [
 Headers = tuple[tuple[bytes, bytes], ...]
 """Of a response: all but `content-length`, `date` and what concerns the connection."""
 
-Respond = Callable[[bytes | None], None]
-"""Gets the reply to a call's body, or None if it gets none. Does not block or raise."""
+Respond = Callable[[Response | None], None]
+"""Gets the response to a call's body, or None if it gets none. Does not block or raise."""
 
 JSON: Final = (b"content-type", b"application/json")
 TOO_LARGE: Final = 413
@@ -277,7 +277,7 @@ class _Reply(Sink):
         self._arrived = trio.Event()
         self.has_arrived = False
 
-    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+    def deliver(self, response: Response | None, calls: int = 1) -> None:
         self.has_arrived = True
         self._respond(response)
         self._arrived.set()

@@ -10,6 +10,7 @@ import trio
 from coordinator.budget import Budget
 from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage
 from coordinator.rpc.http.connection import SLOWEST_BODY, Limits
+from coordinator.rpc.jsonrpc.calls import Response
 
 __all__ = ["AsgiApp"]
 
@@ -92,11 +93,13 @@ class AsgiApp:
         message = self._answers.message(decision, body)
         if isinstance(message, Answer):
             return message
-        replies: list[bytes | None] = []
+        replies: list[Response | None] = []
         if not await self._answers.carry_out(message, self._budget, replies.append, exchange.hung_up):
             raise _ClientLeft
         reply = replies[0]
-        return decision.silent if reply is None else Answer(200, decision.replied.headers, reply)
+        if reply is None:
+            return decision.silent
+        return Answer(200, decision.replied.headers, b"".join(reply) if isinstance(reply, list) else reply)
 
     async def _respond(self, scope: Scope, exchange: _Exchange, answer: Answer, send: Send) -> None:
         headers = [header for header in answer.headers if scope["http_version"] != "2" or header[0] not in _HOP_BY_HOP]

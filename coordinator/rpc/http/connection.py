@@ -8,6 +8,7 @@ request to the next.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
@@ -30,6 +31,7 @@ from coordinator.rpc.http.heads import (
     Http2Upgrade,
     response_head,
 )
+from coordinator.rpc.jsonrpc.calls import Response
 from coordinator.socketio import has_hung_up, linger, receive_next, send_now, send_steadily
 
 __all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
@@ -148,7 +150,7 @@ class Connection:
         self._at = 0  # how much of it was dealt with
         self._in_slice = 0  # requests answered of what one read has brought
         self._head: Head  # of the call that is being answered
-        self._unsent: list[bytes] = []  # of its response
+        self._unsent: deque[bytes] = deque()  # of its response
 
     async def serve(self) -> Handover | None:
         """Answer requests until the connection ends, or goes on in another protocol.
@@ -328,7 +330,7 @@ class Connection:
             await self._flush()
         return True
 
-    def _reply(self, reply: bytes | None) -> None:
+    def _reply(self, reply: Response | None) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
         head = self._head
         date = _date_line(int(time()))
@@ -336,6 +338,9 @@ class Connection:
             date += b"connection: close\r\n"
         if reply is None:
             self._begin_sending(b"%b%b\r\n" % (head.silent, date))
+        elif isinstance(reply, list):
+            length = sum(map(len, reply))
+            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.replied, length, date), *reply)
         elif len(reply) <= JOINED_BYTES:
             self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n%b" % (head.replied, len(reply), date, reply))
         else:
@@ -383,20 +388,20 @@ class Connection:
         if self._unsent:
             await self._flush()
 
-    def _begin_sending(self, first: bytes, then: bytes = b"") -> None:
-        """Send what the kernel takes at once; the rest is for `_flush`. It counts for the budget until it is sent."""
-        if then and len(then) <= JOINED_BYTES:
-            first, then = first + then, b""
+    def _begin_sending(self, first: bytes, *rest: bytes) -> None:
+        """Send what the kernel takes at once. What remains is for `_flush`, and counts for the budget until then."""
+        if len(rest) == 1 and len(rest[0]) <= JOINED_BYTES:
+            first, rest = first + rest[0], ()
         unsent = first
-        with contextlib.suppress(OSError):  # whoever sends the rest gets it as well
+        with contextlib.suppress(OSError):  # whoever sends what remains gets it as well
             unsent = send_now(self._stream, first)
-        if unsent or then:
-            self._unsent = [unsent, then]
-            self._budget.take(len(unsent) + len(then))
+        if unsent or rest:
+            self._unsent.extend((unsent, *rest))
+            self._budget.take(len(unsent) + sum(map(len, rest)))
 
     async def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        for part in unsent:
+        while self._unsent:
+            part = self._unsent.popleft()
             await send_steadily(self._stream, part, self._limits.write_timeout, self._budget.give_back)
 
 

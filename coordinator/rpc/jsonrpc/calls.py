@@ -24,10 +24,11 @@ from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Method
 from coordinator.storage.keys import ContextKey, Keyspace, Layout
 
-__all__ = ["Dispatcher", "Intake", "Sink"]
+__all__ = ["Dispatcher", "Intake", "Response", "Sink"]
 
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
+LARGE_BATCH: Final = 128 * 1024  # bytes of a response that is not copied to be in one piece
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 KEYSPACES: Final = 1024  # remembered
 
@@ -41,12 +42,16 @@ Place = tuple[Put, int, bytes | None]
 """Where a call's reply is put, and the place and id that is told there."""
 
 
+Response = bytes | list[bytes]
+"""To a message; in pieces if it is large."""
+
+
 class Sink(ABC):
     """Where the replies to a client's messages go."""
 
     @abstractmethod
-    def deliver(self, response: bytes | None, calls: int = 1) -> None:
-        """Take the reply to a message of `calls` calls, or None if it gets none. Must not block or raise."""
+    def deliver(self, response: Response | None, calls: int = 1) -> None:
+        """Send the response to a message of `calls` calls, or None if it gets none. Must not block or raise."""
 
     @abstractmethod
     def waits_for(self, call: Request) -> None:
@@ -121,7 +126,8 @@ class _Batch:
             self._responses.clear()
             if self._is_on_its_way:
                 self._budget.give_back(self._kept)
-            self._sink.deliver(protocol.render_batch(present) if present else None, length)
+            render = protocol.render_large_batch if self._kept > LARGE_BATCH else protocol.render_batch
+            self._sink.deliver(render(present) if present else None, length)
             for opening in self._openings:
                 opening.replied()
 

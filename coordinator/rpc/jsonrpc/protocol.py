@@ -24,11 +24,13 @@ __all__ = [
     "render_batch",
     "render_error",
     "render_id",
+    "render_large_batch",
     "render_result",
     "without_mark",
 ]
 
 NULL_ID: Final = b"null"
+LARGE_PIECE: Final = 64 * 1024  # bytes of what is not worth copying
 MAX_HEAD: Final = 4096  # bytes of a message that are read to tell its first id
 
 _JSON_BEGINS_WITH: Final = '{[ \t\r\n"-0123456789tfn'
@@ -214,8 +216,25 @@ def render_error(id: bytes, error: CoordinatorError) -> bytes:
 
 
 def render_batch(responses: list[bytes]) -> bytes:
-    """The array of these, of which there is one at least. They are copied once: a batch may be large."""
-    first, last = b"[" + responses[0], responses[-1] + b"]"
-    if len(responses) == 1:
-        return first + b"]"
-    return b",".join([first, *responses[1:-1], last])
+    return b"[%b]" % b",".join(responses)
+
+
+def render_large_batch(responses: list[bytes]) -> list[bytes]:
+    """The same in pieces: small responses are joined, large ones are not copied. `responses` is empty afterwards."""
+    responses.reverse()
+    pieces: list[bytes] = []
+    small: list[bytes] = [b"["]
+    size = 0
+    while responses:
+        response = responses.pop()
+        if len(response) >= LARGE_PIECE or size >= LARGE_PIECE:
+            pieces.append(b"".join(small))
+            small, size = [], 0
+        if len(response) >= LARGE_PIECE:
+            pieces.append(response)
+        else:
+            small.append(response)
+            size += len(response)
+        small.append(b"," if responses else b"]")
+    pieces.append(b"".join(small))
+    return pieces

@@ -18,7 +18,7 @@ from coordinator.actors.request import Request
 from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
     Close,
@@ -104,13 +104,15 @@ class Connection(Session, Sink):
 
     # -- what calls are answered with, and what subscriptions send
 
-    def deliver(self, response: bytes | None, calls: int = 1) -> None:
+    def deliver(self, response: Response | None, calls: int = 1) -> None:
         self._in_flight -= calls
         if self._few_enough is not None and self._in_flight < self._few_enough[0]:
             self._few_enough[1].set()
         if response is None or self._says_no_more:
             return
-        if len(response) < LARGE:
+        if isinstance(response, list):
+            self._outbox.write_payload(text_head(sum(map(len, response))), *response)
+        elif len(response) < LARGE:
             self._outbox.write(text_frame(response), is_last=self._in_flight == 0 and not self._is_taking)
         else:
             self._outbox.write_payload(text_head(len(response)), response)

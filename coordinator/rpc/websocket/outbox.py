@@ -84,10 +84,11 @@ class Outbox:
             frame = bytes(rest)
         self._append(frame)
 
-    def write_payload(self, head: bytes, payload: bytes) -> None:
+    def write_payload(self, head: bytes, *pieces: bytes) -> None:
         """Append a frame whose payload is too large to be copied."""
         self._append(head)
-        self._append(payload)
+        for piece in pieces:
+            self._append(piece)
 
     def write_pong(self, frame: bytes) -> None:
         """Append a pong, or if much is unsent, have the latest one sent with the next. A flood of pings so holds no
