@@ -295,6 +295,35 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
     assert len(from_json(sink.response)) == 100
 
 
+class FailsOnce(Kept):
+    """Raises when it is handed the first reply."""
+
+    has_failed = False
+
+    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+        if not self.has_failed:
+            self.has_failed = True
+            raise ZeroDivisionError
+        super().put(at, id, response)
+
+
+async def test_a_reply_that_cannot_be_handed_out_keeps_no_other_back(store: ValkeyProcess) -> None:
+    valkey = valkey_store(store)
+    async with running(valkey) as directory:
+        limits: dict[str, Any] = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
+        dispatcher = Dispatcher(directory, Engine(directory, valkey, max_subscriptions=10), valkey.layout, **limits)
+        sink, budget = FailsOnce(), Budget(1 << 24)
+        intake = Intake(dispatcher, sink, budget)
+        for id in (1, 2):  # they travel together
+            await intake.take(to_json({"jsonrpc": "2.0", "id": id, "method": "job.load", "params": job_ids(1, id)}))
+        await intake.flush()
+        with trio.fail_after(HANG):
+            await sink.arrived.wait()
+
+    assert from_json(sink.response)["id"] == 2
+    assert budget.used == 0
+
+
 # -- deadlines
 
 

@@ -23,6 +23,7 @@ from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Method
 from coordinator.storage.keys import ContextKey, Keyspace, Layout
+from coordinator.supervision import report
 
 __all__ = ["Dispatcher", "Intake", "Response", "Sink"]
 
@@ -209,7 +210,10 @@ class _Exchanges(Request):
         for (put, at, id), own in zip(self.places, outcomes, strict=False):
             if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
                 self.mailbox.saw(len(own))
-            put(at, id, _rendered(id, own))
+            try:
+                put(at, id, _rendered(id, own))
+            except Exception as error:  # which must not keep the others' replies back
+                report("handing out a reply", error)
         self._outcomes.clear()
 
 
