@@ -254,13 +254,14 @@ class Channel(Calls):
             except ValueError as error:
                 self.drop(f"what the server sent is not JSON: {error}")
                 return
-            for item in message if type(message) is list else (message,):
+            is_single = type(message) is not list
+            for item in (message,) if is_single else message:
                 if type(item) is not dict:
                     log.warning("%s sent something that is no JSON-RPC message", self._address.url)
                 elif "method" in item:
                     self._notified(item)
                 else:
-                    self._ledger.settle(item)
+                    self._ledger.settle(item, is_single=is_single)
             self._something.set()  # there is room for more, and something may have to be sent again
 
     def _notified(self, notification: dict[str, Any]) -> None:

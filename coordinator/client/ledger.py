@@ -46,9 +46,10 @@ class Call:
         resend: whether it may be sent again after a lost connection.
         alone: whether it goes in a frame of its own, because the reply to a batch waits for its slowest call.
         was_sent: at least once.
+        frame: the calls that were last sent in one frame with it, and itself.
     """
 
-    __slots__ = ("alone", "deadline", "finish", "id", "key", "payload", "resend", "was_sent")
+    __slots__ = ("alone", "deadline", "finish", "frame", "id", "key", "payload", "resend", "was_sent")
 
     def __init__(
         self, payload: bytes, finish: Finish, *, deadline: float = math.inf, resend: bool = True, alone: bool = False
@@ -59,6 +60,7 @@ class Call:
         self.resend = resend
         self.alone = alone
         self.was_sent = False
+        self.frame: list[Call] = []
         self.key = 0
         self.id: int | None = None
 
@@ -127,6 +129,7 @@ class Ledger:
                 break
             del unsent[call.key]
             call.was_sent = True
+            call.frame = taken
             taken.append(call)
             if call.id is not None:
                 self._sent[call.key] = call
@@ -140,8 +143,13 @@ class Ledger:
                 call.finish({"result": None})
         return frame
 
-    def settle(self, reply: dict[str, Any]) -> None:
-        """Hand a reply to its call; nobody waits for the reply of a call abandoned meanwhile."""
+    def settle(self, reply: dict[str, Any], *, is_single: bool = True) -> None:
+        """Hand a reply to its call; nobody waits for the reply of a call abandoned meanwhile.
+
+        Args:
+            is_single: the reply came by itself, not in a batch of them. If the call was sent in one, that is an error
+                about the whole of it, for all its calls.
+        """
         id = reply.get("id")
         if id is None:
             self._settle_all(reply)
@@ -149,7 +157,12 @@ class Ledger:
         call = self._sent.pop(id, None) if type(id) is int else None
         if call is None:
             return
+        frame, call.frame = call.frame, []  # which refers to the call, so it would wait for the collector
         error = reply.get("error")
+        if error is not None and is_single:
+            for other in frame:
+                if other.id is not None and self._sent.pop(other.key, None) is not None:
+                    other.finish(reply)
         if error is not None and not call.alone and error.get("code") == errors.ReplyTooLarge.code:
             # Only because of the company it was sent in; by itself there is no such limit.
             call.alone = True

@@ -219,3 +219,29 @@ def test_of_models_only_what_was_set_is_sent_wherever_they_are() -> None:
     assert json.loads(encode(FlowCreateParams(context_id=1, flow=flow))) == expected
     assert json.loads(encode({"context_id": 1, "flow": flow})) == expected
     assert json.loads(encode([1, flow])) == [1, expected["flow"]]
+
+
+def test_an_error_by_itself_is_about_the_whole_batch_its_call_was_sent_in() -> None:
+    callers = Callers(max_batch=3)
+    for name in "abcde":
+        callers.call(name)
+    callers.ledger.take()
+    callers.ledger.take()
+    error = {"id": 1, "error": {"code": -32600, "message": "too many"}}
+
+    callers.ledger.settle(error)
+
+    assert callers.outcomes == {"a": error, "b": error, "c": error}
+    assert len(callers.ledger) == 2
+
+
+def test_an_error_in_a_batch_of_replies_is_about_its_call_only() -> None:
+    callers = Callers()
+    for name in "ab":
+        callers.call(name)
+    callers.ledger.take()
+    error = {"id": 1, "error": {"code": -32600, "message": "no"}}
+
+    callers.ledger.settle(error, is_single=False)
+
+    assert callers.outcomes == {"a": error}

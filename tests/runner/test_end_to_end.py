@@ -419,7 +419,7 @@ def run_runner(*arguments: str, env: dict[str, str] | None = None) -> subprocess
     [
         ((), "--context"),
         (("--context", "-1"), "--context"),
-        (("--context", "1", "--url", "http://x"), "ws://"),
+        (("--context", "1", "--url", "ftp://x"), "ws://"),
         (("--context", "1", "--type", "Ruby=ruby"), "Ruby=ruby"),
         (("--context", "1", "--type", "Sal=/no/such/thing"), "/no/such/thing"),
         (("--context", "1", "--capacity", "0"), "--capacity"),
