@@ -140,8 +140,7 @@ def main(
             results.malice = malice.suffered(malice.QUICK if quick else (*malice.FLOODS, *malice.DEAF), plan, _step)
         if not only or ODD_CLIENTS in only:
             _note("odd clients")
-            posts = odd_clients.QUICK_POSTS if quick else odd_clients.POSTS
-            results.odd_clients = odd_clients.measure(plan, posts, _step)
+            results.odd_clients = odd_clients.measure(plan, _step, is_quick=quick)
         failure = None
     except (LoadFailed, ServerFailed) as error:
         failure = f"failed: {error}"

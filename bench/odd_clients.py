@@ -1,4 +1,4 @@
-"""What an odd request costs the plain POSTs behind it on its connection: processor time of one, before and after."""
+"""What an odd request or frame costs the plain calls behind it on its connection: processor time, before and after."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import socket
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bench import servers
+from bench import odd_clients_ws, servers
 from bench.calls import message
 from bench.compare import Plan
 from bench.machine import cpu_seconds
+from bench.odd_clients_ws import CALLS, QUICK_CALLS
 from bench.servers import Coordinator, ServerFailed
 
-__all__ = ["GOAL", "POSTS", "QUICK_POSTS", "OddClient", "measure"]
+__all__ = ["GOAL", "OddClient", "measure"]
 
-GOAL: Final = 1.1  # what a plain POST may cost after the odd request, by what it cost before
+GOAL: Final = 1.1  # what a plain call may cost after the odd request, by what it cost before
 POSTS: Final = 1_000  # before and after; processor time comes in steps of 10 ms
 QUICK_POSTS: Final = 300
 CONTEXT: Final = 1
@@ -46,10 +47,10 @@ ODD: Final = {
 
 @dataclass(frozen=True, slots=True)
 class OddClient:
-    """One odd request.
+    """One odd request or frame.
 
     Attributes:
-        before_us, after_us: the server's processor time a plain POST, in microseconds, of each round.
+        before_us, after_us: the server's processor time a plain call, in microseconds, of each round.
     """
 
     name: str
@@ -62,22 +63,31 @@ class OddClient:
         return statistics.median(after / before for before, after in zip(self.before_us, self.after_us, strict=True))
 
 
-def measure(plan: Plan, posts: int, note: Callable[[str], None]) -> list[OddClient]:
-    """Each odd request on a connection of its own in each round."""
-    found = {name: OddClient(name, [], []) for name in ODD}
+def measure(plan: Plan, note: Callable[[str], None], *, is_quick: bool) -> list[OddClient]:
+    """Each odd request or frame on a connection of its own in each round."""
+    found: list[OddClient] = []
     with servers.coordinator(plan.cores, plan.data_root, "--fsync", plan.fsync) as coordinator:
         coordinator.seed(range(CONTEXT, CONTEXT + 1))
-        for _ in range(plan.rounds):
-            for name, odd in ODD.items():
-                with _Client(coordinator) as client:
-                    client.posts(posts // 4)
-                    found[name].before_us.append(client.posts(posts))
-                    if odd:
-                        client.exchange(odd)
-                    found[name].after_us.append(client.posts(posts))
-    for odd_client in found.values():
-        note(f"{odd_client.name}: {odd_client.ratio:.2f}")
-    return [*found.values()]
+        for scheme, client, all_odd, count in (
+            ("HTTP", _Client, ODD, QUICK_POSTS if is_quick else POSTS),
+            ("WebSocket", odd_clients_ws.Client, odd_clients_ws.ODD, QUICK_CALLS if is_quick else CALLS),
+        ):
+            of_scheme = {name: OddClient(f"{scheme}, {name}", [], []) for name in all_odd}
+            for _ in range(plan.rounds):
+                for name, odd in all_odd.items():
+                    _one_round(client(coordinator), odd, count, of_scheme[name])
+            found += of_scheme.values()
+    for one in found:
+        note(f"{one.name}: {one.ratio:.2f}")
+    return found
+
+
+def _one_round(client: Any, odd: Any, count: int, found: OddClient) -> None:
+    with client:
+        client.calls(count // 4)
+        found.before_us.append(client.calls(count))
+        client.send(odd)
+        found.after_us.append(client.calls(count))
 
 
 class _Client:
@@ -95,18 +105,20 @@ class _Client:
     def __exit__(self, *error: object) -> None:
         self._socket.close()
 
-    def posts(self, count: int) -> float:
+    def calls(self, count: int) -> float:
         """Send plain POSTs, one after the other. Returns the server's microseconds of processor time for each."""
         begun = cpu_seconds(self._process)
         for _ in range(count):
-            if not self.exchange(_POST).startswith(b"HTTP/1.1 200"):
+            if not self.send(_POST).startswith(b"HTTP/1.1 200"):
                 raise ServerFailed("a plain POST was not answered")
         return max(cpu_seconds(self._process) - begun, 0.01) / count * 1e6
 
-    def exchange(self, request: bytes) -> bytes:
+    def send(self, request: bytes) -> bytes:
         """Send a request; its response. None of those sent here is answered with 100 first: their bodies are there."""
-        self._socket.sendall(request)
         response = b""
+        if not request:
+            return response
+        self._socket.sendall(request)
         while True:
             data = self._socket.recv(65536)
             if not data:

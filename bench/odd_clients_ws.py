@@ -1,34 +1,22 @@
-"""What an odd frame costs the calls behind it on its WebSocket: processor time of one, before and after.
-
-`python -m bench.odd_clients_ws [ROUNDS]` prints the ratios. Nothing but the load is measured, so the servers' core need
-not be left alone: both halves of a ratio are taken within a second.
-"""
+"""Odd frames, and the WebSocket client that sends them; see odd_clients."""
 
 from __future__ import annotations
 
 import base64
 import os
 import socket
-import statistics
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench import servers
 from bench.calls import message
-from bench.machine import Cores, cpu_seconds
+from bench.machine import cpu_seconds
 from bench.servers import Coordinator, ServerFailed
 
-__all__ = ["GOAL", "ROUNDS", "OddWebSocket", "measure"]
+__all__ = ["CALLS", "ODD", "QUICK_CALLS", "Client"]
 
-GOAL: Final = 1.1  # what a call may cost after the odd frame, by what it cost before
 CALLS: Final = 4_000  # before and after; processor time comes in steps of 10 ms
+QUICK_CALLS: Final = 1_000
 WINDOW: Final = 20
-ROUNDS: Final = 5
 CONTEXT: Final = 1
 
 _LOAD: Final = message("load", 1, CONTEXT, 0).payload
@@ -56,44 +44,7 @@ ODD: Final[dict[str, tuple[bytes, int]]] = {
 """What is sent, and how many frames come for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class OddWebSocket:
-    """One odd frame.
-
-    Attributes:
-        before_us, after_us: the server's processor time a call, in microseconds, of each round.
-    """
-
-    name: str
-    before_us: list[float]
-    after_us: list[float]
-
-    @property
-    def ratio(self) -> float:
-        """After by before: the median of the rounds."""
-        return statistics.median(after / before for before, after in zip(self.before_us, self.after_us, strict=True))
-
-
-def measure(
-    cores: Cores, data_root: Path, rounds: int, calls: int = CALLS, note: Callable[[str], None] = print
-) -> list[OddWebSocket]:
-    """Each odd frame on a connection of its own in each round."""
-    found = {name: OddWebSocket(name, [], []) for name in ODD}
-    with servers.coordinator(cores, data_root) as coordinator:
-        coordinator.seed(range(CONTEXT, CONTEXT + 1))
-        for _ in range(rounds):
-            for name, (odd, answers) in ODD.items():
-                with _Client(coordinator) as client:
-                    client.calls(calls // 4)
-                    found[name].before_us.append(client.calls(calls))
-                    client.exchange(odd, answers)
-                    found[name].after_us.append(client.calls(calls))
-    for one in found.values():
-        note(f"{one.name}: {one.ratio:.2f}")
-    return [*found.values()]
-
-
-class _Client:
+class Client:
     """A WebSocket to the coordinator."""
 
     def __init__(self, coordinator: Coordinator) -> None:
@@ -111,7 +62,7 @@ class _Client:
             self._receive()
         _, _, self._received = self._received.partition(b"\r\n\r\n")
 
-    def __enter__(self) -> _Client:
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -121,11 +72,12 @@ class _Client:
         """Send calls, a window at a time. Returns the server's microseconds of processor time for each."""
         begun = cpu_seconds(self._process)
         for _ in range(count // WINDOW):
-            self.exchange(_CALL * WINDOW, WINDOW)
+            self.send((_CALL * WINDOW, WINDOW))
         return max(cpu_seconds(self._process) - begun, 0.01) / count * 1e6
 
-    def exchange(self, data: bytes, answers: int) -> None:
-        """Send this, and wait for so many frames."""
+    def send(self, odd: tuple[bytes, int]) -> None:
+        """Send frames, and wait for as many as come for them."""
+        data, answers = odd
         self._socket.sendall(data)
         for _ in range(answers):
             self._next()
@@ -150,7 +102,3 @@ class _Client:
         if not data:
             raise ServerFailed("the WebSocket ended")
         self._received += data
-
-
-if __name__ == "__main__":
-    measure(Cores.choose(), Path(tempfile.gettempdir()), int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
