@@ -34,6 +34,10 @@ exec {python} "$@"
 """A Python that makes a .venv of two scripts. Its pip is that of these tests, which installs nothing."""
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
+"""Without what make tells the makes it starts: `make test` runs these."""
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A directory with what `make serve` reads."""
@@ -62,7 +66,7 @@ def make(
     return subprocess.run(
         ["make", *arguments, *([f"PIP=.venv/bin/python -m pip {pip} --quiet"] if pip else [])],
         cwd=project,
-        env={**os.environ, "PYTHON": python, **more},
+        env={**ENVIRONMENT, "PYTHON": python, **more},
         capture_output=True,
         text=True,
         timeout=WAIT,
@@ -123,7 +127,11 @@ def test_a_venv_that_could_not_be_made_is_removed(project: Path, fake: Fake) -> 
 def test_a_venv_whose_making_is_interrupted_is_removed(project: Path, fake: Fake, number: int) -> None:
     python = fake(VENV.replace("{then}", "exec sleep 60"))
     process = subprocess.Popen(
-        ["make", "serve"], cwd=project, env={**os.environ, "PYTHON": python}, process_group=0, stdout=subprocess.DEVNULL
+        ["make", "serve"],
+        cwd=project,
+        env={**ENVIRONMENT, "PYTHON": python},
+        process_group=0,
+        stdout=subprocess.DEVNULL,
     )
     until((project / ".venv/bin/herocoordinator").exists)
 

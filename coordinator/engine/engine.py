@@ -73,7 +73,8 @@ class Engine:
         self._timers = Timers()
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
-        self._waiters = 0
+        self._polling: set[Waiter] = set()  # calls of job.take
+        self._waiters = 0  # those of them that wait for jobs
         self._is_stopping = False
         directory.apply_effects = self.apply_effects
         directory.effects_unknown = self.effects_unknown
@@ -98,8 +99,8 @@ class Engine:
         for context in self._contexts.values():
             for runner in [*context.runners.values()]:
                 runner.close()
-            for waiter in [*context.waiters]:
-                waiter.wake()
+        for polling in [*self._polling]:
+            polling.wake()
 
     async def leave(self) -> None:
         """Tell the other coordinators that our contexts are theirs now. Waits for the store."""
@@ -313,6 +314,7 @@ class Engine:
         waiter = Waiter(params, topic.decode())
         holder = params.take_id or uuid.uuid4().hex
         is_taking = is_timed = False
+        self._polling.add(waiter)
         try:
             while True:
                 waiter.look()
@@ -348,6 +350,7 @@ class Engine:
                 self._ask(keys.address, self._give_back(keys, holder), lambda outcome: None)
             raise
         finally:
+            self._polling.discard(waiter)
             self._stop_waiting(keys.address, waiter)
 
     def _wait(self, address: ContextKey, waiter: Waiter) -> None:

@@ -324,6 +324,51 @@ async def test_a_reply_that_cannot_be_handed_out_keeps_no_other_back(store: Valk
     assert budget.used == 0
 
 
+class Counting(Sink):
+    """Counts the replies."""
+
+    def __init__(self) -> None:
+        self.replies = 0
+
+    def deliver(self, response: Response | None, calls: int = 1) -> None:
+        self.replies += 1
+
+    def waits_for(self, call: Request) -> None:
+        raise AssertionError("no call here takes long")
+
+
+async def test_no_call_is_lost_or_overtakes_another_while_a_mailbox_is_full(autojump: None) -> None:
+    async with trio.open_nursery() as nursery:
+        memory = MemoryStore(nursery)
+        async with running(memory, mailbox_length=1, round_timeout=1_000) as directory:
+            assert (
+                await answer_of(directory, 1) == b"PONG"
+            )  # so how large its records are is known, of others it is not
+            memory.answering = trio.Event()
+            limits: dict[str, Any] = {"request_timeout": 1_000, "max_batch": 100, "max_batch_reply": 100_000}
+            dispatcher = Dispatcher(directory, Engine(directory, memory, max_subscriptions=1), memory.layout, **limits)
+            sink = Counting()
+            intake = Intake(dispatcher, sink, Budget(1 << 26))
+
+            async def take() -> None:
+                for id in range(6):
+                    for context in (1, 2 + id):
+                        params = job_ids(context, id)
+                        call = {"jsonrpc": "2.0", "id": id, "method": "job.load", "params": params}
+                        await intake.take(to_json(call))
+                await intake.flush()
+
+            async with trio.open_nursery() as taking:
+                taking.start_soon(take)
+                await trio.testing.wait_all_tasks_blocked()
+                memory.answering.set()
+            with trio.fail_after(900):
+                while sink.replies < 12:
+                    await trio.sleep(1)
+            assert directory.pending == 0
+            nursery.cancel_scope.cancel()
+
+
 # -- deadlines
 
 

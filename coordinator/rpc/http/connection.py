@@ -37,7 +37,7 @@ from coordinator.socketio import has_hung_up, linger, receive_next, send_now, se
 __all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
 
 SLOWEST_BODY: Final = 16 * 1024  # bytes a second that a body must come with, once the request time-out is used up
-PIPELINED_BYTES: Final = 256 * 1024  # read ahead, to see whether the client is there
+PIPELINED_BYTES: Final = 1024 * 1024  # read ahead, to see whether the client is there
 LOOK_EVERY: Final = 0.5  # seconds between two looks whether it is, once no more may be read ahead
 FIRST_PART_TIMEOUT: Final = 0.25  # seconds for the beginning of a body that is too large
 LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending is dropped before its connection closes

@@ -359,8 +359,10 @@ class Intake:
         calls.weight += calls.expected if method.replies == "record" else SMALL
         if method.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.on_accepted, self._session, params)]
+        if full is not None:
+            return full  # those before wait for room: these must not overtake them
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
-        return self._post() if is_enough else full
+        return self._post() if is_enough else None
 
     async def _add_alone(self, method: Method, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""

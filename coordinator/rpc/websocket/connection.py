@@ -40,7 +40,7 @@ CLOSE_TIMEOUT: Final = 2.0  # seconds for the calls in flight when the client cl
 LINGER_BYTES: Final = 64 * 1024 * 1024  # read and dropped at most of a client that was told that we close
 PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
 RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
-AHEAD_BYTES: Final = 512 * 1024  # read at most of a client at its bound that waits for a job, to see whether it leaves
+AHEAD_BYTES: Final = 1024 * 1024  # read at most of a client at its bound that waits for a job, to see whether it leaves
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
 SLICE_FRAMES: Final = 64  # frames that lead to no call, and messages answered at once, before others get on
 
