@@ -16,10 +16,10 @@ demo: $(VENV)/serve.stamp
 	@$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart=0 $(ARGS)
 
 test-fast: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart=0 -m 'not slow' $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

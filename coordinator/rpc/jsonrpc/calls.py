@@ -90,7 +90,6 @@ class _Batch:
         self._room = max_bytes
         self._openings: list[Opening] = []
         self._budget = budget
-        self._kept = 0  # bytes
         self._is_on_its_way = False
         self.is_full = False
 
@@ -108,7 +107,7 @@ class _Batch:
         """The last of its calls was taken."""
         if self._missing:
             self._is_on_its_way = True
-            self._budget.take(self._kept)
+            self._budget.take(self._limit - self._room)
 
     def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
         if response is not None:
@@ -116,18 +115,18 @@ class _Batch:
                 response = self.too_large(id)
             size = len(response)
             self._room -= size
-            self._kept += size
             if self._is_on_its_way:
-                self._budget.take(size)
+                self._budget.used += size
         self._responses[at] = response
         self._missing -= 1
         if self._missing == 0:
             present = [response for response in self._responses if response is not None]
             length = len(self._responses)
             self._responses.clear()
+            kept = self._limit - self._room
             if self._is_on_its_way:
-                self._budget.give_back(self._kept)
-            render = protocol.render_large_batch if self._kept > LARGE_BATCH else protocol.render_batch
+                self._budget.give_back(kept)
+            render = protocol.render_large_batch if kept > LARGE_BATCH else protocol.render_batch
             self._sink.deliver(render(present) if present else None, length)
             for opening in self._openings:
                 opening.replied()
@@ -155,7 +154,7 @@ class _Call(Request):
         super().__init__(operation, deadline=deadline, writes=method.writes)
         self.place = place
         self.budget = budget
-        self.is_record = method.replies == "record"
+        self.is_record = method.is_record
         self.weight = weight = method.expected(expected)
         self.load = max(1, weight // ORDINARY_BYTES)
         budget.take(weight)
@@ -356,7 +355,7 @@ class Intake:
             self._open = calls = _Exchanges(keys, self._budget, expected, deadline=deadline, writes=method.writes)
         calls.exchanges.append(exchange)
         calls.places.append((put, at, id))
-        calls.weight += calls.expected if method.replies == "record" else SMALL
+        calls.weight += calls.expected if method.is_record else SMALL
         if method.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(method.on_accepted, self._session, params)]
         if full is not None:

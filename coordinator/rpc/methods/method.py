@@ -57,9 +57,11 @@ class Method:
     written: Callable[[Any], Sequence[models.Model]] = lambda params: (params,)
     example: dict[str, Any] | None = None
     reader: ParamsReader[Any] = field(init=False)
+    is_record: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reader", ParamsReader(self.params, self.payload_member))
+        object.__setattr__(self, "is_record", self.replies == "record")
 
     def expected(self, record: int) -> int:
         """Bytes a reply may have, if a record may have `record` bytes."""
