@@ -256,7 +256,9 @@ async def test_clients_of_workers_that_are_all_out_of_descriptors_wait(embedded:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 200"
         holders = [holder_of(client.getsockname()[1], address[1], workers) for client in clients]
-        assert {holders.count(worker) for worker in workers} == {15}
+        shares = [holders.count(worker) for worker in workers]
+        assert sum(shares) == 30
+        assert min(shares) >= 10  # who has descriptors again first may get some more
         assert embedded.workers() == workers
 
 
