@@ -38,7 +38,7 @@ _PEERS: Final = {
     "ioredis": "ioredis",
 }
 _MEMORY_COLUMNS: Final = ("contexts used", "coordinator MiB", "bytes a further context", "store connections")
-_ODD_COLUMNS: Final = ("what the client sends once", "µs a plain POST before", "after", "ratio", "goal")
+_ODD_COLUMNS: Final = ("what the client sends once", "µs a plain call before", "after", "ratio", "goal")
 _FAIRNESS_COLUMNS: Final = (
     "server",
     "hostile client",
