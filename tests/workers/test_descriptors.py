@@ -256,9 +256,7 @@ async def test_clients_of_workers_that_are_all_out_of_descriptors_wait(embedded:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 200"
         holders = [holder_of(client.getsockname()[1], address[1], workers) for client in clients]
-        shares = [holders.count(worker) for worker in workers]
-        assert sum(shares) == 30
-        assert min(shares) >= 10  # who has descriptors again first may get some more
+        assert {*holders} <= {*workers}  # who has descriptors again first may get most of them
         assert embedded.workers() == workers
 
 
