@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ORDINARY_BYTES: Final = 16 * 1024
-"""Of a reply to one call, unless larger ones are expected."""
+"""A reply to one call has no more bytes, unless larger ones are expected."""
 
 RawJson = bytes
 """A JSON value, ready to send."""

@@ -313,7 +313,7 @@ class Engine:
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
         holder = params.take_id or uuid.uuid4().hex
-        is_taking = is_timed = False
+        is_taking = False
         self._polling.add(waiter)
         try:
             while True:
@@ -324,9 +324,7 @@ class Engine:
                     while not reservation.is_granted:
                         if trio.current_time() >= ends or self._is_stopping:
                             return b'{"jobs":[]}'
-                        if not is_timed:
-                            is_timed = True
-                            self._timers.call_in(ends - trio.current_time(), waiter.wake)
+                        self._wake_at(waiter, ends)
                         yield waiter.park()
                     is_taking = True
                     is_all, attempts, effects = yield from take(
@@ -340,9 +338,7 @@ class Engine:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
                 self._wait(keys.address, waiter)
-                if not is_timed:
-                    is_timed = True
-                    self._timers.call_in(ends - trio.current_time(), waiter.wake)
+                self._wake_at(waiter, ends)
                 yield waiter.park()
         except GeneratorExit:
             # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
@@ -353,24 +349,31 @@ class Engine:
             self._polling.discard(waiter)
             self._stop_waiting(keys.address, waiter)
 
+    def _wake_at(self, waiter: Waiter, ends: float) -> None:
+        """Wake the call when its time is over; asked again it does nothing. A call answered at once leaves no timer."""
+        if not waiter.is_timed:
+            waiter.is_timed = True
+            self._timers.call_in(ends - trio.current_time(), waiter.wake)
+
     def _wait(self, address: ContextKey, waiter: Waiter) -> None:
         """The call waits for jobs from now on, if it did not before. Raises Overloaded."""
-        waiters = self._listened_to(address).waiters
-        if waiter in waiters:
+        context = self._contexts.get(address)
+        if context is not None and waiter in context.waiters:
             return
         if self._waiters >= self._max_subscriptions:
             limit = self._max_subscriptions
             raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
         self._waiters += 1
-        waiters[waiter] = None
+        self._listened_to(address).waiters[waiter] = None
 
     def _stop_waiting(self, address: ContextKey, waiter: Waiter) -> None:
         """What the call may have been woken for is somebody else's."""
-        if waiter in self._context(address).waiters:
-            del self._context(address).waiters[waiter]
+        context = self._contexts.get(address)
+        if context is not None and waiter in context.waiters:
+            del context.waiters[waiter]
             self._waiters -= 1
             self._wake_runners(address, waiter.script_types)
-        self._drop_if_unused(address)
+            self._drop_if_unused(address)
 
     def _give_back(self, keys: Keyspace, holder: str) -> Operation:
         ((_, effects),) = yield [keys.transition("hc_untake", holder, "1")]

@@ -108,7 +108,7 @@ class PubSub:
             if dropped:
                 commands.append(("UNSUBSCRIBE", *map(self._channel, dropped)))
             if self._is_silent:
-                # Of a key, so that a node which no longer has GLOBAL, and may have left the cluster, says so.
+                # It asks for a key, so that a node which no longer has GLOBAL, and may have left the cluster, says so.
                 commands.append(("EXISTS", self._store.layout.keyspace(GLOBAL).contexts()))
                 self._is_silent = False
             if commands:

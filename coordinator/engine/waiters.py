@@ -12,7 +12,11 @@ __all__ = ["Waiter", "Waiters"]
 
 
 class Waiter(Parking):
-    """A call of job.take that waits for a job; the runner as `take` wants it."""
+    """A call of job.take that waits for a job; the runner as `take` wants it.
+
+    Attributes:
+        is_timed: a timer wakes it when its time is over.
+    """
 
     def __init__(self, params: JobTakeParams, topic: str) -> None:
         super().__init__()
@@ -21,6 +25,7 @@ class Waiter(Parking):
         self.topic = topic
         self.lease = params.lease
         self.script_types = params.script_types
+        self.is_timed = False
 
 
 class Waiters:
