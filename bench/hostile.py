@@ -52,7 +52,7 @@ class Attack:
 
 @contextmanager
 def attacking(attack: Attack, core: int | None, niceness: int) -> Iterator[None]:
-    """The attack is under way. Raises ServerFailed if it ends before it is told to."""
+    """The attack goes on while the block runs. Raises ServerFailed if it ends before that."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.hostile", str(niceness)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

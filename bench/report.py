@@ -332,7 +332,7 @@ def _malice_table(found: list[Malice]) -> str:
 
 
 def _goals_of_malice(malice: Malice) -> list[_Goal]:
-    """What others feel of it, and, of replies that nobody reads, the memory they cost."""
+    """Measures how much longer others wait, and how much memory replies cost that nobody reads."""
     goals = [_Goal(f"p99 ≤ {FAIRNESS_GOAL:g}", statistics.median(malice.ratios) <= FAIRNESS_GOAL)]
     if malice.row.attack == "deaf":
         goals.append(_Goal(f"growth ≤ {GROWTH_GOAL:g}", max(malice.growth) <= GROWTH_GOAL))

@@ -50,5 +50,5 @@ def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[
 
 
 def outcome_of(error: Exception, what: str, **where: object) -> CoordinatorError:
-    """Of a call for which this was raised. A fault of ours is reported as one of `what`."""
+    """The outcome of a call for which this was raised. A fault of ours is reported as one of `what`."""
     return error if isinstance(error, CoordinatorError) else report(what, error, **where)
