@@ -3,10 +3,10 @@ who follows once for all of them, and counts the jobs of a flow that finish toge
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from coordinator.storage import functions
 from coordinator.storage.connection import Command, Reply
-from coordinator.storage.faults import ReplyError
 from coordinator.storage.keys import Transition
 
 __all__ = ["join", "part"]
@@ -55,18 +55,8 @@ def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[byt
     for reply, count in zip(replies, counts, strict=False):  # there are fewer replies when the connection was lost
         if count == 1:
             parted.append(reply)
-        elif type(reply) is ReplyError:
-            parted += [reply] * count
         else:
-            results, told = reply
+            own, told = functions.read_many(reply, count)
             effects += told
-            parted += [_one_reply(result) for result in results]
+            parted += own
     return parted, effects
-
-
-def _one_reply(result: list[Any] | bytes) -> Reply:
-    if isinstance(result, bytes):
-        return [[result], []]
-    if result[0] == b"fault":
-        return ReplyError(result[1].decode(errors="replace"))
-    return [result, []]

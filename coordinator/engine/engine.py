@@ -23,7 +23,6 @@ from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
     TAKE_BYTES,
-    Effects,
     FlowSubscription,
     Opening,
     RunnerSubscription,
@@ -41,8 +40,10 @@ from coordinator.models.execution import (
     RunnerSubscribeParams,
     SubscriptionParams,
 )
+from coordinator.storage import functions
 from coordinator.storage.connection import Store
-from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout, flow_name
+from coordinator.storage.functions import Cancel, Due, Effects, Events, Ready
+from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
 __all__ = ["Engine"]
@@ -132,17 +133,15 @@ class Engine:
                 self._look_later(address)
 
     def _apply(self, address: ContextKey, effect: bytes) -> None:
-        kind, _, value = effect.partition(b":")
-        if kind == b"ready":
-            self._wake_runner(address, value.decode())
-        elif kind == b"due":
-            self._arm(address, int(value) / 1000)
-        elif kind == b"events":
-            self._wake_followers(address, int(value))
-        elif kind == b"cancel":
-            self._cancel(address, value)
-        else:
-            raise ValueError(f"there is no effect {kind!r}")
+        match functions.read_effect(effect):
+            case Ready(script_type):
+                self._wake_runner(address, script_type)
+            case Due(seconds):
+                self._arm(address, seconds)
+            case Events(flow_id):
+                self._wake_followers(address, flow_id)
+            case Cancel() as cancel:
+                self._cancel(address, cancel)
 
     def _learn(self, address: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
@@ -190,10 +189,9 @@ class Engine:
         if address in self._contexts:
             self._contexts[address].wake_followers(flow_id)
 
-    def _cancel(self, address: ContextKey, value: bytes) -> None:
+    def _cancel(self, address: ContextKey, cancel: Cancel) -> None:
         if address in self._contexts:
-            runner_id, job, token, reason = value.split(b" ", 3)
-            self._contexts[address].cancel(int(runner_id), job, token, reason)
+            self._contexts[address].cancel(cancel)
 
     # -- subscriptions
 
@@ -205,10 +203,10 @@ class Engine:
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
-        lost: Sequence[bytes] = ()
+        gone: set[str] = set()
         if params.session or params.holding:
-            command = keys.transition("hc_resume", params.runner_id, params.session, *params.holding)
-            (((_, lost), effects),) = yield [command]
+            (reply,) = yield [functions.resume(keys, params.runner_id, params.session, params.holding)]
+            gone, effects = functions.read_resume(reply)
             self.apply_effects(keys.address, effects)
         subscription = RunnerSubscription(
             session,
@@ -222,7 +220,6 @@ class Engine:
             in_batches=params.batch,
             took=self._took,
         )
-        gone = {token.decode() for token in lost}
         until = trio.current_time() + params.lease
         held = (token for token in params.holding if token not in gone and not session.has_ended(token))
         subscription.held.update((token, until) for token in held)
@@ -236,14 +233,14 @@ class Engine:
     ) -> Operation:
         """Begin to stream a flow's events."""
         self._check_room(session)
-        command = keys.transition("hc_flow_follow", flow_name(params.id), int(FOLLOWED_FOR * 1000), params.after)
-        ((outcome, _),) = yield [command]
-        if outcome[0] == b"none":
+        (reply,) = yield [functions.flow_follow(keys, params.id, FOLLOWED_FOR, params.after)]
+        has_missed = functions.read_missed(reply)
+        if has_missed is None:
             raise NotFound("flow", context_id=params.context_id, id=params.id)
         subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after, in_batches=params.batch)
         self._listened_to(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
         self._open(subscription, opening)
-        answer: RawJson = to_json({"subscription": subscription.id, "missed": outcome[1] == 1})
+        answer: RawJson = to_json({"subscription": subscription.id, "missed": has_missed})
         return answer
 
     def unsubscribe(self, session: Session, kind: str, params: SubscriptionParams) -> RawJson:
@@ -376,8 +373,8 @@ class Engine:
             self._drop_if_unused(address)
 
     def _give_back(self, keys: Keyspace, holder: str) -> Operation:
-        ((_, effects),) = yield [keys.transition("hc_untake", holder, "1")]
-        return WithEffects(b"", effects)
+        (reply,) = yield [functions.untake(keys, holder, "1")]
+        return WithEffects(b"", functions.read_effects(reply))
 
     # -- contexts
 
@@ -435,8 +432,8 @@ class Engine:
             done()
 
         def operation() -> Operation:
-            ((_, effects),) = yield [self._layout.keyspace(address).transition("hc_tick", TICK_LIMIT)]
-            return WithEffects(b"", effects)
+            (reply,) = yield [functions.tick(self._layout.keyspace(address), TICK_LIMIT)]
+            return WithEffects(b"", functions.read_effects(reply))
 
         try:
             self._ask(address, operation(), end)

@@ -11,6 +11,7 @@ import trio
 
 from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError
+from coordinator.storage import functions
 from coordinator.storage.connection import Reply, Store
 from coordinator.storage.faults import StoreUnavailable
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
@@ -104,17 +105,16 @@ class Membership:
 
     async def _say_so(self) -> list[str]:
         """Say that we live. Returns the coordinators that no longer do. Raises CoordinatorError."""
-        silence = 0 if self._is_alone else int(DEAD_AFTER * 1000)
+        silence = 0 if self._is_alone else DEAD_AFTER
         found: list[str] = []
 
         def operation() -> Operation:
-            ((was_known, dead),) = yield [
-                self._keys.call("hc_presence", self._keys.coordinators(), self._name, silence)
-            ]
+            (reply,) = yield [functions.presence(self._keys, self._name, silence)]
+            was_known, dead = functions.read_presence(reply)
             if not was_known:
                 # Somebody thought us dead, or the store has lost its data: what we own is registered anew.
                 yield from self._own(self._owned_contexts())
-            found.extend(other.decode() for other in dead if other != self._name.encode())
+            found.extend(other for other in dead if other != self._name)
             return b""
 
         await self._call(operation())

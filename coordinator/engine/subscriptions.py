@@ -21,8 +21,9 @@ from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.operations.execution import render_event
 from coordinator.operations.pace import Pace
-from coordinator.storage import codec
+from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
+from coordinator.storage.functions import Cancel, Effects, Told
 from coordinator.storage.keys import Keyspace
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "Session",
     "Subscription",
     "SubscriptionRequest",
-    "assignments",
     "take",
 ]
 
@@ -44,10 +44,8 @@ TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner h
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
-_TOLD_BEFORE_SCRIPT: Final = 14  # fields of what hc_take tells of an attempt
 EVENTS_A_STEP: Final = 200  # at most
-
-Effects = Sequence[bytes]
+_ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
 
 
 class Session(ABC):
@@ -261,8 +259,8 @@ class RunnerSubscription(Subscription):
                     self.keys, self, count=count, holder=self.id, number=str(self._takes)
                 )
                 if attempts and self.is_closed:
-                    ((_, given_back),) = yield [self.keys.transition("hc_untake", self.id, str(self._takes))]
-                    self._took(self, [*effects, *given_back], True)
+                    (reply,) = yield [functions.untake(self.keys, self.id, str(self._takes))]
+                    self._took(self, [*effects, *functions.read_effects(reply)], True)
                     break
                 self._takes += 1
                 until = trio.current_time() + self.lease
@@ -289,15 +287,15 @@ class RunnerSubscription(Subscription):
         if expired:
             self.wake()
 
-    def cancel(self, job: bytes, token: bytes, reason: bytes) -> None:
-        """Tell the runner to stop an attempt, if it has it. `reason` is JSON."""
-        if self.held.pop(token.decode(), None) is None:
+    def cancel(self, cancel: Cancel) -> None:
+        """Tell the runner to stop an attempt, if it has it."""
+        if self.held.pop(cancel.token, None) is None:
             return
-        _, caller_id, id = job.split(b":")
+        _, caller_id, job_id, token, reason = cancel
         notification = (
             b'{"jsonrpc":"2.0","method":"runner.cancel","params":{"subscription":"%b","context_id":%d,'
-            b'"caller_id":%b,"id":%b,"token":"%b","reason":%b}}'
-            % (self.id.encode(), self.keys.address or 0, caller_id, id, token, reason)
+            b'"caller_id":%d,"id":%d,"token":"%b","reason":%b}}'
+            % (self.id.encode(), self.keys.address or 0, caller_id, job_id, token.encode(), reason)
         )
         if self.has_begun:
             self.notify([notification])
@@ -362,45 +360,43 @@ def take(
     Returns whether the queues have no more, each attempt's token and the members of its Assignment without the opening
     brace, and effects.
     """
-    command = keys.transition(
-        "hc_take",
-        runner.runner_id,
-        runner.runner_session,
-        runner.topic,
-        int(runner.lease * 1000),
-        count,
-        TAKE_BYTES,
-        holder,
-        number,
-        *runner.script_types,
+    command = functions.take(
+        keys,
+        runner_id=runner.runner_id,
+        session=runner.runner_session,
+        topic=runner.topic,
+        lease=runner.lease,
+        count=count,
+        max_bytes=TAKE_BYTES,
+        holder=holder,
+        number=number,
+        script_types=runner.script_types,
     )
-    kind = b"more"
-    attempts: Sequence[Any] = ()
     effects: list[bytes] = []
-    while kind == b"more" and not attempts:  # so far only entries that lead nowhere
-        (((kind, attempts), more),) = yield [command]
+    while True:
+        (reply,) = yield [command]
+        taken, more = functions.read_take(reply)
         effects += more
-    return kind == b"all", [assignments(keys, attempt, runner.lease) for attempt in attempts], effects
+        if taken.attempts or not taken.may_be_more:  # else only entries that lead nowhere so far
+            return taken.is_last, [_assignment(keys, told, runner.lease) for told in taken.attempts], effects
 
 
-def assignments(keys: Keyspace, told: bytes, lease: float) -> tuple[str, bytes]:
-    """An attempt's token and the members of its Assignment without the opening brace, from what hc_take tells of it."""
-    number, token, job, flow_env, inputs, updated_at, *record = told.split(b"\0", _TOLD_BEFORE_SCRIPT)
-    script_type, timeout, retries, env_vars, prerequisites, depends, created_at, result, script = record
-    _, caller_id, id = job.split(b":")
+def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
+    """An attempt's token and the members of its Assignment without the opening brace."""
     context_id = keys.address or 0
-    values = [script, script_type, timeout, retries, env_vars, prerequisites, depends, created_at, updated_at, result]
-    values.append(b"Started")
+    caller_id, id = told.job
+    env_vars = told.record[_ENV_VARS_AT]
+    assert env_vars is not None, "each job has some"
     members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b}' % (
         context_id,
-        codec.JOB.spliced((int(id), int(caller_id), context_id), values),
-        _merged(flow_env, env_vars),
-        inputs,
-        number,
-        token,
+        codec.JOB.spliced((id, caller_id, context_id), told.record),
+        _merged(told.env_vars, env_vars),
+        told.inputs,
+        told.number,
+        told.token.encode(),
         to_json(lease),
     )
-    return token.decode(), members
+    return told.token, members
 
 
 def _merged(flow_env: bytes, own: bytes) -> bytes:

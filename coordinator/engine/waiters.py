@@ -7,6 +7,7 @@ import math
 from coordinator.actors.request import Parking
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
+from coordinator.storage.functions import Cancel
 
 __all__ = ["Waiter", "Waiters"]
 
@@ -73,11 +74,11 @@ class Waiters:
         for subscription in [*self.flows.get(flow_id, {}).values()]:
             subscription.wake()
 
-    def cancel(self, runner_id: int, job: bytes, token: bytes, reason: bytes) -> None:
-        """Tell a runner to stop an attempt. `reason` is JSON."""
+    def cancel(self, cancel: Cancel) -> None:
+        """Tell a runner to stop an attempt."""
         for runner in [*self.runners.values()]:
-            if runner.runner_id == runner_id:
-                runner.cancel(job, token, reason)
+            if runner.runner_id == cancel.runner_id:
+                runner.cancel(cancel)
 
     def wake_all(self) -> None:
         """There may be something for anybody."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.request import Exchange, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
-from coordinator.models.contract import FlowLoadParams, JobCreate, MessageLoadParams
+from coordinator.models.contract import FlowLoadParams, MessageLoadParams
 from coordinator.models.execution import (
     FlowCancelParams,
     FlowEventsParams,
@@ -27,11 +27,12 @@ from coordinator.models.execution import (
 )
 from coordinator.operations.listing import PAGE_BYTES
 from coordinator.operations.pace import Pace
-from coordinator.operations.records import NEW_RUN, flow_dag, given_members, load_message, write_arguments
-from coordinator.storage import codec
-from coordinator.storage.codec import fields_of
+from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message
+from coordinator.storage import codec, functions
 from coordinator.storage.connection import Reply
-from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
+from coordinator.storage.fields import JOB_GIVEN
+from coordinator.storage.functions import Effects, Fields, Refused, Submitted, Word, write_arguments
+from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name, message_name
 
 __all__ = [
     "cancel_flow",
@@ -52,6 +53,7 @@ __all__ = [
 
 CHUNK: Final = 500  # records loaded a step, so that others get on in between
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
+_T = TypeVar("_T")
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
 
 
@@ -59,17 +61,18 @@ STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", 
 
 
 def start_flow(keys: Keyspace, params: FlowParams) -> Operation:
-    return (yield from _start(keys, params, "hc_flow_start"))
+    return (yield from _start(keys, params, functions.flow_start))
 
 
 def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
-    return (yield from _start(keys, params, "hc_flow_retry"))
+    return (yield from _start(keys, params, functions.flow_retry))
 
 
-def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
+def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int], Transition]) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        ((outcome, effects),) = yield [keys.transition(function, flow_name(params.id))]
-        if outcome[0] not in (b"changed", b"missing"):
+        (reply,) = yield [function(keys, params.id)]
+        outcome, effects = functions.read_flow(reply)
+        if not (isinstance(outcome, Refused) and outcome.word in (Word.CHANGED, Word.MISSING)):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
         yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
@@ -78,8 +81,8 @@ def _start(keys: Keyspace, params: FlowParams, function: str) -> Operation:
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    ((outcome, effects),) = yield [keys.transition("hc_flow_cancel", flow_name(params.id), reason)]
-    return _flow_outcome(params.context_id, params.id, outcome, effects)
+    (reply,) = yield [functions.flow_cancel(keys, params.id, reason)]
+    return _flow_outcome(params.context_id, params.id, *functions.read_flow(reply))
 
 
 def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
@@ -89,67 +92,34 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     if any(job.caller_id != flow.caller_id for job in params.jobs):
         raise _mismatch("must have the flow's caller_id")
     graph = dag.build({id: job.depends for id, job in jobs.items()})
-    names = {id: job_name(flow.caller_id, id) for id in jobs}
-    children: dict[int, list[str]] = {id: [] for id in jobs}
-    parents: dict[int, list[str]] = {id: [] for id in jobs}
+    submitted = {id: Submitted(given_members(job), [], []) for id, job in jobs.items()}
     for parent, child in graph.edges:
-        children[parent].append(names[child])
-        parents[child].append(str(parent))
+        submitted[parent].children.append(child)
+        submitted[child].parents.append(parent)
     of_flow = given_members(flow)
-    leaves = " ".join(names[id] for id in graph.leaves)
-    arguments: list[str | int | bytes] = [flow_name(flow.id), *codec.FLOW.values(of_flow, _FLOW_SUBMITTED)]
-    arguments += (" ".join(names.values()), leaves, index_entry(flow.id), len(jobs))
-    for id, job in jobs.items():
-        rest: list[str | bytes] = []
-        for field, related in (("x_next", children[id]), ("x_parents", parents[id])):
-            if related:
-                rest += (field, " ".join(related))
-        if job.prerequisites:
-            rest += ("x_awaits", to_json(job.prerequisites))
-        arguments += (names[id], len(parents[id]), len(rest))
-        arguments += codec.JOB.values(given_members(job), _JOB_SUBMITTED)
-        arguments.append(index_entry(job.caller_id, id))
-        arguments += rest
-    ((outcome, effects),) = yield [keys.transition("hc_flow_submit", *arguments)]
-    if outcome[0] == b"new":
-        kept = {**NEW_RUN.members, "status": b"Started"}
-        return WithEffects(codec.FLOW.written(of_flow, outcome[1], outcome[1], kept), effects)
+    (reply,) = yield [functions.flow_submit(keys, of_flow, submitted, graph.leaves)]
+    outcome, effects = functions.read_flow_submit(reply)
+    if isinstance(outcome, bytes):
+        kept = {**NEW_FLOW.members, "status": b"Started"}
+        return WithEffects(codec.FLOW.written(of_flow, outcome, outcome, kept), effects)
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
-
-
-# The members hc_flow_submit is given, in its order.
-_FLOW_SUBMITTED: Final = ("id", "caller_id", "context_id", "jobs", "env_vars", "result")
-_JOB_SUBMITTED: Final = (
-    "script_type",
-    "depends",
-    "prerequisites",
-    "id",
-    "caller_id",
-    "context_id",
-    "script",
-    "timeout",
-    "retries",
-    "env_vars",
-    "result",
-)
 
 
 def _mismatch(msg: str) -> InvalidParams:
     return InvalidParams([{"loc": ["jobs"], "msg": msg, "type": "jobs_mismatch"}])
 
 
-def _flow_outcome(context_id: int, flow_id: int, outcome: Sequence[Any], effects: Sequence[bytes]) -> WithEffects:
-    kind, *rest = outcome
-    if kind == b"ok":
-        return WithEffects(codec.FLOW.to_json(fields_of(rest[0]), context_id=context_id, id=flow_id), effects)
-    if kind == b"none":
-        raise NotFound("flow", context_id=context_id, id=flow_id)
-    if kind == b"state":
-        status = rest[0].decode()
-        raise Conflict(f"flow {flow_id} is {status}", status=status)
-    if kind == b"busy":
-        _raise_busy(*rest)
-    raise Conflict(f"flow {flow_id} or its jobs are being changed", flow=flow_id)
+def _flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effects: Effects) -> WithEffects:
+    match outcome:
+        case Refused(Word.NONE):
+            raise NotFound("flow", context_id=context_id, id=flow_id)
+        case Refused(Word.STATE, [bytes(status)]):
+            raise Conflict(f"flow {flow_id} is {status.decode()}", status=status.decode())
+        case Refused(Word.BUSY, [bytes(job), bytes(run)]):
+            _raise_busy(job, run)
+        case Refused():
+            raise Conflict(f"flow {flow_id} or its jobs are being changed", flow=flow_id)
+    return WithEffects(codec.FLOW.to_json(outcome, context_id=context_id, id=flow_id), effects)
 
 
 def _raise_busy(job: bytes, run: bytes) -> NoReturn:
@@ -195,8 +165,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _progress(id: int, reply: Sequence[Any]) -> bytes:
     status, depends, script_type, last, queued, ended, retry, failure = reply
-    number, *attempt = last.split(b" ") if last else (b"0",)
-    runner, started = (attempt[1], attempt[3]) if attempt else (None, None)
+    number, runner, started = functions.read_attempt(last)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
         % (id, script_type, depends, status, number)
@@ -220,13 +189,14 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     pace = Pace(params.limit, PAGE_BYTES)
     while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
         count = min(pace.count, params.limit - len(events))
-        (outcome, _), entries = yield [
-            keys.transition("hc_flow_missed", flow_name(params.id), last),
+        reply, entries = yield [
+            functions.flow_missed(keys, params.id, last),
             ("XRANGE", keys.events(params.id), f"({last}", "+", "COUNT", count),
         ]
-        if outcome[0] == b"none":
+        has_missed = functions.read_missed(reply)
+        if has_missed is None:
             raise NotFound("flow", context_id=params.context_id, id=params.id)
-        missed = missed or bool(outcome[1])
+        missed = missed or has_missed
         step = [b"{%b}" % render_event(entry) for entry in entries]
         step_bytes = sum(map(len, step))
         pace.read(len(step), step_bytes)
@@ -249,55 +219,50 @@ def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
 
 
 def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Exchange:
-    command = keys.transition("hc_heartbeat", job_name(params.caller_id, params.id), params.token)
-    return command, _renewed, params
+    return functions.heartbeat(keys, job_name(params.caller_id, params.id), params.token), _renewed, params
 
 
 def _renewed(reply: Reply, params: JobHeartbeatParams) -> WithEffects:
-    outcome, effects = reply
-    words = _check_attempt(params, outcome)
-    return WithEffects(b'{"lease":%b}' % to_json(int(words[1]) / 1000), effects)
+    reported, effects = _accepted(params, functions.read_report(reply))
+    return WithEffects(b'{"lease":%b}' % to_json(int(reported.value) / 1000), effects)
 
 
 def log_lines(keys: Keyspace, params: JobLogParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    command = keys.transition("hc_log", job, params.token, params.stream, to_json(params.lines), *params.lines)
+    command = functions.append_log(keys, job, params.token, params.stream, params.lines, to_json(params.lines))
     return command, _logged, params
 
 
 def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
-    outcome, effects = reply
-    _check_attempt(params, outcome)
-    return WithEffects(b'{"lines":%d}' % (len(params.lines) * outcome[1]), effects)
+    is_kept, effects = _accepted(params, functions.read_append_log(reply))
+    return WithEffects(b'{"lines":%d}' % (len(params.lines) * is_kept), effects)
 
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    return keys.transition("hc_finish", job, params.token, to_json(params.result)), _attempt_ended, params
+    return functions.finish(keys, job, params.token, to_json(params.result)), _attempt_ended, params
 
 
 def fail_job(keys: Keyspace, params: JobFailParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    result = to_json(params.result) if "result" in params.model_fields_set else ""
-    command = keys.transition("hc_fail", job, params.token, params.error, result, int(params.retry))
+    result = to_json(params.result) if "result" in params.model_fields_set else None
+    command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry)
     return command, _attempt_ended, params
 
 
 def _attempt_ended(reply: Reply, params: JobFinishParams | JobFailParams) -> WithEffects:
-    outcome, effects = reply
-    words = _check_attempt(params, outcome)
-    return WithEffects(b'{"status":"%b","attempt":%b}' % (words[1], words[2]), effects)
+    reported, effects = _accepted(params, functions.read_report(reply))
+    return WithEffects(b'{"status":"%b","attempt":%b}' % reported, effects)
 
 
-def _check_attempt(params: Any, outcome: Sequence[Any]) -> list[bytes]:
-    """The words of what the library says of a report on an attempt. Raises what they stand for."""
-    words: list[bytes] = outcome[0].split()
-    kind = words[0]
-    if kind == b"none":
+def _accepted(params: Any, report: tuple[_T | Refused, Effects]) -> tuple[_T, Effects]:
+    """What the library says of a report on an attempt. Raises NotFound or StaleToken if it was refused."""
+    outcome, effects = report
+    if not isinstance(outcome, Refused):
+        return outcome, effects
+    if outcome.word is Word.NONE:
         raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
-    if kind == b"stale":
-        raise StaleToken(params.token)
-    return words
+    raise StaleToken(params.token)
 
 
 # -- messages and prerequisites
@@ -307,35 +272,38 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     """Make the embedded jobs jobs of the context and run them."""
     ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
     message = message_name(params.caller_id, params.id)
-    outcome: Sequence[Any] = (b"changed",)
-    effects: Sequence[bytes] = ()
+    outcome: Refused | None = Refused(Word.CHANGED)
+    effects: Effects = ()
     for _ in range(ATTEMPTS_TO_PLAN):
         ((embedded, started),) = yield [("HMGET", keys.message(params.caller_id, params.id), "job", "x_started")]
         if embedded is None:
             raise NotFound("message", **ids)
         if started is not None:
-            outcome = (b"ok",)
+            outcome = None
             break
         jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
         _check_embedded(jobs)
-        arguments: list[str | int | bytes] = [message, embedded, uuid.uuid4().hex, len(jobs)]
-        for job in jobs:
-            given = {name: job[name] for name in _SENT_MEMBERS if name != "result" or job[name]}
-            items = write_arguments(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_RUN)
-            arguments += [job_name(job["caller_id"], job["id"]), len(items), *items]
-        ((outcome, effects),) = yield [keys.transition("hc_message_send", *arguments)]
-        if outcome[0] != b"changed":
+        writes = {job_name(job["caller_id"], job["id"]): _sent(job) for job in jobs}
+        (reply,) = yield [functions.message_send(keys, message, embedded, uuid.uuid4().hex, writes)]
+        outcome, effects = functions.read_message_send(reply)
+        if outcome is None or outcome.word is not Word.CHANGED:
             break
-    if outcome[0] == b"busy":
-        _raise_busy(*outcome[1:])
-    if outcome[0] != b"ok":
-        raise Conflict("the message is being changed", **ids)
+    match outcome:
+        case Refused(Word.NONE):
+            raise NotFound("message", **ids)
+        case Refused(Word.BUSY, [bytes(job), bytes(run)]):
+            _raise_busy(job, run)
+        case Refused():
+            raise Conflict("the message is being changed", **ids)
     loaded = MessageLoadParams(context_id=params.context_id, caller_id=params.caller_id, id=params.id)
     record = yield from load_message(keys, loaded)
     return WithEffects(record, effects)
 
 
-_SENT_MEMBERS: Final = tuple(JobCreate.model_fields)
+def _sent(job: Mapping[str, Any]) -> Sequence[str | int | bytes]:
+    """What `write` takes of an embedded job."""
+    given = {name: job[name] for name in JOB_GIVEN if name in job and (name != "result" or job[name])}
+    return write_arguments(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_JOB)
 
 
 def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
@@ -345,9 +313,9 @@ def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
 
 
 def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> Operation:
-    ((outcome, effects),) = yield [keys.transition("hc_prerequisite_satisfy", params.name)]
-    _, satisfied_at, released = outcome
-    answer = b'{"name":%b,"satisfied_at":%b,"released":%d}' % (to_json(params.name), satisfied_at, released)
+    (reply,) = yield [functions.prerequisite_satisfy(keys, params.name)]
+    satisfied, effects = functions.read_prerequisite_satisfy(reply)
+    answer = b'{"name":%b,"satisfied_at":%d,"released":%d}' % (to_json(params.name), *satisfied)
     return WithEffects(answer, effects)
 
 

@@ -10,7 +10,9 @@ from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import Pace
+from coordinator.storage import functions
 from coordinator.storage.codec import Record
+from coordinator.storage.functions import Refused
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
 __all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
@@ -110,8 +112,9 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 
 def _delete(keys: Keyspace, record: str) -> Operation:
-    ((outcome, effects),) = yield [keys.transition("hc_record_delete", record)]
-    if outcome[0] == b"busy":
-        busy = outcome[1].decode()
+    (reply,) = yield [functions.record_delete(keys, record)]
+    deleted, effects = functions.read_record_delete(reply)
+    if isinstance(deleted, Refused):
+        busy = deleted.details[0].decode()
         raise Conflict(f"{busy} is running", record=busy)
-    return WithEffects(to_json({"deleted": outcome[1]}), effects)
+    return WithEffects(to_json({"deleted": deleted}), effects)

@@ -14,50 +14,47 @@ from coordinator import dag
 from coordinator.actors.request import Compute, Exchange, Operation, RawJson
 from coordinator.errors import NotFound
 from coordinator.models import (
+    ActorCreate,
     ActorCreateParams,
     ActorLoadParams,
+    ContextCreate,
     ContextCreateParams,
     ContextLoadParams,
+    FlowCreate,
     FlowCreateParams,
     FlowLoadParams,
     JobCreate,
     JobCreateParams,
     JobLoadParams,
+    MessageCreate,
     MessageCreateParams,
     MessageLoadParams,
     Model,
+    RunnerCreate,
     RunnerCreateParams,
     RunnerLoadParams,
 )
-from coordinator.storage import codec
-from coordinator.storage.codec import Record, fields_of
+from coordinator.storage import codec, functions
+from coordinator.storage.codec import Record
 from coordinator.storage.connection import Command, Reply
+from coordinator.storage.fields import stored_defaults
+from coordinator.storage.functions import EmbeddedJob, Initial, write_arguments
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
 DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event loop, about 1 ms
 
 
-class Initial:
-    """Members a new record has unless they are given.
-
-    Attributes:
-        members: as they are stored; without spaces.
-        text: the same as the shapes of the function library have them.
-    """
-
-    def __init__(self, **members: bytes) -> None:
-        self.members = members
-        self.text = " ".join(f"{name}={value.decode()}" for name, value in members.items()) + "|"
-
-
-NEW_RUN: Final = Initial(status=b"Dispatched", result=b"{}")
-_NEW_MESSAGE: Final = Initial(status=b"Dispatched", logs=b"[]")
-_NOTHING: Final = Initial()
+NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched")
+NEW_JOB: Final = Initial(JobCreate, status=b"Dispatched")
+_NEW_MESSAGE: Final = Initial(MessageCreate, status=b"Dispatched")
+_NEW_ACTOR: Final = Initial(ActorCreate)
+_NEW_CONTEXT: Final = Initial(ContextCreate)
+_NEW_RUNNER: Final = Initial(RunnerCreate)
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Exchange:
-    return _upsert(keys, codec.ACTOR, f"actor:{params.actor.id}", params.actor, params.actor.id)
+    return _upsert(keys, codec.ACTOR, f"actor:{params.actor.id}", params.actor, _NEW_ACTOR, params.actor.id)
 
 
 def load_actor(keys: Keyspace, params: ActorLoadParams) -> Exchange:
@@ -65,7 +62,8 @@ def load_actor(keys: Keyspace, params: ActorLoadParams) -> Exchange:
 
 
 def create_context(keys: Keyspace, params: ContextCreateParams) -> Exchange:
-    return _upsert(keys, codec.CONTEXT, f"context:{params.context.id}", params.context, params.context.id)
+    context = params.context
+    return _upsert(keys, codec.CONTEXT, f"context:{context.id}", context, _NEW_CONTEXT, context.id)
 
 
 def load_context(keys: Keyspace, params: ContextLoadParams) -> Exchange:
@@ -73,7 +71,7 @@ def load_context(keys: Keyspace, params: ContextLoadParams) -> Exchange:
 
 
 def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Exchange:
-    return _upsert(keys, codec.RUNNER, f"runner:{params.runner.id}", params.runner, params.runner.id)
+    return _upsert(keys, codec.RUNNER, f"runner:{params.runner.id}", params.runner, _NEW_RUNNER, params.runner.id)
 
 
 def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Exchange:
@@ -82,7 +80,7 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Exchange:
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Exchange:
     flow = params.flow
-    return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, flow.id, initial=NEW_RUN)
+    return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, NEW_FLOW, flow.id)
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Exchange:
@@ -91,7 +89,7 @@ def load_flow(keys: Keyspace, params: FlowLoadParams) -> Exchange:
 
 def create_job(keys: Keyspace, params: JobCreateParams) -> Exchange:
     job = params.job
-    return _upsert(keys, codec.JOB, job_name(job.caller_id, job.id), job, job.caller_id, job.id, initial=NEW_RUN)
+    return _upsert(keys, codec.JOB, job_name(job.caller_id, job.id), job, NEW_JOB, job.caller_id, job.id)
 
 
 def load_job(keys: Keyspace, params: JobLoadParams) -> Exchange:
@@ -103,12 +101,10 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     message = params.message
     given = given_members(message)
     del given["job"]
-    arguments: list[str | int | bytes] = [message_name(message.caller_id, message.id), len(message.job)]
-    for job in message.job:
-        arguments += [job.caller_id, job.id, *_embedded(job)]
-    arguments += write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
-    ((outcome, _),) = yield [keys.transition("hc_message_upsert", *arguments)]
-    fields = fields_of(outcome[0])
+    write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
+    jobs = [_embedded(job) for job in message.job]
+    (reply,) = yield [functions.message_upsert(keys, message_name(message.caller_id, message.id), jobs, write)]
+    fields = functions.read_message_upsert(reply)
     if b"x_started" in fields:
         ids = MessageLoadParams(context_id=params.context_id, caller_id=message.caller_id, id=message.id)
         return (yield from load_message(keys, ids))
@@ -180,44 +176,43 @@ def _node(id: int, summary: Sequence[bytes]) -> bytes:
 
 
 def given_members(model: Model) -> dict[str, Any]:
-    """The members the client sent; those with a default it left out are for the store to keep or set."""
+    """The members the client sent; those it left out, or sent as null, are for the store to keep or set."""
     members = model.__dict__.copy()
     given = model.model_fields_set
     if len(given) < len(members):
         for name in members.keys() - given:
             del members[name]
+    for name in _NULLABLE.get(type(model), ()):
+        if members.get(name, "") is None:
+            del members[name]
     return members
 
 
-def _embedded(job: JobCreate) -> tuple[bytes, bytes | str]:
-    """A message's job for hc_message_upsert: its members as JSON without braces, and its result or ''."""
+_NULLABLE: Final[dict[type[Model], list[str]]] = {
+    model: [name for name, default in stored_defaults(model).items() if default is None]
+    for model in (FlowCreate, JobCreate, MessageCreate)
+}
+
+
+def _embedded(job: JobCreate) -> EmbeddedJob:
     members = given_members(job)
     result = to_json(members.pop("result")) if "result" in members else ""
-    return to_json(members)[1:-1], result
+    return EmbeddedJob(job.caller_id, job.id, to_json(members)[1:-1], result)
 
 
-def write_arguments(record: Record, given: Mapping[str, Any], entry: str, initial: Initial) -> list[str | int | bytes]:
-    """What the library's `write` takes."""
-    return [entry, initial.text + " ".join(given), *record.encode(given)]
-
-
-def _upsert(
-    keys: Keyspace, record: Record, name: str, model: Model, *ids: int, initial: Initial = _NOTHING
-) -> Exchange:
+def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: Initial, *ids: int) -> Exchange:
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    command = keys.transition("hc_record_upsert", name, *write_arguments(record, given, entry, initial))
+    command = functions.record_upsert(keys, name, write_arguments(record, given, entry, initial))
     return command, _upserted, (record, given, initial.members)
 
 
-def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str, bytes]]) -> RawJson:
+def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str, bytes | None]]) -> RawJson:
     record, given, initial = asked
-    created_at, *stored = reply[0][0].split(b"\0")
-    if not stored:
-        return record.written(given, created_at, created_at, initial)
-    updated_at, *values = stored
-    return record.written(given, created_at, updated_at, dict(zip(initial, values, strict=True)))
+    created_at, updated_at, kept = functions.read_record_upsert(reply)
+    stored = initial if kept is None else dict(zip(initial, kept, strict=True))
+    return record.written(given, created_at, updated_at, stored)
 
 
 def _load(record: Record, key: str, params: Model, *ids: int) -> Exchange:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import Any
 
 from pydantic_core import to_json
@@ -16,7 +16,7 @@ from typing_extensions import TypeAliasType
 from coordinator import models
 from coordinator.errors import StorageError
 
-__all__ = ["ACTOR", "CONTEXT", "FLOW", "JOB", "JOB_SUMMARY", "MESSAGE", "RUNNER", "Record", "fields_of"]
+__all__ = ["ACTOR", "CONTEXT", "FLOW", "JOB", "JOB_SUMMARY", "MESSAGE", "RUNNER", "Record", "fields_of", "is_free_text"]
 
 Fields = Mapping[bytes, bytes]
 
@@ -26,13 +26,13 @@ class Record:
 
     Args:
         kind: the name clients know it by, as in NotFound.
-        model: what is stored, with its members in reply order. Members with a default may be missing, but not from
-            what is loaded by `load_command`.
+        model: what is stored, with its members in reply order. Members with a default may be missing.
         ids: how many of the first members are ids which its key tells, so that a load need not ask for them.
         is_listed: whether there is an index of all of this kind.
 
     Attributes:
         field_names: those a load asks for.
+        optional_at: where among them are those that may be missing.
     """
 
     def __init__(self, kind: str, model: type[models.Model], *, ids: int = 1, is_listed: bool = False) -> None:
@@ -47,6 +47,7 @@ class Record:
             )
             for name, member in model.model_fields.items()
         ]
+        self._optional_names = {name.decode() for name, *_, is_required in self._members if not is_required}
         self._text = {name.decode() for name, _, is_text, _ in self._members if is_text}
         self._id_names = [*model.model_fields][:ids]
         self.field_names = [name for name, *_ in self._members[ids:]]
@@ -54,20 +55,22 @@ class Record:
         annotations = [member.annotation for member in model.model_fields.values()]
         forms = [b"%d"] * ids + [b'"%b"' if _is_word(annotation) else b"%b" for annotation in annotations[ids:]]
         labelled = [label + form for (_, label, _, _), form in zip(self._members, forms, strict=True)]
+        self._labelled = labelled
+        self._id_count = ids
         self._template = b"{" + b",".join(labelled) + b"}"
-        self._texts_at = [
-            at for at, annotation in enumerate(annotations[ids:]) if _is_text(annotation) and not _is_word(annotation)
-        ]
+        self._templates_without: dict[tuple[int, ...], bytes] = {}  # by where values are missing
+        self.optional_at = [at for at, (*_, is_required) in enumerate(self._members[ids:]) if not is_required]
+        self._texts_at = [at for at, annotation in enumerate(annotations[ids:]) if is_free_text(annotation)]
 
     def encode(self, members: Mapping[str, Any]) -> list[str | int | bytes]:
         """The values of these validated members as they are stored."""
         text = self._text
         return [value if name in text or type(value) is int else to_json(value) for name, value in members.items()]
 
-    def values(self, members: Mapping[str, Any], names: Iterable[str]) -> list[str | int | bytes]:
-        """The same of the members named, in that order: empty for one that is not given."""
+    def values(self, members: Mapping[str, Any], names: Iterable[str], otherwise: bytes) -> list[str | int | bytes]:
+        """The same of the members named, in that order: `otherwise` for one that is not given."""
         stored = dict(zip(members, self.encode(members), strict=True))
-        return [stored.get(name, "") for name in names]
+        return [stored.get(name, otherwise) for name in names]
 
     def load_command(self, key: str) -> bytes:
         """An HMGET of every field there may be but the ids, packed. The reply is a tenth of the work for hiredis that
@@ -88,37 +91,59 @@ class Record:
         Raises:
             StorageError: a field is missing.
         """
-        if not all(values) and None in values:
-            missing = [name.decode() for name, value in zip(self.field_names, values, strict=True) if value is None]
-            if len(missing) == len(values):
+        missing = values.count(None)
+        if missing > len(self.optional_at) or (missing and not self._has_required(values)):
+            if missing == len(values):
                 return None
+            name = next(
+                name.decode()
+                for at, (name, value) in enumerate(zip(self.field_names, values, strict=True))
+                if value is None and at not in self.optional_at
+            )
             named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
-            raise self._lacks(missing[0], dict(named))
-        return self.spliced(ids, values)  # type: ignore[arg-type] # none of them is None
+            raise self._lacks(name, dict(named))
+        return self.spliced(ids, values)
 
-    def spliced(self, ids: Sequence[int], values: list[bytes]) -> bytes:
-        """The record as a JSON object from its ids and the values of all its other fields, in their order. `values` is
-        changed.
+    def _has_required(self, values: Sequence[bytes | None]) -> bool:
+        return values.count(None) == sum(values[at] is None for at in self.optional_at)
+
+    def spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None]) -> bytes:
+        """The record as a JSON object from its ids and the values of all its other fields, in their order; None for an
+        optional one it does not have. `values` is changed.
         """
         for at in self._texts_at:
-            values[at] = to_json(values[at].decode())
-        return self._template % (*ids, *values)
+            value = values[at]
+            if value is not None:
+                values[at] = to_json(value.decode())
+        if None not in values:
+            return self._template % (*ids, *values)
+        absent = tuple(at for at in self.optional_at if values[at] is None)
+        return self._template_without(absent) % (*ids, *(value for value in values if value is not None))
+
+    def _template_without(self, absent: tuple[int, ...]) -> bytes:
+        template = self._templates_without.get(absent)
+        if template is None:
+            present = [label for at, label in enumerate(self._labelled, -self._id_count) if at not in absent]
+            template = self._templates_without[absent] = b"{" + b",".join(present) + b"}"
+        return template
 
     def written(
-        self, given: Mapping[str, Any], created_at: bytes, updated_at: bytes, kept: Mapping[str, bytes]
+        self, given: Mapping[str, Any], created_at: bytes, updated_at: bytes, kept: Mapping[str, bytes | None]
     ) -> bytes:
         """The record as a JSON object after it was written with the members `given`; `kept`: what others are stored as,
         and those given were.
 
         Raises:
-            StorageError: one that is kept was not stored.
+            StorageError: one that is kept, and that each record has, was not stored.
         """
         parts = [to_json(given)[:-1], b'"created_at":%b,"updated_at":%b' % (created_at, updated_at)]
         for name, value in kept.items():
             if name not in given:
-                if not value:
+                if value is None:
+                    if name in self._optional_names:
+                        continue
                     raise self._lacks(name, given)
-                parts.append((b'"%b":"%b"' if name in self._text else b'"%b":%b') % (name.encode(), value))
+                parts.append(b'"%b":%b' % (name.encode(), to_json(value.decode()) if name in self._text else value))
         return b",".join(parts) + b"}"
 
     def _lacks(self, name: str, ids: Mapping[str, Any]) -> StorageError:
@@ -151,7 +176,12 @@ def fields_of(reply: Sequence[bytes] | Fields) -> Fields:
 
 def _is_text(annotation: Any) -> bool:
     """Whether a member of this type is kept as a plain string rather than as JSON."""
-    return _is_word(annotation) or _bare(annotation) is str
+    return _is_word(annotation) or is_free_text(annotation)
+
+
+def is_free_text(annotation: Any) -> bool:
+    """Whether a member of this type may be any string."""
+    return _bare(annotation) is str
 
 
 def _is_word(annotation: Any) -> bool:

@@ -6,12 +6,14 @@ import re
 from importlib.resources import files
 from typing import Final
 
+from coordinator.storage import fields
+
 __all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
 
 _PARTS: Final = ("common", "records", "runs", "flows", "attempts", "messages", "upkeep")  # each may use those before it
 
 SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(
-    (files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS
+    (fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS))
 )
 
 _version = re.search(r"^local VERSION = '(\d+)'$", SOURCE, re.MULTILINE)

@@ -11,7 +11,7 @@ from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import take
 from coordinator.operations import execution, listing, records
-from coordinator.storage import codec
+from coordinator.storage import codec, functions
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
 from tests.support.exchanges import alone
@@ -214,12 +214,14 @@ class Context:
 
     def resume(self, runner: Runner, *holding: str) -> list[str]:
         """A runner has reconnected; those of the tokens that are no longer valid."""
-        command = self.keys.transition("hc_resume", runner.runner_id, runner.runner_session, *holding)
-        return sorted(token.decode() for token in self.wire.transition(command)[1])
+        (reply,) = self.wire.ask(functions.resume(self.keys, runner.runner_id, runner.runner_session, holding))
+        gone, effects = functions.read_resume(reply)
+        self.wire.effects = [effect.decode() for effect in effects]
+        return sorted(gone)
 
     def untake(self, holder: str, number: int) -> None:
         """Nobody will be told of what was taken."""
-        self.wire.transition(self.keys.transition("hc_untake", holder, str(number)))
+        self.wire.transition(functions.untake(self.keys, holder, str(number)))
 
     def run_all(self, runner: Runner | None = None) -> list[Attempt]:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
@@ -246,7 +248,7 @@ class Context:
 
     def tick(self) -> None:
         """See to the timers that are due."""
-        self.wire.transition(self.keys.transition("hc_tick", TICK_LIMIT))
+        self.wire.transition(functions.tick(self.keys, TICK_LIMIT))
 
     def later(self, seconds: float) -> None:
         """Let time pass, in which the coordinator sees to its timers."""

@@ -7,24 +7,25 @@ from typing import Any
 
 import pytest
 
-from coordinator.engine.subscriptions import assignments, take
+from coordinator.engine.subscriptions import take
 from coordinator.models import Job
+from coordinator.storage.fields import JOB_ASSIGNED
 from tests.execution.by_hand import KEYS, STORED_JOB
-from tests.execution.driver import RUNNER
-
-TOLD = (
-    *(b"script_type", b"timeout", b"retries", b"env_vars", b"prerequisites", b"depends", b"created_at", b"result"),
-    b"script",
-)
+from tests.execution.driver import RUNNER, Runner
 
 
 def assigned(
     *, env_vars: bytes = b"{}", flow_env: bytes = b"{}", inputs: bytes = b"{}", script: bytes = b"print(1)"
 ) -> Any:
     """The assignment made of an attempt as the store tells of it."""
-    record = [{**STORED_JOB, b"env_vars": env_vars, b"script": script}[name] for name in TOLD]
+    stored = {**STORED_JOB, b"env_vars": env_vars, b"script": script}
+    record = [stored.get(name.encode(), b"") for name in JOB_ASSIGNED]
     told = b"\0".join([b"2", b"9-1", b"job:7:1", flow_env, inputs, b"1000", *record])
-    token, members = assignments(KEYS, told, 2.5)
+    taking = take(KEYS, Runner(lease=2.5), count=1, holder="h", number="1")
+    next(taking)
+    with pytest.raises(StopIteration) as finished:
+        taking.send([[[b"all", [told]], []]])
+    _, ((token, members),), _ = finished.value.value
     assert token == "9-1"
     return json.loads(b"{" + members)
 
@@ -33,7 +34,8 @@ def test_an_assignment_has_the_job_the_attempt_and_the_lease() -> None:
     assignment = assigned()
 
     assert assignment["job"]["id"] == 1
-    assert assignment["job"].keys() == Job.model_fields.keys()
+    required = {name for name, member in Job.model_fields.items() if member.is_required()}
+    assert assignment["job"].keys() == required
     assert (assignment["attempt"], assignment["token"], assignment["lease"]) == (2, "9-1", 2.5)
     assert assignment["context_id"] == 1
 

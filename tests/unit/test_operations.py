@@ -143,7 +143,7 @@ def test_a_create_over_a_record_that_lacks_what_it_keeps_is_a_storage_error_that
     next(operation)
 
     with pytest.raises(StorageError, match="flow") as caught:
-        operation.send([([b"900\x001000\0\0{}"], [])])
+        operation.send([([b"900\x001000\0\xff\0{}"], [])])
 
     assert "'status'" in caught.value.data["detail"]
 

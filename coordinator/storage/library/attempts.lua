@@ -3,13 +3,30 @@
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 local LOG_BYTES = 16777216 -- of log lines kept of one run
 
--- What is read of a job that may be taken: what the engine needs, and what is told of it, in its order.
-local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents', 'script_type', 'timeout', 'retries', 'env_vars',
-  'prerequisites', 'depends', 'created_at', 'result', 'script'}
-local STATUS, RUN, QUEUED, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, RESULT, SCRIPT = 1, 2, 3, 4, 5, 6, 7, 9, 13, 14
+-- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
+local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
+local ASSIGNED = #READ + 1
+for i = 1, #JOB_ASSIGNED do -- there is no ipairs yet while the library is loaded
+  READ[#READ + 1] = JOB_ASSIGNED[i]
+end
+local AT = {}
+for at = 1, #READ do
+  AT[READ[at]] = at
+end
+local STATUS, RUN, QUEUED, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, RESULT, SCRIPT = AT.status, AT.x_run, AT.x_queued,
+  AT.x_attempt, AT.x_parents, AT.script_type, AT.timeout, AT.env_vars, AT.result, AT.script
 
 local function read_job(tx, job)
-  return redis.call('HMGET', tx.prefix .. job, unpack(READ))
+  local record = redis.call('HMGET', tx.prefix .. job, unpack(READ))
+  if record[STATUS] then
+    for _, name in ipairs(JOB_TEXTS) do
+      record[AT[name]] = record[AT[name]] and without_nul(record[AT[name]])
+    end
+    for _, name in ipairs(JOB_OPTIONAL) do
+      record[AT[name]] = record[AT[name]] or JOB_DEFAULTS[name] or NOT_GIVEN
+    end
+  end
+  return record
 end
 
 -- The results of the jobs a job depends on, `parents`, as a JSON object by id.
@@ -24,12 +41,11 @@ local function inputs_of(tx, job, parents)
   return '{' .. table.concat(inputs, ',') .. '}'
 end
 
--- What the runner of an attempt is told: attempt, token, job, the run's env_vars, inputs, updated_at and, of the record, all
--- from script_type to script; joined by NUL, which only the script may contain. One string, for each item of a table
--- costs the server much.
-local function tell(tx, job, record, attempt, token, env_vars, inputs)
+-- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs, updated_at and the members that
+-- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
+local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. env_vars .. '\0' .. inputs .. '\0' .. tx.seconds .. '\0'
-    .. table.concat(record, '\0', TYPE, SCRIPT)
+    .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
@@ -97,7 +113,7 @@ local function deliver(tx, run)
   end
 end
 
--- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see `tell`.
+-- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see `encode_assignment`.
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local job, record, env_vars, inputs = unpack(popped)
   local run, number = record[RUN], '1'
@@ -116,10 +132,10 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
     acknowledge(tx, run)
   end
   emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
-  return tell(tx, job, record, number, token, env_vars, inputs)
+  return encode_assignment(tx, job, record, number, token, env_vars, inputs)
 end
 
--- What was handed out in that take of `holder`, as `tell` does, as far as it still runs; nil if that was not
+-- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nil if that was not
 -- its last take.
 local function taken_before(tx, holder, number)
   local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
@@ -135,7 +151,7 @@ local function taken_before(tx, holder, number)
     if attempt and attempt.token == token then
       local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
       local inputs = inputs_of(tx, job, record[PARENTS])
-      attempts[#attempts + 1] = tell(tx, job, record, attempt.number, token, env_vars, inputs)
+      attempts[#attempts + 1] = encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs)
     end
   end
   return attempts
@@ -144,7 +160,7 @@ end
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
 -- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after which
 -- it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
--- Result: 'more' (there may be) | 'all', attempts as `tell` tells them. Asked for the take that was the last one
+-- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the last one
 -- again: 'again', the same attempts, as far as they still run.
 local function take(tx, args, o, last)
   local runner, session, lease = args[o + 1], args[o + 2], args[o + 4]
@@ -152,11 +168,11 @@ local function take(tx, args, o, last)
   local count, bytes, holder, number = tonumber(args[o + 5]), tonumber(args[o + 6]), args[o + 7], args[o + 8]
   local again = taken_before(tx, holder, number)
   if again then
-    return 'again', again
+    return WORD.AGAIN, again
   end
   local popped, more = pop(tx, count, bytes, slice(args, o + 9, last))
   if #popped == 0 then
-    return more and 'more' or 'all', {}
+    return more and WORD.MORE or WORD.ALL, {}
   end
   local token = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
   local attempts, taken = {}, {}
@@ -168,7 +184,7 @@ local function take(tx, args, o, last)
   local remembered = tx.prefix .. 'take:' .. holder
   redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
   redis.call('PEXPIRE', remembered, math.max(tonumber(lease), 60000))
-  return more and 'more' or 'all', attempts
+  return more and WORD.MORE or WORD.ALL, attempts
 end
 
 -- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they are
@@ -176,18 +192,18 @@ end
 local function running(tx, job, token, more)
   local status, run, field, value = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_attempt', more))
   if not status then
-    return nil, 'none'
+    return nil, WORD.NONE
   end
   local attempt = status == 'Started' and attempt_of(field)
   if not attempt or attempt.token ~= token then
-    return nil, 'stale'
+    return nil, WORD.STALE
   end
   attempt.job, attempt.run, attempt.more = job, run, value
   return attempt
 end
 
 local function reported(status, attempt)
-  return 'ok ' .. status .. ' ' .. attempt
+  return WORD.OK .. ' ' .. status .. ' ' .. attempt
 end
 
 -- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just this
@@ -250,7 +266,7 @@ local function finish(tx, args, o)
   disarm(tx, 'lease:' .. job)
   deliver(tx, attempt.run)
   emit_job(tx, attempt.run, job, 'Finished', attempt)
-  count_off(tx, attempt.run, attempt.more)
+  note_finished(tx, attempt.run, attempt.more)
   return reported('Finished', attempt.number)
 end
 
@@ -287,7 +303,7 @@ local function heartbeat(tx, args, o)
     return fault
   end
   renew(tx, attempt)
-  return 'ok ' .. attempt.lease
+  return WORD.OK .. ' ' .. attempt.lease
 end
 
 -- Append log lines of a running attempt to the events of its flow, or the logs of its message, as long as the run's are
@@ -301,7 +317,7 @@ local function append_log(tx, args, o, last)
   end
   renew(tx, attempt)
   if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[o + 4]) > LOG_BYTES then
-    return 'ok', 0
+    return WORD.OK, 0
   end
   emit(tx, attempt.run, 'log', ',"job_id":' .. job_id(attempt.job) .. ',"attempt":' .. attempt.number .. ',"stream":"'
     .. args[o + 3] .. '","lines":' .. args[o + 4])
@@ -311,7 +327,7 @@ local function append_log(tx, args, o, last)
     call_each('RPUSH', logs, slice(args, o + 5, last))
     redis.call('LTRIM', logs, '-' .. EVENTS_KEPT, -1)
   end
-  return 'ok', 1
+  return WORD.OK, 1
 end
 
 -- An attempt never reached its runner: it does not count, and its job is the next of its queue.
@@ -326,7 +342,7 @@ local function give_back(tx, job)
   if active then
     redis.call('HSET', key, 'x_queued', tx.at)
     redis.call('RPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
-    announce(tx, 'ready:' .. type)
+    announce(tx, EFFECT.READY .. type)
   end
 end
 
@@ -346,7 +362,7 @@ local function untake(tx, args, o)
     end
     redis.call('DEL', remembered)
   end
-  return 'ok'
+  return WORD.OK
 end
 
 -- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
@@ -375,7 +391,7 @@ local function resume(tx, args, o, last)
   for token in pairs(lost) do
     tokens[#tokens + 1] = token
   end
-  return 'ok', tokens
+  return WORD.OK, tokens
 end
 
 register('hc_take', take)

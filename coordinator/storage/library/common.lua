@@ -20,8 +20,32 @@
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
-local VERSION = '6'
+local VERSION = '7'
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
+
+-- How a result begins. storage/functions.py lists the same.
+local WORD = {
+  OK = 'ok',
+  NEW = 'new',
+  NONE = 'none',
+  STALE = 'stale',
+  MISSING = 'missing',
+  CHANGED = 'changed',
+  BUSY = 'busy',
+  STATE = 'state',
+  MORE = 'more',
+  ALL = 'all',
+  AGAIN = 'again',
+  FAULT = 'fault',
+}
+
+-- How an effect begins. storage/functions.py lists the same.
+local EFFECT = {
+  READY = 'ready:',
+  DUE = 'due:',
+  EVENTS = 'events:',
+  CANCEL = 'cancel:',
+}
 
 local function begin(keys, args)
   if string.match(args[2], '%d+$') ~= VERSION then
@@ -45,7 +69,7 @@ local function begin(keys, args)
     timers = {},
     due = nil,
     active = {}, -- run → whether jobs of it may start, as far as it was looked at
-    ended = {}, -- runs of which jobs have finished, each once: see settle
+    ended = {}, -- runs of which jobs have finished, each once: see flush_finished
     count_of = {}, -- how many of a run's jobs that are
     freed = {}, -- run → the jobs that wait for those, each once
     met_of = {}, -- such a job → for how many of them
@@ -94,7 +118,7 @@ end
 
 -- A runner is to stop an attempt.
 local function announce_cancel(tx, runner, job, token, reason)
-  announce(tx, 'cancel:' .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
+  announce(tx, EFFECT.CANCEL .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
 -- Set the timer `name` of a record, or move it; like `disarm`, `set_timers` carries it out.
@@ -155,6 +179,11 @@ local function split(text)
   return words
 end
 
+-- A text as one of several that are joined by NUL.
+local function without_nul(text)
+  return (string.gsub(text, '%z', NUL))
+end
+
 -- Items of `items` from `first` to `last`.
 local function slice(items, first, last)
   local part = {}
@@ -170,9 +199,9 @@ local function enqueue(tx, entries)
   for type, jobs in pairs(entries) do
     local length = call_each('LPUSH', tx.prefix .. 'queue:' .. string.lower(type), jobs)
     if length == #jobs then -- it was empty, so takers everywhere may be waiting
-      announce(tx, 'ready:' .. type)
+      announce(tx, EFFECT.READY .. type)
     else
-      tx.effects[#tx.effects + 1] = 'ready:' .. type
+      tx.effects[#tx.effects + 1] = EFFECT.READY .. type
     end
   end
 end

@@ -37,7 +37,7 @@ end
 
 -- Launch a flow by the plan of its jobs, if it has one; `before` is given the plan first.
 -- Result: as flow_start.
-local function go(tx, flow, before)
+local function launch_flow(tx, flow, before)
   local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
   if not plan then
     return fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or ''
@@ -46,7 +46,7 @@ local function go(tx, flow, before)
     before(tx, flow, plan)
   end
   launch(tx, flow, plan)
-  return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+  return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
 end
 
 -- Start a flow that was never started; one that was stays as it is.
@@ -56,12 +56,12 @@ local function flow_start(tx, args, o)
   local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if not status then
-    return 'none'
+    return WORD.NONE
   end
   if status ~= 'Dispatched' then
-    return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+    return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
   end
-  return go(tx, flow)
+  return launch_flow(tx, flow)
 end
 
 -- Start the unfinished part of a flow in Error again; one that is Started stays as it is.
@@ -70,15 +70,15 @@ local function flow_retry(tx, args, o)
   local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if not status then
-    return 'none'
+    return WORD.NONE
   end
   if status == 'Started' then
-    return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+    return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
   end
   if status ~= 'Error' then
-    return 'state', status
+    return WORD.STATE, status
   end
-  return go(tx, flow, reopen)
+  return launch_flow(tx, flow, reopen)
 end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
@@ -88,28 +88,60 @@ local function flow_cancel(tx, args, o)
   local flow = args[o + 1]
   local status = redis.call('HGET', tx.prefix .. flow, 'status')
   if not status then
-    return 'none'
+    return WORD.NONE
   end
   if status == 'Finished' then
-    return 'state', status
+    return WORD.STATE, status
   end
   cancel_run(tx, flow, args[o + 2])
-  return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+  return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
 end
 
 local NEW = {}
 
--- Of records, which of them are known: record → its status, owner, created_at and result.
-local function known_of(tx, records)
+local KNOWN = {'status', 'x_run', 'created_at'}
+
+-- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members that
+-- `optional` names.
+local function known_of(tx, records, optional)
+  local fields = slice(KNOWN, 1, #KNOWN)
+  for _, name in ipairs(optional) do
+    fields[#fields + 1] = name
+  end
   local known = {}
   for _, record in ipairs(records) do
-    local status, owner, created_at, result =
-      unpack(redis.call('HMGET', tx.prefix .. record, 'status', 'x_run', 'created_at', 'result'))
-    if status then
-      known[record] = {status = status, owner = owner, created_at = created_at, result = result}
+    local values = redis.call('HMGET', tx.prefix .. record, unpack(fields))
+    if values[1] then
+      local it = {status = values[1], owner = values[2], created_at = values[3], kept = {}}
+      for at = #KNOWN + 1, #fields do
+        it.kept[fields[at]] = values[at]
+      end
+      known[record] = it
     end
   end
   return known
+end
+
+-- Put the members `names` of a record behind `fields`, from the arguments of the call from `first` on. One that was not given
+-- is what is stored, `kept`, or its default; it is left out if there is neither.
+local function put_members(fields, names, args, first, kept, defaults)
+  local count = #fields
+  for i, name in ipairs(names) do
+    local value = args[first + i - 1]
+    if value == NOT_GIVEN then
+      value = kept and kept[name] or defaults[name]
+    end
+    if value then
+      fields[count + 1], fields[count + 2] = name, value
+      count = count + 2
+    end
+  end
+end
+
+-- Where a member is among those of a job that may be given.
+local GIVEN_AT = {}
+for at = 1, #JOB_GIVEN do -- there is no ipairs yet while the library is loaded
+  GIVEN_AT[JOB_GIVEN[at]] = at - 1
 end
 
 -- How many of the jobs a job depends on, `depends` (JSON), are not Finished.
@@ -125,75 +157,81 @@ local function count_unfinished(known, job, depends)
 end
 
 -- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
--- Arguments: 1 the flow, 2 id, 3 caller_id, 4 context_id, 5 jobs, 6 env_vars, 7 result or '' if not given, 8 x_jobs,
--- 9 x_leaves, 10 its index entry, 11 how many jobs; for each: the job, how many others it depends on, how many items the rest
--- of its fields are, script_type, depends, prerequisites, id, caller_id, context_id, script, timeout, retries, env_vars,
--- result or '', its index entry, the rest (name, value, …): x_next, x_parents and x_awaits as far as it has them.
+-- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names, each
+-- NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields are, its index
+-- entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has them.
 -- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run.
 local function flow_submit(tx, args, o)
-  local flow, count = args[o + 1], tonumber(args[o + 11])
-  local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 12
+  local flow, count = args[o + 1], tonumber(args[o + 5])
+  local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 6 + #FLOW_GIVEN
   for i = 1, count do
     jobs[i], places[i] = args[at], at
     keys[i + 1] = tx.prefix .. args[at]
-    at = at + 15 + args[at + 2]
+    at = at + 4 + #JOB_GIVEN + args[at + 2]
   end
   local was, known = NEW, nil
   if exists_any(keys) then
-    was = known_of(tx, {flow})[flow] or NEW
+    was = known_of(tx, {flow}, FLOW_OPTIONAL)[flow] or NEW
     if was.status and was.status ~= 'Dispatched' then
-      return 'ok', redis.call('HGETALL', tx.prefix .. flow)
+      return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
     end
-    known = known_of(tx, jobs)
+    known = known_of(tx, jobs, JOB_OPTIONAL)
     for _, job in ipairs(jobs) do
       local it = known[job]
       if it and is_taken(tx, flow, it.status, it.owner) then
-        return 'busy', job, it.owner
+        return WORD.BUSY, job, it.owner
       end
     end
   end
   local new, ready, pending = {}, {}, count
   for i, job in ipairs(jobs) do
-    local at, type, depends, prerequisites = places[i], args[places[i] + 3], args[places[i] + 4], args[places[i] + 5]
-    local status, name, value, owner, created_at, result = nil, nil, nil, flow, tx.seconds, args[at + 13]
+    local at = places[i]
+    local members = at + 4
+    local depends, prerequisites = args[members + GIVEN_AT.depends], args[members + GIVEN_AT.prerequisites]
+    local status, name, value, owner, created_at = nil, nil, nil, flow, tx.seconds
     local it = known and known[job]
     if it then
-      created_at, result = it.created_at, result == '' and it.result or result
+      created_at = it.created_at
     else
-      put(new, '0', args[at + 14])
+      put(new, '0', args[at + 3])
     end
     if not it or is_startable(it.status) then
       if it and it.owner then
         forget_run(tx, job)
       end
       local wait = known and count_unfinished(known, job, depends) or tonumber(args[at + 1])
-      status, name, value = begin_job(tx, job, type, prerequisites, wait, ready)
+      status, name, value = begin_job(tx, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
       pending = status == 'Finished' and pending - 1 or pending
     end
-    redis.call('HSET', keys[i + 1], 'status', status, 'x_run', owner, name, value, 'script_type', type, 'depends', depends,
-      'prerequisites', prerequisites, 'id', args[at + 6], 'caller_id', args[at + 7], 'context_id', args[at + 8],
-      'script', args[at + 9], 'timeout', args[at + 10], 'retries', args[at + 11], 'env_vars', args[at + 12],
-      'result', result == '' and '{}' or result, 'created_at', created_at, 'updated_at', tx.seconds,
-      unpack(args, at + 15, at + 14 + args[at + 2]))
+    local fields = {'status', status, 'x_run', owner, 'created_at', created_at, 'updated_at', tx.seconds, name, value}
+    put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS)
+    if prerequisites ~= '[]' then
+      put(fields, 'x_awaits', prerequisites)
+    end
+    local rest, before = members + #JOB_GIVEN, #fields
+    for place = rest, rest + args[at + 2] - 1 do
+      before = before + 1
+      fields[before] = args[place]
+    end
+    redis.call('HSET', keys[i + 1], unpack(fields))
   end
-  local result = args[o + 7] ~= '' and args[o + 7] or was.result or '{}'
-  redis.call('HSET', keys[1], 'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs',
-    args[o + 8], 'x_leaves', args[o + 9], 'id', args[o + 2], 'caller_id', args[o + 3], 'context_id', args[o + 4],
-    'jobs', args[o + 5], 'env_vars', args[o + 6], 'result', result, 'created_at', was.created_at or tx.seconds,
-    'updated_at', tx.seconds)
+  local fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
+    'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
+  put_members(fields, FLOW_GIVEN, args, o + 6, was.kept, FLOW_DEFAULTS)
+  redis.call('HSET', keys[1], unpack(fields))
   if #new > 0 then
     call_each('ZADD', tx.prefix .. 'index:job', new)
   end
   if not was.status then
-    redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 10])
+    redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
   end
-  begin_run(tx, flow, ready, pending, args[o + 9])
+  begin_run(tx, flow, ready, pending, args[o + 4])
   if known or pending == 0 then
-    return 'ok', redis.call('HGETALL', keys[1])
+    return WORD.OK, redis.call('HGETALL', keys[1])
   end
-  return 'new', tx.seconds
+  return WORD.NEW, tx.seconds
 end
 
 -- Whether event id `a` comes before `b`.
@@ -225,9 +263,9 @@ end
 local function flow_missed(tx, args, o)
   local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-    return 'none'
+    return WORD.NONE
   end
-  return 'ok', has_missed(tx, flow, args[o + 2]) and 1 or 0
+  return WORD.OK, has_missed(tx, flow, args[o + 2]) and 1 or 0
 end
 
 -- Begin to follow a flow's events: for a while they are announced.
@@ -236,10 +274,10 @@ end
 local function flow_follow(tx, args, o)
   local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-    return 'none'
+    return WORD.NONE
   end
   redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[o + 2])
-  return 'ok', has_missed(tx, flow, args[o + 3]) and 1 or 0
+  return WORD.OK, has_missed(tx, flow, args[o + 3]) and 1 or 0
 end
 
 register('hc_flow_missed', flow_missed)

@@ -10,20 +10,20 @@ local function message_send(tx, args, o)
   local embedded, sent, total, ack =
     unpack(redis.call('HMGET', key, 'job', 'x_started', 'timeout', 'timeout_ack'))
   if not embedded then
-    return 'none'
+    return WORD.NONE
   end
   if sent then
-    return 'ok'
+    return WORD.OK
   end
   if embedded ~= args[o + 2] then
-    return 'changed'
+    return WORD.CHANGED
   end
   local at, jobs = o + 5, {}
   for i = 1, args[o + 4] do
     local job, count = args[at], tonumber(args[at + 1])
     local status, owner, created_at = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'created_at'))
     if is_taken(tx, message, status, owner) then
-      return 'busy', job, owner
+      return WORD.BUSY, job, owner
     end
     jobs[i] = {job, created_at, at + 2}
     at = at + 2 + count
@@ -44,7 +44,7 @@ local function message_send(tx, args, o)
     end
   end
   launch(tx, message, plan)
-  return 'ok'
+  return WORD.OK
 end
 
 -- Remember a prerequisite as satisfied and release the jobs that waited for it.
@@ -61,7 +61,7 @@ local function prerequisite_satisfy(tx, args, o)
   redis.call('DEL', waiting)
   redis.call('SREM', tx.prefix .. 'awaited', name)
   enqueue(tx, ready)
-  return 'ok', redis.call('HGET', satisfied, name), #jobs
+  return WORD.OK, redis.call('HGET', satisfied, name), #jobs
 end
 
 register('hc_message_send', message_send)

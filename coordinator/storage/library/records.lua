@@ -26,7 +26,8 @@ end
 -- together in place, in `new` and `old`: those keep the last one's values.
 local shapes = {}
 
--- A shape's text: the fields set on a new record only, as name=value, with spaces between; '|'; the names of the given fields.
+-- A shape's text: the fields that are not set on a record that is there, as name=value, with spaces between, the value empty
+-- for one that a new record does not have; '|'; the names of the given fields.
 local function shape_of(text)
   local shape = shapes[text]
   if shape then
@@ -39,10 +40,12 @@ local function shape_of(text)
     new = {'updated_at', '', 'created_at', ''},
     old = {'updated_at', ''},
   }
-  for name, value in string.gmatch(initial, '(%S+)=(%S+)') do
+  for name, value in string.gmatch(initial, '([^%s=]+)=(%S*)') do
     shape.kept[#shape.kept + 1] = name
-    shape.new[#shape.new + 1] = name
-    shape.new[#shape.new + 1] = value
+    if value ~= '' then
+      shape.new[#shape.new + 1] = name
+      shape.new[#shape.new + 1] = value
+    end
   end
   shape.before_new, shape.before_old = #shape.new, #shape.old -- items in front of the given fields
   for name in string.gmatch(given, '%S+') do
@@ -90,7 +93,7 @@ end
 -- Create or update a record.
 -- Arguments: 1 the record, then as `write` takes them.
 -- Result: when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new record
--- only what was stored ('' if it was not), joined by NUL.
+-- only what was stored (NOT_GIVEN if it was not), joined by NUL.
 local function record_upsert(tx, args, o)
   local record, names = args[o + 1], shape_of(args[o + 3]).kept
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
@@ -100,7 +103,7 @@ local function record_upsert(tx, args, o)
   end
   local reply = stored[1] .. '\0' .. tx.seconds
   for i = 2, #names do
-    reply = reply .. '\0' .. (stored[i] or '')
+    reply = reply .. '\0' .. (stored[i] and without_nul(stored[i]) or NOT_GIVEN)
   end
   return reply
 end

@@ -59,7 +59,7 @@ local function finish_run(tx, run, leaves)
 end
 
 -- Wait for a job's prerequisites no longer. `awaits`: their names, as JSON.
-local function leave(tx, job, awaits)
+local function stop_awaiting(tx, job, awaits)
   for _, name in ipairs(awaits and cjson.decode(awaits) or {}) do
     local waiting = tx.prefix .. 'waiting:' .. name
     redis.call('SREM', waiting, job)
@@ -70,14 +70,14 @@ local function leave(tx, job, awaits)
 end
 
 -- Put a job of a run that ends back: it waits to be started again.
-local function put_back(tx, job, status, awaits)
+local function reset_job(tx, job, status, awaits)
   local key = tx.prefix .. job
   if status == 'Dispatched' then
     redis.call('HSET', key, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
   elseif status == 'WaitingForPrerequisites' then
-    leave(tx, job, awaits)
+    stop_awaiting(tx, job, awaits)
   end
 end
 
@@ -98,7 +98,7 @@ local function fail_run(tx, run, reason, job)
   for _, other in ipairs(split(redis.call('HGET', key, 'x_jobs'))) do
     local status, owner, awaits = unpack(redis.call('HMGET', tx.prefix .. other, 'status', 'x_run', 'x_awaits'))
     if owner == run then
-      put_back(tx, other, status, awaits)
+      reset_job(tx, other, status, awaits)
     end
   end
   retain(tx, run)
@@ -151,7 +151,7 @@ local function link(nodes)
       for id in string.gmatch(node.depends, '%d+') do
         local parent = by_job[caller .. id]
         if not parent then
-          return 'changed', node.job
+          return WORD.CHANGED, node.job
         end
         if not seen[id] then
           seen[id] = true
@@ -182,7 +182,7 @@ local function link(nodes)
     end
   end
   if #placed < #nodes then
-    return 'changed', nodes[1].job
+    return WORD.CHANGED, nodes[1].job
   end
 end
 
@@ -193,10 +193,10 @@ local function read_plan(tx, run, jobs)
     local depends, prerequisites, status, type, owner =
       unpack(redis.call('HMGET', tx.prefix .. job, 'depends', 'prerequisites', 'status', 'script_type', 'x_run'))
     if not depends then
-      return nil, 'missing', job
+      return nil, WORD.MISSING, job
     end
     if is_taken(tx, run, status, owner) then
-      return nil, 'busy', job
+      return nil, WORD.BUSY, job
     end
     nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
   end
@@ -331,9 +331,9 @@ local function release(tx, run, job, count, ready)
   add(ready, type, job)
 end
 
--- A job of a run has finished, and these waited for it. What comes of that is for `settle`, so that many jobs of one run
+-- A job of a run has finished, and these waited for it. What comes of that is for `flush_finished`, so that many jobs of one run
 -- that finish at once are counted off at once.
-local function count_off(tx, run, waiting)
+local function note_finished(tx, run, waiting)
   local count = tx.count_of[run]
   if not count then
     count = 0
@@ -355,7 +355,7 @@ local function count_off(tx, run, waiting)
 end
 
 -- Queue the jobs that waited for those counted off, and end the runs of which those were the last.
-local function settle(tx)
+local function flush_finished(tx)
   if #tx.ended == 0 then
     return
   end
@@ -389,7 +389,7 @@ local function announce_events(tx)
   if exists_any(marks) then
     for _, mark in ipairs(marks) do
       if redis.call('EXISTS', mark) == 1 then
-        announce(tx, 'events:' .. job_id(mark))
+        announce(tx, EFFECT.EVENTS .. job_id(mark))
       end
     end
   end
@@ -399,14 +399,14 @@ local TRANSITIONS = {}
 
 -- What is left to do at the end of a call, and its reply.
 local function close(tx, result)
-  settle(tx)
+  flush_finished(tx)
   set_timers(tx)
   announce_events(tx)
   if #tx.news > 0 then
     redis.call('PUBLISH', tx.channel, tx.coordinator .. '\n' .. table.concat(tx.news, '\n'))
   end
   if tx.due then
-    tx.effects[#tx.effects + 1] = 'due:' .. math.max(tx.due - tx.now, 0)
+    tx.effects[#tx.effects + 1] = EFFECT.DUE .. math.max(tx.due - tx.now, 0)
   end
   return {result, tx.effects}
 end
@@ -433,11 +433,11 @@ local function many(keys, args)
   while at <= #args do
     local name, o = args[at], at + 1
     if before ~= name then
-      settle(tx)
+      flush_finished(tx)
     end
     local went_well, result = pcall(attempt_transition, TRANSITIONS[name], tx, args, o, o + args[o])
     if not went_well then
-      result = {'fault', type(result) == 'table' and result.err or tostring(result)}
+      result = {WORD.FAULT, type(result) == 'table' and result.err or tostring(result)}
     end
     results[#results + 1] = #result == 1 and type(result[1]) == 'string' and result[1] or result
     before, at = name, o + args[o] + 1

@@ -49,24 +49,24 @@ end
 local function record_delete(tx, args, o)
   local record = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. record) == 0 then
-    return 'ok', 0
+    return WORD.OK, 0
   end
   local kind = string.match(record, '^%l+')
   if kind == 'runner' then
-    return 'ok', remove(tx.prefix .. record)
+    return WORD.OK, remove(tx.prefix .. record)
   end
   local jobs = kind == 'job' and {record} or jobs_of(tx, record)
   local busy = kind ~= 'job' and is_active(tx, record) and record or first_busy(tx, jobs)
   if busy then
-    return 'busy', busy
+    return WORD.BUSY, busy
   end
-  return 'ok', kind == 'job' and remove(tx.prefix .. record) or remove_run(tx, record, jobs)
+  return WORD.OK, kind == 'job' and remove(tx.prefix .. record) or remove_run(tx, record, jobs)
 end
 
-local DUE = {}
+local TIMER = {}
 
 -- A lease has run out, or the job's timeout.
-function DUE.lease(tx, job)
+function TIMER.lease(tx, job)
   local status, field = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt'))
   if status ~= 'Started' then
     return
@@ -85,7 +85,7 @@ function DUE.lease(tx, job)
 end
 
 -- A pause between attempts is over.
-function DUE.retry(tx, job)
+function TIMER.retry(tx, job)
   local key = tx.prefix .. job
   local status, run, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'script_type'))
   if status == 'Dispatched' and is_active(tx, run) then
@@ -101,22 +101,22 @@ local function expire_message(tx, message, reason)
   end
 end
 
-function DUE.ack(tx, message)
+function TIMER.ack(tx, message)
   local limit = redis.call('HGET', tx.prefix .. message, 'timeout_ack')
   expire_message(tx, message, 'not acknowledged within ' .. limit .. ' s')
 end
 
-function DUE.result(tx, message)
+function TIMER.result(tx, message)
   local limit = redis.call('HGET', tx.prefix .. message, 'timeout_result')
   expire_message(tx, message, 'no result within ' .. limit .. ' s of the acknowledgement')
 end
 
-function DUE.total(tx, message)
+function TIMER.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
 end
 
 -- An ended run has been kept long enough. It is kept on while a job of it still runs.
-function DUE.keep(tx, run)
+function TIMER.keep(tx, run)
   if redis.call('HGET', tx.prefix .. run, 'x_active') ~= '0' then
     return
   end
@@ -138,7 +138,7 @@ local function tick(tx, args, o)
     redis.call('ZREM', timers, name)
     local kind, record = string.match(name, '^(%l+):(.*)$')
     if redis.call('EXISTS', tx.prefix .. record) == 1 then
-      DUE[kind](tx, record)
+      TIMER[kind](tx, record)
     end
   end
   set_timers(tx)
@@ -152,10 +152,10 @@ local function tick(tx, args, o)
   for type, queue in pairs({Osis = 'osis', Sal = 'sal', V = 'v', Python = 'python'}) do
     if redis.call('EXISTS', tx.prefix .. 'queue:' .. queue) == 1 then
       quiet = 0
-      tx.effects[#tx.effects + 1] = 'ready:' .. type
+      tx.effects[#tx.effects + 1] = EFFECT.READY .. type
     end
   end
-  return 'ok', quiet
+  return WORD.OK, quiet
 end
 
 -- Say that a coordinator lives, and find those that do not any more.
