@@ -137,6 +137,12 @@ class Directory:
         return [*self._mailboxes]
 
     @property
+    def registered_contexts(self) -> list[int]:
+        """The contexts with a supervisor that has registered them as known."""
+        supervisors = self._supervisors.items()
+        return [context for context, supervisor in supervisors if context is not None and supervisor.is_registered]
+
+    @property
     def active_contexts(self) -> int:
         """Contexts with a mailbox."""
         return len(self._mailboxes)
@@ -242,11 +248,10 @@ class Directory:
         self.effects_unknown(address, wrote)
         if self._renoting is not None and not self._renoting.done:
             return  # what was noted after that was asked for has not been answered either
-        supervisors = self._supervisors.items()
-        noted = [context for context, supervisor in supervisors if context is not None and supervisor.has_noted]
-        if noted:
+        registered = self.registered_contexts
+        if registered:
             self._renoting = _InternalRequest(
-                self._store.layout.register_contexts(*noted), deadline=math.inf, writes=True
+                self._store.layout.register_contexts(*registered), deadline=math.inf, writes=True
             )
             self.post_soon(GLOBAL, self._renoting)
 

@@ -122,9 +122,9 @@ class Supervisor:
         return self.state is State.IDLE and self._mailbox.is_quiet and not self._told_to_retire
 
     @property
-    def has_noted(self) -> bool:
-        """Whether its context was noted as known by `note`."""
-        return self._note is not None and not self._must_note
+    def is_registered(self) -> bool:
+        """Whether its context was registered as known, because something was written to it."""
+        return not self._must_note if self._note is not None else self._must_remember and self._is_remembered
 
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""

@@ -70,7 +70,14 @@ class Engine:
         self._max_subscriptions = max_subscriptions
         self._contexts: dict[ContextKey, Waiters] = {}
         self._pubsub = PubSub(store, self._learn)
-        self._membership = Membership(self._layout, self._ask, self._tick, self._owned_contexts, is_alone=is_alone)
+        self._membership = Membership(
+            self._layout,
+            self._ask,
+            self._tick,
+            self._owned_contexts,
+            lambda: directory.registered_contexts,
+            is_alone=is_alone,
+        )
         self._timers = Timers()
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery

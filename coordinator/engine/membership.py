@@ -54,6 +54,7 @@ class Membership:
         ask: puts an operation of ours into a context's mailbox, and calls its last argument with the outcome.
         look_at: handles a context's timers from now on, and calls its last argument when it has done so once.
         owned_contexts: the contexts whose timers we handle.
+        registered_contexts: those that we have registered as known.
         is_alone: nobody else uses the store now, so every other coordinator that did is gone.
 
     Attributes:
@@ -66,6 +67,7 @@ class Membership:
         ask: Callable[[ContextKey, Operation, Callable[[Any], None]], None],
         look_at: Callable[[ContextKey, Callable[[], None]], None],
         owned_contexts: Callable[[], list[int]],
+        registered_contexts: Callable[[], list[int]],
         *,
         is_alone: bool,
     ) -> None:
@@ -74,6 +76,8 @@ class Membership:
         self._ask = ask
         self._look_at = look_at
         self._owned_contexts = owned_contexts
+        self._registered_contexts = registered_contexts
+        self._layout = layout
         self._is_alone = is_alone
         self.is_stopping = False
 
@@ -113,6 +117,8 @@ class Membership:
             was_known, dead = functions.read_presence(reply)
             if not was_known:
                 # Somebody thought us dead, or the store has lost its data: what we own is registered anew.
+                if registered := self._registered_contexts():
+                    yield self._layout.register_contexts(*registered)
                 yield from self._own(self._owned_contexts())
             found.extend(other for other in dead if other != self._name)
             return b""

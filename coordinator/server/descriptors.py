@@ -23,7 +23,7 @@ LISTENERS: Final = 2
 EMBEDDED: Final = 4  # of whoever starts the Valkey: two locks, its pidfd, a connection to see whether it answers
 STORE: Final = 8  # GLOBAL's connection, Pub/Sub's, discovery's, looking up names, and some being replaced by others
 OF_WORKER: Final = 2  # in the parent: its channel and its pidfd
-WORKER_STREAMS: Final = 4  # in a worker: the standard streams and the channel
+WORKER_STREAMS: Final = 5  # in a worker: the standard streams, the channel, the file for its stacks
 LEAST_HELD: Final = 4  # connections the parent has accepted and not handed over yet
 
 # Of the embedded Valkey's own limit, which is the same as ours.

@@ -24,6 +24,7 @@ from coordinator.settings import Settings
 from coordinator.storage.endpoint import Endpoint
 
 __all__ = [
+    "Alive",
     "AskMetrics",
     "Channel",
     "Clients",
@@ -123,7 +124,14 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """It may be given clients."""
+    """It may be given clients. `stacks`: its descriptor of the file that it writes its stacks to; see `liveness`."""
+
+    stacks: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Its event loop runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,7 @@ Message = (
     | MetricsPage
     | Stop
     | Serving
+    | Alive
     | Failed
     | Clients
     | NotReceived

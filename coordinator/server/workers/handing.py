@@ -53,6 +53,8 @@ class Worker:
         families: its metrics as last reported.
         reported: set when they next are.
         failure: why it cannot serve, if it said so.
+        silent: how often the parent has looked for a sign of life since there was one.
+        stacks: of its Serving.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Worker:
         self.is_asked = False
         self.reported = trio.Event()
         self.failure: str | None = None
+        self.silent = 0
+        self.stacks: int | None = None
 
     def room(self, front_end: FrontEnd) -> int:
         """Connections it may still be sent."""

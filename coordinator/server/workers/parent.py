@@ -28,6 +28,7 @@ from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, Resources
 from coordinator.server.descriptors import most_held
 from coordinator.server.tls import Material
 from coordinator.server.workers.channel import (
+    Alive,
     AskMetrics,
     Clients,
     Failed,
@@ -46,6 +47,7 @@ from coordinator.server.workers.channel import (
     UseCertificate,
 )
 from coordinator.server.workers.handing import Gated, HeldClient, Worker
+from coordinator.server.workers.liveness import HUNG_AFTER, LOOK_EVERY, process_state, stacks_of
 from coordinator.server.workers.metrics_sum import Totals
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
@@ -62,7 +64,7 @@ BACKOFF_CAP: Final = 5.0
 CHANNEL_BYTES: Final = 256 * 1024  # of messages on their way to a worker; one with a certificate is the largest
 SNAPSHOT_TIMEOUT: Final = 1.0  # seconds a worker may take to report its metrics; what it reported last counts then
 NO_DESCRIPTORS: Final = 1.0  # seconds a worker gets no connections after it had no descriptor for one
-LOOK_EVERY: Final = 0.25  # seconds between looks whether clients that wait to be handed over are still there
+LOOK_FOR_CLIENTS_EVERY: Final = 0.25  # seconds between looks whether those that wait to be handed over are still there
 KILL_AFTER: Final = STOP_MARGIN + 3.0  # seconds after the grace period
 
 
@@ -213,6 +215,7 @@ class Parent:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._kill_if_late, worker)
+                nursery.start_soon(self._kill_if_hung, worker)
                 await self._attend_to(worker)
                 status = await exit_status(worker.process)
                 nursery.cancel_scope.cancel()
@@ -262,17 +265,35 @@ class Parent:
         worker.failure = f"it did not serve within {START_TIMEOUT:g} s"
         worker.process.kill()
 
+    async def _kill_if_hung(self, worker: Worker) -> None:
+        """Its clients would wait for ever: killed, they learn of it, and those it has not accepted go to others."""
+        await self._until(lambda: worker.is_serving)
+        while worker.silent < HUNG_AFTER:
+            await trio.sleep(LOOK_EVERY)
+            worker.silent += 1
+        pid = worker.process.pid
+        state = process_state(pid)
+        stacks = await stacks_of(pid, worker.stacks)
+        worker.failure = f"it gave no sign of life for {HUNG_AFTER * LOOK_EVERY:g} s ({state})"
+        log.error("a worker hangs; killing it", worker=worker.number, pid=pid, state=state, stacks=stacks)
+        worker.process.kill()
+
     async def _attend_to(self, worker: Worker) -> None:
         """Act on what the worker says until it is gone."""
         while (message := await worker.channel.receive()) is not None:
+            worker.silent = 0
             with contain("a worker's message", worker=worker.number, message=type(message).__name__):
                 self._act_on(worker, message)
-            self._note_change()
+            if not isinstance(message, Alive):
+                self._note_change()
 
     def _act_on(self, worker: Worker, message: Message) -> None:
         match message:
-            case Serving():
+            case Alive():
+                pass  # that it came is all
+            case Serving(stacks):
                 worker.is_serving = True
+                worker.stacks = stacks
                 self._assign_orphans()
             case Failed(reason):
                 worker.failure = reason
@@ -392,7 +413,7 @@ class Parent:
     async def _release_clients_that_left(self) -> None:
         """One task looks at all that wait, who are few, rather than each of them waiting for its client's end."""
         while True:
-            await trio.sleep(LOOK_EVERY)
+            await trio.sleep(LOOK_FOR_CLIENTS_EVERY)
             now = trio.current_time()
             for client in self._held:
                 if client.deadline <= now or client.has_left():

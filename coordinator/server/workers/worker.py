@@ -17,6 +17,7 @@ from coordinator.server.app import Service
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
 from coordinator.server.descriptors import HANDOVERS
 from coordinator.server.workers.channel import (
+    Alive,
     AskMetrics,
     Clients,
     Failed,
@@ -34,6 +35,7 @@ from coordinator.server.workers.channel import (
     UseCertificate,
     WorkerChannel,
 )
+from coordinator.server.workers.liveness import LOOK_EVERY, dump_stacks_on_signal
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.supervision import contain, supervise
 
@@ -113,6 +115,7 @@ class _Worker:
         self._changed = trio.Event()  # the clients we have, since the parent was last told
         self._arrivals = {front_end: _Arrivals(self._note_change) for front_end in FRONT_ENDS}
         self._ended = dict.fromkeys(FRONT_ENDS, 0)
+        self._stacks = dump_stacks_on_signal()
         self._asking = trio.Lock()
         self._asked = 0
         self._page: tuple[bytes, str] = b"", ""
@@ -136,6 +139,7 @@ class _Worker:
             nursery.start_soon(supervise, "obeying the parent", self._obey)
             nursery.start_soon(supervise, "telling the parent of clients", self._tell_of_clients)
             nursery.start_soon(supervise, "stopping on a signal", self._stop_on_signal)
+            nursery.start_soon(supervise, "saying that we are alive", self._say_alive)
             try:
                 await self._service.check()
             except StoreMisconfigured as error:
@@ -153,7 +157,12 @@ class _Worker:
         return 0
 
     async def _tell_that_we_serve(self) -> None:
-        await self._channel.send(Serving())
+        await self._channel.send(Serving(self._stacks))
+
+    async def _say_alive(self) -> None:
+        while True:
+            await self._channel.send(Alive())
+            await trio.sleep(LOOK_EVERY)
 
     async def _obey(self) -> None:
         while True:
