@@ -88,18 +88,29 @@ class MemoryReturner:
     there is no such function nothing is done.
     """
 
-    GROWTH: Final = 16 * 1024 * 1024  # bytes of resident memory beyond which it is worth a try
+    GROWTH: Final = 16 * 1024 * 1024  # bytes of resident memory beyond the least there was, from which it is worth a try
+    MOST_PAUSE: Final = 4  # looks
 
     def __init__(self) -> None:
         self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        self._resident = _resident_bytes()
+        self._least = _resident_bytes()
+        self._pause = 1  # looks from one try to the next: more after each that returned little, for it was in use
+        self._looks = 0
 
     def look(self) -> None:
-        """Return what is free if the process has grown since it last did; that takes some milliseconds."""
-        if self._trim is None or _resident_bytes() < self._resident + self.GROWTH:
+        """Return what is free if the process is larger than it was, which takes some milliseconds."""
+        resident = _resident_bytes()
+        self._looks += 1
+        if self._trim is None or resident < self._least + self.GROWTH:
+            self._pause = 1
             return
+        if self._looks < self._pause:
+            return
+        self._looks = 0
         self._trim(0)
-        self._resident = _resident_bytes()
+        remaining = _resident_bytes()
+        self._least = min(self._least, remaining)
+        self._pause = 1 if resident - remaining > self.GROWTH // 2 else min(2 * self._pause, self.MOST_PAUSE)
 
 
 def _resident_bytes() -> int:

@@ -16,14 +16,14 @@ from typing import Final
 import trio
 
 from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
-from coordinator.actors.request import Compute, Operation, Outcome, Park, Request
+from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJson, Request
 from coordinator.actors.supervisor import ROUND_CALLS, Supervisor
 from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
 from coordinator.supervision import contain, report, supervise
 
-__all__ = ["Directory"]
+__all__ = ["Directory", "one_step"]
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
 LONG_SLICE: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
@@ -66,7 +66,7 @@ class Directory:
         self._supervisors: dict[ContextKey, Supervisor] = {}
         self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
-        self._renoting: _InternalRequest | None = None
+        self._renoting: Request | None = None
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
         self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda address, effects: None
         self.effects_unknown: Callable[[ContextKey, bool], None] = lambda address, wrote: None
@@ -230,18 +230,54 @@ class Directory:
         if self._waiting and self._has_slot():
             self._start(self._waiting.popitem(last=False)[1])
 
-    async def carry_out(self, commands: list[Command], timeout: float, *, writes: bool) -> str | None:
-        """Carry out commands in GLOBAL within `timeout` seconds. Returns why not, if they could not be."""
-        errand = _InternalRequest(commands, deadline=trio.current_time() + timeout, writes=writes)
-        await self.post(GLOBAL, errand)
-        await errand.answered.wait()
-        return errand.fault
+    # -- calls of our own
+
+    async def call(
+        self, address: ContextKey, operation: Operation, *, writes: bool = True, timeout: float = math.inf
+    ) -> RawJson:
+        """Carry out an operation in a context within `timeout` seconds. Returns its answer.
+
+        Raises CoordinatorError: it could not be carried out, or the operation has raised that.
+        """
+        answered = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def then(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            answered.set()
+
+        self.call_soon(address, operation, then, writes=writes, timeout=timeout)
+        await answered.wait()
+        (outcome,) = outcomes
+        if isinstance(outcome, CoordinatorError):
+            raise outcome
+        return outcome
+
+    def call_soon(
+        self,
+        address: ContextKey,
+        operation: Operation,
+        then: Callable[[Outcome], None],
+        *,
+        writes: bool = True,
+        timeout: float = math.inf,
+    ) -> Request:
+        """The same from where nothing can be awaited: `then` is called with the outcome. It must not block."""
+        request = _InternalRequest(operation, deadline=trio.current_time() + timeout, writes=writes)
+        request.then = then
+        self.post_soon(address, request)
+        return request
 
     # -- contexts spread over servers
 
     async def _note(self, context: int) -> str | None:
-        """Note a context as known where GLOBAL is. Returns why not, if it could not be."""
-        return await self.carry_out(self._store.layout.register_contexts(context), self._round_timeout, writes=True)
+        """Register a context as known where GLOBAL is. Returns why not, if it could not be."""
+        commands = self._store.layout.register_contexts(context)
+        try:
+            await self.call(GLOBAL, one_step(commands), timeout=self._round_timeout)
+        except CoordinatorError as error:
+            return str(error.data["detail"])
+        return None
 
     def _lost_global(self, address: ContextKey, wrote: bool) -> None:
         """GLOBAL may come back without what was noted last, while the contexts, elsewhere, have lost nothing."""
@@ -250,10 +286,8 @@ class Directory:
             return  # what was noted after that was asked for has not been answered either
         registered = self.registered_contexts
         if registered:
-            self._renoting = _InternalRequest(
-                self._store.layout.register_contexts(*registered), deadline=math.inf, writes=True
-            )
-            self.post_soon(GLOBAL, self._renoting)
+            operation = one_step(self._store.layout.register_contexts(*registered))
+            self._renoting = self.call_soon(GLOBAL, operation, lambda outcome: None)
 
     def _park(self, request: Request, step: Park) -> None:
         mailbox = request.mailbox
@@ -307,26 +341,18 @@ class Directory:
 
 
 class _InternalRequest(Request):
-    """Carries out commands in GLOBAL.
+    """A call of the coordinator's own."""
 
-    Attributes:
-        fault: why that failed, if it did.
-    """
+    __slots__ = ("then",)
 
-    __slots__ = ("answered", "fault")
-
-    def __init__(self, commands: list[Command], *, deadline: float, writes: bool) -> None:
-        super().__init__(_carry_out(commands), deadline=deadline, writes=writes)
-        self.answered = trio.Event()
-        self.fault: str | None = None
+    then: Callable[[Outcome], None]
 
     def answer(self, outcome: Outcome) -> None:
-        if isinstance(outcome, CoordinatorError):
-            self.fault = str(outcome.data["detail"])
-        self.answered.set()
+        self.then(outcome)
 
 
-def _carry_out(commands: list[Command]) -> Operation:
+def one_step(commands: list[Command]) -> Operation:
+    """An operation that sends these commands; its answer is empty."""
     yield commands
     return b""
 

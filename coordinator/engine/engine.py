@@ -10,14 +10,14 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import Operation, RawJson, Request, WithEffects
+from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.budget import Budget
 from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
@@ -72,7 +72,7 @@ class Engine:
         self._pubsub = PubSub(store, self._learn)
         self._membership = Membership(
             self._layout,
-            self._ask,
+            directory.call,
             self._tick,
             self._owned_contexts,
             lambda: directory.registered_contexts,
@@ -347,7 +347,7 @@ class Engine:
         except GeneratorExit:
             # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
             if is_taking and not self._is_stopping:
-                self._ask(keys.address, self._give_back(keys, holder), lambda outcome: None)
+                self._directory.call_soon(keys.address, self._give_back(keys, holder), lambda outcome: None)
             raise
         finally:
             self._polling.discard(waiter)
@@ -443,15 +443,10 @@ class Engine:
             return WithEffects(b"", functions.read_effects(reply))
 
         try:
-            self._ask(address, operation(), end)
+            self._directory.call_soon(address, operation(), end)
         except Exception as error:
             report("handling timers", error, context=address)
             try_again()
-
-    def _ask(self, address: ContextKey, operation: Operation, then: Callable[[Any], None]) -> None:
-        request = _Asked(operation, deadline=math.inf, writes=True)
-        request.then = then
-        self._directory.post_soon(address, request)
 
     # -- membership
 
@@ -469,7 +464,8 @@ class Engine:
                 for runner in [*context.runners.values()]:
                     runner.forget_expired(now)
                 if context.flows:
-                    self._ask(address, self._keep_followed(address, [*context.flows]), lambda outcome: None)
+                    operation = self._keep_followed(address, [*context.flows])
+                    self._directory.call_soon(address, operation, lambda outcome: None)
             await trio.sleep(MEMBERSHIP_EVERY)
 
     def _keep_followed(self, address: ContextKey, flows: Sequence[int]) -> Operation:
@@ -480,14 +476,3 @@ class Engine:
             if was_followed is None:  # so events may not have been announced
                 self._wake_followers(address, flow)
         return b""
-
-
-class _Asked(Request):
-    """A request of the engine's own."""
-
-    __slots__ = ("then",)
-
-    then: Callable[[Any], None]
-
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
-        self.then(outcome)

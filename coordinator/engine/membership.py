@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import trio
@@ -51,7 +51,7 @@ class Membership:
     """One coordinator's part in this.
 
     Args:
-        ask: puts an operation of ours into a context's mailbox, and calls its last argument with the outcome.
+        call: carries out an operation of ours in a context; Directory.call.
         look_at: handles a context's timers from now on, and calls its last argument when it has done so once.
         owned_contexts: the contexts whose timers we handle.
         registered_contexts: those that we have registered as known.
@@ -64,7 +64,7 @@ class Membership:
     def __init__(
         self,
         layout: Layout,
-        ask: Callable[[ContextKey, Operation, Callable[[Any], None]], None],
+        call: Callable[[ContextKey, Operation], Awaitable[RawJson]],
         look_at: Callable[[ContextKey, Callable[[], None]], None],
         owned_contexts: Callable[[], list[int]],
         registered_contexts: Callable[[], list[int]],
@@ -73,7 +73,7 @@ class Membership:
     ) -> None:
         self._keys = layout.keyspace(GLOBAL)
         self._name = layout.name
-        self._ask = ask
+        self._call_context = call
         self._look_at = look_at
         self._owned_contexts = owned_contexts
         self._registered_contexts = registered_contexts
@@ -170,14 +170,4 @@ class Membership:
 
     async def _call(self, operation: Operation) -> None:
         """Carry out an operation in GLOBAL. Raises CoordinatorError."""
-        answered = trio.Event()
-        outcomes: list[RawJson | CoordinatorError] = []
-
-        def then(outcome: RawJson | CoordinatorError) -> None:
-            outcomes.append(outcome)
-            answered.set()
-
-        self._ask(GLOBAL, operation, then)
-        await answered.wait()
-        if isinstance(outcomes[0], CoordinatorError):
-            raise outcomes[0]
+        await self._call_context(GLOBAL, operation)

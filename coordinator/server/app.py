@@ -9,8 +9,9 @@ from functools import partial
 import structlog
 import trio
 
-from coordinator.actors.directory import Directory
+from coordinator.actors.directory import Directory, one_step
 from coordinator.engine.engine import Engine
+from coordinator.errors import CoordinatorError
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.origins import AccessPolicy
@@ -255,7 +256,11 @@ class Service:
         """Why the store does not answer, or None if it does."""
         # Of a key: on a cluster that says more than that one node is up.
         look: Command = ("EXISTS", self._layout.keyspace(GLOBAL).contexts())
-        return await self._directory.carry_out([look], READY_TIMEOUT, writes=False)
+        try:
+            await self._directory.call(GLOBAL, one_step([look]), writes=False, timeout=READY_TIMEOUT)
+        except CoordinatorError as error:
+            return str(error.data["detail"])
+        return None
 
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()

@@ -75,7 +75,7 @@ def vigilant(monkeypatch: pytest.MonkeyPatch) -> None:
         (Waiters, "wake_all", False),
         (Engine, "_arm", False),  # that a timer is due
         (Engine, "_tick_if_due", False),  # called by the timers' task
-        (Engine, "_ask", False),
+        (Directory, "call_soon", False),
         (Timers, "_call", True),  # the timers' task itself
         (PubSub, "_handle", False),  # that of Pub/Sub, which loses a message
         (PubSub, "_handle", True),
