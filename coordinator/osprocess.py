@@ -88,7 +88,7 @@ class MemoryReturner:
     there is no such function nothing is done.
     """
 
-    GROWTH: Final = 16 * 1024 * 1024  # bytes of resident memory beyond the least there was, from which it is worth a try
+    GROWTH: Final = 16 * 1024 * 1024  # bytes of resident memory beyond the least there was that are worth a try
     MOST_PAUSE: Final = 4  # looks
 
     def __init__(self) -> None:
