@@ -187,6 +187,7 @@ class Assignment(Model):
     attempt: Annotated[int, Field(ge=1)]
     token: Token
     lease: float
+    flow_id: Annotated[OptionalId, Field(description="The flow it runs for; none of a message's job")] = None
 
 
 class AssignmentNotice(Assignment):
@@ -230,6 +231,11 @@ class JobLogParams(_AttemptParams):
 
 class Logged(Model):
     lines: Annotated[int, Field(ge=0, description="How many were kept: none once the flow has logged 16 MiB")]
+    over: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="true: the attempt was cancelled or has timed out, and its script must be stopped"),
+    ] = None
 
 
 class JobFinishParams(_AttemptParams):
@@ -243,7 +249,10 @@ class JobFailParams(_AttemptParams):
 
 
 class AttemptOutcome(Model):
-    """What the job is after its attempt: Finished, Error, or Dispatched when it will be tried again."""
+    """What the job is after its attempt: Finished, Error, or Dispatched when it will be tried again.
+
+    A failure that is reported within 30 s of a cancel or a time-out changes no status; its result is kept.
+    """
 
     status: JobStatus
     attempt: Annotated[int, Field(ge=0)]

@@ -234,8 +234,9 @@ def log_lines(keys: Keyspace, params: JobLogParams) -> Exchange:
 
 
 def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
-    is_kept, effects = _accepted(params, functions.read_append_log(reply))
-    return WithEffects(b'{"lines":%d}' % (len(params.lines) * is_kept), effects)
+    logged, effects = _accepted(params, functions.read_append_log(reply))
+    over = b',"over":true' if logged.is_over else b""
+    return WithEffects(b'{"lines":%d%b}' % (len(params.lines) * logged.is_kept, over), effects)
 
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:

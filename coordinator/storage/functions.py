@@ -30,6 +30,7 @@ class Word(enum.Enum):
     NEW = b"new"  # the record was not there before
     NONE = b"none"  # there is no such record
     STALE = b"stale"  # the attempt has ended
+    OVER = b"over"  # it was ended here, and its last output is taken
     MISSING = b"missing"  # a job of the flow is not there
     CHANGED = b"changed"  # what the caller has read is another by now
     BUSY = b"busy"  # another run needs the record
@@ -329,6 +330,7 @@ class Told(NamedTuple):
     job: tuple[int, int]  # caller_id, id
     number: bytes
     token: str
+    flow_id: bytes | None  # None if the run is a message
     env_vars: bytes  # the run's
     inputs: bytes
     record: list[bytes | None]  # as codec.JOB.spliced takes it
@@ -368,7 +370,7 @@ def read_take(reply: Any) -> tuple[Taken, Effects]:
     return Taken(told, word is Word.MORE, word is Word.ALL), effects
 
 
-_TOLD_BEFORE: Final = 6  # items of what is told of an attempt in front of the record's fields
+_TOLD_BEFORE: Final = 7  # items of what is told of an attempt in front of the record's fields
 _TOLD_AT: Final[list[int | None]] = [
     _TOLD_BEFORE + JOB_ASSIGNED.index(name.decode()) if name.decode() in JOB_ASSIGNED else None
     for name in codec.JOB.field_names
@@ -388,10 +390,11 @@ def _read_told(told: bytes) -> Told:
     for at in _TEXTS:
         text = record[at]
         record[at] = None if text is None else text.replace(NUL, b"\0")
-    record[_UPDATED_AT] = items[5]
+    record[_UPDATED_AT] = items[6]
     record[_STATUS] = b"Started"
     _, caller_id, id = items[2].split(b":")
-    return Told((int(caller_id), int(id)), items[0], items[1].decode(), items[3], items[4], record)
+    flow_id = items[3][5:] if items[3].startswith(b"flow:") else None
+    return Told((int(caller_id), int(id)), items[0], items[1].decode(), flow_id, items[4], items[5], record)
 
 
 def untake(keys: Keyspace, holder: str, number: str) -> Transition:
@@ -434,15 +437,25 @@ def heartbeat(keys: Keyspace, job: str, token: str) -> Transition:
 
 
 def append_log(keys: Keyspace, job: str, token: str, stream: str, lines: Sequence[str], json: bytes) -> Transition:
-    """Append lines, which are `json` as JSON, to the log of a running attempt's flow or message."""
+    """Append lines, which are `json` as JSON, to the log of an attempt's flow or message. The attempt runs, or was
+    cancelled or timed out just before."""
     return keys.transition("hc_log", job, token, stream, json, *lines)
 
 
-def read_append_log(reply: Any) -> tuple[bool | Refused, Effects]:
-    """Whether the lines were kept; Refused is NONE or STALE."""
+class Logged(NamedTuple):
+    """Whether lines were kept, and whether the attempt they are of does not run any more."""
+
+    is_kept: bool
+    is_over: bool
+
+
+def read_append_log(reply: Any) -> tuple[Logged | Refused, Effects]:
+    """Refused is NONE or STALE."""
     result, effects = reply
-    word, details = _read("hc_log", result, Word.OK, Word.NONE, Word.STALE)
-    return details[0] == 1 if word is Word.OK else Refused(word), effects
+    word, details = _read("hc_log", result, Word.OK, Word.OVER, Word.NONE, Word.STALE)
+    if word is Word.OK or word is Word.OVER:
+        return Logged(details[0] == 1, word is Word.OVER), effects
+    return Refused(word), effects
 
 
 def resume(keys: Keyspace, runner_id: int, session: str, holding: Sequence[str]) -> Transition:

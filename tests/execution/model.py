@@ -13,6 +13,8 @@ from typing import Any, Final
 __all__ = ["Attempt", "Job", "Model", "Refused", "Run"]
 
 LONGEST_PAUSE: Final = 60
+TIMEOUT_GRACE: Final = 5
+LATE: Final = 30
 CALLER: Final = 7
 
 
@@ -47,6 +49,8 @@ class Job:
         waits: what of that, and of its prerequisites, is not met.
         is_queued: Dispatched, and not pausing between attempts.
         last_report: how its last attempt that reported did, its token, and the answer.
+        last_attempt: the token of its last attempt in this run.
+        late: an attempt that was cancelled or timed out: until when its runner may hand in output, and its run.
     """
 
     id: int
@@ -66,6 +70,8 @@ class Job:
     is_queued: bool = False
     pause_ends: float | None = None
     last_report: tuple[str, str, dict[str, Any]] | None = None
+    last_attempt: str | None = None
+    late: tuple[float, Attempt, Run] | None = None
 
     @property
     def name(self) -> str:
@@ -205,7 +211,7 @@ class Model:
             job = self.jobs.get(dropped)
             if job is not None and dropped not in run.jobs and job.owner is run:
                 self._stop(run, job, "the flow no longer lists it")
-                job.owner, job.attempt = None, 0
+                job.owner, job.attempt, job.last_attempt = None, 0, None
         run.result = {}
         self._launch(run, run.jobs)
 
@@ -258,10 +264,11 @@ class Model:
         assert run.is_active
         assert not job.waits
         job.attempt += 1
-        deadline = self.now + job.timeout if job.timeout else None
+        deadline = self.now + job.timeout + TIMEOUT_GRACE if job.timeout else None
         expires = self.now + lease if deadline is None else min(self.now + lease, deadline)
         job.status, job.is_queued = "Started", False
         job.live = Attempt(token, job.attempt, runner, session, lease, expires, deadline)
+        job.last_attempt = token
         if not run.is_flow and run.status == "Dispatched":
             run.status, run.transport = "Acknowledged", "Sent"
             run.timers.pop("ack", None)
@@ -278,9 +285,13 @@ class Model:
         self._deliver(job)
 
     def log(self, id: int, token: str, lines: list[str]) -> None:
-        self.heartbeat(id, token)
-        job, attempt = self._running(id, token)
-        run = self._owner(job)
+        late = self._late(id, token)
+        if late is not None:
+            attempt, run = late
+        else:
+            self.heartbeat(id, token)
+            job, attempt = self._running(id, token)
+            run = self._owner(job)
         if run.is_flow:
             event = {"kind": "log", "job_id": id, "attempt": attempt.number, "stream": "stdout", "lines": lines}
             self.events.append({"flow": run.name, **event})
@@ -310,6 +321,9 @@ class Model:
         again = self._reported(id, "fail", token)
         if again is not None:
             return again
+        late = self._late(id, token)
+        if late is not None and self.jobs[id].last_attempt == token:
+            return {"status": self.jobs[id].status, "attempt": late[0].number}
         job, attempt = self._running(id, token)
         self._deliver(job)
         self._fail(job, attempt, reason, may_retry)
@@ -330,7 +344,7 @@ class Model:
         """An attempt never reached its runner."""
         job = self.jobs[id]
         run = self._owner(job)
-        job.live = None
+        job.live = job.last_attempt = None
         job.attempt -= 1
         job.is_queued = bool(run.is_active)
         job.status = "Dispatched" if run.is_active else "WaitingForPrerequisites"
@@ -359,6 +373,7 @@ class Model:
         reason = f"lost: runner {attempt.runner} gave no sign of life for {attempt.lease} s"
         if attempt.deadline is not None and attempt.deadline <= self.now:
             reason = f"timed out after {job.timeout} s"
+            job.late = (self.now + LATE, attempt, self._owner(job))
         self.stopped.append(attempt.token)
         self._fail(job, attempt, reason, may_retry=True)
 
@@ -398,6 +413,7 @@ class Model:
         for job in startable:
             unmet = {parent for parent in job.parents if self.jobs[parent].status != "Finished"}
             job.owner, job.attempt, job.waits = run, 0, {*unmet, *set(job.prerequisites) - self.satisfied}
+            job.last_attempt = None
         for job in startable:
             job.is_queued = not job.waits
             job.status = "WaitingForPrerequisites" if job.waits else "Dispatched"
@@ -461,6 +477,7 @@ class Model:
         attempt = job.live
         if attempt is not None and job.owner is run:
             job.live, job.status = None, "Error"
+            job.late = (self.now + LATE, attempt, run)
             self.stopped.append(attempt.token)
             self._emit(run, job, "Error", attempt=attempt, reason=reason)
 
@@ -516,6 +533,15 @@ class Model:
         if job.live is None or job.live.token != token:
             raise Refused("StaleToken")
         return job, job.live
+
+    def _late(self, id: int, token: str) -> tuple[Attempt, Run] | None:
+        """An attempt that was ended here just before, and its run as far as that is still there."""
+        job = self.jobs.get(id)
+        if job is None or job.late is None:
+            return None
+        until, attempt, run = job.late
+        is_open = attempt.token == token and self.now < until and run.name in self.runs
+        return (attempt, run) if is_open else None
 
     def _reported(self, id: int, how: str, token: str) -> dict[str, Any] | None:
         job = self.jobs.get(id)

@@ -15,12 +15,17 @@ from tests.execution.driver import RUNNER, Runner
 
 
 def assigned(
-    *, env_vars: bytes = b"{}", flow_env: bytes = b"{}", inputs: bytes = b"{}", script: bytes = b"print(1)"
+    *,
+    env_vars: bytes = b"{}",
+    flow_env: bytes = b"{}",
+    inputs: bytes = b"{}",
+    script: bytes = b"print(1)",
+    run: bytes = b"flow:4",
 ) -> Any:
     """The assignment made of an attempt as the store tells of it."""
     stored = {**STORED_JOB, b"env_vars": env_vars, b"script": script}
     record = [stored.get(name.encode(), b"") for name in JOB_ASSIGNED]
-    told = b"\0".join([b"2", b"9-1", b"job:7:1", flow_env, inputs, b"1000", *record])
+    told = b"\0".join([b"2", b"9-1", b"job:7:1", run, flow_env, inputs, b"1000", *record])
     taking = take(KEYS, Runner(lease=2.5), count=1, holder="h", number="1")
     next(taking)
     with pytest.raises(StopIteration) as finished:
@@ -38,6 +43,11 @@ def test_an_assignment_has_the_job_the_attempt_and_the_lease() -> None:
     assert assignment["job"].keys() == required
     assert (assignment["attempt"], assignment["token"], assignment["lease"]) == (2, "9-1", 2.5)
     assert assignment["context_id"] == 1
+
+
+def test_it_names_the_flow_but_no_message() -> None:
+    assert assigned()["flow_id"] == 4
+    assert "flow_id" not in assigned(run=b"message:7:4")
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def test_an_assignment_is_all_a_runner_needs(context: Context) -> None:
 
     assignment = context.take_one(Runner(lease=12.5)).assignment
 
-    assert assignment.keys() == {"context_id", "job", "env_vars", "inputs", "attempt", "token", "lease"}
-    assert assignment["context_id"] == context.id
+    assert assignment.keys() == {"context_id", "job", "env_vars", "inputs", "attempt", "token", "lease", "flow_id"}
+    assert (assignment["context_id"], assignment["flow_id"]) == (context.id, 1)
     assert assignment["job"] == context.load_job(1)
     assert assignment["job"]["status"] == "Started"
     assert (assignment["env_vars"], assignment["inputs"], assignment["attempt"]) == ({}, {}, 1)
@@ -147,6 +147,8 @@ def test_an_attempt_that_takes_longer_than_the_jobs_timeout_has_failed_however_a
         context.heartbeat(attempt)
 
     context.later(3)
+    assert context.statuses(1) == {1: "Started"}  # its runner has some seconds to stop the script and report
+    context.later(4)
 
     assert f'cancel:3 job:7:1 {attempt.token} "timed out after 50 s"' in context.wire.effects
     progress = context.progress(1, 1)
@@ -210,8 +212,13 @@ def _hand_on(context: Context, attempt: Attempt) -> None:
     context.take_one()
 
 
-@pytest.mark.parametrize("happen", [_lose, _cancel, _hand_on])
-@pytest.mark.parametrize("report", REPORTS)
+@pytest.mark.parametrize(
+    ("happen", "report"),
+    [
+        *[(happen, report) for happen in (_lose, _hand_on) for report in REPORTS],
+        *[(_cancel, report) for report in (_heartbeat, _finish)],
+    ],
+)
 def test_the_token_of_an_attempt_that_was_lost_or_cancelled_is_stale_and_changes_nothing(
     context: Context, happen: Callable[[Context, Attempt], None], report: Report
 ) -> None:

@@ -2,6 +2,7 @@
 
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 local LOG_BYTES = 16777216 -- of log lines kept of one run
+local TIMEOUT_GRACE = 5000 -- ms a runner has beyond a job's timeout to stop the script and report, before we end the attempt
 
 -- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
 local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
@@ -41,11 +42,11 @@ local function inputs_of(tx, job, parents)
   return '{' .. table.concat(inputs, ',') .. '}'
 end
 
--- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs, updated_at and the members that
+-- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs, updated_at and the members that
 -- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
-  return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. env_vars .. '\0' .. inputs .. '\0' .. tx.seconds .. '\0'
-    .. table.concat(record, '\0', ASSIGNED)
+  return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
+    .. tx.seconds .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
@@ -122,7 +123,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   end
   local expires, deadline = tx.now + lease, '0'
   if record[TIMEOUT] ~= '0' then
-    local ends = tx.now + record[TIMEOUT] * 1000
+    local ends = tx.now + record[TIMEOUT] * 1000 + TIMEOUT_GRACE
     expires, deadline = math.min(expires, ends), string.format('%.0f', ends)
   end
   local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' ' .. session
@@ -221,6 +222,31 @@ local function report_again(tx, fault, how, job, token)
   return fault
 end
 
+-- An attempt that was cancelled or timed out here, whose runner may still hand in its output and result: job, run and
+-- number; nil if there is none, or the time for that is up.
+local function ended_here(tx, job, token)
+  local late = redis.call('HGET', tx.prefix .. job, 'x_late')
+  local ends, late_token, number, run = string.match(late or '', '^(%d+) (%S+) (%d+) (%S+)$')
+  if late_token == token and tonumber(ends) > tx.now and redis.call('EXISTS', tx.prefix .. run) == 1 then
+    return {job = job, run = run, number = number}
+  end
+end
+
+-- Keep the result that the runner of an attempt which was ended here hands in, unless something has happened to the job
+-- since. Its status stays. Returns what `fail` does.
+local function late_result(tx, fault, job, token, result)
+  local late, key = ended_here(tx, job, token), tx.prefix .. job
+  local status, field = unpack(redis.call('HMGET', key, 'status', 'x_attempt'))
+  local last = attempt_of(field)
+  if not late or not last or last.token ~= token then
+    return fault
+  end
+  if result ~= '' then
+    redis.call('HSET', key, 'result', result, 'updated_at', tx.seconds)
+  end
+  return reported(status, late.number)
+end
+
 -- An attempt has failed: the job is tried again after a pause, or it and its run end in Error.
 -- Returns the job's status.
 local function fail_attempt(tx, attempt, reason, result, may_retry)
@@ -270,14 +296,15 @@ local function finish(tx, args, o)
   return reported('Finished', attempt.number)
 end
 
--- Report that a running attempt has failed.
+-- Report that a running attempt has failed. Of one that was cancelled or timed out here just before, the result is kept.
 -- Arguments: 1 the job, 2 token, 3 why, 4 result as JSON or '', 5 '1' if it may be tried again.
 -- Result: as finish.
 local function fail(tx, args, o)
   local job, token = args[o + 1], args[o + 2]
   local attempt, fault = running(tx, job, token, 'retries')
   if not attempt then
-    return report_again(tx, fault, 'fail', job, token)
+    local before = report_again(tx, fault, 'fail', job, token)
+    return before == fault and late_result(tx, fault, job, token, args[o + 4]) or before
   end
   deliver(tx, attempt.run)
   local status = fail_attempt(tx, attempt, args[o + 3], args[o + 4] ~= '' and args[o + 4] or nil, args[o + 5] == '1')
@@ -306,18 +333,23 @@ local function heartbeat(tx, args, o)
   return WORD.OK .. ' ' .. attempt.lease
 end
 
--- Append log lines of a running attempt to the events of its flow, or the logs of its message, as long as the run's are
--- below their limit; a heartbeat too.
+-- Append log lines of a running attempt, or of one that was cancelled or timed out here just before, to the events of its
+-- flow, or the logs of its message, as long as the run's are below their limit; a heartbeat too.
 -- Arguments: 1 the job, 2 token, 3 stream, 4 lines as JSON, then the lines.
--- Result: 'ok', 1 if the lines were kept or 0 | 'none' | 'stale'.
+-- Result: 'ok' | 'over' (the attempt does not run any more), 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(tx, args, o, last)
   local attempt, fault = running(tx, args[o + 1], args[o + 2], 'retries')
-  if not attempt then
-    return fault
+  local word = WORD.OK
+  if attempt then
+    renew(tx, attempt)
+  else
+    word, attempt = WORD.OVER, fault == WORD.STALE and ended_here(tx, args[o + 1], args[o + 2])
+    if not attempt then
+      return fault
+    end
   end
-  renew(tx, attempt)
   if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[o + 4]) > LOG_BYTES then
-    return WORD.OK, 0
+    return word, 0
   end
   emit(tx, attempt.run, 'log', ',"job_id":' .. job_id(attempt.job) .. ',"attempt":' .. attempt.number .. ',"stream":"'
     .. args[o + 3] .. '","lines":' .. args[o + 4])
@@ -327,7 +359,7 @@ local function append_log(tx, args, o, last)
     call_each('RPUSH', logs, slice(args, o + 5, last))
     redis.call('LTRIM', logs, '-' .. EVENTS_KEPT, -1)
   end
-  return WORD.OK, 1
+  return word, 1
 end
 
 -- An attempt never reached its runner: it does not count, and its job is the next of its queue.

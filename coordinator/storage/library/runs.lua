@@ -112,13 +112,21 @@ local function attempt_of(field)
   return number and {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
 end
 
+local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in its last output and result
+
+-- The field x_late of a job whose running attempt, of that run, ends now without its runner having reported.
+local function late_until(tx, attempt, run)
+  return string.format('%.0f', tx.now + LATE) .. ' ' .. attempt.token .. ' ' .. attempt.number .. ' ' .. run
+end
+
 -- Stop the attempt at a job of a run, if it has one: the job is in Error, the runner is told.
 local function stop(tx, run, job, reason)
   local key = tx.prefix .. job
   local status, owner, field = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_attempt'))
   if status == 'Started' and owner == run then
     local attempt = attempt_of(field)
-    redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
+    redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds,
+      'x_late', late_until(tx, attempt, run))
     disarm(tx, 'lease:' .. job)
     announce_cancel(tx, attempt.runner, job, attempt.token, reason)
     emit_job(tx, run, job, 'Error', attempt, because(reason))

@@ -79,6 +79,7 @@ function TIMER.lease(tx, job)
   local reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
   if attempt.deadline ~= '0' and tonumber(attempt.deadline) <= tx.now then
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
+    redis.call('HSET', tx.prefix .. job, 'x_late', late_until(tx, attempt, attempt.run))
   end
   announce_cancel(tx, attempt.runner, job, attempt.token, reason)
   fail_attempt(tx, attempt, reason, nil, true)
