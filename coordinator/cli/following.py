@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import click
 import trio
 
 from coordinator.cli.connection import Place
-from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain, first_leaf
 from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
 from coordinator.cli.flow_state import ENDED, FlowState, duration
 from coordinator.cli.progress import View
+from coordinator.cli.sending import Sending
 from coordinator.client import CannotConnect, Client, NoReply, NotFound
 from coordinator.models import ContextCreate, Flow, FlowReport
 
@@ -36,6 +38,8 @@ DEFAULT_CALLER: Final = 1
 RUNNER_MISSED_AFTER: Final = 3.0
 BEGINNING: Final = "0-0"
 MAX_RANDOM: Final = 2**31 - 1
+MANY: Final = 10_000  # jobs, whose ids are shorter so that the list of all of them fits a message
+MAX_SHORT: Final = 10**8 - 1
 OUTPUT: Final = ("stdout", "stderr", "exit_code")
 """Members of a result that the runner adds to what the script gave."""
 
@@ -68,14 +72,48 @@ async def submit(client: Client, file: FlowFile, context: int, caller: int | Non
     except NotFound:
         created = ContextCreate(id=context, admins=[caller], readers=[], executors=[caller])
         await client.context_create(context=created)
-    await client.flow_submit(context_id=context, flow=params.flow, jobs=params.jobs)
+    sending = Sending(flow, len(params.jobs))
+    try:
+        with sending:
+            await _interruptibly(
+                partial(
+                    client.submit_flow,
+                    context_id=context,
+                    flow=params.flow,
+                    jobs=params.jobs,
+                    on_progress=sending.show,
+                )
+            )
+    except* (CannotConnect, NoReply, KeyboardInterrupt) as group:
+        sending.explain(is_interrupted=isinstance(first_leaf(group), KeyboardInterrupt))
+        raise
     return flow, file.names(first_job)
+
+
+async def _interruptibly(work: Callable[[], Awaitable[object]]) -> None:
+    """Do this; SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt. The signal that trio itself raises
+    may hit any task, also that of the connection, without which nothing can be cleaned up."""
+    is_done = False
+
+    async def cancel_on_interrupt(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for _ in signals:
+            scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_on_interrupt, signals, nursery.cancel_scope)
+            await work()
+            is_done = True
+            nursery.cancel_scope.cancel()
+    if not is_done:
+        raise KeyboardInterrupt
 
 
 async def _unused_ids(client: Client, file: FlowFile, context: int, caller: int) -> tuple[int, int]:
     """A flow's id, the file's own if it has one, and the first of as many jobs' ids."""
+    largest = MAX_RANDOM if len(file.jobs) <= MANY else MAX_SHORT
     while True:
-        base = random.randint(1, MAX_RANDOM - len(file.jobs))
+        base = random.randint(1, largest - len(file.jobs))
         flow, first_job = (base if file.id is None else file.id), base + 1
         calls: list[tuple[str, Any]] = [("flow.load", {"context_id": context, "id": flow})]
         calls += [("job.load", {"context_id": context, "caller_id": caller, "id": id}) for id in file.names(first_job)]

@@ -27,8 +27,8 @@ the system does not know them. `call_once` makes one call over HTTP or WebSocket
 may raise.
 
 Every method of the API is there, `flow.submit` as `flow_submit`, its arguments given by name. `call` calls by name with
-plain objects; `call_many` is the fastest way to do many calls. `follow_flow` gives a flow's events, `subscribe_runner`
-a runner's assignments; both go on after a lost connection where they were.
+plain objects; `call_many` is the fastest way to do many calls. `submit_flow` submits a flow of any size. `follow_flow`
+gives a flow's events, `subscribe_runner` a runner's assignments; both go on after a lost connection where they were.
 """
 
 from coordinator.client.client import Client, connect

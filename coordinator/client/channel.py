@@ -71,6 +71,7 @@ class Channel(Calls):
     ) -> None:
         ledger = Ledger(max_in_flight=max_in_flight, max_batch=max_batch_length, max_frame_bytes=max_frame_bytes)
         super().__init__(ledger, timeout)
+        self.max_frame_bytes = max_frame_bytes
         self._address = address
         self._tls = tls
         self._headers = headers

@@ -17,12 +17,40 @@ from coordinator.client.flows import FlowFollower
 from coordinator.client.methods import Methods
 from coordinator.client.runners import RunnerSubscription, subscribed_runner
 from coordinator.client.stream import tls_context
+from coordinator.client.submission import ABANDON_AFTER, Progress, submit_flow
 
 __all__ = ["Client", "connect"]
 
 
 class Client(Channel, Methods):
     """Made by `connect`. Any number of tasks may use it at once."""
+
+    async def submit_flow(
+        self,
+        *,
+        context_id: int,
+        flow: models.FlowCreate,
+        jobs: Sequence[models.JobCreate],
+        on_progress: Progress | None = None,
+        abandon_after: float = ABANDON_AFTER,
+    ) -> models.Flow:
+        """Create a flow of any size with its jobs and start it; nothing of it runs before all is there.
+
+        A small one is one call of `flow_submit`. A large one is sent in parts, and deleted again if that fails or is
+        cancelled. If we are gone before it is complete, the server deletes it. Called again it changes nothing.
+
+        Args:
+            on_progress: called, while a large flow is sent, with the number of jobs sent and of all. Must not block or
+                raise.
+            abandon_after: seconds without a word from us after which the server deletes a flow that is not complete.
+
+        Raises:
+            RpcError, NoReply, CannotConnect: as `call`. Of NoReply, and of an error that says so, it may have been
+                started.
+            CallTooLarge: a job alone exceeds `max_frame_bytes`, or the list of their ids; nothing was sent.
+        """
+        params = models.FlowSubmitParams(context_id=context_id, flow=flow, jobs=list(jobs))
+        return await submit_flow(self, params, abandon_after=abandon_after, on_progress=on_progress)
 
     def follow_flow(
         self, context_id: int, id: int, after: str | None = None, *, forever: bool = False, buffer: int = 1000

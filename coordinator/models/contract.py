@@ -216,9 +216,22 @@ class RunnerLoadParams(Model):
     id: UInt32
 
 
+AbandonAfter = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=86_400,
+        strict=False,
+        description="Seconds after which the flow, and the jobs made for it, are deleted unless it was started. Each "
+        "further call with it begins the time anew, 0 ends it; a flow that was there without it stays without",
+    ),
+]
+
+
 class FlowCreateParams(Model):
     context_id: UInt32
     flow: FlowCreate
+    abandon_after: Annotated[AbandonAfter | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
 
 
 class FlowLoadParams(Model):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, Exchange, Operation, RawJson
+from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
 from coordinator.errors import NotFound
 from coordinator.models import (
     ActorCreate,
@@ -80,7 +80,16 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Exchange:
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Exchange:
     flow = params.flow
-    return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, NEW_FLOW, flow.id)
+    if params.abandon_after is None:
+        return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, NEW_FLOW, flow.id)
+    given = given_members(flow)
+    write = write_arguments(codec.FLOW, given, index_entry(flow.id), NEW_FLOW)
+    command = functions.flow_draft(keys, flow_name(flow.id), params.abandon_after, write)
+    return command, _drafted, (codec.FLOW, given, NEW_FLOW.members)
+
+
+def _drafted(reply: Reply, asked: Any) -> WithEffects:
+    return WithEffects(_upserted(reply, asked), functions.effects_of(reply))
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Exchange:

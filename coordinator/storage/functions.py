@@ -188,6 +188,18 @@ def read_record_upsert(reply: Any) -> Upserted:
     return Upserted(created_at, stored[0], kept)
 
 
+def flow_draft(keys: Keyspace, name: str, seconds: float, write: Arguments) -> Transition:
+    """Create or update the flow of this name, which is deleted unless it is started within so many seconds; 0: it stays.
+    Read as `record_upsert`, and `effects_of` the reply."""
+    return keys.transition("hc_flow_draft", int(seconds * 1000), name, *write)
+
+
+def effects_of(reply: Any) -> Effects:
+    """The effects of a transition whose result another function reads."""
+    effects: Effects = reply[1]
+    return effects
+
+
 class EmbeddedJob(NamedTuple):
     """A job in a message: its members as JSON without braces, its result as JSON or '' if it was not given."""
 

@@ -13,7 +13,7 @@ from tests.support.commands import herocoordinator
 from tests.support.runner import runner
 from tests.support.server import CoordinatorProcess
 
-_CONTEXTS = range(70_000, 70_020)
+_CONTEXTS = range(70_000, 70_040)
 _unused = itertools.count(_CONTEXTS.start)
 
 

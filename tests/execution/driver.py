@@ -115,6 +115,10 @@ class Context:
     def create_flow(self, id: int, jobs: Collection[int], **members: Any) -> Any:
         return self._call(records.create_flow, models.FlowCreateParams, flow=self._flow(id, jobs, **members))
 
+    def draft_flow(self, id: int, jobs: Collection[int], *, abandon_after: float) -> Any:
+        flow = self._flow(id, jobs)
+        return self._call(records.create_flow, models.FlowCreateParams, flow=flow, abandon_after=abandon_after)
+
     def load_flow(self, id: int) -> Any:
         return self._call(records.load_flow, models.FlowLoadParams, id=id)
 
