@@ -25,6 +25,7 @@ __all__ = [
     "file_limit",
     "open_files",
     "raise_file_limit",
+    "share_the_interpreter_fairly",
 ]
 
 OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE}
@@ -61,6 +62,12 @@ def collect_garbage_less_often() -> None:
     """A 1 MiB body of `[[],[],…` takes 24 ms to parse like this and 110 with Python's own thresholds."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def share_the_interpreter_fairly() -> None:
+    """A worker thread that computes keeps the event loop waiting five times as long by default, at each of its system
+    calls."""
+    sys.setswitchinterval(0.001)
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:

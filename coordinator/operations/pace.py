@@ -16,15 +16,16 @@ class Pace:
 
     Args:
         most: items of a step.
+        at_first: items of the first one.
 
     Attributes:
         count: items of the next step, at least one.
     """
 
-    def __init__(self, most: int, step_bytes: int) -> None:
+    def __init__(self, most: int, step_bytes: int, at_first: int = AT_FIRST) -> None:
         self._most = most
         self._step_bytes = step_bytes
-        self.count = min(AT_FIRST, most)
+        self.count = min(at_first, most)
 
     def read(self, items: int, size: int) -> None:
         """So many items were read, of so many bytes in all."""

@@ -1,4 +1,4 @@
-"""How many values a message holds: what it costs to read goes by that, not by its bytes, and nobody is served meanwhile."""
+"""How many values a message holds: the time it takes to read goes by that, and nobody is served meanwhile."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from operator import or_
 from typing import Annotated, Any, Final, Literal, NotRequired
 
 import structlog
-from pydantic import Discriminator, FailFast, TypeAdapter, ValidationError
+from pydantic import Discriminator, FailFast, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from coordinator.errors import CoordinatorError, InternalError, InvalidParams, InvalidRequest, MethodNotFound
@@ -24,6 +24,7 @@ log = structlog.get_logger("coordinator.rpc")
 
 DISCOVER: Final = "rpc.discover"
 LARGE_BATCH: Final = 128 * 1024  # bytes of a batch that takes milliseconds to read in one go
+LARGE_CALL: Final = 64 * 1024
 _OPENING_BRACES: Final = ("{", b"{")
 _OPENING_BRACKETS: Final = ("[", b"[")
 
@@ -63,9 +64,7 @@ class Reader:
         self._validate_call = TypeAdapter(call).validator.validate_json
         self._validate_batch = TypeAdapter(Annotated[list[call], FailFast()]).validator.validate_json
 
-    def read(
-        self, data: str | bytes | bytearray, *, in_parts: bool = False
-    ) -> tuple[int | None, Iterable[Item]]:
+    def read(self, data: str | bytes | bytearray, *, in_parts: bool = False) -> tuple[int | None, Iterable[Item]]:
         """A message's calls in order, and how many there are if it is a batch. Never raises on bad input.
 
         They may be looked at one by one as they are asked for. So it is with `in_parts` if the batch is large: that is
@@ -78,6 +77,10 @@ class Reader:
         if is_batch and text[:1] not in _OPENING_BRACKETS:
             text = _from_opening(data)
             is_batch = text[:1] not in _OPENING_BRACES
+        if not is_batch and len(text) > LARGE_CALL:
+            unknown = self._unknown_method(text)
+            if unknown is not None:
+                return None, [unknown]
         try:
             if not _may_hold_nan(text):
                 if not is_batch:
@@ -98,8 +101,22 @@ class Reader:
         head = data[: protocol.MAX_HEAD]
         id = protocol.first_id(head.encode(errors="replace") if isinstance(head, str) else bytes(head))
         limit = self._max_values
-        fault = InvalidRequest(f"a message of more than {limit} values, or half as many strings; send it in parts", limit=limit)
+        fault = InvalidRequest(
+            f"a message of more than {limit} values, or half as many strings; send it in parts", limit=limit
+        )
         return id, None, fault
+
+    def _unknown_method(self, text: str | bytes | bytearray) -> Item | None:
+        """The outcome of a call of a method there is not, whose params would become objects only to be dropped."""
+        try:
+            head = _validate_head(text)
+        except ValidationError:
+            return None
+        name = head["method"]
+        if name in self._methods or name == DISCOVER:
+            return None
+        id = protocol.render_id(head["id"]) if "id" in head else None
+        return id, None, MethodNotFound(name, self._suggestions.like(name))
 
     def _item_of(self, call: dict[str, Any]) -> Item:
         method = self._methods[call["method"]]
@@ -142,6 +159,17 @@ def _may_hold_nan(data: str | bytes | bytearray) -> bool:
     if isinstance(data, str):
         return "NaN" in data or "Infinity" in data
     return b"NaN" in data or b"Infinity" in data
+
+
+class _Head(TypedDict):
+    """A request object but its params."""
+
+    jsonrpc: Literal["2.0"]
+    id: NotRequired[StrictInt | StrictFloat | StrictStr | None]
+    method: StrictStr
+
+
+_validate_head: Final = TypeAdapter(_Head).validator.validate_json
 
 
 class _InParts(Exception):
