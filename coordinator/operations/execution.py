@@ -52,7 +52,9 @@ __all__ = [
     "submit_flow",
 ]
 
-CHUNK: Final = 500  # records loaded a step, so that others get on in between
+CHUNK: Final = 200  # records loaded a step, so that others get on in between
+STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after which failures are shortened
+SHORT_FAILURE: Final = 200  # characters
 SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on the event loop, about 2 ms
 EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
@@ -156,6 +158,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     ids: list[int] = sorted(set(from_json(fields[b"jobs"])))
     counts = dict.fromkeys(STATUSES, 0)
     jobs: list[bytes] = []
+    size = 0
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS) for id in chunk]
@@ -163,7 +166,8 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
             if reply[0] is None:
                 raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
             counts[reply[0].decode()] += 1
-            jobs.append(_progress(id, reply))
+            jobs.append(_progress(id, reply, SHORT_FAILURE if size > STATUS_BYTES else None))
+            size += len(jobs[-1])
     parts = [
         b'{"flow":' + codec.FLOW.to_json(fields, context_id=params.context_id, id=params.id),
         b'"counts":' + to_json(counts),
@@ -176,7 +180,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     return b",".join(parts)
 
 
-def _progress(id: int, reply: Sequence[Any]) -> bytes:
+def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> bytes:
     status, depends, script_type, last, queued, ended, retry, failure = reply
     number, runner, started = functions.read_attempt(last)
     parts = [
@@ -186,7 +190,7 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
     values = (runner, queued, started, ended, retry)
     parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
     if failure is not None:
-        parts.append(b'"failure":' + to_json(failure.decode()))
+        parts.append(b'"failure":' + to_json(failure.decode()[:failure_characters]))
     return b",".join(parts) + b"}"
 
 

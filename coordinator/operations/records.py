@@ -23,6 +23,7 @@ from coordinator.models import (
     FlowCreate,
     FlowCreateParams,
     FlowLoadParams,
+    Job,
     JobCreate,
     JobCreateParams,
     JobLoadParams,
@@ -34,14 +35,19 @@ from coordinator.models import (
     RunnerCreateParams,
     RunnerLoadParams,
 )
-from coordinator.operations.pace import Pace
+from coordinator.operations.pace import Pace, records_of
 from coordinator.storage import codec, functions
-from coordinator.storage.codec import Record
+from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import stored_defaults
 from coordinator.storage.functions import EmbeddedJob, Initial, write_arguments
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
+MESSAGE_BYTES: Final = 4 * 1024 * 1024  # of a message's jobs after which their results are left out
+LOG_BYTES: Final = 4 * 1024 * 1024  # of a message's log after which older lines are left out
+LINES_AT_ONCE: Final = 1_000
+LINES_AT_FIRST: Final = 10
+LINES_BYTES: Final = 512 * 1024
 DAG_CHUNK: Final = 500  # jobs at the most loaded a step, so that others get on in between
 DAG_AT_FIRST: Final = 32  # jobs of the first step, when nobody knows how large they are
 DAG_BYTES: Final = 1024 * 1024  # of jobs a step
@@ -123,23 +129,61 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
 def load_message(keys: Keyspace, params: MessageLoadParams) -> Generator[list[Command], Any, RawJson]:
     """The message with its jobs and logs as they are by now."""
     ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
-    fields, lines = yield [
-        ("HGETALL", keys.message(params.caller_id, params.id)),
-        ("LRANGE", keys.logs(params.caller_id, params.id), 0, -1),
-    ]
+    (fields,) = yield [("HGETALL", keys.message(params.caller_id, params.id))]
     if not fields:
         raise NotFound("message", **ids)
     fields = dict(fields)
     if b"x_started" in fields:
-        names = fields[b"x_jobs"].decode().split()
-        records = yield [("HGETALL", keys.prefix + name) for name in names]
-        embedded = [codec.JOB.to_json(record, job=0) for record in records if record]
+        embedded = yield from _embedded_now(keys, fields[b"x_jobs"].decode().split())
         fields[b"job"] = b"[" + b",".join(embedded) + b"]"
-    if lines:
-        own = fields[b"logs"][1:-1]
-        logged = to_json([line.decode() for line in lines])[1:-1]
-        fields[b"logs"] = b"[" + (own + b"," if own else b"") + logged + b"]"
+        logged = yield from _newest_lines(keys.logs(params.caller_id, params.id))
+        if logged:
+            own = fields[b"logs"][1:-1]
+            fields[b"logs"] = b"[" + (own + b"," if own else b"") + b",".join(logged) + b"]"
     return codec.MESSAGE.to_json(fields, **ids)
+
+
+def _embedded_now(keys: Keyspace, names: Sequence[str]) -> Generator[list[Command], Any, list[bytes]]:
+    """A message's jobs as they are by now, but for the results of those behind the first MESSAGE_BYTES."""
+    embedded: list[bytes] = []
+    room = MESSAGE_BYTES
+    at = 0
+    while at < len(names):
+        fields = () if room > 0 else _WITHOUT_RESULT
+        records = yield from records_of(keys, names[at:], fields)
+        at += len(records)
+        for values in records:
+            record = fields_of(values) if not fields else dict(zip(_WITHOUT_RESULT_NAMES, values, strict=True))
+            record = {name: value for name, value in record.items() if value is not None}
+            if record:
+                embedded.append(codec.JOB.to_json(record if not fields else {**record, b"result": _REFERENCE}, job=0))
+                room -= len(embedded[-1])
+    return embedded
+
+
+_WITHOUT_RESULT: Final = tuple(name for name in Job.model_fields if name != "result")
+_WITHOUT_RESULT_NAMES: Final = [name.encode() for name in _WITHOUT_RESULT]
+_REFERENCE: Final = b'{"$ref":"job.load"}'
+
+
+def _newest_lines(key: str) -> Generator[list[Command], Any, list[bytes]]:
+    """The lines of a log as JSON: all of them, or the newest LOG_BYTES and how many come before."""
+    (length,) = yield [("LLEN", key)]
+    parts: list[bytes] = []
+    end, room = length, LOG_BYTES
+    pace = Pace(LINES_AT_ONCE, LINES_BYTES, LINES_AT_FIRST)
+    while end > 0 and room > 0:
+        start = max(0, end - pace.count)
+        (lines,) = yield [("LRANGE", key, start, end - 1)]
+        if not lines:
+            break  # it was deleted meanwhile
+        parts.append(to_json([line.decode() for line in lines])[1:-1])
+        room -= len(parts[-1])
+        pace.read(len(lines), len(parts[-1]))
+        end = start
+    if end > 0 and parts:
+        parts.append(to_json(f"({end} earlier lines are left out)"))
+    return parts[::-1]
 
 
 def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
