@@ -121,14 +121,19 @@ class StorageError(CoordinatorError):
 
 
 class ReplyTooLarge(CoordinatorError):
-    """A batch whose replies together exceed `limit` bytes: this call was carried out, its reply left out."""
+    """What the call has read is more than a reply may hold.
+
+    By default: a batch whose replies together exceed `limit` bytes; this call was carried out, its reply left out.
+    """
 
     code = -32030
     message = "Reply Too Large"
 
-    def __init__(self, limit: int) -> None:
-        detail = f"the replies to this batch exceed {limit} bytes; the call was carried out, its reply is left out"
-        super().__init__({"detail": detail, "limit": limit, "setting": "max_batch_reply_bytes"})
+    def __init__(self, limit: int, detail: str | None = None, **more: Any) -> None:
+        if detail is None:
+            detail = f"the replies to this batch exceed {limit} bytes; the call was carried out, its reply is left out"
+            more = {"setting": "max_batch_reply_bytes"}
+        super().__init__({"detail": detail, "limit": limit, **more})
 
 
 class DagMissingDependency(CoordinatorError):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -23,8 +24,10 @@ __all__ = [
     "die_with_parent",
     "exit_status",
     "file_limit",
+    "memory_limit",
     "open_files",
     "raise_file_limit",
+    "share_the_interpreter_fairly",
 ]
 
 OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE}
@@ -61,6 +64,44 @@ def collect_garbage_less_often() -> None:
     """A 1 MiB body of `[[],[],…` takes 24 ms to parse like this and 110 with Python's own thresholds."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+def share_the_interpreter_fairly() -> None:
+    """A worker thread that computes keeps the event loop waiting five times as long by default, at each of its system
+    calls."""
+    sys.setswitchinterval(0.001)
+
+
+def memory_limit() -> int:
+    """Bytes of memory this process and its children may use: the machine's, or what its control groups allow. 0 where
+    the system does not say."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if "SC_PHYS_PAGES" in os.sysconf_names else []
+    for path in _memory_limits():
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            limits.append(int(text))
+    return min((limit for limit in limits if limit > 0), default=0)
+
+
+def _memory_limits() -> Iterator[Path]:
+    """Files that may hold a limit of ours: of each control group we are in, and of those around it. See cgroups(7)."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            root, name = Path("/sys/fs/cgroup"), "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+        else:
+            continue
+        inner = root / group.strip("/")
+        yield from (place / name for place in (inner, *inner.parents) if place.is_relative_to(root))
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:

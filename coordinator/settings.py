@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationInfo,
@@ -92,6 +93,11 @@ class Settings(BaseModel):
         "always",
         description="When the embedded Valkey's writes reach the disk itself: `always`, before a write is "
         "acknowledged; `everysec`, within a second. Either survives kill -9 of every process.",
+    )
+    store_memory: NonNegativeInt | None = Field(
+        None,
+        description="Bytes of memory the embedded Valkey's data may take; at it, writes that need more are refused. 0 "
+        "is no limit. By default half of what the machine, or its control group, has.",
     )
 
     workers: PositiveInt = Field(

@@ -14,7 +14,7 @@ import trio
 from coordinator import logs
 from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import options_of, validated
-from coordinator.osprocess import collect_garbage_less_often, open_files, raise_file_limit
+from coordinator.osprocess import collect_garbage_less_often, open_files, raise_file_limit, share_the_interpreter_fairly
 from coordinator.server.app import App
 from coordinator.server.bootstrap import CannotListen
 from coordinator.server.descriptors import DoesNotFit, fit
@@ -52,6 +52,7 @@ def serve(**given: Any) -> None:
     logs.configure(settings.log_level, settings.log_format)
     settings = _fitting(settings)
     collect_garbage_less_often()
+    share_the_interpreter_fairly()
     try:
         trio.run(_serve, settings)
     except* CANNOT_SERVE as group:

@@ -15,9 +15,14 @@ Timestamp = Annotated[int, Field(json_schema_extra={"format": "int64"}, descript
 
 # A list reports its first bad item only: a hostile list of a million of them must not cost a million errors.
 FIRST_FAULT = FailFast()
-UInt32List = Annotated[list[UInt32], FIRST_FAULT]
-StringList = Annotated[list[str], FIRST_FAULT]
-StringMap = dict[str, str]
+
+# And it has a length, which is looked at before the items that are beyond it are: nobody is served meanwhile.
+MAX_IDS = 100_000
+MAX_ITEMS = 10_000
+
+UInt32List = Annotated[list[UInt32], FIRST_FAULT, Field(max_length=MAX_IDS)]
+StringList = Annotated[list[str], FIRST_FAULT, Field(max_length=MAX_ITEMS)]
+StringMap = Annotated[dict[str, str], Field(max_length=MAX_ITEMS)]
 
 
 def _drop_default(schema: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypeAliasType
 
-from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, Model, StringList, StringMap, UInt32
+from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS, Model, StringList, StringMap, UInt32
 from coordinator.models.contract import (
     Flow,
     FlowCreate,
@@ -53,7 +53,7 @@ OptionalId = Annotated[UInt32 | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
 class FlowSubmitParams(Model):
     context_id: UInt32
     flow: FlowCreate
-    jobs: Annotated[list[JobCreate], FIRST_FAULT, Field(description="Every job the flow lists")]
+    jobs: Annotated[list[JobCreate], FIRST_FAULT, Field(max_length=MAX_ITEMS, description="Every job the flow lists")]
 
 
 class FlowParams(Model):
@@ -182,8 +182,8 @@ class Assignment(Model):
 
     context_id: UInt32
     job: Job
-    env_vars: Annotated[StringMap, Field(description="The flow's under the job's own")]
-    inputs: Annotated[dict[str, StringMap], Field(description="Results of the jobs it depends on, by id")]
+    env_vars: Annotated[dict[str, str], Field(description="The flow's under the job's own")]
+    inputs: Annotated[dict[str, dict[str, str]], Field(description="Results of the jobs it depends on, by id")]
     attempt: Annotated[int, Field(ge=1)]
     token: Token
     lease: float

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Exchange, Operation, RawJson, WithEffects
+from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, MessageLoadParams
 from coordinator.models.execution import (
@@ -31,7 +32,7 @@ from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_me
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Reply
 from coordinator.storage.fields import JOB_GIVEN
-from coordinator.storage.functions import Effects, Fields, Refused, Submitted, Word, write_arguments
+from coordinator.storage.functions import Arguments, Effects, Fields, Refused, Submitted, Word, write_arguments
 from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name, message_name
 
 __all__ = [
@@ -51,7 +52,11 @@ __all__ = [
     "submit_flow",
 ]
 
-CHUNK: Final = 500  # records loaded a step, so that others get on in between
+CHUNK: Final = 200  # records loaded a step, so that others get on in between
+STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after which failures are shortened
+SHORT_FAILURE: Final = 200  # characters
+SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on the event loop, about 2 ms
+EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
@@ -86,6 +91,22 @@ def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
 
 
 def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
+    flow = params.flow
+    edges = sum(len(job.depends) for job in params.jobs)
+    if len(params.jobs) + edges <= SUBMIT_INLINE:
+        command = _submission(keys, params)
+    else:
+        command = yield Compute(lambda: _submission(keys, params))
+    (reply,) = yield [command]
+    outcome, effects = functions.read_flow_submit(reply)
+    if isinstance(outcome, bytes):
+        kept = {**NEW_FLOW.members, "status": b"Started"}
+        return WithEffects(codec.FLOW.written(given_members(flow), outcome, outcome, kept), effects)
+    return _flow_outcome(params.context_id, flow.id, outcome, effects)
+
+
+def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition:
+    """The command that submits a flow. Raises InvalidParams, or what flow.dag raises for its jobs."""
     flow, jobs = params.flow, {job.id: job for job in params.jobs}
     if jobs.keys() != set(flow.jobs) or len(jobs) != len(params.jobs):
         raise _mismatch("must be the jobs that flow.jobs lists, each once")
@@ -96,13 +117,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     for parent, child in graph.edges:
         submitted[parent].children.append(child)
         submitted[child].parents.append(parent)
-    of_flow = given_members(flow)
-    (reply,) = yield [functions.flow_submit(keys, of_flow, submitted, graph.leaves)]
-    outcome, effects = functions.read_flow_submit(reply)
-    if isinstance(outcome, bytes):
-        kept = {**NEW_FLOW.members, "status": b"Started"}
-        return WithEffects(codec.FLOW.written(of_flow, outcome, outcome, kept), effects)
-    return _flow_outcome(params.context_id, flow.id, outcome, effects)
+    return functions.flow_submit(keys, given_members(flow), submitted, graph.leaves)
 
 
 def _mismatch(msg: str) -> InvalidParams:
@@ -143,6 +158,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     ids: list[int] = sorted(set(from_json(fields[b"jobs"])))
     counts = dict.fromkeys(STATUSES, 0)
     jobs: list[bytes] = []
+    size = 0
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS) for id in chunk]
@@ -150,7 +166,8 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
             if reply[0] is None:
                 raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
             counts[reply[0].decode()] += 1
-            jobs.append(_progress(id, reply))
+            jobs.append(_progress(id, reply, SHORT_FAILURE if size > STATUS_BYTES else None))
+            size += len(jobs[-1])
     parts = [
         b'{"flow":' + codec.FLOW.to_json(fields, context_id=params.context_id, id=params.id),
         b'"counts":' + to_json(counts),
@@ -163,7 +180,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     return b",".join(parts)
 
 
-def _progress(id: int, reply: Sequence[Any]) -> bytes:
+def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> bytes:
     status, depends, script_type, last, queued, ended, retry, failure = reply
     number, runner, started = functions.read_attempt(last)
     parts = [
@@ -173,7 +190,7 @@ def _progress(id: int, reply: Sequence[Any]) -> bytes:
     values = (runner, queued, started, ended, retry)
     parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
     if failure is not None:
-        parts.append(b'"failure":' + to_json(failure.decode()))
+        parts.append(b'"failure":' + to_json(failure.decode()[:failure_characters]))
     return b",".join(parts) + b"}"
 
 
@@ -282,9 +299,11 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
         if started is not None:
             outcome = None
             break
-        jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
-        _check_embedded(jobs)
-        writes = {job_name(job["caller_id"], job["id"]): _sent(job) for job in jobs}
+        writes: Mapping[str, Arguments]
+        if len(embedded) <= EMBEDDED_INLINE:
+            writes = _writes(embedded)
+        else:
+            writes = yield Compute(partial(_writes, embedded))
         (reply,) = yield [functions.message_send(keys, message, embedded, uuid.uuid4().hex, writes)]
         outcome, effects = functions.read_message_send(reply)
         if outcome is None or outcome.word is not Word.CHANGED:
@@ -301,7 +320,14 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     return WithEffects(record, effects)
 
 
-def _sent(job: Mapping[str, Any]) -> Sequence[str | int | bytes]:
+def _writes(embedded: bytes) -> Mapping[str, Arguments]:
+    """What `write` takes of each of a message's embedded jobs. Raises what flow.dag raises for a flow's."""
+    jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
+    _check_embedded(jobs)
+    return {job_name(job["caller_id"], job["id"]): _sent(job) for job in jobs}
+
+
+def _sent(job: Mapping[str, Any]) -> Arguments:
     """What `write` takes of an embedded job."""
     given = {name: job[name] for name in JOB_GIVEN if name in job and (name != "result" or job[name])}
     return write_arguments(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_JOB)

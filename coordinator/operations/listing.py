@@ -9,9 +9,9 @@ from pydantic_core import to_json
 from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
-from coordinator.operations.pace import Pace
+from coordinator.operations.pace import records_of
 from coordinator.storage import functions
-from coordinator.storage.codec import Record
+from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.functions import Refused
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
@@ -48,7 +48,6 @@ class page_of:  # noqa: N801 - used like the functions beside it
         items: list[bytes] = []
         size = examined = 0
         is_last = is_full = False
-        pace = Pace(CHUNK, PAGE_BYTES)
         while not (is_last or is_full or examined >= EXAMINED):
             after = f"({cursor}" if cursor else "-"
             (entries,) = yield [("ZRANGE", keys.index_of(kind), after, "+", "BYLEX", "LIMIT", 0, CHUNK)]
@@ -58,22 +57,21 @@ class page_of:  # noqa: N801 - used like the functions beside it
             examined += len(entries)
             candidates = entries
             if wanted is not None:
-                found = yield [("HGET", keys.prefix + _key(kind, entry), "status") for entry in entries]
+                found = yield [("HGET", keys.prefix + _name(kind, entry), "status") for entry in entries]
                 candidates = [entry for entry, status in zip(entries, found, strict=True) if status == wanted]
             while candidates and not is_full:
-                count = min(pace.count, params.limit - len(items))
-                step, candidates = candidates[:count], candidates[count:]
-                records = yield [("HGETALL", keys.prefix + _key(kind, entry)) for entry in step]
-                before = size
-                for entry, fields in zip(step, records, strict=True):
+                wanted_now = candidates[: params.limit - len(items)]
+                names = [_name(kind, entry) for entry in wanted_now]
+                records = yield from records_of(keys, names)
+                candidates = candidates[len(records) :]
+                for entry, fields in zip(wanted_now, records, strict=False):
                     cursor = entry.decode()
                     if fields:  # it may have been deleted since
-                        items.append(self._record.to_json(fields, entry=0))
+                        items.append(self._record.to_json(fields_of(fields), entry=0))
                         size += len(items[-1])
                     is_full = len(items) >= params.limit or size >= PAGE_BYTES
                     if is_full:
                         break
-                pace.read(len(step), size - before)
             if is_full:
                 is_last = is_last and cursor.encode() == entries[-1]
             else:
@@ -83,7 +81,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
         return answer
 
 
-def _key(kind: str, entry: bytes) -> str:
+def _name(kind: str, entry: bytes) -> str:
     return f"{kind}:" + ":".join(str(int(id)) for id in entry.split(b":"))
 
 

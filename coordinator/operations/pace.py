@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Generator, Sequence
+from typing import Any, Final
 
-__all__ = ["Pace"]
+from coordinator.storage import functions
+from coordinator.storage.connection import Command
+from coordinator.storage.keys import Keyspace
+
+__all__ = ["Pace", "records_of"]
 
 AT_FIRST: Final = 3  # items, when nothing is known of their size
+RECORDS_AT_ONCE: Final = 100  # read by one command, during which the store does nothing else
+RECORD_BYTES: Final = 512 * 1024  # of them, unless a single one is larger
+
+
+def records_of(
+    keys: Keyspace, names: Sequence[str], fields: Sequence[str] = ()
+) -> Generator[list[Command], Any, Sequence[Any]]:
+    """Read the first few of the records of these names, as many as are read in one step: at least one of them.
+
+    Returns the values of these fields of each, or all its names and values, none of one that is not there.
+    """
+    (found,) = yield [functions.read_records(keys, names[:RECORDS_AT_ONCE], RECORD_BYTES, fields)]
+    records: Sequence[Any] = found
+    return records
 
 
 class Pace:
@@ -16,15 +35,16 @@ class Pace:
 
     Args:
         most: items of a step.
+        at_first: items of the first one.
 
     Attributes:
         count: items of the next step, at least one.
     """
 
-    def __init__(self, most: int, step_bytes: int) -> None:
+    def __init__(self, most: int, step_bytes: int, at_first: int = AT_FIRST) -> None:
         self._most = most
         self._step_bytes = step_bytes
-        self.count = min(AT_FIRST, most)
+        self.count = min(at_first, most)
 
     def read(self, items: int, size: int) -> None:
         """So many items were read, of so many bytes in all."""

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
-from coordinator.errors import NotFound
+from coordinator.errors import NotFound, ReplyTooLarge
 from coordinator.models import (
     ActorCreate,
     ActorCreateParams,
@@ -23,6 +23,7 @@ from coordinator.models import (
     FlowCreate,
     FlowCreateParams,
     FlowLoadParams,
+    Job,
     JobCreate,
     JobCreateParams,
     JobLoadParams,
@@ -34,16 +35,26 @@ from coordinator.models import (
     RunnerCreateParams,
     RunnerLoadParams,
 )
+from coordinator.operations.pace import Pace, records_of
 from coordinator.storage import codec, functions
-from coordinator.storage.codec import Record
+from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import stored_defaults
 from coordinator.storage.functions import EmbeddedJob, Initial, write_arguments
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
-DAG_CHUNK: Final = 500  # jobs loaded a step, so that others get on in between
-DAG_INLINE: Final = 300  # jobs up to which the graph is computed on the event loop, about 1 ms
-
+MESSAGE_BYTES: Final = 4 * 1024 * 1024  # of a message's jobs after which their results are left out
+LOG_BYTES: Final = 4 * 1024 * 1024  # of a message's log after which older lines are left out
+LINES_AT_ONCE: Final = 1_000
+LINES_AT_FIRST: Final = 10
+LINES_BYTES: Final = 512 * 1024
+DAG_CHUNK: Final = 500  # jobs at the most loaded a step, so that others get on in between
+DAG_AT_FIRST: Final = 32  # jobs of the first step, when nobody knows how large they are
+DAG_BYTES: Final = 1024 * 1024  # of jobs a step
+DAG_INLINE: Final = 500  # jobs and edges up to which a graph is computed on the event loop, about 1 ms
+DAG_EDGES: Final = 500_000  # of a graph that is computed at all
+EMBEDDED_INLINE: Final = 300  # jobs of a message up to which they are encoded on the event loop, about 1 ms
+RENDERED_AT_ONCE: Final = 5_000  # edges; the interpreter does nothing else meanwhile
 
 NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched")
 NEW_JOB: Final = Initial(JobCreate, status=b"Dispatched")
@@ -111,7 +122,11 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     given = given_members(message)
     del given["job"]
     write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
-    jobs = [_embedded(job) for job in message.job]
+    jobs: list[EmbeddedJob]
+    if len(message.job) <= EMBEDDED_INLINE:
+        jobs = [_embedded(job) for job in message.job]
+    else:
+        jobs = yield Compute(lambda: [_embedded(job) for job in message.job])
     (reply,) = yield [functions.message_upsert(keys, message_name(message.caller_id, message.id), jobs, write)]
     fields = functions.read_message_upsert(reply)
     if b"x_started" in fields:
@@ -123,23 +138,61 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
 def load_message(keys: Keyspace, params: MessageLoadParams) -> Generator[list[Command], Any, RawJson]:
     """The message with its jobs and logs as they are by now."""
     ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
-    fields, lines = yield [
-        ("HGETALL", keys.message(params.caller_id, params.id)),
-        ("LRANGE", keys.logs(params.caller_id, params.id), 0, -1),
-    ]
+    (fields,) = yield [("HGETALL", keys.message(params.caller_id, params.id))]
     if not fields:
         raise NotFound("message", **ids)
     fields = dict(fields)
     if b"x_started" in fields:
-        names = fields[b"x_jobs"].decode().split()
-        records = yield [("HGETALL", keys.prefix + name) for name in names]
-        embedded = [codec.JOB.to_json(record, job=0) for record in records if record]
+        embedded = yield from _embedded_now(keys, fields[b"x_jobs"].decode().split())
         fields[b"job"] = b"[" + b",".join(embedded) + b"]"
-    if lines:
-        own = fields[b"logs"][1:-1]
-        logged = to_json([line.decode() for line in lines])[1:-1]
-        fields[b"logs"] = b"[" + (own + b"," if own else b"") + logged + b"]"
+        logged = yield from _newest_lines(keys.logs(params.caller_id, params.id))
+        if logged:
+            own = fields[b"logs"][1:-1]
+            fields[b"logs"] = b"[" + (own + b"," if own else b"") + b",".join(logged) + b"]"
     return codec.MESSAGE.to_json(fields, **ids)
+
+
+def _embedded_now(keys: Keyspace, names: Sequence[str]) -> Generator[list[Command], Any, list[bytes]]:
+    """A message's jobs as they are by now, but for the results of those behind the first MESSAGE_BYTES."""
+    embedded: list[bytes] = []
+    room = MESSAGE_BYTES
+    at = 0
+    while at < len(names):
+        fields = () if room > 0 else _WITHOUT_RESULT
+        records = yield from records_of(keys, names[at:], fields)
+        at += len(records)
+        for values in records:
+            record = fields_of(values) if not fields else dict(zip(_WITHOUT_RESULT_NAMES, values, strict=True))
+            record = {name: value for name, value in record.items() if value is not None}
+            if record:
+                embedded.append(codec.JOB.to_json(record if not fields else {**record, b"result": _REFERENCE}, job=0))
+                room -= len(embedded[-1])
+    return embedded
+
+
+_WITHOUT_RESULT: Final = tuple(name for name in Job.model_fields if name != "result")
+_WITHOUT_RESULT_NAMES: Final = [name.encode() for name in _WITHOUT_RESULT]
+_REFERENCE: Final = b'{"$ref":"job.load"}'
+
+
+def _newest_lines(key: str) -> Generator[list[Command], Any, list[bytes]]:
+    """The lines of a log as JSON: all of them, or the newest LOG_BYTES and how many come before."""
+    (length,) = yield [("LLEN", key)]
+    parts: list[bytes] = []
+    end, room = length, LOG_BYTES
+    pace = Pace(LINES_AT_ONCE, LINES_BYTES, LINES_AT_FIRST)
+    while end > 0 and room > 0:
+        start = max(0, end - pace.count)
+        (lines,) = yield [("LRANGE", key, start, end - 1)]
+        if not lines:
+            break  # it was deleted meanwhile
+        parts.append(to_json([line.decode() for line in lines])[1:-1])
+        room -= len(parts[-1])
+        pace.read(len(lines), len(parts[-1]))
+        end = start
+    if end > 0 and parts:
+        parts.append(to_json(f"({end} earlier lines are left out)"))
+    return parts[::-1]
 
 
 def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
@@ -150,34 +203,59 @@ def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
     caller_id = int(caller)
     jobs: list[int] = sorted(set(from_json(listed)))
     summaries: dict[int, list[bytes]] = {}
-    for start in range(0, len(jobs), DAG_CHUNK):
-        chunk = jobs[start : start + DAG_CHUNK]
+    edges = start = 0
+    pace = Pace(DAG_CHUNK, DAG_BYTES, DAG_AT_FIRST)
+    while start < len(jobs):
+        chunk = jobs[start : start + pace.count]
+        start += len(chunk)
         replies = yield [codec.JOB_SUMMARY.load_command(keys.job(caller_id, id)) for id in chunk]
+        size = 0
         for id, summary in zip(chunk, replies, strict=True):
             if None in summary:
                 raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
             summaries[id] = summary
+            size += sum(map(len, summary))
+            edges += _count(summary[_DEPENDS_AT])
+        pace.read(len(chunk), size)
+        if edges > DAG_EDGES:
+            detail = f"the jobs of flow {params.id} have more than {DAG_EDGES} dependencies"
+            raise ReplyTooLarge(DAG_EDGES, detail, flow=params.id)
     head = b'{"flow_id":%d,"caller_id":%d,"context_id":%d,' % (params.id, caller_id, params.context_id)
-    if len(jobs) <= DAG_INLINE:
+    if len(jobs) + edges <= DAG_INLINE:
         return head + _dag_json(summaries)
-    rest = yield Compute(lambda: _dag_json(summaries))
-    members: RawJson = rest
-    return head + members
+    rest = yield Compute(lambda: head + _dag_json(summaries))
+    answer: RawJson = rest
+    return answer
+
+
+_DEPENDS_AT: Final = codec.JOB_SUMMARY.field_names.index(b"depends")
+
+
+def _count(listed: bytes) -> int:
+    """How many items a list of numbers has, as JSON."""
+    return 0 if listed == b"[]" else listed.count(b",") + 1
 
 
 def _dag_json(summaries: Mapping[int, Sequence[bytes]]) -> RawJson:
     """The members of a FlowDag from `nodes` on, with the closing brace, from each job's summary fields."""
-    depends_at = codec.JOB_SUMMARY.field_names.index(b"depends")
-    graph = dag.build({id: from_json(summary[depends_at]) for id, summary in summaries.items()})
+    graph = dag.build({id: from_json(summary[_DEPENDS_AT]) for id, summary in summaries.items()})
     nodes = b",".join(b'"%d":%b' % (id, _node(id, summary)) for id, summary in summaries.items())
     return b'"nodes":{%b},"edges":%b,"reverse_edges":%b,"roots":%b,"leaves":%b,"levels":%b}' % (
         nodes,
-        to_json(graph.edges),
-        to_json(graph.reverse_edges),
+        _rendered(graph.edges),
+        _rendered(graph.reverse_edges),
         to_json(graph.roots),
         to_json(graph.leaves),
         to_json(graph.levels),
     )
+
+
+def _rendered(edges: list[tuple[int, int]]) -> bytes:
+    """As JSON, some at a time, so that the event loop gets on when this is done in a thread."""
+    if len(edges) <= RENDERED_AT_ONCE:
+        return to_json(edges)
+    parts = [to_json(edges[at : at + RENDERED_AT_ONCE])[1:-1] for at in range(0, len(edges), RENDERED_AT_ONCE)]
+    return b"[" + b",".join(parts) + b"]"
 
 
 def _node(id: int, summary: Sequence[bytes]) -> bytes:

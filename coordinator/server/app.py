@@ -20,6 +20,7 @@ from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.pages import Pages
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
@@ -181,6 +182,7 @@ class Service:
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
             document=document.json,
+            max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
         policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
         websocket = WebSocketFrontEnd(

@@ -12,6 +12,7 @@ from typing import Final, Literal, get_args
 import trio
 
 from coordinator.hosts import url_of
+from coordinator.osprocess import memory_limit
 from coordinator.server.tls import Material, read_material
 from coordinator.settings import Settings
 from coordinator.storage.cluster import Cluster
@@ -112,7 +113,8 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
         topology = settings.external_store()
         if topology is None:
             clients = max(10_000, settings.workers * settings.store_connections + SPARE_CLIENTS)
-            embedded = EmbeddedValkey(settings.data_dir, settings.fsync, clients)
+            memory = memory_limit() // 2 if settings.store_memory is None else settings.store_memory
+            embedded = EmbeddedValkey(settings.data_dir, settings.fsync, clients, memory)
             await stack.enter_async_context(embedded)
             topology = embedded.endpoint
         yield Resources(http, ws, addresses, tls, embedded, topology)

@@ -44,6 +44,8 @@ _STOP_TIMEOUT: Final = 10.0
 _ORPHAN_TIMEOUT: Final = 10.0  # seconds a Valkey whose coordinator was killed may take to go
 _SOCKET_PATH_LIMIT: Final = 100  # bytes; sockaddr_un holds 104 to 108
 _SOCKET_NAME: Final = len("/herocoordinator-12345678/valkey.sock")
+_OUTPUT_BYTES: Final = 256 * 1024 * 1024
+_QUERY_BYTES: Final = 256 * 1024 * 1024
 _PROGRESS_EVERY: Final = 5.0
 
 
@@ -68,12 +70,14 @@ class EmbeddedValkey:
         data_dir: created if missing; holds `valkey.log`, the locks and the append-only files.
         fsync: see the module's docstring.
         max_clients: connections it accepts, if the limit of open files lets it.
+        max_memory: bytes its data may take; 0 for no limit.
     """
 
-    def __init__(self, data_dir: Path, fsync: Fsync, max_clients: int = 10_000) -> None:
+    def __init__(self, data_dir: Path, fsync: Fsync, max_clients: int = 10_000, max_memory: int = 0) -> None:
         self.data_dir = data_dir.absolute()
         self._fsync = fsync
         self._max_clients = max_clients
+        self._max_memory = max_memory
         self._process: subprocess.Popen[bytes] | None = None
         self._resources = contextlib.ExitStack()
         self._socket = self.data_dir / "valkey.sock"
@@ -149,6 +153,12 @@ class EmbeddedValkey:
             "save": "",
             "daemonize": "no",
             "maxclients": self._max_clients,
+            "maxmemory": self._max_memory,
+            "maxmemory-policy": "noeviction",
+            # What a connection may make it hold of replies not read yet, and of a command that is not whole yet. Ours
+            # never ask for so much; these bound what a fault costs.
+            "client-output-buffer-limit": f"normal {_OUTPUT_BYTES} {_OUTPUT_BYTES // 4} 60",
+            "client-query-buffer-limit": _QUERY_BYTES,
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         # Started from this thread: see die_with_parent. In a session of its own, so that Ctrl-C reaches us alone and we

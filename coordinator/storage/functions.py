@@ -231,6 +231,11 @@ def read_record_delete(reply: Any) -> tuple[int | Refused, Effects]:
     return details[0] if word is Word.OK else Refused(word, details), effects
 
 
+def read_records(keys: Keyspace, names: Sequence[str], max_bytes: int, fields: Sequence[str] = ()) -> Command:
+    """Read records of these names, or only these fields of them, until they have so many bytes."""
+    return keys.call("hc_read", f"{keys.prefix}engine", max_bytes, len(fields), *fields, *names)
+
+
 # -- flows
 
 

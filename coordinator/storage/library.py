@@ -10,8 +10,9 @@ from coordinator.storage import fields
 
 __all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
 
-_PARTS: Final = (
+_PARTS: Final = (  # each may use those before it
     "common",
+    "reading",
     "records",
     "runs",
     "flows",
@@ -19,7 +20,7 @@ _PARTS: Final = (
     "messages",
     "upkeep",
     "drafts",
-)  # each may use those before it
+)
 
 SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(
     (fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS))

@@ -12,7 +12,7 @@ from coordinator import models
 from coordinator.actors.request import Operation
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.operations import listing
-from coordinator.storage import codec
+from coordinator.storage import codec, functions
 from tests.execution.by_hand import KEYS, STORED_JOB, asks, ends, outcome_of, transition
 from tests.execution.driver import Context
 
@@ -38,9 +38,10 @@ def ids(page: Any) -> list[int]:
 def answered(operation: Operation, step: Any, record: Callable[[int], dict[bytes, bytes]]) -> Any:
     """Answer what an operation asks of records until it lists more of them: returns that, or its answer."""
     while step[0][0] != "ZRANGE":
-        found: list[Any] = [record(int(command[1].rpartition(":")[2])) for command in step]
         if step[0][0] == "HGET":
-            found = [fields[step[0][2].encode()] for fields in found]
+            found: list[Any] = [record(int(key.rpartition(":")[2]))[name.encode()] for _, key, name in step]
+        else:
+            found = [[record(int(name.rpartition(":")[2])) for name in read_of(step)]]
         try:
             step = operation.send(found)
         except StopIteration as ended:
@@ -48,12 +49,20 @@ def answered(operation: Operation, step: Any, record: Callable[[int], dict[bytes
     return step
 
 
+def read_of(step: Any) -> list[str]:
+    """The names of the records a step reads."""
+    [(call, function, keys, engine, size, fields, *names)] = step
+    assert (call, function, keys, engine, fields) == ("FCALL", "hc_read", 1, "engine", 0)
+    assert 0 < size <= listing.PAGE_BYTES
+    return names
+
+
 def test_a_list_asks_for_the_index_and_then_for_the_records() -> None:
     operation = jobs()
 
     assert asks(operation) == [("ZRANGE", "index:job", "-", "+", "BYLEX", "LIMIT", 0, listing.CHUNK)]
-    assert asks(operation, [[entry(1), entry(2)]]) == [("HGETALL", "job:7:1"), ("HGETALL", "job:7:2")]
-    page = ends(operation, [stored(1), stored(2)])
+    assert read_of(asks(operation, [[entry(1), entry(2)]])) == ["job:7:1", "job:7:2"]
+    page = ends(operation, [[stored(1), stored(2)]])
     assert ids(page) == [1, 2]
     assert "cursor" not in page
 
@@ -70,7 +79,7 @@ def test_a_full_page_says_where_the_next_one_begins() -> None:
     asks(operation)
     asks(operation, [[entry(1), entry(2)]])
 
-    page = ends(operation, [stored(1)])
+    page = ends(operation, [[stored(1)]])
 
     assert ids(page) == [1]
     assert asks(jobs(cursor=page["cursor"]))[0][2] == f"({entry(1).decode()}"
@@ -81,7 +90,7 @@ def test_a_page_that_is_just_full_with_the_last_record_is_the_last() -> None:
     asks(operation)
     asks(operation, [[entry(1), entry(2)]])
 
-    assert "cursor" not in ends(operation, [stored(1), stored(2)])
+    assert "cursor" not in ends(operation, [[stored(1), stored(2)]])
 
 
 @pytest.mark.parametrize("cursor", ["x", "1:", ":", "1:x", "-", "(1", "²"])
@@ -97,8 +106,8 @@ def test_a_filtered_list_loads_only_what_has_the_status() -> None:
     asks(operation)
 
     assert asks(operation, [[entry(1), entry(2)]]) == [("HGET", "job:7:1", "status"), ("HGET", "job:7:2", "status")]
-    assert asks(operation, [b"Error", b"Finished"]) == [("HGETALL", "job:7:1")]
-    assert ids(ends(operation, [stored(1, status=b"Error")])) == [1]
+    assert read_of(asks(operation, [b"Error", b"Finished"])) == ["job:7:1"]
+    assert ids(ends(operation, [[stored(1, status=b"Error")]])) == [1]
 
 
 def test_a_filtered_list_leaves_out_the_others_and_looks_on() -> None:
@@ -135,7 +144,7 @@ def test_a_page_of_large_records_is_full_before_its_limit() -> None:
     asks(operation, [[entry(1), entry(2), entry(3)]])
     large = b"x" * (listing.PAGE_BYTES // 2 + 1)
 
-    page = ends(operation, [stored(id, script=large) for id in (1, 2, 3)])
+    page = ends(operation, [[stored(id, script=large) for id in (1, 2, 3)]])
 
     assert ids(page) == [1, 2]
     assert page["cursor"] == entry(2).decode()
@@ -146,7 +155,7 @@ def test_a_record_deleted_in_between_is_left_out() -> None:
     asks(operation)
     asks(operation, [[entry(1), entry(2)]])
 
-    assert ids(ends(operation, [{}, stored(2)])) == [2]
+    assert ids(ends(operation, [[{}, stored(2)]])) == [2]
 
 
 def contexts(**params: Any) -> Operation:
@@ -221,19 +230,32 @@ def test_flows_are_listed_by_status(context: Context) -> None:
     assert ids(context.list_flows(status="Finished")) == [2]
 
 
-def test_large_records_are_read_a_few_at_a_time() -> None:
+def test_what_the_store_has_not_read_of_a_step_is_asked_for_again() -> None:
     operation = jobs(limit=1000)
     asks(operation)
-    step = asks(operation, [[entry(id) for id in range(listing.CHUNK)]])
-    assert len(step) < 10
+    step = asks(operation, [[entry(id) for id in range(5)]])
+    assert read_of(step) == [f"job:7:{id}" for id in range(5)]
 
-    step = asks(operation, [stored(id, script=b"x" * (listing.PAGE_BYTES // 10)) for id in range(len(step))])
+    step = asks(operation, [[stored(0), stored(1)]])
 
-    assert len(step) <= 10
+    assert read_of(step) == [f"job:7:{id}" for id in range(2, 5)]
+    assert ids(ends(operation, [[stored(2), stored(3), stored(4)]])) == [*range(5)]
+
+
+def test_the_store_stops_reading_after_so_many_bytes(context: Context) -> None:
+    for id in range(1, 6):
+        context.create_job(id, script="x" * (10 if id < 3 else 300_000))
+
+    page = context.list_jobs(limit=100)
+    names = [f"job:7:{id}" for id in range(1, 6)]
+    (found,) = context.wire.ask(functions.read_records(context.keys, names, 400_000))
+
+    assert ids(page) == [1, 2, 3, 4, 5]
+    assert len(found) == 4
 
 
 def test_no_more_records_are_read_than_a_page_may_have() -> None:
     operation = jobs(limit=3)
     asks(operation)
 
-    assert len(asks(operation, [[entry(id) for id in range(listing.CHUNK)]])) == 3
+    assert len(read_of(asks(operation, [[entry(id) for id in range(listing.CHUNK)]]))) == 3

@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from coordinator.actors.request import Compute, Operation
-from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, StorageError
+from coordinator.errors import CoordinatorError, DagCycleDetected, NotFound, ReplyTooLarge, StorageError
 from coordinator.models import ActorLoadParams, FlowCreateParams, FlowLoadParams, Job, JobCreateParams, JobLoadParams
 from coordinator.operations import records
 from coordinator.storage.codec import ACTOR, JOB, fields_of
@@ -154,8 +154,9 @@ def dag_of(depends: dict[int, list[int]]) -> Operation:
     assert next(operation) == [("HMGET", "flow:5", "caller_id", "jobs")]
     step = operation.send([[b"7", json.dumps(list(depends)).encode()]])
     remaining = sorted(depends)
-    while isinstance(step, list) and len(remaining) > records.DAG_CHUNK:
-        chunk, remaining = remaining[: records.DAG_CHUNK], remaining[records.DAG_CHUNK :]
+    while isinstance(step, list) and len(remaining) > len(step):
+        assert len(step) <= records.DAG_CHUNK
+        chunk, remaining = remaining[: len(step)], remaining[len(step) :]
         step = operation.send([summary(id, depends[id]) for id in chunk])
     assert isinstance(step, list)
     assert [unpacked(command)[1].decode() for command in step] == [f"job:7:{id}" for id in remaining]
@@ -182,12 +183,36 @@ def test_a_large_dag_is_loaded_in_chunks_and_computed_in_a_thread() -> None:
     size = records.DAG_CHUNK * 2 + 10
     depends = {id: [id - 1] if id > 1 else [] for id in range(1, size + 1)}
     operation = dag_of(depends)
-    last = [summary(id, depends[id]) for id in range(records.DAG_CHUNK * 2 + 1, size + 1)]
+    last = 32 + 64 + 128 + 256 + 500  # by then
 
-    step = operation.send(last)
+    step = operation.send([summary(id, depends[id]) for id in range(last + 1, size + 1)])
 
     assert isinstance(step, Compute)
     assert len(json.loads(answer(operation, step.run()))["levels"]) == size
+
+
+def test_a_dense_dag_of_few_jobs_is_computed_in_a_thread() -> None:
+    depends = {id: [*range(1, id)] for id in range(1, 33)}
+    operation = dag_of(depends)
+
+    step = operation.send([summary(id, depends[id]) for id in depends])
+
+    assert isinstance(step, Compute)
+    graph = json.loads(answer(operation, step.run()))
+    assert len(graph["edges"]) == len(graph["reverse_edges"]) == 32 * 31 // 2
+
+
+def test_a_dag_with_too_many_edges_is_refused_before_all_of_it_is_read() -> None:
+    dense = [*range(1, 20_001)]
+    operation = records.flow_dag(PLAIN, FlowLoadParams(context_id=1, id=5))
+    next(operation)
+    step = operation.send([[b"7", json.dumps(dense).encode()]])
+    assert isinstance(step, list)
+
+    with pytest.raises(ReplyTooLarge) as caught:
+        operation.send([summary(id, dense) for id in range(1, len(step) + 1)])
+
+    assert caught.value.data["flow"] == 5
 
 
 def test_a_job_that_is_not_stored_is_named() -> None:

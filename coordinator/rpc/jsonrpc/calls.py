@@ -19,6 +19,7 @@ from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Method
@@ -223,7 +224,7 @@ class Dispatcher:
         request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
         max_batch: calls in one batch.
         max_batch_reply: bytes of the reply to one batch.
-        document: see Reader.
+        document, max_values: see Reader.
     """
 
     def __init__(
@@ -236,12 +237,13 @@ class Dispatcher:
         max_batch: int,
         max_batch_reply: int,
         document: bytes | None = None,
+        max_values: int = MAX_VALUES,
     ) -> None:
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
-        self.reader = Reader(METHODS, max_batch, document)
+        self.reader = Reader(METHODS, max_batch, document, max_values)
         self.max_batch_reply = max_batch_reply
         self.calls = 0
 
@@ -277,11 +279,11 @@ class Intake:
         the sink gets nothing.
         """
         dispatcher = self._dispatcher
-        length, items = dispatcher.reader.read(data)
+        slice_calls = dispatcher.directory.slice_calls
+        length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
         calls = length or 1
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
-        slice_calls = dispatcher.directory.slice_calls
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
         put, batch, budget = self._sink.put, None, self._budget
         if length is not None:

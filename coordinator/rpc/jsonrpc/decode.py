@@ -8,11 +8,12 @@ from operator import or_
 from typing import Annotated, Any, Final, Literal, NotRequired
 
 import structlog
-from pydantic import Discriminator, FailFast, TypeAdapter, ValidationError
+from pydantic import Discriminator, FailFast, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from coordinator.errors import CoordinatorError, InternalError, InvalidParams, MethodNotFound
+from coordinator.errors import CoordinatorError, InternalError, InvalidParams, InvalidRequest, MethodNotFound
 from coordinator.rpc.jsonrpc import protocol
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES, has_more_values
 from coordinator.rpc.jsonrpc.suggestions import Suggestions
 from coordinator.rpc.methods.method import Method
 from coordinator.rpc.openrpc import ServedDocument
@@ -22,6 +23,8 @@ __all__ = ["Item", "Reader"]
 log = structlog.get_logger("coordinator.rpc")
 
 DISCOVER: Final = "rpc.discover"
+LARGE_BATCH: Final = 128 * 1024  # bytes of a batch that takes milliseconds to read in one go
+LARGE_CALL: Final = 64 * 1024
 _OPENING_BRACES: Final = ("{", b"{")
 _OPENING_BRACKETS: Final = ("[", b"[")
 
@@ -41,41 +44,79 @@ class Reader:
         methods: by name.
         max_batch: calls in one batch.
         document: what rpc.discover answers; the one that names the default ports unless given.
+        max_values: values in a message; of strings it may have half as many.
     """
 
-    def __init__(self, methods: Mapping[str, Method], max_batch: int, document: bytes | None = None) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        max_batch: int,
+        document: bytes | None = None,
+        max_values: int = MAX_VALUES,
+    ) -> None:
         self._methods = methods
         self._document = ServedDocument().json if document is None else document
         self._max_batch = max_batch
+        self._max_values = max_values
         self._suggestions = Suggestions([*methods, DISCOVER])
         types = [_call_type(method) for method in methods.values() if method.reader.is_plain]
         call: Any = Annotated[reduce(or_, types), Discriminator("method")]
         self._validate_call = TypeAdapter(call).validator.validate_json
         self._validate_batch = TypeAdapter(Annotated[list[call], FailFast()]).validator.validate_json
 
-    def read(self, data: str | bytes | bytearray) -> tuple[int | None, Iterable[Item]]:
+    def read(self, data: str | bytes | bytearray, *, in_parts: bool = False) -> tuple[int | None, Iterable[Item]]:
         """A message's calls in order, and how many there are if it is a batch. Never raises on bad input.
 
-        They may be looked at one by one as they are asked for.
+        They may be looked at one by one as they are asked for. So it is with `in_parts` if the batch is large: that is
+        more work in all, but others get on in between.
         """
+        if has_more_values(data, self._max_values):
+            return None, [self._too_many_values(data)]
         text = data
         is_batch = text[:1] not in _OPENING_BRACES
         if is_batch and text[:1] not in _OPENING_BRACKETS:
             text = _from_opening(data)
             is_batch = text[:1] not in _OPENING_BRACES
+        if not is_batch and len(text) > LARGE_CALL:
+            unknown = self._unknown_method(text)
+            if unknown is not None:
+                return None, [unknown]
         try:
             if not _may_hold_nan(text):
                 if not is_batch:
                     return None, [self._item_of(self._validate_call(text))]
+                if in_parts and len(text) > LARGE_BATCH:
+                    raise _InParts
                 batch = self._validate_batch(text)
                 if 0 < len(batch) <= self._max_batch:
                     return len(batch), [self._item_of(call) for call in batch]
-        except (ValidationError, InvalidParams, _OddId):
+        except (ValidationError, InvalidParams, _OddId, _InParts):
             pass
         message = protocol.parse(data, self._max_batch)
         if isinstance(message, list):
             return len(message), map(self._look_at, message)
         return None, [self._look_at(message)]
+
+    def _too_many_values(self, data: str | bytes | bytearray) -> Item:
+        head = data[: protocol.MAX_HEAD]
+        id = protocol.first_id(head.encode(errors="replace") if isinstance(head, str) else bytes(head))
+        limit = self._max_values
+        fault = InvalidRequest(
+            f"a message of more than {limit} values, or half as many strings; send it in parts", limit=limit
+        )
+        return id, None, fault
+
+    def _unknown_method(self, text: str | bytes | bytearray) -> Item | None:
+        """The outcome of a call of a method there is not, whose params would become objects only to be dropped."""
+        try:
+            head = _validate_head(text)
+        except ValidationError:
+            return None
+        name = head["method"]
+        if name in self._methods or name == DISCOVER:
+            return None
+        id = protocol.render_id(head["id"]) if "id" in head else None
+        return id, None, MethodNotFound(name, self._suggestions.like(name))
 
     def _item_of(self, call: dict[str, Any]) -> Item:
         method = self._methods[call["method"]]
@@ -118,6 +159,21 @@ def _may_hold_nan(data: str | bytes | bytearray) -> bool:
     if isinstance(data, str):
         return "NaN" in data or "Infinity" in data
     return b"NaN" in data or b"Infinity" in data
+
+
+class _Head(TypedDict):
+    """A request object but its params."""
+
+    jsonrpc: Literal["2.0"]
+    id: NotRequired[StrictInt | StrictFloat | StrictStr | None]
+    method: StrictStr
+
+
+_validate_head: Final = TypeAdapter(_Head).validator.validate_json
+
+
+class _InParts(Exception):
+    """The calls of a batch are to be looked at one by one."""
 
 
 class _OddId(Exception):

@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from coordinator import logs
-from coordinator.osprocess import collect_garbage_less_often
+from coordinator.osprocess import collect_garbage_less_often, share_the_interpreter_fairly
 from coordinator.server.app import Service
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
 from coordinator.server.descriptors import HANDOVERS
@@ -65,6 +65,7 @@ async def _main(end: socket.socket) -> int:
         return 1  # the parent has gone
     logs.configure(start.settings.log_level, start.settings.log_format, start.number)
     collect_garbage_less_often()
+    share_the_interpreter_fairly()
     return await _Worker(channel, start).run()
 
 
