@@ -195,6 +195,8 @@ async def _show(client: Client, place: Place, id: int) -> int:
                 job.failure,
             ]
             click.echo("  ".join(cells).rstrip())
+    if report.missing:
+        click.echo(f"  not stored (deleted, or never created): jobs {', '.join(map(str, report.missing))}")
     if state.status == "Finished":
         for line in result_lines(report.flow, names, with_output=True):
             click.echo(line)

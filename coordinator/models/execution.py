@@ -83,6 +83,11 @@ class FlowReport(Model):
     flow: Flow
     counts: Annotated[dict[JobStatus, int], Field(description="Jobs by status; every status is there")]
     jobs: Annotated[list[JobProgress], Field(description="Ascending by id")]
+    missing: Annotated[
+        list[UInt32] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Jobs the flow lists that are not stored; left out if there are none"),
+    ] = None
     started_at: OptionalTime = None
     ended_at: OptionalTime = None
     last_event: Annotated[EventId, Field(description="Subscribe after this one to miss nothing")]

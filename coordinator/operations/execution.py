@@ -26,7 +26,7 @@ from coordinator.models.execution import (
     PrerequisiteListParams,
     PrerequisiteSatisfyParams,
 )
-from coordinator.operations.listing import PAGE_BYTES
+from coordinator.operations.listing import PAGE_BYTES, spoken
 from coordinator.operations.pace import Pace
 from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message
 from coordinator.storage import codec, functions
@@ -138,7 +138,7 @@ def _flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effe
 
 
 def _raise_busy(job: bytes, run: bytes) -> NoReturn:
-    name, other = _spoken(job), _spoken(run)
+    name, other = spoken(job), spoken(run)
     raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
 
 
@@ -159,12 +159,14 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     counts = dict.fromkeys(STATUSES, 0)
     jobs: list[bytes] = []
     size = 0
+    missing: list[int] = []
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS) for id in chunk]
         for id, reply in zip(chunk, replies, strict=True):
             if reply[0] is None:
-                raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
+                missing.append(id)
+                continue
             counts[reply[0].decode()] += 1
             jobs.append(_progress(id, reply, SHORT_FAILURE if size > STATUS_BYTES else None))
             size += len(jobs[-1])
@@ -173,6 +175,8 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
         b'"counts":' + to_json(counts),
         b'"jobs":[' + b",".join(jobs) + b"]",
     ]
+    if missing:
+        parts.append(b'"missing":' + to_json(missing))
     for label, name in ((b"started_at", b"x_started"), (b"ended_at", b"x_ended")):
         if name in fields:
             parts.append(b'"%b":%b' % (label, fields[name]))
@@ -356,8 +360,3 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
     waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
     answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
     return answer
-
-
-def _spoken(record: bytes) -> str:
-    kind, _, ids = record.decode().partition(":")
-    return f"{kind} {ids.replace(':', '/')}"

@@ -12,10 +12,10 @@ from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import records_of
 from coordinator.storage import functions
 from coordinator.storage.codec import Record, fields_of
-from coordinator.storage.functions import Refused
+from coordinator.storage.functions import Refused, Word
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
-__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
+__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of", "spoken"]
 
 CHUNK: Final = 200  # records at the most loaded a step, so that others get on in between
 PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
@@ -110,9 +110,25 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 
 def _delete(keys: Keyspace, record: str) -> Operation:
-    (reply,) = yield [functions.record_delete(keys, record)]
-    deleted, effects = functions.read_record_delete(reply)
-    if isinstance(deleted, Refused):
-        busy = deleted.details[0].decode()
-        raise Conflict(f"{busy} is running", record=busy)
-    return WithEffects(to_json({"deleted": deleted}), effects)
+    effects: list[bytes] = []
+    while True:
+        (reply,) = yield [functions.record_delete(keys, record)]
+        deleted, more = functions.read_record_delete(reply)
+        effects += more
+        match deleted:
+            case Refused(Word.MORE):
+                continue
+            case Refused(_, [bytes(busy)]):
+                raise Conflict(f"{busy.decode()} is running", record=busy.decode())
+            case Refused(_, [bytes(needed), bytes(run)]):
+                other = spoken(run)
+                detail = f"{needed.decode()} is needed by {other}, which is running"
+                raise Conflict(detail, record=needed.decode(), run=other)
+            case _:
+                return WithEffects(to_json({"deleted": deleted}), effects)
+
+
+def spoken(record: bytes) -> str:
+    """A record as an error names it."""
+    kind, _, ids = record.decode().partition(":")
+    return f"{kind} {ids.replace(':', '/')}"

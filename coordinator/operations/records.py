@@ -291,7 +291,8 @@ def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: In
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    command = functions.record_upsert(keys, name, write_arguments(record, given, entry, initial))
+    upsert = functions.flow_upsert if record is codec.FLOW else functions.record_upsert
+    command = upsert(keys, name, write_arguments(record, given, entry, initial))
     return command, _upserted, (record, given, initial.members)
 
 

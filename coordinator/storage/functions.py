@@ -35,7 +35,7 @@ class Word(enum.Enum):
     CHANGED = b"changed"  # what the caller has read is another by now
     BUSY = b"busy"  # another run needs the record
     STATE = b"state"  # the record's status does not allow it
-    MORE = b"more"  # there may be more jobs in the queues
+    MORE = b"more"  # there may be more jobs in the queues, or more to do: call again
     ALL = b"all"  # there are no more
     AGAIN = b"again"  # the same take was asked for before
     FAULT = b"fault"  # this transition of several has failed
@@ -167,6 +167,11 @@ def write_arguments(record: Record, given: Mapping[str, Any], entry: str, initia
     return [entry, initial.text + " ".join(given), *record.encode(given)]
 
 
+def flow_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
+    """The same of a flow."""
+    return keys.transition("hc_flow_upsert", name, *write)
+
+
 class Upserted(NamedTuple):
     """A record was written. `kept`: the values stored before of its initial members; None if it is new."""
 
@@ -225,9 +230,10 @@ def record_delete(keys: Keyspace, name: str) -> Transition:
 
 
 def read_record_delete(reply: Any) -> tuple[int | Refused, Effects]:
-    """How many records were deleted, or Refused with BUSY and the record in use."""
+    """How many records were deleted. Refused: BUSY with the record in use, and the run that needs it if it does not run
+    itself; MORE if it is not known yet who needs what: call again."""
     result, effects = reply
-    word, details = _read("hc_record_delete", result, Word.OK, Word.BUSY)
+    word, details = _read("hc_record_delete", result, Word.OK, Word.BUSY, Word.MORE)
     return details[0] if word is Word.OK else Refused(word, details), effects
 
 

@@ -14,6 +14,7 @@ _PARTS: Final = (  # each may use those before it
     "common",
     "reading",
     "records",
+    "sharing",
     "runs",
     "flows",
     "attempts",

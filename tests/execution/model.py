@@ -178,6 +178,15 @@ class Model:
         jobs = [self.jobs[id] for id in ids if id in self.jobs and self.jobs[id].owner in (None, run)]
         if run.is_active or any(job.live for job in jobs):
             raise Refused("Conflict")
+        needed = {job.id: [other for other in self._users(job.id) if other is not run] for job in jobs}
+        if any(other.is_active for others in needed.values() for other in others):
+            raise Refused("Conflict")
+        for job in jobs:
+            if needed[job.id] and job.owner is run:
+                job.owner = None
+                if job.status != "Finished":
+                    job.attempt = 0
+        jobs = [job for job in jobs if not needed[job.id]]
         del self.runs[name]
         for job in jobs:
             del self.jobs[job.id]
@@ -187,10 +196,14 @@ class Model:
         job = self.jobs.get(id)
         if job is None:
             return 0
-        if job.live or (job.owner and job.owner.is_active):
+        if job.live or any(run.is_active for run in self._users(id)):
             raise Refused("Conflict")
         del self.jobs[id]
         return 1
+
+    def _users(self, id: int) -> list[Run]:
+        """The runs that list a job, were started with it, or have it."""
+        return [run for run in self.runs.values() if id in (*run.jobs, *run.plan) or self.jobs[id].owner is run]
 
     # -- runs
 

@@ -32,6 +32,9 @@ local function reopen(tx, flow, plan)
       stop(tx, flow, job, 'the flow no longer lists it')
       forget_run(tx, job)
     end
+    if not kept[job] then
+      SHARING.look_again(tx, flow)
+    end
   end
 end
 
@@ -95,6 +98,13 @@ local function flow_cancel(tx, args, o)
   end
   cancel_run(tx, flow, args[o + 2])
   return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
+end
+
+-- Create or update a flow.
+-- Arguments, Result: as record_upsert.
+local function flow_upsert(tx, args, o)
+  SHARING.look_again(tx, args[o + 1])
+  return record_upsert(tx, args, o)
 end
 
 local NEW = {}
@@ -198,12 +208,18 @@ local function flow_submit(tx, args, o)
     if not it or is_startable(it.status) then
       if it and it.owner then
         forget_run(tx, job)
+        if it.owner ~= flow then
+          SHARING.look_again(tx, it.owner)
+        end
       end
       local wait = known and count_unfinished(known, job, depends) or tonumber(args[at + 1])
       status, name, value = begin_job(tx, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
       pending = status == 'Finished' and pending - 1 or pending
+      if owner ~= flow then
+        SHARING.look_again(tx, flow)
+      end
     end
     local fields = {'status', status, 'x_run', owner, 'created_at', created_at, 'updated_at', tx.seconds, name, value}
     put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS)
@@ -224,7 +240,9 @@ local function flow_submit(tx, args, o)
   if #new > 0 then
     call_each('ZADD', tx.prefix .. 'index:job', new)
   end
-  if not was.status then
+  if was.status then
+    SHARING.look_again(tx, flow) -- it may have listed others
+  else
     redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
   end
   begin_run(tx, flow, ready, pending, args[o + 4])
@@ -280,6 +298,7 @@ local function flow_follow(tx, args, o)
   return WORD.OK, has_missed(tx, flow, args[o + 3]) and 1 or 0
 end
 
+register('hc_flow_upsert', flow_upsert)
 register('hc_flow_missed', flow_missed)
 register('hc_flow_follow', flow_follow)
 register('hc_flow_start', flow_start)

@@ -1,12 +1,5 @@
 -- Runs: a flow's jobs, or a message's, on their way from started to ended.
 
-local function is_active(tx, run)
-  if tx.active[run] == nil then
-    tx.active[run] = redis.call('HGET', tx.prefix .. run, 'x_active') == '1'
-  end
-  return tx.active[run]
-end
-
 -- Whether another run has a job: it is being run for it, or may be.
 local function is_taken(tx, run, status, owner)
   if not owner or owner == run then
@@ -286,12 +279,15 @@ end
 
 -- Start a run of stored jobs by its plan: those not Finished and not running get all their attempts.
 local function launch(tx, run, nodes)
-  local ready, pending = {}, 0
+  local ready, pending, has_shared = {}, 0, false
   for _, node in ipairs(nodes) do
     local key, fields = tx.prefix .. node.job, {}
     if is_startable(node.status) then
       if node.owner then
         forget_run(tx, node.job)
+        if node.owner ~= run then
+          SHARING.look_again(tx, node.owner)
+        end
       end
       local status, name, value = begin_job(tx, node.job, node.type, node.prerequisites, node.wait, ready)
       fields = {'updated_at', tx.seconds, 'x_run', run, 'status', status, name, value}
@@ -302,7 +298,9 @@ local function launch(tx, run, nodes)
         put(fields, 'x_awaits', node.prerequisites)
       end
     end
-    if node.status ~= 'Finished' then
+    if node.status == 'Finished' then
+      has_shared = has_shared or node.owner ~= run
+    else
       pending = pending + 1
       if #node.children > 0 or node.status == 'Started' then -- of one that is running, others may wait now
         put(fields, 'x_next', names_of(node.children))
@@ -311,6 +309,9 @@ local function launch(tx, run, nodes)
     if #fields > 0 then
       redis.call('HSET', key, unpack(fields))
     end
+  end
+  if has_shared then
+    SHARING.look_again(tx, run)
   end
   local leaves = names_of(nodes, is_leaf)
   local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes), 'x_leaves',

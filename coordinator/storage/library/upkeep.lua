@@ -2,22 +2,45 @@
 
 local LOOK_AGAIN = 60000 -- ms after which it is seen whether a run that should go can go now
 
--- The first of `jobs` that is running, or whose run is: that needs its result.
-local function first_busy(tx, jobs)
-  for _, job in ipairs(jobs) do
-    local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if status == 'Started' or owner and is_active(tx, owner) then
-      return job
+-- A job stays when the run it belonged to is deleted: it is nobody's.
+local function disown(tx, run, job)
+  local key = tx.prefix .. job
+  local status, owner = unpack(redis.call('HMGET', key, 'status', 'x_run'))
+  if owner == run then
+    if status == 'Finished' then
+      redis.call('HDEL', key, 'x_run')
+    else
+      forget_run(tx, job)
     end
   end
 end
 
--- Delete a run that has ended, or was never started, with the jobs it had. Returns how many records.
-local function remove_run(tx, run, jobs)
+-- What becomes of `jobs` when `run` goes, to which they belong: those that go too, those others need, and, if it must not go,
+-- the job in the way and the run that needs it, if it is not itself running.
+local function sort_out(tx, jobs, run)
+  local gone, kept = {}, {}
+  for _, job in ipairs(jobs) do
+    local fate, user = SHARING.fate(tx, job, run)
+    if fate == 'needed' then
+      return gone, kept, job, user
+    end
+    local some = fate == 'gone' and gone or kept
+    some[#some + 1] = job
+  end
+  return gone, kept
+end
+
+-- Delete a run that has ended, or was never started, with the jobs that go with it; it leaves the others. Returns how many
+-- records.
+local function remove_run(tx, run, jobs, kept)
   local count = remove(tx.prefix .. run)
   for _, job in ipairs(jobs) do
     count = count + remove(tx.prefix .. job)
   end
+  for _, job in ipairs(kept) do
+    disown(tx, run, job)
+  end
+  SHARING.forget(tx, run)
   redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'logs:' .. string.sub(run, 9))
   disarm(tx, 'keep:' .. run)
   disarm_message(tx, run)
@@ -43,9 +66,10 @@ local function jobs_of(tx, run)
   return jobs
 end
 
--- Delete a record: a flow or message with its jobs, a job, a runner.
+-- Delete a record: a flow or message with its jobs but for those others need, a job, a runner.
 -- Arguments: 1 the record.
--- Result: 'ok', how many records were deleted | 'busy', the record that is in use.
+-- Result: 'ok', how many records were deleted | 'busy', the record that is in use, and, if it does not itself run, the run that
+-- needs it | 'more': it is not known yet who needs what; to be called again.
 local function record_delete(tx, args, o)
   local record = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. record) == 0 then
@@ -55,12 +79,24 @@ local function record_delete(tx, args, o)
   if kind == 'runner' then
     return WORD.OK, remove(tx.prefix .. record)
   end
-  local jobs = kind == 'job' and {record} or jobs_of(tx, record)
-  local busy = kind ~= 'job' and is_active(tx, record) and record or first_busy(tx, jobs)
-  if busy then
-    return WORD.BUSY, busy
+  if kind ~= 'job' and is_active(tx, record) then
+    return WORD.BUSY, record
   end
-  return WORD.OK, kind == 'job' and remove(tx.prefix .. record) or remove_run(tx, record, jobs)
+  if not SHARING.is_current(tx) then
+    return WORD.MORE
+  end
+  if kind == 'job' then
+    local fate, user = SHARING.fate(tx, record)
+    if fate == 'needed' then
+      return WORD.BUSY, record, user
+    end
+    return WORD.OK, remove(tx.prefix .. record)
+  end
+  local gone, kept, busy, user = sort_out(tx, jobs_of(tx, record), record)
+  if busy then
+    return WORD.BUSY, busy, user
+  end
+  return WORD.OK, remove_run(tx, record, gone, kept)
 end
 
 local TIMER = {}
@@ -116,16 +152,19 @@ function TIMER.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
 end
 
--- An ended run has been kept long enough. It is kept on while a job of it still runs.
+-- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is active.
 function TIMER.keep(tx, run)
   if redis.call('HGET', tx.prefix .. run, 'x_active') ~= '0' then
     return
   end
-  local jobs = jobs_of(tx, run)
-  if first_busy(tx, jobs) then
+  if not SHARING.is_current(tx) then
+    return arm(tx, 'keep:' .. run, tx.now + 1)
+  end
+  local gone, kept, busy = sort_out(tx, jobs_of(tx, run), run)
+  if busy then
     arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
   else
-    remove_run(tx, run, jobs)
+    remove_run(tx, run, gone, kept)
   end
 end
 

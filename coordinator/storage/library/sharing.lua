@@ -1,0 +1,152 @@
+-- Who needs a job. A run needs the jobs it lists and those it was started with. That the run a job belongs to (x_run) needs
+-- it goes without saying; of other runs the index tells: the set `users:JOB` has the runs that need a job which is not
+-- theirs, the set `uses:RUN` the same jobs by run. Only deletion asks, so the index is brought up to date, some at a time,
+-- when something is to be deleted. Until then the hash `unlisted` has the runs that must be looked at again, each with how
+-- far that has got: 'u' (what the index has of it goes), 'jN' and 'pN' (from byte N of its `jobs`, its `x_jobs`). The engine's
+-- field `listed` says how far the runs of before there was an index are in that hash: 'all', or the last of a kind.
+
+local SHARING = {
+  SLICE = 2000, -- jobs looked at in one call
+  USERS = 100, -- runs looked at to find one that is active
+}
+
+-- Whether jobs of a run may start.
+local function is_active(tx, run)
+  if tx.active[run] == nil then
+    tx.active[run] = redis.call('HGET', tx.prefix .. run, 'x_active') == '1'
+  end
+  return tx.active[run]
+end
+
+-- What a run lists or was started with has changed, or a job that belonged to it is another run's now.
+function SHARING.look_again(tx, run)
+  redis.call('HSET', tx.prefix .. 'unlisted', run, 'u')
+end
+
+-- Put the next runs of an index into `unlisted`. `place`: the kind, and the last entry that is there. Returns how many.
+local function enlist(tx, place)
+  local kind, last = string.match(place, '^(%l+) ?(%S*)$')
+  local after = last == '' and '-' or '(' .. last
+  local entries = redis.call('ZRANGE', tx.prefix .. 'index:' .. kind, after, '+', 'BYLEX', 'LIMIT', 0, 500)
+  for _, entry in ipairs(entries) do
+    local ids = string.gsub(entry, '%d+', function(id) return string.format('%.0f', tonumber(id)) end)
+    redis.call('HSETNX', tx.prefix .. 'unlisted', kind .. ':' .. ids, 'u')
+  end
+  local is_last = #entries < 500
+  local next_kind = kind == 'flow' and 'message' or 'all'
+  redis.call('HSET', tx.engine, 'listed', is_last and next_kind or kind .. ' ' .. entries[#entries])
+  return #entries + 1
+end
+
+-- Take what the index has of a run out of it, at most so many jobs. Returns how many were.
+function SHARING.unlist(tx, run, limit)
+  local jobs = redis.call('SPOP', tx.prefix .. 'uses:' .. run, limit)
+  for _, job in ipairs(jobs) do
+    redis.call('SREM', tx.prefix .. 'users:' .. job, run)
+  end
+  return #jobs
+end
+
+-- Index the jobs that `text` names by `pattern`, after `before`, from the byte `at` on, at most so many.
+-- Returns how many, and where to go on, or nil at the end.
+local function index_jobs(tx, run, text, pattern, before, at, limit)
+  local count = 0
+  while count < limit do
+    local first, last = string.find(text, pattern, at)
+    if not first then
+      return count, nil
+    end
+    local job = before .. string.sub(text, first, last)
+    if redis.call('HGET', tx.prefix .. job, 'x_run') ~= run then
+      redis.call('SADD', tx.prefix .. 'users:' .. job, run)
+      redis.call('SADD', tx.prefix .. 'uses:' .. run, job)
+    end
+    count, at = count + 1, last + 1
+  end
+  return count, at
+end
+
+-- Go on with a run that is in `unlisted`. Returns how many jobs were looked at.
+local function list_run(tx, run, progress, limit)
+  local unlisted = tx.prefix .. 'unlisted'
+  local phase, at = string.sub(progress, 1, 1), tonumber(string.sub(progress, 2))
+  if phase == 'u' then
+    local count = SHARING.unlist(tx, run, limit)
+    if count < limit then
+      redis.call('HSET', unlisted, run, 'j1')
+    end
+    return count + 1
+  end
+  local caller, jobs, planned = unpack(redis.call('HMGET', tx.prefix .. run, 'caller_id', 'jobs', 'x_jobs'))
+  local count, after = 0, nil
+  if phase == 'p' then
+    count, after = index_jobs(tx, run, planned or '', '%S+', '', at, limit)
+  elseif jobs then -- messages have none
+    count, after = index_jobs(tx, run, jobs, '%d+', 'job:' .. caller .. ':', at, limit)
+  end
+  if after then
+    redis.call('HSET', unlisted, run, phase .. after)
+  elseif phase == 'j' then
+    redis.call('HSET', unlisted, run, 'p1')
+  else
+    redis.call('HDEL', unlisted, run)
+  end
+  return count + 1
+end
+
+-- Whether the index is up to date. If it is not, it is a little more so afterwards: call again.
+function SHARING.is_current(tx)
+  tx.listing = tx.listing or SHARING.SLICE
+  local place = redis.call('HGET', tx.engine, 'listed') or 'flow'
+  while place ~= 'all' and tx.listing > 0 do
+    tx.listing = tx.listing - enlist(tx, place)
+    place = redis.call('HGET', tx.engine, 'listed')
+  end
+  while tx.listing > 0 do
+    local run, progress = unpack(redis.call('HRANDFIELD', tx.prefix .. 'unlisted', 1, 'WITHVALUES'))
+    if not run then
+      return true
+    end
+    tx.listing = tx.listing - list_run(tx, run, progress, tx.listing)
+  end
+  return false
+end
+
+-- The run, other than `run`, that needs a job: nil if none does; and whether that one is active. 'unknown' if it is not, and
+-- there are more than were looked at.
+local function other_user(tx, run, job)
+  local users, first = tx.prefix .. 'users:' .. job, nil
+  local names = redis.call('SRANDMEMBER', users, SHARING.USERS)
+  for _, user in ipairs(names) do
+    if user ~= run then
+      if is_active(tx, user) then
+        return user, true
+      end
+      first = first or user
+    end
+  end
+  return first, #names == SHARING.USERS and 'unknown'
+end
+
+-- What becomes of a job when `run` is deleted, or, without one, the job itself: 'gone'; 'kept', as others list it; 'needed', as it
+-- runs, or by the active run that is returned too. The index must be up to date.
+function SHARING.fate(tx, job, run)
+  local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+  if status == 'Started' then
+    return 'needed'
+  end
+  if owner and is_active(tx, owner) then
+    return 'needed', owner
+  end
+  local user, is_needed = other_user(tx, run, job)
+  if is_needed == true or (is_needed and not run) then
+    return 'needed', user
+  end
+  return user and run and 'kept' or 'gone'
+end
+
+-- A run is deleted: the index forgets it.
+function SHARING.forget(tx, run)
+  redis.call('HDEL', tx.prefix .. 'unlisted', run)
+  while SHARING.unlist(tx, run, 1000) == 1000 do end
+end
