@@ -7,10 +7,12 @@ it waits for that, which a server's connections find in vain most of the time. O
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
 import socket as stdlib_socket
+import struct
 import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
@@ -22,6 +24,7 @@ from coordinator.tlsstream import TlsStream
 __all__ = [
     "RECEIVE_BYTES",
     "Acknowledged",
+    "abort_on_close",
     "acknowledged",
     "has_hung_up",
     "linger",
@@ -140,6 +143,18 @@ def has_hung_up(stream: trio.abc.ReceiveStream) -> bool:
     poll = select.poll()
     poll.register(descriptor, _HUNG_UP)
     return bool(poll.poll(0))
+
+
+_ABORTIVE: Final = struct.pack("ii", 1, 0)
+
+
+def abort_on_close(stream: trio.abc.Stream) -> None:
+    """Have the kernel drop what it has not sent yet once the socket under this stream is closed, and reset the
+    connection. Otherwise it would go on for minutes to bring that to a peer that is out of reach for a while."""
+    transport = getattr(stream, "transport_stream", stream)
+    if isinstance(transport, trio.SocketStream) and transport.socket.fileno() >= 0:
+        with contextlib.suppress(OSError):
+            transport.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, _ABORTIVE)
 
 
 async def linger(stream: trio.abc.Stream, max_bytes: int, pause: float = math.inf) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from coordinator.actors.request import ORDINARY_BYTES, Request
+from coordinator.actors.writer import Doubts
 from coordinator.storage.keys import ContextKey
 
 __all__ = ["UNKNOWN_BYTES", "Mailbox"]
@@ -26,6 +27,7 @@ class Mailbox:
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
+        doubts: what was sent on connections that were given up.
     """
 
     def __init__(self, address: ContextKey, length: int) -> None:
@@ -36,6 +38,7 @@ class Mailbox:
         self.largest = ORDINARY_BYTES
         self.has_asked = False
         self.fault: str | None = None
+        self.doubts = Doubts()
         self._posters = 0  # tasks waiting for room
         self._send, self._receive = trio.open_memory_channel[Request | None](length)
         self.take = self._receive.receive

@@ -96,7 +96,8 @@ class WithEffects(NamedTuple):
 
 Operation = Generator[list[Command] | Compute | Park, Any, RawJson | WithEffects]
 """Yields commands (or a Compute, or a Park), is sent their replies (or its result, or None), returns the answer or
-raises a CoordinatorError. Idempotent step by step: after a lost connection a step is sent again."""
+raises a CoordinatorError. After a lost connection a step is sent again, but for the transitions in it that were
+applied: the store has kept their replies. So anything else in a step has to be idempotent."""
 
 
 Exchange = tuple[Command, Callable[[Reply, Any], RawJson | WithEffects], Any]
@@ -117,6 +118,7 @@ class Request(ABC):
         done: it was answered; whatever else is known about it is dropped.
         unanswered: how often a step of it was put on the wire and got no reply.
         commands: the step to send next, None before the first one and while computing.
+        known: replies to some of those, by their places, that came although the rest has to be sent again.
         resume_with: what the operation is sent when it is next advanced.
     """
 
@@ -126,6 +128,7 @@ class Request(ABC):
         "commands",
         "deadline",
         "done",
+        "known",
         "load",
         "mailbox",
         "operation",
@@ -143,6 +146,7 @@ class Request(ABC):
         self.done = False
         self.unanswered = 0
         self.commands: list[Command] | None = None
+        self.known: dict[int, Reply] | None = None
         self.resume_with: Any = None
         self.mailbox: Mailbox | None = None
 

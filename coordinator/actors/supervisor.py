@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -14,11 +15,20 @@ from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request, WithEffects
 from coordinator.actors.stepping import advance
+from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
+from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
-from coordinator.storage.keys import ContextKey
+from coordinator.storage.faults import (
+    ReplyError,
+    ReplyNotKept,
+    StoreMisconfigured,
+    StoreUnavailable,
+    is_moving,
+    is_transient,
+)
+from coordinator.storage.keys import ContextKey, Transition
 
 __all__ = ["ROUND_CALLS", "State", "Supervisor"]
 
@@ -38,9 +48,11 @@ class _Slice(NamedTuple):
     """A part of what was sent in one write: our own commands, then those of the requests, joined."""
 
     remember: int  # commands that note the context as known
+    registers: int  # commands that make the store know who writes on the connection
     sizes: int  # commands about the sizes of its records
     requests: list[Request]
     counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
+    numbers: list[int]  # of those commands, 0 for one that has none; nothing if none has
     writes: bool
     is_last: bool  # of its round
 
@@ -105,6 +117,7 @@ class Supervisor:
         self._wanted_elsewhere = wanted_elsewhere
         self._slice_calls = slice_calls
         self._connection: Connection | None = None
+        self._writer = Writer(store, mailbox.address)
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
         self._backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
@@ -143,7 +156,11 @@ class Supervisor:
         finally:
             self.state = State.RETIRED
             with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
-                await self._disconnect()
+                if self._sent or self._mailbox.doubts:
+                    self._doubt_sent()
+                    await self._give_up()
+                else:
+                    await self._disconnect()
 
     async def _gather(self) -> bool:
         """See that there is something in `running`; park while there is nothing to do. False: retire."""
@@ -152,6 +169,11 @@ class Supervisor:
         if self._wanted_elsewhere():
             return False
         while not running:
+            if mailbox.is_quiet and mailbox.doubts:
+                # Nobody waits for it any more, but what was sent may be applied until the store is told otherwise.
+                if not await self._connect() and self._wanted_elsewhere():
+                    return False
+                continue
             if mailbox.is_quiet:
                 if self._told_to_retire:
                     return False
@@ -188,7 +210,7 @@ class Supervisor:
         ready = self._take_pending(sum(len(sent.requests) for sent in self._sent))
         if not ready:
             return False
-        if self._connection is None or (self._must_note and any(request.writes for request in ready)):
+        if self._connection is None or mailbox.doubts or (self._must_note and any(request.writes for request in ready)):
             if self._sent or not await self._prepare(ready):
                 return False
             # Those answered meanwhile must not be sent any more.
@@ -202,19 +224,21 @@ class Supervisor:
             assert mailbox.address is not None
             commands += self._store.layout.register_context(mailbox.address)
         remember = len(commands)
+        slices = [(requests, _commands_of(requests)) for requests in _slices(ready, self._slice_calls())]
+        numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
+        if any(numbered) and not self._writer.is_registered:
+            commands.append(self._writer.register())
+        registers = len(commands) - remember
         commands += self._about_sizes(_load(ready))
-        sizes = len(commands) - remember
-        for requests in _slices(ready, self._slice_calls()):
-            of_slice: list[Command] = []
-            for request in requests:
-                assert request.commands is not None
-                of_slice += request.commands
-                request.unanswered += 1
+        sizes = len(commands) - remember - registers
+        for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):
             joined, counts = join(of_slice)
+            numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
             commands += joined
             writes = any(request.writes for request in requests)
-            self._sent.append(_Slice(remember, sizes, requests, counts, writes, requests[-1] is ready[-1]))
-            remember = sizes = 0
+            is_last = requests[-1] is ready[-1]
+            self._sent.append(_Slice(remember, registers, sizes, requests, counts, numbers, writes, is_last))
+            remember = registers = sizes = 0
         self.state = State.SERVING
         try:
             left = connection.send_now(commands)
@@ -238,7 +262,8 @@ class Supervisor:
         lost: str | None = None
         try:
             with trio.fail_after(self._round_timeout):
-                await connection.collect(sent.remember + sent.sizes + len(sent.counts), replies)
+                preamble = sent.remember + sent.registers + sent.sizes
+                await connection.collect(preamble + len(sent.counts), replies)
         except trio.TooSlowError:
             lost = f"the store did not answer within {self._round_timeout:g} s"
         except StoreUnavailable as error:
@@ -246,35 +271,46 @@ class Supervisor:
         if sent.remember:
             lost = lost or self._check_remembered(replies[: sent.remember])
             del replies[: sent.remember]
+        if sent.registers:
+            lost = lost or self._check_registered(replies[: sent.registers])
+            del replies[: sent.registers]
         if sent.sizes:
             self._learn_sizes(replies[: sent.sizes])
             del replies[: sent.sizes]
+        self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
         parted, effects = part(replies, sent.counts)
         fault = self._deliver(sent.requests, parted) or lost
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
             self._apply_effects(self._mailbox.address, effects)
+        self._sent.popleft()
+        self._writer.answered(sent.numbers)
         if fault is None:
-            self._sent.popleft()
             self._failures = 0
             self._mailbox.fault = None
             if not sent.is_last:
                 await trio.lowlevel.checkpoint()
         else:
-            await self._lose(fault)
+            await self._lose(fault, writes=sent.writes)
 
-    async def _lose(self, fault: str) -> None:
-        """Give up the connection: what was sent is sent again on another one."""
+    async def _lose(self, fault: str, *, writes: bool = False) -> None:
+        """Give up the connection: what was sent, and was not applied, is sent again on another one."""
         log.debug("lost the connection", context=self._mailbox.address, reason=fault)
         self._mailbox.fault = fault
-        self._effects_unknown(self._mailbox.address, any(sent.writes for sent in self._sent))
-        self._sent.clear()
-        await self._disconnect()
+        self._effects_unknown(self._mailbox.address, writes or any(sent.writes for sent in self._sent))
+        self._doubt_sent()
+        await self._give_up()
         if is_moving(fault):
             await trio.sleep(MOVING_PAUSE)
         else:
             self._store.lost(self._mailbox.address, fault)
             await self._pause()
+
+    def _doubt_sent(self) -> None:
+        """What is on the wire is in doubt."""
+        for sent in self._sent:
+            self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, 0)
+        self._sent.clear()
 
     def _check_remembered(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
@@ -282,6 +318,14 @@ class Supervisor:
             if isinstance(reply, ReplyError):
                 return f"noting the context as known failed: {reply}"
         self._is_remembered = True
+        return None
+
+    def _check_registered(self, replies: list[Reply]) -> str | None:
+        """Why the store does not know who writes on the connection, if so."""
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                return str(reply) if is_transient(reply) else f"beginning to write failed: {reply}"
+            self._writer.registered()
         return None
 
     def _about_sizes(self, load: int) -> list[Command]:
@@ -318,28 +362,34 @@ class Supervisor:
         end = 0
         for request in ready:
             assert request.commands is not None
-            begin, end = end, end + len(request.commands)
+            begin, end = end, end + len(request.commands) - len(request.known or ())
             answers = replies[begin:end]
-            if end > len(replies) or transient is not None:
-                if end <= len(replies) and all(type(answer) is ReplyError for answer in answers):
-                    request.unanswered -= 1  # it was refused as well
-                remaining.append(request)
+            if is_plain and end <= len(replies) and request.known is None:
+                request.unanswered -= 1
+                request.commands = None
+                request.resume_with = answers
+                if self._has_commands(request):
+                    remaining.append(request)
                 continue
-            request.unanswered -= 1
             errors = () if is_plain else [answer for answer in answers if type(answer) is ReplyError]
-            if errors:
-                transient = next((str(error) for error in errors if is_transient(error)), None)
-                if transient is not None:
+            refused = [str(error) for error in errors if is_transient(error)]
+            if end > len(replies) or transient is not None or refused:
+                if refused and transient is None and end <= len(replies):
+                    transient = refused[0]
+                    request.unanswered -= 1
+                elif end <= len(replies) and len(errors) == len(answers):
+                    request.unanswered -= 1  # it was refused as well
+                _learn(request, answers)
+                if not _is_known(request):
                     remaining.append(request)
                     continue
-                if request.calls == 1:
-                    request.operation.close()
-                    request.finish(_refusal(errors[0], request))
-                    continue
-                answers = [_refusal(answer, request) if type(answer) is ReplyError else answer for answer in answers]
-            request.commands = None
-            request.resume_with = answers
-            if self._has_commands(request):
+            else:
+                request.unanswered -= 1
+                if request.known is not None:
+                    _learn(request, answers, of_all=True)
+            if request.known is not None:
+                answers = [request.known[at] for at in range(len(request.commands))]
+            if self._resume(request, answers):
                 remaining.append(request)
         running = self._mailbox.running
         if transient is None and end == len(replies):
@@ -349,6 +399,19 @@ class Supervisor:
         else:
             running[: len(ready)] = remaining
         return transient
+
+    def _resume(self, request: Request, answers: list[Reply]) -> bool:
+        """Hand a request all the replies to its step. False when it left the round."""
+        errors = [answer for answer in answers if isinstance(answer, ReplyError)]
+        if errors:
+            if request.calls == 1:
+                request.operation.close()
+                request.finish(_refusal(errors[0], request))
+                return False
+            answers = [_refusal(answer, request) if isinstance(answer, ReplyError) else answer for answer in answers]
+        request.commands = request.known = None
+        request.resume_with = answers
+        return self._has_commands(request)
 
     def _has_commands(self, request: Request) -> bool:
         """Advance a request to its next step if it has none. False when it left the round."""
@@ -392,13 +455,18 @@ class Supervisor:
 
     async def _connect(self) -> bool:
         """See to a connection. False if there is none: either `running` was answered, or try again."""
-        if self._connection is not None:
+        if self._connection is not None and not self._mailbox.doubts:
             return True
         self.state = State.CONNECTING
         try:
-            self._connection = await self._store.open(self._mailbox.address)
+            if self._connection is None:
+                self._connection = await self._store.open(self._mailbox.address)
+                self._writer.connected()
+            await self._settle(self._connection)
         except StoreUnavailable as error:
             self._mailbox.fault = str(error)
+            if self._connection is not None:
+                await self._give_up()
             await self._pause()
             return False
         except StoreMisconfigured as error:
@@ -407,8 +475,50 @@ class Supervisor:
                 request.operation.close()
                 request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))
             self._mailbox.running = []
+            if self._mailbox.doubts:
+                await self._pause()
             return False
         return True
+
+    async def _settle(self, connection: Connection) -> None:
+        """See that connections given up before can write no more, and find out what was applied of what they were sent.
+
+        Raises:
+            StoreUnavailable: the store has not said.
+        """
+        doubts = self._mailbox.doubts
+        replies: list[Reply] = []
+        try:
+            with trio.fail_after(self._round_timeout):
+                while doubts.connections:
+                    await connection.close_other(*doubts.connections[-1])
+                    doubts.connections.pop()
+                if not doubts:
+                    return
+                await connection.exchange([self._writer.settle(doubts)], replies)
+        except trio.TooSlowError:
+            raise StoreUnavailable(f"the store did not answer within {self._round_timeout:g} s") from None
+        if isinstance(replies[0], ReplyError):
+            raise StoreUnavailable(f"ending earlier connections failed: {replies[0]}")
+        self._writer.registered()
+        effects: list[bytes] = []
+        for places, reply in applied(doubts, replies[0]):
+            parted, told = part([reply], [len(places)])
+            effects += told
+            for (request, at), own in zip(places, parted, strict=True):
+                kept = functions.read_kept(own)
+                if kept is not None:
+                    request.known = {**(request.known or {}), at: kept}
+        doubts.calls.clear()
+        running = self._mailbox.running
+        for request in [*running]:
+            if _is_known(request):
+                assert request.commands is not None
+                assert request.known is not None
+                if not self._resume(request, [request.known[at] for at in range(len(request.commands))]):
+                    running.remove(request)
+        if effects:
+            self._apply_effects(self._mailbox.address, effects)
 
     async def _pause(self) -> None:
         """Before the next attempt: nothing after the first failure, for a connection may just have been idle."""
@@ -416,13 +526,58 @@ class Supervisor:
             await trio.sleep(self._backoff.compute(self._failures))
         self._failures += 1
 
-    async def _disconnect(self) -> None:
+    async def _give_up(self) -> None:
+        """End a connection that may have more to send to the store."""
         # The store may come back without its data.
         self._is_remembered = not self._must_remember
         self._largest_told = ORDINARY_BYTES
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            self._mailbox.doubts.gave_up(connection)
+            await connection.give_up()
+
+    async def _disconnect(self) -> None:
+        """End a connection on which nothing is on its way."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            release = self._writer.release()
+            if release is not None:
+                with contextlib.suppress(StoreUnavailable):  # then the store forgets it by itself
+                    connection.send_now([release])
             await connection.aclose()
+
+
+def _commands_of(requests: Iterable[Request]) -> list[Command]:
+    """What is to be sent for them now."""
+    commands: list[Command] = []
+    for request in requests:
+        assert request.commands is not None
+        if request.known is None:
+            commands += request.commands
+        else:
+            commands += [command for at, command in enumerate(request.commands) if at not in request.known]
+        request.unanswered += 1
+    return commands
+
+
+def _learn(request: Request, answers: list[Reply], *, of_all: bool = False) -> None:
+    """Keep those of a request's replies that stand: what a transition has done is done. With `of_all` every one does."""
+    assert request.commands is not None
+    known = request.known or {}
+    unknown = [at for at in range(len(request.commands)) if at not in known]
+    learned = {
+        at: answer
+        for at, answer in zip(unknown, answers, strict=False)
+        if of_all
+        or (type(request.commands[at]) is Transition and not (type(answer) is ReplyError and is_transient(answer)))
+    }
+    if learned:
+        request.known = {**known, **learned}
+
+
+def _is_known(request: Request) -> bool:
+    """Whether all replies to a request's step are."""
+    return request.known is not None and request.commands is not None and len(request.known) == len(request.commands)
 
 
 def _load(requests: Iterable[Request]) -> int:
@@ -445,4 +600,6 @@ def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
 
 
 def _refusal(error: ReplyError, request: Request) -> StorageError:
+    if isinstance(error, ReplyNotKept):
+        return StorageError(str(error), may_have_been_applied=True)
     return StorageError(f"the store refused: {error}", may_have_been_applied=request.is_in_doubt)

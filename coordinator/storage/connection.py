@@ -6,6 +6,8 @@ redis-py has no trio client and costs several times more a command (measured in 
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ import hiredis
 import structlog
 import trio
 
-from coordinator.socketio import receive_next, send_now
+from coordinator.socketio import abort_on_close, receive_next, send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -42,12 +44,24 @@ def packed(commands: Iterable[Command]) -> bytes:
     return b"".join([command if type(command) is bytes else _pack(command) for command in commands])
 
 
+def _text(reply: bytes | str) -> str:
+    return reply.strip() if isinstance(reply, str) else reply.decode(errors="replace").strip()
+
+
 def _broken(error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(f"{REPLY_LOST}: {error or type(error).__name__}")
 
 
 class Connection:
-    """One open connection. One task may send on it while another one receives; two of either may not."""
+    """One open connection. One task may send on it while another one receives; two of either may not.
+
+    Attributes:
+        id: the store's number of it, which another one may have after the store was started again; 0: unknown.
+        tag: what nobody else's connection to the store has ever had.
+    """
+
+    id = 0
+    tag = ""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -135,6 +149,25 @@ class Connection:
         """Close at once. Replies on their way are dropped."""
         await trio.aclose_forcefully(self._stream)
 
+    async def close_other(self, id: int, tag: str) -> None:
+        """Have the store close another connection, which we have given up, if it still has it. It may not let us: so
+        that frees what the store holds for it and no more; its writes are refused anyhow.
+
+        Raises:
+            StoreUnavailable: this connection broke.
+        """
+        replies: list[Reply] = []
+        await self.exchange([("CLIENT", "LIST", "ID", id)], replies)
+        listed = replies[0]
+        # The number may be another connection's by now, so it has to have the tag too.
+        if not isinstance(listed, ReplyError) and f" lib-ver={tag} " in f"{_text(listed)} ":
+            await self.exchange([("CLIENT", "KILL", "ID", id)], replies)
+
+    async def give_up(self) -> None:
+        """Close at once, so that the kernel drops what it has not sent yet instead of going on with it."""
+        abort_on_close(self._stream)
+        await self.aclose()
+
 
 class Store:
     """Opens connections, each to the server that has one context and ready for it.
@@ -142,12 +175,17 @@ class Store:
     Args:
         topology: where contexts are; the address of the one server, if there is one.
         connect_timeout: seconds for finding the server, connecting, authenticating and selecting the database.
+
+    Attributes:
+        name: what the store knows us by among all who write; nobody else has ever had it.
     """
 
     def __init__(self, topology: Topology, layout: Layout, *, connect_timeout: float = 5.0) -> None:
         self.topology = topology
         self.layout = layout
         self._connect_timeout = connect_timeout
+        self.name = uuid.uuid4().hex[:12]
+        self._numbers = itertools.count(1)
         self._missed: dict[ContextKey, str] = {}  # contexts that could not be reached, and which server was not there
 
     async def open(self, address: ContextKey) -> Connection:
@@ -173,6 +211,10 @@ class Store:
         if self._missed:
             self._found(endpoint, address)
         return connection
+
+    def next_number(self) -> int:
+        """A number that is larger than all before it: of an epoch, of a call."""
+        return next(self._numbers)
 
     def lost(self, address: ContextKey, reason: str) -> None:
         """A context's connection broke, or gave an error reply that asks for a new one: then that is `reason`."""
@@ -205,11 +247,14 @@ class Store:
     async def _greet(self, connection: Connection, endpoint: Endpoint, address: ContextKey) -> None:
         database = self.layout.database_of(address)
         replies: list[Reply] = []
-        await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND], replies)
-        greeting, selected, version = replies
+        connection.tag = f"{self.name}.{self.next_number()}"
+        tag = ("CLIENT", "SETINFO", "LIB-VER", connection.tag)  # Redis 7.0 does not know that
+        await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND, tag], replies)
+        greeting, selected, version, _ = replies
         if isinstance(greeting, ReplyError):
             raise _fault(endpoint, greeting, "the store refused the connection")
         self.topology.check(endpoint, greeting)
+        connection.id = greeting.get(b"id", 0)
         if isinstance(selected, ReplyError):
             hint = f"cannot select database {database}"
             if self.layout.isolation == "index" and (

@@ -12,6 +12,7 @@ __all__ = [
     "REPLY_LOST",
     "TRANSPORT_ERRORS",
     "ReplyError",
+    "ReplyNotKept",
     "StoreMisconfigured",
     "StoreUnavailable",
     "is_moving",
@@ -31,6 +32,16 @@ class ReplyError(Exception):
     """An error reply to one command. Passed around as a value, as it comes from the reader."""
 
 
+class ReplyNotKept(ReplyError):
+    """Stands for the reply to a write that was applied, if the store has not kept it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the write was applied, but the connection to the store was lost before the reply came, which was too large "
+            "for the store to keep; load the record to see what it is now"
+        )
+
+
 TRANSPORT_ERRORS: Final = (
     OSError,
     ssl.SSLError,
@@ -44,7 +55,7 @@ TRANSPORT_ERRORS: Final = (
 _MOVING: Final = ("ASK ", "TRYAGAIN")
 
 # Error codes after which the same command may succeed on a new connection: the server is starting, failing over,
-# was emptied of functions, or is busy with a script; or the keys are on another node of the cluster.
+# was emptied of functions or of who writes, or is busy with a script; or the keys are on another node of the cluster.
 _TRANSIENT: Final = (
     "LOADING",
     "READONLY",
@@ -54,6 +65,7 @@ _TRANSIENT: Final = (
     "MOVED",
     "BUSY",
     "NOREPLICAS",
+    "FENCED",
     "ERR Function not found",
     "ERR max number of clients reached",
 )

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from coordinator.models import Model
 from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
-from coordinator.storage.faults import ReplyError
+from coordinator.storage.faults import ReplyError, ReplyNotKept
 from coordinator.storage.fields import FLOW_GIVEN, JOB_ASSIGNED, JOB_GIVEN, JOB_TEXTS, NOT_GIVEN, NUL, stored_defaults
 from coordinator.storage.keys import Command, Keyspace, Transition, flow_name, index_entry, job_name
 
@@ -39,6 +39,8 @@ class Word(enum.Enum):
     ALL = b"all"  # there are no more
     AGAIN = b"again"  # the same take was asked for before
     FAULT = b"fault"  # this transition of several has failed
+    REDO = b"redo"  # what a repeatable transition has returned is not kept: it is to be called again
+    UNKEPT = b"unkept"  # what the transition has returned was too large to be kept
 
 
 _WORDS: Final = {word.value: word for word in Word}
@@ -140,6 +142,39 @@ def _one_reply(result: list[Any] | bytes) -> Any:
     if result[0] == Word.FAULT.value:
         return ReplyError(result[1].decode(errors="replace"))
     return [result, []]
+
+
+# -- once
+
+
+CHANGES_NOTHING: Final = frozenset({"hc_flow_missed"})
+"""Transitions that only look."""
+
+
+def fence(keys: Keyspace, writer: str, epoch: int, after: int | None) -> Command:
+    """Begin or renew an epoch of a writer, so that calls of an earlier one are refused. `after`: with the calls applied
+    whose numbers are larger; None: with none."""
+    return keys.transition("hc_fence", writer, epoch, "" if after is None else after)
+
+
+def read_fence(reply: Any) -> dict[int, Any]:
+    """The replies to the calls that were applied, by number."""
+    return {number: kept for number, kept in reply}
+
+
+def release(keys: Keyspace, writer: str, epoch: int) -> Command:
+    """End a writer of which nothing is on its way."""
+    return keys.transition("hc_release", writer, epoch)
+
+
+def read_kept(reply: Any) -> Any | None:
+    """A reply that was kept, as it was the first time. ReplyNotKept: it was too large. None: call it again."""
+    if type(reply) is ReplyError:
+        return reply
+    word = reply[0][0] if reply[0] else None
+    if word == Word.REDO.value:
+        return None
+    return ReplyNotKept() if word == Word.UNKEPT.value else reply
 
 
 # -- records

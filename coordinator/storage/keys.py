@@ -75,6 +75,13 @@ class Transition(tuple[str | bytes | int | float, ...]):
             command += transition[own:]
         return tuple(command)
 
+    @staticmethod
+    def stamped(command: Command, stamp: str) -> Command:
+        """The call of a transition, or of several, as one that is applied once: `stamp` says whose it is and which."""
+        assert isinstance(command, tuple)
+        coordinator = 4 + int(command[2])  # where that is, after so many keys and the channel
+        return (*command[:coordinator], f"{command[coordinator]!s} {stamp}", *command[coordinator + 1 :])
+
 
 @dataclass(frozen=True, slots=True)
 class Keyspace:

@@ -12,6 +12,7 @@ __all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
 
 _PARTS: Final = (  # each may use those before it
     "common",
+    "once",
     "reading",
     "records",
     "sharing",

@@ -136,10 +136,13 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   return encode_assignment(tx, job, record, number, token, env_vars, inputs)
 end
 
--- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nil if that was not
--- its last take.
+-- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
+-- taken again since; nil if it has not come as far as that take.
 local function taken_before(tx, holder, number)
   local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
+  if last and tonumber(number) < tonumber(last) then
+    return {}
+  end
   if last ~= number then
     return nil
   end
@@ -426,10 +429,10 @@ local function resume(tx, args, o, last)
   return WORD.OK, tokens
 end
 
-register('hc_take', take)
+register('hc_take', take, true)
 register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)
-register('hc_heartbeat', heartbeat)
+register('hc_heartbeat', heartbeat, true)
 register('hc_log', append_log)
 register('hc_resume', resume)

@@ -5,7 +5,9 @@
 -- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
 -- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the version of the library it knows,
--- with spaces between: what another version is given or returns may be different. Its own
+-- with spaces between: what another version is given or returns may be different. A call that is to be applied once has
+-- three words more: its writer with the epoch, its number, and how many calls of the writer are unanswered with this one;
+-- see once.lua. Its own
 -- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
 -- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
 -- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
@@ -39,6 +41,8 @@ local WORD = {
   ALL = 'all',
   AGAIN = 'again',
   FAULT = 'fault',
+  REDO = 'redo',
+  UNKEPT = 'unkept',
 }
 
 -- How an effect begins. storage/functions.py lists the same.
@@ -50,21 +54,35 @@ local EFFECT = {
 }
 
 local function begin(keys, args)
-  if string.match(args[2], '%d+$') ~= VERSION then
+  local caller, version, writer, number, unanswered =
+    string.match(args[2], '^(%S+ %d+ %d+ (%d+)) ?(%S*) ?(%d*) ?(%d*)$')
+  if version ~= VERSION then
     error({err = 'ERR the function library here is version ' .. VERSION .. ', of another coordinator than the one that calls'})
+  end
+  local prefix = string.sub(keys[1], 1, -7)
+  if writer == '' then
+    writer = nil
+  else
+    writer = prefix .. 'writer:' .. writer
+    if redis.call('EXISTS', writer) == 0 then
+      error({err = 'FENCED this connection was given up, or the store has lost who writes on it'})
+    end
   end
   local time = redis.call('TIME')
   local skew = redis.call('HGET', keys[1], 'skew')
   local now = time[1] * 1000 + math.floor(time[2] / 1000) + (tonumber(skew) or 0)
   return {
     engine = keys[1],
-    prefix = string.sub(keys[1], 1, -7),
+    prefix = prefix,
     now = now,
     at = string.format('%.0f', now), -- made once: a number given to redis.call is printed each time
     seconds = time[1],
     jitter = (time[2] % 1000) / 1000,
     channel = args[1],
-    coordinator = args[2],
+    coordinator = caller,
+    writer = writer, -- the key of the replies kept for who calls, nil: this call is not to be kept
+    number = number,
+    unanswered = unanswered,
     effects = {},
     news = {},
     events = {}, -- flows to which something has happened → the keys of their events

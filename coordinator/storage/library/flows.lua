@@ -299,8 +299,8 @@ local function flow_follow(tx, args, o)
 end
 
 register('hc_flow_upsert', flow_upsert)
-register('hc_flow_missed', flow_missed)
-register('hc_flow_follow', flow_follow)
+register('hc_flow_missed', flow_missed, true)
+register('hc_flow_follow', flow_follow, true)
 register('hc_flow_start', flow_start)
 register('hc_flow_retry', flow_retry)
 register('hc_flow_cancel', flow_cancel)

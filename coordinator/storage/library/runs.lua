@@ -405,9 +405,10 @@ local function announce_events(tx)
 end
 
 local TRANSITIONS = {}
+local REPEATABLE = {} -- those that may be applied again and again, so that nobody keeps what they returned
 
--- What is left to do at the end of a call, and its reply.
-local function close(tx, result)
+-- What is left to do at the end of a call, and its reply. `keep`: how that is kept, if it has to be; see once.lua.
+local function close(tx, result, keep, redo)
   flush_finished(tx)
   set_timers(tx)
   announce_events(tx)
@@ -417,14 +418,20 @@ local function close(tx, result)
   if tx.due then
     tx.effects[#tx.effects + 1] = EFFECT.DUE .. math.max(tx.due - tx.now, 0)
   end
-  return {result, tx.effects}
+  local reply = {result, tx.effects}
+  if keep and tx.writer then
+    keep(tx, reply, redo)
+  end
+  return reply
 end
 
-local function register(name, transition)
+-- Register a transition. `is_repeatable`: doing it again does no harm, and tells the same.
+local function register(name, transition, is_repeatable)
   TRANSITIONS[name] = transition
+  REPEATABLE[name] = is_repeatable
   redis.register_function(name, function(keys, args)
     local tx = begin(keys, args)
-    return close(tx, {transition(tx, args, 2, #args)})
+    return close(tx, {transition(tx, args, 2, #args)}, not is_repeatable and keep_one)
   end)
 end
 
@@ -439,6 +446,7 @@ end
 local function many(keys, args)
   local tx = begin(keys, args)
   local results, at, before = {}, 3, nil
+  local redo, is_kept = nil, false
   while at <= #args do
     local name, o = args[at], at + 1
     if before ~= name then
@@ -449,9 +457,15 @@ local function many(keys, args)
       result = {WORD.FAULT, type(result) == 'table' and result.err or tostring(result)}
     end
     results[#results + 1] = #result == 1 and type(result[1]) == 'string' and result[1] or result
+    if REPEATABLE[name] then
+      redo = redo or {}
+      redo[#results] = true
+    else
+      is_kept = true
+    end
     before, at = name, o + args[o] + 1
   end
-  return close(tx, results)
+  return close(tx, results, is_kept and keep_many, redo)
 end
 
 redis.register_function('hc_many', many)

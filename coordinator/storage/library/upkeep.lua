@@ -211,4 +211,4 @@ end
 
 redis.register_function('hc_presence', presence)
 register('hc_record_delete', record_delete)
-register('hc_tick', tick)
+register('hc_tick', tick, true)
