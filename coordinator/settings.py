@@ -154,6 +154,11 @@ class Settings(BaseModel):
     context_idle_timeout: PositiveFloat = Field(
         60.0, description="An unused context's connection is closed after this."
     )
+    lost_retries: Annotated[int, Field(ge=0, le=255)] = Field(
+        3,
+        description="Attempts that may follow one that was lost with its runner, of a job without `lost_retries` of its "
+        "own. They do not count as `retries`.",
+    )
     event_retention: PositiveFloat = Field(3600.0, description="The events of a flow are kept so long after it ended.")
     retention: NonNegativeFloat = Field(
         0.0, description="Flows and messages that ended are deleted after this, with their jobs; 0 keeps them."

@@ -22,7 +22,9 @@ __all__ = ["Doubts", "Writer"]
 
 RENEW_EVERY: Final = 6 * 3600.0  # seconds; WRITER_TTL in once.lua is four times that
 
-CONNECTIONS: Final = 8  # given up, of which we remember that the store has to close them; it gives up the others by itself
+CONNECTIONS: Final = (
+    8  # given up, of which we remember that the store has to close them; it gives up the others by itself
+)
 
 Place = tuple["Request", int]
 """A request, and which of its commands."""
@@ -111,7 +113,9 @@ class Writer:
     def is_needed(commands: list[Command]) -> bool:
         """Whether some of these change something, once."""
         nothing = functions.CHANGES_NOTHING
-        return Transition in map(type, commands) and any(type(command) is Transition and command[1] not in nothing for command in commands)
+        return Transition in map(type, commands) and any(
+            type(command) is Transition and command[1] not in nothing for command in commands
+        )
 
     def number(self, joined: list[Command], counts: list[int], commands: list[Command]) -> list[int]:
         """Number the calls of transitions in `joined`, which stand for so many of `commands` each. Returns the numbers; 0

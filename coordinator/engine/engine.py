@@ -19,6 +19,7 @@ from pydantic_core import to_json
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.budget import Budget
+from coordinator.engine.clock import Clock
 from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
@@ -78,6 +79,7 @@ class Engine:
             lambda: directory.registered_contexts,
             is_alone=is_alone,
         )
+        self._clock = Clock(self._layout, directory.call)
         self._timers = Timers()
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
@@ -98,6 +100,7 @@ class Engine:
             self._nursery.start_soon(supervise, "listening to other coordinators", self._pubsub.run)
             self._nursery.start_soon(supervise, "the timers", self._timers.run)
             self._nursery.start_soon(supervise, "membership", self._renew_membership)
+            self._nursery.start_soon(supervise, "the clock", self._clock.run)
             task_status.started()
 
     def stop(self) -> None:

@@ -135,6 +135,11 @@ class _JobFields(Model):
     env_vars: StringMap
     prerequisites: Annotated[StringList, Field(description="Names of external conditions the job waits for")]
     depends: Annotated[UInt32List, Field(description="Ids of jobs that must finish first")]
+    lost_retries: Annotated[
+        UInt8 | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Attempts that may follow one lost with its runner; the coordinator's setting unless given"),
+    ] = None
 
 
 class JobCreate(_JobFields):

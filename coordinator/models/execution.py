@@ -75,6 +75,11 @@ class JobProgress(Model):
     queued_at: OptionalTime = None
     started_at: OptionalTime = None
     ended_at: OptionalTime = None
+    lost: Annotated[
+        int | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Of the attempts, those that were lost; left out if none"),
+    ] = None
     retry_at: Annotated[OptionalTime, Field(description="When the next attempt is due, while backing off")] = None
     failure: Annotated[OptionalText, Field(description="Why the last attempt failed")] = None
 
@@ -105,6 +110,11 @@ class FlowEvent(Model):
     runner_id: OptionalId = None
     topic: Annotated[OptionalText, Field(description="The runner's topic")] = None
     reason: OptionalText = None
+    lost: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="The attempt was lost with its runner rather than failed; left out if not"),
+    ] = None
     stream: Annotated[LogStream | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     lines: Annotated[list[str] | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
 
@@ -251,6 +261,13 @@ class JobFailParams(_AttemptParams):
     error: Annotated[str, Field(max_length=10_000)]
     result: StringMap = Field(default_factory=dict)
     retry: Annotated[bool, Field(description="false: do not try again, whatever `retries` says")] = True
+    lost: Annotated[
+        bool,
+        Field(
+            description="The attempt ends because its runner does, not by the job's fault: it counts among "
+            "`lost_retries`, and `retry` says nothing"
+        ),
+    ] = False
 
 
 class AttemptOutcome(Model):

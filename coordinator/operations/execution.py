@@ -142,8 +142,8 @@ def _raise_busy(job: bytes, run: bytes) -> NoReturn:
     raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
 
 
-_PROGRESS: Final = ("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_failure")
-_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at")
+_PROGRESS: Final = tuple("status depends script_type x_attempt x_queued x_ended x_retry x_lost x_failure".split())
+_PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at", b"lost")
 
 
 def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
@@ -185,13 +185,13 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 
 def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> bytes:
-    status, depends, script_type, last, queued, ended, retry, failure = reply
+    status, depends, script_type, last, queued, ended, retry, lost, failure = reply
     number, runner, started = functions.read_attempt(last)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
         % (id, script_type, depends, status, number)
     ]
-    values = (runner, queued, started, ended, retry)
+    values = (runner, queued, started, ended, retry, lost)
     parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
     if failure is not None:
         parts.append(b'"failure":' + to_json(failure.decode()[:failure_characters]))
@@ -268,7 +268,7 @@ def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:
 def fail_job(keys: Keyspace, params: JobFailParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
     result = to_json(params.result) if "result" in params.model_fields_set else None
-    command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry)
+    command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry, is_lost=params.lost)
     return command, _attempt_ended, params
 
 

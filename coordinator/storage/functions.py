@@ -465,9 +465,12 @@ def finish(keys: Keyspace, job: str, token: str, result: bytes) -> Transition:
     return keys.transition("hc_finish", job, token, result)
 
 
-def fail(keys: Keyspace, job: str, token: str, error: str, result: bytes | None, *, may_retry: bool) -> Transition:
-    """Report that a running attempt has failed. `result`: as JSON, None to keep what is stored."""
-    return keys.transition("hc_fail", job, token, error, result or "", int(may_retry))
+def fail(
+    keys: Keyspace, job: str, token: str, error: str, result: bytes | None, *, may_retry: bool, is_lost: bool = False
+) -> Transition:
+    """Report that a running attempt has failed, or is lost with its runner. `result`: as JSON, None to keep what is
+    stored."""
+    return keys.transition("hc_fail", job, token, error, result or "", 2 if is_lost else int(may_retry))
 
 
 class Reported(NamedTuple):
@@ -579,6 +582,17 @@ def read_effects(reply: Any) -> Effects:
     result, effects = reply
     _read("a transition", result, Word.OK)
     return effects  # type: ignore[no-any-return] # what the parser gives is untyped
+
+
+def clock(keys: Keyspace, run: str, at_least: int) -> Command:
+    """Say what time (ms) it must be at least, on the clock of timers, by the coordinator's own. Only in GLOBAL."""
+    return keys.call("hc_clock", keys.coordinators(), run, at_least)
+
+
+def read_clock(reply: Any) -> tuple[str, int, int]:
+    """The name of the server's memory of that clock, its time (ms), and how far it is from the server's own clock."""
+    run, now, offset = reply
+    return run.decode(), int(now), int(offset)
 
 
 def presence(keys: Keyspace, name: str, silence: float) -> Command:

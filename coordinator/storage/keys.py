@@ -184,12 +184,14 @@ class Layout:
         database: the one everything is in when isolation is `prefix`.
         coordinator: its name, and the milliseconds it keeps an ended flow's events and ended runs (0: for ever).
         is_spread: contexts are on several servers, GLOBAL on one of them; with `prefix` only.
+        lost_retries: how many lost attempts are followed by another, of a job that does not say so.
     """
 
     isolation: Isolation = "index"
     database: int = 0
     coordinator: str = "coordinator 3600000 0"
     is_spread: bool = False
+    lost_retries: int = 3
 
     @property
     def name(self) -> str:
@@ -198,8 +200,8 @@ class Layout:
 
     @property
     def caller(self) -> str:
-        """The coordinator as transitions take it, with the version of the library it knows."""
-        return f"{self.coordinator} {VERSION}"
+        """The coordinator as transitions take it, with `lost_retries` and the version of the library it knows."""
+        return f"{self.coordinator} {self.lost_retries} {VERSION}"
 
     def database_of(self, address: ContextKey) -> int:
         if self.isolation == "prefix":

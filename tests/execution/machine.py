@@ -58,6 +58,7 @@ def specs(draw: st.DrawFn, id: int, others: Sequence[int]) -> dict[str, Any]:
         retries=retries,
         timeout=timeout,
         prerequisites=prerequisites,
+        **draw(st.sampled_from([{}, {"lost_retries": 0}, {"lost_retries": 1}])),
     )
 
 
@@ -187,7 +188,7 @@ class Machine(RuleBasedStateMachine):
     def _handed_out(self, attempt: Attempt, runner: Runner) -> None:
         job = self.model.jobs[attempt.id]
         begun = self.model.take(attempt.id, attempt.token, runner.runner_id, runner.runner_session, int(runner.lease))
-        assert attempt.number == begun.number <= job.most_retries + 1
+        assert attempt.number == begun.number <= job.most_attempts
         stored = self.model.jobs
         assert attempt.assignment["inputs"] == {
             str(parent): stored[parent].result if parent in stored else {} for parent in job.parents
@@ -228,7 +229,7 @@ class Machine(RuleBasedStateMachine):
                 self.model.give_back(attempt.id)
 
     @precondition(lambda self: self.attempts)
-    @rule(pick=PICK, how=st.sampled_from(["finish", "fail", "heartbeat", "log"]), late=st.booleans())
+    @rule(pick=PICK, how=st.sampled_from(["finish", "fail", "give up", "heartbeat", "log"]), late=st.booleans())
     def report_anything(self, pick: int, how: str, late: bool) -> None:
         """Late, again, or on time."""
         attempts = [attempt for attempt, _ in self.attempts] if late else self._live()
@@ -239,6 +240,8 @@ class Machine(RuleBasedStateMachine):
             self._finish(attempt)
         elif how == "fail":
             self._fail(attempt, True)
+        elif how == "give up":
+            self._lose(attempt)
         elif how == "heartbeat":
             self._heartbeat(attempt)
         else:
@@ -336,6 +339,13 @@ class Machine(RuleBasedStateMachine):
         self._both(
             lambda: self.context.fail(attempt, "broken", retry=may_retry),
             lambda: self.model.fail(attempt.id, attempt.token, "broken", may_retry),
+        )
+
+    def _lose(self, attempt: Attempt) -> None:
+        """Its runner ends, and says so."""
+        self._both(
+            lambda: self.context.fail(attempt, "killed", retry=False, lost=True),
+            lambda: self.model.fail(attempt.id, attempt.token, "killed", False, is_lost=True),
         )
 
     def _heartbeat(self, attempt: Attempt) -> None:

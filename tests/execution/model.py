@@ -15,6 +15,7 @@ __all__ = ["Attempt", "Job", "Model", "Refused", "Run"]
 LONGEST_PAUSE: Final = 60
 TIMEOUT_GRACE: Final = 5
 LATE: Final = 30
+LOST_RETRIES: Final = 3
 CALLER: Final = 7
 
 
@@ -47,6 +48,8 @@ class Job:
         owner: the run that has it, or had it last.
         parents: what it depended on when that run was started.
         waits: what of that, and of its prerequisites, is not met.
+        most_attempts: as many as it may ever have had in one run.
+        lost: of its attempts in this run, those that were lost.
         is_queued: Dispatched, and not pausing between attempts.
         last_report: how its last attempt that reported did, its token, and the answer.
         last_attempt: the token of its last attempt in this run.
@@ -58,7 +61,8 @@ class Job:
     depends: tuple[int, ...] = ()
     prerequisites: tuple[str, ...] = ()
     retries: int = 0
-    most_retries: int = 0
+    lost_retries: int = LOST_RETRIES
+    most_attempts: int = 0
     timeout: int = 0
     status: str = "Dispatched"
     result: dict[str, str] = field(default_factory=dict)
@@ -66,6 +70,7 @@ class Job:
     parents: frozenset[int] = frozenset()
     waits: set[int | str] = field(default_factory=set)
     attempt: int = 0
+    lost: int = 0
     live: Attempt | None = None
     is_queued: bool = False
     pause_ends: float | None = None
@@ -159,7 +164,8 @@ class Model:
         job = self.jobs.setdefault(spec["id"], Job(spec["id"], spec["script_type"]))
         job.depends, job.prerequisites = tuple(spec["depends"]), tuple(spec["prerequisites"])
         job.retries, job.timeout = spec["retries"], spec["timeout"]
-        job.most_retries = max(job.most_retries, job.retries)
+        job.lost_retries = spec.get("lost_retries", job.lost_retries)
+        job.most_attempts = max(job.most_attempts, 1 + job.retries + job.lost_retries)
 
     def create_flow(self, id: int, jobs: Sequence[int]) -> None:
         name = f"flow:{id}"
@@ -224,7 +230,7 @@ class Model:
             job = self.jobs.get(dropped)
             if job is not None and dropped not in run.jobs and job.owner is run:
                 self._stop(run, job, "the flow no longer lists it")
-                job.owner, job.attempt, job.last_attempt = None, 0, None
+                job.owner, job.attempt, job.lost, job.last_attempt = None, 0, 0, None
         run.result = {}
         self._launch(run, run.jobs)
 
@@ -330,7 +336,7 @@ class Model:
                 self._finish_run(run)
         return answer
 
-    def fail(self, id: int, token: str, reason: str, may_retry: bool) -> dict[str, Any]:
+    def fail(self, id: int, token: str, reason: str, may_retry: bool, is_lost: bool = False) -> dict[str, Any]:
         again = self._reported(id, "fail", token)
         if again is not None:
             return again
@@ -339,7 +345,7 @@ class Model:
             return {"status": self.jobs[id].status, "attempt": late[0].number}
         job, attempt = self._running(id, token)
         self._deliver(job)
-        self._fail(job, attempt, reason, may_retry)
+        self._fail(job, attempt, reason, may_retry or is_lost, is_lost)
         answer = {"status": job.status, "attempt": attempt.number}
         job.last_report = ("fail", token, answer)
         return answer
@@ -383,12 +389,14 @@ class Model:
         attempt = job.live
         if attempt is None:
             return
-        reason = f"lost: runner {attempt.runner} gave no sign of life for {attempt.lease} s"
-        if attempt.deadline is not None and attempt.deadline <= self.now:
-            reason = f"timed out after {job.timeout} s"
+        is_lost = attempt.deadline is None or attempt.deadline > self.now
+        reason = f"timed out after {job.timeout} s"
+        if is_lost:
+            reason = f"lost: runner {attempt.runner} gave no sign of life for {attempt.lease} s"
+        else:
             job.late = (self.now + LATE, attempt, self._owner(job))
         self.stopped.append(attempt.token)
-        self._fail(job, attempt, reason, may_retry=True)
+        self._fail(job, attempt, reason, may_retry=True, is_lost=is_lost)
 
     def _pause_is_over(self, job: Job) -> None:
         if job.pause_ends is not None:
@@ -425,8 +433,8 @@ class Model:
             self._emit(run, None, "Started")
         for job in startable:
             unmet = {parent for parent in job.parents if self.jobs[parent].status != "Finished"}
-            job.owner, job.attempt, job.waits = run, 0, {*unmet, *set(job.prerequisites) - self.satisfied}
-            job.last_attempt = None
+            job.owner, job.attempt, job.lost, job.last_attempt = run, 0, 0, None
+            job.waits = {*unmet, *set(job.prerequisites) - self.satisfied}
         for job in startable:
             job.is_queued = not job.waits
             job.status = "WaitingForPrerequisites" if job.waits else "Dispatched"
@@ -453,15 +461,17 @@ class Model:
     def _result_text(self, id: int) -> str:
         return json.dumps(self.jobs[id].result if id in self.jobs else {}, separators=(",", ":"))
 
-    def _fail(self, job: Job, attempt: Attempt, reason: str, may_retry: bool) -> None:
+    def _fail(self, job: Job, attempt: Attempt, reason: str, may_retry: bool, is_lost: bool) -> None:
         run = self._owner(job)
         job.live = None
-        if may_retry and run.is_active and attempt.number <= job.retries:
+        job.lost += is_lost
+        has_more = job.lost <= job.lost_retries if is_lost else attempt.number - job.lost <= job.retries
+        if may_retry and run.is_active and has_more:
             job.status, job.pause_ends = "Dispatched", self.now + LONGEST_PAUSE
-            self._emit(run, job, "Dispatched", attempt=attempt, reason=reason)
+            self._emit(run, job, "Dispatched", attempt=attempt, reason=reason, is_lost=is_lost)
             return
         job.status = "Error"
-        self._emit(run, job, "Error", attempt=attempt, reason=reason)
+        self._emit(run, job, "Error", attempt=attempt, reason=reason, is_lost=is_lost)
         if run.is_active:
             self._fail_run(run, f"job {job.id}: {reason}", job)
 
@@ -563,11 +573,19 @@ class Model:
         return job.last_report[2]
 
     def _emit(
-        self, run: Run, job: Job | None, status: str, *, attempt: Attempt | None = None, reason: str | None = None
+        self,
+        run: Run,
+        job: Job | None,
+        status: str,
+        *,
+        attempt: Attempt | None = None,
+        reason: str | None = None,
+        is_lost: bool = False,
     ) -> None:
         if run.is_flow:
             event: dict[str, Any] = {"flow": run.name, "kind": "job" if job else "flow", "status": status}
             event |= {"job_id": job.id} if job else {}
             event |= {"attempt": attempt.number, "runner_id": attempt.runner} if attempt else {}
             event |= {"reason": reason} if reason is not None else {}
+            event |= {"lost": True} if is_lost else {}
             self.events.append(event)

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.engine.subscriptions import take
 from coordinator.models import Job
-from coordinator.storage.fields import JOB_ASSIGNED
+from coordinator.storage.fields import JOB_ASSIGNED, NOT_GIVEN
 from tests.execution.by_hand import KEYS, STORED_JOB
 from tests.execution.driver import RUNNER, Runner
 
@@ -24,7 +24,7 @@ def assigned(
 ) -> Any:
     """The assignment made of an attempt as the store tells of it."""
     stored = {**STORED_JOB, b"env_vars": env_vars, b"script": script}
-    record = [stored.get(name.encode(), b"") for name in JOB_ASSIGNED]
+    record = [stored.get(name.encode(), NOT_GIVEN) for name in JOB_ASSIGNED]
     told = b"\0".join([b"2", b"9-1", b"job:7:1", run, flow_env, inputs, b"1000", *record])
     taking = take(KEYS, Runner(lease=2.5), count=1, holder="h", number="1")
     next(taking)

@@ -98,17 +98,6 @@ def test_an_attempt_without_a_sign_of_life_for_its_lease_is_lost(context: Contex
         context.heartbeat(attempt)
 
 
-def test_a_lost_attempt_counts(context: Context) -> None:
-    context.submit(1, [job(1, retries=1)])
-    context.take_one()
-    context.later(31)
-    context.later(60)
-
-    assert context.take_one().number == 2
-    context.later(31)
-    assert context.load_flow(1)["status"] == "Error"
-
-
 def _heartbeat(context: Context, attempt: Attempt) -> None:
     assert context.heartbeat(attempt) == {"lease": 30.0}
 

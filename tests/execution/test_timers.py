@@ -32,7 +32,7 @@ def test_a_failure_ends_the_pauses_of_the_flows_other_jobs(context: Context) -> 
 
 
 def test_a_pause_that_begins_and_ends_in_the_same_step_leaves_none(context: Context) -> None:
-    context.submit(1, [job(1, retries=1), job(2)])
+    context.submit(1, [job(1), job(2, lost_retries=0)])
     context.take_one(Runner(lease=10))
     context.take_one(Runner(lease=20))
 

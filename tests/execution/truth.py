@@ -52,6 +52,7 @@ def _check_job(job: Job, stored: Mapping[str, str]) -> None:
     assert json.loads(stored["result"]) == job.result, job
     number, *attempt = stored.get("x_attempt", "0").split(" ")
     assert int(number) == job.attempt, job
+    assert int(stored.get("x_lost", "0")) == job.lost, job
     assert stored.get("x_run") == (job.owner and job.owner.name), job
     assert ("x_retry" in stored) == (job.pause_ends is not None), job
     if job.live:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -143,10 +143,21 @@ def coordinator(
 
 
 class ValkeyProcess:
-    """A real Valkey of our own on a TCP port, without persistence unless told otherwise."""
+    """A real Valkey of our own on a TCP port, without persistence unless told otherwise.
 
-    def __init__(self, directory: Path, *arguments: str, port: int | None = None) -> None:
+    Args:
+        environment: of its process, beside ours.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
+        self.environment = environment
         self.port = port or free_port()
         self.arguments = arguments
         self.url = f"redis://127.0.0.1:{self.port}"
@@ -161,6 +172,7 @@ class ValkeyProcess:
                 *self.arguments,
             ],
             stdout=subprocess.DEVNULL,
+            env={**os.environ, **self.environment} if self.environment else None,
         )
         deadline = time.monotonic() + START_TIMEOUT
         while True:
@@ -183,8 +195,8 @@ class ValkeyProcess:
 
 
 @contextlib.contextmanager
-def valkey(directory: Path, *arguments: str) -> Iterator[ValkeyProcess]:
-    server = ValkeyProcess(directory, *arguments)
+def valkey(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[ValkeyProcess]:
+    server = ValkeyProcess(directory, *arguments, environment=environment)
     try:
         yield server
     finally:

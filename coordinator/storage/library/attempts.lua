@@ -250,10 +250,25 @@ local function late_result(tx, fault, job, token, result)
   return reported(status, late.number)
 end
 
--- An attempt has failed: the job is tried again after a pause, or it and its run end in Error.
+-- Whether a job may be tried again after this attempt, and how many of its attempts have ended in this way. Those that were
+-- lost count apart from those that failed, for its author could do nothing about them.
+local function tries_left(tx, attempt, is_lost)
+  local key = tx.prefix .. attempt.job
+  local limit, lost = unpack(redis.call('HMGET', key, is_lost and 'lost_retries' or 'retries', 'x_lost'))
+  lost = tonumber(lost) or 0
+  if is_lost then
+    redis.call('HSET', key, 'x_lost', lost + 1)
+    limit = limit or string.match(tx.coordinator, ' (%d+) %d+$')
+  end
+  local count = is_lost and lost + 1 or attempt.number - lost
+  return count <= tonumber(limit), count
+end
+
+-- An attempt has failed, or was lost: the job is tried again after a pause, or it and its run end in Error.
 -- Returns the job's status.
-local function fail_attempt(tx, attempt, reason, result, may_retry)
-  local key, number = tx.prefix .. attempt.job, tonumber(attempt.number)
+local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
+  local key = tx.prefix .. attempt.job
+  local about = is_lost and ',"lost":true' .. because(reason) or because(reason)
   redis.call('HSET', key, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_queued')
   if result then
@@ -261,16 +276,16 @@ local function fail_attempt(tx, attempt, reason, result, may_retry)
   end
   disarm(tx, 'lease:' .. attempt.job)
   local active = is_active(tx, attempt.run)
-  if may_retry and active and number <= tonumber(attempt.more) then
-    local pause = math.min(60, 2 ^ math.min(number - 1, 6)) * 1000 * (0.5 + tx.jitter / 2)
-    local at = tx.now + math.floor(pause)
-    redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', at)
-    arm(tx, 'retry:' .. attempt.job, at)
-    emit_job(tx, attempt.run, attempt.job, 'Dispatched', attempt, because(reason))
+  local has_more, count = tries_left(tx, attempt, is_lost)
+  if may_retry and active and has_more then
+    local pause = math.floor(math.min(60, 2 ^ math.min(count - 1, 6)) * 1000 * (0.5 + tx.jitter / 2))
+    redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', tx.wall + pause)
+    arm(tx, 'retry:' .. attempt.job, tx.now + pause)
+    emit_job(tx, attempt.run, attempt.job, 'Dispatched', attempt, about)
     return 'Dispatched'
   end
   redis.call('HSET', key, 'status', 'Error')
-  emit_job(tx, attempt.run, attempt.job, 'Error', attempt, because(reason))
+  emit_job(tx, attempt.run, attempt.job, 'Error', attempt, about)
   if active then
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
@@ -300,17 +315,19 @@ local function finish(tx, args, o)
 end
 
 -- Report that a running attempt has failed. Of one that was cancelled or timed out here just before, the result is kept.
--- Arguments: 1 the job, 2 token, 3 why, 4 result as JSON or '', 5 '1' if it may be tried again.
+-- Arguments: 1 the job, 2 token, 3 why, 4 result as JSON or '', 5 '1' if it may be tried again, '2' if it was lost
+-- with its runner rather than failed.
 -- Result: as finish.
 local function fail(tx, args, o)
   local job, token = args[o + 1], args[o + 2]
-  local attempt, fault = running(tx, job, token, 'retries')
+  local attempt, fault = running(tx, job, token, 'status')
   if not attempt then
     local before = report_again(tx, fault, 'fail', job, token)
     return before == fault and late_result(tx, fault, job, token, args[o + 4]) or before
   end
   deliver(tx, attempt.run)
-  local status = fail_attempt(tx, attempt, args[o + 3], args[o + 4] ~= '' and args[o + 4] or nil, args[o + 5] == '1')
+  local result, manner = args[o + 4] ~= '' and args[o + 4] or nil, args[o + 5]
+  local status = fail_attempt(tx, attempt, args[o + 3], result, manner ~= '0', manner == '2')
   redis.call('HSET', tx.prefix .. job, 'x_failed', token .. ' ' .. status .. ' ' .. attempt.number)
   return reported(status, attempt.number)
 end
@@ -328,7 +345,7 @@ end
 -- Arguments: 1 the job, 2 token.
 -- Result: 'ok LEASE' (ms) | 'none' | 'stale'.
 local function heartbeat(tx, args, o)
-  local attempt, fault = running(tx, args[o + 1], args[o + 2], 'retries')
+  local attempt, fault = running(tx, args[o + 1], args[o + 2], 'status')
   if not attempt then
     return fault
   end
@@ -341,7 +358,7 @@ end
 -- Arguments: 1 the job, 2 token, 3 stream, 4 lines as JSON, then the lines.
 -- Result: 'ok' | 'over' (the attempt does not run any more), 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(tx, args, o, last)
-  local attempt, fault = running(tx, args[o + 1], args[o + 2], 'retries')
+  local attempt, fault = running(tx, args[o + 1], args[o + 2], 'status')
   local word = WORD.OK
   if attempt then
     renew(tx, attempt)

@@ -1,13 +1,13 @@
 -- What every transition shares. A transition `tx` knows where it happens (`prefix` of all keys of the context), when
--- (`now`, ms; `at`, the same as text), and gathers what coordinators must learn of it (`effects`).
+-- (`now`, ms on the clock of timers; `wall`, ms on the server's own, and `at`, the same as text), and gathers what coordinators must learn of it (`effects`).
 --
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
--- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
+-- added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the version of the library it knows,
--- with spaces between: what another version is given or returns may be different. A call that is to be applied once has
--- three words more: its writer with the epoch, its number, and how many calls of the writer are unanswered with this one;
--- see once.lua. Its own
+-- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), how many lost attempts a job may have
+-- that does not say so itself, and the version of the library it knows, with spaces between: what another version is given
+-- or returns may be different. A call that is to be applied once has three words more: its writer with the epoch, its
+-- number, and how many calls of the writer are unanswered with this one; see once.lua. Its own
 -- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
 -- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
 -- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
@@ -18,8 +18,8 @@
 -- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the last
 -- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each field
 -- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
--- x_retry (times, ms), x_failure, x_late (of the last attempt that was cancelled or timed out here: until when (ms) its
--- runner may hand in output and a result, its token, its number, its run).
+-- x_retry (times, ms), x_failure, x_lost (how many of its attempts were lost), x_late (of the last attempt that was
+-- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its run).
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
@@ -53,9 +53,67 @@ local EFFECT = {
   CANCEL = 'cancel:',
 }
 
+-- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on the
+-- server's own clock, which may be set at any time, but on one that goes on as the coordinators' clocks do, which are never
+-- set: `set` (ms) is added to the server's. A coordinator says twice a second how late it is, `keep_time`; since it does,
+-- `is_kept`, the server was away, or all coordinators were, if there was no call for AWAY, or its clock was set forward.
+-- All these are the same to us: nobody could report, so no time has passed, and nothing counts as lost before its lease has
+-- passed once more `since` then (as `set` has it; `since_wall`: as the server's clock had it). `run` names this memory.
+local AWAY = 1000 -- ms
+local SET_BACK = 250 -- ms; below, the clock was adjusted rather than set
+local clock = {set = 0}
+
+-- The server's time as TIME tells it, and in ms. Notices when its clock was set.
+local function read_clock()
+  local time = redis.call('TIME')
+  local wall, seen = time[1] * 1000 + math.floor(time[2] / 1000), clock.seen
+  clock.seen = wall
+  if not seen then
+    clock.run, clock.since, clock.since_wall = time[1] .. '.' .. time[2], wall, wall
+  elseif wall < seen - SET_BACK then
+    clock.set = clock.set + seen - wall
+  elseif clock.is_kept and wall > seen + AWAY then
+    clock.set = clock.set + seen - wall
+    clock.since, clock.since_wall = wall + clock.set, wall
+  end
+  return time, wall
+end
+
+-- A coordinator says what time it must be at least, by its own clock.
+-- KEYS: 1 any key of GLOBAL. ARGV: 1 the run in which it was told the time, 2 that time and what has passed since, in ms.
+-- Returns: {the run, the time}, to be told the next time, and by how much that is not the server's.
+local function keep_time(keys, args)
+  local _, wall = read_clock()
+  clock.is_kept = true
+  if args[1] == clock.run and tonumber(args[2]) > wall + clock.set + SET_BACK then
+    local set = args[2] - wall
+    clock.set = math.abs(set) <= SET_BACK and 0 or set
+  end
+  return {clock.run, string.format('%.0f', wall + clock.set), clock.set}
+end
+
+redis.register_function('hc_clock', keep_time)
+
+-- A context's skew, in which what `clock.set` has become since it was last looked at is contained. It is stored as soon as
+-- the context has anything it matters for, so that the context's timers and its clock stay together whatever happens.
+local function adopt_clock(tx, skew)
+  local run, set = string.match(redis.call('HGET', tx.engine, 'clock') or '', '^(%S+) (%S+)$')
+  set = run == clock.run and tonumber(set) or 0
+  if set == clock.set then
+    return skew
+  end
+  skew = skew + clock.set - set
+  tx.adopted = {'skew', string.format('%.0f', skew), 'clock', clock.run .. ' ' .. string.format('%.0f', clock.set)}
+  if redis.call('EXISTS', tx.engine, tx.prefix .. 'timers') > 0 then
+    redis.call('HSET', tx.engine, unpack(tx.adopted))
+    tx.adopted = nil
+  end
+  return skew
+end
+
 local function begin(keys, args)
   local caller, version, writer, number, unanswered =
-    string.match(args[2], '^(%S+ %d+ %d+ (%d+)) ?(%S*) ?(%d*) ?(%d*)$')
+    string.match(args[2], '^(%S+ %d+ %d+ %d+ (%d+)) ?(%S*) ?(%d*) ?(%d*)$')
   if version ~= VERSION then
     error({err = 'ERR the function library here is version ' .. VERSION .. ', of another coordinator than the one that calls'})
   end
@@ -68,14 +126,13 @@ local function begin(keys, args)
       error({err = 'FENCED this connection was given up, or the store has lost who writes on it'})
     end
   end
-  local time = redis.call('TIME')
-  local skew = redis.call('HGET', keys[1], 'skew')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000) + (tonumber(skew) or 0)
-  return {
+  local time, wall = read_clock()
+  local skew = tonumber(redis.call('HGET', keys[1], 'skew')) or 0
+  local tx = {
     engine = keys[1],
     prefix = prefix,
-    now = now,
-    at = string.format('%.0f', now), -- made once: a number given to redis.call is printed each time
+    wall = wall,
+    at = string.format('%.0f', wall), -- made once: a number given to redis.call is printed each time
     seconds = time[1],
     jitter = (time[2] % 1000) / 1000,
     channel = args[1],
@@ -95,6 +152,11 @@ local function begin(keys, args)
     met_of = {}, -- such a job → for how many of them
     result_of = {}, -- jobs that finished in this call → their results
   }
+  if clock.set ~= 0 then
+    skew = adopt_clock(tx, skew)
+  end
+  tx.now = wall + skew
+  return tx
 end
 
 -- Tell our own coordinator, and every other one too.
@@ -128,6 +190,10 @@ local function set_timers(tx)
     end
   end
   if #armed > 0 then
+    if tx.adopted then
+      redis.call('HSET', tx.engine, unpack(tx.adopted))
+      tx.adopted = nil
+    end
     call_each('ZADD', tx.prefix .. 'timers', armed)
   end
   if #disarmed > 0 then

@@ -10,7 +10,7 @@ end
 
 -- Delete an ended run's events, and its records too, once they have been kept long enough.
 local function retain(tx, run)
-  local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %d+$')
+  local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %d+ %d+$')
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. flow, events_ttl)
@@ -97,12 +97,13 @@ local function fail_run(tx, run, reason, job)
   retain(tx, run)
 end
 
--- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease and deadline (ms),
--- session. nil if there was none, or nothing is known of it but its number.
+-- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease, start and
+-- deadline (ms), session. nil if there was none, or nothing is known of it but its number.
 local function attempt_of(field)
-  local number, token, runner, lease, deadline, session =
-    string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) %d+ (%d+) (.*)$')
-  return number and {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
+  local number, token, runner, lease, start, deadline, session =
+    string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  return number and {number = number, token = token, runner = runner, lease = lease, start = start, deadline = deadline,
+    session = session}
 end
 
 local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in its last output and result
@@ -251,7 +252,7 @@ end
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits')
+    'x_parents', 'x_awaits', 'x_lost')
 end
 
 -- What a job that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of

@@ -111,14 +111,20 @@ function TIMER.lease(tx, job)
   if not last then -- begun by an older version of this library
     return give_back(tx, job)
   end
-  local attempt = running(tx, job, last.token, 'retries')
-  local reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
-  if attempt.deadline ~= '0' and tonumber(attempt.deadline) <= tx.now then
+  local attempt = running(tx, job, last.token, 'status')
+  local grace = tx.now - (tx.wall + clock.set - clock.since) + attempt.lease
+  if tonumber(attempt.start) < clock.since_wall and tx.now < grace then
+    return arm(tx, 'lease:' .. job, grace) -- its runner could not report
+  end
+  local is_lost, reason = attempt.deadline == '0' or tonumber(attempt.deadline) > tx.now, nil
+  if is_lost then
+    reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
+  else
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
     redis.call('HSET', tx.prefix .. job, 'x_late', late_until(tx, attempt, attempt.run))
   end
   announce_cancel(tx, attempt.runner, job, attempt.token, reason)
-  fail_attempt(tx, attempt, reason, nil, true)
+  fail_attempt(tx, attempt, reason, nil, true, is_lost)
 end
 
 -- A pause between attempts is over.
@@ -203,8 +209,11 @@ end
 -- after which one is dead.
 -- Returns: {1 if it was known before or 0, the dead}.
 local function presence(keys, args)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local _, wall = read_clock()
+  local now = wall + clock.set
+  for _, name in ipairs(redis.call('ZRANGE', keys[1], '(' .. now, '+inf', 'BYSCORE')) do
+    redis.call('ZADD', keys[1], now, name) -- heard of before the server's clock was set back
+  end
   local added = redis.call('ZADD', keys[1], now, args[1])
   return {1 - added, redis.call('ZRANGE', keys[1], '-inf', now - args[2], 'BYSCORE')}
 end
