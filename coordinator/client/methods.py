@@ -86,6 +86,7 @@ class Methods:
     runner_create = _Method("runner.create", models.RunnerCreateParams, models.Runner)
     runner_load = _Method("runner.load", models.RunnerLoadParams, models.Runner)
     runner_list = _Method("runner.list", models.RunnerListParams, models.RunnerPage)
+    runner_connected = _Method("runner.connected", models.RunnerConnectedParams, models.RunnersConnected)
     runner_delete = _Method("runner.delete", models.RunnerLoadParams, models.Deleted)
 
     flow_create = _Method("flow.create", models.FlowCreateParams, models.Flow)

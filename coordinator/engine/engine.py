@@ -20,6 +20,7 @@ from coordinator.actors.directory import Directory
 from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.budget import Budget
 from coordinator.engine.clock import Clock
+from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
@@ -80,6 +81,7 @@ class Engine:
             is_alone=is_alone,
         )
         self._clock = Clock(self._layout, directory.call)
+        self._connected = ConnectedRunners(self._layout, directory.call_soon)
         self._timers = Timers()
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
@@ -234,6 +236,7 @@ class Engine:
         held = (token for token in params.holding if token not in gone and not session.has_ended(token))
         subscription.held.update((token, until) for token in held)
         self._listened_to(keys.address).runners[subscription.id] = subscription
+        self._connected.came(subscription)
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
         return answer
@@ -301,6 +304,7 @@ class Engine:
         address = subscription.keys.address
         self._context(address).forget(subscription)
         if isinstance(subscription, RunnerSubscription):
+            self._connected.left(subscription)
             self._wake_runners(address, subscription.script_types)  # it may have been woken for a job
         self._drop_if_unused(address)
 
@@ -317,6 +321,7 @@ class Engine:
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
+        self._connected.polled(keys.address, params.runner_id, params.script_types)
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
         holder = params.take_id or uuid.uuid4().hex
@@ -469,6 +474,7 @@ class Engine:
                 if context.flows:
                     operation = self._keep_followed(address, [*context.flows])
                     self._directory.call_soon(address, operation, lambda outcome: None)
+            self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)
 
     def _keep_followed(self, address: ContextKey, flows: Sequence[int]) -> Operation:

@@ -174,6 +174,20 @@ class RunnerSubscribeParams(Model):
     batch: InBatches = False
 
 
+class RunnerConnectedParams(Model):
+    context_id: UInt32
+
+
+class RunnersConnected(Model):
+    script_types: Annotated[
+        dict[ScriptType, int],
+        Field(
+            description="How many runners are connected that take jobs of each type; every type is there. One that asks by "
+            "job.take counts for 30 s after it did"
+        ),
+    ]
+
+
 class RunnerSubscribed(Model):
     subscription: str
     lease: float

@@ -5,14 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, get_args
 
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
-from coordinator.models.contract import FlowLoadParams, MessageLoadParams
+from coordinator.models.contract import FlowLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
     FlowCancelParams,
     FlowEventsParams,
@@ -25,6 +25,7 @@ from coordinator.models.execution import (
     MessageParams,
     PrerequisiteListParams,
     PrerequisiteSatisfyParams,
+    RunnerConnectedParams,
 )
 from coordinator.operations.listing import PAGE_BYTES, spoken
 from coordinator.operations.pace import Pace
@@ -37,6 +38,7 @@ from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name
 
 __all__ = [
     "cancel_flow",
+    "connected_runners",
     "fail_job",
     "finish_job",
     "flow_events",
@@ -59,6 +61,7 @@ SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on t
 EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
+SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
 
 
@@ -359,4 +362,11 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
     known = [{"name": name.decode(), "satisfied_at": int(at)} for name, at in sorted(satisfied.items())]
     waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
     answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
+    return answer
+
+
+def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:
+    (reply,) = yield [functions.runners_count(keys, SCRIPT_TYPES)]
+    counts = functions.read_runners_count(reply)
+    answer: RawJson = to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})
     return answer

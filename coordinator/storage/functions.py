@@ -229,8 +229,8 @@ def read_record_upsert(reply: Any) -> Upserted:
 
 
 def flow_draft(keys: Keyspace, name: str, seconds: float, write: Arguments) -> Transition:
-    """Create or update the flow of this name, which is deleted unless it is started within so many seconds; 0: it stays.
-    Read as `record_upsert`, and `effects_of` the reply."""
+    """Create or update the flow of this name, which is deleted unless it is started within so many seconds; 0: it
+    stays. Read as `record_upsert`, and `effects_of` the reply."""
     return keys.transition("hc_flow_draft", int(seconds * 1000), name, *write)
 
 
@@ -572,13 +572,43 @@ def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied, Effects]:
     return Satisfied(int(at), released), effects
 
 
+class Connection(NamedTuple):
+    """A runner's connection, by its name, takes jobs of this type."""
+
+    script_type: str
+    name: str
+
+
+def runners_connected(keys: Keyspace, seconds: float, connections: Sequence[Connection]) -> Transition:
+    """These are there, and count for so many seconds unless this is said again."""
+    each = (item for connection in connections for item in connection)
+    return keys.transition("hc_runners_connected", int(seconds * 1000), *each)
+
+
+def runners_gone(keys: Keyspace, connections: Sequence[Connection]) -> Transition:
+    """These are there no more."""
+    return keys.transition("hc_runners_gone", *(item for connection in connections for item in connection))
+
+
+def runners_count(keys: Keyspace, script_types: Sequence[str]) -> Transition:
+    """How many connections take jobs of each of these types."""
+    return keys.transition("hc_runners_count", *script_types)
+
+
+def read_runners_count(reply: Any) -> Sequence[int]:
+    _, (counts,) = _read("hc_runners_count", reply[0], Word.OK)
+    found: Sequence[int] = counts
+    return found
+
+
 def tick(keys: Keyspace, limit: int) -> Transition:
     """Act on the timers that are due, at most so many."""
     return keys.transition("hc_tick", limit)
 
 
 def read_effects(reply: Any) -> Effects:
-    """The effects of a transition whose result does not matter: hc_tick, hc_untake."""
+    """The effects of a transition whose result does not matter: hc_tick, hc_untake,
+    hc_runners_connected, hc_runners_gone."""
     result, effects = reply
     _read("a transition", result, Word.OK)
     return effects  # type: ignore[no-any-return] # what the parser gives is untyped

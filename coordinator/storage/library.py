@@ -22,6 +22,7 @@ _PARTS: Final = (  # each may use those before it
     "messages",
     "upkeep",
     "drafts",
+    "connected",
 )
 
 SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(

@@ -322,6 +322,16 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="page",
         ),
         _method(
+            "runner.connected",
+            "How many runners that take each type of jobs are connected",
+            models.RunnerConnectedParams,
+            models.RunnersConnected,
+            WRITE,
+            operation=execution.connected_runners,
+            example={"context_id": 1},
+            replies="small",
+        ),
+        _method(
             "flow.list",
             "A page of a context's flows",
             models.FlowListParams,

@@ -1,0 +1,93 @@
+"""Who is connected to take jobs, as every coordinator on the store tells."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+import trio
+
+from coordinator.engine import connected, engine
+from tests.support.api import Api, ws_api
+from tests.support.inprocess import serving, ws_url
+from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
+from tests.support.workers import register, worker
+
+HANG: Final = 60.0
+NOBODY: Final = {"Osis": 0, "Sal": 0, "V": 0, "Python": 0}
+
+
+async def count(api: Api, context: int) -> dict[str, int]:
+    answer: dict[str, dict[str, int]] = await api.call("runner.connected", context_id=context)
+    return answer["script_types"]
+
+
+async def until_count(api: Api, context: int, expected: dict[str, int]) -> None:
+    with trio.fail_after(HANG):
+        while (found := await count(api, context)) != expected:
+            await trio.sleep(0.05)
+            assert found.keys() == expected.keys()
+
+
+async def test_nobody_is_connected_to_a_context_without_runners(api: Api, context: int) -> None:
+    assert await count(api, context) == NOBODY
+
+
+async def test_a_runner_counts_from_its_subscription_to_the_end_of_its_connection(
+    server: CoordinatorProcess, api: Api, context: int
+) -> None:
+    async with worker(server.ws, context, 3):
+        await until_count(api, context, {**NOBODY, "Python": 1})
+        async with worker(server.ws, context, 4, script_types=["V", "Python"]):
+            await until_count(api, context, {**NOBODY, "V": 1, "Python": 2})
+
+    await until_count(api, context, NOBODY)
+
+
+async def test_a_runner_that_unsubscribes_counts_no_more(ws: Api, context: int) -> None:
+    await register(ws, context)
+    subscribed: dict[str, Any] = await ws.call(
+        "runner.subscribe", context_id=context, runner_id=3, script_types=["Sal"], capacity=1
+    )
+    await until_count(ws, context, {**NOBODY, "Sal": 1})
+
+    await ws.call("runner.unsubscribe", subscription=subscribed["subscription"])
+
+    await until_count(ws, context, NOBODY)
+
+
+async def test_a_runner_that_asks_by_job_take_counts_once(api: Api, ws: Api, context: int) -> None:
+    await register(ws, context)
+    for _ in range(3):
+        await api.call("job.take", context_id=context, runner_id=3, script_types=["Osis", "Sal"], wait=0)
+
+    await until_count(api, context, {**NOBODY, "Osis": 1, "Sal": 1})
+
+
+async def test_runners_of_another_coordinator_count(store: ValkeyProcess) -> None:
+    with coordinator("--redis-url", store.url) as here, coordinator("--redis-url", store.url) as there:
+        async with worker(here.ws, 1, 3), ws_api(there.ws) as api:
+            await until_count(api, 1, {**NOBODY, "Python": 1})
+
+
+@pytest.mark.slow
+async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_while(
+    store: ValkeyProcess,
+) -> None:
+    with coordinator("--redis-url", store.url) as there, coordinator("--redis-url", store.url) as here:
+        async with ws_api(here.ws) as api, worker(there.ws, 1, 3):
+            await until_count(api, 1, {**NOBODY, "Python": 1})
+            there.kill()
+            await until_count(api, 1, NOBODY)
+
+
+async def test_those_that_stay_are_renewed(store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MEMBERSHIP_EVERY", 0.1)
+    monkeypatch.setattr(connected, "RENEW_EVERY", 0.2)
+    monkeypatch.setattr(connected, "COUNTS_FOR", 3.0)
+    async with serving(redis_url=store.url) as app, worker(ws_url(app), 1, 3), ws_api(ws_url(app)) as api:
+        await until_count(api, 1, {**NOBODY, "Python": 1})
+        ends = trio.current_time() + 8
+        while trio.current_time() < ends:
+            assert await count(api, 1) == {**NOBODY, "Python": 1}
+            await trio.sleep(0.2)
