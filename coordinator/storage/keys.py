@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from coordinator.storage.library import VERSION
 
@@ -30,6 +30,8 @@ Isolation = Literal["index", "prefix"]
 
 ContextKey = int | None
 """A context's id, or GLOBAL."""
+
+MAX_RESULT: Final = 1024 * 1024
 
 GLOBAL: ContextKey = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
@@ -82,12 +84,14 @@ class Keyspace:
 
     `absent`, on a cluster, is a key that never exists. Each function call names it beside its own, which makes the
     cluster refuse the call (ASK, TRYAGAIN) while it moves the slot key by key: it would find only some of the keys.
+    `max_result` is Layout's.
     """
 
     prefix: str = ""
     address: ContextKey = None
     coordinator: str = ""
     absent: str = ""
+    max_result: int = MAX_RESULT
     _engine: tuple[str | int, ...] = field(init=False, repr=False)  # what a transition's own arguments follow
 
     def __post_init__(self) -> None:
@@ -177,12 +181,14 @@ class Layout:
         database: the one everything is in when isolation is `prefix`.
         coordinator: its name, and the milliseconds it keeps an ended flow's events and ended runs (0: for ever).
         is_spread: contexts are on several servers, GLOBAL on one of them; with `prefix` only.
+        max_result: bytes of a result, as JSON.
     """
 
     isolation: Isolation = "index"
     database: int = 0
     coordinator: str = "coordinator 3600000 0"
     is_spread: bool = False
+    max_result: int = MAX_RESULT
 
     @property
     def name(self) -> str:
@@ -201,9 +207,10 @@ class Layout:
 
     def keyspace(self, address: ContextKey) -> Keyspace:
         if self.isolation == "index":
-            return Keyspace("", address, self.caller)
+            return Keyspace("", address, self.caller, max_result=self.max_result)
         prefix = "{global}:" if address is None else f"{{{address}}}:"
-        return Keyspace(prefix, address, self.caller, f"{prefix}absent" if self.is_spread else "")
+        absent = f"{prefix}absent" if self.is_spread else ""
+        return Keyspace(prefix, address, self.caller, absent, max_result=self.max_result)
 
     def register_contexts(self, *contexts: int) -> list[Command]:
         """Commands for GLOBAL that register contexts as known, and as owned by us."""
