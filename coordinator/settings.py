@@ -127,6 +127,9 @@ class Settings(BaseModel):
         description="Bytes of replies a connection may leave unaccepted, those expected of its calls on their way "
         "included; at it no more of its calls go to the store.",
     )
+    max_result_bytes: PositiveInt = Field(
+        1024 * 1024, description="Size of the result of a job or flow, as JSON; a larger one is refused."
+    )
     mailbox_length: PositiveInt = Field(
         1024,
         description="Requests that may wait in one context's mailbox before senders have to wait; calls of one client "

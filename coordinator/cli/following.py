@@ -255,6 +255,9 @@ def result_lines(flow: Flow, names: Names, *, with_output: bool) -> Iterator[str
         if not id.isdigit():
             continue
         result: dict[str, str] = json.loads(text)
+        if "$ref" in result:
+            yield f"{names.get(int(id), id)}: its result is too large for the flow's; job.load has it"
+            continue
         lines = [line for key, value in result.items() if key not in OUTPUT for line in f"{key} = {value}".split("\n")]
         if with_output and result.get("stdout"):
             lines += result["stdout"].rstrip("\n").split("\n")

@@ -29,7 +29,7 @@ from coordinator.models.execution import (
 )
 from coordinator.operations.listing import PAGE_BYTES, spoken
 from coordinator.operations.pace import Pace
-from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message
+from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Reply
 from coordinator.storage.fields import JOB_GIVEN
@@ -111,6 +111,11 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
 def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition:
     """The command that submits a flow. Raises InvalidParams, or what flow.dag raises for its jobs."""
     flow, jobs = params.flow, {job.id: job for job in params.jobs}
+    if flow.result:
+        result_json(keys, flow.result, "flow")
+    for at, job in enumerate(params.jobs):
+        if job.result:
+            result_json(keys, job.result, "jobs", at)
     if jobs.keys() != set(flow.jobs) or len(jobs) != len(params.jobs):
         raise _mismatch("must be the jobs that flow.jobs lists, each once")
     if any(job.caller_id != flow.caller_id for job in params.jobs):
@@ -265,12 +270,12 @@ def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    return functions.finish(keys, job, params.token, to_json(params.result)), _attempt_ended, params
+    return functions.finish(keys, job, params.token, result_json(keys, params.result)), _attempt_ended, params
 
 
 def fail_job(keys: Keyspace, params: JobFailParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    result = to_json(params.result) if "result" in params.model_fields_set else None
+    result = result_json(keys, params.result) if "result" in params.model_fields_set else None
     command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry, is_lost=params.lost)
     return command, _attempt_ended, params
 

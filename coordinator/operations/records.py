@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
-from coordinator.errors import NotFound, ReplyTooLarge
+from coordinator.errors import InvalidParams, NotFound, ReplyTooLarge
 from coordinator.models import (
     ActorCreate,
     ActorCreateParams,
@@ -91,6 +91,8 @@ def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Exchange:
 
 def create_flow(keys: Keyspace, params: FlowCreateParams) -> Exchange:
     flow = params.flow
+    if flow.result:
+        result_json(keys, flow.result, "flow")
     if params.abandon_after is None:
         return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, NEW_FLOW, flow.id)
     given = given_members(flow)
@@ -109,6 +111,8 @@ def load_flow(keys: Keyspace, params: FlowLoadParams) -> Exchange:
 
 def create_job(keys: Keyspace, params: JobCreateParams) -> Exchange:
     job = params.job
+    if job.result:
+        result_json(keys, job.result, "job")
     return _upsert(keys, codec.JOB, job_name(job.caller_id, job.id), job, NEW_JOB, job.caller_id, job.id)
 
 
@@ -119,6 +123,9 @@ def load_job(keys: Keyspace, params: JobLoadParams) -> Exchange:
 
 def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     message = params.message
+    for at, job in enumerate(message.job):
+        if job.result:
+            result_json(keys, job.result, "message", "job", at)
     given = given_members(message)
     del given["job"]
     write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
@@ -260,6 +267,15 @@ def _rendered(edges: list[tuple[int, int]]) -> bytes:
 
 def _node(id: int, summary: Sequence[bytes]) -> bytes:
     return codec.JOB_SUMMARY.spliced((id,), [*summary])
+
+
+def result_json(keys: Keyspace, result: Mapping[str, str], *place: str | int) -> bytes:
+    """A result as it is stored. Raises InvalidParams, with its place in the params, if it is too large."""
+    stored = to_json(result)
+    if len(stored) > keys.max_result:
+        msg = f"has {len(stored)} bytes as JSON; the limit is {keys.max_result}, a setting: max_result_bytes"
+        raise InvalidParams([{"loc": [*place, "result"], "msg": msg, "type": "result_too_large"}])
+    return stored
 
 
 def given_members(model: Model) -> dict[str, Any]:

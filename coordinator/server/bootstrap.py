@@ -124,7 +124,12 @@ def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:
     """How the coordinator of this name keeps its contexts in this store."""
     coordinator = f"{name} {int(settings.event_retention * 1000)} {int(settings.retention * 1000)}"
     return Layout(
-        settings.isolation, topology.database, coordinator, isinstance(topology, Cluster), settings.lost_retries
+        settings.isolation,
+        topology.database,
+        coordinator,
+        isinstance(topology, Cluster),
+        lost_retries=settings.lost_retries,
+        max_result=settings.max_result_bytes,
     )
 
 

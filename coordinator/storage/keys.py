@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from coordinator.storage.library import VERSION
 
@@ -30,6 +30,8 @@ Isolation = Literal["index", "prefix"]
 
 ContextKey = int | None
 """A context's id, or GLOBAL."""
+
+MAX_RESULT: Final = 1024 * 1024
 
 GLOBAL: ContextKey = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
@@ -89,12 +91,14 @@ class Keyspace:
 
     `absent`, on a cluster, is a key that never exists. Each function call names it beside its own, which makes the
     cluster refuse the call (ASK, TRYAGAIN) while it moves the slot key by key: it would find only some of the keys.
+    `max_result` is Layout's.
     """
 
     prefix: str = ""
     address: ContextKey = None
     coordinator: str = ""
     absent: str = ""
+    max_result: int = MAX_RESULT
     _engine: tuple[str | int, ...] = field(init=False, repr=False)  # what a transition's own arguments follow
 
     def __post_init__(self) -> None:
@@ -185,6 +189,7 @@ class Layout:
         coordinator: its name, and the milliseconds it keeps an ended flow's events and ended runs (0: for ever).
         is_spread: contexts are on several servers, GLOBAL on one of them; with `prefix` only.
         lost_retries: how many lost attempts are followed by another, of a job that does not say so.
+        max_result: bytes of a result, as JSON.
     """
 
     isolation: Isolation = "index"
@@ -192,6 +197,7 @@ class Layout:
     coordinator: str = "coordinator 3600000 0"
     is_spread: bool = False
     lost_retries: int = 3
+    max_result: int = MAX_RESULT
 
     @property
     def name(self) -> str:
@@ -210,9 +216,10 @@ class Layout:
 
     def keyspace(self, address: ContextKey) -> Keyspace:
         if self.isolation == "index":
-            return Keyspace("", address, self.caller)
+            return Keyspace("", address, self.caller, max_result=self.max_result)
         prefix = "{global}:" if address is None else f"{{{address}}}:"
-        return Keyspace(prefix, address, self.caller, f"{prefix}absent" if self.is_spread else "")
+        absent = f"{prefix}absent" if self.is_spread else ""
+        return Keyspace(prefix, address, self.caller, absent, max_result=self.max_result)
 
     def register_contexts(self, *contexts: int) -> list[Command]:
         """Commands for GLOBAL that register contexts as known, and as owned by us."""

@@ -1,4 +1,4 @@
-"""What a cheap call makes the coordinator and the store read is bounded, also when small records come before large ones."""
+"""What a cheap call makes the coordinator and the store read is bounded, also if large records come after small ones."""
 
 from __future__ import annotations
 

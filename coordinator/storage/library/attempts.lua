@@ -1,6 +1,7 @@
 -- Attempts: taken, kept alive, finished, failed, lost.
 
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+local RETURN_LIMIT = 20 -- how often a job of a run is given back
 local LOG_BYTES = 16777216 -- of log lines kept of one run
 local TIMEOUT_GRACE = 5000 -- ms a runner has beyond a job's timeout to stop the script and report, before we end the attempt
 
@@ -382,11 +383,19 @@ local function append_log(tx, args, o, last)
   return word, 1
 end
 
--- An attempt never reached its runner: it does not count, and its job is the next of its queue.
+-- An attempt never reached its runner: it does not count, and its job is the next of its queue. If that has happened
+-- too often in this run, something is wrong with the job: it fails.
 local function give_back(tx, job)
   local key = tx.prefix .. job
   local type, field, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
   local active = is_active(tx, run)
+  local attempt = attempt_of(field)
+  local returned = redis.call('HINCRBY', key, 'x_returned', 1)
+  if active and attempt and returned >= RETURN_LIMIT then
+    attempt.job, attempt.run = job, run
+    fail_attempt(tx, attempt, 'given back ' .. returned .. ' times: it never reached the runner that took it', nil, false)
+    return
+  end
   local status = active and 'Dispatched' or 'WaitingForPrerequisites'
   disarm(tx, 'lease:' .. job)
   redis.call('HSET', key, 'x_attempt', string.match(field, '^%d+') - 1, 'status', status, 'updated_at', tx.seconds)

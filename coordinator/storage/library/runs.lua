@@ -26,12 +26,28 @@ local function disarm_message(tx, run)
   end
 end
 
--- The result of a flow: each leaf job's id → its result map, as JSON text.
+local RESULT_BYTES = 1048576 -- of the results that a flow's own holds, unless it has but one
+local RESULT_JOBS = 5000 -- that a flow's result has an entry for
+
+-- The result of a flow: each leaf job's id → its result map, as JSON text. One for which there is no room is
+-- {"$ref":"job.load"}. If there are more leaves, the entry $more says so.
 local function leaf_results(tx, leaves)
-  local entries = {}
-  for _, leaf in ipairs(split(leaves)) do
-    local result = tx.result_of[leaf] or redis.call('HGET', tx.prefix .. leaf, 'result') or '{}'
-    entries[#entries + 1] = '"' .. job_id(leaf) .. '":' .. cjson.encode(result)
+  local entries, room, count = {}, RESULT_BYTES, 0
+  for leaf in string.gmatch(leaves or '', '%S+') do
+    count = count + 1
+    if count > RESULT_JOBS then
+      entries[count] = [["$more":"{\"$ref\":\"flow.status\"}"]]
+      break
+    end
+    local result = tx.result_of[leaf]
+    local size = result and #result or redis.call('HSTRLEN', tx.prefix .. leaf, 'result')
+    if size > room and count > 1 then
+      result = '{"$ref":"job.load"}'
+    else
+      result = result or redis.call('HGET', tx.prefix .. leaf, 'result') or '{}'
+      room = room - size
+    end
+    entries[count] = '"' .. job_id(leaf) .. '":' .. cjson.encode(result)
   end
   return '{' .. table.concat(entries, ',') .. '}'
 end
@@ -252,7 +268,7 @@ end
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_lost')
+    'x_parents', 'x_awaits', 'x_lost', 'x_returned')
 end
 
 -- What a job that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
