@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -43,8 +43,8 @@ from coordinator.models.execution import (
     SubscriptionParams,
 )
 from coordinator.storage import functions
-from coordinator.storage.connection import Store
-from coordinator.storage.functions import Cancel, Due, Effects, Events, Ready
+from coordinator.storage.connection import Command, Store
+from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Silent, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -55,6 +55,9 @@ log = structlog.get_logger("coordinator.engine")
 MEMBERSHIP_EVERY: Final = 2.0  # seconds between signs of life
 FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
 RETRY_AFTER: Final = 1.0  # seconds after which what the store refused, or what failed, is tried again
+KEPT_FOR_OTHERS: Final = 5.1  # seconds after which a job may go to the runner that failed it (ELSEWHERE in attempts.lua)
+THERE_FOR: Final = 5.0  # seconds a runner counts as there after each time we say so
+FAILED_IN_A_ROW: Final = 5  # attempts after which a runner gets less; attempts.lua has it too
 TICK_LIMIT: Final = 200  # timers acted on in one step
 
 
@@ -64,6 +67,9 @@ class Engine:
     Args:
         max_subscriptions: of one connection, and waiting job.take calls in all.
         is_alone: nobody else uses the store now, so every other coordinator that did is gone.
+
+    Attributes:
+        runners_held_back: how often a runner was to get less because it failed all it had.
     """
 
     def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int, is_alone: bool = False) -> None:
@@ -88,6 +94,7 @@ class Engine:
         self._polling: set[Waiter] = set()  # calls of job.take
         self._waiters = 0  # those of them that wait for jobs
         self._is_stopping = False
+        self.runners_held_back = 0
         directory.apply_effects = self.apply_effects
         directory.effects_unknown = self.effects_unknown
 
@@ -154,6 +161,13 @@ class Engine:
                 self._wake_followers(address, flow_id)
             case Cancel() as cancel:
                 self._cancel(address, cancel)
+            case Silent() as silent:
+                if address in self._contexts:
+                    self._contexts[address].silence(silent)
+            case Other(script_type, runner_id):
+                self._wake_other(address, script_type, runner_id)
+            case Trouble(runner_id, failed):
+                self._note_trouble(address, runner_id, failed)
 
     def _learn(self, address: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
@@ -192,6 +206,17 @@ class Engine:
         if address in self._contexts:
             self._contexts[address].wake_runner(script_type)
 
+    def _note_trouble(self, address: ContextKey, runner_id: int, failed: int) -> None:
+        self.runners_held_back += 1
+        if math.log2(failed).is_integer() or failed == FAILED_IN_A_ROW:  # now and then
+            log.warning("a runner fails all it gets: it gets less", context=address, runner=runner_id, in_a_row=failed)
+
+    def _wake_other(self, address: ContextKey, script_type: str, runner_id: int) -> None:
+        """There is a job for another runner than this one, which gets it only if nobody else has taken it."""
+        context = self._contexts.get(address)
+        if context is not None and not context.wake_runner(script_type, runner_id):
+            self._timers.call_in(KEPT_FOR_OTHERS, lambda: self._wake_runner(address, script_type))
+
     def _wake_runners(self, address: ContextKey, script_types: Iterable[str]) -> None:
         """There may be jobs of these types for somebody else."""
         for script_type in script_types:
@@ -215,10 +240,13 @@ class Engine:
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
-        gone: set[str] = set()
+        gone: set[str] | None = None
+        commands: list[Command] = [functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id])]
         if params.session or params.holding:
-            (reply,) = yield [functions.resume(keys, params.runner_id, params.session, params.holding)]
-            gone, effects = functions.read_resume(reply)
+            commands.append(functions.resume(keys, params.runner_id, params.session, params.holding))
+        while gone is None:
+            replies = yield commands
+            gone, effects = functions.read_resume(replies[-1]) if len(commands) > 1 else (set(), ())
             self.apply_effects(keys.address, effects)
         subscription = RunnerSubscription(
             session,
@@ -471,11 +499,18 @@ class Engine:
             for address, context in [*self._contexts.items()]:
                 for runner in [*context.runners.values()]:
                     runner.forget_expired(now)
+                if context.runners or context.waiters:
+                    self._ask(address, self._say_who_is_there(address, context.there()), lambda outcome: None)
                 if context.flows:
                     operation = self._keep_followed(address, [*context.flows])
                     self._directory.call_soon(address, operation, lambda outcome: None)
             self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)
+
+    def _say_who_is_there(self, address: ContextKey, there: Mapping[str, Collection[int]]) -> Operation:
+        keys = self._layout.keyspace(address)
+        yield [functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()]
+        return b""
 
     def _keep_followed(self, address: ContextKey, flows: Sequence[int]) -> Operation:
         keys = self._layout.keyspace(address)

@@ -23,7 +23,7 @@ from coordinator.operations.execution import render_event
 from coordinator.operations.pace import Pace
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Cancel, Effects, Told
+from coordinator.storage.functions import Cancel, Effects, Silent, Told
 from coordinator.storage.keys import Keyspace
 
 __all__ = [
@@ -43,6 +43,7 @@ log = structlog.get_logger("coordinator.subscriptions")
 TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner has one half while the other is under way
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
+LAPSE_KNOWN_AFTER: Final = 2.0  # seconds after the end of a lease; by then the store has said so, unless it ended well
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 EVENTS_A_STEP: Final = 200  # at most
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
@@ -55,12 +56,14 @@ class Session(ABC):
         budget: the client's.
         subscriptions: by id.
         is_closed: the connection is gone.
+        silent: subscriptions that get nothing until the client has said anything.
     """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.subscriptions: dict[str, Subscription] = {}
         self.is_closed = False
+        self.silent: list[RunnerSubscription] = []
         self._freed: list[RunnerSubscription] = []
         self._ended_early: deque[str] = deque(maxlen=ENDED_EARLY)
 
@@ -98,6 +101,11 @@ class Session(ABC):
 
     def message_done(self) -> None:
         """Every call of a message is in its mailbox."""
+        if self.silent:
+            heard, self.silent = self.silent, []
+            for subscription in heard:
+                subscription.is_silent = False
+                subscription.wake()
         if self._freed:
             for subscription in self._freed:
                 subscription.wake()
@@ -205,6 +213,8 @@ class RunnerSubscription(Subscription):
     Attributes:
         held: tokens of attempts the runner has → when we stop counting them, on trio's clock, if we hear nothing more.
         is_hungry: parked because the queues were empty.
+        is_silent: it let a lease lapse, and nothing was heard on its connection since. Whatever it got now would be
+            lost as well.
     """
 
     kind = "runner"
@@ -232,6 +242,7 @@ class RunnerSubscription(Subscription):
         self.lease = lease
         self.held: dict[str, float] = {}
         self.is_hungry = False
+        self.is_silent = False
         self._took = took
         self._takes = 0
         self._early: list[bytes] = []  # cancels from before it has begun, of what it held already
@@ -247,6 +258,12 @@ class RunnerSubscription(Subscription):
             self.look()
             free = self.capacity - len(self.held)
             count = min(free, max(TAKE_AT_LEAST, self.capacity // 2))
+            if self.is_silent:
+                self._took(self, (), False)  # it may have been woken for a job
+                while self.is_silent and not self.is_closed:
+                    yield self.park()
+                    self.look()
+                continue
             if free <= 0 or self.session.is_congested:
                 yield self.park()
                 continue
@@ -281,10 +298,17 @@ class RunnerSubscription(Subscription):
 
     def forget_expired(self, now: float) -> None:
         """Stop counting attempts that ended on another connection, or were lost."""
-        expired = [token for token, until in self.held.items() if until < now]
+        expired = [token for token, until in self.held.items() if until < now - LAPSE_KNOWN_AFTER]
         for token in expired:
             del self.held[token]
         if expired:
+            self.wake()
+
+    def silence(self, silent: Silent) -> None:
+        """If it was this one that let a lease lapse, hand it nothing until something is heard of it."""
+        if silent.token in self.held and not self.is_silent and not self.is_closed:
+            self.is_silent, self.is_hungry = True, False
+            self.session.silent.append(self)
             self.wake()
 
     def cancel(self, cancel: Cancel) -> None:

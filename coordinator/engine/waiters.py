@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from coordinator.actors.request import Parking
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
-from coordinator.storage.functions import Cancel
+from coordinator.storage.functions import Cancel, Silent
 
 __all__ = ["Waiter", "Waiters"]
+
+
+POLLING: Final = "job.take"  # the session of attempts handed out on no connection; attempts.lua has it too
 
 
 class Waiter(Parking):
@@ -22,7 +26,7 @@ class Waiter(Parking):
     def __init__(self, params: JobTakeParams, topic: str) -> None:
         super().__init__()
         self.runner_id = params.runner_id
-        self.runner_session = ""
+        self.runner_session = POLLING
         self.topic = topic
         self.lease = params.lease
         self.script_types = params.script_types
@@ -48,31 +52,48 @@ class Waiters:
     def is_empty(self) -> bool:
         return not (self.runners or self.waiters or self.flows)
 
-    def wake_runner(self, script_type: str) -> None:
-        """Wake one runner that found nothing; it wakes the next unless it empties the queue. If there is none, one that
-        is looking just now looks again: it may have looked before the job was there."""
+    def wake_runner(self, script_type: str, but: int | None = None) -> bool:
+        """Wake one runner that found nothing, not the one whose id is `but`; it wakes the next unless it empties the
+        queue. If there is none, one that is looking just now looks again: it may have looked before the job was there.
+        Returns whether there was one."""
         looking: Parking | None = None
         for id, runner in self.runners.items():
-            if script_type in runner.script_types:
+            if script_type in runner.script_types and runner.runner_id != but:
                 if runner.is_hungry and runner.is_parked and not runner.session.is_congested:
                     self.runners[id] = self.runners.pop(id)
                     runner.wake()
-                    return
+                    return True
                 if not runner.is_parked:
                     looking = looking or runner
         for waiter in self.waiters:
-            if script_type in waiter.script_types:
+            if script_type in waiter.script_types and waiter.runner_id != but:
                 if waiter.is_parked:
                     waiter.wake()
-                    return
+                    return True
                 looking = looking or waiter
         if looking is not None:
             looking.wake()
+        return looking is not None
+
+    def there(self) -> dict[str, set[int]]:
+        """Script types → the runners that are there to take jobs of them."""
+        there: dict[str, set[int]] = {}
+        for waiting in [*self.runners.values(), *self.waiters]:
+            if not (isinstance(waiting, RunnerSubscription) and waiting.is_silent):
+                for script_type in waiting.script_types:
+                    there.setdefault(script_type, set()).add(waiting.runner_id)
+        return there
 
     def wake_followers(self, flow_id: int) -> None:
         """There may be new events of a flow."""
         for subscription in [*self.flows.get(flow_id, {}).values()]:
             subscription.wake()
+
+    def silence(self, silent: Silent) -> None:
+        """A runner let a lease lapse."""
+        for runner in [*self.runners.values()]:
+            if runner.runner_id == silent.runner_id:
+                runner.silence(silent)
 
     def cancel(self, cancel: Cancel) -> None:
         """Tell a runner to stop an attempt."""

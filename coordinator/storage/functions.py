@@ -96,7 +96,28 @@ class Cancel(NamedTuple):
     reason: bytes
 
 
-Effect = Ready | Due | Events | Cancel
+class Silent(NamedTuple):
+    """A runner let the lease of its attempt with this token lapse."""
+
+    runner_id: int
+    token: str
+
+
+class Other(NamedTuple):
+    """A queue has a job of this script type that a runner other than this one is to have, if there is one."""
+
+    script_type: str
+    runner_id: int
+
+
+class Trouble(NamedTuple):
+    """A runner has failed so many attempts in a row, each at once, and gets fewer jobs."""
+
+    runner_id: int
+    failed: int
+
+
+Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble
 
 
 class EffectKind(enum.Enum):
@@ -106,6 +127,9 @@ class EffectKind(enum.Enum):
     DUE = b"due"
     EVENTS = b"events"
     CANCEL = b"cancel"
+    SILENT = b"silent"
+    OTHER = b"other"
+    TROUBLE = b"trouble"
 
 
 def read_effect(effect: bytes) -> Effect:
@@ -121,6 +145,15 @@ def read_effect(effect: bytes) -> Effect:
         runner_id, job, token, reason = value.split(b" ", 3)
         _, caller_id, job_id = job.split(b":")
         return Cancel(int(runner_id), int(caller_id), int(job_id), token.decode(), reason)
+    if kind == b"silent":
+        silent, token = value.split(b" ")
+        return Silent(int(silent), token.decode())
+    if kind == b"other":
+        script_type, but = value.split(b" ")
+        return Other(script_type.decode(), int(but))
+    if kind == b"trouble":
+        broken, failed = value.split(b" ")
+        return Trouble(int(broken), int(failed))
     raise UnknownReply(f"there is no effect {kind!r}")
 
 
@@ -524,11 +557,36 @@ def resume(keys: Keyspace, runner_id: int, session: str, holding: Sequence[str])
     return keys.transition("hc_resume", runner_id, session, *holding)
 
 
-def read_resume(reply: Any) -> tuple[set[str], Effects]:
-    """Those of the tokens that are not valid any more."""
+def read_resume(reply: Any) -> tuple[set[str] | None, Effects]:
+    """Those of the tokens that are not valid any more. None: ask again, the store has not looked at all attempts yet."""
     result, effects = reply
-    _, (lost,) = _read("hc_resume", result, Word.OK)
-    return {token.decode() for token in lost}, effects
+    word, details = _read("hc_resume", result, Word.OK, Word.MORE)
+    return None if word is Word.MORE else {token.decode() for token in details[0]}, effects
+
+
+def runners_there(keys: Keyspace, seconds: float, script_types: Sequence[str], runners: Collection[int]) -> Transition:
+    """Say that these runners are there to take jobs of these types; that may be believed for so long."""
+    return keys.transition("hc_runners_there", int(seconds * 1000), len(script_types), *script_types, *runners)
+
+
+class Standing(NamedTuple):
+    """How a runner does: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that."""
+
+    failed: int
+    lost: int
+    held_ms: int
+
+
+def runner_troubles(keys: Keyspace, runners: Sequence[int]) -> Transition:
+    """Which of these runners are in trouble."""
+    return keys.transition("hc_runner_troubles", *runners)
+
+
+def read_runner_troubles(reply: Any) -> list[Standing]:
+    """Of each runner."""
+    result, _ = reply
+    _, (told,) = _read("hc_runner_troubles", result, Word.OK)
+    return [Standing(*standing) for standing in told]
 
 
 # -- messages, prerequisites, timers
@@ -607,8 +665,8 @@ def tick(keys: Keyspace, limit: int) -> Transition:
 
 
 def read_effects(reply: Any) -> Effects:
-    """The effects of a transition whose result does not matter: hc_tick, hc_untake,
-    hc_runners_connected, hc_runners_gone."""
+    """The effects of a transition whose result does not matter: hc_tick, hc_untake, hc_runners_there and those of
+    connected runners."""
     result, effects = reply
     _read("a transition", result, Word.OK)
     return effects  # type: ignore[no-any-return] # what the parser gives is untyped

@@ -218,8 +218,10 @@ class Context:
 
     def resume(self, runner: Runner, *holding: str) -> list[str]:
         """A runner has reconnected; those of the tokens that are no longer valid."""
-        (reply,) = self.wire.ask(functions.resume(self.keys, runner.runner_id, runner.runner_session, holding))
-        gone, effects = functions.read_resume(reply)
+        gone: set[str] | None = None
+        while gone is None:
+            (reply,) = self.wire.ask(functions.resume(self.keys, runner.runner_id, runner.runner_session, holding))
+            gone, effects = functions.read_resume(reply)
         self.wire.effects = [effect.decode() for effect in effects]
         return sorted(gone)
 

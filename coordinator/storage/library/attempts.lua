@@ -1,5 +1,12 @@
 -- Attempts: taken, kept alive, finished, failed, lost.
 
+local ELSEWHERE = 5000 -- ms for which a job that is tried again is kept for another runner than the last
+local FAILED_IN_A_ROW = 5 -- attempts that a runner fails at once, after which it gets a smaller share
+local AT_ONCE = 10000 -- ms from its beginning within which an attempt fails at once
+local LONGEST_HOLD = 60000 -- ms for which a runner in trouble gets nothing
+local LOOKED_BACK = 500 -- timers looked at in one call
+local NAMES_JOB = '^%d+%-%d+%-(%d+)%-(%d+)$' -- a token; those of version 7 named no job
+local KEPT_LIMIT = 100 -- such jobs passed over in one call
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
 local LOG_BYTES = 16777216 -- of log lines kept of one run
@@ -50,15 +57,161 @@ local function encode_assignment(tx, job, record, attempt, token, env_vars, inpu
     .. tx.seconds .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
+-- Whether a runner other than this one is there for jobs of a type.
+local function is_another_there(tx, type, runner)
+  local now = memory_time(tx)
+  local memory = known_memory(tx)
+  for other, till in pairs(memory and memory.there[type] or {}) do
+    if other ~= runner and till >= now then
+      return true
+    end
+  end
+  return false
+end
+
+local function is_another_there_for(tx, types, runner)
+  for _, type in ipairs(types) do
+    if is_another_there(tx, type, runner) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Say which runners are there to take jobs.
+-- Arguments: 1 for how long, in ms, that may be believed, 2 how many types, those, then the runners.
+-- Result: 'ok'.
+local function runners_there(tx, args, o, last)
+  local now, types, memory = memory_time(tx), tonumber(args[o + 2]), memory_of(tx)
+  for at = o + 3, o + 2 + types do
+    local type = args[at]
+    local runners = memory.there[type] or {}
+    memory.there[type] = runners
+    if now - (memory.swept[type] or 0) > ELSEWHERE then
+      memory.swept[type] = now
+      for runner, till in pairs(runners) do
+        runners[runner] = till >= now and till or nil
+      end
+    end
+    for who = o + 3 + types, last do
+      runners[args[who]] = now + args[o + 1]
+    end
+  end
+  return WORD.OK
+end
+
+-- A runner was heard of, and if an attempt of it `ended_well`, there is nothing wrong with it.
+local function cheer(tx, runner, ended_well)
+  local memory = known_memory(tx)
+  local trouble = memory and memory.troubled[runner]
+  if trouble and (ended_well or trouble.failed == 0) then
+    memory.troubled[runner] = nil
+  elseif trouble then
+    trouble.lost = 0
+  end
+end
+
+-- A runner gets nothing for a while, twice as long each time, and then one job at a time.
+local function hold_back(tx, trouble, first, times)
+  trouble.till = memory_time(tx) + math.min(first * 2 ^ math.min(times, 10), LONGEST_HOLD)
+end
+
+local function trouble_of(tx, runner)
+  local troubled = memory_of(tx).troubled
+  troubled[runner] = troubled[runner] or {failed = 0, lost = 0, till = 0}
+  return troubled[runner]
+end
+
+-- A runner has failed an attempt: one that fails so many in a row, each at once, does not fail because of the jobs.
+local function blame(tx, attempt)
+  if tx.wall - attempt.start < AT_ONCE then
+    local trouble = trouble_of(tx, attempt.runner)
+    trouble.failed, trouble.lost = trouble.failed + 1, 0
+    if trouble.failed >= FAILED_IN_A_ROW then
+      hold_back(tx, trouble, 1000, trouble.failed - FAILED_IN_A_ROW)
+      tx.effects[#tx.effects + 1] = EFFECT.TROUBLE .. attempt.runner .. ' ' .. trouble.failed
+    end
+  else
+    cheer(tx, attempt.runner, false)
+  end
+end
+
+-- One that is handed jobs by job.take, on no connection, was not heard of.
+local function blame_silence(tx, attempt)
+  if attempt.session == POLLING then
+    local trouble = trouble_of(tx, attempt.runner)
+    trouble.lost = trouble.lost + 1
+    hold_back(tx, trouble, math.max(1000, attempt.lease), trouble.lost - 1)
+  end
+end
+
+-- How many of `count` jobs of these types a runner gets now.
+local function share_of(tx, runner, session, count, types)
+  local memory = known_memory(tx)
+  local trouble = memory and memory.troubled[runner]
+  local is_silent = trouble and trouble.lost > 0 and session == POLLING
+  local is_broken = trouble and trouble.failed >= FAILED_IN_A_ROW and is_another_there_for(tx, types, runner)
+  if not is_silent and not is_broken then
+    return count
+  end
+  local wait = trouble.till - memory_time(tx)
+  if wait <= 0 then
+    if is_broken then
+      hold_back(tx, trouble, 1000, trouble.failed - FAILED_IN_A_ROW)
+    end
+    return 1
+  end
+  tx.due = math.min(tx.due or math.huge, tx.now + wait)
+  for _, type in ipairs(types) do -- it may have been woken for a job
+    if redis.call('EXISTS', tx.prefix .. 'queue:' .. string.lower(type)) == 1 then
+      announce(tx, EFFECT.OTHER .. type .. ' ' .. runner)
+    end
+  end
+  return 0
+end
+
+-- Which of these runners are in trouble.
+-- Arguments: runners.
+-- Result: 'ok', for each how often it has failed in a row, or lost, and for how many ms yet it gets nothing.
+local function runner_troubles(tx, args, o, last)
+  local told, memory = {}, known_memory(tx)
+  for at = o + 1, last do
+    local trouble = memory and memory.troubled[args[at]] or {failed = 0, lost = 0, till = 0}
+    told[at - o] = {trouble.failed, trouble.lost, math.max(0, math.ceil(trouble.till - memory_time(tx)))}
+  end
+  return WORD.OK, told
+end
+
+-- For how many ms yet a job that is tried again is kept for others than this runner, which has just failed or lost it; 0 if
+-- there is nobody else, so that none waits for long.
+local function kept_from(tx, record, runner)
+  local last = record[ATTEMPT] and attempt_of(record[ATTEMPT])
+  if not last or last.runner ~= runner then
+    return 0
+  end
+  local queued = tx.wall - record[QUEUED]
+  if queued < 0 or queued >= ELSEWHERE or not is_another_there(tx, record[TYPE], runner) then
+    return 0
+  end
+  return ELSEWHERE - queued
+end
+
+-- Put jobs back to the front of their queue, in their order.
+local function put_back(queue, jobs)
+  for back = #jobs, 1, -1 do
+    redis.call('RPUSH', queue, jobs[back])
+  end
+end
+
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
 -- them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed since is
 -- moved to its queue; one that is in its queue twice, because it was queued again before its first entry was popped, is
--- popped once.
-local function pop(tx, count, bytes, types)
+-- popped once. Those kept for others stay where they are.
+local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
-    local queue = tx.prefix .. 'queue:' .. string.lower(type)
-    while #popped < count do
+    local queue, kept = tx.prefix .. 'queue:' .. string.lower(type), {}
+    while #popped < count and #kept < KEPT_LIMIT do
       local entries = redis.call('RPOP', queue, math.min(count - #popped, 100))
       if not entries then
         break
@@ -68,6 +221,7 @@ local function pop(tx, count, bytes, types)
           for back = #entries, i, -1 do
             redis.call('RPUSH', queue, entries[back])
           end
+          put_back(queue, kept)
           enqueue(tx, moved)
           return popped, true
         end
@@ -79,6 +233,11 @@ local function pop(tx, count, bytes, types)
         end
         if is_queued and record[TYPE] ~= type then
           add(moved, record[TYPE], job)
+        elseif is_queued and runs[run][1] == '1' and kept_from(tx, record, runner) > 0 then
+          seen[job] = true
+          kept[#kept + 1] = job
+          local till = tx.now + kept_from(tx, record, runner)
+          tx.due = math.min(tx.due or till, till) -- then it may have it, for whoever looks tells of all queues
         elseif is_queued and runs[run][1] == '1' then
           seen[job] = true
           local env_vars = runs[run][2] or '{}'
@@ -90,6 +249,7 @@ local function pop(tx, count, bytes, types)
         end
       end
     end
+    put_back(queue, kept)
   end
   enqueue(tx, moved)
   return popped, false
@@ -130,6 +290,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' ' .. session
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
   arm(tx, 'lease:' .. job, expires)
+  remember_attempt(tx, job, runner, session, token)
   if string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
@@ -175,14 +336,16 @@ local function take(tx, args, o, last)
   if again then
     return WORD.AGAIN, again
   end
-  local popped, more = pop(tx, count, bytes, slice(args, o + 9, last))
+  local types = slice(args, o + 9, last)
+  count = share_of(tx, runner, session, count, types)
+  local popped, more = pop(tx, count, bytes, types, runner)
   if #popped == 0 then
     return more and WORD.MORE or WORD.ALL, {}
   end
   local token = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
   local attempts, taken = {}, {}
   for i, item in ipairs(popped) do
-    local name = tx.at .. '-' .. (token + i)
+    local name = tx.at .. '-' .. (token + i) .. string.gsub(string.sub(item[1], 4), ':', '-')
     attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
     taken[i] = item[1] .. ' ' .. name
   end
@@ -204,6 +367,7 @@ local function running(tx, job, token, more)
     return nil, WORD.STALE
   end
   attempt.job, attempt.run, attempt.more = job, run, value
+  cheer(tx, attempt.runner, false)
   return attempt
 end
 
@@ -276,6 +440,7 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
     redis.call('HSET', key, 'result', result)
   end
   disarm(tx, 'lease:' .. attempt.job)
+  forget_attempt(tx, attempt.job, attempt)
   local active = is_active(tx, attempt.run)
   local has_more, count = tries_left(tx, attempt, is_lost)
   if may_retry and active and has_more then
@@ -309,6 +474,8 @@ local function finish(tx, args, o)
     redis.call('HDEL', key, 'x_failure')
   end
   disarm(tx, 'lease:' .. job)
+  forget_attempt(tx, job, attempt)
+  cheer(tx, attempt.runner, true)
   deliver(tx, attempt.run)
   emit_job(tx, attempt.run, job, 'Finished', attempt)
   note_finished(tx, attempt.run, attempt.more)
@@ -328,6 +495,9 @@ local function fail(tx, args, o)
   end
   deliver(tx, attempt.run)
   local result, manner = args[o + 4] ~= '' and args[o + 4] or nil, args[o + 5]
+  if manner ~= '2' then
+    blame(tx, attempt)
+  end
   local status = fail_attempt(tx, attempt, args[o + 3], result, manner ~= '0', manner == '2')
   redis.call('HSET', tx.prefix .. job, 'x_failed', token .. ' ' .. status .. ' ' .. attempt.number)
   return reported(status, attempt.number)
@@ -398,6 +568,7 @@ local function give_back(tx, job)
   end
   local status = active and 'Dispatched' or 'WaitingForPrerequisites'
   disarm(tx, 'lease:' .. job)
+  forget_attempt(tx, job, attempt_of(field))
   redis.call('HSET', key, 'x_attempt', string.match(field, '^%d+') - 1, 'status', status, 'updated_at', tx.seconds)
   emit_job(tx, run, job, status)
   if active then
@@ -426,33 +597,69 @@ local function untake(tx, args, o)
   return WORD.OK
 end
 
+-- Learn of the attempts that began before this server did, so many of them. Returns whether all are known now.
+local function look_back(tx, memory)
+  if memory.walked ~= true then
+    local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', LOOKED_BACK))
+    for at = 1, #found, 2 do
+      local job = string.match(found[at], '^lease:(.*)$')
+      local attempt = job and attempt_of(redis.call('HGET', tx.prefix .. job, 'x_attempt'))
+      if attempt then
+        remember_attempt(tx, job, attempt.runner, attempt.session, attempt.token)
+        if not string.match(attempt.token, NAMES_JOB) then
+          memory.unnamed[attempt.token] = job
+        end
+      end
+    end
+    memory.walked = cursor == '0' or cursor
+  end
+  return memory.walked == true
+end
+
+-- The job of a running attempt, by its token; nil if it does not run.
+local function job_of(tx, memory, token)
+  local caller, id = string.match(token, NAMES_JOB)
+  local job = caller and 'job:' .. caller .. ':' .. id or memory.unnamed[token]
+  if job and running(tx, job, token, 'status') then
+    return job
+  end
+end
+
 -- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
--- never reached it.
+-- never reached it. What this costs depends on that runner's attempts, not on how many there are.
 -- Arguments: 1 runner id, 2 its session or '', then tokens.
--- Result: 'ok', those of the tokens that are not valid any more.
+-- Result: 'ok', those of the tokens that are not valid any more | 'more': nothing is done yet, ask again.
 local function resume(tx, args, o, last)
   local runner, session = args[o + 1], args[o + 2]
-  local lost = {}
+  local memory, named, lost = memory_of(tx), {}, {}
   set_timers(tx)
-  for i = o + 3, last do
-    lost[args[i]] = true
+  if not look_back(tx, memory) then
+    return WORD.MORE
   end
-  for _, name in ipairs(redis.call('ZRANGE', tx.prefix .. 'timers', 0, -1)) do
-    local job = string.match(name, '^lease:(.*)$')
-    if job then
-      local attempt = attempt_of(redis.call('HGET', tx.prefix .. job, 'x_attempt'))
-      if attempt and lost[attempt.token] then
-        lost[attempt.token] = nil
-      elseif attempt and session ~= '' and attempt.runner == runner and attempt.session == session then
-        give_back(tx, job)
+  for at = o + 3, last do
+    local token = args[at]
+    if not named[token] then
+      named[token] = true
+      if not job_of(tx, memory, token) then
+        lost[#lost + 1] = token
       end
     end
   end
-  local tokens = {}
-  for token in pairs(lost) do
-    tokens[#tokens + 1] = token
+  local begun = {}
+  for job, token in pairs(session ~= '' and memory.sessions[runner .. ' ' .. session] or {}) do
+    begun[#begun + 1] = {job, token}
   end
-  return WORD.OK, tokens
+  for _, it in ipairs(begun) do -- giving back forgets them
+    local job, token = unpack(it)
+    if not named[token] then
+      if running(tx, job, token, 'status') then
+        give_back(tx, job)
+      else
+        memory.sessions[runner .. ' ' .. session][job] = nil
+      end
+    end
+  end
+  return WORD.OK, lost
 end
 
 register('hc_take', take, true)
@@ -462,3 +669,5 @@ register('hc_fail', fail)
 register('hc_heartbeat', heartbeat, true)
 register('hc_log', append_log)
 register('hc_resume', resume)
+register('hc_runners_there', runners_there)
+register('hc_runner_troubles', runner_troubles)

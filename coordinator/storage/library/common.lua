@@ -11,7 +11,9 @@
 -- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
 -- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
 -- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
--- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
+-- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon), `silent:RUNNER TOKEN` (a runner let the
+-- lease of this attempt lapse), `other:TYPE RUNNER` (a queue has a job that another runner than this one is to have),
+-- `trouble:RUNNER FAILED` (a runner has failed so many attempts in a row, and gets fewer).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
@@ -52,6 +54,9 @@ local EFFECT = {
   DUE = 'due:',
   EVENTS = 'events:',
   CANCEL = 'cancel:',
+  SILENT = 'silent:',
+  OTHER = 'other:',
+  TROUBLE = 'trouble:',
 }
 
 -- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on the

@@ -129,6 +129,55 @@ local function late_until(tx, attempt, run)
   return string.format('%.0f', tx.now + LATE) .. ' ' .. attempt.token .. ' ' .. attempt.number .. ' ' .. run
 end
 
+-- What this server remembers of contexts, for as long as it runs. That costs next to nothing, and nobody misses it for long.
+-- By channel and prefix of the context: `there`, the runners that are there to take jobs (script type → runner → until when),
+-- `swept` (script type → when those that are no longer there were removed); `troubled`, runners in trouble (runner → how
+-- often in a row it has `failed`, or `lost`, and nothing `till`); `sessions`, running attempts (runner and session → job →
+-- token), those that began before the server did being known when `walked` is true, which may be where that has got to;
+-- `unnamed` (tokens of those which do not name their job → job).
+local memories = {}
+local POLLING = 'job.take' -- the session of attempts handed out on no connection
+
+local function known_memory(tx)
+  if tx.memory == nil then
+    tx.memory = memories[tx.channel .. ' ' .. tx.prefix] or false
+  end
+  return tx.memory
+end
+
+local function memory_of(tx)
+  if not known_memory(tx) then
+    tx.memory = {there = {}, swept = {}, troubled = {}, sessions = {}, unnamed = {}}
+    memories[tx.channel .. ' ' .. tx.prefix] = tx.memory
+  end
+  return tx.memory
+end
+
+-- A clock for that, which is never set.
+local function memory_time(tx)
+  return tx.wall + clock.set
+end
+
+local function remember_attempt(tx, job, runner, session, token)
+  if session ~= '' and session ~= POLLING then
+    local sessions, name = memory_of(tx).sessions, runner .. ' ' .. session
+    sessions[name] = sessions[name] or {}
+    sessions[name][job] = token
+  end
+end
+
+local function forget_attempt(tx, job, attempt)
+  local memory = attempt and known_memory(tx)
+  local name = memory and attempt.runner .. ' ' .. attempt.session
+  local begun = memory and memory.sessions[name]
+  if begun then
+    begun[job] = nil
+    if not next(begun) then
+      memory.sessions[name] = nil
+    end
+  end
+end
+
 -- Stop the attempt at a job of a run, if it has one: the job is in Error, the runner is told.
 local function stop(tx, run, job, reason)
   local key = tx.prefix .. job
@@ -138,6 +187,7 @@ local function stop(tx, run, job, reason)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds,
       'x_late', late_until(tx, attempt, run))
     disarm(tx, 'lease:' .. job)
+    forget_attempt(tx, job, attempt)
     announce_cancel(tx, attempt.runner, job, attempt.token, reason)
     emit_job(tx, run, job, 'Error', attempt, because(reason))
   end

@@ -103,7 +103,7 @@ local TIMER = {}
 
 -- A lease has run out, or the job's timeout.
 function TIMER.lease(tx, job)
-  local status, field = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt'))
+  local status, field, run = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt', 'x_run'))
   if status ~= 'Started' then
     return
   end
@@ -111,7 +111,8 @@ function TIMER.lease(tx, job)
   if not last then -- begun by an older version of this library
     return give_back(tx, job)
   end
-  local attempt = running(tx, job, last.token, 'status')
+  local attempt = last
+  attempt.job, attempt.run = job, run
   local grace = tx.now - (tx.wall + clock.set - clock.since) + attempt.lease
   if tonumber(attempt.start) < clock.since_wall and tx.now < grace then
     return arm(tx, 'lease:' .. job, grace) -- its runner could not report
@@ -123,6 +124,10 @@ function TIMER.lease(tx, job)
     reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
     redis.call('HSET', tx.prefix .. job, 'x_late', late_until(tx, attempt, attempt.run))
   end
+  if is_lost then -- before it has room again
+    blame_silence(tx, attempt)
+    announce(tx, EFFECT.SILENT .. attempt.runner .. ' ' .. attempt.token)
+  end
   announce_cancel(tx, attempt.runner, job, attempt.token, reason)
   fail_attempt(tx, attempt, reason, nil, true, is_lost)
 end
@@ -130,11 +135,17 @@ end
 -- A pause between attempts is over.
 function TIMER.retry(tx, job)
   local key = tx.prefix .. job
-  local status, run, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'script_type'))
+  local status, run, type, field = unpack(redis.call('HMGET', key, 'status', 'x_run', 'script_type', 'x_attempt'))
   if status == 'Dispatched' and is_active(tx, run) then
     redis.call('HSET', key, 'x_queued', tx.at)
     redis.call('HDEL', key, 'x_retry', 'x_ended')
-    enqueue(tx, {[type] = {job}})
+    local last = attempt_of(field)
+    if last and is_another_there(tx, type, last.runner) then
+      redis.call('LPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
+      announce(tx, EFFECT.OTHER .. type .. ' ' .. last.runner)
+    else
+      enqueue(tx, {[type] = {job}})
+    end
   end
 end
 
