@@ -104,7 +104,7 @@ end
 -- Arguments, Result: as record_upsert.
 local function flow_upsert(tx, args, o)
   SHARING.look_again(tx, args[o + 1])
-  return record_upsert(tx, args, o)
+  return upsert(tx, args, o)
 end
 
 local NEW = {}

@@ -264,9 +264,9 @@ end
 
 -- Create or update a job.
 -- Arguments: as record_upsert.
--- Result: as record_upsert, or 'busy', the job, the run that needs what it did or does.
+-- Result: as upsert, or 'busy', the job, the run that needs what it did or does.
 local function job_upsert(tx, args, o)
-  return record_upsert(tx, args, o, renew)
+  return upsert(tx, args, o, renew)
 end
 
 -- The names of the members that are given in a shape (see shape_of), in their order.
