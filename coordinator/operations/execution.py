@@ -27,9 +27,9 @@ from coordinator.models.execution import (
     PrerequisiteSatisfyParams,
     RunnerConnectedParams,
 )
-from coordinator.operations.listing import PAGE_BYTES, spoken
+from coordinator.operations.listing import PAGE_BYTES
 from coordinator.operations.pace import Pace
-from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json
+from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json, spoken
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Reply
 from coordinator.storage.fields import JOB_GIVEN
@@ -140,6 +140,8 @@ def _flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effe
             raise Conflict(f"flow {flow_id} is {status.decode()}", status=status.decode())
         case Refused(Word.BUSY, [bytes(job), bytes(run)]):
             _raise_busy(job, run)
+        case Refused(Word.DIFFERS, [bytes(record), bytes(member), bytes(status)]):
+            _raise_differs(record, member, status)
         case Refused():
             raise Conflict(f"flow {flow_id} or its jobs are being changed", flow=flow_id)
     return WithEffects(codec.FLOW.to_json(outcome, context_id=context_id, id=flow_id), effects)
@@ -148,6 +150,12 @@ def _flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effe
 def _raise_busy(job: bytes, run: bytes) -> NoReturn:
     name, other = spoken(job), spoken(run)
     raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
+
+
+def _raise_differs(record: bytes, member: bytes, status: bytes) -> NoReturn:
+    name = spoken(record)
+    detail = f"{name} is {status.decode()} already, with another {member.decode()}; what is to run now needs another id"
+    raise Conflict(detail, record=record.decode(), member=member.decode(), status=status.decode())
 
 
 _PROGRESS: Final = tuple("status depends script_type x_attempt x_queued x_ended x_retry x_lost x_failure".split())
@@ -325,6 +333,8 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
             raise NotFound("message", **ids)
         case Refused(Word.BUSY, [bytes(job), bytes(run)]):
             _raise_busy(job, run)
+        case Refused(Word.DIFFERS, [bytes(job), bytes(member), bytes(status)]):
+            _raise_differs(job, member, status)
         case Refused():
             raise Conflict("the message is being changed", **ids)
     loaded = MessageLoadParams(context_id=params.context_id, caller_id=params.caller_id, id=params.id)

@@ -10,12 +10,13 @@ from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import records_of
+from coordinator.operations.records import spoken
 from coordinator.storage import functions
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.functions import Refused, Word
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
-__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of", "spoken"]
+__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
 
 CHUNK: Final = 200  # records at the most loaded a step, so that others get on in between
 PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
@@ -126,9 +127,3 @@ def _delete(keys: Keyspace, record: str) -> Operation:
                 raise Conflict(detail, record=needed.decode(), run=other)
             case _:
                 return WithEffects(to_json({"deleted": deleted}), effects)
-
-
-def spoken(record: bytes) -> str:
-    """A record as an error names it."""
-    kind, _, ids = record.decode().partition(":")
-    return f"{kind} {ids.replace(':', '/')}"

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
-from coordinator.errors import InvalidParams, NotFound, ReplyTooLarge
+from coordinator.errors import Conflict, InvalidParams, NotFound, ReplyTooLarge
 from coordinator.models import (
     ActorCreate,
     ActorCreateParams,
@@ -40,7 +40,7 @@ from coordinator.storage import codec, functions
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import stored_defaults
-from coordinator.storage.functions import EmbeddedJob, Initial, write_arguments
+from coordinator.storage.functions import EmbeddedJob, Initial, Refused, write_arguments
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024  # of a message's jobs after which their results are left out
@@ -278,6 +278,12 @@ def result_json(keys: Keyspace, result: Mapping[str, str], *place: str | int) ->
     return stored
 
 
+def spoken(record: bytes) -> str:
+    """A record as an error names it."""
+    kind, _, ids = record.decode().partition(":")
+    return f"{kind} {ids.replace(':', '/')}"
+
+
 def given_members(model: Model) -> dict[str, Any]:
     """The members the client sent; those it left out, or sent as null, are for the store to keep or set."""
     members = model.__dict__.copy()
@@ -303,18 +309,25 @@ def _embedded(job: JobCreate) -> EmbeddedJob:
     return EmbeddedJob(job.caller_id, job.id, to_json(members)[1:-1], result)
 
 
+_UPSERTS: Final = {codec.FLOW: functions.flow_upsert, codec.JOB: functions.job_upsert}
+
+
 def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: Initial, *ids: int) -> Exchange:
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    upsert = functions.flow_upsert if record is codec.FLOW else functions.record_upsert
-    command = upsert(keys, name, write_arguments(record, given, entry, initial))
+    command = _UPSERTS.get(record, functions.record_upsert)(keys, name, write_arguments(record, given, entry, initial))
     return command, _upserted, (record, given, initial.members)
 
 
 def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str, bytes | None]]) -> RawJson:
     record, given, initial = asked
-    created_at, updated_at, kept = functions.read_record_upsert(reply)
+    upserted = functions.read_record_upsert(reply)
+    if isinstance(upserted, Refused):
+        name, run = map(spoken, upserted.details)
+        detail = f"what {name} was run with is needed by {run}, which is running: give what is to run now another id"
+        raise Conflict(detail, record=upserted.details[0].decode(), run=run)
+    created_at, updated_at, kept = upserted
     stored = initial if kept is None else dict(zip(initial, kept, strict=True))
     return record.written(given, created_at, updated_at, stored)
 

@@ -34,6 +34,7 @@ class Word(enum.Enum):
     MISSING = b"missing"  # a job of the flow is not there
     CHANGED = b"changed"  # what the caller has read is another by now
     BUSY = b"busy"  # another run needs the record
+    DIFFERS = b"differs"  # the record is there with other content
     STATE = b"state"  # the record's status does not allow it
     MORE = b"more"  # there may be more jobs in the queues, or more to do: call again
     ALL = b"all"  # there are no more
@@ -235,6 +236,11 @@ def write_arguments(record: Record, given: Mapping[str, Any], entry: str, initia
     return [entry, initial.text + " ".join(given), *record.encode(given)]
 
 
+def job_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
+    """The same of a job. One that has ended and is given something else to run is a new one."""
+    return keys.transition("hc_job_upsert", name, *write)
+
+
 def flow_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
     """The same of a flow."""
     return keys.transition("hc_flow_upsert", name, *write)
@@ -253,7 +259,10 @@ def record_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
     return keys.transition("hc_record_upsert", name, *write)
 
 
-def read_record_upsert(reply: Any) -> Upserted:
+def read_record_upsert(reply: Any) -> Upserted | Refused:
+    """Refused: BUSY with a job that is given something else to run, and the run that needs what it did or does."""
+    if len(reply[0]) > 1:
+        return Refused(*_read("hc_job_upsert", reply[0], Word.BUSY))
     created_at, *stored = reply[0][0].split(b"\0")
     if not stored:
         return Upserted(created_at, created_at, None)
@@ -372,9 +381,10 @@ def read_flow(reply: Any) -> tuple[Fields | Refused, Effects]:
 
 
 def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
-    """When the flow was created (s) if all of it is new and runs, else its record. Refused: BUSY as in `read_flow`."""
+    """When the flow was created (s) if all of it is new and runs, else its record. Refused: BUSY as in `read_flow`, DIFFERS
+    with the record whose content is another, the member and the record's status."""
     result, effects = reply
-    word, details = _read("hc_flow_submit", result, Word.NEW, Word.OK, Word.BUSY)
+    word, details = _read("hc_flow_submit", result, Word.NEW, Word.OK, Word.BUSY, Word.DIFFERS)
     if word is Word.NEW:
         return details[0], effects
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
@@ -606,9 +616,11 @@ def message_send(
 
 
 def read_message_send(reply: Any) -> tuple[Refused | None, Effects]:
-    """None: it is sent. Refused: NONE, CHANGED, MISSING with the job, BUSY with the job and its run."""
+    """None: it is sent. Refused: NONE, CHANGED, MISSING with the job, BUSY with the job and its run, DIFFERS as in
+    `read_flow_submit`."""
     result, effects = reply
-    word, details = _read("hc_message_send", result, Word.OK, Word.NONE, Word.CHANGED, Word.BUSY, Word.MISSING)
+    expected = (Word.OK, Word.NONE, Word.CHANGED, Word.BUSY, Word.MISSING, Word.DIFFERS)
+    word, details = _read("hc_message_send", result, *expected)
     return None if word is Word.OK else Refused(word, details), effects
 
 

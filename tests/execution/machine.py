@@ -55,6 +55,7 @@ def specs(draw: st.DrawFn, id: int, others: Sequence[int]) -> dict[str, Any]:
         id,
         draw(st.sampled_from(subsets)),
         script_type="Sal" if id % 3 == 0 else "Python",
+        env_vars={"A": "1"} if draw(PICK) % 4 == 0 else {},
         retries=retries,
         timeout=timeout,
         prerequisites=prerequisites,

@@ -64,6 +64,7 @@ class Job:
     lost_retries: int = LOST_RETRIES
     most_attempts: int = 0
     timeout: int = 0
+    env_vars: Mapping[str, str] = field(default_factory=dict)
     status: str = "Dispatched"
     result: dict[str, str] = field(default_factory=dict)
     owner: Run | None = None
@@ -81,6 +82,14 @@ class Job:
     @property
     def name(self) -> str:
         return f"job:{CALLER}:{self.id}"
+
+    def is_run_with(self, spec: Mapping[str, Any]) -> bool:
+        return (self.script_type, self.env_vars) == (spec["script_type"], spec["env_vars"])
+
+    def is_same(self, spec: Mapping[str, Any]) -> bool:
+        content = (set(spec["depends"]), set(spec["prerequisites"]), spec["retries"], spec["timeout"])
+        own = (set(self.depends), set(self.prerequisites), self.retries, self.timeout)
+        return own == content and self.is_run_with(spec)
 
 
 @dataclass(eq=False)
@@ -161,7 +170,16 @@ class Model:
     # -- records
 
     def create_job(self, spec: Mapping[str, Any]) -> None:
+        job = self.jobs.get(spec["id"])
+        if job is not None and job.status in ("Started", "Finished", "Error") and not job.is_run_with(spec):
+            if job.live or any(run.is_active for run in self._users(job.id)):
+                raise Refused("Conflict")
+            del self.jobs[job.id]
+        self._store(spec)
+
+    def _store(self, spec: Mapping[str, Any]) -> None:
         job = self.jobs.setdefault(spec["id"], Job(spec["id"], spec["script_type"]))
+        job.env_vars = spec["env_vars"]
         job.depends, job.prerequisites = tuple(spec["depends"]), tuple(spec["prerequisites"])
         job.retries, job.timeout = spec["retries"], spec["timeout"]
         job.lost_retries = spec.get("lost_retries", job.lost_retries)
@@ -237,12 +255,15 @@ class Model:
     def submit(self, id: int, specs: Sequence[Mapping[str, Any]]) -> None:
         self._check_dag({spec["id"]: spec["depends"] for spec in specs})
         run = self.runs.get(f"flow:{id}")
+        if run is not None and set(run.jobs) != {spec["id"] for spec in specs}:
+            raise Refused("Conflict")
         if run is not None and run.status != "Dispatched":
+            if any(spec["id"] in self.jobs and not self.jobs[spec["id"]].is_same(spec) for spec in specs):
+                raise Refused("Conflict")
             return
         self._refuse_taken(run, specs)
         self.create_flow(id, [spec["id"] for spec in specs])
-        for spec in specs:
-            self.create_job(spec)
+        self._store_unfinished(specs)
         run = self._flow(id)
         self._launch(run, run.jobs)
 
@@ -260,8 +281,7 @@ class Model:
             return
         self._check_dag({spec["id"]: spec["depends"] for spec in run.embedded})
         self._refuse_taken(run, run.embedded)
-        for spec in run.embedded:
-            self.create_job(spec)
+        self._store_unfinished(run.embedded)
         run.transport = "Queued"
         run.timers = {kind: self.now + run.limits[kind] for kind in ("ack", "total") if run.limits[kind]}
         self._launch(run, [spec["id"] for spec in run.embedded])
@@ -521,8 +541,14 @@ class Model:
 
     def _refuse_taken(self, run: Run | None, specs: Sequence[Mapping[str, Any]]) -> None:
         for spec in specs:
-            if spec["id"] in self.jobs and self._is_taken(self.jobs[spec["id"]], run):
+            job = self.jobs.get(spec["id"])
+            if job is not None and (self._is_taken(job, run) or (job.status == "Finished" and not job.is_same(spec))):
                 raise Refused("Conflict")
+
+    def _store_unfinished(self, specs: Sequence[Mapping[str, Any]]) -> None:
+        for spec in specs:
+            if spec["id"] not in self.jobs or self.jobs[spec["id"]].status != "Finished":
+                self._store(spec)
 
     def _is_taken(self, job: Job, run: Run | None) -> bool:
         owner = job.owner

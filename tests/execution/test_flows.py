@@ -126,16 +126,6 @@ def test_starting_a_flow_again_changes_nothing_even_if_its_jobs_are_no_dag_any_m
     assert context.start(1)["status"] == "Started"
 
 
-def test_submitting_a_flow_again_changes_nothing(context: Context) -> None:
-    context.submit(1, [job(1, script="first")])
-    before = context.status(1)
-
-    context.submit(1, [job(1, script="second"), job(2)])
-
-    assert context.status(1) == before
-    assert context.load_job(1)["script"] == "first"
-
-
 def test_submit_stores_the_flow_and_its_jobs(context: Context) -> None:
     context.submit(1, [job(1), job(2, [1], retries=3)], env_vars={"A": "1"})
 

@@ -107,7 +107,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
     step = next(operation)
     assert isinstance(step, list)
     ((name, function, keys, key, _, _, *arguments),) = step
-    assert (name, function, keys, key) == ("FCALL", "hc_record_upsert", 1, "engine")
+    assert (name, function, keys, key) == ("FCALL", "hc_job_upsert", 1, "engine")
     assert arguments[:2] == ["job:2:3", "0000000002:0000000003"]
     initial, _, given = str(arguments[2]).partition("|")
     assert initial == "status=Dispatched result={}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator import models
-from coordinator.errors import DagCycleDetected, DagMissingDependency
+from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency
 from coordinator.operations import records
 from coordinator.rpc.methods.method import READ, WRITE, Method, in_context, in_global
 
@@ -142,7 +142,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.JobCreateParams,
             models.Job,
             in_context,
-            WRITE,
+            (*WRITE, Conflict),
             exchange=records.create_job,
             writes=True,
             payload_member="job",

@@ -22,7 +22,8 @@
 -- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
 -- x_retry (times, ms), x_failure, x_lost (how many of its attempts were lost), x_late (of the last attempt that was
 -- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its run),
--- x_returned (how often it was given back in this run).
+-- x_returned (how often it was given back in this run), x_needed (runs that count it as done
+-- though it belonged to another, with spaces between).
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
@@ -40,6 +41,7 @@ local WORD = {
   CHANGED = 'changed',
   BUSY = 'busy',
   STATE = 'state',
+  DIFFERS = 'differs',
   MORE = 'more',
   ALL = 'all',
   AGAIN = 'again',

@@ -104,7 +104,7 @@ end
 -- Arguments, Result: as record_upsert.
 local function flow_upsert(tx, args, o)
   SHARING.look_again(tx, args[o + 1])
-  return record_upsert(tx, args, o)
+  return upsert(tx, args, o)
 end
 
 local NEW = {}
@@ -166,11 +166,13 @@ local function count_unfinished(known, job, depends)
   return count
 end
 
--- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
+-- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes. Jobs that are
+-- Finished count as done and stay as they are.
 -- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names, each
 -- NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields are, its index
 -- entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has them.
--- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run.
+-- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run | 'differs', the flow, or a job that is Finished
+-- or was submitted with the flow before, the member that is another, its status.
 local function flow_submit(tx, args, o)
   local flow, count = args[o + 1], tonumber(args[o + 5])
   local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 6 + #FLOW_GIVEN
@@ -182,15 +184,26 @@ local function flow_submit(tx, args, o)
   local was, known = NEW, nil
   if exists_any(keys) then
     was = known_of(tx, {flow}, FLOW_OPTIONAL)[flow] or NEW
-    if was.status and was.status ~= 'Dispatched' then
-      return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
-    end
     known = known_of(tx, jobs, JOB_OPTIONAL)
-    for _, job in ipairs(jobs) do
+    local other = was.status and SHARING.difference(tx, flow, FLOW_GIVEN, args, o + 6, FLOW_DEFAULTS)
+    if other then
+      return WORD.DIFFERS, flow, other, was.status
+    end
+    local is_begun = was.status and was.status ~= 'Dispatched'
+    for i, job in ipairs(jobs) do
       local it = known[job]
-      if it and is_taken(tx, flow, it.status, it.owner) then
+      if it and not is_begun and is_taken(tx, flow, it.status, it.owner) then
         return WORD.BUSY, job, it.owner
       end
+      if it and (is_begun or it.status == 'Finished') then
+        other = SHARING.difference(tx, job, JOB_GIVEN, args, places[i] + 4, JOB_DEFAULTS)
+        if other then
+          return WORD.DIFFERS, job, other, it.status
+        end
+      end
+    end
+    if is_begun then
+      return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
     end
   end
   local new, ready, pending = {}, {}, count
@@ -205,7 +218,13 @@ local function flow_submit(tx, args, o)
     else
       put(new, '0', args[at + 3])
     end
-    if not it or is_startable(it.status) then
+    local is_done = it and it.status == 'Finished'
+    if is_done then
+      pending = pending - 1
+      if it.owner ~= flow then
+        SHARING.count_as_done(tx, flow, job)
+      end
+    elseif not it or is_startable(it.status) then
       if it and it.owner then
         forget_run(tx, job)
         if it.owner ~= flow then
@@ -216,22 +235,20 @@ local function flow_submit(tx, args, o)
       status, name, value = begin_job(tx, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
-      pending = status == 'Finished' and pending - 1 or pending
-      if owner ~= flow then
-        SHARING.look_again(tx, flow)
+    end
+    if not is_done then
+      local fields = {'status', status, 'x_run', owner, 'created_at', created_at, 'updated_at', tx.seconds, name, value}
+      put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS)
+      if prerequisites ~= '[]' then
+        put(fields, 'x_awaits', prerequisites)
       end
+      local rest, before = members + #JOB_GIVEN, #fields
+      for place = rest, rest + args[at + 2] - 1 do
+        before = before + 1
+        fields[before] = args[place]
+      end
+      redis.call('HSET', keys[i + 1], unpack(fields))
     end
-    local fields = {'status', status, 'x_run', owner, 'created_at', created_at, 'updated_at', tx.seconds, name, value}
-    put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS)
-    if prerequisites ~= '[]' then
-      put(fields, 'x_awaits', prerequisites)
-    end
-    local rest, before = members + #JOB_GIVEN, #fields
-    for place = rest, rest + args[at + 2] - 1 do
-      before = before + 1
-      fields[before] = args[place]
-    end
-    redis.call('HSET', keys[i + 1], unpack(fields))
   end
   local fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}

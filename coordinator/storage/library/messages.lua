@@ -1,9 +1,11 @@
 -- Messages: sent, that is their embedded jobs run; and prerequisites, satisfied for a whole context.
 
--- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is.
+-- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is, and so do jobs
+-- that are Finished, which count as done.
 -- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the job,
 -- how many items follow, those as `write` takes them.
--- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job.
+-- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job |
+-- 'differs', a job that is Finished, the member that is another, its status.
 local function message_send(tx, args, o)
   local message = args[o + 1]
   local key = tx.prefix .. message
@@ -25,13 +27,22 @@ local function message_send(tx, args, o)
     if is_taken(tx, message, status, owner) then
       return WORD.BUSY, job, owner
     end
-    jobs[i] = {job, created_at, at + 2}
+    local is_done = status == 'Finished'
+    if is_done then
+      local other = SHARING.difference(tx, job, SHARING.given(args[at + 3]), args, at + 4, JOB_DEFAULTS)
+      if other then
+        return WORD.DIFFERS, job, other, status
+      end
+    end
+    jobs[i] = {job, created_at, at + 2, is_done}
     at = at + 2 + count
   end
   local names = {}
   for i, job in ipairs(jobs) do
     names[i] = job[1]
-    write(tx, job[1], job[2], args, job[3])
+    if not job[4] then
+      write(tx, job[1], job[2], args, job[3])
+    end
   end
   local plan, fault, job = read_plan(tx, message, names)
   if not plan then

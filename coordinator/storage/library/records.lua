@@ -90,13 +90,18 @@ local function remove(key)
   return redis.call('DEL', key)
 end
 
--- Create or update a record.
--- Arguments: 1 the record, then as `write` takes them.
--- Result: when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new record
+-- Create or update a record. `prepare`, if given, is called for one that is there, with its stored fields and their names, which
+-- it may change; what it returns, if anything, is the result, and nothing is written. Returns when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new record
 -- only what was stored (NOT_GIVEN if it was not), joined by NUL.
-local function record_upsert(tx, args, o)
+local function upsert(tx, args, o, prepare)
   local record, names = args[o + 1], shape_of(args[o + 3]).kept
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
+  if prepare and stored[1] then
+    local word, record_in_way, run = prepare(tx, record, stored, names, args, o + 2)
+    if word then
+      return word, record_in_way, run
+    end
+  end
   write(tx, record, stored[1], args, o + 2)
   if not stored[1] then
     return tx.seconds
@@ -106,6 +111,13 @@ local function record_upsert(tx, args, o)
     reply = reply .. '\0' .. (stored[i] and without_nul(stored[i]) or NOT_GIVEN)
   end
   return reply
+end
+
+-- Create or update a record.
+-- Arguments: 1 the record, then as `write` takes them.
+-- Result: as upsert.
+local function record_upsert(tx, args, o)
+  return upsert(tx, args, o)
 end
 
 -- Create or update a message, completing its embedded jobs.

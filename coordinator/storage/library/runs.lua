@@ -315,12 +315,6 @@ local function put(fields, name, value)
   fields[#fields + 1] = value
 end
 
--- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
-local function forget_run(tx, job)
-  redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_lost', 'x_returned')
-end
-
 -- What a job that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
 -- the field that says how many or since when. Adds it to `ready` if it waits for nothing.
 local function begin_job(tx, job, type, prerequisites, wait, ready)
@@ -346,7 +340,7 @@ end
 
 -- Start a run of stored jobs by its plan: those not Finished and not running get all their attempts.
 local function launch(tx, run, nodes)
-  local ready, pending, has_shared = {}, 0, false
+  local ready, pending = {}, 0
   for _, node in ipairs(nodes) do
     local key, fields = tx.prefix .. node.job, {}
     if is_startable(node.status) then
@@ -366,7 +360,9 @@ local function launch(tx, run, nodes)
       end
     end
     if node.status == 'Finished' then
-      has_shared = has_shared or node.owner ~= run
+      if node.owner ~= run then
+        SHARING.count_as_done(tx, run, node.job)
+      end
     else
       pending = pending + 1
       if #node.children > 0 or node.status == 'Started' then -- of one that is running, others may wait now
@@ -376,9 +372,6 @@ local function launch(tx, run, nodes)
     if #fields > 0 then
       redis.call('HSET', key, unpack(fields))
     end
-  end
-  if has_shared then
-    SHARING.look_again(tx, run)
   end
   local leaves = names_of(nodes, is_leaf)
   local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes), 'x_leaves',
@@ -537,4 +530,5 @@ end
 
 redis.register_function('hc_many', many)
 register('hc_record_upsert', record_upsert)
+register('hc_job_upsert', job_upsert)
 register('hc_message_upsert', message_upsert)

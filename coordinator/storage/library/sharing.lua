@@ -18,9 +18,37 @@ local function is_active(tx, run)
   return tx.active[run]
 end
 
+-- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
+local function forget_run(tx, job)
+  redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
+    'x_parents', 'x_awaits', 'x_lost', 'x_returned', 'x_needed')
+end
+
 -- What a run lists or was started with has changed, or a job that belonged to it is another run's now.
 function SHARING.look_again(tx, run)
   redis.call('HSET', tx.prefix .. 'unlisted', run, 'u')
+end
+
+-- The first run that is active of those in a job's field x_needed.
+local function first_active(tx, needed)
+  for run in string.gmatch(needed or '', '%S+') do
+    if is_active(tx, run) then
+      return run
+    end
+  end
+end
+
+-- A run that begins counts a Finished job as done that belonged to another.
+function SHARING.count_as_done(tx, run, job)
+  local runs = {}
+  for other in string.gmatch(redis.call('HGET', tx.prefix .. job, 'x_needed') or '', '%S+') do
+    if other ~= run and is_active(tx, other) then
+      runs[#runs + 1] = other
+    end
+  end
+  runs[#runs + 1] = run
+  redis.call('HSET', tx.prefix .. job, 'x_needed', table.concat(runs, ' '))
+  SHARING.look_again(tx, run)
 end
 
 -- Put the next runs of an index into `unlisted`. `place`: the kind, and the last entry that is there. Returns how many.
@@ -131,12 +159,16 @@ end
 -- What becomes of a job when `run` is deleted, or, without one, the job itself: 'gone'; 'kept', as others list it; 'needed', as it
 -- runs, or by the active run that is returned too. The index must be up to date.
 function SHARING.fate(tx, job, run)
-  local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+  local status, owner, needed = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_needed'))
   if status == 'Started' then
     return 'needed'
   end
   if owner and is_active(tx, owner) then
     return 'needed', owner
+  end
+  local active = first_active(tx, needed)
+  if active then
+    return 'needed', active
   end
   local user, is_needed = other_user(tx, run, job)
   if is_needed == true or (is_needed and not run) then
@@ -149,4 +181,99 @@ end
 function SHARING.forget(tx, run)
   redis.call('HDEL', tx.prefix .. 'unlisted', run)
   while SHARING.unlist(tx, run, 1000) == 1000 do end
+end
+
+-- The same map or list in another order is the same value. Both are as they are stored.
+local function is_same(a, b)
+  if a == b then
+    return true
+  end
+  if not string.find(a or '', '^[%[{]') or not string.find(b or '', '^[%[{]') then
+    return false
+  end
+  local function entries(json)
+    local found, is_list = {}, string.sub(json, 1, 1) == '['
+    for name, value in pairs(cjson.decode(json)) do
+      found[is_list and value or name] = value
+    end
+    return found
+  end
+  local one, other = entries(a), entries(b)
+  for name, value in pairs(one) do
+    if other[name] ~= value then
+      return false
+    end
+  end
+  for name in pairs(other) do
+    if one[name] == nil then
+      return false
+    end
+  end
+  return true
+end
+
+-- The first of the members `names` of a record that is there which is another than its value in the arguments from `first` on.
+-- Its result does not count, nor does what is not given.
+function SHARING.difference(tx, record, names, args, first, defaults)
+  local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
+  for i, name in ipairs(names) do
+    local given = args[first + i - 1]
+    if name ~= 'result' and given ~= NOT_GIVEN and not is_same(stored[i] or defaults[name], given) then
+      return name
+    end
+  end
+end
+
+-- What an attempt at a job was made of.
+local RUN_WITH = {script = true, script_type = true, env_vars = true}
+
+-- Prepare a job for what is to be written over it (see record_upsert). A job that runs or has ended keeps what it was run with.
+-- So when that is another now, it becomes a new job, or, if a run needs what it did or does, it is refused.
+local function renew(tx, job, stored, names, args, first)
+  local status, given = stored[2], SHARING.given(args[first + 1])
+  if status == 'Dispatched' or status == 'WaitingForPrerequisites' then
+    return
+  end
+  local key, is_other = tx.prefix .. job, false
+  for i, name in ipairs(given) do
+    if RUN_WITH[name] and not is_same(redis.call('HGET', key, name), args[first + 1 + i]) then
+      is_other = true
+    end
+  end
+  if not is_other then
+    return
+  end
+  local owner, needed = unpack(redis.call('HMGET', key, 'x_run', 'x_needed'))
+  local run = status == 'Started' and owner or owner and is_active(tx, owner) and owner or first_active(tx, needed)
+  if run then
+    return WORD.BUSY, job, run
+  end
+  forget_run(tx, job)
+  if owner then
+    SHARING.look_again(tx, owner)
+  end
+  redis.call('HSET', key, 'status', 'Dispatched', 'result', '{}')
+  for i, name in ipairs(names) do
+    if name == 'status' then
+      stored[i] = 'Dispatched'
+    elseif name == 'result' then
+      stored[i] = '{}'
+    end
+  end
+end
+
+-- Create or update a job.
+-- Arguments: as record_upsert.
+-- Result: as upsert, or 'busy', the job, the run that needs what it did or does.
+local function job_upsert(tx, args, o)
+  return upsert(tx, args, o, renew)
+end
+
+-- The names of the members that are given in a shape (see shape_of), in their order.
+function SHARING.given(shape)
+  local names = {}
+  for name in string.gmatch(string.match(shape, '|(.*)$'), '%S+') do
+    names[#names + 1] = name
+  end
+  return names
 end
