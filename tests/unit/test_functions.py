@@ -23,7 +23,7 @@ KEYS = Layout().keyspace(1)
 
 def table(name: str) -> dict[str, str]:
     """A table of the library's source: names → texts."""
-    found = re.search(rf"^local {name} = {{\n(.*?)^}}", SOURCE, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^(?:local )?{name} = {{\n(.*?)^}}", SOURCE, re.MULTILINE | re.DOTALL)
     assert found is not None
     return dict(re.findall(r"(\w+) = '([^']*)'", found[1]))
 
