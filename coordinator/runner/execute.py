@@ -192,13 +192,12 @@ class Executor:
         log.error("a script cannot be killed")
         give_up.cancel()
 
-
     def _outcome(self, directory: Path, output: Output, ending: _Ending, spec: Spec) -> Outcome:
         results = read_results(directory / "result")
-        captured = {stream: capture.tail for stream, capture in output.captures.items()}
+        captured: dict[str, str] = {stream: capture.tail for stream, capture in output.captures.items()}
         ended = ending.ended
         if ended is None:
-            return Outcome(dict(captured), ending.unknown, values=results.values)
+            return Outcome(captured, ending.unknown, values=results.values)
         result = {**captured, "exit_code": str(ended.status)}
         error, retry = None, True
         if ending.timed_out_after:
@@ -223,8 +222,8 @@ class Executor:
 
 @dataclass
 class _Ending:
-    """`ended` is None while `unknown` says why; `timed_out_after` are seconds, 0 if it did not; `is_ours`: the runner has
-    ended the script, because its time was up or it was told to stop."""
+    """`ended` is None while `unknown` says why; `timed_out_after` are seconds, 0 if it did not; `is_ours`: the runner
+    has ended the script, because its time was up or it was told to stop."""
 
     ended: Ended | None = None
     unknown: str = "it cannot be killed"
@@ -308,8 +307,8 @@ def environment(assignment: Assignment, directory: Path) -> dict[str, str]:
 
 
 def attempt_id(assignment: Assignment) -> str:
-    """A name that no other attempt at any job of any context has. Whoever reads it cannot speak for the attempt, as with
-    the token."""
+    """A name that no other attempt at any job of any context has. Unlike the token it gives nobody the right to speak
+    for the attempt."""
     job = assignment.job
     digest = hashlib.sha256(assignment.token.encode()).hexdigest()[:16]
     return f"{assignment.context_id}-{job.caller_id}-{job.id}-{assignment.attempt}-{digest}"

@@ -39,7 +39,7 @@ class Fence:
         self._ends = trio.current_time() + self._span
 
     def renewed(self, sent_at: float) -> None:
-        """A call sent then, on trio's clock, has renewed the lease. What that adds to it may be too little to matter."""
+        """A call sent then, on trio's clock, has renewed the lease. That may add too little to matter."""
         if sent_at + self._span > self._ends + self._span * _STEP_SHARE:
             self._ends = sent_at + self._span
             self.changed.set()

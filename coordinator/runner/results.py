@@ -1,10 +1,10 @@
 """The file a script writes its results to: `key=value` a line, or a value of several lines between marks of its own.
 
-    rows=12
-    report<<END
-    first line
-    second line
-    END
+rows=12
+report<<END
+first line
+second line
+END
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def parse_results(data: bytes) -> Results:
                 at = end + 1
                 continue
             if key.strip() and mark.strip():
-                return Results(values, f"HERO_RESULT line {at} begins a value that no line {mark.strip()[:_SHOWN]!r} ends")
+                return Results(
+                    values, f"HERO_RESULT line {at} begins a value that no line {mark.strip()[:_SHOWN]!r} ends"
+                )
             equals = ""
         if equals and key.strip():
             values[key.strip()] = value

@@ -352,7 +352,9 @@ def _own_memory(process: int) -> int:
 
 def _share_of_memory(process: int) -> int:
     """The same, of what it shares with others its share. Slow: the system looks at each page."""
-    return _kibibytes(f"/proc/{process}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")) or _own_memory(process)
+    return _kibibytes(f"/proc/{process}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")) or _own_memory(
+        process
+    )
 
 
 def _kibibytes(path: str, names: tuple[bytes, ...]) -> int:

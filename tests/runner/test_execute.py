@@ -290,7 +290,9 @@ async def test_the_names_of_what_it_depends_on_come_as_a_file(
     executor: Executor, parents: int, is_a_variable: bool
 ) -> None:
     names = {f"parent é {at}": at for at in range(parents)}
-    script = "import json, os\nprint(len(json.load(open(os.environ['HERO_DEPENDS_FILE']))), 'HERO_DEPENDS' in os.environ)"
+    script = (
+        "import json, os\nprint(len(json.load(open(os.environ['HERO_DEPENDS_FILE']))), 'HERO_DEPENDS' in os.environ)"
+    )
 
     ran = await run(executor, script, env_vars={"HERO_DEPENDS": json.dumps(names, ensure_ascii=False)})
 
@@ -379,9 +381,7 @@ async def test_memory_that_is_not_its_own_is_not_counted(executor: Executor, scr
         ("node", "console.log(new WebAssembly.Memory({initial: 1, maximum: 65536}).buffer.byteLength)", "65536"),
     ],
 )
-async def test_programs_that_reserve_address_space_run(
-    spawner: Spawner, command: str, script: str, says: str
-) -> None:
+async def test_programs_that_reserve_address_space_run(spawner: Spawner, command: str, script: str, says: str) -> None:
     path = shutil.which(command)
     if path is None:
         pytest.skip(f"there is no {command} here")
