@@ -1,5 +1,5 @@
-"""A TCP proxy in front of a real Valkey that causes faults: it cuts, refuses, stalls, trickles, and stops in the
-middle of a reply. Optionally it speaks TLS to its clients, for a Valkey that cannot."""
+"""A TCP proxy in front of a real Valkey that causes faults: it cuts, refuses, stalls, trickles, stops in the middle of a
+reply, and delivers what it was sent long after its sender has gone. Optionally it speaks TLS to its clients, for a Valkey that cannot."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ class Proxy:
     Attributes:
         accepted: connections taken so far.
         forwarded: bytes passed on so far, by direction.
+        delivered: bytes that were held back and have been brought to the store.
     """
 
     def __init__(self, store_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         self.accepted = 0
         self.forwarded = dict.fromkeys(Side, 0)
+        self.delivered = 0
         self._store_port = store_port
         self._tls = tls
         self._open: dict[trio.CancelScope, trio.SocketStream] = {}
@@ -48,6 +50,7 @@ class Proxy:
         self._left_each = dict.fromkeys(Side, math.inf)  # the same, for every connection anew
         self._piece = _CHUNK
         self._rejecting = False
+        self._held: dict[trio.CancelScope, trio.Event] = {}  # connections held back, until when
         self._listening = trio.CancelScope()
         self._wanted = _opened()  # to listen
         self._is_listening = trio.Event()
@@ -61,6 +64,11 @@ class Proxy:
     def connections(self) -> int:
         """Connections open at this moment."""
         return len(self._open)
+
+    @property
+    def held(self) -> int:
+        """Connections held back at this moment."""
+        return len(self._held)
 
     # -- faults
 
@@ -85,6 +93,19 @@ class Proxy:
         """Pass nothing on in these directions, or in both; connections stay open and new ones are taken."""
         for side in sides or Side:
             self._flowing[side] = trio.Event()
+
+    def hold_back(self) -> int:
+        """Deliver what is sent to the store on the connections that are open now only when `deliver` is called, although
+        their senders may have closed them by then, and nothing of what the store says. New ones are not concerned.
+        Returns how many there are."""
+        for scope in self._open:
+            self._held.setdefault(scope, trio.Event())
+        return len(self._open)
+
+    def deliver(self) -> None:
+        """Bring the store what was held back, and close those connections."""
+        for event in self._held.values():
+            event.set()
 
     def trickle(self, piece: int) -> None:
         """Pass on `piece` bytes at a time, each as a segment of its own."""
@@ -160,6 +181,7 @@ class Proxy:
                 pass
             finally:
                 del self._open[scope]
+                self._held.pop(scope, None)
                 await trio.aclose_forcefully(client)
 
     async def _relay(self, client: trio.SocketStream, scope: trio.CancelScope) -> None:
@@ -175,6 +197,26 @@ class Proxy:
         finally:
             await trio.aclose_forcefully(store)
 
+    async def _keep(
+        self,
+        side: Side,
+        first: bytes,
+        source: trio.abc.ReceiveStream,
+        target: trio.abc.SendStream,
+        delivered: trio.Event,
+    ) -> None:
+        """Collect what comes on a connection that is held back, until it is to be delivered."""
+        data = bytearray(first)
+        async with trio.open_nursery() as reading:
+            reading.start_soon(_read_all, source, data)
+            await delivered.wait()
+            reading.cancel_scope.cancel()
+        if side is Side.TO_STORE:
+            await target.send_all(data)
+            self.delivered += len(data)
+            self._note()
+            await trio.sleep(0.2)  # the store reads it before it sees that the connection is closed
+
     async def _pump(
         self,
         side: Side,
@@ -186,6 +228,9 @@ class Proxy:
         try:
             while data := bytes(await source.receive_some(_CHUNK)):
                 while data:
+                    if scope in self._held:
+                        await self._keep(side, data, source, target, self._held[scope])
+                        return
                     await self._flowing[side].wait()
                     size = min(len(data), self._piece, self._left[side], left[side])
                     piece, data = data[: int(size)], data[int(size) :]
@@ -200,7 +245,16 @@ class Proxy:
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            scope.cancel()  # one direction has ended, so the other has no use
+            if scope not in self._held or side is Side.TO_STORE:
+                scope.cancel()  # one direction has ended, so the other has no use
+
+
+async def _read_all(source: trio.abc.ReceiveStream, data: bytearray) -> None:
+    try:
+        while more := await source.receive_some(_CHUNK):
+            data += more
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
 
 
 def _opened() -> trio.Event:

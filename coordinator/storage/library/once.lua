@@ -2,9 +2,10 @@
 --
 -- A writer is one coordinator in one context, and each of its connections there is a new epoch of it. The key
 -- `<prefix>writer:NAME` holds the newest epoch, `<prefix>writer:NAME:EPOCH` is a list of the last calls applied: of each
--- its number, a space, and its reply as MessagePack. An entry is written in the same step as what the call does, so a
--- store that has lost its last writes has lost the entries of just those. A new epoch renames the list: what an older
--- connection still has on its way finds none, and is refused.
+-- its number, a space, and its reply as MessagePack; or '=' and the reply itself if that is one text and no effects, for
+-- MessagePack costs as much as all the rest of this. An entry is written in the same step as what the call does, so a store
+-- that has lost its last writes has lost the entries of just those. A new epoch renames the list: what an older connection
+-- still has on its way finds none, and is refused.
 
 local KEPT_BYTES = 65536 -- of the reply to one call
 local KEPT_PART = 1024 -- of each result in one that is larger, and of its effects
@@ -16,8 +17,8 @@ local function bounded(part, otherwise)
   return #cmsgpack.pack(part) > KEPT_PART and otherwise or part
 end
 
-local function keep(tx, packed)
-  local length = redis.call('RPUSH', tx.writer, tx.number .. ' ' .. packed)
+local function keep(tx, kept)
+  local length = redis.call('RPUSH', tx.writer, tx.number .. kept)
   if length > tx.unanswered + SPARE then
     redis.call('LTRIM', tx.writer, '-' .. tx.unanswered, '-1')
   end
@@ -25,11 +26,16 @@ end
 
 -- Keep the reply to one transition, {result, effects}.
 local function keep_one(tx, reply)
+  local result, effects = reply[1], reply[2]
+  if #result == 1 and #effects == 0 and type(result[1]) == 'string' and #result[1] <= KEPT_BYTES then
+    keep(tx, '=' .. result[1])
+    return
+  end
   local packed = cmsgpack.pack(reply)
   if #packed > KEPT_BYTES then
-    packed = cmsgpack.pack({bounded(reply[1], {WORD.UNKEPT}), bounded(reply[2], {})})
+    packed = cmsgpack.pack({bounded(result, {WORD.UNKEPT}), bounded(effects, {})})
   end
-  keep(tx, packed)
+  keep(tx, ' ' .. packed)
 end
 
 -- Keep the reply to several, {results, effects}. `redo`: the places of those that are repeatable; nil if none is.
@@ -49,7 +55,7 @@ local function keep_many(tx, reply, redo)
     end
     packed = cmsgpack.pack({results, bounded(kept[2], {})})
   end
-  keep(tx, packed)
+  keep(tx, ' ' .. packed)
 end
 
 -- Begin an epoch of a writer: calls of an earlier one are refused from now on. Asked again for the newest one, it is
@@ -74,9 +80,9 @@ local function fence(keys, args)
   redis.call('PEXPIRE', list, WRITER_TTL)
   local calls = {}
   for _, entry in ipairs(after and redis.call('LRANGE', list, '0', '-1') or {}) do
-    local number, packed = string.match(entry, '^(%d+) (.*)$')
+    local number, form, kept = string.match(entry, '^(%d+)(.)(.*)$')
     if tonumber(number) > after then
-      calls[#calls + 1] = {tonumber(number), cmsgpack.unpack(packed)}
+      calls[#calls + 1] = {tonumber(number), form == '=' and {{kept}, {}} or cmsgpack.unpack(kept)}
     end
   end
   return calls
