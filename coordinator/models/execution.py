@@ -83,6 +83,11 @@ class FlowReport(Model):
     flow: Flow
     counts: Annotated[dict[JobStatus, int], Field(description="Jobs by status; every status is there")]
     jobs: Annotated[list[JobProgress], Field(description="Ascending by id")]
+    missing: Annotated[
+        list[UInt32] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Ids of jobs the flow lists that are not there, ascending; left out if all are"),
+    ] = None
     started_at: OptionalTime = None
     ended_at: OptionalTime = None
     last_event: Annotated[EventId, Field(description="Subscribe after this one to miss nothing")]
@@ -167,8 +172,8 @@ class RunnersConnected(Model):
     script_types: Annotated[
         dict[ScriptType, int],
         Field(
-            description="How many runners are connected that take jobs of each type; every type is there. One that asks by "
-            "job.take counts for 30 s after it did"
+            description="How many runners are connected that take jobs of each type; every type is there. One that "
+            "asks by job.take counts for 30 s after it did"
         ),
     ]
 

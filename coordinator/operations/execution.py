@@ -146,12 +146,14 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     ids: list[int] = sorted(set(from_json(fields[b"jobs"])))
     counts = dict.fromkeys(STATUSES, 0)
     jobs: list[bytes] = []
+    missing: list[int] = []
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         replies = yield [("HMGET", keys.job(caller_id, id), *_PROGRESS) for id in chunk]
         for id, reply in zip(chunk, replies, strict=True):
             if reply[0] is None:
-                raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
+                missing.append(id)
+                continue
             counts[reply[0].decode()] += 1
             jobs.append(_progress(id, reply))
     parts = [
@@ -159,6 +161,8 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
         b'"counts":' + to_json(counts),
         b'"jobs":[' + b",".join(jobs) + b"]",
     ]
+    if missing:
+        parts.append(b'"missing":' + to_json(missing))
     for label, name in ((b"started_at", b"x_started"), (b"ended_at", b"x_ended")):
         if name in fields:
             parts.append(b'"%b":%b' % (label, fields[name]))
