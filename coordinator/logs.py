@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import Final, Literal
+import traceback
+from types import TracebackType
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 import trio
 
-__all__ = ["Seldom", "configure"]
+from coordinator.printable import visible, visible_lines
+
+__all__ = ["Seldom", "configure", "configure_plain"]
 
 SELDOM: Final = 60.0  # seconds
 
@@ -29,6 +34,55 @@ class Seldom:
         return True
 
 
+class _Shown:
+    """A value as the console renderer has it, which takes the `repr` of what is no text."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        value = self._value
+        is_word = isinstance(value, str) and not set(value) & set(" \t=\r\n\"'")
+        return visible(value if is_word else repr(value))
+
+
+def _show(_: object, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Make what an entry says fit for a terminal: much of it came from clients and runners."""
+    shown: structlog.typing.EventDict = {}
+    for name, value in entry.items():
+        if name in ("stack", "exception"):
+            shown[name] = visible_lines(str(value))
+        elif name in ("exc_info", "level", "logger", "timestamp"):
+            shown[name] = value
+        else:
+            shown[name] = visible(str(value)) if name == "event" else _Shown(value)
+    return shown
+
+
+def _write_traceback(stream: TextIO, exc_info: Any) -> None:
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    stream.write(visible_lines(plain.getvalue()))
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible_lines(super().format(record))
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(visible_lines("".join(traceback.format_exception(kind, error, trace))))
+
+
+def configure_plain() -> None:
+    """Send warnings, and what ends the process, to standard error as they are but fit for a terminal: for commands that
+    keep no log."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    sys.excepthook = _print_uncaught
+
+
 def configure(level: str, form: Literal["auto", "console", "json"], worker: int | None = None) -> None:
     """Send everything at `level` and above to standard error. Each entry says which worker we are, if any."""
 
@@ -44,8 +98,8 @@ def configure(level: str, form: Literal["auto", "console", "json"], worker: int 
     ]
     final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if console:
-        plain = structlog.dev.plain_traceback
-        final.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain))
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)
+        final += [_show, renderer]
     else:
         # Without the frames' variables, which hold clients' data and the store's password.
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

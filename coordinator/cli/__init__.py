@@ -11,6 +11,7 @@ from coordinator.cli.demo import demo
 from coordinator.cli.flow import flow
 from coordinator.cli.runner import runner
 from coordinator.cli.serve import serve
+from coordinator.logs import configure_plain
 
 __all__ = ["main"]
 
@@ -31,6 +32,7 @@ def main() -> None:
     `herocoordinator COMMAND --help` explains a command. Where the coordinator is, each command reads from --url or
     HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA.
     """
+    configure_plain()
 
 
 @click.command()

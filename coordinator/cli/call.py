@@ -12,6 +12,7 @@ import click
 
 from coordinator.cli.connection import run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, fail
+from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.rpc.openrpc import document
 
@@ -65,7 +66,7 @@ def call(method: str, params: str | None, url: str, ca: Path | None, timeout: fl
         except RpcError as error:
             _print_error(error)
             return EXIT_ERROR
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        say_json(result)
         return 0
 
     run(main)
@@ -98,11 +99,11 @@ def _finite(text: str) -> float:
 
 
 def _print_error(error: RpcError) -> None:
-    click.echo(f"error {error.code}: {error.message}", err=True)
+    say(f"error {error.code}: {error.message}", err=True)
     if isinstance(error.data, list):
         for fault in error.data:
             place = ".".join(map(str, fault.get("loc", []))) or "params"
-            click.echo(f"  {place}: {fault.get('msg')}", err=True)
+            say(f"  {place}: {fault.get('msg')}", err=True)
     elif isinstance(error.data, dict):
         for name, value in error.data.items():
-            click.echo(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}", err=True)
+            say(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}", err=True)

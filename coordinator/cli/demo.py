@@ -16,7 +16,9 @@ from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail
 from coordinator.cli.flow import read
 from coordinator.cli.flow_file import FlowFile
 from coordinator.cli.following import BEGINNING, introduction, submit, watch
+from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
+from coordinator.client import Client
 from coordinator.osprocess import open_files, raise_file_limit
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import RunnerSettings
@@ -27,6 +29,7 @@ from coordinator.settings import Settings
 __all__ = ["demo"]
 
 CAPACITY: Final = 4
+RUNNER_WITHIN: Final = 10.0  # seconds
 
 
 @click.command()
@@ -62,11 +65,21 @@ async def _demo(settings: Settings, file: FlowFile, view: View) -> int:
             async with trio.open_nursery() as working:
                 working.start_soon(runner.run)
                 async with connected(url) as client:
+                    await _until_connected(client, context)
                     id, names = await submit(client, file, context)
-                    click.echo(introduction(file, id, context))
+                    say(introduction(file, id, context))
                     status = await watch(client, Place(url, context), id, view, after=BEGINNING, names=names)
                 runner.stop()
                 if status == EXIT_INTERRUPTED:
                     runner.stop()  # at once: what runs is of no use any more
             app.stop()
     return status
+
+
+async def _until_connected(client: Client, context: int) -> None:
+    """Wait until the demo's runner takes jobs, so that nobody is told that there is none."""
+    with trio.move_on_after(RUNNER_WITHIN):
+        while True:
+            if (await client.runner_connected(context_id=context)).script_types["Python"]:
+                return
+            await trio.sleep(0.02)

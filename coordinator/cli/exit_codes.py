@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final, NoReturn
 
-import click
-
+from coordinator.cli.output import say
 from coordinator.settings import ENVIRONMENT_PREFIX
 
 __all__ = [
@@ -31,7 +30,7 @@ CA_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_CA"
 
 
 def complain(message: str) -> None:
-    click.echo(f"herocoordinator: {message}", err=True)
+    say(f"herocoordinator: {message}", err=True)
 
 
 def fail(message: str, status: int = EXIT_ERROR) -> NoReturn:

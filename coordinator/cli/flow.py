@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable
 from functools import partial, wraps
@@ -13,7 +14,7 @@ import click
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
 from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
-from coordinator.cli.flow_state import FlowState, duration
+from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
     BEGINNING,
     DEFAULT_CALLER,
@@ -21,20 +22,23 @@ from coordinator.cli.following import (
     flow_title,
     introduction,
     job_names,
+    missing_lines,
     result_lines,
     submit,
     watch_with_hints,
 )
 from coordinator.cli.logs import show_logs
+from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
-from coordinator.client import Client
-from coordinator.models import FlowStatus
+from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
+from coordinator.models import MAX_PAGE, Flow, FlowStatus
 from coordinator.settings import ENVIRONMENT_PREFIX
 
 __all__ = ["flow", "read"]
 
 UINT32 = click.IntRange(0, 2**32 - 1)
 STATUSES = get_args(FlowStatus.__value__)
+LISTED = 20  # flows, unless more are asked for
 
 
 _where = where(DEFAULT_URL)
@@ -128,7 +132,7 @@ def read(path: Path) -> FlowFile:
         return read_flow_file(path)
     except FlowFileError as error:
         for problem in error.problems:
-            click.echo(problem, err=True)
+            say(problem, err=True)
         raise SystemExit(EXIT_USAGE) from None
 
 
@@ -140,9 +144,9 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
         complain(f"{error}; try it again with `{place.command('flow retry', file.id)}`, or leave `id` out of the file")
         return EXIT_ERROR
     if view is None:
-        click.echo(id)
+        say(str(id))
         return 0
-    click.echo(introduction(file, id, place.context))
+    say(introduction(file, id, place.context))
     return await watch_with_hints(client, place, id, view, after=BEGINNING, names=names)
 
 
@@ -151,23 +155,42 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
 
 @flow.command(name="list")
 @click.option("--status", type=click.Choice(STATUSES), help="Only flows of this status.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=LISTED,
+    show_default=True,
+    help="At most so many.",
+)
+@click.option("--all", "everything", is_flag=True, help="All there are.")
 @_place
-def list_(place: Place, status: str | None) -> None:
-    """List the flows of a context, by id."""
-    run_connected(place, partial(_list, place=place, status=status))
+def list_(place: Place, status: str | None, limit: int, everything: bool) -> None:
+    """List the newest flows of a context, the newest first."""
+    run_connected(place, partial(_list, place=place, status=status, limit=None if everything else limit))
 
 
-async def _list(client: Client, place: Place, status: Any) -> int:
-    click.echo(f"{'ID':>10}  {'STATUS':10}  {'JOBS':>5}  {'CREATED':19}  NAME")
+async def _list(client: Client, place: Place, status: Any, limit: int | None) -> int:
+    newest: list[tuple[int, int, int, Flow]] = []  # a heap with the oldest of them first
+    count = 0
     cursor: str | None = ""
+    asked = {} if status is None else {"status": status}
     while cursor is not None:
-        asked = {} if status is None else {"status": status}
-        page = await client.flow_list(context_id=place.context, cursor=cursor, **asked)
+        page = await client.flow_list(context_id=place.context, cursor=cursor, limit=MAX_PAGE, **asked)
         for item in page.items:
-            created = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(item.created_at))
-            name = item.env_vars.get(FLOW_NAME, "")
-            click.echo(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>5}  {created}  {name}".rstrip())
+            entry = (item.created_at, item.updated_at, item.id, item)
+            count += 1
+            if limit is None or len(newest) < limit:
+                heapq.heappush(newest, entry)
+            else:
+                heapq.heappushpop(newest, entry)
         cursor = page.cursor
+    say(f"{'ID':>10}  {'STATUS':10}  {'JOBS':>6}  {'CREATED':25}  NAME")
+    for *_, item in sorted(newest, key=lambda entry: entry[:3], reverse=True):
+        created = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(item.created_at))
+        name = item.env_vars.get(FLOW_NAME, "")
+        say(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>6}  {created:25}  {name}".rstrip())
+    if count > len(newest):
+        complain(f"these are the newest {len(newest)} of {count} flows; --limit N or --all lists more")
     return 0
 
 
@@ -183,8 +206,9 @@ async def _show(client: Client, place: Place, id: int) -> int:
     report = await client.flow_status(context_id=place.context, id=id)
     names = await job_names(client, report.flow)
     state = FlowState(report, names)
-    click.echo(f"{flow_title(report.flow)} {state.status}" + (f": {state.reason}" if state.reason else ""))
+    say(f"{flow_title(report.flow)} {state.status}" + (f": {state.reason}" if state.reason else ""))
     width = max((len(job.name) for job in state.jobs.values()), default=0)
+    blamed = state.blamed() if state.status == "Error" else {}
     for number, level in enumerate(state.levels):
         for job in level:
             seconds = job.seconds(time.time_ns() // 1_000_000)
@@ -193,14 +217,14 @@ async def _show(client: Client, place: Place, id: int) -> int:
                 f"{'' if seconds is None else duration(seconds):>9}",
                 f"attempt {job.attempt}" if job.attempt else "",
                 job.runner,
-                job.failure,
+                named(job.failure, names) or (f"not run: job {blamed[job.id]} failed" if job.id in blamed else ""),
             ]
-            click.echo("  ".join(cells).rstrip())
-    if report.missing:
-        click.echo(f"  not stored (deleted, or never created): jobs {', '.join(map(str, report.missing))}")
+            say("  ".join(cells).rstrip())
+    for line in missing_lines(report):
+        say(line)
     if state.status == "Finished":
         for line in result_lines(report.flow, names, with_output=True):
-            click.echo(line)
+            say(line)
     return 0
 
 
@@ -240,7 +264,7 @@ def cancel(place: Place, id: int, reason: str) -> None:
 
 async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
     stopped = await client.flow_cancel(context_id=place.context, id=id, reason=reason)
-    click.echo(f"{flow_title(stopped)} {stopped.status}: {stopped.result.get('error', '')}")
+    say(f"{flow_title(stopped)} {stopped.status}: {stopped.result.get('error', '')}")
     return 0
 
 
@@ -257,8 +281,12 @@ def retry(place: Place, id: int, follow: bool, plain: bool) -> None:
 
 async def _retry(client: Client, place: Place, id: int, view: View | None) -> int:
     before = await client.flow_status(context_id=place.context, id=id)
-    retried = await client.flow_retry(context_id=place.context, id=id)
-    click.echo(f"{flow_title(retried)} {retried.status}")
+    try:
+        retried = await client.flow_retry(context_id=place.context, id=id)
+    except (Conflict, DagMissingDependency, DagCycleDetected) as error:
+        complain(named(str(error), await job_names(client, before.flow)))
+        return EXIT_ERROR
+    say(f"{flow_title(retried)} {retried.status}")
     if view is None:
         return 0
     return await watch_with_hints(client, place, id, view, after=before.last_event)

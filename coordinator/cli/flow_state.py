@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +11,24 @@ from coordinator import dag
 from coordinator.errors import CoordinatorError
 from coordinator.models import FlowEvent, FlowReport, JobProgress
 
-__all__ = ["ENDED", "FlowState", "JobState", "duration"]
+__all__ = ["ENDED", "FlowState", "JobState", "Names", "duration", "named"]
 
 ENDED: Final = ("Finished", "Error")
+
+Names = Mapping[int, str]
+"""Of jobs, by their ids."""
+
+_NUMBERED: Final = re.compile(r"\bjob (?:\d+/)?(\d+)\b")
+
+
+def named(text: str, names: Names) -> str:
+    """What the coordinator says of jobs, which it knows by number, with the names they have."""
+
+    def name(found: re.Match[str]) -> str:
+        known = names.get(int(found[1]))
+        return found[0] if known is None else f"job {known}"
+
+    return _NUMBERED.sub(name, text)
 
 
 @dataclass
@@ -22,6 +38,8 @@ class JobState:
     id: int
     name: str
     status: str
+    script_type: str = ""
+    depends: Sequence[int] = ()
     attempt: int = 0
     runner: str = ""
     started_at: int | None = None
@@ -42,16 +60,32 @@ class JobState:
 
 
 class FlowState:
-    """Attributes: `levels`, the jobs by DAG level; `jobs`, the same by id; the flow's `status` and `reason`."""
+    """Attributes: `levels`, the jobs by DAG level; `jobs`, the same by id; the flow's `status` and `reason`; `missing`, the
+    ids of jobs that it lists and that are not there."""
 
-    def __init__(self, report: FlowReport, names: Mapping[int, str]) -> None:
+    def __init__(self, report: FlowReport, names: Names) -> None:
         self.id = report.flow.id
         self.status: str = report.flow.status
-        self.reason = report.flow.result.get("error", "") if report.flow.status == "Error" else ""
+        self._names = names
+        self.reason = named(report.flow.result.get("error", ""), names) if report.flow.status == "Error" else ""
         self.started_at = report.started_at
         self.ended_at = report.ended_at
+        self.missing = report.missing or []
         self.jobs = {job.id: _job(job, names) for job in report.jobs}
         self.levels = [[self.jobs[id] for id in level] for level in _levels(report)]
+
+    def blamed(self) -> dict[int, str]:
+        """Of the jobs that do not run because one that they wait for has failed: the name of that one, by their ids."""
+        blame: dict[int, str] = {}
+        for level in self.levels:
+            for job in level:
+                if job.status not in (*ENDED, "Started"):
+                    parents = [self.jobs[id] for id in job.depends if id in self.jobs]
+                    found = [parent.name if parent.status == "Error" else blame.get(parent.id) for parent in parents]
+                    first = next((name for name in found if name is not None), None)
+                    if first is not None:
+                        blame[job.id] = first
+        return blame
 
     def apply(self, event: FlowEvent) -> None:
         if event.kind == "flow":
@@ -67,7 +101,7 @@ class FlowState:
 
     def _flow_changed(self, event: FlowEvent) -> None:
         self.status = event.status or self.status
-        self.reason = event.reason or ""
+        self.reason = named(event.reason or "", self._names)
         if self.status in ENDED:
             self.ended_at = event.at
             return
@@ -88,11 +122,13 @@ def _job_changed(job: JobState, event: FlowEvent) -> None:
         job.ended_at = event.at
 
 
-def _job(progress: JobProgress, names: Mapping[int, str]) -> JobState:
+def _job(progress: JobProgress, names: Names) -> JobState:
     return JobState(
         id=progress.id,
         name=names.get(progress.id, str(progress.id)),
         status=progress.status,
+        script_type=progress.script_type,
+        depends=progress.depends,
         attempt=progress.attempt,
         runner="" if progress.runner_id is None else f"runner {progress.runner_id}",
         started_at=progress.started_at,
@@ -102,8 +138,12 @@ def _job(progress: JobProgress, names: Mapping[int, str]) -> JobState:
 
 
 def _levels(report: FlowReport) -> list[list[int]]:
+    there = {job.id for job in report.jobs}
+    missing = {*(report.missing or ())}
     try:
-        return dag.build({job.id: job.depends for job in report.jobs}).levels
+        return dag.build(
+            {job.id: [id for id in job.depends if id in there or id not in missing] for job in report.jobs}
+        ).levels
     except CoordinatorError:  # its jobs were changed since it started
         return [[job.id for job in report.jobs]]
 

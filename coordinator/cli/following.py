@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import click
 import trio
 
 from coordinator.cli.connection import Place
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain, first_leaf
 from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
-from coordinator.cli.flow_state import ENDED, FlowState, duration
+from coordinator.cli.flow_state import ENDED, FlowState, Names, duration, named
+from coordinator.cli.output import say
 from coordinator.cli.progress import View
 from coordinator.cli.sending import Sending
-from coordinator.client import CannotConnect, Client, NoReply, NotFound
-from coordinator.models import ContextCreate, Flow, FlowReport
+from coordinator.client import CannotConnect, Client, MethodNotFound, NoReply, NotFound, RpcError
+from coordinator.models import ContextCreate, Flow, FlowReport, ScriptType
+from coordinator.printable import visible
 
 __all__ = [
     "BEGINNING",
@@ -28,6 +29,7 @@ __all__ = [
     "flow_title",
     "introduction",
     "job_names",
+    "missing_lines",
     "result_lines",
     "submit",
     "watch",
@@ -35,17 +37,14 @@ __all__ = [
 ]
 
 DEFAULT_CALLER: Final = 1
-RUNNER_MISSED_AFTER: Final = 3.0
+LOOK_FOR_RUNNERS_EVERY: Final = 5.0
 BEGINNING: Final = "0-0"
 MAX_RANDOM: Final = 2**31 - 1
 MANY: Final = 10_000  # jobs, whose ids are shorter so that the list of all of them fits a message
 MAX_SHORT: Final = 10**8 - 1
+SHOWN: Final = 20  # ids of jobs that are not there
 OUTPUT: Final = ("stdout", "stderr", "exit_code")
 """Members of a result that the runner adds to what the script gave."""
-
-
-Names = Mapping[int, str]
-"""Of jobs, by their ids."""
 
 
 class Exists(Exception):
@@ -136,7 +135,7 @@ async def job_names(client: Client, flow: Flow) -> dict[int, str]:
     calls = [("job.load", {"context_id": flow.context_id, "caller_id": flow.caller_id, "id": id}) for id in ids]
     jobs = await client.call_many(calls)
     found = {id: job["env_vars"].get(JOB_NAME) for id, job in zip(ids, jobs, strict=True) if isinstance(job, dict)}
-    return {id: name for id, name in found.items() if name}
+    return {id: visible(name) for id, name in found.items() if name}
 
 
 def flow_title(flow: Flow) -> str:
@@ -167,7 +166,7 @@ async def _follow(client: Client, place: Place, state: FlowState, after: str, vi
         async with trio.open_nursery() as nursery:
             nursery.start_soon(until_interrupted, signals, nursery.cancel_scope)
             nursery.start_soon(view.run)
-            nursery.start_soon(_miss_runners, state, place)
+            nursery.start_soon(_miss_runners, client, state, place)
             async with client.follow_flow(place.context, state.id, after) as events:
                 async for event in events:
                     state.apply(event)
@@ -176,12 +175,30 @@ async def _follow(client: Client, place: Place, state: FlowState, after: str, vi
     return not interrupted
 
 
-async def _miss_runners(state: FlowState, place: Place) -> None:
-    """Say so if nobody takes the jobs that are ready."""
-    await trio.sleep(RUNNER_MISSED_AFTER)
-    jobs = state.jobs.values()
-    if any(job.status == "Dispatched" for job in jobs) and not any(job.attempt for job in jobs):
-        complain(f"no runner has taken a job yet; to start one: {place.command('runner')}")
+async def _miss_runners(client: Client, state: FlowState, place: Place) -> None:
+    """Say so when no connected runner takes jobs of a type that are still to be done, and when one does again."""
+    missed: set[str] = set()
+    while True:
+        try:
+            connected = (await client.runner_connected(context_id=place.context)).script_types
+        except MethodNotFound:  # the coordinator is an older one
+            return
+        except (RpcError, NoReply):
+            await trio.sleep(LOOK_FOR_RUNNERS_EVERY)
+            continue
+        needed = {job.script_type for job in state.jobs.values() if job.status not in ENDED}
+        missing = {script_type for script_type in needed if not connected.get(cast(ScriptType, script_type))}
+        for script_type in sorted(missing - missed):
+            options = () if script_type == "Python" else ("--type", f"{script_type}=COMMAND")
+            complain(
+                f"no runner that takes {script_type} jobs is connected; they wait. "
+                f"To start one: {place.command('runner', *options)}"
+            )
+        for script_type in sorted(missed - missing):
+            if script_type in needed:
+                complain(f"a runner that takes {script_type} jobs is connected now")
+        missed = missing
+        await trio.sleep(LOOK_FOR_RUNNERS_EVERY)
 
 
 async def watch(
@@ -223,11 +240,11 @@ async def watch_with_hints(
         raise
     if status == EXIT_INTERRUPTED:
         complain(f"flow {id} goes on without being watched")
-        click.echo(f"  follow it: {place.command('flow follow', id)}", err=True)
-        click.echo(f"  cancel it: {place.command('flow cancel', id)}", err=True)
+        say(f"  follow it: {place.command('flow follow', id)}", err=True)
+        say(f"  cancel it: {place.command('flow cancel', id)}", err=True)
     elif status == EXIT_ERROR:
-        click.echo(f"  its output: {place.command('flow logs', id)}", err=True)
-        click.echo(f"  try again:  {place.command('flow retry', id, '--follow')}", err=True)
+        say(f"  its output: {place.command('flow logs', id)}", err=True)
+        say(f"  try again:  {place.command('flow retry', id, '--follow')}", err=True)
     return status
 
 
@@ -237,16 +254,27 @@ def _conclude(report: FlowReport, names: Names, *, with_output: bool) -> int:
     took = ""
     if report.started_at is not None and report.ended_at is not None:
         took = f" after {duration((report.ended_at - report.started_at) / 1000)}"
-    reason = f": {flow.result['error']}" if flow.status == "Error" and "error" in flow.result else ""
-    click.echo(f"{flow_title(flow)} {flow.status}{took}{reason}")
+    reason = f": {named(flow.result['error'], names)}" if flow.status == "Error" and "error" in flow.result else ""
+    say(f"{flow_title(flow)} {flow.status}{took}{reason}")
     if flow.status == "Finished":
         for line in result_lines(flow, names, with_output=with_output):
-            click.echo(line)
+            say(line)
         return 0
     for job in report.jobs:
         if job.status == "Error":
-            click.echo(f"  {names.get(job.id, job.id)}: {job.failure or 'failed'}")
+            say(f"  {names.get(job.id, job.id)}: {named(job.failure or 'failed', names)}")
+    for line in missing_lines(report):
+        say(line)
     return EXIT_ERROR
+
+
+def missing_lines(report: FlowReport) -> Iterator[str]:
+    """Says which jobs of a flow are not there, if any are not."""
+    missing = report.missing or []
+    if missing:
+        shown = ", ".join(map(str, missing[:SHOWN])) + (", …" if len(missing) > SHOWN else "")
+        count = "1 job that it lists is" if len(missing) == 1 else f"{len(missing)} jobs that it lists are"
+        yield f"  {count} no longer there: {shown}"
 
 
 def result_lines(flow: Flow, names: Names, *, with_output: bool) -> Iterator[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import click
-
 from coordinator.cli.connection import Place
 from coordinator.cli.exit_codes import complain
 from coordinator.cli.following import BEGINNING, job_names
+from coordinator.cli.output import say
 from coordinator.cli.progress import NAME_WIDTH, log_lines
-from coordinator.client import Client
+from coordinator.client import Client, NotFound
 from coordinator.models import MAX_PAGE, Flow, FlowEvent
 
 __all__ = ["show_logs"]
@@ -48,12 +47,16 @@ class _Printer:
     def show(self, event: FlowEvent) -> None:
         if event.kind == "log" and event.job_id is not None:
             for line in log_lines(event, self._names.get(event.job_id, str(event.job_id)), self._width):
-                click.echo(line)
+                say(line)
 
 
 async def _show_results(client: Client, flow: Flow, printer: _Printer) -> None:
     for id in sorted(set(flow.jobs)):
-        job = await client.job_load(context_id=flow.context_id, caller_id=flow.caller_id, id=id)
+        try:
+            job = await client.job_load(context_id=flow.context_id, caller_id=flow.caller_id, id=id)
+        except NotFound:
+            complain(f"job {id} is no longer there")
+            continue
         for stream in ("stdout", "stderr"):
             lines = job.result.get(stream, "").splitlines()
             printer.show(FlowEvent(event_id=BEGINNING, kind="log", at=0, job_id=id, stream=stream, lines=lines))

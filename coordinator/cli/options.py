@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from coordinator.cli.output import say
 from coordinator.settings import File
 
 __all__ = ["Command", "options_of", "validated"]
@@ -59,7 +60,7 @@ def validated(settings: type[S], given: dict[str, Any]) -> S:
     except ValidationError as error:
         for fault in error.errors():
             flag = "--" + str(fault["loc"][0]).replace("_", "-") + ": " if fault["loc"] else ""
-            click.echo(f"herocoordinator: {flag}{fault['msg'].removeprefix('Value error, ')}", err=True)
+            say(f"herocoordinator: {flag}{fault['msg'].removeprefix('Value error, ')}", err=True)
         sys.exit(2)
 
 

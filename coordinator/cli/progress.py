@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-import click
 import trio
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.flow_state import ENDED, FlowState, JobState, duration
+from coordinator.cli.output import say
 from coordinator.models import FlowEvent
+from coordinator.printable import visible
 
 __all__ = ["LiveView", "PlainView", "View", "log_lines", "view_for"]
 
@@ -25,7 +25,6 @@ NAME_WIDTH: Final = 24
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _STYLES: Final = {"Finished": "green", "Error": "bold red", "Started": "cyan", "Dispatched": "yellow", "Waiting": "dim"}
 _MARKS: Final = {"Finished": "✔", "Error": "✘", "Dispatched": "●", "Waiting": "·"}
-_ESCAPES: Final = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 
 
 class View(Protocol):
@@ -55,7 +54,7 @@ class PlainView:
 
     shows_logs = True
 
-    def __init__(self, write: Callable[[str], None] = click.echo) -> None:
+    def __init__(self, write: Callable[[str], None] = say) -> None:
         self._write = write
         self._state: FlowState
 
@@ -170,11 +169,9 @@ def _cells(job: JobState, now: int) -> list[Text]:
         Text(f"{mark} {status}", style=_STYLES.get(status, "")),
         Text("" if seconds is None else duration(seconds), justify="right"),
         Text(f"attempt {job.attempt}" if job.attempt else "", style="" if job.attempt > 1 else "dim"),
-        Text(_harmless(job.failure), style="red") if job.failure else Text(_harmless(job.line), style="dim"),
+        Text(_cell(job.failure), style="red") if job.failure else Text(_cell(job.line), style="dim"),
     ]
 
 
-def _harmless(line: str) -> str:
-    """Without what would move the cursor or colour the table."""
-    line = _ESCAPES.sub("", line).expandtabs(4)
-    return "".join(character if character.isprintable() else " " for character in line)
+def _cell(text: str) -> str:
+    return visible(text).expandtabs(4)

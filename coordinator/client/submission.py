@@ -1,5 +1,5 @@
-"""Submitting a flow of any size. What fits is one call of flow.submit; what does not is sent in parts: the flow as a draft,
-its jobs in batches, then flow.start, before which nothing runs."""
+"""Submitting a flow of any size. What fits is one call of flow.submit; what does not is sent in parts: the flow as a
+draft, its jobs in batches, then flow.start, before which nothing runs."""
 
 from __future__ import annotations
 
@@ -179,8 +179,8 @@ class _Parts:
         Args:
             anew: create the flow again first, with which its jobs are deleted.
         """
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP):
-            with suppress(ClientError, trio.ClosedResourceError):  # the caller is to learn what went wrong before
-                if anew:
-                    await self._keep()
-                await self._client.call("flow.delete", self._params)
+        limit = trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP)
+        with limit, suppress(ClientError, trio.ClosedResourceError):  # the caller is to learn what went wrong before
+            if anew:
+                await self._keep()
+            await self._client.call("flow.delete", self._params)

@@ -91,7 +91,7 @@ class FlowReport(Model):
     missing: Annotated[
         list[UInt32] | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
-        Field(description="Jobs the flow lists that are not stored; left out if there are none"),
+        Field(description="Ids of jobs the flow lists that are not there, ascending; left out if all are"),
     ] = None
     started_at: OptionalTime = None
     ended_at: OptionalTime = None
@@ -182,8 +182,8 @@ class RunnersConnected(Model):
     script_types: Annotated[
         dict[ScriptType, int],
         Field(
-            description="How many runners are connected that take jobs of each type; every type is there. One that asks by "
-            "job.take counts for 30 s after it did"
+            description="How many runners are connected that take jobs of each type; every type is there. One that "
+            "asks by job.take counts for 30 s after it did"
         ),
     ]
 

@@ -300,7 +300,7 @@ def test_list_has_each_flow_and_can_be_narrowed_to_a_status(flows: Flows) -> Non
     started = flows("list", "--status", "Started").stdout.splitlines()
 
     assert everything[0].split() == ["ID", "STATUS", "JOBS", "CREATED", "NAME"]
-    assert {line.split()[0] for line in everything[1:]} == {finished, waiting}
+    assert [line.split()[0] for line in everything[1:]] == [waiting, finished]
     assert next(line for line in everything if finished in line).split()[-1] == "sums"
     assert [line.split()[:3] for line in started[1:]] == [[waiting, "Started", "2"]]
 

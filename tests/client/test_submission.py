@@ -1,4 +1,4 @@
-"""Flows of any size: what is small goes in one step, what is large in parts that are nothing until they are all there."""
+"""Flows of any size: small ones go in one step, large ones in parts that are nothing until they are all there."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_jobs_that_are_not_those_of_the_flow_are_refused_before_anything_i
 ) -> None:
     jobs = [job(context_id, id) for id in range(1, count + 1)]
 
-    with pytest.raises(InvalidParams, match="must be the jobs that flow.jobs lists"):
+    with pytest.raises(InvalidParams, match=r"must be the jobs that flow\.jobs lists"):
         await client.submit_flow(context_id=context_id, flow=flow(context_id, 1, [1]), jobs=jobs)
 
     assert await nothing_left(client, context_id)

@@ -136,6 +136,20 @@ def test_what_is_created_again_while_an_abandoned_one_is_deleted_stays(context: 
     assert context.start(1)["status"] == "Started"
 
 
+def test_the_status_of_a_flow_whose_jobs_are_not_all_there_says_which_are_not(context: Context) -> None:
+    context.create_flow(1, [3, 1, 2])
+    context.create_job(2)
+
+    report = context.status(1)
+
+    assert report["missing"] == [1, 3]
+    assert [progress["id"] for progress in report["jobs"]] == [2]
+    assert sum(report["counts"].values()) == 1
+    context.create_job(1)
+    context.create_job(3)
+    assert "missing" not in context.status(1)
+
+
 def test_deleting_a_draft_leaves_nothing(context: Context) -> None:
     context.draft_flow(1, [1], abandon_after=30)
     context.create_job(1)
