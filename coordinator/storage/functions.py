@@ -337,6 +337,7 @@ class Told(NamedTuple):
     env_vars: bytes  # the run's
     inputs: bytes
     record: list[bytes | None]  # as codec.JOB.spliced takes it
+    inputs_from: bytes  # a list of the jobs whose results are not in `inputs`; '' if there are none
 
 
 class Taken(NamedTuple):
@@ -396,7 +397,29 @@ def _read_told(told: bytes) -> Told:
     record[_UPDATED_AT] = items[5]
     record[_STATUS] = b"Started"
     _, caller_id, id = items[2].split(b":")
-    return Told((int(caller_id), int(id)), items[0], items[1].decode(), items[3], items[4], record)
+    inputs, inputs_from = items[4], b""
+    if inputs.endswith(b"]"):  # as no object does
+        at = inputs.rindex(b"[")
+        inputs, inputs_from = inputs[:at], inputs[at:]
+    return Told((int(caller_id), int(id)), items[0], items[1].decode(), items[3], inputs, record, inputs_from)
+
+
+class Inputs(NamedTuple):
+    """A page of the results of jobs another one depends on, as JSON by id, and behind which of them the next begins."""
+
+    results: bytes
+    after: bytes  # '' on the last page
+
+
+def inputs(keys: Keyspace, job: str, token: str, after: str) -> Command:
+    """The results that a running attempt was not told; those behind that of the job with this id, unless it is ''."""
+    return keys.call("hc_inputs", f"{keys.prefix}engine", job, token, after)
+
+
+def read_inputs(reply: Any) -> Inputs | Refused:
+    """Refused: NONE, STALE, or MISSING if the job does not depend on that of `after`."""
+    word, details = _read("hc_inputs", reply, Word.OK, Word.NONE, Word.STALE, Word.MISSING)
+    return Inputs(*details) if word is Word.OK else Refused(word)
 
 
 def untake(keys: Keyspace, holder: str, number: str) -> Transition:
