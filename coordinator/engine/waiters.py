@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from coordinator.actors.request import Parking
+from coordinator.engine.places import Place
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
 from coordinator.storage.functions import Cancel
@@ -17,6 +18,7 @@ class Waiter(Parking):
 
     Attributes:
         is_timed: a timer wakes it when its time is over.
+        place: what it has while it waits.
     """
 
     def __init__(self, params: JobTakeParams, topic: str) -> None:
@@ -27,6 +29,7 @@ class Waiter(Parking):
         self.lease = params.lease
         self.script_types = params.script_types
         self.is_timed = False
+        self.place: Place | None = None
 
 
 class Waiters:
