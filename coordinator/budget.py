@@ -20,15 +20,19 @@ class Budget:
 
     Args:
         limit: bytes.
+        host: tells where the client is; '' if nobody knows.
 
     Attributes:
         used: bytes taken and not given back. A single reply may take it past the limit.
+        places: those the client has of what there is a limited number of; see engine/places.py.
     """
 
-    __slots__ = ("_has_room", "_reserved", "limit", "used")
+    __slots__ = ("_has_room", "_reserved", "host", "limit", "places", "used")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, host: Callable[[], str] = lambda: "") -> None:
         self.limit = limit
+        self.host = host
+        self.places = 0
         self.used = 0
         self._has_room: trio.Event | None = None  # while somebody waits for room
         self._reserved: deque[Reservation] = deque()  # not granted yet

@@ -114,7 +114,8 @@ class Settings(BaseModel):
     )
     max_subscriptions: PositiveInt = Field(
         1000,
-        description="Subscriptions of one WebSocket connection, and calls of job.take waiting at once in a worker.",
+        description="Subscriptions of one WebSocket connection, and calls of job.take waiting at once in a worker. Of "
+        "these a connection, or a runner, may have an eighth, and the clients at one address half.",
     )
     max_body_bytes: PositiveInt = Field(1024 * 1024, description="Size of an HTTP body.")
     max_frame_bytes: PositiveInt = Field(1024 * 1024, description="Size of a WebSocket message.")

@@ -28,6 +28,7 @@ __all__ = [
     "acknowledged",
     "has_hung_up",
     "linger",
+    "peer_host",
     "receive_next",
     "send_now",
     "send_steadily",
@@ -39,6 +40,17 @@ SEND_BYTES: Final = 64 * 1024  # at a time to a stream that is no socket; each m
 _TCP_INFO_BYTES: Final = 148
 
 Bytes = TypeVar("Bytes", bytes, memoryview)
+
+
+def peer_host(stream: trio.abc.Stream) -> str:
+    """The address of a connection's other side, without its port; '' if it has none, or is gone."""
+    if not isinstance(stream, trio.SocketStream | TlsStream):
+        return ""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def send_now(stream: trio.abc.SendStream, data: Bytes) -> Bytes:

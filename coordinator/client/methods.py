@@ -105,6 +105,7 @@ class Methods:
     job_load = _Method("job.load", models.JobLoadParams, models.Job)
     job_list = _Method("job.list", models.JobListParams, models.JobPage)
     job_delete = _Method("job.delete", models.JobLoadParams, models.Deleted)
+    job_inputs = _Method("job.inputs", models.JobInputsParams, models.JobInputs)
     job_heartbeat = _Method("job.heartbeat", models.JobHeartbeatParams, models.Heartbeat)
     job_log = _Method("job.log", models.JobLogParams, models.Logged)
     job_finish = _Method("job.finish", models.JobFinishParams, models.AttemptOutcome)

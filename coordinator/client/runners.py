@@ -111,6 +111,23 @@ class RunnerSubscription:
             more["result"] = dict(result)
         return await self._end("job.fail", assignment, more)
 
+    async def more_inputs(
+        self, assignment: models.Assignment, after: str | None = None
+    ) -> AsyncIterator[dict[str, dict[str, str]]]:
+        """The results that are not in the assignment, but for which it says in `inputs_from` whose they are; in pages.
+
+        The first behind that of the job `after`, by default behind those in the assignment. Raises as `heartbeat`.
+        """
+        if after is None and assignment.inputs:
+            after = next(reversed(assignment.inputs))
+        has_more = bool(assignment.inputs_from)
+        while has_more:
+            params = _named(assignment) | ({} if after is None else {"after": int(after)})
+            page = models.JobInputs.model_validate(await self._channel.call("job.inputs", params))
+            yield page.inputs
+            has_more = page.after is not None
+            after = str(page.after)
+
     async def heartbeat(self, assignment: models.Assignment) -> None:
         """Keep the lease. Raises StaleToken if the attempt counts as lost or was cancelled, RpcError, NoReply."""
         await self._channel.call("job.heartbeat", _named(assignment))

@@ -22,6 +22,7 @@ from coordinator.budget import Budget
 from coordinator.engine.clock import Clock
 from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.membership import Membership
+from coordinator.engine.places import Places
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
     TAKE_BYTES,
@@ -94,7 +95,7 @@ class Engine:
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
         self._polling: set[Waiter] = set()  # calls of job.take
-        self._waiters = 0  # those of them that wait for jobs
+        self._places = Places(max_subscriptions)  # for those of them that wait for jobs
         self._is_stopping = False
         self.runners_held_back = 0
         directory.apply_effects = self.apply_effects
@@ -379,7 +380,7 @@ class Engine:
                 if attempts or trio.current_time() >= ends or self._is_stopping:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
-                self._wait(keys.address, waiter)
+                self._wait(keys.address, waiter, budget)
                 self._wake_at(waiter, ends)
                 yield waiter.park()
         except GeneratorExit:
@@ -397,15 +398,12 @@ class Engine:
             waiter.is_timed = True
             self._timers.call_in(ends - trio.current_time(), waiter.wake)
 
-    def _wait(self, address: ContextKey, waiter: Waiter) -> None:
+    def _wait(self, address: ContextKey, waiter: Waiter, client: Budget) -> None:
         """The call waits for jobs from now on, if it did not before. Raises Overloaded."""
         context = self._contexts.get(address)
         if context is not None and waiter in context.waiters:
             return
-        if self._waiters >= self._max_subscriptions:
-            limit = self._max_subscriptions
-            raise Overloaded(f"{limit} calls wait for jobs already", limit, "max_subscriptions")
-        self._waiters += 1
+        waiter.place = self._places.take(client, address, waiter.runner_id)
         self._listened_to(address).waiters[waiter] = None
 
     def _stop_waiting(self, address: ContextKey, waiter: Waiter) -> None:
@@ -413,7 +411,9 @@ class Engine:
         context = self._contexts.get(address)
         if context is not None and waiter in context.waiters:
             del context.waiters[waiter]
-            self._waiters -= 1
+            if waiter.place is not None:
+                waiter.place.give_back()
+                waiter.place = None
             self._wake_runners(address, waiter.script_types)
             self._drop_if_unused(address)
 
@@ -502,7 +502,9 @@ class Engine:
                 for runner in [*context.runners.values()]:
                     runner.forget_expired(now)
                 if context.runners or context.waiters:
-                    self._directory.call_soon(address, self._say_who_is_there(address, context.there()), lambda outcome: None)
+                    self._directory.call_soon(
+                        address, self._say_who_is_there(address, context.there()), lambda outcome: None
+                    )
                 if context.flows:
                     operation = self._keep_followed(address, [*context.flows])
                     self._directory.call_soon(address, operation, lambda outcome: None)

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 from coordinator.actors.request import Parking
+from coordinator.engine.places import Place
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
 from coordinator.storage.functions import Cancel, Silent
@@ -21,6 +22,7 @@ class Waiter(Parking):
 
     Attributes:
         is_timed: a timer wakes it when its time is over.
+        place: what it has while it waits.
     """
 
     def __init__(self, params: JobTakeParams, topic: str) -> None:
@@ -31,6 +33,7 @@ class Waiter(Parking):
         self.lease = params.lease
         self.script_types = params.script_types
         self.is_timed = False
+        self.place: Place | None = None
 
 
 class Waiters:

@@ -213,6 +213,11 @@ class Assignment(Model):
     job: Job
     env_vars: Annotated[dict[str, str], Field(description="The flow's under the job's own")]
     inputs: Annotated[dict[str, dict[str, str]], Field(description="Results of the jobs it depends on, by id")]
+    inputs_from: Annotated[
+        list[UInt32] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Jobs whose results are not in `inputs`, for they are too large together; see job.inputs"),
+    ] = None
     attempt: Annotated[int, Field(ge=1)]
     token: Token
     lease: float
@@ -251,6 +256,17 @@ class JobHeartbeatParams(_AttemptParams):
 
 class Heartbeat(Model):
     lease: float
+
+
+class JobInputsParams(_AttemptParams):
+    after: Annotated[
+        OptionalId, Field(description="The page before ended with this job; left out for the first page")
+    ] = None
+
+
+class JobInputs(Model):
+    inputs: Annotated[dict[str, dict[str, str]], Field(description="Results of jobs it depends on, by id")]
+    after: Annotated[OptionalId, Field(description="The `after` of the next page; left out on the last one")] = None
 
 
 class JobLogParams(_AttemptParams):

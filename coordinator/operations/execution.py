@@ -21,6 +21,7 @@ from coordinator.models.execution import (
     JobFailParams,
     JobFinishParams,
     JobHeartbeatParams,
+    JobInputsParams,
     JobLogParams,
     MessageParams,
     PrerequisiteListParams,
@@ -44,6 +45,7 @@ __all__ = [
     "flow_events",
     "flow_status",
     "heartbeat",
+    "job_inputs",
     "list_prerequisites",
     "log_lines",
     "render_event",
@@ -274,6 +276,19 @@ def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
     logged, effects = _accepted(params, functions.read_append_log(reply))
     over = b',"over":true' if logged.is_over else b""
     return WithEffects(b'{"lines":%d%b}' % (len(params.lines) * logged.is_kept, over), effects)
+
+
+def job_inputs(keys: Keyspace, params: JobInputsParams) -> Operation:
+    """A page of the results of the jobs that an attempt's job depends on."""
+    after = "" if params.after is None else str(params.after)
+    (reply,) = yield [functions.inputs(keys, job_name(params.caller_id, params.id), params.token, after)]
+    page = functions.read_inputs(reply)
+    if isinstance(page, Refused) and page.word is Word.MISSING:
+        msg = "is no job that this one depends on"
+        raise InvalidParams([{"loc": ["after"], "msg": msg, "type": "bad_cursor"}])
+    (results, last), _ = _accepted(params, (page, ()))
+    more = b',"after":%b' % last if last else b""
+    return b'{"inputs":%b%b}' % (results, more)
 
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:

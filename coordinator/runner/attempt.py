@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import structlog
@@ -153,7 +153,10 @@ class Attempt:
                 nursery.start_soon(self._send_logs)
                 began = trio.current_time()
                 self._log.debug("job started", script_type=self.assignment.job.script_type)
-                outcome = await self._executor.execute(self.assignment, self._output, self._stop, self._fence)
+                more = self._more_inputs() if self.assignment.inputs_from else None
+                outcome = await self._executor.execute(
+                    self.assignment, self._output, self._stop, self._fence, more_inputs=more
+                )
                 if outcome.is_cut_off:  # what becomes of the job is the coordinator's to say
                     self._is_unwanted = True
                     self._work.release(self.assignment.token)
@@ -163,6 +166,25 @@ class Attempt:
             # What is wrong with one job must not end the others.
             self._log.exception("running a job failed")
         return outcome or Outcome({}, "the runner failed; its log says why")
+
+    async def _more_inputs(self) -> AsyncIterator[dict[str, dict[str, str]]]:
+        """The results that are not in the assignment, page by page, each asked for until it comes."""
+        backoff = Backoff()
+        after: str | None = None
+        while True:
+            try:
+                async for page in self._work.more_inputs(self.assignment, after):
+                    yield page
+                    after = next(reversed(page), after)
+                    if self._is_unwanted:
+                        return
+                return
+            except GONE as error:
+                self.cancel(str(error))
+                return
+            except TRANSIENT as error:
+                self._log.warning("a job's inputs are not there yet; trying again", error=str(error))
+                await backoff.pause()
 
     async def _report(self, outcome: Outcome) -> None:
         """Report until it is answered."""

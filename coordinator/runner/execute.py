@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,8 @@ class Interpreter:
     argv: tuple[str, ...]
     on_stdin: bool = True
 
+
+InputPages = AsyncIterable[Mapping[str, Mapping[str, str]]]
 
 PYTHON: Final = Interpreter((sys.executable,), on_stdin=False)
 """The Python we run on ourselves; given a file, its tracebacks show the lines."""
@@ -99,15 +101,24 @@ class Executor:
     grace: float = 2.0
 
     async def execute(
-        self, assignment: Assignment, output: Output, stop: trio.Event, fence: Fence | None = None
+        self,
+        assignment: Assignment,
+        output: Output,
+        stop: trio.Event,
+        fence: Fence | None = None,
+        *,
+        more_inputs: InputPages | None = None,
     ) -> Outcome:
         """Run the attempt to its end, and close `output` then. Setting `stop` ends it early, cancelling kills it.
 
-        With a fence it runs only as long as that allows.
+        With a fence it runs only as long as that allows. `more_inputs` are the results that are not in the assignment, in
+        pages.
         """
         try:
             async with self._directory() as directory:
                 spec = await trio.to_thread.run_sync(self._prepare, assignment, directory)
+                if more_inputs is not None:
+                    await _add_inputs(directory / "inputs.json", more_inputs)
                 script = await self.spawner.start(spec)
                 try:
                     ending = await self._attend(script, assignment.job.timeout, output, stop, fence)
@@ -218,6 +229,20 @@ class Executor:
             error = error or results.fault
         is_cut_off = ended.by == CUT_OFF and not ending.is_ours
         return Outcome(result, error, retry, results.values, is_cut_off)
+
+
+async def _add_inputs(path: Path, pages: InputPages) -> None:
+    """Write further results into the object in a file, without having all of them in memory."""
+
+    def add(page: Mapping[str, Mapping[str, str]]) -> None:
+        text = json.dumps(page)[1:]
+        with path.open("r+b") as file:
+            end = file.seek(-1, os.SEEK_END)
+            is_empty = end == 1
+            file.write(("" if is_empty or text == "}" else ", ").encode() + text.encode())
+
+    async for page in pages:
+        await trio.to_thread.run_sync(add, page)
 
 
 @dataclass

@@ -435,6 +435,7 @@ class Told(NamedTuple):
     env_vars: bytes  # the run's
     inputs: bytes
     record: list[bytes | None]  # as codec.JOB.spliced takes it
+    inputs_from: bytes  # a list of the jobs whose results are not in `inputs`; '' if there are none
 
 
 class Taken(NamedTuple):
@@ -495,7 +496,30 @@ def _read_told(told: bytes) -> Told:
     record[_STATUS] = b"Started"
     _, caller_id, id = items[2].split(b":")
     flow_id = items[3][5:] if items[3].startswith(b"flow:") else None
-    return Told((int(caller_id), int(id)), items[0], items[1].decode(), flow_id, items[4], items[5], record)
+    inputs, inputs_from = items[5], b""
+    if inputs.endswith(b"]"):  # as no object does
+        at = inputs.rindex(b"[")
+        inputs, inputs_from = inputs[:at], inputs[at:]
+    job = int(caller_id), int(id)
+    return Told(job, items[0], items[1].decode(), flow_id, items[4], inputs, record, inputs_from)
+
+
+class Inputs(NamedTuple):
+    """A page of the results of jobs another one depends on, as JSON by id, and behind which of them the next begins."""
+
+    results: bytes
+    after: bytes  # '' on the last page
+
+
+def inputs(keys: Keyspace, job: str, token: str, after: str) -> Command:
+    """The results that a running attempt was not told; those behind that of the job with this id, unless it is ''."""
+    return keys.call("hc_inputs", f"{keys.prefix}engine", job, token, after)
+
+
+def read_inputs(reply: Any) -> Inputs | Refused:
+    """Refused: NONE, STALE, or MISSING if the job does not depend on that of `after`."""
+    word, details = _read("hc_inputs", reply, Word.OK, Word.NONE, Word.STALE, Word.MISSING)
+    return Inputs(*details) if word is Word.OK else Refused(word)
 
 
 def untake(keys: Keyspace, holder: str, number: str) -> Transition:

@@ -59,9 +59,7 @@ async def flow_of_others(client: Client, context: int) -> None:
             await client.call("job.fail", {**report, "error": f"why{NASTY}", "result": result})
 
 
-async def test_every_command_on_flows_shows_what_it_must_not_pass_on(
-    server: CoordinatorProcess, flows: Flows
-) -> None:
+async def test_every_command_on_flows_shows_what_it_must_not_pass_on(server: CoordinatorProcess, flows: Flows) -> None:
     flows = Flows(server.ws, new_context(), flows.directory)
     async with connect(server.ws) as client:
         await flow_of_others(client, flows.context)

@@ -51,6 +51,7 @@ def answered(operation: Operation, step: Any, record: Callable[[int], dict[bytes
 
 def read_of(step: Any) -> list[str]:
     """The names of the records a step reads."""
+    names: list[str]
     [(call, function, keys, engine, size, fields, *names)] = step
     assert (call, function, keys, engine, fields) == ("FCALL", "hc_read", 1, "engine", 0)
     assert 0 < size <= listing.PAGE_BYTES

@@ -1,4 +1,4 @@
-"""What a cheap call makes the coordinator and the store read is bounded, also if large records come after small ones."""
+"""What a cheap call makes the coordinator and the store read is bounded, also if large records follow small ones."""
 
 from __future__ import annotations
 

@@ -33,13 +33,16 @@ class AsgiApp:
 
     Args:
         stalled: called when the client has accepted nothing of a response for the write time-out.
+        host: tells where the client is.
     """
 
-    def __init__(self, answers: Answers, limits: Limits, stalled: Callable[[], None]) -> None:
+    def __init__(
+        self, answers: Answers, limits: Limits, stalled: Callable[[], None], host: Callable[[], str] = lambda: ""
+    ) -> None:
         self._answers = answers
         self._limits = limits
         self._stalled = stalled
-        self._budget = Budget(limits.max_unsent_bytes)
+        self._budget = Budget(limits.max_unsent_bytes, host)
         self._arriving = 0  # bytes of bodies held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

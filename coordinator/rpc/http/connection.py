@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import time
 from typing import Final
 
@@ -32,7 +32,7 @@ from coordinator.rpc.http.heads import (
     response_head,
 )
 from coordinator.rpc.jsonrpc.calls import Response
-from coordinator.socketio import has_hung_up, linger, receive_next, send_now, send_steadily
+from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
 
 __all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
 
@@ -144,7 +144,7 @@ class Connection:
         self._heads = heads
         self._limits = limits
         self._waiting = waiting
-        self._budget = Budget(limits.max_unsent_bytes)
+        self._budget = Budget(limits.max_unsent_bytes, partial(peer_host, stream))
         self._data = b""  # what was read
         self._start = 0  # where the last request begins there
         self._at = 0  # how much of it was dealt with

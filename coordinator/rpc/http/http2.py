@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import Final
 
 import h2.config
@@ -30,7 +31,7 @@ from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
 from coordinator.rpc.http.connection import Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import MAX_HEAD, PREFACE
-from coordinator.socketio import receive_next, send_steadily
+from coordinator.socketio import peer_host, receive_next, send_steadily
 
 __all__ = ["Http2", "hypercorn_config"]
 
@@ -103,7 +104,8 @@ class _Connection:
         self._limits = limits
         self._config = config
         self._context = context
-        self._app = ASGIWrapper(AsgiApp(answers, limits, self._abort))  # type: ignore[arg-type] # its own types
+        app = AsgiApp(answers, limits, self._abort, partial(peer_host, stream))
+        self._app = ASGIWrapper(app)  # type: ignore[arg-type] # its own types
         self._all = trio.CancelScope()  # of all its tasks
         self._reading = trio.CancelScope()
         self._writing = trio.Lock()

@@ -233,6 +233,16 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
         ),
         _method(
+            "job.inputs",
+            "A page of the results of the jobs that an attempt's job depends on",
+            models.JobInputsParams,
+            models.JobInputs,
+            _ATTEMPT,
+            operation=execution.job_inputs,
+            example=_ATTEMPT_EXAMPLE,
+            replies="page",
+        ),
+        _method(
             "job.log",
             "Append lines to the log of an attempt; renews its lease",
             models.JobLogParams,

@@ -17,7 +17,7 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
-from coordinator.socketio import linger, send_steadily
+from coordinator.socketio import linger, peer_host, send_steadily
 from coordinator.supervision import supervise
 from coordinator.tlsstream import Secure, in_the_clear
 
@@ -173,7 +173,7 @@ class WebSocketFrontEnd:
         connection = Connection(
             stream,
             self._dispatcher,
-            Budget(self._max_unsent_bytes),
+            Budget(self._max_unsent_bytes, partial(peer_host, stream)),
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
             write_timeout=self._write_timeout,

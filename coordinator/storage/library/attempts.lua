@@ -8,6 +8,8 @@ local LOOKED_BACK = 500 -- timers looked at in one call
 local NAMES_JOB = '^%d+%-%d+%-(%d+)%-(%d+)$' -- a token; those of version 7 named no job
 local KEPT_LIMIT = 100 -- such jobs passed over in one call
 local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless a single one is larger
+local INPUT_JOBS = 1000 -- whose results are told at once
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
 local LOG_BYTES = 16777216 -- of log lines kept of one run
 local TIMEOUT_GRACE = 5000 -- ms a runner has beyond a job's timeout to stop the script and report, before we end the attempt
@@ -38,19 +40,46 @@ local function read_job(tx, job)
   return record
 end
 
--- The results of the jobs a job depends on, `parents`, as a JSON object by id.
-local function inputs_of(tx, job, parents)
+-- The results of the jobs a job depends on, `parents` (their ids): of the first of them, up to INPUT_BYTES, or of the
+-- first behind `after`, one of them. Returns a JSON object by id, or nil if `after` is none of them; the ids of the
+-- others, with commas between; and that of the last in the object.
+local function inputs_of(tx, job, parents, after)
   if not parents then
-    return '{}'
+    return not after and '{}' or nil, ''
   end
-  local caller, inputs = tx.prefix .. string.match(job, '^job:%d+:'), {}
+  local caller, inputs, rest, bytes, last = tx.prefix .. string.match(job, '^job:%d+:'), {}, {}, 0, nil
   for id in string.gmatch(parents, '%d+') do
-    inputs[#inputs + 1] = '"' .. id .. '":' .. (redis.call('HGET', caller .. id, 'result') or '{}')
+    if after then
+      if after == id then
+        after = nil
+      end
+    elseif #rest > 0 or #inputs >= INPUT_JOBS then
+      rest[#rest + 1] = id
+    else
+      local result = redis.call('HGET', caller .. id, 'result') or '{}'
+      bytes = bytes + #result
+      if bytes > INPUT_BYTES and #inputs > 0 then
+        rest[1] = id
+      else
+        inputs[#inputs + 1] = '"' .. id .. '":' .. result
+        last = id
+      end
+    end
   end
-  return '{' .. table.concat(inputs, ',') .. '}'
+  return not after and '{' .. table.concat(inputs, ',') .. '}' or nil, table.concat(rest, ','), last
 end
 
+<<<<<<< HEAD
 -- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs, updated_at and the members that
+=======
+-- The same as a runner is told it: the object, and behind it a list of the ids of the others, if there are any.
+local function encode_inputs(tx, job, parents)
+  local inputs, rest = inputs_of(tx, job, parents)
+  return rest == '' and inputs or inputs .. '[' .. rest .. ']'
+end
+
+-- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs (see encode_inputs), updated_at and the members that
+>>>>>>> bounds
 -- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
@@ -241,7 +270,7 @@ local function pop(tx, count, bytes, types, runner)
         elseif is_queued and runs[run][1] == '1' then
           seen[job] = true
           local env_vars = runs[run][2] or '{}'
-          local inputs = inputs_of(tx, job, record[PARENTS])
+          local inputs = encode_inputs(tx, job, record[PARENTS])
           popped[#popped + 1] = {job, record, env_vars, inputs}
           bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
         else
@@ -316,7 +345,7 @@ local function taken_before(tx, holder, number)
     local attempt = record[STATUS] == 'Started' and attempt_of(record[ATTEMPT])
     if attempt and attempt.token == token then
       local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
-      local inputs = inputs_of(tx, job, record[PARENTS])
+      local inputs = encode_inputs(tx, job, record[PARENTS])
       attempts[#attempts + 1] = encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs)
     end
   end
@@ -369,6 +398,23 @@ local function running(tx, job, token, more)
   attempt.job, attempt.run, attempt.more = job, run, value
   cheer(tx, attempt.runner, false)
   return attempt
+end
+
+-- The results a running attempt was not told, a page of them.
+-- KEYS: 1 the engine. ARGV: 1 the job, 2 token, 3 the id of the job behind which the page begins, or '' for the first.
+-- Returns: {'ok', results as a JSON object by id, the id behind which the next page begins or '' on the last one} |
+-- {'none'} | {'stale'} | {'missing'}: it does not depend on that job.
+local function read_inputs(keys, args)
+  local tx, after = {prefix = string.sub(keys[1], 1, -7)}, args[3]
+  local attempt, fault = running(tx, args[1], args[2], 'x_parents')
+  if not attempt then
+    return {fault}
+  end
+  local inputs, rest, last = inputs_of(tx, args[1], attempt.more, after ~= '' and after or nil)
+  if not inputs then
+    return {WORD.MISSING}
+  end
+  return {WORD.OK, inputs, rest ~= '' and last or ''}
 end
 
 local function reported(status, attempt)
@@ -662,7 +708,12 @@ local function resume(tx, args, o, last)
   return WORD.OK, lost
 end
 
+<<<<<<< HEAD
 register('hc_take', take, true)
+=======
+redis.register_function{function_name = 'hc_inputs', callback = read_inputs, flags = {'no-writes'}}
+register('hc_take', take)
+>>>>>>> bounds
 register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)
