@@ -172,6 +172,15 @@ async def test_a_runner_that_fails_all_it_gets_leaves_the_queue_to_others(
                     await healthy.finish(assignment)
                 nursery.cancel_scope.cancel()
             assert failures <= 15
+            listed = {runner["id"]: runner for runner in (await ws.call("runner.list", context_id=context))["items"]}
+            assert listed[3]["failed_in_a_row"] == failures
+            assert not {"failed_in_a_row", "held_back_for"} & listed[4].keys()
+
+            for flow in range(100, 110):  # it gets one in the end, and does well
+                await submit(ws, context, wide(1, flow), flow)
+            await broken.finish(await broken.job())
+            listed = {runner["id"]: runner for runner in (await ws.call("runner.list", context_id=context))["items"]}
+            assert not {"failed_in_a_row", "held_back_for"} & listed[3].keys()
 
 
 async def test_a_runner_that_reports_on_another_connection_is_not_silent(

@@ -553,9 +553,11 @@ local function untake(tx, args, o)
   return WORD.OK
 end
 
--- Learn of the attempts that began before this server did, so many of them. Returns whether all are known now.
+-- Learn of the attempts that began before this server did, so many of them and once in a call, however many are joined in
+-- that. Returns whether all are known now.
 local function look_back(tx, memory)
-  if memory.walked ~= true then
+  if memory.walked ~= true and not tx.has_looked_back then
+    tx.has_looked_back = true
     local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', LOOKED_BACK))
     for at = 1, #found, 2 do
       local job = string.match(found[at], '^lease:(.*)$')
