@@ -12,6 +12,7 @@ from coordinator.storage.keys import Transition
 __all__ = ["join", "part"]
 
 ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
+WORK: Final = {"hc_resume": 10}  # as how many arguments each of these counts, for each is an attempt that is looked up
 
 
 def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
@@ -33,10 +34,11 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
 
     for command in commands:
         if type(command) is Transition:
-            if arguments + len(command) > ARGUMENTS:
+            work = len(command) * WORK.get(command[1], 1)  # type: ignore[arg-type] # a text, the function's name
+            if arguments + work > ARGUMENTS:
                 flush()
             together.append(command)
-            arguments += len(command)
+            arguments += work
         else:
             flush()
             joined.append(command)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import records_of
 from coordinator.operations.records import spoken
-from coordinator.storage import functions
+from coordinator.storage import codec, functions
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.functions import Refused, Word
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
-__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "page_of"]
+__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "list_runners", "page_of"]
 
 CHUNK: Final = 200  # records at the most loaded a step, so that others get on in between
 PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
@@ -80,6 +80,30 @@ class page_of:  # noqa: N801 - used like the functions beside it
         more = b"" if is_last else b',"cursor":"%b"' % cursor.encode()
         answer: RawJson = b'{"items":[%b]%b}' % (b",".join(items), more)
         return answer
+
+
+_page_of_runners: Final = page_of(codec.RUNNER)
+
+
+def list_runners(keys: Keyspace, params: Any) -> Operation:
+    """A page of runners, with what is wrong with those in trouble."""
+    answer = yield from _page_of_runners(keys, params)
+    page = from_json(answer)
+    ids = [runner["id"] for runner in page["items"]]
+    if not ids:
+        return answer
+    (reply,) = yield [functions.runner_troubles(keys, ids)]
+    standings = functions.read_runner_troubles(reply)
+    if not any(map(any, standings)):
+        return answer
+    for runner, standing in zip(page["items"], standings, strict=True):
+        if standing.failed:
+            runner["failed_in_a_row"] = standing.failed
+        if standing.lost:
+            runner["lost_in_a_row"] = standing.lost
+        if standing.held_ms:
+            runner["held_back_for"] = standing.held_ms / 1000
+    return to_json(page)
 
 
 def _name(kind: str, entry: bytes) -> str:

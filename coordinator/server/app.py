@@ -230,6 +230,10 @@ class Service:
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
                 "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
+                "runners_held_back_total": (
+                    "Times a runner was to get less because it had failed all it got; the log and runner.list say which.",
+                    lambda: engine.runners_held_back,
+                ),
                 "connections_refused_total": (
                     "Clients refused because --max-connections were connected.",
                     lambda: sum(tally.refused for tally in tallies),

@@ -158,3 +158,17 @@ def test_what_has_finished_counts_before_anything_else_is_looked_at(context: Con
     parted, _ = part(context.wire.ask(*joined), counts)
 
     assert parted[2][0] == [b"state", b"Finished"]
+
+
+def test_what_is_joined_is_bounded_by_what_it_does() -> None:
+    """A runner that comes back has each of its attempts looked up."""
+    cheap = transition("hc_log", *range(12))
+    dear = transition("hc_resume", 3, "session", *map(str, range(10)))
+    assert len(cheap) == len(dear)
+
+    _, (of_cheap,) = join([cheap] * 100)
+    _, counts = join([dear] * 100)
+
+    assert of_cheap == 100
+    assert max(counts) * len(dear) * 10 <= ARGUMENTS
+    assert sum(counts) == 100

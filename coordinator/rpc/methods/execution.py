@@ -327,7 +327,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.RunnerListParams,
             models.RunnerPage,
             WRITE,
-            operation=listing.page_of(codec.RUNNER),
+            operation=listing.list_runners,
             example=_LIST_EXAMPLE,
             replies="page",
         ),

@@ -69,17 +69,14 @@ local function inputs_of(tx, job, parents, after)
   return not after and '{' .. table.concat(inputs, ',') .. '}' or nil, table.concat(rest, ','), last
 end
 
-<<<<<<< HEAD
--- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs, updated_at and the members that
-=======
 -- The same as a runner is told it: the object, and behind it a list of the ids of the others, if there are any.
 local function encode_inputs(tx, job, parents)
   local inputs, rest = inputs_of(tx, job, parents)
   return rest == '' and inputs or inputs .. '[' .. rest .. ']'
 end
 
--- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs (see encode_inputs), updated_at and the members that
->>>>>>> bounds
+-- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at and
+-- the members that
 -- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
@@ -643,9 +640,11 @@ local function untake(tx, args, o)
   return WORD.OK
 end
 
--- Learn of the attempts that began before this server did, so many of them. Returns whether all are known now.
+-- Learn of the attempts that began before this server did, so many of them and once in a call, however many are joined in
+-- that. Returns whether all are known now.
 local function look_back(tx, memory)
-  if memory.walked ~= true then
+  if memory.walked ~= true and not tx.has_looked_back then
+    tx.has_looked_back = true
     local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', LOOKED_BACK))
     for at = 1, #found, 2 do
       local job = string.match(found[at], '^lease:(.*)$')
@@ -708,12 +707,8 @@ local function resume(tx, args, o, last)
   return WORD.OK, lost
 end
 
-<<<<<<< HEAD
-register('hc_take', take, true)
-=======
 redis.register_function{function_name = 'hc_inputs', callback = read_inputs, flags = {'no-writes'}}
-register('hc_take', take)
->>>>>>> bounds
+register('hc_take', take, true)
 register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)
