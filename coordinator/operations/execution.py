@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Exchange, Operation, RawJson, WithEffects
+from coordinator.actors.request import Exchange, Further, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, MessageLoadParams
 from coordinator.models.execution import (
@@ -28,6 +28,7 @@ from coordinator.models.execution import (
 from coordinator.operations.listing import PAGE_BYTES
 from coordinator.operations.pace import Pace
 from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message
+from coordinator.operations.slices import in_slices
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Reply
 from coordinator.storage.fields import JOB_GIVEN
@@ -52,6 +53,9 @@ __all__ = [
 ]
 
 CHUNK: Final = 500  # records loaded a step, so that others get on in between
+ONE_CALL: Final = 200  # jobs of a flow that is submitted in one call of the store
+ONE_CALL_NAMES: Final = 1_000  # names in their depends and prerequisites
+JOBS_ADDED: Final = 100  # by one call, of a flow with more
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
@@ -70,8 +74,7 @@ def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int], Transition]) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        (reply,) = yield [function(keys, params.id)]
-        outcome, effects = functions.read_flow(reply)
+        outcome, effects = yield from in_slices(function(keys, params.id), functions.read_flow)
         if not (isinstance(outcome, Refused) and outcome.word in (Word.CHANGED, Word.MISSING)):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
@@ -81,8 +84,8 @@ def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    (reply,) = yield [functions.flow_cancel(keys, params.id, reason)]
-    return _flow_outcome(params.context_id, params.id, *functions.read_flow(reply))
+    outcome, effects = yield from in_slices(functions.flow_cancel(keys, params.id, reason), functions.read_flow)
+    return _flow_outcome(params.context_id, params.id, outcome, effects)
 
 
 def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
@@ -92,17 +95,40 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     if any(job.caller_id != flow.caller_id for job in params.jobs):
         raise _mismatch("must have the flow's caller_id")
     graph = dag.build({id: job.depends for id, job in jobs.items()})
+    if len(jobs) > ONE_CALL or sum(len(job.depends) + len(job.prerequisites) for job in params.jobs) > ONE_CALL_NAMES:
+        return (yield from _submit_in_slices(keys, params))
     submitted = {id: Submitted(given_members(job), [], []) for id, job in jobs.items()}
     for parent, child in graph.edges:
         submitted[parent].children.append(child)
         submitted[child].parents.append(parent)
     of_flow = given_members(flow)
-    (reply,) = yield [functions.flow_submit(keys, of_flow, submitted, graph.leaves)]
-    outcome, effects = functions.read_flow_submit(reply)
+    command = functions.flow_submit(keys, of_flow, submitted, graph.leaves)
+    outcome, effects = yield from in_slices(command, functions.read_flow_submit)
     if isinstance(outcome, bytes):
         kept = {**NEW_FLOW.members, "status": b"Started"}
         return WithEffects(codec.FLOW.written(of_flow, outcome, outcome, kept), effects)
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
+
+
+def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
+    """The same for a flow with many jobs, which is created and started in slices. Nothing of it runs before all is there; if
+    we do not come to the end, a timer of the store gives it up, or starts it if all was there."""
+    flow, token = given_members(params.flow), uuid.uuid4().hex
+    created, effects = yield from in_slices(functions.flow_create(keys, flow, token), functions.read_flow_create)
+    if created is not None:
+        return _flow_outcome(params.context_id, params.flow.id, created, effects)
+    for start in range(0, len(params.jobs), JOBS_ADDED):
+        jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
+        (reply,) = yield Further([functions.flow_add(keys, flow, token, jobs)], effects)
+        refused, effects = functions.read_flow_add(reply)
+        match refused:
+            case Refused(Word.NONE):
+                raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
+            case Refused():
+                return _flow_outcome(params.context_id, params.flow.id, refused, effects)
+    command = functions.flow_start(keys, params.flow.id, token)
+    outcome, effects = yield from in_slices(command, functions.read_flow)
+    return _flow_outcome(params.context_id, params.flow.id, outcome, effects)
 
 
 def _mismatch(msg: str) -> InvalidParams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Final
 
 from pydantic_core import to_json
@@ -10,6 +11,7 @@ from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import Pace
+from coordinator.operations.slices import in_slices
 from coordinator.storage import functions
 from coordinator.storage.codec import Record
 from coordinator.storage.functions import Refused
@@ -112,8 +114,9 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 
 def _delete(keys: Keyspace, record: str) -> Operation:
-    (reply,) = yield [functions.record_delete(keys, record)]
-    deleted, effects = functions.read_record_delete(reply)
+    token = uuid.uuid4().hex
+    command, again = functions.record_delete(keys, record, token), functions.record_delete(keys, record, token, again=True)
+    deleted, effects = yield from in_slices(command, functions.read_record_delete, again)
     if isinstance(deleted, Refused):
         busy = deleted.details[0].decode()
         raise Conflict(f"{busy} is running", record=busy)

@@ -83,6 +83,8 @@ local function pop(tx, count, bytes, types)
           local inputs = inputs_of(tx, job, record[PARENTS])
           popped[#popped + 1] = {job, record, env_vars, inputs}
           bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+        elseif is_queued and (runs[run][1] == STARTING or runs[run][1] == SETTLING) then
+          redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
         else
           stale = stale + 1
         end
@@ -242,7 +244,7 @@ local function fail_attempt(tx, attempt, reason, result, may_retry)
   end
   redis.call('HSET', key, 'status', 'Error')
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, because(reason))
-  if active then
+  if active_of(tx, attempt.run) == ACTIVE then -- of one that is being started it is seen when its jobs are looked at
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
   return 'Error'

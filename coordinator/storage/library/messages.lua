@@ -33,7 +33,7 @@ local function message_send(tx, args, o)
     names[i] = job[1]
     write(tx, job[1], job[2], args, job[3])
   end
-  local plan, fault, job = read_plan(tx, message, names)
+  local plan, fault, job = read_plan(tx, message, names, math.huge)
   if not plan then
     return fault, job
   end
