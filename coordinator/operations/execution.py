@@ -55,7 +55,8 @@ __all__ = [
 CHUNK: Final = 500  # records loaded a step, so that others get on in between
 ONE_CALL: Final = 200  # jobs of a flow that is submitted in one call of the store
 ONE_CALL_NAMES: Final = 1_000  # names in their depends and prerequisites
-JOBS_ADDED: Final = 100  # by one call, of a flow with more
+JOBS_CHECKED: Final = 500  # by one call, of a flow with more
+JOBS_ADDED: Final = 100
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
@@ -114,18 +115,25 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     """The same for a flow with many jobs, which is created and started in slices. Nothing of it runs before all is there; if
     we do not come to the end, a timer of the store gives it up, or starts it if all was there."""
     flow, token = given_members(params.flow), uuid.uuid4().hex
-    created, effects = yield from in_slices(functions.flow_create(keys, flow, token), functions.read_flow_create)
-    if created is not None:
-        return _flow_outcome(params.context_id, params.flow.id, created, effects)
+    names = [job_name(job.caller_id, job.id) for job in params.jobs]
+    commands = [
+        functions.flow_check(keys, params.flow.id, names[start : start + JOBS_CHECKED])
+        for start in range(0, len(names), JOBS_CHECKED)
+    ]
+    effects: Effects = ()
+    for command in (*commands, functions.flow_create(keys, flow, token)):
+        refused, effects = yield from in_slices(command, functions.read_flow_create)
+        if refused is not None:
+            return _flow_outcome(params.context_id, params.flow.id, refused, effects)
     for start in range(0, len(params.jobs), JOBS_ADDED):
         jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
         (reply,) = yield Further([functions.flow_add(keys, flow, token, jobs)], effects)
-        refused, effects = functions.read_flow_add(reply)
-        match refused:
+        fault, effects = functions.read_flow_add(reply)
+        match fault:
             case Refused(Word.NONE):
                 raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
             case Refused():
-                return _flow_outcome(params.context_id, params.flow.id, refused, effects)
+                return _flow_outcome(params.context_id, params.flow.id, fault, effects)
     command = functions.flow_start(keys, params.flow.id, token)
     outcome, effects = yield from in_slices(command, functions.read_flow)
     return _flow_outcome(params.context_id, params.flow.id, outcome, effects)

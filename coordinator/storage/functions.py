@@ -273,6 +273,11 @@ def flow_submit(
     return keys.transition("hc_flow_submit", *arguments)
 
 
+def flow_check(keys: Keyspace, id: int, jobs: Sequence[str]) -> Transition:
+    """Whether a flow and the jobs of these names may be created."""
+    return keys.transition("hc_flow_check", flow_name(id), *jobs)
+
+
 def flow_create(keys: Keyspace, flow: Mapping[str, Any], token: str) -> Transition:
     """Begin to create a flow, of which these members are given, whose jobs flow_add brings. `token` names these calls."""
     given = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
@@ -315,9 +320,10 @@ def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
 
 
 def read_flow_create(reply: Any) -> tuple[Fields | Refused | None, Effects]:
-    """None: its jobs may be brought. Else its record, if it was started before; Refused: STATE and MORE as in `read_flow`."""
+    """What hc_flow_check or hc_flow_create returned. None: go on. Else the flow's record, if it was started before; Refused:
+    STATE, BUSY and MORE as in `read_flow`."""
     result, effects = reply
-    word, details = _read("hc_flow_create", result, Word.NEW, Word.OK, Word.STATE, Word.MORE)
+    word, details = _read("hc_flow_create", result, Word.NEW, Word.OK, Word.STATE, Word.BUSY, Word.MORE)
     if word is Word.NEW:
         return None, effects
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects

@@ -287,6 +287,37 @@ end
 
 local CREATE_PAUSE = 30000 -- ms after which a flow whose jobs do not come any more is given up
 
+-- Whether a flow may be created and started. Returns nothing if so, else what flow_create does; and the flow's status.
+local function refuse_create(tx, flow)
+  local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
+  if status and status ~= 'Dispatched' then
+    return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
+  end
+  if step then
+    local word, detail = go_on_first(tx, flow, step)
+    return word == WORD.STATE and word or WORD.MORE, detail
+  end
+  return nil, status
+end
+
+-- Whether a flow and these jobs of it may be created.
+-- Arguments: 1 the flow, then jobs.
+-- Result: as flow_create, and 'busy', job, its run.
+local function flow_check(tx, args, o, last)
+  local flow = args[o + 1]
+  local word, detail = refuse_create(tx, flow)
+  if word then
+    return word, detail
+  end
+  for i = o + 2, last do
+    local status, owner = unpack(redis.call('HMGET', tx.prefix .. args[i], 'status', 'x_run'))
+    if status and is_taken(tx, flow, status, owner) then
+      return WORD.BUSY, args[i], owner
+    end
+  end
+  return WORD.NEW
+end
+
 -- Begin to create a flow of many jobs, which flow_add brings and flow_start starts.
 -- Arguments: 1 the flow, 2 its index entry, 3 a token that names these calls, then the members FLOW_GIVEN names.
 -- Result: 'new' | 'ok', the record: it was started before | 'more': something is under way with it, to be called again |
@@ -294,19 +325,13 @@ local CREATE_PAUSE = 30000 -- ms after which a flow whose jobs do not come any m
 local function flow_create(tx, args, o)
   local flow, token = args[o + 1], args[o + 3]
   local key = tx.prefix .. flow
-  local status, step, whose = unpack(redis.call('HMGET', key, 'status', 'x_step', 'x_token'))
+  local step, whose = unpack(redis.call('HMGET', key, 'x_step', 'x_token'))
   if step and is_step(step, 'create') and whose == token then
     return WORD.NEW
   end
-  if status and status ~= 'Dispatched' then
-    return WORD.OK, redis.call('HGETALL', key)
-  end
-  if step then
-    local word, detail = go_on_first(tx, flow, step)
-    if word == WORD.STATE then
-      return word, detail
-    end
-    return WORD.MORE
+  local word, status = refuse_create(tx, flow)
+  if word then
+    return word, status
   end
   local was = known_of(tx, {flow}, FLOW_OPTIONAL)[flow] or NEW
   local fields = {'status', 'Dispatched', 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
@@ -431,5 +456,6 @@ register('hc_flow_start', flow_start)
 register('hc_flow_retry', flow_retry)
 register('hc_flow_cancel', flow_cancel)
 register('hc_flow_submit', flow_submit)
+register('hc_flow_check', flow_check)
 register('hc_flow_create', flow_create)
 register('hc_flow_add', flow_add)
