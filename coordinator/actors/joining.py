@@ -15,7 +15,10 @@ ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
 
 
 def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
-    """Returns what to send, and for each how many of the given commands it stands for."""
+    """Returns what to send, and for each how many of the given commands it stands for.
+
+    What is joined is about as much work as it has arguments; a transition that may be much more work travels by itself.
+    """
     if Transition not in map(type, commands):
         return commands, [1] * len(commands)
     joined: list[Command] = []
@@ -32,7 +35,7 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
             arguments = 0
 
     for command in commands:
-        if type(command) is Transition:
+        if type(command) is Transition and command[1] not in functions.LONG:
             if arguments + len(command) > ARGUMENTS:
                 flush()
             together.append(command)

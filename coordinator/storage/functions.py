@@ -40,6 +40,14 @@ class Word(enum.Enum):
     FAULT = b"fault"  # this transition of several has failed
 
 
+LONG: Final = frozenset(
+    {
+        *("hc_flow_start", "hc_flow_retry", "hc_flow_cancel", "hc_flow_check", "hc_flow_create", "hc_flow_add"),
+        *("hc_record_delete", "hc_message_send", "hc_prerequisite_satisfy", "hc_resume", "hc_tick"),
+    }
+)
+"""Functions one call of which may be as much work as a call may be, whatever the number of its arguments."""
+
 _WORDS: Final = {word.value: word for word in Word}
 
 

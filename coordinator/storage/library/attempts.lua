@@ -1,6 +1,6 @@
 -- Attempts: taken, kept alive, finished, failed, lost.
 
-local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+local STALE_LIMIT = 200 -- stale queue entries dropped in one call
 local LOG_BYTES = 16777216 -- of log lines kept of one run
 
 -- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.

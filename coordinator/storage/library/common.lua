@@ -28,7 +28,7 @@ local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a
 -- prerequisites, is started, ended and deleted in slices: see steps.lua.
 local ONE_CALL = 200 -- jobs
 local ONE_CALL_BYTES = 8192 -- of the names of what they wait for
-local WORK = 600 -- commands, about, of a slice
+local WORK = 300 -- commands, about, of a slice
 
 -- How a result begins. storage/functions.py lists the same.
 local WORD = {
