@@ -120,6 +120,7 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         functions.flow_check(keys, params.flow.id, names[start : start + JOBS_CHECKED])
         for start in range(0, len(names), JOBS_CHECKED)
     ]
+    outcome: Fields | Refused | None = None
     effects: Effects = ()
     for command in (*commands, functions.flow_create(keys, flow, token)):
         refused, effects = yield from in_slices(command, functions.read_flow_create)
@@ -128,14 +129,15 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     for start in range(0, len(params.jobs), JOBS_ADDED):
         jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
         (reply,) = yield Further([functions.flow_add(keys, flow, token, jobs)], effects)
-        fault, effects = functions.read_flow_add(reply)
-        match fault:
-            case Refused(Word.NONE):
-                raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
-            case Refused():
-                return _flow_outcome(params.context_id, params.flow.id, fault, effects)
-    command = functions.flow_start(keys, params.flow.id, token)
-    outcome, effects = yield from in_slices(command, functions.read_flow)
+        outcome, effects = functions.read_flow_add(reply)
+        if outcome is not None:
+            break
+    else:
+        command = functions.flow_start(keys, params.flow.id, token)
+        outcome, effects = yield from in_slices(command, functions.read_flow)
+    match outcome:
+        case None | Refused(Word.NONE):
+            raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
     return _flow_outcome(params.context_id, params.flow.id, outcome, effects)
 
 

@@ -244,7 +244,9 @@ local function fail_attempt(tx, attempt, reason, result, may_retry)
   end
   redis.call('HSET', key, 'status', 'Error')
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, because(reason))
-  if active_of(tx, attempt.run) == ACTIVE then -- of one that is being started it is seen when its jobs are looked at
+  if active_of(tx, attempt.run) == SETTLING then
+    redis.call('RPUSH', tx.prefix .. 'late:' .. attempt.run, attempt.job) -- the run fails as soon as it is started
+  elseif active_of(tx, attempt.run) == ACTIVE then
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
   return 'Error'
