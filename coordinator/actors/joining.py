@@ -16,7 +16,10 @@ WORK: Final = {"hc_resume": 10}  # as how many arguments each of these counts, f
 
 
 def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
-    """Returns what to send, and for each how many of the given commands it stands for."""
+    """Returns what to send, and for each how many of the given commands it stands for.
+
+    What is joined is about as much work as it has arguments; a transition that may be much more work travels by itself.
+    """
     if Transition not in map(type, commands):
         return commands, [1] * len(commands)
     joined: list[Command] = []
@@ -33,7 +36,7 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
             arguments = 0
 
     for command in commands:
-        if type(command) is Transition:
+        if type(command) is Transition and command[1] not in functions.LONG:
             work = len(command) * WORK.get(command[1], 1)  # type: ignore[arg-type] # a text, the function's name
             if arguments + work > ARGUMENTS:
                 flush()

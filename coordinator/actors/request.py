@@ -18,6 +18,7 @@ __all__ = [
     "ORDINARY_BYTES",
     "Compute",
     "Exchange",
+    "Further",
     "Operation",
     "Outcome",
     "Park",
@@ -85,6 +86,16 @@ class Parking:
                 self.wake()
 
         return Park(on)
+
+
+class Further(list[Command]):
+    """Yielded by an operation: the commands of a further step, and what the transition before has set going."""
+
+    __slots__ = ("effects",)
+
+    def __init__(self, commands: Sequence[Command], effects: Sequence[bytes]) -> None:
+        super().__init__(commands)
+        self.effects = effects
 
 
 class WithEffects(NamedTuple):

@@ -13,7 +13,7 @@ import trio
 
 from coordinator.actors.joining import join, part
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request, WithEffects
+from coordinator.actors.request import ORDINARY_BYTES, Compute, Further, Park, Request, WithEffects
 from coordinator.actors.stepping import advance
 from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
@@ -425,6 +425,8 @@ class Supervisor:
         step = advance(request.operation, request.resume_with, self._mailbox.address)
         request.resume_with = None
         if isinstance(step, list):
+            if type(step) is Further and step.effects:
+                self._apply_effects(self._mailbox.address, step.effects)
             request.commands = step
             return True
         if isinstance(step, Park):

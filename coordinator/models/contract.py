@@ -69,6 +69,9 @@ EdgeTuple = TypeAliasType(
 )
 
 
+MAX_PREREQUISITES = 1_000  # of a job: it is made to wait for all of them in one step
+
+
 class Stamped(Model):
     created_at: Timestamp
     updated_at: Timestamp
@@ -133,7 +136,10 @@ class _JobFields(Model):
     timeout: Annotated[UInt32, Field(description="Seconds an attempt may take, 0 for no limit")]
     retries: Annotated[UInt8, Field(description="Attempts that may follow a failed one")]
     env_vars: StringMap
-    prerequisites: Annotated[StringList, Field(description="Names of external conditions the job waits for")]
+    prerequisites: Annotated[
+        StringList,
+        Field(max_length=MAX_PREREQUISITES, description="Names of external conditions the job waits for"),
+    ]
     depends: Annotated[UInt32List, Field(description="Ids of jobs that must finish first")]
     lost_retries: Annotated[
         UInt8 | SkipJsonSchema[None],

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar, get_args
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
+from coordinator.actors.request import Compute, Exchange, Further, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
@@ -31,6 +31,7 @@ from coordinator.models.execution import (
 from coordinator.operations.listing import PAGE_BYTES
 from coordinator.operations.pace import Pace
 from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json, spoken
+from coordinator.operations.slices import in_slices
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Reply
 from coordinator.storage.fields import JOB_GIVEN
@@ -61,6 +62,10 @@ STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after wh
 SHORT_FAILURE: Final = 200  # characters
 SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on the event loop, about 2 ms
 EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
+ONE_CALL: Final = 200  # jobs of a flow that is submitted in one call of the store
+ONE_CALL_NAMES: Final = 1_000  # names in their depends and prerequisites
+JOBS_CHECKED: Final = 500  # by one call, of a flow with more
+JOBS_ADDED: Final = 100
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
 SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
@@ -80,8 +85,7 @@ def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int], Transition]) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        (reply,) = yield [function(keys, params.id)]
-        outcome, effects = functions.read_flow(reply)
+        outcome, effects = yield from in_slices(function(keys, params.id), functions.read_flow)
         if not (isinstance(outcome, Refused) and outcome.word in (Word.CHANGED, Word.MISSING)):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
@@ -91,8 +95,8 @@ def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    (reply,) = yield [functions.flow_cancel(keys, params.id, reason)]
-    return _flow_outcome(params.context_id, params.id, *functions.read_flow(reply))
+    outcome, effects = yield from in_slices(functions.flow_cancel(keys, params.id, reason), functions.read_flow)
+    return _flow_outcome(params.context_id, params.id, outcome, effects)
 
 
 def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
@@ -102,16 +106,18 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         command = _submission(keys, params)
     else:
         command = yield Compute(lambda: _submission(keys, params))
-    (reply,) = yield [command]
-    outcome, effects = functions.read_flow_submit(reply)
+    if command is None:
+        return (yield from _submit_in_slices(keys, params))
+    outcome, effects = yield from in_slices(command, functions.read_flow_submit)
     if isinstance(outcome, bytes):
         kept = {**NEW_FLOW.members, "status": b"Started"}
         return WithEffects(codec.FLOW.written(given_members(flow), outcome, outcome, kept), effects)
     return _flow_outcome(params.context_id, flow.id, outcome, effects)
 
 
-def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition:
-    """The command that submits a flow. Raises InvalidParams, or what flow.dag raises for its jobs."""
+def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition | None:
+    """The command that submits a flow; None if that is too much for one. Raises InvalidParams, or what flow.dag raises for
+    its jobs."""
     flow, jobs = params.flow, {job.id: job for job in params.jobs}
     if flow.result:
         result_json(keys, flow.result, "flow")
@@ -123,11 +129,43 @@ def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition:
     if any(job.caller_id != flow.caller_id for job in params.jobs):
         raise _mismatch("must have the flow's caller_id")
     graph = dag.build({id: job.depends for id, job in jobs.items()})
+    if len(jobs) > ONE_CALL or sum(len(job.depends) + len(job.prerequisites) for job in params.jobs) > ONE_CALL_NAMES:
+        return None
     submitted = {id: Submitted(given_members(job), [], []) for id, job in jobs.items()}
     for parent, child in graph.edges:
         submitted[parent].children.append(child)
         submitted[child].parents.append(parent)
     return functions.flow_submit(keys, given_members(flow), submitted, graph.leaves)
+
+
+def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
+    """Submit a flow with many jobs, which is created and started in slices. Nothing of it runs before all is there; if
+    we do not come to the end, a timer of the store gives it up, or starts it if all was there."""
+    flow, token = given_members(params.flow), uuid.uuid4().hex
+    names = [job_name(job.caller_id, job.id) for job in params.jobs]
+    commands = [
+        functions.flow_check(keys, params.flow.id, names[start : start + JOBS_CHECKED])
+        for start in range(0, len(names), JOBS_CHECKED)
+    ]
+    outcome: Fields | Refused | None = None
+    effects: Effects = ()
+    for command in (*commands, functions.flow_create(keys, flow, token)):
+        refused, effects = yield from in_slices(command, functions.read_flow_create)
+        if refused is not None:
+            return _flow_outcome(params.context_id, params.flow.id, refused, effects)
+    for start in range(0, len(params.jobs), JOBS_ADDED):
+        jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
+        (reply,) = yield Further([functions.flow_add(keys, flow, token, jobs)], effects)
+        outcome, effects = functions.read_flow_add(reply)
+        if outcome is not None:
+            break
+    else:
+        command = functions.flow_start(keys, params.flow.id, token)
+        outcome, effects = yield from in_slices(command, functions.read_flow)
+    match outcome:
+        case None | Refused(Word.NONE):
+            raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
+    return _flow_outcome(params.context_id, params.flow.id, outcome, effects)
 
 
 def _mismatch(msg: str) -> InvalidParams:

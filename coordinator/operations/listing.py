@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -11,9 +12,10 @@ from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import records_of
 from coordinator.operations.records import spoken
+from coordinator.operations.slices import in_slices
 from coordinator.storage import codec, functions
 from coordinator.storage.codec import Record, fields_of
-from coordinator.storage.functions import Refused, Word
+from coordinator.storage.functions import Refused
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
 __all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "list_runners", "page_of"]
@@ -135,19 +137,17 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 
 def _delete(keys: Keyspace, record: str) -> Operation:
-    effects: list[bytes] = []
-    while True:
-        (reply,) = yield [functions.record_delete(keys, record)]
-        deleted, more = functions.read_record_delete(reply)
-        effects += more
-        match deleted:
-            case Refused(Word.MORE):
-                continue
-            case Refused(_, [bytes(busy)]):
-                raise Conflict(f"{busy.decode()} is running", record=busy.decode())
-            case Refused(_, [bytes(needed), bytes(run)]):
-                other = spoken(run)
-                detail = f"{needed.decode()} is needed by {other}, which is running"
-                raise Conflict(detail, record=needed.decode(), run=other)
-            case _:
-                return WithEffects(to_json({"deleted": deleted}), effects)
+    token = uuid.uuid4().hex
+    command, again = (
+        functions.record_delete(keys, record, token),
+        functions.record_delete(keys, record, token, again=True),
+    )
+    deleted, effects = yield from in_slices(command, functions.read_record_delete, again)
+    match deleted:
+        case Refused(_, [bytes(busy)]):
+            raise Conflict(f"{busy.decode()} is running", record=busy.decode())
+        case Refused(_, [bytes(needed), bytes(run)]):
+            other = spoken(run)
+            detail = f"{needed.decode()} is needed by {other}, which is running"
+            raise Conflict(detail, record=needed.decode(), run=other)
+    return WithEffects(to_json({"deleted": deleted}), effects)

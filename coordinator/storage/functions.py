@@ -36,13 +36,21 @@ class Word(enum.Enum):
     BUSY = b"busy"  # another run needs the record
     DIFFERS = b"differs"  # the record is there with other content
     STATE = b"state"  # the record's status does not allow it
-    MORE = b"more"  # there may be more jobs in the queues, or more to do: call again
+    MORE = b"more"  # there may be more jobs in the queues; there is more to do, which the next call goes on with
     ALL = b"all"  # there are no more
     AGAIN = b"again"  # the same take was asked for before
     FAULT = b"fault"  # this transition of several has failed
     REDO = b"redo"  # what a repeatable transition has returned is not kept: it is to be called again
     UNKEPT = b"unkept"  # what the transition has returned was too large to be kept
 
+
+LONG: Final = frozenset(
+    {
+        *("hc_flow_start", "hc_flow_retry", "hc_flow_cancel", "hc_flow_check", "hc_flow_create", "hc_flow_add"),
+        *("hc_record_delete", "hc_message_send", "hc_prerequisite_satisfy", "hc_tick"),
+    }
+)
+"""Functions one call of which may be as much work as a call may be, whatever the number of its arguments."""
 
 _WORDS: Final = {word.value: word for word in Word}
 
@@ -301,14 +309,17 @@ def read_message_upsert(reply: Any) -> Fields:
     return fields_of(reply[0][0])
 
 
-def record_delete(keys: Keyspace, name: str) -> Transition:
-    """Delete the record of this name: a flow or message with its jobs, a job, a runner."""
-    return keys.transition("hc_record_delete", name)
+def record_delete(keys: Keyspace, name: str, token: str, *, again: bool = False) -> Transition:
+    """Delete the record of this name: a flow or message with its jobs, a job, a runner.
+
+    `token` names the call, which is answered the same when it is sent again; `again`: it was answered MORE.
+    """
+    return keys.transition("hc_record_delete", name, token, int(again))
 
 
 def read_record_delete(reply: Any) -> tuple[int | Refused, Effects]:
     """How many records were deleted. Refused: BUSY with the record in use, and the run that needs it if it does not run
-    itself; MORE if it is not known yet who needs what: call again."""
+    itself; MORE if it has to be called again."""
     result, effects = reply
     word, details = _read("hc_record_delete", result, Word.OK, Word.BUSY, Word.MORE)
     return details[0] if word is Word.OK else Refused(word, details), effects
@@ -322,9 +333,9 @@ def read_records(keys: Keyspace, names: Sequence[str], max_bytes: int, fields: S
 # -- flows
 
 
-def flow_start(keys: Keyspace, id: int) -> Transition:
-    """Start a flow that was never started."""
-    return keys.transition("hc_flow_start", flow_name(id))
+def flow_start(keys: Keyspace, id: int, token: str = "") -> Transition:
+    """Start a flow that was never started. `token`: of flow_create, if flow_add has brought its jobs."""
+    return keys.transition("hc_flow_start", flow_name(id), *([token] if token else []))
 
 
 def flow_retry(keys: Keyspace, id: int) -> Transition:
@@ -371,22 +382,60 @@ def flow_submit(
     return keys.transition("hc_flow_submit", *arguments)
 
 
+def flow_check(keys: Keyspace, id: int, jobs: Sequence[str]) -> Transition:
+    """Whether a flow and the jobs of these names may be created."""
+    return keys.transition("hc_flow_check", flow_name(id), *jobs)
+
+
+def flow_create(keys: Keyspace, flow: Mapping[str, Any], token: str) -> Transition:
+    """Begin to create a flow, of which these members are given, whose jobs flow_add brings. `token` names these calls."""
+    given = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
+    return keys.transition("hc_flow_create", flow_name(flow["id"]), index_entry(flow["id"]), token, *given)
+
+
+def flow_add(keys: Keyspace, flow: Mapping[str, Any], token: str, jobs: Sequence[Mapping[str, Any]]) -> Transition:
+    """Create jobs, of which these members are given, for a flow that is being created."""
+    arguments: list[str | int | bytes] = [flow_name(flow["id"]), token, len(jobs)]
+    for job in jobs:
+        arguments += (job_name(job["caller_id"], job["id"]), index_entry(job["caller_id"], job["id"]))
+        arguments += codec.JOB.values(job, JOB_GIVEN, NOT_GIVEN)
+    return keys.transition("hc_flow_add", *arguments)
+
+
+def read_flow_add(reply: Any) -> tuple[Refused | None, Effects]:
+    """None: they are created. Refused: BUSY with the job and its run, or NONE: the flow was given up."""
+    result, effects = reply
+    word, details = _read("hc_flow_add", result, Word.OK, Word.BUSY, Word.NONE)
+    return None if word is Word.OK else Refused(word, details), effects
+
+
 def read_flow(reply: Any) -> tuple[Fields | Refused, Effects]:
     """The flow's record after hc_flow_start, hc_flow_retry or hc_flow_cancel, or Refused: NONE, STATE with its status,
-    MISSING or CHANGED with the job, BUSY with the job and its run."""
+    MISSING or CHANGED with the job, BUSY with the job and its run, MORE if it has to be called again."""
     result, effects = reply
-    expected = (Word.OK, Word.NONE, Word.STATE, Word.MISSING, Word.CHANGED, Word.BUSY)
+    expected = (Word.OK, Word.NONE, Word.STATE, Word.MISSING, Word.CHANGED, Word.BUSY, Word.MORE)
     word, details = _read("a function of flows", result, *expected)
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
 
 
 def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
-    """When the flow was created (s) if all of it is new and runs, else its record. Refused: BUSY as in `read_flow`, DIFFERS
-    with the record whose content is another, the member and the record's status."""
+    """When the flow was created (s) if all of it is new and runs, else its record. Refused: BUSY, STATE and MORE as in
+    `read_flow`, DIFFERS with the record whose content is another, the member and the record's status."""
     result, effects = reply
-    word, details = _read("hc_flow_submit", result, Word.NEW, Word.OK, Word.BUSY, Word.DIFFERS)
+    expected = (Word.NEW, Word.OK, Word.BUSY, Word.STATE, Word.MORE, Word.DIFFERS)
+    word, details = _read("hc_flow_submit", result, *expected)
     if word is Word.NEW:
         return details[0], effects
+    return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
+
+
+def read_flow_create(reply: Any) -> tuple[Fields | Refused | None, Effects]:
+    """What hc_flow_check or hc_flow_create returned. None: go on. Else the flow's record, if it was started before; Refused:
+    STATE, BUSY and MORE as in `read_flow`."""
+    result, effects = reply
+    word, details = _read("hc_flow_create", result, Word.NEW, Word.OK, Word.STATE, Word.BUSY, Word.MORE)
+    if word is Word.NEW:
+        return None, effects
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
 
 

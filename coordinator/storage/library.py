@@ -18,6 +18,7 @@ _PARTS: Final = (  # each may use those before it
     "records",
     "sharing",
     "runs",
+    "steps",
     "flows",
     "attempts",
     "messages",

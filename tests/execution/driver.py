@@ -233,11 +233,21 @@ class Context:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
         everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))
         done: list[Attempt] = []
-        while attempts := self.take(100, everything):
+        while attempts := self.take(100, everything) or self.settle() or self.take(100, everything):
             for attempt in attempts:
                 self.finish(attempt)
             done += attempts
         return done
+
+    def settle(self) -> None:
+        """Have everything done that is under way in slices."""
+        while self.under_way():
+            self.tick()
+
+    def under_way(self) -> list[str]:
+        """The timers of what is under way in slices."""
+        (names,) = self.wire.ask(("ZRANGE", f"{self.keys.prefix}timers", 0, -1))
+        return [name.decode() for name in names if name.startswith((b"step:", b"ready:", b"free:"))]
 
     # -- messages and prerequisites
 

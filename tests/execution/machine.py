@@ -315,7 +315,7 @@ class Machine(RuleBasedStateMachine):
         except CoordinatorError as error:
             answer = type(error).__name__
         if expected is not None or isinstance(answer, str):
-            assert answer == expected
+            assert answer == expected, (answer, expected)
         self._check_stopped()
 
     def _check_stopped(self) -> None:

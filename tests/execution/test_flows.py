@@ -519,7 +519,7 @@ def test_status_of_a_second_attempt_does_not_show_the_end_of_the_first(context: 
 
 
 @pytest.mark.slow
-def test_a_flow_of_ten_thousand_jobs_is_started_in_one_step_and_runs(context: Context) -> None:
+def test_a_flow_of_ten_thousand_jobs_is_started_and_runs(context: Context) -> None:
     size = 10_000
     context.create_jobs(job(id, [id - 100] if id > 100 else []) for id in range(1, size + 1))
     context.create_flow(1, range(1, size + 1))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator.actors.joining import ARGUMENTS, join, part
+from coordinator.storage import functions, library
 from coordinator.storage.faults import ReplyError
 from coordinator.storage.keys import Command, Layout, Transition
 from tests.execution.conftest import NewContext
@@ -42,6 +43,23 @@ def test_a_call_has_a_bounded_number_of_arguments_unless_one_alone_has_more() ->
     _, counts = join([small, small, small, large, small])
 
     assert counts == [2, 1, 1, 1]
+
+
+def test_what_may_be_much_work_travels_by_itself() -> None:
+    heartbeat, cancel = transition("hc_heartbeat", "job:7:1", "t"), transition("hc_flow_cancel", "flow:1", "why")
+    delete, resume = functions.record_delete(KEYS, "flow:1", "t"), functions.resume(KEYS, 1, "", ["t"])
+
+    joined, counts = join([heartbeat, heartbeat, cancel, delete, heartbeat, resume, heartbeat, heartbeat])
+
+    assert counts == [2, 1, 1, 1, 1, 2]
+    assert [command for command, count in zip(joined, counts, strict=True) if count == 1] == [
+        *(cancel, delete, heartbeat, resume)
+    ]
+
+
+def test_every_function_that_travels_by_itself_is_there() -> None:
+    for name in functions.LONG:
+        assert f"register('{name}'" in library.SOURCE
 
 
 def test_a_reply_is_parted_and_its_effects_kept() -> None:
@@ -120,8 +138,10 @@ def test_joined_they_do_what_they_do_by_themselves(new_context: NewContext) -> N
     transitions = prepare(context)
     joined, counts = join([*transitions])
     together, effects = part(context.wire.ask(*joined), counts)
+    effects = [*effects, *(effect for _, told in together for effect in told)]
 
-    assert counts == [len(transitions)]
+    assert sum(counts) == len(transitions)
+    assert max(counts) > 5
     assert [timeless(result) for result, _ in together] == [timeless(result) for result, _ in by_themselves]
     assert timeless(all_there_is(context)) == timeless(after_those)
     told = {effect for _, effects in by_themselves for effect in effects if not effect.startswith(b"due:")}
@@ -154,8 +174,8 @@ def test_what_has_finished_counts_before_anything_else_is_looked_at(context: Con
         for attempt in (context.take_one(), context.take_one())
     ]
 
-    joined, counts = join([*finishes, context.keys.transition(last, "flow:1", "too late")])
-    parted, _ = part(context.wire.ask(*joined), counts)
+    together = Transition.many([*finishes, context.keys.transition(last, "flow:1", "too late")])
+    parted, _ = part(context.wire.ask(together), [3])
 
     assert parted[2][0] == [b"state", b"Finished"]
 

@@ -184,6 +184,7 @@ def test_deletion_names_the_record() -> None:
     message = models.MessageLoadParams(context_id=1, caller_id=7, id=1)
     runner = models.RunnerLoadParams(context_id=1, id=1)
     flow = models.FlowParams(context_id=1, id=1)
+    tokens = set()
 
     for operation, name in (
         (listing.delete_job(KEYS, DELETE), "job:7:1"),
@@ -191,7 +192,10 @@ def test_deletion_names_the_record() -> None:
         (listing.delete_runner(KEYS, runner), "runner:1"),
         (listing.delete_flow(KEYS, flow), "flow:1"),
     ):
-        assert transition(asks(operation)) == ("hc_record_delete", (name,))
+        function, (record, token, was_told_more) = transition(asks(operation))
+        assert (function, record, was_told_more) == ("hc_record_delete", name, 0)
+        tokens.add(token)
+    assert len(tokens) == 4
 
 
 def test_deletion_of_what_is_running_is_a_conflict_that_names_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import hiredis
 from pydantic_core import from_json
 
-from coordinator.actors.request import Compute, Operation, Park, WithEffects
+from coordinator.actors.request import Compute, Further, Operation, Park, WithEffects
 from coordinator.errors import StorageError
 from coordinator.storage import library
 from coordinator.storage.connection import Command, packed
@@ -27,12 +27,12 @@ class Wire:
         effects: those of the last operation run.
     """
 
-    def __init__(self, port: int, database: int) -> None:
+    def __init__(self, port: int, database: int, source: str = library.SOURCE) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
         self.effects: list[str] = []
-        self.ask(("HELLO", "3"), ("SELECT", database), library.load_command())
+        self.ask(("HELLO", "3"), ("SELECT", database), ("FUNCTION", "LOAD", "REPLACE", source))
 
     def close(self) -> None:
         self._socket.close()
@@ -62,15 +62,18 @@ class Wire:
         """What an operation answers, parsed."""
         self.effects = []
         given: Any = None
+        effects: list[str] = []
         try:
             while True:
                 step = operation.send(given)
+                if isinstance(step, Further):
+                    effects += [effect.decode() for effect in step.effects]
                 assert not isinstance(step, Park), "nothing here waits"
                 given = step.run() if isinstance(step, Compute) else self.ask(*step)
         except StopIteration as finished:
             answer = finished.value
         if isinstance(answer, WithEffects):
-            self.effects = [effect.decode() for effect in answer.effects]
+            self.effects = effects + [effect.decode() for effect in answer.effects]
             answer = answer.answer
         return from_json(answer)
 

@@ -7,7 +7,7 @@ local LONGEST_HOLD = 60000 -- ms for which a runner in trouble gets nothing
 local LOOKED_BACK = 500 -- timers looked at in one call
 local NAMES_JOB = '^%d+%-%d+%-(%d+)%-(%d+)$' -- a token; those of version 7 named no job
 local KEPT_LIMIT = 100 -- such jobs passed over in one call
-local STALE_LIMIT = 1000 -- stale queue entries dropped in one call
+local STALE_LIMIT = 200 -- stale queue entries dropped in one call
 local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless a single one is larger
 local INPUT_JOBS = 1000 -- whose results are told at once
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
@@ -270,6 +270,8 @@ local function pop(tx, count, bytes, types, runner)
           local inputs = encode_inputs(tx, job, record[PARENTS])
           popped[#popped + 1] = {job, record, env_vars, inputs}
           bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+        elseif is_queued and (runs[run][1] == STARTING or runs[run][1] == SETTLING) then
+          redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
         else
           stale = stale + 1
         end
@@ -495,7 +497,9 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
   end
   redis.call('HSET', key, 'status', 'Error')
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, about)
-  if active then
+  if active_of(tx, attempt.run) == SETTLING then
+    redis.call('RPUSH', tx.prefix .. 'late:' .. attempt.run, attempt.job) -- the run fails as soon as it is started
+  elseif active_of(tx, attempt.run) == ACTIVE then
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
   return 'Error'

@@ -24,11 +24,18 @@
 -- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its run),
 -- x_returned (how often it was given back in this run), x_needed (runs that count it as done
 -- though it belonged to another, with spaces between).
--- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
--- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
+-- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both are LARGE
+-- if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines), x_forgotten (the
+-- events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far that is).
 
 local VERSION = '7'
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
+
+-- How much is done in one call: the server does nothing else meanwhile. What has more jobs, or names more jobs and
+-- prerequisites, is started, ended and deleted in slices: see steps.lua.
+local ONE_CALL = 200 -- jobs
+local ONE_CALL_BYTES = 8192 -- of the names of what they wait for
+local WORK = 300 -- commands, about, of a slice
 
 -- How a result begins. storage/functions.py lists the same.
 local WORD = {
@@ -153,9 +160,11 @@ local function begin(keys, args)
     events = {}, -- flows to which something has happened → the keys of their events
     timers = {},
     due = nil,
-    active = {}, -- run → whether jobs of it may start, as far as it was looked at
+    work = WORK, -- commands that may be spent on what can wait for another call
+    active = {}, -- run → its x_active, as far as it was looked at
     ended = {}, -- runs of which jobs have finished, each once: see flush_finished
     count_of = {}, -- how many of a run's jobs that are
+    unlinked_of = {}, -- how many of those no job is known to wait for
     freed = {}, -- run → the jobs that wait for those, each once
     met_of = {}, -- such a job → for how many of them
     result_of = {}, -- jobs that finished in this call → their results

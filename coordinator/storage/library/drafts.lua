@@ -8,7 +8,7 @@ local SWEPT = 300 -- jobs of an abandoned flow that one step looks at: about 2 m
 local function flow_draft(tx, args, o)
   local keep, flow = args[o + 1], args[o + 2]
   local status, draft = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_draft'))
-  local reply = record_upsert(tx, args, o + 1)
+  local reply = flow_upsert(tx, args, o + 1)
   if keep == '0' then
     redis.call('HDEL', tx.prefix .. flow, 'x_draft')
     disarm(tx, 'abandon:' .. flow)
@@ -28,6 +28,7 @@ function TIMER.abandon(tx, flow)
   end
   local index, entry = index_entry(key)
   redis.call('ZREM', index, entry)
+  SHARING.forget(tx, flow)
   local swept = 'abandoned:' .. job_id(flow) .. ':' .. tx.at
   redis.call('RENAME', key, tx.prefix .. swept)
   redis.call('HSET', tx.prefix .. swept, 'x_flow', flow, 'x_at', '1', 'x_ended', tx.seconds)
@@ -38,6 +39,9 @@ end
 -- created again since is another's.
 function TIMER.sweep(tx, swept)
   local key = tx.prefix .. swept
+  if not SHARING.is_current(tx) then
+    return arm(tx, 'sweep:' .. swept, tx.now + 1)
+  end
   local flow, caller, jobs, at, created, ended =
     unpack(redis.call('HMGET', key, 'x_flow', 'caller_id', 'jobs', 'x_at', 'created_at', 'x_ended'))
   at, created, ended = tonumber(at), tonumber(created), tonumber(ended)
@@ -51,10 +55,13 @@ function TIMER.sweep(tx, swept)
       return
     end
     at = last + 1
-    local job = tx.prefix .. 'job:' .. caller .. ':' .. string.sub(jobs, first, last)
+    local name = 'job:' .. caller .. ':' .. string.sub(jobs, first, last)
+    local job = tx.prefix .. name
     local run, made, changed = unpack(redis.call('HMGET', job, 'x_run', 'created_at', 'updated_at'))
     if made and not run and tonumber(made) >= created and tonumber(changed) <= ended then
-      remove(job)
+      if SHARING.fate(tx, name, flow) == 'gone' then
+        remove(job)
+      end
     end
   end
   redis.call('HSET', key, 'x_at', at)

@@ -1,7 +1,7 @@
 -- Flows: started, retried, cancelled, submitted, deleted.
 
-local function flow_jobs(tx, flow)
-  local caller, listed = unpack(redis.call('HMGET', tx.prefix .. flow, 'caller_id', 'jobs'))
+-- The names of the jobs a flow lists, each once.
+local function flow_jobs(caller, listed)
   local jobs, seen = {}, {}
   for id in string.gmatch(listed, '%d+') do
     if not seen[id] then
@@ -12,17 +12,9 @@ local function flow_jobs(tx, flow)
   return jobs
 end
 
--- Make a flow in Error one that goes on: what it keeps only because it had ended, and the jobs it no longer has.
-local function reopen(tx, flow, plan)
-  local events = tx.prefix .. 'events:' .. job_id(flow)
-  if redis.call('EXISTS', events) == 1 then
-    redis.call('PERSIST', events)
-  else
-    redis.call('HSET', tx.prefix .. flow, 'x_forgotten', '1')
-  end
-  redis.call('HDEL', tx.prefix .. flow, 'x_ended')
-  redis.call('HSET', tx.prefix .. flow, 'result', '{}')
-  disarm(tx, 'keep:' .. flow)
+-- Make a flow in Error one that goes on, without the jobs it no longer has.
+local function go_on_with(tx, flow, plan)
+  reopen(tx, flow)
   local kept = {}
   for _, node in ipairs(plan) do
     kept[node.job] = true
@@ -41,9 +33,18 @@ end
 -- Launch a flow by the plan of its jobs, if it has one; `before` is given the plan first.
 -- Result: as flow_start.
 local function launch_flow(tx, flow, before)
-  local plan, fault, job = read_plan(tx, flow, flow_jobs(tx, flow))
-  if not plan then
+  local caller, listed, jobs = unpack(redis.call('HMGET', tx.prefix .. flow, 'caller_id', 'jobs', 'x_jobs'))
+  if is_large(listed, jobs) then
+    begin_launch(tx, flow)
+    return WORD.MORE
+  end
+  local plan, fault, job = read_plan(tx, flow, flow_jobs(caller, listed), ONE_CALL_BYTES)
+  if fault then
     return fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or ''
+  end
+  if not plan then
+    begin_launch(tx, flow)
+    return WORD.MORE
   end
   if before then
     before(tx, flow, plan)
@@ -52,51 +53,96 @@ local function launch_flow(tx, flow, before)
   return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
 end
 
+local function is_step(step, name)
+  return string.sub(step, 1, #name) == name
+end
+
+-- What is under way with a flow comes first: go on with it.
+-- Returns what the caller is answered: 'more', or what was in the way of a start.
+local function go_on_first(tx, flow, step)
+  if is_step(step, 'create') then -- only its client can
+    return WORD.STATE, 'being submitted'
+  end
+  local more, result = go_on(tx, flow, step, STEP_PAUSE)
+  if not more and is_step(step, 'undo') and #result > 0 then
+    return result[1], result[2], result[3] or ''
+  end
+  return WORD.MORE
+end
+
 -- Start a flow that was never started; one that was stays as it is.
--- Arguments: 1 the flow.
--- Result: 'ok', the record | 'none' | 'missing', job | 'changed', job: its DAG is none | 'busy', job, its run.
-local function flow_start(tx, args, o)
+-- Arguments: 1 the flow, 2 if its jobs were given by flow_add: the token of those calls.
+-- Result: 'ok', the record | 'more': it is being started, to be called again | 'none' | 'missing', job | 'changed', job: its
+-- DAG is none | 'busy', job, its run | 'state', what it is in.
+local function flow_start(tx, args, o, last)
   local flow = args[o + 1]
-  local status = redis.call('HGET', tx.prefix .. flow, 'status')
+  local status, step, token = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step', 'x_token'))
   if not status then
     return WORD.NONE
   end
   if status ~= 'Dispatched' then
     return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
   end
+  if step and is_step(step, 'create') and last > o + 1 and args[o + 2] == token then
+    redis.call('HSET', tx.prefix .. flow, 'x_pending', split(step)[3])
+    begin_step(tx, flow, 'link 0 1 0 0', STEP_PAUSE)
+    return WORD.MORE
+  end
+  if step then
+    return go_on_first(tx, flow, step)
+  end
   return launch_flow(tx, flow)
 end
 
 -- Start the unfinished part of a flow in Error again; one that is Started stays as it is.
--- Arguments, Result: as flow_start, and 'state', status: it is neither.
+-- Arguments: 1 the flow. Result: as flow_start; 'state', status: it is neither.
 local function flow_retry(tx, args, o)
   local flow = args[o + 1]
-  local status = redis.call('HGET', tx.prefix .. flow, 'status')
+  local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
   if not status then
     return WORD.NONE
   end
   if status == 'Started' then
     return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
   end
+  if step then
+    return go_on_first(tx, flow, step)
+  end
   if status ~= 'Error' then
     return WORD.STATE, status
   end
-  return launch_flow(tx, flow, reopen)
+  return launch_flow(tx, flow, go_on_with)
 end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
 -- Arguments: 1 the flow, 2 the reason.
--- Result: 'ok', the record | 'none' | 'state', status: it is Finished.
+-- Result: 'ok', the record | 'more': its jobs are being stopped, or something else is under way, to be called again | 'none' |
+-- 'state', status: it is Finished.
 local function flow_cancel(tx, args, o)
   local flow = args[o + 1]
-  local status = redis.call('HGET', tx.prefix .. flow, 'status')
+  local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
   if not status then
     return WORD.NONE
   end
   if status == 'Finished' then
     return WORD.STATE, status
   end
-  cancel_run(tx, flow, args[o + 2])
+  if step and is_step(step, 'stop') then
+    if go_on(tx, flow, step, STEP_PAUSE) then
+      return WORD.MORE
+    end
+  elseif step then
+    local word, detail = go_on_first(tx, flow, step)
+    if word == WORD.STATE then
+      return word, detail
+    end
+    return WORD.MORE
+  else
+    cancel_run(tx, flow, args[o + 2])
+    if redis.call('HEXISTS', tx.prefix .. flow, 'x_step') == 1 then
+      return WORD.MORE
+    end
+  end
   return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
 end
 
@@ -173,6 +219,7 @@ end
 -- entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has them.
 -- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run | 'differs', the flow, or a job that is Finished
 -- or was submitted with the flow before, the member that is another, its status.
+-- Or 'more', 'state': as flow_create.
 local function flow_submit(tx, args, o)
   local flow, count = args[o + 1], tonumber(args[o + 5])
   local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 6 + #FLOW_GIVEN
@@ -184,6 +231,11 @@ local function flow_submit(tx, args, o)
   local was, known = NEW, nil
   if exists_any(keys) then
     was = known_of(tx, {flow}, FLOW_OPTIONAL)[flow] or NEW
+    local step = was.status and redis.call('HGET', tx.prefix .. flow, 'x_step')
+    if step and was.status == 'Dispatched' then
+      local word, detail = go_on_first(tx, flow, step)
+      return word == WORD.STATE and word or WORD.MORE, detail
+    end
     known = known_of(tx, jobs, JOB_OPTIONAL)
     local other = was.status and SHARING.difference(tx, flow, FLOW_GIVEN, args, o + 6, FLOW_DEFAULTS)
     if other then
@@ -269,6 +321,127 @@ local function flow_submit(tx, args, o)
   return WORD.NEW, tx.seconds
 end
 
+local CREATE_PAUSE = 30000 -- ms after which a flow whose jobs do not come any more is given up
+
+-- Whether a flow may be created and started. Returns nothing if so, else what flow_create does; and the flow's status.
+local function refuse_create(tx, flow)
+  local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
+  if status and status ~= 'Dispatched' then
+    return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
+  end
+  if step then
+    local word, detail = go_on_first(tx, flow, step)
+    return word == WORD.STATE and word or WORD.MORE, detail
+  end
+  return nil, status
+end
+
+-- Whether a flow and these jobs of it may be created.
+-- Arguments: 1 the flow, then jobs.
+-- Result: as flow_create, and 'busy', job, its run.
+local function flow_check(tx, args, o, last)
+  local flow = args[o + 1]
+  local word, detail = refuse_create(tx, flow)
+  if word then
+    return word, detail
+  end
+  for i = o + 2, last do
+    local status, owner = unpack(redis.call('HMGET', tx.prefix .. args[i], 'status', 'x_run'))
+    if status and is_taken(tx, flow, status, owner) then
+      return WORD.BUSY, args[i], owner
+    end
+  end
+  return WORD.NEW
+end
+
+-- Begin to create a flow of many jobs, which flow_add brings and flow_start starts.
+-- Arguments: 1 the flow, 2 its index entry, 3 a token that names these calls, then the members FLOW_GIVEN names.
+-- Result: 'new' | 'ok', the record: it was started before | 'more': something is under way with it, to be called again |
+-- 'state', what it is in.
+local function flow_create(tx, args, o)
+  local flow, token = args[o + 1], args[o + 3]
+  local key = tx.prefix .. flow
+  local step, whose = unpack(redis.call('HMGET', key, 'x_step', 'x_token'))
+  if step and is_step(step, 'create') and whose == token then
+    return WORD.NEW
+  end
+  local word, status = refuse_create(tx, flow)
+  if word then
+    return word, status
+  end
+  local was = known_of(tx, {flow}, FLOW_OPTIONAL)[flow] or NEW
+  local fields = {'status', 'Dispatched', 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
+  put_members(fields, FLOW_GIVEN, args, o + 4, was.kept, FLOW_DEFAULTS)
+  redis.call('HSET', key, unpack(fields))
+  if status then
+    SHARING.look_again(tx, flow) -- it may have listed others
+  else
+    redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
+  end
+  begin_launch(tx, flow, token)
+  redis.call('UNLINK', tx.prefix .. 'listed:' .. flow)
+  if not status then
+    redis.call('HSET', key, 'x_before', 'New')
+  end
+  arm(tx, 'step:' .. flow, tx.now + CREATE_PAUSE)
+  return WORD.NEW
+end
+
+-- Nobody brings more jobs: what was created is given up.
+function STEP.create(tx, flow)
+  return give_up(tx, flow, {})
+end
+
+-- Create jobs of a flow that is being created.
+-- Arguments: 1 the flow, 2 the token, 3 how many jobs; for each: the job, its index entry, the members JOB_GIVEN names.
+-- Result: 'ok' | 'busy', job, its run: the flow is given up | 'none': it was given up.
+local function flow_add(tx, args, o)
+  local flow, token = args[o + 1], args[o + 2]
+  local step, whose, serial = unpack(redis.call('HMGET', tx.prefix .. flow, 'x_step', 'x_token', 'x_serial'))
+  if not step or not is_step(step, 'create') or whose ~= token then
+    return WORD.NONE
+  end
+  local _, count, pending = unpack(split(step))
+  local at, jobs = o + 4, {}
+  for i = 1, args[o + 3] do
+    jobs[i] = args[at + (i - 1) * (2 + #JOB_GIVEN)]
+  end
+  local known = known_of(tx, jobs, JOB_OPTIONAL)
+  for _, job in ipairs(jobs) do
+    local it = known[job]
+    if it and is_taken(tx, flow, it.status, it.owner) then
+      give_up(tx, flow, {})
+      begin_step(tx, flow, 'undo 0')
+      return WORD.BUSY, job, it.owner
+    end
+  end
+  for _, job in ipairs(jobs) do
+    local it, key = known[job], tx.prefix .. job
+    if not claimed(redis.call('HGET', key, 'x_was'), serial) then -- it may be asked again
+      local fields = {'created_at', it and it.created_at or tx.seconds, 'updated_at', tx.seconds}
+      put_members(fields, JOB_GIVEN, args, at + 2, it and it.kept, JOB_DEFAULTS)
+      count = count + 1
+      local is_pending = true
+      if it then
+        redis.call('HSET', key, unpack(fields))
+        is_pending = claim(tx, flow, serial, count, job)
+      else
+        put(fields, 'status', 'WaitingForPrerequisites')
+        put(fields, 'x_run', flow)
+        put(fields, 'x_was', table.concat({serial, count, 'New', '-'}, ' '))
+        redis.call('HSET', key, unpack(fields))
+        redis.call('ZADD', tx.prefix .. 'index:job', '0', args[at + 1])
+        redis.call('RPUSH', new_plan(tx, flow), job)
+      end
+      pending = is_pending and pending + 1 or pending
+    end
+    at = at + 2 + #JOB_GIVEN
+  end
+  redis.call('HSET', tx.prefix .. flow, 'x_step', table.concat({'create', count, pending}, ' '))
+  arm(tx, 'step:' .. flow, tx.now + CREATE_PAUSE)
+  return WORD.OK
+end
+
 -- Whether event id `a` comes before `b`.
 local function is_before(a, b)
   local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
@@ -322,3 +495,6 @@ register('hc_flow_start', flow_start)
 register('hc_flow_retry', flow_retry)
 register('hc_flow_cancel', flow_cancel)
 register('hc_flow_submit', flow_submit)
+register('hc_flow_check', flow_check)
+register('hc_flow_create', flow_create)
+register('hc_flow_add', flow_add)

@@ -44,7 +44,7 @@ local function message_send(tx, args, o)
       write(tx, job[1], job[2], args, job[3])
     end
   end
-  local plan, fault, job = read_plan(tx, message, names)
+  local plan, fault, job = read_plan(tx, message, names, math.huge)
   if not plan then
     return fault, job
   end

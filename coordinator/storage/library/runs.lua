@@ -1,11 +1,70 @@
 -- Runs: a flow's jobs, or a message's, on their way from started to ended.
 
--- Whether another run has a job: it is being run for it, or may be.
+-- Whether another run has a job: it is being run for it, or may be, or is not put back yet.
 local function is_taken(tx, run, status, owner)
   if not owner or owner == run then
     return false
   end
-  return status == 'Started' or (status ~= 'Finished' and status ~= 'Error' and is_active(tx, owner))
+  return status == 'Started'
+    or (status ~= 'Finished' and status ~= 'Error' and (is_active(tx, owner) or active_of(tx, owner) == ENDING))
+end
+
+-- What is done with a run in slices: `STEP.NAME(tx, run, …)` does one, from where the last one ended, and returns where
+-- it has ended: the step's name and its arguments, with spaces between. nil: it was the last one; then perhaps a result.
+local STEP = {}
+
+local STEP_PAUSE = 5000 -- ms after which a step is taken up by a timer, if nobody's call has gone on with it
+
+-- From now on a step is under way: until it has ended, nothing else is done with the run. `pause`: ms after which a timer goes
+-- on with it; at once, if nobody calls again.
+local function begin_step(tx, run, step, pause)
+  redis.call('HSET', tx.prefix .. run, 'x_step', step)
+  arm(tx, 'step:' .. run, tx.now + (pause or 0))
+end
+
+-- Do one slice of the step that is under way. `pause`: ms after which a timer does the next.
+-- Returns whether there is more to do; if not, the step's result.
+local function go_on(tx, run, step, pause)
+  local words = split(step)
+  local after, result = STEP[words[1]](tx, run, unpack(words, 2))
+  if after then
+    redis.call('HSET', tx.prefix .. run, 'x_step', after)
+    arm(tx, 'step:' .. run, tx.now + pause)
+    return true
+  end
+  redis.call('HDEL', tx.prefix .. run, 'x_step')
+  disarm(tx, 'step:' .. run)
+  return false, result
+end
+
+-- Jobs of a run from place `at` on, at most `count`.
+local function jobs_from(tx, run, at, count)
+  local jobs = redis.call('HGET', tx.prefix .. run, 'x_jobs')
+  if jobs == LARGE then
+    return redis.call('LRANGE', tx.prefix .. 'plan:' .. run, at, at + count - 1)
+  end
+  return slice(split(jobs), at + 1, at + count)
+end
+
+-- Call `act` with the jobs that `read` returns from place `at` on, until that was enough work for one call. Returns the place
+-- of the next, nil if there is none.
+local function each_job(tx, run, at, read, act)
+  at = tonumber(at)
+  local jobs = read(tx, run, at, ONE_CALL)
+  for i, job in ipairs(jobs) do
+    if tx.work <= 0 and i > 1 then
+      return at + i - 1
+    end
+    tx.work = tx.work - 3
+    act(job)
+  end
+  return #jobs == ONE_CALL and at + ONE_CALL or nil
+end
+
+-- The last step of a run that has ended is over.
+local function end_steps(tx, run)
+  redis.call('HSET', tx.prefix .. run, 'x_active', ENDED)
+  tx.active[run] = ENDED
 end
 
 -- Delete an ended run's events, and its records too, once they have been kept long enough.
@@ -29,6 +88,21 @@ end
 local RESULT_BYTES = 1048576 -- of the results that a flow's own holds, unless it has but one
 local RESULT_JOBS = 5000 -- that a flow's result has an entry for
 
+local MORE_LEAVES = [["$more":"{\"$ref\":\"flow.status\"}"]]
+
+-- The entry that the `count`-th leaf job has in its flow's result, and the bytes of results there is room for behind it.
+local function leaf_entry(tx, leaf, count, room)
+  local result = tx.result_of[leaf]
+  local size = result and #result or redis.call('HSTRLEN', tx.prefix .. leaf, 'result')
+  if size > room and count > 1 then
+    result = '{"$ref":"job.load"}'
+  else
+    result = result or redis.call('HGET', tx.prefix .. leaf, 'result') or '{}'
+    room = room - size
+  end
+  return '"' .. job_id(leaf) .. '":' .. cjson.encode(result), room
+end
+
 -- The result of a flow: each leaf job's id → its result map, as JSON text. One for which there is no room is
 -- {"$ref":"job.load"}. If there are more leaves, the entry $more says so.
 local function leaf_results(tx, leaves)
@@ -36,29 +110,28 @@ local function leaf_results(tx, leaves)
   for leaf in string.gmatch(leaves or '', '%S+') do
     count = count + 1
     if count > RESULT_JOBS then
-      entries[count] = [["$more":"{\"$ref\":\"flow.status\"}"]]
+      entries[count] = MORE_LEAVES
       break
     end
-    local result = tx.result_of[leaf]
-    local size = result and #result or redis.call('HSTRLEN', tx.prefix .. leaf, 'result')
-    if size > room and count > 1 then
-      result = '{"$ref":"job.load"}'
-    else
-      result = result or redis.call('HGET', tx.prefix .. leaf, 'result') or '{}'
-      room = room - size
-    end
-    entries[count] = '"' .. job_id(leaf) .. '":' .. cjson.encode(result)
+    entries[count], room = leaf_entry(tx, leaf, count, room)
   end
   return '{' .. table.concat(entries, ',') .. '}'
 end
 
--- Every job of a run has finished. `leaves`: those no other waits for.
-local function finish_run(tx, run, leaves)
+-- Every job of a run has finished. `leaves`: those no other waits for; of a large run its result is put together first, in
+-- slices, and given here.
+local function finish_run(tx, run, leaves, result)
   local key = tx.prefix .. run
-  tx.active[run] = false
+  if leaves == LARGE and not result then
+    tx.active[run] = ENDING
+    redis.call('HSET', key, 'x_active', ENDING, 'x_pending', '0')
+    begin_step(tx, run, 'result 0')
+    return
+  end
+  tx.active[run] = ENDED
   local ended = {'x_active', '0', 'x_pending', '0', 'x_leaves', '', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
-    redis.call('HSET', key, 'status', 'Finished', 'result', leaf_results(tx, leaves), unpack(ended))
+    redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
     emit_flow(tx, run, 'Finished')
   else
     redis.call('HSET', key, 'status', 'Processed', 'transport_status', 'Read', unpack(ended))
@@ -70,6 +143,7 @@ end
 -- Wait for a job's prerequisites no longer. `awaits`: their names, as JSON.
 local function stop_awaiting(tx, job, awaits)
   for _, name in ipairs(awaits and cjson.decode(awaits) or {}) do
+    tx.work = tx.work - 3
     local waiting = tx.prefix .. 'waiting:' .. name
     redis.call('SREM', waiting, job)
     if redis.call('EXISTS', waiting) == 0 then
@@ -90,11 +164,33 @@ local function reset_job(tx, job, status, awaits)
   end
 end
 
--- End a run in Error. `job`: the one that failed, or nil. What has not started stays WaitingForPrerequisites.
-local function fail_run(tx, run, reason, job)
+-- Put a job back, if it is still the run's.
+local function put_back(tx, run, job)
+  local status, owner, awaits = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_awaits'))
+  if owner == run then
+    reset_job(tx, job, status, awaits)
+  end
+end
+
+-- Put the jobs of a run that has failed back.
+function STEP.reset(tx, run, at)
+  at = each_job(tx, run, at, jobs_from, function(job)
+    put_back(tx, run, job)
+  end)
+  if at then
+    return 'reset ' .. at
+  end
+  end_steps(tx, run)
+end
+
+-- End a run in Error. `job`: the one that failed, or nil. What has not started stays WaitingForPrerequisites. `step`: what
+-- deals with its jobs, if not all of them can be put back in this call.
+local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
-  tx.active[run] = false
-  local ended = {'x_active', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
+  local jobs = redis.call('HGET', key, 'x_jobs')
+  local is_sliced = step or jobs == LARGE or tx.work <= 0
+  tx.active[run] = is_sliced and ENDING or ENDED
+  local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     local result = '{"error":' .. cjson.encode(reason) .. (job and ',"job":"' .. job_id(job) .. '"}' or '}')
     redis.call('HSET', key, 'status', 'Error', 'result', result, unpack(ended))
@@ -104,10 +200,12 @@ local function fail_run(tx, run, reason, job)
     redis.call('RPUSH', tx.prefix .. 'logs:' .. string.sub(run, 9), reason)
     disarm_message(tx, run)
   end
-  for _, other in ipairs(split(redis.call('HGET', key, 'x_jobs'))) do
-    local status, owner, awaits = unpack(redis.call('HMGET', tx.prefix .. other, 'status', 'x_run', 'x_awaits'))
-    if owner == run then
-      reset_job(tx, other, status, awaits)
+  if is_sliced then
+    begin_step(tx, run, step or 'reset 0')
+  else
+    for _, other in ipairs(split(jobs)) do
+      put_back(tx, run, other)
+      tx.work = tx.work - 3
     end
   end
   retain(tx, run)
@@ -193,13 +291,41 @@ local function stop(tx, run, job, reason)
   end
 end
 
--- Stop what a run has running, and end it in Error if it has not ended.
+-- Stop what a cancelled run has running, and put its other jobs back.
+function STEP.stop(tx, run, at)
+  local reason = redis.call('HGET', tx.prefix .. run, 'x_reason')
+  at = each_job(tx, run, at, jobs_from, function(job)
+    stop(tx, run, job, reason)
+    put_back(tx, run, job)
+  end)
+  if at then
+    return 'stop ' .. at
+  end
+  redis.call('HDEL', tx.prefix .. run, 'x_reason')
+  end_steps(tx, run)
+end
+
+-- Stop what a run has running, and end it in Error if it has not ended. If these are many, the run ends first, and its jobs
+-- are dealt with in slices.
 local function cancel_run(tx, run, reason)
   local key = tx.prefix .. run
-  for _, job in ipairs(split(redis.call('HGET', key, 'x_jobs'))) do
-    stop(tx, run, job, reason)
+  local jobs, active = unpack(redis.call('HMGET', key, 'x_jobs', 'x_active'))
+  if jobs == LARGE or tx.work <= 0 then
+    redis.call('HSET', key, 'x_reason', reason)
+    if active ~= ENDED then
+      fail_run(tx, run, reason, nil, 'stop 0')
+    else
+      tx.active[run] = ENDING
+      redis.call('HSET', key, 'x_active', ENDING)
+      begin_step(tx, run, 'stop 0')
+    end
+    return
   end
-  if redis.call('HGET', key, 'x_active') ~= '0' then
+  for _, job in ipairs(split(jobs)) do
+    stop(tx, run, job, reason)
+    tx.work = tx.work - 3
+  end
+  if active ~= ENDED then
     fail_run(tx, run, reason)
   end
 end
@@ -254,8 +380,9 @@ local function link(nodes)
   end
 end
 
--- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with which job.
-local function read_plan(tx, run, jobs)
+-- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with which job;
+-- or nil and nothing if the jobs name so much they wait for that this takes more than one call. `bytes`: how much they may.
+local function read_plan(tx, run, jobs, bytes)
   local nodes = {}
   for i, job in ipairs(jobs) do
     local depends, prerequisites, status, type, owner =
@@ -265,6 +392,10 @@ local function read_plan(tx, run, jobs)
     end
     if is_taken(tx, run, status, owner) then
       return nil, WORD.BUSY, job
+    end
+    bytes = bytes - #depends - #prerequisites
+    if bytes < 0 then
+      return nil
     end
     nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
   end
@@ -282,6 +413,7 @@ local function await(tx, job, prerequisites)
   end
   local count, seen = 0, {}
   for _, name in ipairs(cjson.decode(prerequisites)) do
+    tx.work = tx.work - 3
     if not seen[name] and redis.call('HEXISTS', tx.prefix .. 'prerequisites', name) == 0 then
       redis.call('SADD', tx.prefix .. 'waiting:' .. name, job)
       redis.call('SADD', tx.prefix .. 'awaited', name)
@@ -328,7 +460,7 @@ end
 
 -- A run has started: its jobs that wait for nothing are queued.
 local function begin_run(tx, run, ready, pending, leaves)
-  tx.active[run] = true
+  tx.active[run] = ACTIVE
   if string.sub(run, 1, 5) == 'flow:' then
     emit_flow(tx, run, 'Started')
   end
@@ -400,7 +532,7 @@ local function release(tx, run, job, count, ready)
   add(ready, type, job)
 end
 
--- A job of a run has finished, and these waited for it. What comes of that is for `flush_finished`, so that many jobs of one run
+-- A job of a run has finished, and these waited for it (a last one '+JOB': so did those in the list next:JOB). What comes of that is for `flush_finished`, so that many jobs of one run
 -- that finish at once are counted off at once.
 local function note_finished(tx, run, waiting)
   local count = tx.count_of[run]
@@ -410,7 +542,9 @@ local function note_finished(tx, run, waiting)
     tx.freed[run] = {}
   end
   tx.count_of[run] = count + 1
-  if waiting then
+  if not waiting then
+    tx.unlinked_of[run] = (tx.unlinked_of[run] or 0) + 1
+  else
     local freed = tx.freed[run]
     for job in string.gmatch(waiting, '%S+') do
       local met = tx.met_of[job]
@@ -432,21 +566,39 @@ local function flush_finished(tx)
   for _, run in ipairs(tx.ended) do
     local key = tx.prefix .. run
     local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
-    pending = pending - tx.count_of[run]
-    if active == '1' then
-      for _, job in ipairs(tx.freed[run]) do
-        release(tx, run, job, tx.met_of[job], ready)
-      end
+    local count = tx.count_of[run]
+    if active == STARTING then
+      count = 0 -- how many are not finished is looked at later
+    elseif active == SETTLING then
+      count = count - (tx.unlinked_of[run] or 0) -- those that were not looked at yet
     end
-    -- Of a run that has failed at least the job that did is never counted off.
-    if pending == 0 then
-      finish_run(tx, run, leaves)
-    else
-      redis.call('HSET', key, 'x_pending', pending)
+    if count > 0 then
+      pending = pending - count
+      if active == ACTIVE or active == SETTLING then
+        local later = {}
+        for _, job in ipairs(tx.freed[run]) do
+          if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
+            release(tx, run, job, tx.met_of[job], ready)
+            tx.work = tx.work - 2
+          else
+            later[#later + 1] = string.byte(job) == 43 and job or tx.met_of[job] .. ' ' .. job
+          end
+        end
+        if #later > 0 then
+          call_each('RPUSH', tx.prefix .. 'free:' .. run, later)
+          arm(tx, 'free:' .. run, tx.now)
+        end
+      end
+      -- Of a run that has failed at least the job that did is never counted off.
+      if pending == 0 and active == ACTIVE then
+        finish_run(tx, run, leaves)
+      else
+        redis.call('HSET', key, 'x_pending', pending)
+      end
     end
   end
   enqueue(tx, ready)
-  tx.ended, tx.count_of, tx.freed, tx.met_of = {}, {}, {}, {}
+  tx.ended, tx.count_of, tx.unlinked_of, tx.freed, tx.met_of = {}, {}, {}, {}, {}
 end
 
 -- Wake those who follow the flows that have new events.

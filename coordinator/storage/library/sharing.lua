@@ -2,7 +2,8 @@
 -- it goes without saying; of other runs the index tells: the set `users:JOB` has the runs that need a job which is not
 -- theirs, the set `uses:RUN` the same jobs by run. Only deletion asks, so the index is brought up to date, some at a time,
 -- when something is to be deleted. Until then the hash `unlisted` has the runs that must be looked at again, each with how
--- far that has got: 'u' (what the index has of it goes), 'jN' and 'pN' (from byte N of its `jobs`, its `x_jobs`). The engine's
+-- far that has got: 'u' (what the index has of it goes), 'jN' and 'pN' (from byte N of its `jobs`, its `x_jobs`, or from the N-th of
+-- `plan:RUN`). The engine's
 -- field `listed` says how far the runs of before there was an index are in that hash: 'all', or the last of a kind.
 
 local SHARING = {
@@ -10,18 +11,31 @@ local SHARING = {
   USERS = 100, -- runs looked at to find one that is active
 }
 
--- Whether jobs of a run may start.
-local function is_active(tx, run)
-  if tx.active[run] == nil then
-    tx.active[run] = redis.call('HGET', tx.prefix .. run, 'x_active') == '1'
+-- What x_active says: jobs may start | it has ended | it is being started: its jobs are made ready, then those that ran
+-- already are looked at | it has ended, or is to be deleted, and its jobs are still being dealt with.
+local ACTIVE, ENDED, STARTING, SETTLING, ENDING = '1', '0', '2', '3', '4'
+
+local LARGE = '@' -- x_jobs of a run whose jobs are in the list `plan:RUN`
+
+local function active_of(tx, run)
+  local active = tx.active[run]
+  if active == nil then
+    active = redis.call('HGET', tx.prefix .. run, 'x_active')
+    tx.active[run] = active
   end
-  return tx.active[run]
+  return active
+end
+
+-- Whether jobs of a run may start, or will as soon as it has been started.
+local function is_active(tx, run)
+  local active = active_of(tx, run)
+  return active == ACTIVE or active == STARTING or active == SETTLING
 end
 
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_lost', 'x_returned', 'x_needed')
+    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed')
 end
 
 -- What a run lists or was started with has changed, or a job that belonged to it is another run's now.
@@ -107,7 +121,11 @@ local function list_run(tx, run, progress, limit)
   end
   local caller, jobs, planned = unpack(redis.call('HMGET', tx.prefix .. run, 'caller_id', 'jobs', 'x_jobs'))
   local count, after = 0, nil
-  if phase == 'p' then
+  if phase == 'p' and planned == LARGE then
+    local jobs_planned = redis.call('LRANGE', tx.prefix .. 'plan:' .. run, at - 1, at + limit - 2)
+    count = index_jobs(tx, run, table.concat(jobs_planned, ' '), '%S+', '', 1, limit)
+    after = count == limit and at + count or nil
+  elseif phase == 'p' then
     count, after = index_jobs(tx, run, planned or '', '%S+', '', at, limit)
   elseif jobs then -- messages have none
     count, after = index_jobs(tx, run, jobs, '%d+', 'job:' .. caller .. ':', at, limit)

@@ -47,56 +47,211 @@ local function remove_run(tx, run, jobs, kept)
   return count
 end
 
--- The jobs that go with a run: those it was started with, and those a flow lists. A job another run has had since stays.
-local function jobs_of(tx, run)
+-- Whether a job goes with a run: another run has not had it since.
+local function goes_with(tx, run, job)
+  local owner = redis.call('HGET', tx.prefix .. job, 'x_run')
+  return not owner or owner == run
+end
+
+-- The jobs that go with a run: those it was started with, and those a flow lists.
+local function jobs_of(tx, run, started, caller, listed)
   local jobs, seen = {}, {}
   local function look_at(names)
     for _, job in ipairs(names) do
-      local owner = redis.call('HGET', tx.prefix .. job, 'x_run')
-      if not seen[job] and (not owner or owner == run) then
+      if not seen[job] and goes_with(tx, run, job) then
         seen[job] = true
         jobs[#jobs + 1] = job
       end
     end
   end
-  look_at(split(redis.call('HGET', tx.prefix .. run, 'x_jobs')))
-  if string.sub(run, 1, 5) == 'flow:' then
-    look_at(flow_jobs(tx, run))
+  look_at(split(started))
+  if listed then
+    look_at(flow_jobs(caller, listed))
   end
   return jobs
 end
 
--- Delete a record: a flow or message with its jobs but for those others need, a job, a runner.
--- Arguments: 1 the record.
--- Result: 'ok', how many records were deleted | 'busy', the record that is in use, and, if it does not itself run, the run that
--- needs it | 'more': it is not known yet who needs what; to be called again.
-local function record_delete(tx, args, o)
-  local record = args[o + 1]
-  if redis.call('EXISTS', tx.prefix .. record) == 0 then
-    return WORD.OK, 0
+local ANSWER_KEPT = '60000' -- ms for which it is remembered what a deletion was answered, should that be lost
+
+-- Remember how many records a call has deleted, for whoever asks by this name.
+local function remember_deleted(tx, name, count)
+  redis.call('SET', tx.prefix .. 'deleted:' .. name, count, 'PX', ANSWER_KEPT)
+end
+
+-- Begin to delete a run that has many jobs: gather   the names it lists are written to plan:RUN:new; check   none may be needed;
+-- remove. In the last two, the first list is what it was started with, the second what it lists. Both go on once the index of
+-- who needs what (see sharing.lua) is current, so a flow that has come to list a job meanwhile keeps it.
+local function begin_delete(tx, run, token)
+  local key = tx.prefix .. run
+  local before = redis.call('HGET', key, 'x_active') or ''
+  redis.call('HSET', key, 'x_active', ENDING, 'x_before', before, 'x_token', token, 'x_deleted', '0')
+  tx.active[run] = ENDING
+  if string.sub(run, 1, 5) == 'flow:' then
+    begin_step(tx, run, 'gather ' .. begin_listing(tx, run) .. ' 1', token ~= '' and STEP_PAUSE)
+  else
+    begin_step(tx, run, 'check 1 0', token ~= '' and STEP_PAUSE)
   end
-  local kind = string.match(record, '^%l+')
-  if kind == 'runner' then
-    return WORD.OK, remove(tx.prefix .. record)
+end
+
+function STEP.gather(tx, flow, caller, from)
+  local names = {}
+  from = read_listed(tx, flow, caller, tonumber(from), function(job)
+    tx.work = tx.work - 1
+    names[#names + 1] = job
+  end)
+  if #names > 0 then
+    call_each('RPUSH', new_plan(tx, flow), names)
   end
-  if kind ~= 'job' and is_active(tx, record) then
-    return WORD.BUSY, record
+  if from then
+    return 'gather ' .. caller .. ' ' .. from
   end
+  redis.call('UNLINK', tx.prefix .. 'listed:' .. flow)
+  return 'check 1 0'
+end
+
+local READ_LIST = {['1'] = jobs_from, ['2'] = from_new_plan}
+
+-- Result: 'busy', a job, and the run that needs it, if it is not itself running: nothing is deleted.
+function STEP.check(tx, run, list, at)
   if not SHARING.is_current(tx) then
+    return 'check ' .. list .. ' ' .. at
+  end
+  local busy, user
+  at = each_job(tx, run, at, READ_LIST[list], function(job)
+    if not busy and goes_with(tx, run, job) then
+      local fate, needs = SHARING.fate(tx, job, run)
+      tx.work = tx.work - 2
+      if fate == 'needed' then
+        busy, user = job, needs
+      end
+    end
+  end)
+  if busy then
+    local key = tx.prefix .. run
+    local before, token = unpack(redis.call('HMGET', key, 'x_before', 'x_token'))
+    if before == '' then
+      redis.call('HDEL', key, 'x_active')
+    else
+      redis.call('HSET', key, 'x_active', before)
+    end
+    tx.active[run] = before ~= '' and before
+    redis.call('HDEL', key, 'x_before', 'x_token', 'x_deleted')
+    redis.call('UNLINK', new_plan(tx, run))
+    if token == '' then -- it was to go because it had been kept long enough
+      arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
+    end
+    return nil, {WORD.BUSY, busy, user}
+  end
+  if at then
+    return 'check ' .. list .. ' ' .. at
+  end
+  return list == '1' and 'check 2 0' or 'remove 1 0'
+end
+
+-- Result: 'ok', how many records were deleted.
+function STEP.remove(tx, run, list, at)
+  local count, key = 0, tx.prefix .. run
+  if not SHARING.is_current(tx) then
+    return 'remove ' .. list .. ' ' .. at
+  end
+  at = each_job(tx, run, at, READ_LIST[list], function(job)
+    if goes_with(tx, run, job) then
+      if SHARING.fate(tx, job, run) == 'gone' then
+        count = count + remove(tx.prefix .. job)
+      else
+        disown(tx, run, job)
+      end
+      redis.call('UNLINK', tx.prefix .. 'next:' .. job)
+      tx.work = tx.work - 4
+    end
+  end)
+  count = redis.call('HINCRBY', key, 'x_deleted', count)
+  if at then
+    return 'remove ' .. list .. ' ' .. at
+  end
+  if list == '1' then
+    return 'remove 2 0'
+  end
+  local token = redis.call('HGET', key, 'x_token')
+  count = count + remove_run(tx, run, {}, {})
+  for _, name in ipairs({'ready:', 'late:', 'free:', 'plan:'}) do
+    redis.call('UNLINK', tx.prefix .. name .. run)
+  end
+  redis.call('UNLINK', new_plan(tx, run))
+  disarm(tx, 'ready:' .. run)
+  disarm(tx, 'free:' .. run)
+  if token ~= '' then
+    remember_deleted(tx, token, count)
+  end
+  remember_deleted(tx, run, count)
+  return nil, {WORD.OK, count}
+end
+
+-- Delete a run with its jobs, if nothing needs them: at once if they are few.
+-- Returns what record_delete does.
+local function delete_run(tx, run, token)
+  local started, caller, listed = unpack(redis.call('HMGET', tx.prefix .. run, 'x_jobs', 'caller_id', 'jobs'))
+  if is_large(listed, started) or #(started or '') > ONE_CALL * 26 then
+    begin_delete(tx, run, token)
     return WORD.MORE
   end
-  if kind == 'job' then
-    local fate, user = SHARING.fate(tx, record)
-    if fate == 'needed' then
-      return WORD.BUSY, record, user
-    end
-    return WORD.OK, remove(tx.prefix .. record)
-  end
-  local gone, kept, busy, user = sort_out(tx, jobs_of(tx, record), record)
+  local jobs = jobs_of(tx, run, started, caller, listed)
+  tx.work = tx.work - 4 * #jobs
+  local gone, kept, busy, user = sort_out(tx, jobs, run)
   if busy then
     return WORD.BUSY, busy, user
   end
-  return WORD.OK, remove_run(tx, record, gone, kept)
+  return WORD.OK, remove_run(tx, run, gone, kept)
+end
+
+-- Delete a record: a flow or message with its jobs but for those others need, a job, a runner.
+-- Arguments: 1 the record, 2 a token that names this call, 3 '1' if it was answered 'more' before.
+-- Result: 'ok', how many records were deleted | 'more': they are being deleted, or it is not known yet who needs what: to be
+-- called again | 'busy', the record that is in use, and, if it does not itself run, the run that needs it.
+local function record_delete(tx, args, o)
+  local record, token = args[o + 1], args[o + 2]
+  local key, kind = tx.prefix .. record, string.match(record, '^%l+')
+  if redis.call('EXISTS', key) == 0 then
+    local before = redis.call('GET', tx.prefix .. 'deleted:' .. token)
+      or args[o + 3] == '1' and redis.call('GET', tx.prefix .. 'deleted:' .. record)
+    return WORD.OK, tonumber(before or 0)
+  end
+  local word, detail, user
+  if kind == 'runner' then
+    word, detail = WORD.OK, remove(key)
+  elseif kind == 'job' then
+    if not SHARING.is_current(tx) then
+      return WORD.MORE
+    end
+    local fate, needs = SHARING.fate(tx, record)
+    if fate == 'needed' then
+      return WORD.BUSY, record, needs
+    end
+    word, detail = WORD.OK, remove(key)
+  else
+    local step, active = unpack(redis.call('HMGET', key, 'x_step', 'x_active'))
+    if step and active ~= ACTIVE then
+      if is_step(step, 'create') then
+        return WORD.BUSY, record
+      end
+      local more, result = go_on(tx, record, step, STEP_PAUSE)
+      if not more and (is_step(step, 'check') or is_step(step, 'remove')) then
+        return unpack(result)
+      end
+      return WORD.MORE
+    end
+    if is_active(tx, record) then
+      return WORD.BUSY, record
+    end
+    if not SHARING.is_current(tx) then
+      return WORD.MORE
+    end
+    word, detail, user = delete_run(tx, record, token)
+  end
+  if word == WORD.OK then
+    remember_deleted(tx, token, detail)
+  end
+  return word, detail, user
 end
 
 local TIMER = {}
@@ -169,29 +324,81 @@ function TIMER.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
 end
 
--- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is active.
+-- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is active, or
+-- something is done with it.
 function TIMER.keep(tx, run)
-  if redis.call('HGET', tx.prefix .. run, 'x_active') ~= '0' then
+  local active = redis.call('HGET', tx.prefix .. run, 'x_active')
+  if active == ACTIVE then
     return
+  end
+  if active ~= ENDED then
+    return arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
   end
   if not SHARING.is_current(tx) then
     return arm(tx, 'keep:' .. run, tx.now + 1)
   end
-  local gone, kept, busy = sort_out(tx, jobs_of(tx, run), run)
-  if busy then
+  if delete_run(tx, run, '') == WORD.BUSY then
     arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
-  else
-    remove_run(tx, run, gone, kept)
   end
 end
 
--- Act on the timers that are due, at most so many, and report on the queues.
+-- Nobody has gone on with what is under way with a run, or nobody is to.
+function TIMER.step(tx, run)
+  local step = redis.call('HGET', tx.prefix .. run, 'x_step')
+  if step then
+    go_on(tx, run, step, 0)
+  end
+end
+
+TIMER.ready = queue_ready
+
+-- Jobs have finished for which more jobs waited than one call releases.
+function TIMER.free(tx, run)
+  local key, ready = tx.prefix .. 'free:' .. run, {}
+  if active_of(tx, run) ~= ACTIVE then
+    if not is_active(tx, run) then
+      redis.call('UNLINK', key)
+    end
+    return
+  end
+  local entry = true
+  while tx.work > 0 do
+    entry = redis.call('LPOP', key)
+    if not entry then
+      break
+    end
+    tx.work = tx.work - 3
+    local finished = string.match(entry, '^%+(.*)$')
+    if finished then
+      local jobs = redis.call('LPOP', tx.prefix .. 'next:' .. finished, 50) or {}
+      for _, job in ipairs(jobs) do
+        release(tx, run, job, 1, ready)
+      end
+      tx.work = tx.work - 2 * #jobs
+      if #jobs == 50 then
+        redis.call('RPUSH', key, entry)
+      end
+    else
+      local count, job = string.match(entry, '^(%d+) (%S+)$')
+      release(tx, run, job, count, ready)
+    end
+  end
+  enqueue(tx, ready)
+  if entry then
+    arm(tx, 'free:' .. run, tx.now)
+  end
+end
+
+-- Act on the timers that are due, at most so many and until that was work enough, and report on the queues.
 -- Arguments: 1 how many.
 -- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0.
 local function tick(tx, args, o)
   local timers = tx.prefix .. 'timers'
   set_timers(tx)
   for _, name in ipairs(redis.call('ZRANGE', timers, '-inf', tx.now, 'BYSCORE', 'LIMIT', 0, args[o + 1])) do
+    if tx.work <= 0 then
+      break
+    end
     redis.call('ZREM', timers, name)
     local kind, record = string.match(name, '^(%l+):(.*)$')
     if redis.call('EXISTS', tx.prefix .. record) == 1 then

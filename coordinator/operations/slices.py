@@ -1,0 +1,33 @@
+"""Transitions that have much to do: each call does a slice of it, so that nobody else waits long for the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from coordinator.actors.request import Compute, Further, Park
+from coordinator.storage.connection import Command, Reply
+from coordinator.storage.functions import Effects, Refused, Word
+
+__all__ = ["in_slices"]
+
+_T = TypeVar("_T")
+
+
+def in_slices(
+    command: Command, read: Callable[[Reply], tuple[_T | Refused, Effects]], again: Command | None = None
+) -> Generator[list[Command] | Compute | Park, Any, tuple[_T | Refused, Effects]]:
+    """Call a transition until it does not answer MORE. Returns what it answers then.
+
+    Should nobody go on with it, a timer of the store does.
+
+    Args:
+        again: the command after the first call, if it is another one.
+    """
+    step = [command]
+    while True:
+        (reply,) = yield step
+        outcome, effects = read(reply)
+        if not (isinstance(outcome, Refused) and outcome.word is Word.MORE):
+            return outcome, effects
+        step = Further([again or command], effects)

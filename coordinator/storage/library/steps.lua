@@ -1,0 +1,514 @@
+-- What is done with a large flow, in slices: each is one call, so that nobody waits long for it. The flow's field x_step
+-- says which step comes next and where it begins, and is set by the call that did the one before; so whoever calls next goes
+-- on, the same client or another, or a timer (TIMER.step).
+--
+-- A flow is started, or started again, in these steps; nothing of it is seen to have started before the last one:
+--   claim    each job it lists becomes its own (x_run), the names are written to plan:FLOW:new;
+--   link     x_next, x_wait and the other fields of its run are written to each job; those that wait for nothing are noted
+--            in ready:FLOW;
+--   order    only if a job is listed before one it depends on: whether that is a DAG;
+--   drop     jobs of an earlier start it no longer lists are stopped;
+--   settle   jobs that were running when they were claimed, noted in late:FLOW, are looked at once more.
+-- Then it is Started, and ready:FLOW is emptied into the queues (TIMER.ready). If something is in its way, `undo` gives the
+-- jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the start, a number,
+-- status and x_run (or '-').
+
+local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
+
+local function new_plan(tx, run)
+  return tx.prefix .. 'plan:' .. run .. ':new'
+end
+
+local function from_new_plan(tx, run, at, count)
+  return redis.call('LRANGE', new_plan(tx, run), at, at + count - 1)
+end
+
+-- Whether a flow has so many jobs that it is dealt with in slices: those it lists (JSON), or has (x_jobs).
+local function is_large(listed, jobs)
+  if jobs == LARGE then
+    return true
+  end
+  if #(listed or '') <= 2 * ONE_CALL then
+    return false
+  end
+  local _, count = string.gsub(string.sub(listed, 1, 11 * ONE_CALL + 11), '%d+', '')
+  return count > ONE_CALL
+end
+
+-- What a job was when it was claimed: which of the flow's jobs it is, its status and its run; nil if that was for another start.
+local function claimed(was, serial)
+  local start, place, status, owner = string.match(was or '', '^(%S+) (%d+) (%S+) (%S+)$')
+  if start == serial then
+    return tonumber(place), status, owner
+  end
+end
+
+-- Begin to read a flow's `jobs`, for a step that calls read_listed.
+local function begin_listing(tx, flow)
+  local caller, listed = unpack(redis.call('HMGET', tx.prefix .. flow, 'caller_id', 'jobs'))
+  redis.call('SET', tx.prefix .. 'listed:' .. flow, listed)
+  redis.call('DEL', new_plan(tx, flow))
+  return caller
+end
+
+-- Call `act` with the names of jobs in listed:FLOW from byte `from` on, until that was enough for one call or `act` returns
+-- something. Returns the next byte, nil if there is none; then what `act` returned.
+local function read_listed(tx, flow, caller, from, act)
+  local key = tx.prefix .. 'listed:' .. flow
+  local length = redis.call('STRLEN', key)
+  local text, at = redis.call('GETRANGE', key, from - 1, from + 11 * ONE_CALL), 1
+  local is_end = from - 1 + #text >= length
+  while true do
+    local first, last = string.find(text, '%d+', at)
+    if not first then
+      return not is_end and from + #text or nil
+    end
+    if last == #text and not is_end then -- there may be more of it
+      return from + first - 1
+    end
+    if tx.work <= 0 then
+      return from + first - 1
+    end
+    local stopped = act('job:' .. caller .. ':' .. string.sub(text, first, last))
+    if stopped then
+      return nil, stopped
+    end
+    at = last + 1
+  end
+end
+
+-- Begin to start a flow. `token` names who gives its jobs, if they are still to come (see flow_create).
+local function begin_launch(tx, flow, token)
+  local key = tx.prefix .. flow
+  local before = redis.call('HGET', key, 'x_active') or ''
+  local serial = flow .. '#' .. redis.call('HINCRBY', key, 'x_starts', 1)
+  local caller = begin_listing(tx, flow)
+  redis.call('DEL', tx.prefix .. 'ready:' .. flow, tx.prefix .. 'late:' .. flow, tx.prefix .. 'order:' .. flow,
+    tx.prefix .. 'free:' .. flow)
+  redis.call('HSET', key, 'x_active', STARTING, 'x_before', before, 'x_serial', serial, 'x_token', token or '')
+  redis.call('HDEL', key, 'x_fault', 'x_unordered', 'x_doomed')
+  tx.active[flow] = STARTING
+  begin_step(tx, flow, token and 'create 0 0' or table.concat({'claim', caller, 1, 0, 0}, ' '), STEP_PAUSE)
+end
+
+-- Something is in the way of a start: what, which job, whose it is.
+local function give_up(tx, flow, fault)
+  redis.call('HSET', tx.prefix .. flow, 'x_fault', table.concat(fault, ' '))
+  return 'undo 0'
+end
+
+-- Make a job the flow's, as its `place`-th. Returns whether it has yet to finish, and its status; or nil and what is in the way.
+local function claim(tx, flow, serial, place, job)
+  local key = tx.prefix .. job
+  local status, owner, was, waiting = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_was', 'x_next'))
+  tx.work = tx.work - 5
+  if not status then
+    return nil, {WORD.MISSING, job}
+  end
+  if claimed(was, serial) then
+    return false
+  end
+  if is_taken(tx, flow, status, owner) then
+    return nil, {WORD.BUSY, job, owner}
+  end
+  redis.call('RPUSH', new_plan(tx, flow), job)
+  if waiting and string.find(waiting, '+', 1, true) then
+    redis.call('UNLINK', tx.prefix .. 'next:' .. job)
+  end
+  was = table.concat({serial, place, status, owner or '-'}, ' ')
+  if owner and owner ~= flow then
+    if status == 'Finished' then
+      SHARING.count_as_done(tx, flow, job)
+    elseif is_startable(status) then
+      SHARING.look_again(tx, owner)
+    end
+  end
+  if is_startable(status) then
+    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry')
+    disarm(tx, 'retry:' .. job)
+    redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
+  else
+    redis.call('HDEL', key, 'x_next', 'x_held')
+    redis.call('HSET', key, 'x_was', was)
+  end
+  if status == 'Started' then
+    redis.call('RPUSH', tx.prefix .. 'late:' .. flow, job)
+  end
+  return status ~= 'Finished', status
+end
+
+function STEP.claim(tx, flow, caller, from, count, pending)
+  local serial, fault = redis.call('HGET', tx.prefix .. flow, 'x_serial'), nil
+  from = read_listed(tx, flow, caller, tonumber(from), function(job)
+    local is_pending, more = claim(tx, flow, serial, count + 1, job)
+    if is_pending == nil then
+      fault = more
+      return true
+    end
+    count = more and count + 1 or count
+    pending = is_pending and pending + 1 or pending
+  end)
+  if fault then
+    return give_up(tx, flow, fault)
+  end
+  if from then
+    return table.concat({'claim', caller, from, count, pending}, ' ')
+  end
+  redis.call('UNLINK', tx.prefix .. 'listed:' .. flow)
+  redis.call('HSET', tx.prefix .. flow, 'x_pending', pending)
+  return 'link 0 1 0 0'
+end
+
+-- A job depends on another one of its flow. Returns whether that has yet to finish; nil if it is none of the flow's.
+local function link_to(tx, flow, serial, place, job, parent)
+  local key = tx.prefix .. parent
+  local was, following, held = unpack(redis.call('HMGET', key, 'x_was', 'x_next', 'x_held'))
+  local parent_place, status = claimed(was, serial)
+  tx.work = tx.work - 3
+  if not parent_place then
+    return nil
+  end
+  if parent_place >= place then
+    redis.call('HSET', tx.prefix .. flow, 'x_unordered', '1')
+  end
+  -- As long as one that is running has no x_next, nobody counts on its end: see STEP.settle.
+  local name, text = 'x_next', following or ''
+  if status == 'Started' then
+    name, text = 'x_held', held or ''
+  end
+  if #text < SPILL then
+    redis.call('HSET', key, name, text == '' and job or text .. ' ' .. job)
+  else
+    if not string.find(text, '+', 1, true) then
+      redis.call('HSET', key, name, text .. ' +' .. parent)
+    end
+    redis.call('RPUSH', tx.prefix .. 'next:' .. parent, job)
+  end
+  return status ~= 'Finished'
+end
+
+-- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have yet to
+-- finish, and how many there are, so far. Returns those three if that was enough for this call; nil when it is done, or false
+-- and what is in the way.
+local function link_job(tx, flow, serial, job, from, wait, count)
+  local key = tx.prefix .. job
+  local depends, prerequisites, type, was, parents =
+    unpack(redis.call('HMGET', key, 'depends', 'prerequisites', 'script_type', 'x_was', 'x_parents'))
+  tx.work = tx.work - 4
+  local place, status = claimed(was, serial)
+  if not place then
+    return false, {WORD.MISSING, job}
+  end
+  local caller, names = string.match(job, '^job:%d+:'), {}
+  if from > 1 then
+    names[1] = parents
+  elseif parents then
+    redis.call('HDEL', key, 'x_parents')
+  end
+  local seen, has_begun, after = {}, false, nil
+  while true do
+    local first, last = string.find(depends, '%d+', from)
+    if not first then
+      break
+    end
+    if tx.work <= 0 and has_begun then
+      after = first
+      break
+    end
+    has_begun = true
+    local id = string.sub(depends, first, last)
+    if not seen[id] then
+      seen[id] = true
+      local is_waiting = link_to(tx, flow, serial, place, job, caller .. id)
+      if is_waiting == nil then
+        return false, {WORD.CHANGED, job}
+      end
+      names[#names + 1] = id
+      wait, count = is_waiting and wait + 1 or wait, count + 1
+    end
+    from = last + 1
+  end
+  if #names > 0 then
+    redis.call('HSET', key, 'x_parents', table.concat(names, ' '))
+  end
+  if after then
+    return after, wait, count
+  end
+  if count == 0 then
+    redis.call('RPUSH', tx.prefix .. 'order:' .. flow, job)
+  end
+  if not is_startable(status) then
+    redis.call('HSET', key, 'x_unmet', count)
+    return nil
+  end
+  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned', 'x_needed')
+  local ready, name, value = {}, nil, nil
+  status, name, value = begin_job(tx, job, type, prerequisites, wait, ready)
+  local fields = {'x_unmet', count, 'status', status, name, value}
+  if prerequisites ~= '[]' then
+    put(fields, 'x_awaits', prerequisites)
+  end
+  redis.call('HSET', key, unpack(fields))
+  if ready[type] then
+    redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
+  end
+end
+
+function STEP.link(tx, flow, at, from, wait, count)
+  local serial = redis.call('HGET', tx.prefix .. flow, 'x_serial')
+  local after, fault
+  from, wait, count = tonumber(from), tonumber(wait), tonumber(count)
+  local jobs = from_new_plan(tx, flow, tonumber(at), ONE_CALL)
+  for i, job in ipairs(jobs) do
+    if tx.work <= 0 and i > 1 then
+      return table.concat({'link', at + i - 1, 1, 0, 0}, ' ')
+    end
+    after, wait, count = link_job(tx, flow, serial, job, from, wait, count)
+    fault = after == false and wait or nil
+    if fault then
+      return give_up(tx, flow, fault)
+    end
+    if after then
+      return table.concat({'link', at + i - 1, after, wait, count}, ' ')
+    end
+    from, wait, count = 1, 0, 0
+  end
+  if #jobs == ONE_CALL then
+    return table.concat({'link', at + ONE_CALL, 1, 0, 0}, ' ')
+  end
+  if redis.call('HGET', tx.prefix .. flow, 'x_unordered') then
+    return 'order 0'
+  end
+  return 'drop 0'
+end
+
+-- Place the jobs of which all that they depend on is placed, one after the other. `job`, `at`: of one with a list of those that
+-- wait for it, and how much of that was read.
+function STEP.order(tx, flow, placed, job, at)
+  placed, at = tonumber(placed), tonumber(at)
+  local order = tx.prefix .. 'order:' .. flow
+  local function place(children)
+    for _, child in ipairs(children) do
+      tx.work = tx.work - 1
+      if redis.call('HINCRBY', tx.prefix .. child, 'x_unmet', -1) == 0 then
+        redis.call('RPUSH', order, child)
+      end
+    end
+  end
+  while tx.work > 0 do
+    if job then
+      local children = redis.call('LRANGE', tx.prefix .. 'next:' .. job, at, at + ONE_CALL - 1)
+      place(children)
+      at = at + #children
+      if #children < ONE_CALL then
+        job = nil
+      end
+    else
+      job = redis.call('LPOP', order)
+      if not job then
+        local plan = new_plan(tx, flow)
+        if placed < redis.call('LLEN', plan) then
+          return give_up(tx, flow, {WORD.CHANGED, redis.call('LINDEX', plan, 0)})
+        end
+        return 'drop 0'
+      end
+      placed, at, tx.work = placed + 1, 0, tx.work - 2
+      local following, held = unpack(redis.call('HMGET', tx.prefix .. job, 'x_next', 'x_held'))
+      local children = split(following or held or '')
+      local is_spilled = string.byte(children[#children] or '') == 43 -- '+'
+      if is_spilled then
+        children[#children] = nil
+      end
+      place(children)
+      job = is_spilled and job or nil
+    end
+  end
+  return table.concat({'order', placed, job, at}, ' ', 1, job and 4 or 2)
+end
+
+function STEP.drop(tx, flow, at)
+  local serial = redis.call('HGET', tx.prefix .. flow, 'x_serial')
+  at = each_job(tx, flow, at, jobs_from, function(job)
+    local owner, was = unpack(redis.call('HMGET', tx.prefix .. job, 'x_run', 'x_was'))
+    if owner == flow and not claimed(was, serial) then
+      stop(tx, flow, job, 'the flow no longer lists it')
+      forget_run(tx, job)
+      SHARING.look_again(tx, flow)
+    end
+  end)
+  if at then
+    return 'drop ' .. at
+  end
+  redis.call('HSET', tx.prefix .. flow, 'x_active', SETTLING)
+  tx.active[flow] = SETTLING
+  return 'settle'
+end
+
+-- Make a flow in Error one that goes on: what it keeps only because it had ended.
+local function reopen(tx, flow)
+  local events = tx.prefix .. 'events:' .. job_id(flow)
+  if redis.call('EXISTS', events) == 1 then
+    redis.call('PERSIST', events)
+  else
+    redis.call('HSET', tx.prefix .. flow, 'x_forgotten', '1')
+  end
+  redis.call('HDEL', tx.prefix .. flow, 'x_ended')
+  redis.call('HSET', tx.prefix .. flow, 'result', '{}')
+  disarm(tx, 'keep:' .. flow)
+end
+
+-- Queue jobs of a large flow that waited for nothing when it was started; a timer goes on with it.
+local function queue_ready(tx, flow)
+  local key, entries = tx.prefix .. 'ready:' .. flow, {}
+  if active_of(tx, flow) ~= ACTIVE then
+    if not is_active(tx, flow) then
+      redis.call('UNLINK', key)
+    end
+    return
+  end
+  local found = redis.call('LPOP', key, ONE_CALL) or {}
+  for _, entry in ipairs(found) do
+    local type, job = string.match(entry, '^(%S+) (%S+)$')
+    add(entries, type, job)
+  end
+  tx.work = tx.work - #found
+  enqueue(tx, entries)
+  if #found == ONE_CALL then
+    arm(tx, 'ready:' .. flow, tx.now)
+  end
+end
+
+-- The flow is started from now on.
+local function open_flow(tx, flow)
+  local key = tx.prefix .. flow
+  local status, pending, doomed = unpack(redis.call('HMGET', key, 'status', 'x_pending', 'x_doomed'))
+  if status == 'Error' then
+    reopen(tx, flow)
+  end
+  redis.call('RENAME', new_plan(tx, flow), tx.prefix .. 'plan:' .. flow)
+  redis.call('UNLINK', tx.prefix .. 'order:' .. flow)
+  redis.call('HDEL', key, 'x_before', 'x_serial', 'x_token', 'x_unordered', 'x_doomed')
+  redis.call('HSET', key, 'status', 'Started', 'updated_at', tx.seconds, 'x_active', ACTIVE, 'x_jobs', LARGE, 'x_leaves', LARGE,
+    'x_started', tx.at)
+  arm(tx, 'free:' .. flow, tx.now)
+  begin_run(tx, flow, {}, tonumber(pending), LARGE)
+  queue_ready(tx, flow)
+  if doomed then
+    local reason = redis.call('HGET', tx.prefix .. doomed, 'x_failure') or ''
+    fail_run(tx, flow, 'job ' .. job_id(doomed) .. ': ' .. reason, doomed)
+  end
+  return redis.call('HGET', key, 'x_step')
+end
+
+-- What has become of the jobs that were running when they were claimed. From then on their end counts, for they have x_next.
+function STEP.settle(tx, flow)
+  local jobs = redis.call('LPOP', tx.prefix .. 'late:' .. flow, 100)
+  if not jobs then
+    redis.call('HDEL', tx.prefix .. flow, 'x_step')
+    return open_flow(tx, flow)
+  end
+  for _, job in ipairs(jobs) do
+    local key = tx.prefix .. job
+    local status, held, queued, type = unpack(redis.call('HMGET', key, 'status', 'x_held', 'x_queued', 'script_type'))
+    if status then
+      redis.call('HSET', key, 'x_next', held or '')
+      redis.call('HDEL', key, 'x_held')
+    end
+    if status == 'Finished' then
+      note_finished(tx, flow, held or '')
+    elseif status == 'Error' then
+      redis.call('HSET', tx.prefix .. flow, 'x_doomed', job)
+    elseif status == 'WaitingForPrerequisites' or status == 'Dispatched' and queued then -- it was given back
+      redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
+      redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
+    end
+  end
+  return 'settle'
+end
+
+-- Make a job what it was when it was claimed.
+local function unclaim(tx, job, status, owner, awaits, waiting)
+  local key = tx.prefix .. job
+  if waiting and string.find(waiting, '+', 1, true) then
+    redis.call('UNLINK', tx.prefix .. 'next:' .. job)
+  end
+  redis.call('HDEL', key, 'x_was', 'x_next', 'x_held', 'x_unmet')
+  if not is_startable(status) then
+    return
+  end
+  stop_awaiting(tx, job, awaits)
+  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
+  redis.call('HSET', key, 'status', status)
+  if owner == '-' then
+    redis.call('HDEL', key, 'x_run')
+  else
+    redis.call('HSET', key, 'x_run', owner)
+  end
+end
+
+-- Give the jobs of a flow that cannot be started back. Result: what is in the way.
+function STEP.undo(tx, flow, at)
+  local key = tx.prefix .. flow
+  local serial = redis.call('HGET', key, 'x_serial')
+  at = each_job(tx, flow, at, from_new_plan, function(job)
+    local was, awaits, following, held =
+      unpack(redis.call('HMGET', tx.prefix .. job, 'x_was', 'x_awaits', 'x_next', 'x_held'))
+    local place, status, owner = claimed(was, serial)
+    if place and status == 'New' then
+      stop_awaiting(tx, job, awaits)
+      remove(tx.prefix .. job)
+    elseif place then
+      unclaim(tx, job, status, owner, awaits, following or held)
+    end
+  end)
+  if at then
+    return 'undo ' .. at
+  end
+  local before, fault = unpack(redis.call('HMGET', key, 'x_before', 'x_fault'))
+  for _, name in ipairs({'ready:', 'late:', 'order:', 'listed:'}) do
+    redis.call('UNLINK', tx.prefix .. name .. flow)
+  end
+  redis.call('UNLINK', new_plan(tx, flow))
+  redis.call('HDEL', key, 'x_before', 'x_serial', 'x_fault', 'x_unordered', 'x_token', 'x_doomed')
+  SHARING.look_again(tx, flow) -- its jobs are others' again
+  if before == 'New' then
+    SHARING.forget(tx, flow)
+    remove(key)
+  elseif before == '' then
+    redis.call('HDEL', key, 'x_active')
+  else
+    redis.call('HSET', key, 'x_active', before)
+  end
+  tx.active[flow] = before ~= 'New' and before ~= '' and before
+  return nil, split(fault)
+end
+
+-- Put the result of a large flow together: each leaf job's id → its result map, as JSON text.
+function STEP.result(tx, flow, at, count, room)
+  local entries, from, key = {}, at, tx.prefix .. 'result:' .. flow
+  count, room = tonumber(count or 0), tonumber(room or RESULT_BYTES)
+  at = each_job(tx, flow, at, jobs_from, function(job)
+    local following = redis.call('HGET', tx.prefix .. job, 'x_next')
+    if (not following or following == '') and count <= RESULT_JOBS then
+      count = count + 1
+      local entry = MORE_LEAVES
+      if count <= RESULT_JOBS then
+        entry, room = leaf_entry(tx, job, count, room)
+      end
+      entries[#entries + 1] = entry
+      tx.work = tx.work - 1 - #entry / 200
+    end
+  end)
+  if from == '0' then
+    redis.call('DEL', key)
+  end
+  if #entries > 0 then
+    redis.call('APPEND', key, (redis.call('EXISTS', key) == 1 and ',' or '') .. table.concat(entries, ','))
+  end
+  if at and count <= RESULT_JOBS then
+    return table.concat({'result', at, count, room}, ' ')
+  end
+  local result = redis.call('GET', key)
+  redis.call('UNLINK', key)
+  finish_run(tx, flow, LARGE, '{' .. (result or '') .. '}')
+end
