@@ -239,10 +239,11 @@ class Context:
             done += attempts
         return done
 
-    def settle(self) -> None:
-        """Have everything done that is under way in slices."""
+    def settle(self) -> list[Attempt]:
+        """Have everything done that is under way in slices. Returns nothing that was taken, so `or` may follow."""
         while self.under_way():
             self.tick()
+        return []
 
     def under_way(self) -> list[str]:
         """The timers of what is under way in slices."""

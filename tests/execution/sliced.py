@@ -21,7 +21,7 @@ _SMALL: Final = {"ONE_CALL": 2, "ONE_CALL_BYTES": 8, "WORK": 4, "SPILL": 12}
 
 def _with(source: str, constants: dict[str, int]) -> str:
     for name, value in constants.items():
-        source, count = re.subn(rf"(?m)^local {name} = \d+", f"local {name} = {value}", source)
+        source, count = re.subn(rf"(?m)^((?:local )?{name} = )\d+", rf"\g<1>{value}", source)
         assert count == 1, name
     return source
 

@@ -20,6 +20,7 @@ def commands_of(context: Context, runner: Runner, *holding: str) -> tuple[int, l
 
 def test_the_cost_is_that_of_the_runners_own_attempts(context: Context) -> None:
     context.submit(1, [job(id) for id in range(1, COUNT + 1)])
+    context.settle()
     runners = [Runner(3, f"s{number}") for number in range(COUNT // 8)]
     held = {runner: context.take(8, runner) for runner in runners}
 
@@ -33,6 +34,7 @@ def test_the_cost_is_that_of_the_runners_own_attempts(context: Context) -> None:
 def test_attempts_from_before_the_server_started_are_known(context: Context) -> None:
     """Its memory is empty then. It looks at some at a time, once for all runners."""
     context.submit(1, [job(id) for id in range(1, COUNT + 1)])
+    context.settle()
     runners = [Runner(3, f"s{number}") for number in range(COUNT // 8)]
     held = {runner: context.take(8, runner) for runner in runners}
     context.wire.ask(library.load_command())
@@ -48,6 +50,7 @@ def test_attempts_from_before_the_server_started_are_known(context: Context) -> 
 
 def test_a_call_looks_at_a_bounded_number_of_them(context: Context) -> None:
     context.submit(1, [job(id) for id in range(1, COUNT + 1)])
+    context.settle()
     context.take(COUNT, Runner(3, "s"))
     context.wire.ask(library.load_command())
     resume = functions.resume(context.keys, 3, "s", ["1-1"])

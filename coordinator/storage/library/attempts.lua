@@ -404,7 +404,7 @@ end
 -- Returns: {'ok', results as a JSON object by id, the id behind which the next page begins or '' on the last one} |
 -- {'none'} | {'stale'} | {'missing'}: it does not depend on that job.
 local function read_inputs(keys, args)
-  local tx, after = {prefix = string.sub(keys[1], 1, -7)}, args[3]
+  local tx, after = {prefix = string.sub(keys[1], 1, -7), memory = false}, args[3]
   local attempt, fault = running(tx, args[1], args[2], 'x_parents')
   if not attempt then
     return {fault}
