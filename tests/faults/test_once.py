@@ -286,14 +286,21 @@ async def test_a_late_write_that_nobody_waits_for_is_not_applied(store: ValkeyPr
 async def test_a_late_take_starts_no_job_for_a_runner_that_is_gone(store: ValkeyProcess, user: str) -> None:
     async with pair(store, user=user) as to:
         await register(to.here, 3)
-        await submit(to.here, 3, wide(1))
-        to.proxy.hold_back()
         take = {"context_id": 3, "runner_id": 3, "script_types": ["Python"]}
-        accepted = to.proxy.accepted
-        with trio.move_on_after(0.1):
-            async with ws_api(to.here_url) as leaving:
-                await leaving.call("job.take", **take)
-        await to.proxy.until_accepted(accepted + 1)
+        async with trio.open_nursery() as leaving:
+
+            async def wait_for_a_job() -> None:
+                async with ws_api(to.here_url) as client:
+                    await client.call("job.take", **take, wait=30)
+
+            leaving.start_soon(wait_for_a_job)
+            await until(lambda: "herocoordinator:3" in store.client().pubsub_channels())
+            await trio.sleep(0.1)  # nothing tells that the call has looked once more since, and waits
+            clients: Any = store.client().client_list()
+            to.proxy.hold_back([int(client["addr"].rpartition(":")[2]) for client in clients if client["db"] == "3"])
+            await submit(to.there, 3, wide(1))
+            await to.proxy.until_kept(1)
+            leaving.cancel_scope.cancel()
         assert (await to.here.call("job.load", **JOB))["status"] == "Dispatched"
 
         await deliver(to.proxy)

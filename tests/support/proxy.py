@@ -8,7 +8,7 @@ import math
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -34,14 +34,14 @@ class Proxy:
     Attributes:
         accepted: connections taken so far.
         forwarded: bytes passed on so far, by direction.
-        delivered: bytes that were held back and have been brought to the store.
+        kept: bytes for the store that were held back so far, delivered or not.
     """
 
     def __init__(self, store_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
         self.accepted = 0
         self.forwarded = dict.fromkeys(Side, 0)
-        self.delivered = 0
+        self.kept = 0
         self._store_port = store_port
         self._tls = tls
         self._open: dict[trio.CancelScope, trio.SocketStream] = {}
@@ -50,6 +50,7 @@ class Proxy:
         self._left_each = dict.fromkeys(Side, math.inf)  # the same, for every connection anew
         self._piece = _CHUNK
         self._rejecting = False
+        self._ports: dict[trio.CancelScope, int] = {}  # of connections to the store
         self._held: dict[trio.CancelScope, trio.Event] = {}  # connections held back, until when
         self._listening = trio.CancelScope()
         self._wanted = _opened()  # to listen
@@ -94,13 +95,13 @@ class Proxy:
         for side in sides or Side:
             self._flowing[side] = trio.Event()
 
-    def hold_back(self) -> int:
-        """Deliver what is sent to the store on the connections that are open now only when `deliver` is called, although
+    def hold_back(self, ports: Collection[int] | None = None) -> None:
+        """Deliver what is sent to the store on the connections that are open now not before `deliver` is called, although
         their senders may have closed them by then, and nothing of what the store says. New ones are not concerned.
-        Returns how many there are."""
+        `ports`: only on those which the store sees come from one of these."""
         for scope in self._open:
-            self._held.setdefault(scope, trio.Event())
-        return len(self._open)
+            if ports is None or self._ports.get(scope) in ports:
+                self._held.setdefault(scope, trio.Event())
 
     def deliver(self) -> None:
         """Bring the store what was held back, and close those connections."""
@@ -147,6 +148,11 @@ class Proxy:
         while self.forwarded[side] < count:
             await self._changed.wait()
 
+    async def until_kept(self, count: int) -> None:
+        """Wait until `count` bytes for the store were held back since the start."""
+        while self.kept < count:
+            await self._changed.wait()
+
     # -- running
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -182,10 +188,12 @@ class Proxy:
             finally:
                 del self._open[scope]
                 self._held.pop(scope, None)
+                self._ports.pop(scope, None)
                 await trio.aclose_forcefully(client)
 
     async def _relay(self, client: trio.SocketStream, scope: trio.CancelScope) -> None:
         store = await trio.open_tcp_stream("127.0.0.1", self._store_port)
+        self._ports[scope] = store.socket.getsockname()[1]
         try:
             front: trio.abc.Stream = client
             if self._tls is not None:
@@ -206,15 +214,21 @@ class Proxy:
         delivered: trio.Event,
     ) -> None:
         """Collect what comes on a connection that is held back, until it is to be delivered."""
-        data = bytearray(first)
+        data = bytearray()
+
+        def keep(more: bytes) -> None:
+            data.extend(more)
+            if side is Side.TO_STORE:
+                self.kept += len(more)
+                self._note()
+
+        keep(first)
         async with trio.open_nursery() as reading:
-            reading.start_soon(_read_all, source, data)
+            reading.start_soon(_read_all, source, keep)
             await delivered.wait()
             reading.cancel_scope.cancel()
         if side is Side.TO_STORE:
             await target.send_all(data)
-            self.delivered += len(data)
-            self._note()
             await trio.sleep(0.2)  # the store reads it before it sees that the connection is closed
 
     async def _pump(
@@ -249,10 +263,10 @@ class Proxy:
                 scope.cancel()  # one direction has ended, so the other has no use
 
 
-async def _read_all(source: trio.abc.ReceiveStream, data: bytearray) -> None:
+async def _read_all(source: trio.abc.ReceiveStream, keep: Callable[[bytes], None]) -> None:
     try:
         while more := await source.receive_some(_CHUNK):
-            data += more
+            keep(bytes(more))
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         pass
 
