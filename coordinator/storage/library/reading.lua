@@ -24,7 +24,7 @@ local function read_records(keys, args)
   return found
 end
 
-local EVENTS_AT_ONCE = 8 -- read of a stream before it is looked at how large they are
+local EVENTS_AT_ONCE = 4 -- read of a stream before it is looked at how large they are
 
 -- Read the events of a flow until there are so many, or they have so many bytes, but one at least.
 -- KEYS: 1 the engine. ARGV: 1 the flow's id, 2 the event after which to begin, 3 how many at most, 4 bytes.
