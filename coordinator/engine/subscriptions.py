@@ -19,8 +19,7 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
-from coordinator.operations.execution import render_event
-from coordinator.operations.pace import Pace
+from coordinator.operations.execution import EVENT_BYTES, EVENTS_A_STEP, render_event
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import Cancel, Effects, Silent, Told
@@ -42,10 +41,8 @@ log = structlog.get_logger("coordinator.subscriptions")
 
 TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner has one half while the other is under way
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
-EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 LAPSE_KNOWN_AFTER: Final = 2.0  # seconds after the end of a lease; by then the store has said so, unless it ended well
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
-EVENTS_A_STEP: Final = 200  # at most
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
 
 
@@ -338,11 +335,9 @@ class FlowSubscription(Subscription):
         self.flow_id = flow_id
         self._after = after.encode()
 
-    def _tell(self, head: bytes, entries: Sequence[Any]) -> int:
-        """Notify the client of these events. Returns how many bytes they are."""
-        notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
-        self.notify(notices)
-        return sum(map(len, notices))
+    def _tell(self, head: bytes, entries: Sequence[Any]) -> None:
+        """Notify the client of these events."""
+        self.notify([b"%b%b}}" % (head, render_event(entry)) for entry in entries])
 
     def serve(self) -> Operation:
         head = b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,' % (
@@ -350,8 +345,6 @@ class FlowSubscription(Subscription):
             self.keys.address or 0,
             self.flow_id,
         )
-        stream = self.keys.events(self.flow_id)
-        pace = Pace(EVENTS_A_STEP, EVENT_BYTES)
         while not self.is_closed:
             self.look()
             if self.session.is_congested:
@@ -362,14 +355,14 @@ class FlowSubscription(Subscription):
                     yield self.park()
                 if self.is_closed:
                     break
-                (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", pace.count)]
+                (reply,) = yield [functions.events(self.keys, self.flow_id, self._after, EVENTS_A_STEP, EVENT_BYTES)]
                 if self.is_closed:
                     break
-                is_all = len(entries) < pace.count
+                entries, is_all = functions.read_events(reply)
                 if entries:
                     self._after = entries[-1][0]
-                    pace.read(len(entries), self._tell(head, entries))
-            del entries  # nobody needs them while we are parked
+                    self._tell(head, entries)
+            del reply, entries  # nobody needs them while we are parked
             if is_all:
                 yield self.park()
         return b""

@@ -29,7 +29,6 @@ from coordinator.models.execution import (
     RunnerConnectedParams,
 )
 from coordinator.operations.listing import PAGE_BYTES
-from coordinator.operations.pace import Pace
 from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json, spoken
 from coordinator.operations.slices import in_slices
 from coordinator.storage import codec, functions
@@ -60,6 +59,8 @@ __all__ = [
 CHUNK: Final = 200  # records loaded a step, so that others get on in between
 STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after which failures are shortened
 SHORT_FAILURE: Final = 200  # characters
+EVENTS_A_STEP: Final = 200  # at most
+EVENT_BYTES: Final = 256 * 1024  # of events read in one step, unless a single one is larger
 SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on the event loop, about 2 ms
 EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
 ONE_CALL: Final = 200  # jobs of a flow that is submitted in one call of the store
@@ -263,23 +264,20 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     events: list[bytes] = []
     size = 0
     missed = is_last = False
-    pace = Pace(params.limit, PAGE_BYTES)
     while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
-        count = min(pace.count, params.limit - len(events))
-        reply, entries = yield [
+        count = min(EVENTS_A_STEP, params.limit - len(events))
+        reply, read = yield [
             functions.flow_missed(keys, params.id, last),
-            ("XRANGE", keys.events(params.id), f"({last}", "+", "COUNT", count),
+            functions.events(keys, params.id, last, count, EVENT_BYTES),
         ]
         has_missed = functions.read_missed(reply)
         if has_missed is None:
             raise NotFound("flow", context_id=params.context_id, id=params.id)
         missed = missed or has_missed
+        entries, is_last = functions.read_events(read)
         step = [b"{%b}" % render_event(entry) for entry in entries]
-        step_bytes = sum(map(len, step))
-        pace.read(len(step), step_bytes)
         events += step
-        size += step_bytes
-        is_last = len(entries) < count
+        size += sum(map(len, step))
         if entries:
             last = entries[-1][0].decode()
     page = b'{"events":[%b],"last_event":"%b","missed":%b}'

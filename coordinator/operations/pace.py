@@ -12,7 +12,7 @@ from coordinator.storage.keys import Keyspace
 __all__ = ["Pace", "records_of"]
 
 AT_FIRST: Final = 3  # items, when nothing is known of their size
-RECORDS_AT_ONCE: Final = 100  # read by one command, during which the store does nothing else
+RECORDS_AT_ONCE: Final = 50  # read by one command, during which the store does nothing else
 RECORD_BYTES: Final = 512 * 1024  # of them, unless a single one is larger
 
 

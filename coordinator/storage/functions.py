@@ -449,6 +449,17 @@ def flow_follow(keys: Keyspace, id: int, seconds: float, after: str) -> Transiti
     return keys.transition("hc_flow_follow", flow_name(id), int(seconds * 1000), after)
 
 
+def events(keys: Keyspace, id: int, after: str | bytes, count: int, max_bytes: int) -> Command:
+    """A flow's events after this one: at most so many, and fewer if they have so many bytes."""
+    return keys.call("hc_events", f"{keys.prefix}engine", id, after, count, max_bytes)
+
+
+def read_events(reply: Any) -> tuple[Sequence[Any], bool]:
+    """Stream entries, and whether there are no more for now."""
+    entries, is_last = reply
+    return entries, is_last == 1
+
+
 def read_missed(reply: Any) -> bool | None:
     """None: there is no such flow."""
     word, details = _read("hc_flow_missed", reply[0], Word.OK, Word.NONE)

@@ -14,7 +14,7 @@ from coordinator.errors import Conflict, InvalidParams
 from coordinator.operations import listing
 from coordinator.storage import codec, functions
 from tests.execution.by_hand import KEYS, STORED_JOB, asks, ends, outcome_of, transition
-from tests.execution.driver import Context
+from tests.execution.driver import Context, job
 
 DELETE = models.JobLoadParams(context_id=1, caller_id=7, id=1)
 
@@ -264,3 +264,25 @@ def test_no_more_records_are_read_than_a_page_may_have() -> None:
     asks(operation)
 
     assert len(read_of(asks(operation, [[entry(id) for id in range(listing.CHUNK)]]))) == 3
+
+
+@pytest.mark.parametrize("limit", [1, 7, 8, 9, 1000])
+def test_events_are_read_until_they_have_so_many_bytes(context: Context, limit: int) -> None:
+    context.create_runner(3)
+    context.submit(1, [job(1)])
+    attempt = context.take_one()
+    for at in range(30):
+        context.log(attempt, "x" * (10 if at < 20 else 100_000))
+
+    seen: list[Any] = []
+    after, is_last = "0-0", False
+    while not is_last:
+        (reply,) = context.wire.ask(functions.events(context.keys, 1, after, limit, 250_000))
+        entries, is_last = functions.read_events(reply)
+        assert len(entries) <= limit
+        assert sum(len(entry[1][1]) for entry in entries) < 250_000 + 101_000
+        seen += entries
+        after = entries[-1][0].decode() if entries else after
+
+    assert [entry[0].decode() for entry in seen] == [event["event_id"] for event in context.events(1)]
+    assert len(seen) == 32

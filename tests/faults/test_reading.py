@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import redis
 
+from coordinator.osprocess import memory_limit
 from tests.faults.test_bytes import MIB, RECORD, batch_of, create, growth, post
 from tests.support.clients import request
 from tests.support.server import CoordinatorProcess, coordinator
@@ -83,3 +85,37 @@ def test_messages_with_large_results_are_loaded_without_all_of_them(server: Coor
     assert {json.dumps(one["result"]) for one in loaded["job"] if one not in whole} == {'{"$ref": "job.load"}'}
     assert "earlier lines are left out" in loaded["logs"][0]
     assert len(json.dumps(loaded)) < 12 * MIB
+
+
+def test_the_embedded_store_has_limits_of_memory(tmp_path: Path) -> None:
+    """Past its memory it refuses what needs more, says so, and goes on with what does not."""
+    memory = 64 * MIB
+    with coordinator("--data-dir", str(tmp_path), "--fsync", "everysec", "--store-memory", str(memory)) as server:
+        options = options_of(tmp_path)
+        assert options["maxmemory"] == str(memory)
+        assert options["maxmemory-policy"] == "noeviction"
+        assert 0 < int(options["client-query-buffer-limit"]) < 1024 * MIB
+        normal, hard, *_ = options["client-output-buffer-limit"].split()
+        assert normal == "normal"
+        assert 0 < int(hard) < 1024 * MIB
+
+        answers = [post(server, request("job.create", job(1, id, "x" * RECORD), id)) for id in range(100)]
+
+        refused = [answer["error"] for answer in answers if "error" in answer]
+        assert {error["code"] for error in refused} == {-32010}
+        assert "OOM" in refused[0]["data"]["detail"]
+        assert len(answers) - len(refused) < 100
+        assert post(server, request("job.load", job_ids(1, 0), 1))["result"]["id"] == 0
+        assert post(server, request("job.list", {"context_id": 1, "limit": 1}, 1))["result"]["items"][0]["id"] == 0
+
+
+def test_without_a_setting_the_store_may_use_a_part_of_the_machine(server: CoordinatorProcess, tmp_path: Path) -> None:
+    assert 0 < int(options_of(tmp_path)["maxmemory"]) <= memory_limit() // 2
+
+
+def options_of(data_dir: Path) -> dict[str, str]:
+    """What the embedded Valkey has in force."""
+    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock"), decode_responses=True) as client:
+        found: Any = client.config_get("*")
+        options: dict[str, str] = found
+        return options
