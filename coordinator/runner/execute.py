@@ -49,11 +49,13 @@ PYTHON: Final = Interpreter((sys.executable,), on_stdin=False)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `error` is None if it succeeded; with `retry` false another attempt makes no sense."""
+    """How an attempt ended. `error` is None if it succeeded; with `retry` false another attempt makes no sense; it is
+    `lost` if it ended because the runner does."""
 
     result: dict[str, str]
     error: str | None = None
     retry: bool = True
+    lost: bool = False
 
 
 class BadEnvironment(ValueError):
