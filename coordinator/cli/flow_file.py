@@ -91,6 +91,7 @@ class JobEntry(_Entry):
     env: Env = Field(default_factory=dict)
     timeout: UInt32 = 0
     retries: UInt8 = 0
+    lost_retries: UInt8 | None = None
     prerequisites: list[str] = Field(default_factory=list)
 
 
@@ -135,6 +136,7 @@ class FlowFile:
                     retries=job.retries,
                     env_vars=variables,
                     prerequisites=job.prerequisites,
+                    **({} if job.lost_retries is None else {"lost_retries": job.lost_retries}),
                     depends=[ids[name] for name in dict.fromkeys(job.depends)],
                 )
             )

@@ -104,9 +104,11 @@ class RunnerSubscription:
         *,
         result: Mapping[str, str] | None = None,
         retry: bool = True,
+        lost: bool = False,
     ) -> models.AttemptOutcome:
-        """The attempt failed; without `retry` there will be no other. Raises as `finish`."""
-        more: dict[str, Any] = {"error": error, "retry": retry}
+        """The attempt failed; without `retry` there will be no other. It is `lost` rather than failed if it ends by no
+        fault of the job. Raises as `finish`."""
+        more: dict[str, Any] = {"error": error, "retry": retry, **({"lost": True} if lost else {})}
         if result is not None:
             more["result"] = dict(result)
         return await self._end("job.fail", assignment, more)

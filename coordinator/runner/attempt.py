@@ -124,9 +124,9 @@ class Attempt:
     async def run(self) -> None:
         """Returns when the coordinator has answered for the outcome, or does not want it.
 
-        Cancelled, it kills the script and says that the attempt has failed, as far as that is quick.
+        Cancelled, it kills the script and says that the attempt is lost, as far as that is quick.
         """
-        outcome = Outcome({}, "the runner was stopped")
+        outcome = Outcome({}, "the runner was stopped", lost=True)
         is_done = False
         try:
             outcome = await self._execute()
@@ -217,7 +217,7 @@ class Attempt:
             await self._work.finish(self.assignment, outcome.result)
         else:
             error = outcome.error[:_ERROR_CHARACTERS]
-            await self._work.fail(self.assignment, error, result=outcome.result, retry=outcome.retry)
+            await self._work.fail(self.assignment, error, result=outcome.result, retry=outcome.retry, lost=outcome.lost)
 
     async def _send_logs(self) -> None:
         """Until the output has ended and all of it is sent."""

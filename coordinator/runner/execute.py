@@ -68,6 +68,7 @@ class Outcome:
         retry: false if another attempt makes no sense.
         values: what the script wrote as its result.
         is_cut_off: it was ended because its lease was not renewed in time, which says nothing of the script.
+        lost: it ended because the runner does.
     """
 
     captured: dict[str, str]
@@ -75,6 +76,7 @@ class Outcome:
     retry: bool = True
     values: dict[str, str] = field(default_factory=dict)
     is_cut_off: bool = False
+    lost: bool = False
 
     @property
     def result(self) -> dict[str, str]:

@@ -229,6 +229,10 @@ class Context:
         """Nobody will be told of what was taken."""
         self.wire.transition(functions.untake(self.keys, holder, str(number)))
 
+    def there(self, script_types: Sequence[str], runners: Collection[int], seconds: float = 1e9) -> None:
+        """These runners wait for jobs of these types, for so long."""
+        self.wire.transition(functions.runners_there(self.keys, seconds, script_types, runners))
+
     def run_all(self, runner: Runner | None = None) -> list[Attempt]:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
         everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))

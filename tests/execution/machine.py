@@ -25,7 +25,7 @@ FLOWS: Final = st.integers(1, 2)
 MESSAGES: Final = st.integers(1, 2)
 PICK: Final = st.integers(0, 999)
 NAMES: Final = st.sampled_from(["paid", "approved"])
-SESSIONS: Final = st.sampled_from(["", "s"])
+SESSIONS: Final = st.sampled_from(["", "s", "job.take"])
 TYPES: Final = st.sampled_from([("Python",), ("Sal",), ("Python", "Sal"), ("Sal", "Python")])
 HOLDERS: Final = st.sampled_from(["h", "i"])
 
@@ -173,12 +173,13 @@ class Machine(RuleBasedStateMachine):
     )
     def take(self, count: int, id: int, session: str, types: tuple[str, ...], lease: int, holder: str) -> None:
         runner = Runner(id, session, lease, types)
-        ready = self.model.ready(types)
+        ready = self.model.ready(types, id)
+        share = self.model.share(id, session, count)
         number = len(self.attempts) + 1
         self.model.begin()
         taken = self.context.take(count, runner, holder=holder, number=number)
 
-        assert len(taken) == min(count, len(ready))
+        assert len(taken) == min(share, len(ready))
         assert {attempt.id for attempt in taken} <= ready
         for attempt in taken:
             self._handed_out(attempt, runner)
@@ -258,6 +259,12 @@ class Machine(RuleBasedStateMachine):
             lambda: self.context.resume(runner, *holding),
             lambda: self.model.resume(runner.runner_id, runner.runner_session, holding),
         )
+
+    @rule(ids=st.sets(st.integers(1, 3)))
+    def say_who_is_there(self, ids: set[int]) -> None:
+        """These runners wait for jobs, now or from now on."""
+        self.context.there(("Python", "Sal"), ids)
+        self.model.there |= ids
 
     # -- time
 

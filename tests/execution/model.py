@@ -16,6 +16,10 @@ LONGEST_PAUSE: Final = 60
 TIMEOUT_GRACE: Final = 5
 LATE: Final = 30
 LOST_RETRIES: Final = 3
+ELSEWHERE: Final = 5  # seconds a retry is kept for other runners, if there are any
+FAILED_IN_A_ROW: Final = 5  # attempts after which a runner gets less, if there are others
+LONGEST_HOLD: Final = 60
+POLLING: Final = "job.take"  # the session of a runner without a connection
 CALLER: Final = 7
 
 
@@ -49,6 +53,7 @@ class Job:
         parents: what it depended on when that run was started.
         waits: what of that, and of its prerequisites, is not met.
         most_attempts: as many as it may ever have had in one run.
+        last_runner: who had its last attempt; kept: who is not to have the next one, and until when.
         lost: of its attempts in this run, those that were lost.
         is_queued: Dispatched, and not pausing between attempts.
         last_report: how its last attempt that reported did, its token, and the answer.
@@ -75,6 +80,8 @@ class Job:
     live: Attempt | None = None
     is_queued: bool = False
     pause_ends: float | None = None
+    last_runner: int = 0
+    kept: tuple[int, float] | None = None
     last_report: tuple[str, str, dict[str, Any]] | None = None
     last_attempt: str | None = None
     late: tuple[float, Attempt, Run] | None = None
@@ -90,6 +97,18 @@ class Job:
         content = (set(spec["depends"]), set(spec["prerequisites"]), spec["retries"], spec["timeout"])
         own = (set(self.depends), set(self.prerequisites), self.retries, self.timeout)
         return own == content and self.is_run_with(spec)
+
+
+@dataclass
+class Trouble:
+    """What is wrong with a runner: how often in a row it failed, or lost, what it had; until when it gets nothing."""
+
+    failed: int = 0
+    lost: int = 0
+    till: float = 0.0
+
+    def hold_back(self, now: float, first: float, times: int) -> None:
+        self.till = now + min(first * 2**times, LONGEST_HOLD)
 
 
 @dataclass(eq=False)
@@ -137,6 +156,8 @@ class Model:
         self.jobs: dict[int, Job] = {}
         self.runs: dict[str, Run] = {}
         self.satisfied: set[str] = set()
+        self.there: set[int] = set()  # runners that wait for jobs
+        self.troubles: dict[int, Trouble] = {}
         self.events: list[dict[str, Any]] = []
         self.stopped: list[str] = []
 
@@ -146,9 +167,41 @@ class Model:
         """A new step."""
         self.events, self.stopped = [], []
 
-    def ready(self, types: Collection[str]) -> set[int]:
-        """Jobs a runner of these types may be handed."""
-        return {job.id for job in self.jobs.values() if job.is_queued and job.script_type in types}
+    def ready(self, types: Collection[str], runner: int | None = None) -> set[int]:
+        """Jobs a runner of these types, or this one, may be handed."""
+        return {
+            job.id
+            for job in self.jobs.values()
+            if job.is_queued and job.script_type in types and not self._is_kept_from(job, runner)
+        }
+
+    def _is_kept_from(self, job: Job, runner: int | None) -> bool:
+        if job.kept is None or runner is None or not self.there - {runner}:
+            return False
+        other, till = job.kept
+        return other == runner and till > self.now
+
+    def share(self, runner: int, session: str, count: int) -> int:
+        """How many of `count` jobs a runner that asks for them may be handed."""
+        trouble = self.troubles.get(runner)
+        if trouble is None:
+            return count
+        is_silent = trouble.lost > 0 and session == POLLING
+        is_broken = trouble.failed >= FAILED_IN_A_ROW and bool(self.there - {runner})
+        if not is_silent and not is_broken:
+            return count
+        if trouble.till > self.now:
+            return 0
+        if is_broken:
+            trouble.hold_back(self.now, 1, trouble.failed - FAILED_IN_A_ROW)
+        return 1
+
+    def _heard(self, runner: int, *, ended_well: bool = False) -> None:
+        trouble = self.troubles.get(runner)
+        if trouble is not None:
+            trouble.lost = 0
+            if ended_well or not trouble.failed:
+                del self.troubles[runner]
 
     def timers(self) -> dict[str, float]:
         """Every timer that is set → when it is due."""
@@ -305,7 +358,7 @@ class Model:
         job.attempt += 1
         deadline = self.now + job.timeout + TIMEOUT_GRACE if job.timeout else None
         expires = self.now + lease if deadline is None else min(self.now + lease, deadline)
-        job.status, job.is_queued = "Started", False
+        job.status, job.is_queued, job.last_runner, job.kept = "Started", False, runner, None
         job.live = Attempt(token, job.attempt, runner, session, lease, expires, deadline)
         job.last_attempt = token
         if not run.is_flow and run.status == "Dispatched":
@@ -318,6 +371,7 @@ class Model:
 
     def heartbeat(self, id: int, token: str) -> None:
         job, attempt = self._running(id, token)
+        self._heard(attempt.runner)
         attempt.expires = self.now + attempt.lease
         if attempt.deadline is not None:
             attempt.expires = min(attempt.expires, attempt.deadline)
@@ -346,6 +400,7 @@ class Model:
         job.status, job.result, job.live = "Finished", result, None
         answer = {"status": "Finished", "attempt": attempt.number}
         job.last_report = ("finish", token, answer)
+        self._heard(attempt.runner, ended_well=True)
         self._deliver(job)
         self._emit(run, job, "Finished", attempt=attempt)
         if run.is_active:
@@ -364,6 +419,12 @@ class Model:
         if late is not None and self.jobs[id].last_attempt == token:
             return {"status": self.jobs[id].status, "attempt": late[0].number}
         job, attempt = self._running(id, token)
+        self._heard(attempt.runner)
+        if not is_lost:
+            trouble = self.troubles.setdefault(attempt.runner, Trouble())
+            trouble.failed += 1
+            if trouble.failed >= FAILED_IN_A_ROW:
+                trouble.hold_back(self.now, 1, trouble.failed - FAILED_IN_A_ROW)
         self._deliver(job)
         self._fail(job, attempt, reason, may_retry or is_lost, is_lost)
         answer = {"status": job.status, "attempt": attempt.number}
@@ -416,11 +477,17 @@ class Model:
         else:
             job.late = (self.now + LATE, attempt, self._owner(job))
         self.stopped.append(attempt.token)
+        if is_lost and attempt.session == POLLING:
+            trouble = self.troubles.setdefault(attempt.runner, Trouble())
+            trouble.lost += 1
+            trouble.hold_back(self.now, max(1, attempt.lease), trouble.lost - 1)
         self._fail(job, attempt, reason, may_retry=True, is_lost=is_lost)
 
     def _pause_is_over(self, job: Job) -> None:
         if job.pause_ends is not None:
             job.pause_ends, job.is_queued = None, True
+            if self.there - {job.last_runner}:
+                job.kept = (job.last_runner, self.now + ELSEWHERE)
 
     def _limit_is_up(self, run: Run, kind: str) -> None:
         run.timers.pop(kind, None)

@@ -52,9 +52,7 @@ def test_what_may_be_much_work_travels_by_itself() -> None:
     joined, counts = join([heartbeat, heartbeat, cancel, delete, heartbeat, resume, heartbeat, heartbeat])
 
     assert counts == [2, 1, 1, 4]
-    assert [command for command, count in zip(joined, counts, strict=True) if count == 1] == [
-        *(cancel, delete)
-    ]
+    assert [command for command, count in zip(joined, counts, strict=True) if count == 1] == [*(cancel, delete)]
 
 
 def test_every_function_that_travels_by_itself_is_there() -> None:

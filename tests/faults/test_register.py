@@ -123,9 +123,7 @@ async def two_coordinators(store: ValkeyProcess) -> AsyncIterator[tuple[list[Coo
         with contextlib.ExitStack() as stack:
 
             def start() -> list[CoordinatorProcess]:
-                return [
-                    stack.enter_context(coordinator("--redis-url", proxy.url, *SILENCE)) for proxy in (one, other)
-                ]
+                return [stack.enter_context(coordinator("--redis-url", proxy.url, *SILENCE)) for proxy in (one, other)]
 
             yield await trio.to_thread.run_sync(start), [one, other]
 

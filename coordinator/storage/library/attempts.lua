@@ -85,7 +85,7 @@ end
 
 -- Whether a runner other than this one is there for jobs of a type.
 local function is_another_there(tx, type, runner)
-  local now = memory_time(tx)
+  local now = tx.now
   local memory = known_memory(tx)
   for other, till in pairs(memory and memory.there[type] or {}) do
     if other ~= runner and till >= now then
@@ -108,7 +108,7 @@ end
 -- Arguments: 1 for how long, in ms, that may be believed, 2 how many types, those, then the runners.
 -- Result: 'ok'.
 local function runners_there(tx, args, o, last)
-  local now, types, memory = memory_time(tx), tonumber(args[o + 2]), memory_of(tx)
+  local now, types, memory = tx.now, tonumber(args[o + 2]), memory_of(tx)
   for at = o + 3, o + 2 + types do
     local type = args[at]
     local runners = memory.there[type] or {}
@@ -117,6 +117,9 @@ local function runners_there(tx, args, o, last)
       memory.swept[type] = now
       for runner, till in pairs(runners) do
         runners[runner] = till >= now and till or nil
+      end
+      for job, kept in pairs(memory.kept) do
+        memory.kept[job] = kept.till > now and kept or nil
       end
     end
     for who = o + 3 + types, last do
@@ -139,7 +142,7 @@ end
 
 -- A runner gets nothing for a while, twice as long each time, and then one job at a time.
 local function hold_back(tx, trouble, first, times)
-  trouble.till = memory_time(tx) + math.min(first * 2 ^ math.min(times, 10), LONGEST_HOLD)
+  trouble.till = tx.now + math.min(first * 2 ^ math.min(times, 10), LONGEST_HOLD)
 end
 
 local function trouble_of(tx, runner)
@@ -180,7 +183,7 @@ local function share_of(tx, runner, session, count, types)
   if not is_silent and not is_broken then
     return count
   end
-  local wait = trouble.till - memory_time(tx)
+  local wait = trouble.till - tx.now
   if wait <= 0 then
     if is_broken then
       hold_back(tx, trouble, 1000, trouble.failed - FAILED_IN_A_ROW)
@@ -203,23 +206,28 @@ local function runner_troubles(tx, args, o, last)
   local told, memory = {}, known_memory(tx)
   for at = o + 1, last do
     local trouble = memory and memory.troubled[args[at]] or {failed = 0, lost = 0, till = 0}
-    told[at - o] = {trouble.failed, trouble.lost, math.max(0, math.ceil(trouble.till - memory_time(tx)))}
+    told[at - o] = {trouble.failed, trouble.lost, math.max(0, math.ceil(trouble.till - tx.now))}
   end
   return WORD.OK, told
 end
 
--- For how many ms yet a job that is tried again is kept for others than this runner, which has just failed or lost it; 0 if
--- there is nobody else, so that none waits for long.
-local function kept_from(tx, record, runner)
-  local last = record[ATTEMPT] and attempt_of(record[ATTEMPT])
-  if not last or last.runner ~= runner then
-    return 0
+-- Keep a job that is tried again for others than the runner that has just failed or lost it, if anybody else is there. Returns
+-- whether it is.
+local function keep_for_others(tx, job, type, runner)
+  local is_kept = is_another_there(tx, type, runner)
+  if is_kept then
+    memory_of(tx).kept[job] = {runner = runner, till = tx.now + ELSEWHERE}
   end
-  local queued = tx.wall - record[QUEUED]
-  if queued < 0 or queued >= ELSEWHERE or not is_another_there(tx, record[TYPE], runner) then
-    return 0
+  return is_kept
+end
+
+-- Until when a job is kept for others than this runner; nil if it is not, or nobody else is there, so that none waits for long.
+local function kept_from(tx, job, type, runner)
+  local memory = known_memory(tx)
+  local kept = memory and memory.kept[job]
+  if kept and kept.runner == runner and kept.till > tx.now and is_another_there(tx, type, runner) then
+    return kept.till
   end
-  return ELSEWHERE - queued
 end
 
 -- Put jobs back to the front of their queue, in their order.
@@ -259,10 +267,10 @@ local function pop(tx, count, bytes, types, runner)
         end
         if is_queued and record[TYPE] ~= type then
           add(moved, record[TYPE], job)
-        elseif is_queued and runs[run][1] == '1' and kept_from(tx, record, runner) > 0 then
+        elseif is_queued and runs[run][1] == '1' and kept_from(tx, job, type, runner) then
           seen[job] = true
           kept[#kept + 1] = job
-          local till = tx.now + kept_from(tx, record, runner)
+          local till = kept_from(tx, job, type, runner)
           tx.due = math.min(tx.due or till, till) -- then it may have it, for whoever looks tells of all queues
         elseif is_queued and runs[run][1] == '1' then
           seen[job] = true
@@ -319,6 +327,9 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, runner, session, token)
+  if number ~= '1' and known_memory(tx) then
+    tx.memory.kept[job] = nil
+  end
   if string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
@@ -395,7 +406,6 @@ local function running(tx, job, token, more)
     return nil, WORD.STALE
   end
   attempt.job, attempt.run, attempt.more = job, run, value
-  cheer(tx, attempt.runner, false)
   return attempt
 end
 
@@ -540,6 +550,7 @@ local function fail(tx, args, o)
     local before = report_again(tx, fault, 'fail', job, token)
     return before == fault and late_result(tx, fault, job, token, args[o + 4]) or before
   end
+  cheer(tx, attempt.runner, false)
   deliver(tx, attempt.run)
   local result, manner = args[o + 4] ~= '' and args[o + 4] or nil, args[o + 5]
   if manner ~= '2' then
@@ -556,6 +567,7 @@ local function renew(tx, attempt)
     expires = math.min(expires, tonumber(attempt.deadline))
   end
   arm(tx, 'lease:' .. attempt.job, expires)
+  cheer(tx, attempt.runner, false)
   deliver(tx, attempt.run)
 end
 

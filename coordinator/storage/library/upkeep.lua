@@ -295,7 +295,7 @@ function TIMER.retry(tx, job)
     redis.call('HSET', key, 'x_queued', tx.at)
     redis.call('HDEL', key, 'x_retry', 'x_ended')
     local last = attempt_of(field)
-    if last and is_another_there(tx, type, last.runner) then
+    if last and keep_for_others(tx, job, type, last.runner) then
       redis.call('LPUSH', tx.prefix .. 'queue:' .. string.lower(type), job)
       announce(tx, EFFECT.OTHER .. type .. ' ' .. last.runner)
     else
