@@ -112,7 +112,8 @@ def run(
       prerequisites = ["approved"]    # waits for prerequisite.satisfy of each
 
     A script finds its results' place in HERO_RESULT, those of the jobs it depends on in HERO_INPUTS (JSON, by id) and
-    their ids by name in HERO_DEPENDS (JSON); see `herocoordinator runner --help`.
+    their ids by name in the file HERO_DEPENDS_FILE and, as far as it fits, in HERO_DEPENDS (JSON); see `herocoordinator
+    runner --help`.
     """
     content = read(file)
     chosen = [given for given in (context, content.context, DEFAULT_CONTEXT) if given is not None]

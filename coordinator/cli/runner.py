@@ -62,19 +62,23 @@ def runner(**given: Any) -> None:
 
     \b
     HERO_RESULT      a file; key=value lines written there become the job's result,
-                     beside stdout, stderr (the last 64 KiB of each) and exit_code
+                     beside stdout, stderr (the last 64 KiB of each) and exit_code;
+                     a value of several lines is key<<MARK, its lines, and a line MARK
     HERO_INPUTS      a JSON file: the results of the jobs this one depends on, by their ids
-    HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_JOB_ID  HERO_ATTEMPT
+    HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_FLOW_ID  HERO_JOB_ID  HERO_ATTEMPT
+    HERO_ATTEMPT_ID  names this attempt and no other
 
-    A job has succeeded if its script exits with 0. Scripts run with this process's rights: it is no sandbox.
+    A job has succeeded if its script exits with 0 and its result is as above. Scripts run with this process's rights:
+    it is no sandbox.
 
     \b
     herocoordinator runner --context 1
     herocoordinator runner --context 1 --context 2 --id 7 --capacity 8 --type 'Sal=/bin/sh -e'
     herocoordinator runner --context 1 --url https://hero.example:9652 --ca ca.pem
 
-    A lost connection is made again, for as long as it takes; scripts go on meanwhile. Told to stop it takes no more
-    jobs, finishes what it has, and exits with 0; told twice it kills what runs.
+    A lost connection is made again, for as long as it takes; scripts go on meanwhile, but at most for --lease: then
+    they are stopped, or paused if the coordinator is known to be away. Told to stop it takes no more jobs, finishes
+    what it has, and exits with 0; told twice it kills what runs.
     """
     settings = validated(RunnerSettings, given)
     logs.configure(settings.log_level, settings.log_format)

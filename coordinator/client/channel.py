@@ -22,8 +22,8 @@ from coordinator.client.address import Address
 from coordinator.client.calls import Calls
 from coordinator.client.errors import CannotConnect
 from coordinator.client.ledger import Ledger, encode
-from coordinator.client.link import open_link, pause_after
-from coordinator.client.reasons import one_line, reason_of
+from coordinator.client.link import BACKOFF_CAP, open_link, pause_after
+from coordinator.client.reasons import is_refusal, one_line, reason_of
 from coordinator.errors import InvalidRequest
 
 __all__ = ["Channel", "Subscription"]
@@ -31,6 +31,7 @@ __all__ = ["Channel", "Subscription"]
 log = logging.getLogger("coordinator.client")
 
 CLOSE_TIMEOUT: Final = 1.0
+REFUSAL_HOLDS: Final = 5.0  # seconds, while the next attempt to connect is under way
 MESSAGE_TOO_BIG: Final = 1009
 
 Notification = Callable[[str, dict[str, Any]], None]
@@ -83,6 +84,7 @@ class Channel(Calls):
         self._connection = trio.CancelScope()  # around all that uses the socket
         self._changed = trio.Event()  # set and replaced when `connected` changes
         self._last_received = -math.inf
+        self._refused_at = -math.inf
         self._was_useful = False  # whether anything came over the last connection
         self._trouble = "it has not answered yet"
         self._routes: dict[str, Notification] = {}
@@ -95,6 +97,11 @@ class Channel(Calls):
     @property
     def connected(self) -> bool:
         return self._socket is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """There is no connection because nothing listens at the address: its host has said so just now."""
+        return not self.connected and trio.current_time() - self._refused_at < BACKOFF_CAP + REFUSAL_HOLDS
 
     async def wait_connected(self) -> None:
         """Wait until there is a connection. Raises CannotConnect if the client has given up."""
@@ -181,6 +188,8 @@ class Channel(Calls):
                     await self._converse(socket, nursery)
             except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed, h11.ProtocolError) as group:
                 self._trouble = reason_of(group, self._address)
+                if is_refusal(group):
+                    self._refused_at = trio.current_time()
             now = trio.current_time()
             if self.connections > before:
                 last_connected = now

@@ -14,7 +14,7 @@ from trio_websocket import ConnectionRejected, HandshakeError
 
 from coordinator.client.address import Address
 
-__all__ = ["Unreachable", "describe_status", "describe_unexpected", "one_line", "reason_of"]
+__all__ = ["Unreachable", "describe_status", "describe_unexpected", "is_refusal", "one_line", "reason_of"]
 
 MAX_WORDS: Final = 300
 """Characters of a server's own words that are shown."""
@@ -72,6 +72,12 @@ def reason_of(error: BaseException, address: Address) -> str:
     if errors:
         return _words_of(errors) + _port_hint(errors, address)
     return one_line(next((words for cause in causes if (words := str(cause))), type(error).__name__))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether there is no connection because nothing listens there, at none of the addresses."""
+    errors = [cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno]
+    return bool(errors) and all(isinstance(cause, ConnectionRefusedError) for cause in errors)
 
 
 def _known(cause: BaseException, address: Address) -> str:

@@ -117,9 +117,14 @@ class RunnerSubscription:
 
     async def log(
         self, assignment: models.Assignment, lines: Sequence[str], stream: models.LogStream = "stdout"
-    ) -> None:
-        """Add to the flow's log, at most 1000 lines; keeps the lease, too. Raises as `heartbeat`."""
-        await self._channel.call("job.log", {**_named(assignment), "lines": list(lines), "stream": stream})
+    ) -> models.Logged:
+        """Add to the flow's log, at most 1000 lines; keeps the lease, too. Raises as `heartbeat`.
+
+        Of an attempt that was cancelled or timed out lines are taken for half a minute, and the answer says that it is
+        `over`.
+        """
+        outcome = await self._channel.call("job.log", {**_named(assignment), "lines": list(lines), "stream": stream})
+        return models.Logged.model_validate(outcome)
 
     def release(self, token: str) -> None:
         """Answer for this attempt no longer, because it was reported otherwise."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
 import trio
 
 from coordinator.client import (
+    Client,
     ClientError,
     InternalError,
     NoReply,
@@ -21,6 +24,7 @@ from coordinator.client import (
 )
 from coordinator.models import Assignment, LogStream
 from coordinator.runner.execute import Executor, Outcome
+from coordinator.runner.fence import Fence
 from coordinator.runner.output import Output, last_lines_fitting
 
 __all__ = ["GONE", "TRANSIENT", "Attempt", "Backoff"]
@@ -37,6 +41,7 @@ GONE: Final = (StaleToken, NotFound)
 _ERROR_CHARACTERS: Final = 10_000  # of job.fail's `error`
 _REDUCED_JSON: Final = 2000  # bytes kept of each value of a result that was refused
 _ABANDON_TIMEOUT: Final = 1.0  # seconds to tell the coordinator about an attempt given up
+_LAST_WORDS: Final = 30.0  # seconds in which it takes output and result of an attempt that was cancelled
 
 
 class Backoff:
@@ -55,25 +60,38 @@ class Attempt:
 
     Args:
         work: the subscription it came from, through which it is answered.
+        client: what `work` is on.
         output_limit: bytes of output that are logged.
+        is_outage: whether the coordinator is known to be away.
     """
 
     def __init__(
-        self, assignment: Assignment, work: RunnerSubscription, executor: Executor, *, output_limit: int
+        self,
+        assignment: Assignment,
+        work: RunnerSubscription,
+        client: Client,
+        executor: Executor,
+        *,
+        output_limit: int,
+        is_outage: Callable[[], bool],
     ) -> None:
         self.assignment = assignment
         self._work = work
+        self._client = client
         self._executor = executor
         self._output = Output(output_limit)
         self._stop = trio.Event()
+        self._why_stopped: str | None = None
+        self._gives_up_at = math.inf  # what is not answered by then is not told again
         self._is_unwanted = False
+        self._fence = Fence(assignment.lease, executor.grace, is_outage)
         job = assignment.job
         self._log = log.bind(
             context=assignment.context_id, caller=job.caller_id, job=job.id, attempt=assignment.attempt
         )
 
     @property
-    def name(self) -> dict[str, int | str]:
+    def name(self) -> dict[str, Any]:
         """The params that name it in a call."""
         assignment = self.assignment
         return {
@@ -83,12 +101,25 @@ class Attempt:
             "token": assignment.token,
         }
 
+    @property
+    def is_stopped(self) -> bool:
+        """It was cancelled or lost, so it has no lease any more."""
+        return self._stop.is_set()
+
     def cancel(self, reason: str) -> None:
-        """Its outcome is no longer wanted: stop the script, report nothing. Too late while that is being reported."""
-        if not self._is_unwanted and not self._output.closed:
+        """It was cancelled or lost: stop the script. What it has written, and its result, is told as far as it is still
+        wanted. Too late while its outcome is being reported."""
+        if self._stop.is_set():
+            return
+        if not self._output.closed:
             self._log.info("told to stop a job", reason=reason)
-        self._is_unwanted = True
+        self._why_stopped = reason
+        self._gives_up_at = trio.current_time() + _LAST_WORDS
         self._stop.set()
+
+    def renewed(self, sent_at: float) -> None:
+        """A call sent then has renewed its lease."""
+        self._fence.renewed(sent_at)
 
     async def run(self) -> None:
         """Returns when the coordinator has answered for the outcome, or does not want it.
@@ -99,8 +130,14 @@ class Attempt:
         is_done = False
         try:
             outcome = await self._execute()
-            if not self._is_unwanted:
-                await self._report(outcome)
+            if outcome.is_cut_off:
+                self._log.error(
+                    "cut off from the coordinator for longer than the lease; the script was stopped",
+                    lease=self.assignment.lease,
+                )
+            elif not self._is_unwanted:
+                with trio.CancelScope(deadline=self._gives_up_at):
+                    await self._report(outcome)
             is_done = True
         finally:
             if not is_done and not self._is_unwanted:
@@ -116,7 +153,11 @@ class Attempt:
                 nursery.start_soon(self._send_logs)
                 began = trio.current_time()
                 self._log.debug("job started", script_type=self.assignment.job.script_type)
-                outcome = await self._executor.execute(self.assignment, self._output, self._stop)
+                outcome = await self._executor.execute(self.assignment, self._output, self._stop, self._fence)
+                if outcome.is_cut_off:  # what becomes of the job is the coordinator's to say
+                    self._is_unwanted = True
+                    self._work.release(self.assignment.token)
+                    nursery.cancel_scope.cancel()
                 self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))
         except Exception:
             # What is wrong with one job must not end the others.
@@ -125,30 +166,36 @@ class Attempt:
 
     async def _report(self, outcome: Outcome) -> None:
         """Report until it is answered."""
+        if self._why_stopped is not None:
+            outcome = dataclasses.replace(outcome, error=f"stopped: {self._why_stopped}")
         backoff = Backoff()
-        may_reduce = True
+        shortened = [_with_short_output, _without_values, _without_result]
         while True:
             try:
-                if outcome.error is None:
-                    await self._work.finish(self.assignment, outcome.result)
-                else:
-                    error = outcome.error[:_ERROR_CHARACTERS]
-                    await self._work.fail(self.assignment, error, result=outcome.result, retry=outcome.retry)
+                await self._tell(outcome)
                 return
             except GONE as error:
                 self._log.info("a job's outcome came too late", error=str(error))
-                return
+                if outcome.error is not None or not isinstance(error, StaleToken):
+                    return
+                # If it was cancelled just now, its result may still be seen.
+                outcome = dataclasses.replace(outcome, error="it succeeded, but the attempt had ended before")
             except TRANSIENT as error:
                 self._log.warning("a job's outcome is not reported yet; trying again", error=str(error))
                 await backoff.pause()
             except ClientError as error:
                 # It does not fit the coordinator's limits: at least say how it ended.
                 self._log.error("a job's outcome was refused", error=str(error))
-                if not may_reduce:
+                if not shortened:
                     return
-                may_reduce = False
-                result = {key[:100]: last_lines_fitting(text, _REDUCED_JSON) for key, text in outcome.result.items()}
-                outcome = dataclasses.replace(outcome, result=dict(list(result.items())[:100]))
+                outcome = shortened.pop(0)(outcome, str(error))
+
+    async def _tell(self, outcome: Outcome) -> None:
+        if outcome.error is None:
+            await self._work.finish(self.assignment, outcome.result)
+        else:
+            error = outcome.error[:_ERROR_CHARACTERS]
+            await self._work.fail(self.assignment, error, result=outcome.result, retry=outcome.retry)
 
     async def _send_logs(self) -> None:
         """Until the output has ended and all of it is sent."""
@@ -160,21 +207,51 @@ class Attempt:
             taken = output.take()
             if not taken and output.closed:
                 return
-            for stream, lines in taken:
-                await self._send(stream, lines)
+            if taken and not self._is_unwanted:
+                await self._send(taken)
 
-    async def _send(self, stream: LogStream, lines: list[str]) -> None:
-        """Send them until it is answered, so that some may come twice, or nobody wants them."""
+    async def _send(self, batch: list[tuple[LogStream, list[str]]]) -> None:
+        """Send these lines until they are answered, so that some may come twice, or nobody wants them."""
+        calls = [("job.log", {**self.name, "lines": lines, "stream": stream}) for stream, lines in batch]
         backoff = Backoff()
-        while not self._is_unwanted:
+        while calls and not self._is_unwanted and trio.current_time() < self._gives_up_at:
+            sent_at = trio.current_time()
             try:
-                await self._work.log(self.assignment, lines, stream)
-                return
-            except GONE as error:
-                self.cancel(str(error))
-            except TRANSIENT as error:
-                self._log.warning("log lines are not sent yet; trying again", error=str(error))
-                await backoff.pause()
+                outcomes = await self._client.call_many(calls)
             except ClientError as error:
-                self._log.error("log lines were refused", error=str(error), lines=len(lines))
-                return
+                outcomes = [error] * len(calls)
+            again = []
+            for call, outcome in zip(calls, outcomes, strict=True):
+                match outcome:
+                    case StaleToken() | NotFound():
+                        self.cancel(str(outcome))
+                        self._is_unwanted = True
+                        return
+                    case StorageError() | Overloaded() | InternalError() | NoReply():
+                        again.append((call, outcome))
+                    case ClientError():
+                        self._log.error("log lines were refused", error=str(outcome), lines=len(call[1]["lines"]))
+                    case {"over": True}:
+                        self.cancel("the attempt was cancelled or has timed out")
+                    case _:
+                        self._fence.renewed(sent_at)
+            calls = [call for call, _ in again]
+            if again:
+                self._log.warning("log lines are not sent yet; trying again", error=str(again[0][1]))
+                await backoff.pause()
+
+
+def _with_short_output(outcome: Outcome, _: str) -> Outcome:
+    """What is kept of the output anyway is only its end."""
+    captured = {key: last_lines_fitting(text, _REDUCED_JSON) for key, text in outcome.captured.items()}
+    return dataclasses.replace(outcome, captured=captured)
+
+
+def _without_values(outcome: Outcome, why: str) -> Outcome:
+    """A result is taken as it is or not at all."""
+    error = outcome.error or f"the coordinator has refused the result in HERO_RESULT: {why}"
+    return dataclasses.replace(outcome, values={}, error=error)
+
+
+def _without_result(outcome: Outcome, _: str) -> Outcome:
+    return dataclasses.replace(outcome, captured={})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +22,11 @@ import structlog
 import trio
 
 from coordinator.models import Assignment, LogStream, ScriptType
+from coordinator.runner.fence import Fence
 from coordinator.runner.output import Output
 from coordinator.runner.results import read_results
-from coordinator.runner.spawn import CannotStart, Script, Spawner
-from coordinator.runner.warden import Spec
+from coordinator.runner.spawn import CannotStart, Ended, Script, Spawner
+from coordinator.runner.warden import CUT_OFF, OUT_OF_MEMORY, Spec
 
 __all__ = ["PYTHON", "BadEnvironment", "Executor", "Interpreter", "Outcome", "environment"]
 
@@ -33,6 +37,11 @@ _READ_BYTES: Final = 64 * 1024
 _DRAIN_TIMEOUT: Final = 2.0  # seconds from the script's end to that of its output; it has ended unless somebody escaped
 _KILL_TIMEOUT: Final = 10.0  # seconds a killed script may take to go
 _QUOTED: Final = 1000  # characters of a line that are quoted in an error
+_DEPENDS: Final = "HERO_DEPENDS"  # which flow files give; it may be too large for a variable
+VARIABLE_BYTES: Final = 32 * os.sysconf("SC_PAGE_SIZE")
+"""What Linux allows for one variable: its name, `=`, its value and a NUL."""
+_ENVIRONMENT_BYTES: Final = 6 * 1024 * 1024  # and for all, and the arguments, together; less if the stack is small
+_MEBIBYTE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -49,11 +58,25 @@ PYTHON: Final = Interpreter((sys.executable,), on_stdin=False)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `error` is None if it succeeded; with `retry` false another attempt makes no sense."""
+    """How an attempt ended.
 
-    result: dict[str, str]
+    Attributes:
+        captured: what we know of it: stdout, stderr, exit_code.
+        error: None if it succeeded.
+        retry: false if another attempt makes no sense.
+        values: what the script wrote as its result.
+        is_cut_off: it was ended because its lease was not renewed in time, which says nothing of the script.
+    """
+
+    captured: dict[str, str]
     error: str | None = None
     retry: bool = True
+    values: dict[str, str] = field(default_factory=dict)
+    is_cut_off: bool = False
+
+    @property
+    def result(self) -> dict[str, str]:
+        return {**self.captured, **self.values}
 
 
 class BadEnvironment(ValueError):
@@ -66,7 +89,7 @@ class Executor:
 
     Attributes:
         interpreters: by script type.
-        memory_limit: bytes of address space a script's process may have, 0 for no limit.
+        memory_limit: bytes that a script and all it starts may have together, 0 for no limit.
         grace: seconds from SIGTERM to SIGKILL.
     """
 
@@ -75,18 +98,23 @@ class Executor:
     memory_limit: int = 0
     grace: float = 2.0
 
-    async def execute(self, assignment: Assignment, output: Output, stop: trio.Event) -> Outcome:
-        """Run the attempt to its end, and close `output` then. Setting `stop` ends it early, cancelling kills it."""
+    async def execute(
+        self, assignment: Assignment, output: Output, stop: trio.Event, fence: Fence | None = None
+    ) -> Outcome:
+        """Run the attempt to its end, and close `output` then. Setting `stop` ends it early, cancelling kills it.
+
+        With a fence it runs only as long as that allows.
+        """
         try:
             async with self._directory() as directory:
                 spec = await trio.to_thread.run_sync(self._prepare, assignment, directory)
                 script = await self.spawner.start(spec)
                 try:
-                    ending = await self._attend(script, assignment.job.timeout, output, stop)
+                    ending = await self._attend(script, assignment.job.timeout, output, stop, fence)
                 finally:
                     with trio.CancelScope(shield=True):
                         await script.aclose()
-                return _outcome(directory, output, ending)
+                return self._outcome(directory, output, ending, spec)
         except BadEnvironment as error:
             return Outcome({}, str(error), retry=False)
         except CannotStart as error:
@@ -115,6 +143,8 @@ class Executor:
             place.mkdir()
         (directory / "inputs.json").write_text(json.dumps(assignment.inputs))
         (directory / "result").touch()
+        if _DEPENDS in assignment.env_vars:
+            (directory / "depends.json").write_text(assignment.env_vars[_DEPENDS], "utf-8")
         # In the working directory, so that Python's import path begins there.
         script = directory / "script" if interpreter.on_stdin else work / "script.py"
         script.write_bytes(assignment.job.script.encode(errors="surrogatepass"))
@@ -126,17 +156,20 @@ class Executor:
             "memory": self.memory_limit,
         }
 
-    async def _attend(self, script: Script, timeout: int, output: Output, stop: trio.Event) -> _Ending:
+    async def _attend(
+        self, script: Script, timeout: int, output: Output, stop: trio.Event, fence: Fence | None
+    ) -> _Ending:
         """Read what it writes until it has ended, by itself or by us."""
         ending = _Ending()
         async with trio.open_nursery() as enforcing:
             enforcing.start_soon(self._enforce, script, timeout, stop, ending, enforcing.cancel_scope)
+            if fence is not None:
+                enforcing.start_soon(_keep_within, fence, script)
             with trio.CancelScope() as reading:
                 async with trio.open_nursery() as readers:
-                    readers.start_soon(_read, script.stdout, "stdout", output)
-                    readers.start_soon(_read, script.stderr, "stderr", output)
+                    readers.start_soon(_read, script, output)
                     try:
-                        ending.status = await script.wait()
+                        ending.ended = await script.wait()
                     except CannotStart as error:
                         ending.unknown = str(error)
                     reading.deadline = trio.current_time() + _DRAIN_TIMEOUT
@@ -149,6 +182,7 @@ class Executor:
         """When its time is up, or `stop` is set: SIGTERM, then SIGKILL."""
         with trio.move_on_after(timeout or math.inf):
             await stop.wait()
+        ending.is_ours = True
         if not stop.is_set():
             ending.timed_out_after = timeout
         await script.terminate()
@@ -158,17 +192,84 @@ class Executor:
         log.error("a script cannot be killed")
         give_up.cancel()
 
+    def _outcome(self, directory: Path, output: Output, ending: _Ending, spec: Spec) -> Outcome:
+        results = read_results(directory / "result")
+        captured: dict[str, str] = {stream: capture.tail for stream, capture in output.captures.items()}
+        ended = ending.ended
+        if ended is None:
+            return Outcome(captured, ending.unknown, values=results.values)
+        result = {**captured, "exit_code": str(ended.status)}
+        error, retry = None, True
+        if ending.timed_out_after:
+            error = f"timed out after {ending.timed_out_after} s"
+        elif ended.by == OUT_OF_MEMORY:
+            error = (
+                f"memory limit exceeded: the script and what it started had {ended.memory / _MEBIBYTE:.0f} MiB, the "
+                f"runner's --memory-limit is {self.memory_limit / _MEBIBYTE:.0f} MiB"
+            )
+        elif ended.errno == errno.E2BIG:
+            error, retry = _too_large(spec), False
+        elif ended.status != 0:
+            last_line = next((line for line in reversed(captured["stderr"].splitlines()) if line.strip()), "")
+            error = _explain(ended.status)
+            error = f"{error}: {last_line.strip()[:_QUOTED]}" if last_line else error
+        if results.fault is not None:
+            output.note(results.fault)
+            error = error or results.fault
+        is_cut_off = ended.by == CUT_OFF and not ending.is_ours
+        return Outcome(result, error, retry, results.values, is_cut_off)
+
 
 @dataclass
 class _Ending:
-    """`status` is None while `unknown` says why; `timed_out_after` are seconds, 0 if it did not."""
+    """`ended` is None while `unknown` says why; `timed_out_after` are seconds, 0 if it did not; `is_ours`: the runner
+    has ended the script, because its time was up or it was told to stop."""
 
-    status: int | None = None
+    ended: Ended | None = None
     unknown: str = "it cannot be killed"
     timed_out_after: int = 0
+    is_ours: bool = False
 
 
-async def _read(stream: trio.lowlevel.FdStream, name: LogStream, output: Output) -> None:
+async def _keep_within(fence: Fence, script: Script) -> None:
+    """Let the script run while its lease is renewed. Without that its guard ends it, if need be without us; unless the
+    coordinator is known to be away: then the script waits for it."""
+    while True:
+        changed = fence.changed
+        await script.go_on(fence.remaining, fence.grace)
+        with trio.move_on_at(fence.decides_at):
+            await changed.wait()
+        if not changed.is_set():
+            if fence.is_outage():
+                log.warning("the coordinator is away for longer than the lease; pausing a script", lease=fence.lease)
+                await script.pause()
+            await changed.wait()
+
+
+async def _read(script: Script, output: Output) -> None:
+    """Both streams, in the order in which they were written as far as the system tells: it names first what had data
+    first."""
+    if script.poll is None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read_one, script.stdout, "stdout", output)
+            nursery.start_soon(_read_one, script.stderr, "stderr", output)
+        return
+    names: dict[int, LogStream] = {script.stdout.fileno(): "stdout", script.stderr.fileno(): "stderr"}
+    while names:
+        await trio.lowlevel.wait_readable(script.poll.fileno())
+        for descriptor, _ in script.poll.poll(0):
+            try:
+                data = os.read(descriptor, _READ_BYTES)
+            except BlockingIOError:
+                continue
+            if data:
+                output.feed(names[descriptor], data)
+            else:
+                script.poll.unregister(descriptor)
+                del names[descriptor]
+
+
+async def _read_one(stream: trio.lowlevel.FdStream, name: LogStream, output: Output) -> None:
     while data := await stream.receive_some(_READ_BYTES):
         output.feed(name, bytes(data))
 
@@ -187,15 +288,48 @@ def environment(assignment: Assignment, directory: Path) -> dict[str, str]:
         if not name or "=" in name or "\0" in name + value or not _is_encodable(name + value):
             raise BadEnvironment(f"env_vars: no environment can hold {name[:_QUOTED]!r}")
         env[name] = value
+    if _DEPENDS in env:
+        env[f"{_DEPENDS}_FILE"] = str(directory / "depends.json")
+        if _variable_bytes(_DEPENDS, env[_DEPENDS]) > VARIABLE_BYTES:
+            del env[_DEPENDS]
     job = assignment.job
+    if assignment.flow_id is not None:
+        env["HERO_FLOW_ID"] = str(assignment.flow_id)
     return env | {
         "HERO_CONTEXT_ID": str(assignment.context_id),
         "HERO_CALLER_ID": str(job.caller_id),
         "HERO_JOB_ID": str(job.id),
         "HERO_ATTEMPT": str(assignment.attempt),
+        "HERO_ATTEMPT_ID": attempt_id(assignment),
         "HERO_INPUTS": str(directory / "inputs.json"),
         "HERO_RESULT": str(directory / "result"),
     }
+
+
+def attempt_id(assignment: Assignment) -> str:
+    """A name that no other attempt at any job of any context has. Unlike the token it gives nobody the right to speak
+    for the attempt."""
+    job = assignment.job
+    digest = hashlib.sha256(assignment.token.encode()).hexdigest()[:16]
+    return f"{assignment.context_id}-{job.caller_id}-{job.id}-{assignment.attempt}-{digest}"
+
+
+def _variable_bytes(name: str, value: str) -> int:
+    return len(name.encode()) + len(value.encode()) + 2
+
+
+def _too_large(spec: Spec) -> str:
+    """Why the system could not pass this environment on."""
+    sizes = {name: _variable_bytes(name, value) for name, value in spec["env"].items()}
+    largest = max(sizes, key=sizes.__getitem__)
+    if sizes[largest] > VARIABLE_BYTES:
+        return f"env_vars: {largest} takes {sizes[largest]} bytes; the system allows {VARIABLE_BYTES} for one variable"
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    limit = _ENVIRONMENT_BYTES if stack == resource.RLIM_INFINITY else min(stack // 4, _ENVIRONMENT_BYTES)
+    return (
+        f"env_vars: all together they take {sum(sizes.values())} bytes, the most {largest} with {sizes[largest]}; the "
+        f"system allows {limit}, from which 8 for each and the command's arguments go off"
+    )
 
 
 def _is_encodable(text: str) -> bool:
@@ -204,24 +338,6 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _outcome(directory: Path, output: Output, ending: _Ending) -> Outcome:
-    results = read_results(directory / "result")
-    for complaint in results.complaints:
-        output.note(complaint)
-    stderr = output.captures["stderr"].tail
-    result = {"stdout": output.captures["stdout"].tail, "stderr": stderr}
-    if ending.status is None:
-        return Outcome(result | results.values, ending.unknown)
-    result = {**result, "exit_code": str(ending.status), **results.values}
-    if ending.timed_out_after:
-        return Outcome(result, f"timed out after {ending.timed_out_after} s")
-    if ending.status == 0:
-        return Outcome(result)
-    last_line = next((line for line in reversed(stderr.splitlines()) if line.strip()), "")
-    why = _explain(ending.status)
-    return Outcome(result, f"{why}: {last_line.strip()[:_QUOTED]}" if last_line else why)
 
 
 def _explain(status: int) -> str:

@@ -1,4 +1,11 @@
-"""The file a script writes its results to, `key=value` a line."""
+"""The file a script writes its results to: `key=value` a line, or a value of several lines between marks of its own.
+
+rows=12
+report<<END
+first line
+second line
+END
+"""
 
 from __future__ import annotations
 
@@ -11,47 +18,84 @@ __all__ = ["MAX_RESULT_BYTES", "Results", "parse_results", "read_results"]
 
 MAX_RESULT_BYTES: Final = 64 * 1024
 """Of the file; the result map must fit into one frame."""
-_COMPLAINTS: Final = 5
+_SHOWN: Final = 100  # characters of a line that is wrong
+_MARK: Final = "<<"
 
 
 class Results(NamedTuple):
-    """`complaints` are about lines that were left out."""
+    """`fault`: why these values are not, or not all, what the script meant; None if they are."""
 
     values: dict[str, str]
-    complaints: list[str]
+    fault: str | None = None
 
 
 def read_results(path: Path) -> Results:
-    """What the script wrote; nothing if the file is gone or was replaced by something that is no file."""
+    """What the script wrote; nothing if it has removed the file."""
     try:
         # A script may have put a FIFO or a link to elsewhere in its place.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return Results({})
     except OSError as error:
-        return Results({}, [f"HERO_RESULT cannot be read: {error.strerror}"])
+        return Results({}, f"HERO_RESULT cannot be read: {error.strerror}")
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Results({}, ["HERO_RESULT cannot be read: it is no file any more"])
-        return parse_results(os.read(descriptor, MAX_RESULT_BYTES + 1))
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return Results({}, "HERO_RESULT cannot be read: it is no file any more")
+        if status.st_size > MAX_RESULT_BYTES:
+            return Results(
+                {},
+                f"HERO_RESULT is too large: {status.st_size} bytes, at most {MAX_RESULT_BYTES} are taken; put what is "
+                "larger elsewhere and say there where",
+            )
+        with open(descriptor, "rb", closefd=False) as file:
+            return parse_results(file.read(MAX_RESULT_BYTES))
     finally:
         os.close(descriptor)
 
 
 def parse_results(data: bytes) -> Results:
-    """`key=value` a line; the value may hold `=` and blanks, the last line of a key wins, empty lines are nothing."""
+    """What each line says; the value may hold `=` and blanks, the last line of a key wins, empty lines are nothing.
+
+    After `key<<MARK` come the lines of the value, up to one that is just MARK. A line in which `=` comes before `<<` is
+    `key=value`.
+    """
     values: dict[str, str] = {}
-    complaints: list[str] = []
-    if len(data) > MAX_RESULT_BYTES:
-        complaints.append(f"HERO_RESULT: only its first {MAX_RESULT_BYTES} bytes are read")
-        data = data[:MAX_RESULT_BYTES]
-        data = data[: data.rfind(b"\n") + 1]
-    wrong = []
-    for number, line in enumerate(data.split(b"\n"), 1):
-        key, equals, value = line.removesuffix(b"\r").decode(errors="replace").partition("=")
+    wrong: list[str] = []
+    lines = data.decode(errors="replace").split("\n")
+    at = 0
+    while at < len(lines):
+        line = lines[at].removesuffix("\r")
+        at += 1
+        key, equals, value = line.partition("=")
+        if _MARK in key:
+            key, _, mark = line.partition(_MARK)
+            end = _find(mark.strip(), lines, at)
+            if key.strip() and mark.strip() and end is not None:
+                block = lines[at:end]
+                values[key.strip()] = "\n".join(_without_returns(block) if lines[at - 1].endswith("\r") else block)
+                at = end + 1
+                continue
+            if key.strip() and mark.strip():
+                return Results(
+                    values, f"HERO_RESULT line {at} begins a value that no line {mark.strip()[:_SHOWN]!r} ends"
+                )
+            equals = ""
         if equals and key.strip():
             values[key.strip()] = value
-        elif key.strip() or equals:
-            wrong.append(number)
-    complaints += [f"HERO_RESULT line {number} left out: it is no key=value" for number in wrong[:_COMPLAINTS]]
-    if len(wrong) > _COMPLAINTS:
-        complaints.append(f"HERO_RESULT: {len(wrong) - _COMPLAINTS} more lines left out")
-    return Results(values, complaints)
+        elif line.strip():
+            wrong.append(f"line {at} is no key=value: {line[:_SHOWN]!r}")
+    if not wrong:
+        return Results(values)
+    more = f" (and {len(wrong) - 1} more lines are not)" if len(wrong) > 1 else ""
+    return Results(values, f"HERO_RESULT {wrong[0]}{more}")
+
+
+def _find(mark: str, lines: list[str], start: int) -> int | None:
+    """Where from `start` a line is just this mark."""
+    return next((at for at in range(start, len(lines)) if lines[at].removesuffix("\r") == mark), None)
+
+
+def _without_returns(lines: list[str]) -> list[str]:
+    """Of a file whose lines end as on Windows."""
+    return [line.removesuffix("\r") for line in lines]

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 from typing import Final
 
 import structlog
 import trio
 
-from coordinator.client import Client, NotFound, RpcError, RunnerSubscription, connect
+from coordinator.client import (
+    Client,
+    ClientError,
+    InternalError,
+    NotFound,
+    Overloaded,
+    RpcError,
+    RunnerSubscription,
+    StaleToken,
+    StorageError,
+    connect,
+)
 from coordinator.models import Assignment, CancelNotice, RunnerCreate
-from coordinator.runner.attempt import GONE, TRANSIENT, Attempt, Backoff
+from coordinator.runner.attempt import TRANSIENT, Attempt, Backoff
 from coordinator.runner.execute import Executor
 from coordinator.runner.settings import RunnerSettings
 from coordinator.runner.spawn import open_spawner
@@ -21,6 +33,7 @@ __all__ = ["Service"]
 log = structlog.get_logger("coordinator.runner")
 
 _HEARTBEATS_A_LEASE: Final = 3
+_KEEPALIVE: Final = (5.0, 20.0)  # seconds of silence, at least and at most, after which the coordinator is pinged
 
 
 class Service:
@@ -50,7 +63,12 @@ class Service:
         session = secrets.token_hex(16)
         async with (
             open_spawner() as spawner,
-            connect(settings.url, ca=settings.ca, on_connect=self._connected) as client,
+            connect(
+                settings.url,
+                ca=settings.ca,
+                on_connect=self._connected,
+                keepalive=min(max(settings.lease, _KEEPALIVE[0]), _KEEPALIVE[1]),
+            ) as client,
         ):
             executor = Executor(
                 spawner, settings.interpreters, memory_limit=settings.memory_limit, grace=settings.kill_grace
@@ -86,6 +104,7 @@ class _ContextService:
         self._executor = executor
         self._settings = settings
         self._attempts: dict[str, Attempt] = {}  # by token
+        self._refused_until = -math.inf  # the coordinator has answered that it cannot renew leases, which holds so long
         self._joining = trio.CancelScope()
         self._stopping = trio.Event()
         self._log = log.bind(context=context)
@@ -160,7 +179,14 @@ class _ContextService:
         return None
 
     async def _attempt(self, assignment: Assignment, work: RunnerSubscription) -> None:
-        attempt = Attempt(assignment, work, self._executor, output_limit=self._settings.output_limit)
+        attempt = Attempt(
+            assignment,
+            work,
+            self._client,
+            self._executor,
+            output_limit=self._settings.output_limit,
+            is_outage=self._is_outage,
+        )
         self._attempts[assignment.token] = attempt
         try:
             await attempt.run()
@@ -173,15 +199,28 @@ class _ContextService:
         await work.unsubscribe()
         self._log.debug("unsubscribed")
 
+    def _is_outage(self) -> bool:
+        """Whether the coordinator is known to be away, or its store: nothing listens at its address, or it says so
+        itself. Silence may as well mean that only we are cut off."""
+        return self._client.is_refused or trio.current_time() < self._refused_until
+
     async def _send_heartbeats(self, work: RunnerSubscription) -> None:
         """Keep the leases of all attempts; learn which of them count no more."""
         while True:
             pause = work.lease / _HEARTBEATS_A_LEASE
             await trio.sleep(pause)
-            attempts = list(self._attempts.values())
+            attempts = [attempt for attempt in self._attempts.values() if not attempt.is_stopped]
+            sent_at = trio.current_time()
             outcomes = await self._client.call_many(
                 [("job.heartbeat", attempt.name) for attempt in attempts], timeout=pause
             )
             for attempt, outcome in zip(attempts, outcomes, strict=True):
-                if isinstance(outcome, GONE):
-                    attempt.cancel(str(outcome))
+                match outcome:
+                    case StaleToken() | NotFound():
+                        attempt.cancel(str(outcome))
+                    case StorageError() | Overloaded() | InternalError():
+                        self._refused_until = trio.current_time() + 2 * pause
+                    case ClientError():
+                        pass  # no answer
+                    case _:
+                        attempt.renewed(sent_at)

@@ -68,7 +68,7 @@ class RunnerSettings(BaseModel):
         30.0, description="A job is given to another runner when the coordinator has not heard from us for so long."
     )
     memory_limit: NonNegativeInt = Field(
-        4 * 1024**3, description="Address space of each process of a script (RLIMIT_AS); 0 for no limit."
+        4 * 1024**3, description="Memory of a script and all it starts together; 0 for no limit."
     )
     output_limit: PositiveInt = Field(
         1024 * 1024, description="Output of a script that is logged; the rest is dropped with a notice."

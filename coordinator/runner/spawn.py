@@ -6,6 +6,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -13,15 +14,15 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import trio
 
 from coordinator.runner import warden
-from coordinator.runner.warden import LENGTH, STATUS, TERMINATE, Spec
+from coordinator.runner.warden import ENDING, GO_ON, LENGTH, ORDER, PAUSE, TERMINATE, Spec
 
-__all__ = ["CannotStart", "Script", "Spawner", "open_spawner"]
+__all__ = ["CannotStart", "Ended", "Script", "Spawner", "open_spawner"]
 
 log = structlog.get_logger("coordinator.runner")
 
@@ -32,42 +33,84 @@ class CannotStart(Exception):
     """The system had no process or no descriptor left, or what watched over the script was killed."""
 
 
+class Ended(NamedTuple):
+    """How a script has ended.
+
+    Attributes:
+        status: its exit status, or minus the number of the signal that ended it.
+        by: who ended it: a constant of `warden`.
+        errno: why it could not be run, 0 if it could.
+        memory: bytes that it and what it started had when that was last looked at.
+    """
+
+    status: int
+    by: int
+    errno: int
+    memory: int
+
+
 class Script:
     """A running script. `aclose` kills it and all it started.
 
     Attributes:
         stdout, stderr: what it writes; the streams end at the latest when it has ended.
+        poll: tells which of the two has something to read, first the one that had it first; None if the system cannot.
     """
 
-    def __init__(self, control: trio.SocketStream, stdout: trio.lowlevel.FdStream, stderr: trio.lowlevel.FdStream):
+    def __init__(
+        self,
+        control: trio.SocketStream,
+        stdout: trio.lowlevel.FdStream,
+        stderr: trio.lowlevel.FdStream,
+        poll: select.epoll | None,
+    ) -> None:
         self._control = control
+        self._ordering = trio.Lock()
         self.stdout = stdout
         self.stderr = stderr
+        self.poll = poll
 
-    async def wait(self) -> int:
-        """Its exit status, or minus the number of the signal that ended it; nothing it started runs any more.
+    async def wait(self) -> Ended:
+        """How it has ended; nothing it started runs any more.
 
-        Raises CannotStart if nobody knows how it ended.
+        Raises CannotStart if nobody knows that.
         """
         received = b""
         with contextlib.suppress(trio.BrokenResourceError):
-            while len(received) < STATUS.size and (data := await self._control.receive_some(STATUS.size)):
+            while len(received) < ENDING.size and (data := await self._control.receive_some(ENDING.size)):
                 received += data
-        if len(received) < STATUS.size:
+        if len(received) < ENDING.size:
             raise CannotStart("the script's guard was killed, or there was no process to be had for it")
-        return os.waitstatus_to_exitcode(STATUS.unpack(received)[0])
+        status, *rest = ENDING.unpack(received)
+        return Ended(os.waitstatus_to_exitcode(status), *rest)
 
     async def terminate(self) -> None:
         """SIGTERM to its process group."""
-        with contextlib.suppress(trio.BrokenResourceError):
-            await self._control.send_all(TERMINATE)
+        await self._order(TERMINATE)
+
+    async def go_on(self, seconds: float, grace: float) -> None:
+        """It may run for so long from now, if need be again; then, unless this is called again, it is sent SIGTERM, and
+        `grace` seconds later it and all it started are killed, whether we still live or not."""
+        await self._order(GO_ON, max(0, int(seconds * 1000)), int(grace * 1000))
+
+    async def pause(self) -> None:
+        """Stop it and all it started where they are, until `go_on`."""
+        await self._order(PAUSE)
+
+    async def _order(self, order: bytes, *numbers: int) -> None:
+        async with self._ordering:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._control.send_all(ORDER.pack(order, *(numbers or (0, 0))))
 
     async def kill(self) -> None:
         """SIGKILL to it and all it started; `wait` then tells how it ended."""
-        with contextlib.suppress(trio.BrokenResourceError):
-            await self._control.send_eof()
+        async with self._ordering:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._control.send_eof()
 
     async def aclose(self) -> None:
+        if self.poll is not None:
+            self.poll.close()
         for stream in (self._control, self.stdout, self.stderr):
             await trio.aclose_forcefully(stream)
 
@@ -104,12 +147,15 @@ class Spawner:
                     theirs.callback(os.close, writer)
                     readers.append(reader)
                     writers.append(writer)
+                poll = _poll_of(readers)
+                if poll is not None:
+                    ours.callback(poll.close)
                 await self._request([far.fileno(), *writers])
             except OSError as error:
                 raise CannotStart(f"cannot start a process: {error.strerror}") from error
             ours.pop_all()
         control = trio.SocketStream(trio.socket.from_stdlib_socket(near))
-        script = Script(control, trio.lowlevel.FdStream(readers[0]), trio.lowlevel.FdStream(readers[1]))
+        script = Script(control, trio.lowlevel.FdStream(readers[0]), trio.lowlevel.FdStream(readers[1]), poll)
         try:
             body = json.dumps(spec).encode()
             # Without a guard at the other end this fails, and `wait` says why.
@@ -168,6 +214,19 @@ class Spawner:
         with trio.CancelScope(shield=True):  # bounded by _STOP_TIMEOUT
             await trio.to_thread.run_sync(self._close)
             await trio.to_thread.run_sync(lambda: shutil.rmtree(self.directory, ignore_errors=True))
+
+
+def _poll_of(descriptors: list[int]) -> select.epoll | None:
+    if not hasattr(select, "epoll"):
+        return None
+    poll = select.epoll(len(descriptors))
+    try:
+        for descriptor in descriptors:
+            poll.register(descriptor, select.EPOLLIN)
+    except BaseException:
+        poll.close()
+        raise
+    return poll
 
 
 @contextlib.asynccontextmanager

@@ -9,10 +9,12 @@ script, so it must not import anything but the standard library.
 
 Protocol. The runner sends the warden one byte with three descriptors: the guard's end of a control socket, the
 script's stdout and its stderr. On the control socket follow a length (4 bytes, big endian) and a `Spec` in JSON. From
-then on the byte `T` has the guard send SIGTERM to the script's process group; the end of the stream has it kill
-everything. When the script has ended the guard kills what it left behind, answers with the wait status (4 bytes, big
-endian) and exits. When the runner's end of the warden's own socket closes, the warden waits for the guards, removes
-the directory it was given and exits.
+then on come orders (see ORDER); the end of the stream has the guard kill everything. When the script has ended, or the
+guard has ended it, the guard kills what it left behind, answers how it was (see ENDING) and exits. When the runner's
+end of the warden's own socket closes, the warden waits for the guards, removes the directory it was given and exits.
+
+The guard also ends a script by itself: when it and what it started have more memory than they may, and when the runner
+does not say in time that they may go on, because it is cut off from the coordinator, or hangs.
 """
 
 from __future__ import annotations
@@ -29,25 +31,54 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn, TypedDict
 
-__all__ = ["LENGTH", "STATUS", "TERMINATE", "Spec"]
+__all__ = [
+    "BY_ITSELF",
+    "CUT_OFF",
+    "ENDING",
+    "GO_ON",
+    "LENGTH",
+    "ORDER",
+    "OUT_OF_MEMORY",
+    "PAUSE",
+    "TERMINATE",
+    "Spec",
+]
 
 LENGTH: Final = struct.Struct(">I")
-STATUS: Final = struct.Struct(">I")
-TERMINATE: Final = b"T"
+
+ORDER: Final = struct.Struct(">cQQ")
+"""What to do, and two numbers (ms), which only GO_ON has."""
+TERMINATE: Final = b"T"  # SIGTERM to the script's process group
+GO_ON: Final = b"G"  # for so long, then SIGTERM, and so much later the end; also what was paused
+PAUSE: Final = b"P"  # stop all of it where it is, for as long as it takes
+
+ENDING: Final = struct.Struct(">IBIQ")
+"""The script's wait status, who ended it, the errno with which it could not be run or 0, and the memory (bytes) that it
+and what it started had when the guard last looked."""
+BY_ITSELF: Final = 0  # or by the runner
+OUT_OF_MEMORY: Final = 1
+CUT_OFF: Final = 2  # there was no GO_ON in time
 
 _DESCRIPTORS: Final = 3
 _CANNOT_RUN: Final = 127  # the status shells use for it
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LEFT_TO_THE_RUNNER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PROC: Final = Path("/proc")
+_MEMORY_RATE: Final = 16 * 1024**3  # bytes a second; no script gets memory faster
+_SLOWEST_LOOK: Final = 0.5  # seconds between two looks at how much memory there is, at most
+_FASTEST_LOOK: Final = 0.01  # and at least
+_LOOK_SHARE: Final = 0.05  # of a processor's time, for all looks together
+_NEVER: Final = float("inf")
 
 
 class Spec(TypedDict):
-    """What to run. `memory` is the size of the address space in bytes, 0 for no limit; `stdin` a file."""
+    """What to run. `memory` is what it and all it starts may have together in bytes, 0 for no limit; `stdin` a file."""
 
     argv: list[str]
     env: dict[str, str]
@@ -122,6 +153,12 @@ class _Guard:
         self._script = 0
         self._status: int | None = None
 
+        self._ended_by = BY_ITSELF
+        self._memory = _Memory(0)
+        self._terminates_at = self._kills_at = _NEVER
+        self._kill_grace = 0.0
+        self._is_paused = False
+
     def run(self, stdout: int, stderr: int) -> None:
         spec = self._read_spec()
         if spec is None:
@@ -131,17 +168,21 @@ class _Guard:
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        failed, failure = os.pipe()
+        self._memory = _Memory(spec["memory"])
         guard = os.getpid()
         self._script = os.fork()
         if self._script == 0:
-            _become(spec, stdout, stderr, guard)
-        os.close(stdout)
-        os.close(stderr)
+            _become(spec, stdout, stderr, failure, guard)
+        for descriptor in (stdout, stderr, failure):
+            os.close(descriptor)
         self._watch(child_ended)
         self._end_everything()
         if self._status is not None:
+            error = os.read(failed, _ERRNO.size)  # at once, for nobody has the other end any more
+            errno = _ERRNO.unpack(error)[0] if error else 0
             with contextlib.suppress(OSError):  # nobody there to hear it
-                self._control.sendall(STATUS.pack(self._status))
+                self._control.sendall(ENDING.pack(self._status, self._ended_by, errno, self._memory.used))
 
     def _read_spec(self) -> Spec | None:
         """What the runner wants run; None if it changed its mind."""
@@ -156,14 +197,27 @@ class _Guard:
         return None
 
     def _watch(self, child_ended: int) -> None:
-        """Until the script has ended or is no longer wanted."""
+        """Until the script has ended or must end."""
         while not self._script_has_ended():
-            ready, _, _ = select.select([self._control.fileno(), child_ended], [], [])
+            wake_at = min(self._memory.look_at, self._terminates_at, self._kills_at)
+            timeout = None if wake_at == _NEVER else max(0.0, wake_at - time.monotonic())
+            ready, _, _ = select.select([self._control.fileno(), child_ended], [], [], timeout)
             if child_ended in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(child_ended, 4096)
+            # An order before a deadline: it may be that the script may go on.
             if self._control.fileno() in ready and not self._obey():
                 return
+            now = time.monotonic()
+            if now >= self._memory.look_at and self._memory.is_too_much(self._family()):
+                self._ended_by = OUT_OF_MEMORY
+                return
+            if now >= self._kills_at:
+                return
+            if now >= self._terminates_at:
+                self._ended_by = CUT_OFF
+                self._terminates_at, self._kills_at = _NEVER, now + self._kill_grace
+                self._terminate()
 
     def _script_has_ended(self) -> bool:
         """Also reaps orphans, but not the script: while it is a zombie its process group cannot become another's."""
@@ -182,15 +236,57 @@ class _Guard:
     def _obey(self) -> bool:
         """Do what the runner asks. False when it wants everything to end, or is gone."""
         try:
-            order = self._control.recv(1)
+            data = self._control.recv(ORDER.size, socket.MSG_WAITALL)
         except OSError:
             return False
+        if len(data) < ORDER.size:
+            return False
+        order, allowed, grace = ORDER.unpack(data)
         if order == TERMINATE:
-            try:
-                os.killpg(self._script, signal.SIGTERM)
-            except ProcessLookupError:  # it has no group of its own yet
-                os.kill(self._script, signal.SIGTERM)
-        return bool(order)
+            if self._is_paused:  # it could act meanwhile
+                return False
+            self._terminate()
+        elif order == PAUSE:
+            self._pause()
+        elif order == GO_ON and self._ended_by == BY_ITSELF:
+            self._terminates_at, self._kill_grace = time.monotonic() + allowed / 1000, grace / 1000
+            self._resume()
+        return True
+
+    def _terminate(self) -> None:
+        try:
+            os.killpg(self._script, signal.SIGTERM)
+        except ProcessLookupError:  # it has no group of its own yet
+            os.kill(self._script, signal.SIGTERM)
+
+    def _pause(self) -> None:
+        """Stop every process of the script where it is; also those that are started while we do."""
+        self._terminates_at, self._is_paused = _NEVER, True
+        stopped: set[int] = set()
+        while more := set(self._family()) - stopped:
+            self._send_to(more, signal.SIGSTOP)
+            stopped |= more
+
+    def _resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._send_to(self._family(), signal.SIGCONT)
+
+    def _send_to(self, processes: Iterable[int], number: signal.Signals) -> None:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
+
+    def _family(self) -> Iterator[int]:
+        """The script and what descends from it, as far as the system tells."""
+        if not self._sees_orphans:
+            yield self._script
+            return
+        unseen = [os.getpid()]
+        while unseen:
+            for child in _children_of(unseen.pop()):
+                yield child
+                unseen.append(child)
 
     def _end_everything(self) -> None:
         """Kill the script's group and, as orphans become ours, whatever descends from it; reap them all."""
@@ -211,11 +307,71 @@ class _Guard:
                 self._status = status
 
 
+def _children_of(process: int) -> Iterator[int]:
+    """The children of all its threads."""
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{process}/task/{thread}/children", "rb") as children:
+                yield from map(int, children.read().split())
+
+
+class _Memory:
+    """Watches how much memory processes have of their own, which neither a limit of the address space (many programs
+    reserve much more than they use) nor one of each process can tell.
+
+    Attributes:
+        used: bytes, when we last looked.
+        look_at: when the next look is due, on the monotonic clock.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.used = 0
+        self.look_at = time.monotonic() + self._pause(0.0) if limit and _PROC.exists() else _NEVER
+
+    def is_too_much(self, processes: Iterable[int]) -> bool:
+        began = time.monotonic()
+        family = list(processes)
+        self.used = sum(map(_own_memory, family))
+        if self.used > self._limit:  # pages that forked processes share are counted in each of them
+            self.used = sum(map(_share_of_memory, family))
+        now = time.monotonic()
+        self.look_at = now + self._pause(now - began)
+        return self.used > self._limit
+
+    def _pause(self, cost: float) -> float:
+        """Seconds until it could be too much at the earliest, or a look costs too much."""
+        until_full = max(0, self._limit - self.used) / _MEMORY_RATE
+        return max(min(until_full, _SLOWEST_LOOK), _FASTEST_LOOK, cost / _LOOK_SHARE)
+
+
+def _own_memory(process: int) -> int:
+    """Bytes of a process that are no pages of files."""
+    return _kibibytes(f"/proc/{process}/status", (b"RssAnon:", b"RssShmem:", b"VmSwap:"))
+
+
+def _share_of_memory(process: int) -> int:
+    """The same, of what it shares with others its share. Slow: the system looks at each page."""
+    share = _kibibytes(f"/proc/{process}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
+    return share or _own_memory(process)
+
+
+def _kibibytes(path: str, names: tuple[bytes, ...]) -> int:
+    """The sum of these lines of a file in /proc, in bytes; 0 if the process has ended."""
+    try:
+        with open(path, "rb") as lines:
+            return sum(int(line.split()[1]) for line in lines if line.startswith(names)) * 1024
+    except OSError:
+        return 0
+
+
 # -- script
 
+_ERRNO: Final = struct.Struct(">I")
 
-def _become(spec: Spec, stdout: int, stderr: int, guard: int) -> NoReturn:
-    """Turn this process into the script; what prevents that is said on the script's stderr."""
+
+def _become(spec: Spec, stdout: int, stderr: int, failure: int, guard: int) -> NoReturn:
+    """Turn this process into the script; what prevents that is said on the script's stderr, its errno to `failure`."""
     command = spec["argv"][0]
     try:
         os.dup2(stdout, 1)
@@ -229,11 +385,12 @@ def _become(spec: Spec, stdout: int, stderr: int, guard: int) -> NoReturn:
         os.chdir(spec["cwd"])
         os.dup2(os.open(spec["stdin"], os.O_RDONLY), 0)
         _limit(resource.RLIMIT_CORE, 0)
-        if spec["memory"]:
-            _limit(resource.RLIMIT_AS, spec["memory"])
+        if spec["memory"] and not _PROC.exists():  # the guard cannot watch it
+            _limit(resource.RLIMIT_DATA, spec["memory"])
         os.execve(command, spec["argv"], spec["env"])
     except Exception as error:
         why = getattr(error, "strerror", None) or error
+        os.write(failure, _ERRNO.pack(getattr(error, "errno", None) or 0))
         os.write(2, f"herocoordinator runner: cannot run {command}: {why}\n".encode(errors="replace"))
     finally:
         os._exit(_CANNOT_RUN)

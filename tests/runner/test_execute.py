@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from coordinator.runner.execute import BadEnvironment, Executor, Interpreter, environment
+from coordinator.runner.execute import VARIABLE_BYTES, BadEnvironment, Executor, Interpreter, environment
 from coordinator.runner.output import LINE_BYTES, TAIL_BYTES, Output
 from coordinator.runner.spawn import Spawner
 from tests.support.attempts import Ran, assignment, run
@@ -98,13 +99,38 @@ async def test_key_value_lines_become_results_and_may_replace_ours(executor: Exe
     assert ran.result == {"rows": "12", "stdout": "short", "stderr": "", "exit_code": "3"}
 
 
-async def test_wrong_result_lines_are_complained_about_in_the_log_only(executor: Executor) -> None:
-    ran = await run(executor, "import os; open(os.environ['HERO_RESULT'], 'w').write('a=1\\nwrong\\n')")
+@pytest.mark.parametrize(
+    ("written", "fault", "kept"),
+    [
+        ("a=1\nwrong\n", "HERO_RESULT line 2 is no key=value: 'wrong'", "1"),
+        ("a=1\nb<<END\n", "HERO_RESULT line 2 begins a value that no line 'END' ends", "1"),
+        ("a=" + "x" * 70_000, "HERO_RESULT is too large: 70002 bytes", None),
+    ],
+)
+async def test_a_result_that_is_wrong_fails_the_job(
+    executor: Executor, written: str, fault: str, kept: str | None
+) -> None:
+    ran = await run(executor, f"import os; open(os.environ['HERO_RESULT'], 'w').write({written!r})")
+
+    assert str(ran.error).startswith(fault)
+    assert ran.outcome.retry
+    assert ran.result.get("a") == kept
+    assert ran.result["exit_code"] == "0"
+    assert ran.logged["stderr"] == [ran.error]
+
+
+async def test_a_script_that_fails_says_that_first(executor: Executor) -> None:
+    ran = await run(executor, 'echo wrong > "$HERO_RESULT"; echo why >&2; exit 3', "Sal")
+
+    assert ran.error == "exit status 3: why"
+    assert ran.logged["stderr"] == ["why", "HERO_RESULT line 1 is no key=value: 'wrong'"]
+
+
+async def test_a_result_of_several_lines(executor: Executor) -> None:
+    ran = await run(executor, 'printf "report<<END\\none\\ntwo=2\\nEND\\nrows=2\\n" > "$HERO_RESULT"', "Sal")
 
     assert ran.error is None
-    assert ran.result["a"] == "1"
-    assert ran.result["stderr"] == ""
-    assert ran.logged["stderr"] == ["HERO_RESULT line 2 left out: it is no key=value"]
+    assert (ran.result["report"], ran.result["rows"]) == ("one\ntwo=2", "2")
 
 
 async def test_the_environment_is_clean_but_for_what_is_given(
@@ -126,6 +152,7 @@ async def test_the_environment_is_clean_but_for_what_is_given(
     assert env["HOME"] == "/mine"
     ours = {name: env[name] for name in env if name.startswith("HERO_")}
     paths = {name: Path(ours.pop(name)) for name in ("HERO_INPUTS", "HERO_RESULT")}
+    assert ours.pop("HERO_ATTEMPT_ID").startswith("1-7-3-2-")
     assert ours == {"HERO_CONTEXT_ID": "1", "HERO_CALLER_ID": "7", "HERO_JOB_ID": "3", "HERO_ATTEMPT": "2"}
     assert {path.parent for path in paths.values()} == {Path(env["TMPDIR"]).parent}
 
@@ -233,22 +260,137 @@ async def test_an_interpreter_that_cannot_be_run_says_why(spawner: Spawner, tmp_
     assert ran.error.endswith("No such file or directory")
 
 
-async def test_too_large_an_environment_says_so(executor: Executor) -> None:
-    ran = await run(executor, "print(1)", env_vars={"BIG": "x" * 4_000_000})
+@pytest.mark.parametrize(
+    ("env_vars", "words"),
+    [
+        ({"SMALL": "x", "BIG": "x" * 200_000}, ["BIG takes 200005 bytes", f"allows {VARIABLE_BYTES} for one variable"]),
+        ({f"V{at:03}": "x" * (100_000 + at) for at in range(100)}, ["all together", "V099 with 100105"]),
+    ],
+)
+async def test_too_large_an_environment_is_named_and_not_tried_again(
+    executor: Executor, env_vars: dict[str, str], words: list[str]
+) -> None:
+    ran = await run(executor, "print(1)", env_vars=env_vars)
 
-    assert ran.error is not None
-    assert "Argument list too long" in ran.error
+    assert str(ran.error).startswith("env_vars: ")
+    assert all(word in str(ran.error) for word in words), ran.error
+    assert not ran.outcome.retry
+
+
+async def test_the_largest_variable_there_may_be_is_passed_on(executor: Executor) -> None:
+    value = "x" * (VARIABLE_BYTES - len("BIG=") - 1)
+
+    ran = await run(executor, "import os; print(len(os.environ['BIG']))", env_vars={"BIG": value})
+
+    assert ran.result["stdout"] == f"{len(value)}\n"
+
+
+@pytest.mark.parametrize(("parents", "is_a_variable"), [(3, True), (20_000, False)])
+async def test_the_names_of_what_it_depends_on_come_as_a_file(
+    executor: Executor, parents: int, is_a_variable: bool
+) -> None:
+    names = {f"parent é {at}": at for at in range(parents)}
+    script = (
+        "import json, os\nprint(len(json.load(open(os.environ['HERO_DEPENDS_FILE']))), 'HERO_DEPENDS' in os.environ)"
+    )
+
+    ran = await run(executor, script, env_vars={"HERO_DEPENDS": json.dumps(names, ensure_ascii=False)})
+
+    assert ran.result["stdout"] == f"{parents} {is_a_variable}\n"
+
+
+async def test_a_script_knows_its_flow_and_has_a_key_of_its_own_for_each_attempt(executor: Executor) -> None:
+    script = "import os; print(os.environ.get('HERO_FLOW_ID'), os.environ['HERO_ATTEMPT_ID'])"
+
+    async def told(**members: Any) -> list[str]:
+        given = assignment(script).model_copy(update=members)
+        output = Output(1000)
+        outcome = await executor.execute(given, output, trio.Event())
+        return outcome.result["stdout"].split()
+
+    first, again, next_one = await told(flow_id=12), await told(flow_id=12), await told(flow_id=12, token="u")
+    of_message = await told()
+
+    assert first == again
+    assert (first[0], next_one[0], of_message[0]) == ("12", "12", "None")
+    assert first[1] != next_one[1]
 
 
 # -- limits
 
 
-async def test_memory_is_limited(executor: Executor) -> None:
-    limited = dataclasses.replace(executor, memory_limit=200 * 1024 * 1024)
-    script = "data = bytearray(300 * 1024 * 1024)"
+ALLOCATES = "data = bytearray(300 * 1024 * 1024)"
+FORKS = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        data = bytearray(100 * 1024 * 1024)
+        time.sleep(60)
+os.wait()
+"""
+OF_A_CHILD_IN_ANOTHER_SESSION = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "{ALLOCATES}; import time; time.sleep(60)"], start_new_session=True).wait()
+"""
 
-    assert (await run(executor, script)).error is None
-    assert (await run(limited, script)).error == "exit status 1: MemoryError"
+
+@pytest.mark.parametrize("script", [ALLOCATES, FORKS, OF_A_CHILD_IN_ANOTHER_SESSION])
+async def test_memory_is_limited_for_the_script_and_what_it_starts_together(executor: Executor, script: str) -> None:
+    limited = dataclasses.replace(executor, memory_limit=200 * 1024 * 1024)
+
+    ran = await run(limited, script)
+
+    assert str(ran.error).startswith("memory limit exceeded: the script and what it started had ")
+    assert str(ran.error).endswith(" MiB, the runner's --memory-limit is 200 MiB")
+    assert ran.result["exit_code"] == "-9"
+    assert (await run(executor, ALLOCATES)).error is None
+
+
+async def test_two_gigabytes_are_stopped_at_a_limit_of_one(executor: Executor) -> None:
+    limited = dataclasses.replace(executor, memory_limit=1024**3)
+
+    ran = await run(limited, "print('begun', flush=True)\ndata = bytearray(2 * 1024**3)\nprint('got it')")
+
+    assert "memory limit" in str(ran.error)
+    assert ran.result["stdout"] == "begun\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        # Address space that is only reserved.
+        "import mmap; space = mmap.mmap(-1, 64 * 1024**3, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)",
+        # Pages of a file, which the system takes back when it needs them.
+        "import mmap; f = open('big', 'wb'); f.write(bytes(2**28)); f.close(); f = open('big', 'rb')\n"
+        "pages = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); sum(pages[::4096]); import time; time.sleep(1)",
+        # What forked processes share.
+        "import os, time; data = bytearray(100 * 2**20)\nfor _ in range(4):\n"
+        "    if os.fork() == 0: time.sleep(1); os._exit(0)\nfor _ in range(4): os.wait()",
+    ],
+)
+async def test_memory_that_is_not_its_own_is_not_counted(executor: Executor, script: str) -> None:
+    limited = dataclasses.replace(executor, memory_limit=200 * 1024 * 1024)
+
+    assert (await run(limited, script)).error is None
+
+
+@pytest.mark.parametrize(
+    ("command", "script", "says"),
+    [
+        ("node", "fetch('http://127.0.0.1:45678/').catch(() => 0).then(() => console.log('asked'))", "asked"),
+        ("node", "console.log(new WebAssembly.Memory({initial: 1, maximum: 65536}).buffer.byteLength)", "65536"),
+    ],
+)
+async def test_programs_that_reserve_address_space_run(spawner: Spawner, command: str, script: str, says: str) -> None:
+    path = shutil.which(command)
+    if path is None:
+        pytest.skip(f"there is no {command} here")
+    executor = Executor(spawner, {"V": Interpreter((path, "-"))}, memory_limit=1024**3)
+
+    ran = await run(executor, script, "V")
+
+    assert ran.error is None, ran.result
+    assert says in ran.result["stdout"]
 
 
 async def test_no_core_is_dumped(executor: Executor) -> None:
@@ -285,6 +427,47 @@ async def test_lines_are_seen_while_the_script_runs(executor: Executor) -> None:
         assert await begun.pids() == [1]
         assert begun.ran is None
         begun.scope.cancel()
+
+
+async def test_both_streams_are_logged_in_the_order_in_which_they_were_written(executor: Executor) -> None:
+    script = """
+import sys, time
+for number in range(20):
+    print("out", number, end="" if number == 19 else "\\n")
+    time.sleep(0.03)
+    print("err", number, file=sys.stderr)
+    time.sleep(0.03)
+"""
+
+    ran = await run(executor, script)
+
+    expected = [f"{stream} {number}" for number in range(20) for stream in ("out", "err")]
+    expected[-2:] = ["err 19", "out 19"]  # which has no newline, so it is complete at the end
+    assert ran.lines == expected
+
+
+@pytest.mark.parametrize("how", ["timeout", "stop"])
+async def test_what_is_ended_keeps_its_output_and_its_result(executor: Executor, how: str) -> None:
+    script = """
+import os, sys, time
+open(os.environ["HERO_RESULT"], "w").write("rows=3\\n")
+print("10%\\r20%\\r", end="", flush=True)
+print("oops", file=sys.stderr)
+print("30%", end="", flush=True)
+time.sleep(600)
+"""
+    begun = Begun(executor, script, timeout=2 if how == "timeout" else 0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begun.run)
+        await until(lambda: len(begun.output.captures["stdout"].tail) == len("10%\r20%\r30%"))
+        if how == "stop":
+            begun.stop.set()
+
+    assert begun.ran is not None
+    assert begun.ran.error == ("timed out after 2 s" if how == "timeout" else "killed by SIGTERM: oops")
+    assert begun.ran.result == {"rows": "3", "stdout": "10%\r20%\r30%", "stderr": "oops\n", "exit_code": "-15"}
+    assert sorted(begun.ran.lines) == sorted(["10%", "20%", "oops", "30%"])
 
 
 # -- nothing is left

@@ -26,31 +26,54 @@ from coordinator.runner.results import MAX_RESULT_BYTES, parse_results, read_res
     ],
 )
 def test_each_line_is_a_key_and_a_value(text: str, values: dict[str, str]) -> None:
-    assert parse_results(text.encode()) == (values, [])
+    assert parse_results(text.encode()) == (values, None)
 
 
-def test_lines_that_are_none_are_left_out_and_named() -> None:
-    results = parse_results(b"a=1\nnonsense\n=2\nb=3\n")
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("report<<END\none\ntwo\nEND\nrows=1\n", {"report": "one\ntwo", "rows": "1"}),
+        ("report<<END\nEND", {"report": ""}),
+        ("report<<END\n\n a=b \n=\n\nEND\n", {"report": "\n a=b \n=\n"}),
+        ("report << END \none\r\nEND\r\n", {"report": "one\r"}),
+        ("report<<END\r\none\r\ntwo\r\nEND\r\na=1\r\n", {"report": "one\ntwo", "a": "1"}),
+        ("a<<x=y\nwhatever\nx=y\n", {"a": "whatever"}),
+        ("a=1<<2\n", {"a": "1<<2"}),
+        ("a<<E\n1\nE\na<<E\n2\nE\n", {"a": "2"}),
+    ],
+)
+def test_a_value_may_have_several_lines_up_to_a_mark(text: str, values: dict[str, str]) -> None:
+    assert parse_results(text.encode()) == (values, None)
 
-    assert results.values == {"a": "1", "b": "3"}
-    assert results.complaints == [
-        "HERO_RESULT line 2 left out: it is no key=value",
-        "HERO_RESULT line 3 left out: it is no key=value",
-    ]
+
+@pytest.mark.parametrize(
+    ("text", "values", "fault"),
+    [
+        ("a=1\nnonsense\n=2\nb=3\n", {"a": "1", "b": "3"}, "line 2 is no key=value: 'nonsense' (and 1 more lines"),
+        ("=2\n", {}, "line 1 is no key=value: '=2'"),
+        ("a=1\nreport<<END\none\n", {"a": "1"}, "line 2 begins a value that no line 'END' ends"),
+        ("report<<\none\n", {}, "line 1 is no key=value: 'report<<'"),
+        ("<<END\none\nEND\n", {}, "line 1 is no key=value: '<<END'"),
+        ("x" * 1000 + "\n", {}, "line 1 is no key=value: '" + "x" * 100 + "'"),
+    ],
+)
+def test_anything_else_is_a_fault_that_names_the_line(text: str, values: dict[str, str], fault: str) -> None:
+    results = parse_results(text.encode())
+
+    assert results.values == values
+    assert str(results.fault).startswith(f"HERO_RESULT {fault}")
 
 
-def test_many_wrong_lines_cost_few_complaints() -> None:
-    complaints = parse_results(b"nonsense\n" * 1000).complaints
+def test_of_a_file_that_is_too_large_nothing_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "result"
+    file.write_bytes(b"a=1\n" + b"b=" + b"x" * (MAX_RESULT_BYTES - 6))
+    assert read_results(file).values.keys() == {"a", "b"}
 
-    assert len(complaints) == 6
-    assert complaints[-1] == "HERO_RESULT: 995 more lines left out"
+    file.write_bytes(file.read_bytes() + b"x")
 
-
-def test_only_whole_lines_within_the_limit_are_read() -> None:
-    results = parse_results(b"a=1\n" + b"b=" + b"x" * MAX_RESULT_BYTES)
-
-    assert results.values == {"a": "1"}
-    assert "first 65536 bytes" in results.complaints[0]
+    results = read_results(file)
+    assert results.values == {}
+    assert "too large: 65537 bytes, at most 65536" in str(results.fault)
 
 
 def test_invalid_utf8_is_replaced() -> None:
@@ -58,10 +81,7 @@ def test_invalid_utf8_is_replaced() -> None:
 
 
 def test_a_file_that_is_gone_has_no_results(tmp_path: Path) -> None:
-    results = read_results(tmp_path / "result")
-
-    assert results.values == {}
-    assert "No such file" in results.complaints[0]
+    assert read_results(tmp_path / "result") == ({}, None)
 
 
 def test_what_was_put_in_its_place_is_not_followed_or_waited_for(tmp_path: Path) -> None:
@@ -73,4 +93,4 @@ def test_what_was_put_in_its_place_is_not_followed_or_waited_for(tmp_path: Path)
     for name in ("link", "fifo", "directory"):
         results = read_results(tmp_path / name)
         assert results.values == {}
-        assert "cannot be read" in results.complaints[0]
+        assert "cannot be read" in str(results.fault)

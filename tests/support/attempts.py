@@ -36,16 +36,18 @@ def assignment(script: str, script_type: str = "Python", *, timeout: int = 0, **
 
 
 class Ran:
-    """An attempt that has ended: its outcome, and the lines of both streams."""
+    """An attempt that has ended: its outcome, and the lines of each stream, and of both in their order."""
 
     def __init__(self, outcome: Outcome, output: Output) -> None:
         self.outcome = outcome
         self.error = outcome.error
         self.result = outcome.result
         self.logged: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self.lines: list[str] = []
         while batch := output.take():
             for stream, lines in batch:
                 self.logged[stream] += lines
+                self.lines += lines
 
 
 async def run(
