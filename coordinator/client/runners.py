@@ -104,9 +104,13 @@ class RunnerSubscription:
         *,
         result: Mapping[str, str] | None = None,
         retry: bool = True,
+        lost: bool = False,
     ) -> models.AttemptOutcome:
-        """The attempt failed; without `retry` there will be no other. Raises as `finish`."""
+        """The attempt failed; without `retry` there will be no other. `lost`: it was not the job's fault, for its runner
+        gave it up. Raises as `finish`."""
         more: dict[str, Any] = {"error": error, "retry": retry}
+        if lost:
+            more["lost"] = True
         if result is not None:
             more["result"] = dict(result)
         return await self._end("job.fail", assignment, more)

@@ -246,6 +246,13 @@ class JobFailParams(_AttemptParams):
     error: Annotated[str, Field(max_length=10_000)]
     result: StringMap = Field(default_factory=dict)
     retry: Annotated[bool, Field(description="false: do not try again, whatever `retries` says")] = True
+    lost: Annotated[
+        bool,
+        Field(
+            description="The attempt ends because its runner does, not by the job's fault: it counts among "
+            "`lost_retries`, and `retry` says nothing"
+        ),
+    ] = False
 
 
 class AttemptOutcome(Model):

@@ -95,7 +95,7 @@ async def test_a_script_whose_lease_is_not_renewed_is_stopped_and_may_clean_up(e
     await fenced.run()
 
     assert fenced.ran is not None
-    assert fenced.ran.outcome.is_cut_off
+    assert fenced.ran.outcome.is_lost
     assert fenced.ran.lines == ["begun", "cleaned up"]
 
 
@@ -108,7 +108,7 @@ async def test_a_whole_family_is_ended_that_does_not_stop_by_itself(executor: Ex
 
     assert not any(map(is_running, pids))
     assert fenced.ran is not None
-    assert fenced.ran.outcome.is_cut_off
+    assert fenced.ran.outcome.is_lost
 
 
 async def test_a_script_whose_lease_is_renewed_goes_on(executor: Executor) -> None:
@@ -125,7 +125,7 @@ async def test_a_script_whose_lease_is_renewed_goes_on(executor: Executor) -> No
 
     assert fenced.ran is not None
     assert fenced.ran.error is None
-    assert not fenced.ran.outcome.is_cut_off
+    assert not fenced.ran.outcome.is_lost
     assert fenced.ended - fenced.began > LEASE
 
 
@@ -160,7 +160,7 @@ async def test_a_paused_script_that_is_not_wanted_any_more_does_nothing_more(exe
     assert fenced.ran is not None
     assert fenced.ran.lines == []
     assert fenced.ran.result["exit_code"] == "-9"
-    assert not fenced.ran.outcome.is_cut_off
+    assert not fenced.ran.outcome.is_lost
 
 
 async def test_a_runner_that_hangs_loses_its_scripts_all_the_same() -> None:
