@@ -106,9 +106,11 @@ class RunnerSubscription:
         retry: bool = True,
         lost: bool = False,
     ) -> models.AttemptOutcome:
-        """The attempt failed; without `retry` there will be no other. It is `lost` rather than failed if it ends by no
-        fault of the job. Raises as `finish`."""
-        more: dict[str, Any] = {"error": error, "retry": retry, **({"lost": True} if lost else {})}
+        """The attempt failed; without `retry` there will be no other. `lost`: it was not the job's fault, for its runner
+        gave it up. Raises as `finish`."""
+        more: dict[str, Any] = {"error": error, "retry": retry}
+        if lost:
+            more["lost"] = True
         if result is not None:
             more["result"] = dict(result)
         return await self._end("job.fail", assignment, more)

@@ -41,7 +41,7 @@ GONE: Final = (StaleToken, NotFound)
 _ERROR_CHARACTERS: Final = 10_000  # of job.fail's `error`
 _REDUCED_JSON: Final = 2000  # bytes kept of each value of a result that was refused
 _ABANDON_TIMEOUT: Final = 1.0  # seconds to tell the coordinator about an attempt given up
-_LAST_WORDS: Final = 30.0  # seconds in which it takes output and result of an attempt that was cancelled
+_LAST_WORDS: Final = 30.0  # seconds in which we tell of an attempt that was cancelled or given up
 
 
 class Backoff:
@@ -126,16 +126,11 @@ class Attempt:
 
         Cancelled, it kills the script and says that the attempt is lost, as far as that is quick.
         """
-        outcome = Outcome({}, "the runner was stopped", lost=True)
+        outcome = Outcome({}, "the runner was stopped", is_lost=True)
         is_done = False
         try:
             outcome = await self._execute()
-            if outcome.is_cut_off:
-                self._log.error(
-                    "cut off from the coordinator for longer than the lease; the script was stopped",
-                    lease=self.assignment.lease,
-                )
-            elif not self._is_unwanted:
+            if not self._is_unwanted:
                 with trio.CancelScope(deadline=self._gives_up_at):
                     await self._report(outcome)
             is_done = True
@@ -157,10 +152,9 @@ class Attempt:
                 outcome = await self._executor.execute(
                     self.assignment, self._output, self._stop, self._fence, more_inputs=more
                 )
-                if outcome.is_cut_off:  # what becomes of the job is the coordinator's to say
-                    self._is_unwanted = True
-                    self._work.release(self.assignment.token)
-                    nursery.cancel_scope.cancel()
+                if outcome.is_lost:  # and mostly given to another runner when there is a connection again
+                    self._log.error(str(outcome.error), lease=self.assignment.lease)
+                    self._gives_up_at = trio.current_time() + _LAST_WORDS
                 self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))
         except Exception:
             # What is wrong with one job must not end the others.
@@ -217,7 +211,9 @@ class Attempt:
             await self._work.finish(self.assignment, outcome.result)
         else:
             error = outcome.error[:_ERROR_CHARACTERS]
-            await self._work.fail(self.assignment, error, result=outcome.result, retry=outcome.retry, lost=outcome.lost)
+            await self._work.fail(
+                self.assignment, error, result=outcome.result, retry=outcome.retry, lost=outcome.is_lost
+            )
 
     async def _send_logs(self) -> None:
         """Until the output has ended and all of it is sent."""

@@ -42,6 +42,7 @@ VARIABLE_BYTES: Final = 32 * os.sysconf("SC_PAGE_SIZE")
 """What Linux allows for one variable: its name, `=`, its value and a NUL."""
 _ENVIRONMENT_BYTES: Final = 6 * 1024 * 1024  # and for all, and the arguments, together; less if the stack is small
 _MEBIBYTE: Final = 1024 * 1024
+_CUT_OFF: Final = "the runner was cut off from the coordinator for longer than the lease, and has stopped the script"
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,15 @@ class Outcome:
         error: None if it succeeded.
         retry: false if another attempt makes no sense.
         values: what the script wrote as its result.
-        is_cut_off: it was ended because its lease was not renewed in time, which says nothing of the script.
-        lost: it ended because the runner does.
+        is_lost: it was given up, because its lease was not renewed in time or the runner leaves, which says nothing of
+            the script.
     """
 
     captured: dict[str, str]
     error: str | None = None
     retry: bool = True
     values: dict[str, str] = field(default_factory=dict)
-    is_cut_off: bool = False
-    lost: bool = False
+    is_lost: bool = False
 
     @property
     def result(self) -> dict[str, str]:
@@ -229,8 +229,9 @@ class Executor:
         if results.fault is not None:
             output.note(results.fault)
             error = error or results.fault
-        is_cut_off = ended.by == CUT_OFF and not ending.is_ours
-        return Outcome(result, error, retry, results.values, is_cut_off)
+        if ended.by == CUT_OFF and not ending.is_ours:
+            return Outcome(result, _CUT_OFF, values=results.values, is_lost=True)
+        return Outcome(result, error, retry, results.values)
 
 
 async def _add_inputs(path: Path, pages: InputPages) -> None:

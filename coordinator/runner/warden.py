@@ -352,9 +352,8 @@ def _own_memory(process: int) -> int:
 
 def _share_of_memory(process: int) -> int:
     """The same, of what it shares with others its share. Slow: the system looks at each page."""
-    return _kibibytes(f"/proc/{process}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")) or _own_memory(
-        process
-    )
+    share = _kibibytes(f"/proc/{process}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
+    return share or _own_memory(process)
 
 
 def _kibibytes(path: str, names: tuple[bytes, ...]) -> int:
@@ -372,7 +371,7 @@ _ERRNO: Final = struct.Struct(">I")
 
 
 def _become(spec: Spec, stdout: int, stderr: int, failure: int, guard: int) -> NoReturn:
-    """Turn this process into the script; what prevents that is said on the script's stderr, and its errno to `failure`."""
+    """Turn this process into the script; what prevents that is said on the script's stderr, its errno to `failure`."""
     command = spec["argv"][0]
     try:
         os.dup2(stdout, 1)

@@ -1,4 +1,4 @@
-"""What the runner of an attempt that was cancelled or timed out may still hand in: output and a result, no other status."""
+"""What the runner of an attempt that was cancelled or timed out may still hand in: output and a result."""
 
 from __future__ import annotations
 

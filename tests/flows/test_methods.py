@@ -119,13 +119,12 @@ async def test_a_cancelled_flow_takes_no_more_outcomes(api: Api, context: int) -
 
     assert flow["status"] == "Error"
     assert flow["result"] == {"error": 'cancelled: "no"\nlonger wanted'}
-    for method, more in (
-        ("job.heartbeat", {}),
-        ("job.log", {"lines": ["late"]}),
-        ("job.finish", {}),
-        ("job.fail", {"error": "late"}),
-    ):
-        assert (await api.refused(method, **outcome_of(running, **more))).code == STALE
+    for method in ("job.heartbeat", "job.finish"):
+        assert (await api.refused(method, **outcome_of(running))).code == STALE
+    assert await api.call("job.log", **outcome_of(running, lines=["late"])) == {"lines": 1, "over": True}
+    told = await api.call("job.fail", **outcome_of(running, error="late", result={"half": "yes"}))
+    assert told == {"status": "Error", "attempt": 1}
+    assert (await api.call("job.load", context_id=context, caller_id=7, id=1))["result"] == {"half": "yes"}
     status = await api.call("flow.status", context_id=context, id=1)
     assert [job["status"] for job in status["jobs"]] == ["Error", "WaitingForPrerequisites"]
     assert status["counts"]["Error"] == 1

@@ -1,4 +1,4 @@
-"""What is left of an attempt that was ended, and who may run it: real runners, and a coordinator that is cut off or away."""
+"""What is left of an attempt that was ended, and who may run it: real runners, whose coordinator is cut off or away."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ async def test_a_runner_that_is_cut_off_stops_its_scripts_before_another_one_may
 
             assert "lost" in str(lost.reason)
             assert not is_running(pid)
-            said = "cut off from the coordinator for longer than the lease; the script was stopped"
+            said = "the runner was cut off from the coordinator for longer than the lease, and has stopped the script"
             assert (await trio.to_thread.run_sync(first.wait_for, said))["job"] == 1
             await proxy.pass_all()
             with runner(server.ws, context, arguments=("--id", "2")):

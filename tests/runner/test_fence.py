@@ -1,4 +1,4 @@
-"""A script runs only while its lease is renewed: then its guard ends it, or it is paused while the coordinator is away."""
+"""A script runs while its lease is renewed: then its guard ends it, or it is paused while the coordinator is away."""
 
 from __future__ import annotations
 
@@ -60,6 +60,10 @@ class Fenced:
         return [int(word) for word in (await self.first_line()).split()]
 
 
+def begin(script: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+
+
 def state_of(process: int) -> str:
     """As ps shows it: T is stopped."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
@@ -91,7 +95,7 @@ async def test_a_script_whose_lease_is_not_renewed_is_stopped_and_may_clean_up(e
     await fenced.run()
 
     assert fenced.ran is not None
-    assert fenced.ran.outcome.is_cut_off
+    assert fenced.ran.outcome.is_lost
     assert fenced.ran.lines == ["begun", "cleaned up"]
 
 
@@ -104,7 +108,7 @@ async def test_a_whole_family_is_ended_that_does_not_stop_by_itself(executor: Ex
 
     assert not any(map(is_running, pids))
     assert fenced.ran is not None
-    assert fenced.ran.outcome.is_cut_off
+    assert fenced.ran.outcome.is_lost
 
 
 async def test_a_script_whose_lease_is_renewed_goes_on(executor: Executor) -> None:
@@ -121,7 +125,7 @@ async def test_a_script_whose_lease_is_renewed_goes_on(executor: Executor) -> No
 
     assert fenced.ran is not None
     assert fenced.ran.error is None
-    assert not fenced.ran.outcome.is_cut_off
+    assert not fenced.ran.outcome.is_lost
     assert fenced.ended - fenced.began > LEASE
 
 
@@ -156,7 +160,7 @@ async def test_a_paused_script_that_is_not_wanted_any_more_does_nothing_more(exe
     assert fenced.ran is not None
     assert fenced.ran.lines == []
     assert fenced.ran.result["exit_code"] == "-9"
-    assert not fenced.ran.outcome.is_cut_off
+    assert not fenced.ran.outcome.is_lost
 
 
 async def test_a_runner_that_hangs_loses_its_scripts_all_the_same() -> None:
@@ -182,7 +186,7 @@ async def main():
 
 trio.run(main)
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as runner:
+    with begin(script) as runner:
         try:
             assert runner.stdout is not None
             pids = [int(word) for word in runner.stdout.readline().split()]
