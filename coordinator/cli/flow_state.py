@@ -60,8 +60,8 @@ class JobState:
 
 
 class FlowState:
-    """Attributes: `levels`, the jobs by DAG level; `jobs`, the same by id; the flow's `status` and `reason`; `missing`, the
-    ids of jobs that it lists and that are not there."""
+    """Attributes: `levels`, the jobs by DAG level; `jobs`, the same by id; the flow's `status` and `reason`; `missing`,
+    the ids of jobs that it lists and that are not there."""
 
     def __init__(self, report: FlowReport, names: Names) -> None:
         self.id = report.flow.id
