@@ -240,14 +240,15 @@ def follow(place: Place, id: int, plain: bool) -> None:
 @flow.command(short_help="Print what a flow's jobs wrote.")
 @_id
 @click.option("--follow", is_flag=True, help="Go on with new lines until the flow has ended.")
+@click.option("--raw", is_flag=True, help="The lines alone, just as they were written, colours and all.")
 @_place
-def logs(place: Place, id: int, follow: bool) -> None:
+def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
     """Print what a flow's jobs wrote: `NAME | line`, and `NAME ! line` for their standard error.
 
     The newest 10,000 events of a flow are kept, until an hour after it ended (serve's --event-retention). After that
     there are the ends of the outputs, from the jobs' results.
     """
-    run_connected(place, partial(show_logs, place=place, id=id, follow=follow))
+    run_connected(place, partial(show_logs, place=place, id=id, follow=follow, raw=raw))
 
 
 # -- changing

@@ -60,8 +60,8 @@ class JobState:
 
 
 class FlowState:
-    """Attributes: `levels`, the jobs by DAG level; `jobs`, the same by id; the flow's `status` and `reason`; `missing`, the
-    ids of jobs that it lists and that are not there."""
+    """Attributes: `levels`, the jobs by DAG level; `jobs`, the same by id; the flow's `status` and `reason`; `missing`,
+    the ids of jobs that it lists and that are not there."""
 
     def __init__(self, report: FlowReport, names: Names) -> None:
         self.id = report.flow.id
@@ -138,12 +138,9 @@ def _job(progress: JobProgress, names: Names) -> JobState:
 
 
 def _levels(report: FlowReport) -> list[list[int]]:
-    there = {job.id for job in report.jobs}
     missing = {*(report.missing or ())}
     try:
-        return dag.build(
-            {job.id: [id for id in job.depends if id in there or id not in missing] for job in report.jobs}
-        ).levels
+        return dag.build({job.id: [id for id in job.depends if id not in missing] for job in report.jobs}).levels
     except CoordinatorError:  # its jobs were changed since it started
         return [[job.id for job in report.jobs]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator.cli.connection import Place
 from coordinator.cli.exit_codes import complain
 from coordinator.cli.following import BEGINNING, job_names
-from coordinator.cli.output import say
+from coordinator.cli.output import say, say_raw
 from coordinator.cli.progress import NAME_WIDTH, log_lines
 from coordinator.client import Client, NotFound
 from coordinator.models import MAX_PAGE, Flow, FlowEvent
@@ -13,10 +13,10 @@ from coordinator.models import MAX_PAGE, Flow, FlowEvent
 __all__ = ["show_logs"]
 
 
-async def show_logs(client: Client, place: Place, id: int, follow: bool) -> int:
+async def show_logs(client: Client, place: Place, id: int, follow: bool, raw: bool) -> int:
     """Print every line there is, and with `follow` those to come. Returns the exit status."""
     flow = await client.flow_load(context_id=place.context, id=id)
-    printer = _Printer(await job_names(client, flow))
+    printer = _Printer({} if raw else await job_names(client, flow), is_raw=raw)
     after = BEGINNING
     missed = False
     while True:
@@ -40,12 +40,16 @@ async def show_logs(client: Client, place: Place, id: int, follow: bool) -> int:
 
 
 class _Printer:
-    def __init__(self, names: dict[int, str]) -> None:
+    def __init__(self, names: dict[int, str], *, is_raw: bool) -> None:
+        self._is_raw = is_raw
         self._names = names
         self._width = min(NAME_WIDTH, max(map(len, names.values()), default=0))
 
     def show(self, event: FlowEvent) -> None:
-        if event.kind == "log" and event.job_id is not None:
+        if event.kind == "log" and self._is_raw:
+            for line in event.lines or []:
+                say_raw(line)
+        elif event.kind == "log" and event.job_id is not None:
             for line in log_lines(event, self._names.get(event.job_id, str(event.job_id)), self._width):
                 say(line)
 

@@ -1,4 +1,4 @@
-"""The one way in which commands print: whatever a line has in it, the terminal shows it and does not act upon it."""
+"""How commands print: whatever a line has in it, the terminal shows it and does not act upon it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import click
 
 from coordinator.printable import visible, visible_json
 
-__all__ = ["say", "say_json"]
+__all__ = ["say", "say_json", "say_raw"]
 
 
 def say(line: str = "", *, err: bool = False) -> None:
     """Print a line, on standard error if so wanted. It stays one, also with a line's end in it."""
     click.echo(visible(line), err=err)
+
+
+def say_raw(line: str) -> None:
+    """Print a line just as it is, for somebody who asks for that."""
+    click.echo(line, color=True)  # without it click leaves colours out where there is no terminal
 
 
 def say_json(value: Any) -> None:

@@ -1,4 +1,8 @@
-"""Says in the store which runners are connected to us, so that whoever waits for one can ask any coordinator."""
+"""Says in the store which runners are connected to us, so that whoever waits for one can ask any coordinator.
+
+That is kept in GLOBAL for all contexts: a context is not woken, nor its connection kept, only to say that a runner is
+still there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from coordinator.engine.subscriptions import RunnerSubscription
 from coordinator.engine.waiters import Waiters
 from coordinator.storage import functions
 from coordinator.storage.functions import Connection
-from coordinator.storage.keys import ContextKey, Layout
+from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["ConnectedRunners"]
 
@@ -29,33 +33,35 @@ class ConnectedRunners:
     """
 
     def __init__(self, layout: Layout, ask: Callable[[ContextKey, Operation, Callable[[Any], None]], object]) -> None:
-        self._layout = layout
+        self._keys = layout.keyspace(GLOBAL)
         self._ask = ask
         self._renewed_at = -RENEW_EVERY
-        self._polled: dict[tuple[ContextKey, Connection], float] = {}  # by job.take → when that was last said
+        self._polled: dict[Connection, float] = {}  # by job.take → when that was last said
 
     def came(self, runner: RunnerSubscription) -> None:
         """A runner has subscribed."""
-        self._say(runner.keys.address, _connections(runner))
+        self._say(_connections(runner))
 
     def left(self, runner: RunnerSubscription) -> None:
         """Its subscription has ended."""
-        (keys, gone) = (runner.keys, _connections(runner))
 
         def operation() -> Operation:
-            (reply,) = yield [functions.runners_gone(keys, gone)]
+            (reply,) = yield [functions.runners_gone(self._keys, _connections(runner))]
             return WithEffects(b"", functions.read_effects(reply))
 
-        self._ask(keys.address, operation(), lambda outcome: None)
+        self._ask(GLOBAL, operation(), lambda outcome: None)
 
     def polled(self, address: ContextKey, runner_id: int, script_types: Iterable[str]) -> None:
         """A runner asks for jobs by job.take. Most runners do that all the time, so it is not said each time."""
         now = trio.current_time()
-        connections = [Connection(script_type, f"{runner_id} take") for script_type in script_types]
-        due = [each for each in connections if self._polled.get((address, each), -RENEW_EVERY) <= now - RENEW_EVERY]
+        due = []
+        for script_type in script_types:
+            connection = Connection(address or 0, script_type, f"{runner_id} take")
+            if self._polled.get(connection, -RENEW_EVERY) <= now - RENEW_EVERY:
+                self._polled[connection] = now
+                due.append(connection)
         if due:
-            self._polled.update(((address, each), now) for each in due)
-            self._say(address, due)
+            self._say(due)
 
     def renew(self, contexts: Mapping[ContextKey, Waiters]) -> None:
         """Say of all that are there that they still are, if that was not done lately."""
@@ -63,26 +69,26 @@ class ConnectedRunners:
         if now < self._renewed_at + RENEW_EVERY:
             return
         self._renewed_at = now
-        for key in [key for key, at in self._polled.items() if at <= now - RENEW_EVERY]:
-            del self._polled[key]
+        for connection in [connection for connection, at in self._polled.items() if at <= now - RENEW_EVERY]:
+            del self._polled[connection]
+        here: list[Connection] = []
         for address, context in contexts.items():
-            here = [each for runner in context.runners.values() for each in _connections(runner)]
-            if here:
-                self._say(address, here)
+            for runner in context.runners.values():
+                here += _connections(runner)
             for waiter in context.waiters:
                 self.polled(address, waiter.runner_id, waiter.script_types)
+        if here:
+            self._say(here)
 
-    def _say(self, address: ContextKey, connections: Sequence[Connection]) -> None:
-        keys = self._layout.keyspace(address)
-
+    def _say(self, connections: Sequence[Connection]) -> None:
         def operation() -> Operation:
             for start in range(0, len(connections), CHUNK):
-                chunk = connections[start : start + CHUNK]
-                yield [functions.runners_connected(keys, COUNTS_FOR, chunk)]
+                yield [functions.runners_connected(self._keys, COUNTS_FOR, connections[start : start + CHUNK])]
             return b""
 
-        self._ask(address, operation(), lambda outcome: None)
+        self._ask(GLOBAL, operation(), lambda outcome: None)
 
 
 def _connections(runner: RunnerSubscription) -> list[Connection]:
-    return [Connection(script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types]
+    context = runner.keys.address or 0
+    return [Connection(context, script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types]

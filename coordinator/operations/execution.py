@@ -432,7 +432,7 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
 
 
 def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:
-    (reply,) = yield [functions.runners_count(keys, SCRIPT_TYPES)]
+    (reply,) = yield [functions.runners_count(keys, params.context_id, SCRIPT_TYPES)]
     counts = functions.read_runners_count(reply)
     answer: RawJson = to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})
     return answer

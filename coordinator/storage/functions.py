@@ -8,7 +8,7 @@ raises UnknownReply, which is answered as an InternalError with an incident.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from coordinator.models import Model
@@ -727,26 +727,34 @@ def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied, Effects]:
 
 
 class Connection(NamedTuple):
-    """A runner's connection, by its name, takes jobs of this type."""
+    """A runner's connection, by its name, takes jobs of this context and type."""
 
+    context: int
     script_type: str
     name: str
 
 
-def runners_connected(keys: Keyspace, seconds: float, connections: Sequence[Connection]) -> Transition:
-    """These are there, and count for so many seconds unless this is said again."""
-    each = (item for connection in connections for item in connection)
-    return keys.transition("hc_runners_connected", int(seconds * 1000), *each)
+def _connected(context: int, script_type: str) -> str:
+    return f"{context}:{script_type.lower()}"
 
 
-def runners_gone(keys: Keyspace, connections: Sequence[Connection]) -> Transition:
+def _named(connections: Iterable[Connection]) -> list[str]:
+    return [item for context, kind, name in connections for item in (_connected(context, kind), name)]
+
+
+def runners_connected(keys: Keyspace, seconds: float, connections: Iterable[Connection]) -> Transition:
+    """These are there, and count for so many seconds unless this is said again. Only in GLOBAL, like the next two."""
+    return keys.transition("hc_runners_connected", int(seconds * 1000), *_named(connections))
+
+
+def runners_gone(keys: Keyspace, connections: Iterable[Connection]) -> Transition:
     """These are there no more."""
-    return keys.transition("hc_runners_gone", *(item for connection in connections for item in connection))
+    return keys.transition("hc_runners_gone", *_named(connections))
 
 
-def runners_count(keys: Keyspace, script_types: Sequence[str]) -> Transition:
-    """How many connections take jobs of each of these types."""
-    return keys.transition("hc_runners_count", *script_types)
+def runners_count(keys: Keyspace, context: int, script_types: Iterable[str]) -> Transition:
+    """How many connections take jobs of a context, of each of these types."""
+    return keys.transition("hc_runners_count", *(_connected(context, script_type) for script_type in script_types))
 
 
 def read_runners_count(reply: Any) -> Sequence[int]:

@@ -236,3 +236,14 @@ def test_a_script_file_that_cannot_be_read_is_said_with_its_job(tmp_path: Path) 
         f"job 'a': file: {tmp_path / 'none.py'}: cannot be read: no such file or directory",
         f"job 'b': file: {tmp_path / 'latin.py'}: cannot be read: it is not UTF-8",
     ]
+
+
+def test_many_unknown_names_are_reported_without_looking_for_each_of_them(tmp_path: Path) -> None:
+    entries = [f"- {{name: job{at}, script: '', depends: [unknown{at}]}}" for at in range(3_000)]
+    path = tmp_path / "flow.yaml"
+    path.write_text("jobs:\n" + "\n".join(entries))
+
+    with pytest.raises(FlowFileError) as caught:
+        read_flow_file(path)
+
+    assert len(caught.value.problems) == 3_000

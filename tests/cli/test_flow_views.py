@@ -67,7 +67,8 @@ def test_run_says_so_when_the_last_runner_goes_while_it_waits(server: Coordinato
     waiting = "[jobs.a]\nprerequisites = ['never']\nscript = ''\n"
     with runner(server.ws, alone.context):
         process = herocoordinator_started("flow", "run", *alone.at, alone.file(waiting))
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.readline()
 
     said = process.stderr.readline()

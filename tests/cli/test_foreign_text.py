@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
+import trio
 
 from coordinator.client import Client, connect
 from coordinator.models import FlowCreate, JobCreate, RunnerCreate
@@ -81,6 +83,17 @@ async def test_every_command_on_flows_shows_what_it_must_not_pass_on(server: Coo
         assert MARK in said, command
         assert "\nnext" not in said, command
         assert "Traceback" not in said, command
+
+
+async def test_logs_are_given_as_they_are_to_who_asks_for_that(server: CoordinatorProcess, flows: Flows) -> None:
+    flows = Flows(server.ws, new_context(), flows.directory)
+    async with connect(server.ws) as client:
+        await flow_of_others(client, flows.context)
+
+    command = [sys.executable, "-m", "coordinator", "flow", "logs", *flows.at, "1", "--raw"]
+    done = await trio.run_process(command, capture_stdout=True)
+
+    assert done.stdout.decode() == f"line{NASTY}\n"
 
 
 async def test_a_result_of_call_stays_json(server: CoordinatorProcess) -> None:

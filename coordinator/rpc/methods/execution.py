@@ -338,6 +338,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.RunnersConnected,
             WRITE,
             operation=execution.connected_runners,
+            address=in_global,
             example={"context_id": 1},
             replies="small",
         ),
