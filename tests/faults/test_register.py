@@ -128,10 +128,10 @@ async def two_coordinators(store: ValkeyProcess) -> AsyncIterator[tuple[list[Coo
             yield await trio.to_thread.run_sync(start), [one, other]
 
 
-@pytest.mark.parametrize("isolation", ["closed by the store", "only refused"])
-async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, isolation: str) -> None:
+@pytest.mark.parametrize("old", ["closed by the store", "only refused"])
+async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, old: str) -> None:
     with valkey(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as store:
-        if isolation == "only refused":
+        if old == "only refused":
             store.client().execute_command("ACL", "SETUSER", "default", "-client|kill", "-client|list")
         async with two_coordinators(store) as (servers, proxies):
             chance = random.Random(2)
@@ -161,7 +161,7 @@ async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, iso
             async def kill_valkey() -> None:
                 await trio.to_thread.run_sync(store.kill)
                 await trio.to_thread.run_sync(store.start)
-                if isolation == "only refused":
+                if old == "only refused":
                     acl = ("ACL", "SETUSER", "default", "-client|kill", "-client|list")
                     await trio.to_thread.run_sync(lambda: store.client().execute_command(*acl))
 
