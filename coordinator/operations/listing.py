@@ -115,7 +115,10 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 def _delete(keys: Keyspace, record: str) -> Operation:
     token = uuid.uuid4().hex
-    command, again = functions.record_delete(keys, record, token), functions.record_delete(keys, record, token, again=True)
+    command, again = (
+        functions.record_delete(keys, record, token),
+        functions.record_delete(keys, record, token, again=True),
+    )
     deleted, effects = yield from in_slices(command, functions.read_record_delete, again)
     if isinstance(deleted, Refused):
         busy = deleted.details[0].decode()

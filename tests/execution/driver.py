@@ -227,11 +227,15 @@ class Context:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
         everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))
         done: list[Attempt] = []
-        while attempts := self.take(100, everything) or self.settle() or self.take(100, everything):
+        while attempts := self.take(100, everything) or self._take_when_settled(everything):
             for attempt in attempts:
                 self.finish(attempt)
             done += attempts
         return done
+
+    def _take_when_settled(self, runner: Runner) -> list[Attempt]:
+        self.settle()
+        return self.take(100, runner)
 
     def settle(self) -> None:
         """Have everything done that is under way in slices."""

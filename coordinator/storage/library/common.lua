@@ -17,9 +17,10 @@
 -- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each field
 -- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
 -- x_retry (times, ms), x_failure.
--- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both are LARGE
--- if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines), x_forgotten (the
--- events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far that is).
+-- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both
+-- are LARGE if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines),
+-- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far
+-- that is).
 
 local VERSION = '7'
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time

@@ -55,13 +55,13 @@ local function remember_deleted(tx, name, count)
   redis.call('SET', tx.prefix .. 'deleted:' .. name, count, 'PX', ANSWER_KEPT)
 end
 
--- Begin to delete a run that has many jobs: gather   the names it lists are written to plan:RUN:new; check   none may be needed;
--- remove. In the last two, the first list is what it was started with, the second what it lists.
+-- Begin to delete a run that has many jobs: gather   the names it lists are written to plan:RUN:new; check   none may
+-- be needed; remove. In the last two, the first list is what it was started with, the second what it lists.
 local function begin_delete(tx, run, token)
   local key = tx.prefix .. run
   local before = redis.call('HGET', key, 'x_active') or ''
-  redis.call('HSET', key, 'x_active', ENDING, 'x_before', before, 'x_token', token, 'x_deleted', '0')
-  tx.active[run] = ENDING
+  redis.call('HSET', key, 'x_active', IS.ENDING, 'x_before', before, 'x_token', token, 'x_deleted', '0')
+  tx.active[run] = IS.ENDING
   if string.sub(run, 1, 5) == 'flow:' then
     begin_step(tx, run, 'gather ' .. begin_listing(tx, run) .. ' 1', token ~= '' and STEP_PAUSE)
   else
@@ -168,8 +168,8 @@ end
 
 -- Delete a record: a flow or message with its jobs, a job, a runner.
 -- Arguments: 1 the record, 2 a token that names this call, 3 '1' if it was answered 'more' before.
--- Result: 'ok', how many records were deleted | 'more': they are being deleted, to be called again | 'busy', the record that is
--- in use.
+-- Result: 'ok', how many records were deleted | 'more': they are being deleted, to be called again | 'busy', the
+-- record that is in use.
 local function record_delete(tx, args, o)
   local record, token = args[o + 1], args[o + 2]
   local key, kind = tx.prefix .. record, string.match(record, '^%l+')
@@ -186,7 +186,7 @@ local function record_delete(tx, args, o)
     word, detail = busy and WORD.BUSY or WORD.OK, busy or remove(key)
   else
     local step, active = unpack(redis.call('HMGET', key, 'x_step', 'x_active'))
-    if step and active ~= ACTIVE then
+    if step and active ~= IS.ACTIVE then
       if is_step(step, 'create') then
         return WORD.BUSY, record
       end
@@ -262,10 +262,10 @@ end
 -- An ended run has been kept long enough. It is kept on while a job of it still runs, or something is done with it.
 function TIMER.keep(tx, run)
   local active = redis.call('HGET', tx.prefix .. run, 'x_active')
-  if active == ACTIVE then
+  if active == IS.ACTIVE then
     return
   end
-  if active ~= ENDED or delete_run(tx, run, '') == WORD.BUSY then
+  if active ~= IS.ENDED or delete_run(tx, run, '') == WORD.BUSY then
     arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
   end
 end
@@ -283,7 +283,7 @@ TIMER.ready = queue_ready
 -- Jobs have finished for which more jobs waited than one call releases.
 function TIMER.free(tx, run)
   local key, ready = tx.prefix .. 'free:' .. run, {}
-  if active_of(tx, run) ~= ACTIVE then
+  if active_of(tx, run) ~= IS.ACTIVE then
     if not is_active(tx, run) then
       redis.call('UNLINK', key)
     end
