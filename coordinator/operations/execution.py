@@ -140,8 +140,11 @@ def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition | None:
 
 
 def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
-    """Submit a flow with many jobs, which is created and started in slices. Nothing of it runs before all is there; if
-    we do not come to the end, a timer of the store gives it up, or starts it if all was there."""
+    """Submit a flow with many jobs, which is created and started in slices.
+
+    Nothing of it runs before all is there. If we do not come to the end, a timer of the store gives it up, or starts it
+    if all was there.
+    """
     flow, token = given_members(params.flow), uuid.uuid4().hex
     names = [job_name(job.caller_id, job.id) for job in params.jobs]
     commands = [

@@ -15,8 +15,8 @@ _T = TypeVar("_T")
 
 
 def in_slices(
-    command: Command, read: Callable[[Reply], tuple[_T | Refused, Effects]], again: Command | None = None
-) -> Generator[list[Command] | Compute | Park, Any, tuple[_T | Refused, Effects]]:
+    command: Command, read: Callable[[Reply], tuple[_T, Effects]], again: Command | None = None
+) -> Generator[list[Command] | Compute | Park, Any, tuple[_T, Effects]]:
     """Call a transition until it does not answer MORE. Returns what it answers then.
 
     Should nobody go on with it, a timer of the store does.

@@ -388,7 +388,7 @@ def flow_check(keys: Keyspace, id: int, jobs: Sequence[str]) -> Transition:
 
 
 def flow_create(keys: Keyspace, flow: Mapping[str, Any], token: str) -> Transition:
-    """Begin to create a flow, of which these members are given, whose jobs flow_add brings. `token` names these calls."""
+    """Begin to create a flow, of which these members are given; flow_add brings its jobs. `token` names these calls."""
     given = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
     return keys.transition("hc_flow_create", flow_name(flow["id"]), index_entry(flow["id"]), token, *given)
 
@@ -430,8 +430,8 @@ def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
 
 
 def read_flow_create(reply: Any) -> tuple[Fields | Refused | None, Effects]:
-    """What hc_flow_check or hc_flow_create returned. None: go on. Else the flow's record, if it was started before; Refused:
-    STATE, BUSY and MORE as in `read_flow`."""
+    """What hc_flow_check or hc_flow_create returned. None: go on. Else the flow's record, if it was started before, or
+    Refused: STATE, BUSY and MORE as in `read_flow`."""
     result, effects = reply
     word, details = _read("hc_flow_create", result, Word.NEW, Word.OK, Word.STATE, Word.BUSY, Word.MORE)
     if word is Word.NEW:

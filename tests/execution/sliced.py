@@ -1,4 +1,4 @@
-"""A context whose store does almost nothing in one call: what is done in slices for large flows is so for the smallest."""
+"""A store that does almost nothing in one call: what it does in slices for large flows, it does so for the smallest."""
 
 from __future__ import annotations
 

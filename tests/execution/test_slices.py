@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -127,7 +130,7 @@ def created(context: Context) -> None:
 
 def failed(context: Context) -> tuple[Attempt, Attempt]:
     """A flow in Error of which two jobs run still."""
-    context.create_jobs(JOBS + (job(7, retries=1), job(8)))
+    context.create_jobs((*JOBS, job(7, retries=1), job(8)))
     context.create_flow(1, range(1, 9))
     context.start(1)
     context.settle()
@@ -195,11 +198,10 @@ def test_what_runs_may_end_at_any_time_while_its_flow_is_retried(context: Contex
     """And the flow ends well, or in Error because of just that, and then another retry helps."""
 
     def begun() -> Begun:
-        nonlocal running
-        running = failed(context)
+        running[:] = failed(context)
         return begin(context, execution.retry_flow)
 
-    running: tuple[Attempt, Attempt] = ()  # type: ignore[assignment]
+    running: list[Attempt] = []
     for retry in boundaries(context, begun):
         seventh, eighth = running
         if how == "finish":
@@ -255,19 +257,17 @@ def test_what_cannot_be_started_is_as_it_was(context: Context, fault: str) -> No
 
     begun()
     before = visible()
-    outcomes = 0
-    for start in boundaries(context, lambda: begun()):
-        outcomes += 1
+    for outcomes, start in enumerate(boundaries(context, begun)):
         context.later(6)
         context.settle()
         assert context.load_flow(1)["status"] == "Dispatched"
         assert visible() == before
-        assert context.take(9) == ([] if fault != "busy" else context.take(0)) or fault == "busy"
+        assert [attempt.id for attempt in context.take(9)] in ([], [6])  # that is flow 2's
         with pytest.raises(errors[fault]):
             start.finish()
         context.settle()
         assert visible() == before or fault == "busy"
-        if outcomes > 8:
+        if outcomes > 7:
             break
     (names,) = context.wire.ask(("KEYS", "*"))
     assert not [name for name in names if b":flow:1" in name]
@@ -467,3 +467,70 @@ def test_a_flow_kept_long_enough_is_deleted_in_slices_unless_a_job_of_it_runs(st
     (names,) = wire.ask(("KEYS", "*"))
     assert {name for name in names if b"flow:1" in name or b"job:" in name} == {b"deleted:flow:1"}
     wire.close()
+
+
+# -- at full size
+
+SIZE: Final = 100_000
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Context]:
+    """A context as it is, in a store that notes how long each call takes."""
+    store = ValkeyProcess(tmp_path, "--slowlog-log-slower-than", "1000", "--slowlog-max-len", "1000000")
+    layout = Layout("index", coordinator="coordinator 3600000 0")
+    wire = Wire(store.port, CONTEXT)
+    yield Context(wire, layout, CONTEXT)
+    wire.close()
+    store.kill()
+
+
+@contextmanager
+def each_call_is_short(context: Context, what: str) -> Iterator[None]:
+    """The store works at no call for longer than a small part of the whole.
+
+    That is by its own clock, in which there is also what others do on this machine, so what is said of most calls is
+    closer than what is said of the longest.
+    """
+    context.wire.ask(("SLOWLOG", "RESET"), ("CONFIG", "RESETSTAT"))
+    yield
+    context.settle()
+    entries, stats = context.wire.ask(("SLOWLOG", "GET", -1), ("INFO", "commandstats"))
+    calls, total = re.findall(r"cmdstat_fcall:calls=(\d+),usec=(\d+)", stats.decode())[0]
+    times = sorted(entry[2] for entry in entries if entry[3][0] == b"FCALL")
+    times = [0] * (int(calls) - len(times)) + times
+    print(
+        f"{what}: {calls} calls, {int(total) / 1e6:.1f} s, median {times[len(times) // 2]} µs, longest {times[-1]} µs"
+    )
+    assert int(calls) > 100
+    assert times[len(times) // 2] < 10_000
+    assert times[-1] < int(total) / 4  # one call that does it all is the whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_hundred_thousand_jobs_keep_the_store_for_no_long_call(large: Context) -> None:
+    execution.ONE_CALL, execution.JOBS_ADDED = 200, 100  # type: ignore[misc] # as they are
+
+    def depends(id: int) -> list[int]:
+        return [1] if 1 < id <= SIZE // 2 else [id - SIZE // 2] if id > SIZE // 2 else []
+
+    for first in range(1, SIZE + 1, 2_000):
+        large.create_jobs(job(id, depends(id)) for id in range(first, first + 2_000))
+    large.create_flow(1, range(1, SIZE + 1))
+
+    with each_call_is_short(large, "start"):
+        assert large.start(1)["status"] == "Started"
+    with each_call_is_short(large, "finish of what half of them wait for"):
+        large.finish(large.take_one())
+    with each_call_is_short(large, "fail"):
+        large.fail(large.take_one())
+        assert large.load_flow(1)["status"] == "Error"
+    with each_call_is_short(large, "retry"):
+        assert large.retry(1)["status"] == "Started"
+    attempts = large.take(10)
+    assert len(attempts) == 10
+    with each_call_is_short(large, "cancel"):
+        assert large.cancel(1)["status"] == "Error"
+    with each_call_is_short(large, "delete"):
+        assert large.delete_flow(1) == SIZE + 1

@@ -51,6 +51,9 @@ def test_the_library_uses_no_word_but_those_of_its_tables() -> None:
     ("read", "result"),
     [
         (functions.read_flow, [b"perhaps"]),
+        (functions.read_flow, [b"all"]),
+        (functions.read_flow_create, [b"none"]),
+        (functions.read_flow_add, [b"new"]),
         (functions.read_flow_submit, [b"none"]),
         (functions.read_record_delete, [b"none"]),
         (functions.read_report, [b"fine Finished 1"]),

@@ -278,7 +278,7 @@ local function pop(tx, count, bytes, types, runner)
           local inputs = encode_inputs(tx, job, record[PARENTS])
           popped[#popped + 1] = {job, record, env_vars, inputs}
           bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
-        elseif is_queued and (runs[run][1] == STARTING or runs[run][1] == SETTLING) then
+        elseif is_queued and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING) then
           redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
         else
           stale = stale + 1
@@ -507,9 +507,9 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
   end
   redis.call('HSET', key, 'status', 'Error')
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, about)
-  if active_of(tx, attempt.run) == SETTLING then
+  if active_of(tx, attempt.run) == IS.SETTLING then
     redis.call('RPUSH', tx.prefix .. 'late:' .. attempt.run, attempt.job) -- the run fails as soon as it is started
-  elseif active_of(tx, attempt.run) == ACTIVE then
+  elseif active_of(tx, attempt.run) == IS.ACTIVE then
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
   return 'Error'

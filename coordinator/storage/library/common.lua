@@ -24,9 +24,10 @@
 -- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its run),
 -- x_returned (how often it was given back in this run), x_needed (runs that count it as done
 -- though it belonged to another, with spaces between).
--- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both are LARGE
--- if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines), x_forgotten (the
--- events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far that is).
+-- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both
+-- are LARGE if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines),
+-- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far
+-- that is).
 
 local VERSION = '7'
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time

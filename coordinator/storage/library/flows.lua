@@ -72,8 +72,8 @@ end
 
 -- Start a flow that was never started; one that was stays as it is.
 -- Arguments: 1 the flow, 2 if its jobs were given by flow_add: the token of those calls.
--- Result: 'ok', the record | 'more': it is being started, to be called again | 'none' | 'missing', job | 'changed', job: its
--- DAG is none | 'busy', job, its run | 'state', what it is in.
+-- Result: 'ok', the record | 'more': it is being started, to be called again | 'none' | 'missing', job | 'changed',
+-- job: its DAG is none | 'busy', job, its run | 'state', what it is in.
 local function flow_start(tx, args, o, last)
   local flow = args[o + 1]
   local status, step, token = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step', 'x_token'))
@@ -116,8 +116,8 @@ end
 
 -- Stop a flow: running attempts are stopped, the rest never starts, it ends in Error.
 -- Arguments: 1 the flow, 2 the reason.
--- Result: 'ok', the record | 'more': its jobs are being stopped, or something else is under way, to be called again | 'none' |
--- 'state', status: it is Finished.
+-- Result: 'ok', the record | 'more': its jobs are being stopped, or something else is under way, to be called again |
+-- 'none' | 'state', status: it is Finished.
 local function flow_cancel(tx, args, o)
   local flow = args[o + 1]
   local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
@@ -152,6 +152,7 @@ local function flow_upsert(tx, args, o)
   SHARING.look_again(tx, args[o + 1])
   return upsert(tx, args, o)
 end
+do -- what is local to this block takes no place among the 200 locals a chunk may have
 
 local NEW = {}
 
@@ -356,8 +357,8 @@ end
 
 -- Begin to create a flow of many jobs, which flow_add brings and flow_start starts.
 -- Arguments: 1 the flow, 2 its index entry, 3 a token that names these calls, then the members FLOW_GIVEN names.
--- Result: 'new' | 'ok', the record: it was started before | 'more': something is under way with it, to be called again |
--- 'state', what it is in.
+-- Result: 'new' | 'ok', the record: it was started before | 'more': something is under way with it, to be called again
+-- | 'state', what it is in.
 local function flow_create(tx, args, o)
   local flow, token = args[o + 1], args[o + 3]
   local key = tx.prefix .. flow
@@ -442,6 +443,13 @@ local function flow_add(tx, args, o)
   return WORD.OK
 end
 
+register('hc_flow_submit', flow_submit)
+register('hc_flow_check', flow_check)
+register('hc_flow_create', flow_create)
+register('hc_flow_add', flow_add)
+
+end
+
 -- Whether event id `a` comes before `b`.
 local function is_before(a, b)
   local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
@@ -494,7 +502,3 @@ register('hc_flow_follow', flow_follow, true)
 register('hc_flow_start', flow_start)
 register('hc_flow_retry', flow_retry)
 register('hc_flow_cancel', flow_cancel)
-register('hc_flow_submit', flow_submit)
-register('hc_flow_check', flow_check)
-register('hc_flow_create', flow_create)
-register('hc_flow_add', flow_add)

@@ -6,17 +6,18 @@ local function is_taken(tx, run, status, owner)
     return false
   end
   return status == 'Started'
-    or (status ~= 'Finished' and status ~= 'Error' and (is_active(tx, owner) or active_of(tx, owner) == ENDING))
+    or (status ~= 'Finished' and status ~= 'Error' and (is_active(tx, owner) or active_of(tx, owner) == IS.ENDING))
 end
 
 -- What is done with a run in slices: `STEP.NAME(tx, run, …)` does one, from where the last one ended, and returns where
--- it has ended: the step's name and its arguments, with spaces between. nil: it was the last one; then perhaps a result.
+-- it has ended: the step's name and its arguments, with spaces between. nil: it was the last one; then perhaps a
+-- result.
 local STEP = {}
 
 local STEP_PAUSE = 5000 -- ms after which a step is taken up by a timer, if nobody's call has gone on with it
 
--- From now on a step is under way: until it has ended, nothing else is done with the run. `pause`: ms after which a timer goes
--- on with it; at once, if nobody calls again.
+-- From now on a step is under way: until it has ended, nothing else is done with the run. `pause`: ms after which a
+-- timer goes on with it; at once, if nobody calls again.
 local function begin_step(tx, run, step, pause)
   redis.call('HSET', tx.prefix .. run, 'x_step', step)
   arm(tx, 'step:' .. run, tx.now + (pause or 0))
@@ -46,8 +47,8 @@ local function jobs_from(tx, run, at, count)
   return slice(split(jobs), at + 1, at + count)
 end
 
--- Call `act` with the jobs that `read` returns from place `at` on, until that was enough work for one call. Returns the place
--- of the next, nil if there is none.
+-- Call `act` with the jobs that `read` returns from place `at` on, until that was enough work for one call. Returns
+-- the place of the next, nil if there is none.
 local function each_job(tx, run, at, read, act)
   at = tonumber(at)
   local jobs = read(tx, run, at, ONE_CALL)
@@ -63,8 +64,8 @@ end
 
 -- The last step of a run that has ended is over.
 local function end_steps(tx, run)
-  redis.call('HSET', tx.prefix .. run, 'x_active', ENDED)
-  tx.active[run] = ENDED
+  redis.call('HSET', tx.prefix .. run, 'x_active', IS.ENDED)
+  tx.active[run] = IS.ENDED
 end
 
 -- Delete an ended run's events, and its records too, once they have been kept long enough.
@@ -118,17 +119,17 @@ local function leaf_results(tx, leaves)
   return '{' .. table.concat(entries, ',') .. '}'
 end
 
--- Every job of a run has finished. `leaves`: those no other waits for; of a large run its result is put together first, in
--- slices, and given here.
+-- Every job of a run has finished. `leaves`: those no other waits for; of a large run its result is put together
+-- first, in slices, and given here.
 local function finish_run(tx, run, leaves, result)
   local key = tx.prefix .. run
   if leaves == LARGE and not result then
-    tx.active[run] = ENDING
-    redis.call('HSET', key, 'x_active', ENDING, 'x_pending', '0')
+    tx.active[run] = IS.ENDING
+    redis.call('HSET', key, 'x_active', IS.ENDING, 'x_pending', '0')
     begin_step(tx, run, 'result 0')
     return
   end
-  tx.active[run] = ENDED
+  tx.active[run] = IS.ENDED
   local ended = {'x_active', '0', 'x_pending', '0', 'x_leaves', '', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
@@ -183,13 +184,13 @@ function STEP.reset(tx, run, at)
   end_steps(tx, run)
 end
 
--- End a run in Error. `job`: the one that failed, or nil. What has not started stays WaitingForPrerequisites. `step`: what
--- deals with its jobs, if not all of them can be put back in this call.
+-- End a run in Error. `job`: the one that failed, or nil. What has not started stays WaitingForPrerequisites. `step`:
+-- what deals with its jobs, if not all of them can be put back in this call.
 local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
   local jobs = redis.call('HGET', key, 'x_jobs')
   local is_sliced = step or jobs == LARGE or tx.work <= 0
-  tx.active[run] = is_sliced and ENDING or ENDED
+  tx.active[run] = is_sliced and IS.ENDING or IS.ENDED
   local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     local result = '{"error":' .. cjson.encode(reason) .. (job and ',"job":"' .. job_id(job) .. '"}' or '}')
@@ -301,18 +302,18 @@ function STEP.stop(tx, run, at)
   end_steps(tx, run)
 end
 
--- Stop what a run has running, and end it in Error if it has not ended. If these are many, the run ends first, and its jobs
--- are dealt with in slices.
+-- Stop what a run has running, and end it in Error if it has not ended. If these are many, the run ends first, and its
+-- jobs are dealt with in slices.
 local function cancel_run(tx, run, reason)
   local key = tx.prefix .. run
   local jobs, active = unpack(redis.call('HMGET', key, 'x_jobs', 'x_active'))
   if jobs == LARGE or tx.work <= 0 then
     redis.call('HSET', key, 'x_reason', reason)
-    if active ~= ENDED then
+    if active ~= IS.ENDED then
       fail_run(tx, run, reason, nil, 'stop 0')
     else
-      tx.active[run] = ENDING
-      redis.call('HSET', key, 'x_active', ENDING)
+      tx.active[run] = IS.ENDING
+      redis.call('HSET', key, 'x_active', IS.ENDING)
       begin_step(tx, run, 'stop 0')
     end
     return
@@ -321,7 +322,7 @@ local function cancel_run(tx, run, reason)
     stop(tx, run, job, reason)
     tx.work = tx.work - 3
   end
-  if active ~= ENDED then
+  if active ~= IS.ENDED then
     fail_run(tx, run, reason)
   end
 end
@@ -376,8 +377,9 @@ local function link(nodes)
   end
 end
 
--- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with which job;
--- or nil and nothing if the jobs name so much they wait for that this takes more than one call. `bytes`: how much they may.
+-- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with
+-- which job; or nil and nothing if the jobs name so much they wait for that this takes more than one call. `bytes`:
+-- how much they may.
 local function read_plan(tx, run, jobs, bytes)
   local nodes = {}
   for i, job in ipairs(jobs) do
@@ -456,7 +458,7 @@ end
 
 -- A run has started: its jobs that wait for nothing are queued.
 local function begin_run(tx, run, ready, pending, leaves)
-  tx.active[run] = ACTIVE
+  tx.active[run] = IS.ACTIVE
   if string.sub(run, 1, 5) == 'flow:' then
     emit_flow(tx, run, 'Started')
   end
@@ -528,8 +530,8 @@ local function release(tx, run, job, count, ready)
   add(ready, type, job)
 end
 
--- A job of a run has finished, and these waited for it (a last one '+JOB': so did those in the list next:JOB). What comes of that is for `flush_finished`, so that many jobs of one run
--- that finish at once are counted off at once.
+-- A job of a run has finished, and these waited for it (a last one '+JOB': so did those in the list next:JOB). What
+-- comes of that is for `flush_finished`, so that many jobs of one run that finish at once are counted off at once.
 local function note_finished(tx, run, waiting)
   local count = tx.count_of[run]
   if not count then
@@ -563,14 +565,14 @@ local function flush_finished(tx)
     local key = tx.prefix .. run
     local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
     local count = tx.count_of[run]
-    if active == STARTING then
+    if active == IS.STARTING then
       count = 0 -- how many are not finished is looked at later
-    elseif active == SETTLING then
+    elseif active == IS.SETTLING then
       count = count - (tx.unlinked_of[run] or 0) -- those that were not looked at yet
     end
     if count > 0 then
       pending = pending - count
-      if active == ACTIVE or active == SETTLING then
+      if active == IS.ACTIVE or active == IS.SETTLING then
         local later = {}
         for _, job in ipairs(tx.freed[run]) do
           if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
@@ -586,7 +588,7 @@ local function flush_finished(tx)
         end
       end
       -- Of a run that has failed at least the job that did is never counted off.
-      if pending == 0 and active == ACTIVE then
+      if pending == 0 and active == IS.ACTIVE then
         finish_run(tx, run, leaves)
       else
         redis.call('HSET', key, 'x_pending', pending)

@@ -11,9 +11,14 @@ local SHARING = {
   USERS = 100, -- runs looked at to find one that is active
 }
 
--- What x_active says: jobs may start | it has ended | it is being started: its jobs are made ready, then those that ran
--- already are looked at | it has ended, or is to be deleted, and its jobs are still being dealt with.
-local ACTIVE, ENDED, STARTING, SETTLING, ENDING = '1', '0', '2', '3', '4'
+-- What x_active says of a run.
+local IS = {
+  ENDED = '0',
+  ACTIVE = '1', -- jobs may start
+  STARTING = '2', -- its jobs are made ready
+  SETTLING = '3', -- those of them that ran already are looked at
+  ENDING = '4', -- it has ended, or is to be deleted, and its jobs are dealt with
+}
 
 local LARGE = '@' -- x_jobs of a run whose jobs are in the list `plan:RUN`
 
@@ -29,7 +34,7 @@ end
 -- Whether jobs of a run may start, or will as soon as it has been started.
 local function is_active(tx, run)
   local active = active_of(tx, run)
-  return active == ACTIVE or active == STARTING or active == SETTLING
+  return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING
 end
 
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.

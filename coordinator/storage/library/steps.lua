@@ -1,19 +1,17 @@
--- What is done with a large flow, in slices: each is one call, so that nobody waits long for it. The flow's field x_step
--- says which step comes next and where it begins, and is set by the call that did the one before; so whoever calls next goes
--- on, the same client or another, or a timer (TIMER.step).
+-- What is done with a large flow, in slices: each is one call, so that nobody waits long for it. The flow's field
+-- x_step says which step comes next and where it begins, and is set by the call that did the one before; so whoever
+-- calls next goes on, the same client or another, or a timer (TIMER.step).
 --
 -- A flow is started, or started again, in these steps; nothing of it is seen to have started before the last one:
 --   claim    each job it lists becomes its own (x_run), the names are written to plan:FLOW:new;
---   link     x_next, x_wait and the other fields of its run are written to each job; those that wait for nothing are noted
---            in ready:FLOW;
+--   link     x_next, x_wait and the other fields of its run are written to each job; those that wait for nothing are
+--            noted in ready:FLOW;
 --   order    only if a job is listed before one it depends on: whether that is a DAG;
 --   drop     jobs of an earlier start it no longer lists are stopped;
 --   settle   jobs that were running when they were claimed, noted in late:FLOW, are looked at once more.
--- Then it is Started, and ready:FLOW is emptied into the queues (TIMER.ready). If something is in its way, `undo` gives the
--- jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the start, a number,
--- status and x_run (or '-').
-
-local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
+-- Then it is Started, and ready:FLOW is emptied into the queues (TIMER.ready). If something is in its way, `undo`
+-- gives the jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the
+-- start, a number, status and x_run (or '-').
 
 local function new_plan(tx, run)
   return tx.prefix .. 'plan:' .. run .. ':new'
@@ -35,7 +33,8 @@ local function is_large(listed, jobs)
   return count > ONE_CALL
 end
 
--- What a job was when it was claimed: which of the flow's jobs it is, its status and its run; nil if that was for another start.
+-- What a job was when it was claimed: which of the flow's jobs it is, its status and its run; nil if that was for
+-- another start.
 local function claimed(was, serial)
   local start, place, status, owner = string.match(was or '', '^(%S+) (%d+) (%S+) (%S+)$')
   if start == serial then
@@ -51,8 +50,8 @@ local function begin_listing(tx, flow)
   return caller
 end
 
--- Call `act` with the names of jobs in listed:FLOW from byte `from` on, until that was enough for one call or `act` returns
--- something. Returns the next byte, nil if there is none; then what `act` returned.
+-- Call `act` with the names of jobs in listed:FLOW from byte `from` on, until that was enough for one call or `act`
+-- returns something. Returns the next byte, nil if there is none; then what `act` returned.
 local function read_listed(tx, flow, caller, from, act)
   local key = tx.prefix .. 'listed:' .. flow
   local length = redis.call('STRLEN', key)
@@ -85,9 +84,9 @@ local function begin_launch(tx, flow, token)
   local caller = begin_listing(tx, flow)
   redis.call('DEL', tx.prefix .. 'ready:' .. flow, tx.prefix .. 'late:' .. flow, tx.prefix .. 'order:' .. flow,
     tx.prefix .. 'free:' .. flow)
-  redis.call('HSET', key, 'x_active', STARTING, 'x_before', before, 'x_serial', serial, 'x_token', token or '')
+  redis.call('HSET', key, 'x_active', IS.STARTING, 'x_before', before, 'x_serial', serial, 'x_token', token or '')
   redis.call('HDEL', key, 'x_fault', 'x_unordered', 'x_doomed')
-  tx.active[flow] = STARTING
+  tx.active[flow] = IS.STARTING
   begin_step(tx, flow, token and 'create 0 0' or table.concat({'claim', caller, 1, 0, 0}, ' '), STEP_PAUSE)
 end
 
@@ -97,7 +96,8 @@ local function give_up(tx, flow, fault)
   return 'undo 0'
 end
 
--- Make a job the flow's, as its `place`-th. Returns whether it has yet to finish, and its status; or nil and what is in the way.
+-- Make a job the flow's, as its `place`-th. Returns whether it has yet to finish, and its status; or nil and what is
+-- in the way.
 local function claim(tx, flow, serial, place, job)
   local key = tx.prefix .. job
   local status, owner, was, waiting = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_was', 'x_next'))
@@ -159,6 +159,10 @@ function STEP.claim(tx, flow, caller, from, count, pending)
   return 'link 0 1 0 0'
 end
 
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
+local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
+
 -- A job depends on another one of its flow. Returns whether that has yet to finish; nil if it is none of the flow's.
 local function link_to(tx, flow, serial, place, job, parent)
   local key = tx.prefix .. parent
@@ -187,9 +191,9 @@ local function link_to(tx, flow, serial, place, job, parent)
   return status ~= 'Finished'
 end
 
--- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have yet to
--- finish, and how many there are, so far. Returns those three if that was enough for this call; nil when it is done, or false
--- and what is in the way.
+-- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have
+-- yet to finish, and how many there are, so far. Returns those three if that was enough for this call; nil when it is
+-- done, or false and what is in the way.
 local function link_job(tx, flow, serial, job, from, wait, count)
   local key = tx.prefix .. job
   local depends, prerequisites, type, was, parents =
@@ -282,8 +286,10 @@ function STEP.link(tx, flow, at, from, wait, count)
   return 'drop 0'
 end
 
--- Place the jobs of which all that they depend on is placed, one after the other. `job`, `at`: of one with a list of those that
--- wait for it, and how much of that was read.
+end
+
+-- Place the jobs of which all that they depend on is placed, one after the other. `job`, `at`: of one with a list of
+-- those that wait for it, and how much of that was read.
 function STEP.order(tx, flow, placed, job, at)
   placed, at = tonumber(placed), tonumber(at)
   local order = tx.prefix .. 'order:' .. flow
@@ -339,8 +345,8 @@ function STEP.drop(tx, flow, at)
   if at then
     return 'drop ' .. at
   end
-  redis.call('HSET', tx.prefix .. flow, 'x_active', SETTLING)
-  tx.active[flow] = SETTLING
+  redis.call('HSET', tx.prefix .. flow, 'x_active', IS.SETTLING)
+  tx.active[flow] = IS.SETTLING
   return 'settle'
 end
 
@@ -360,7 +366,7 @@ end
 -- Queue jobs of a large flow that waited for nothing when it was started; a timer goes on with it.
 local function queue_ready(tx, flow)
   local key, entries = tx.prefix .. 'ready:' .. flow, {}
-  if active_of(tx, flow) ~= ACTIVE then
+  if active_of(tx, flow) ~= IS.ACTIVE then
     if not is_active(tx, flow) then
       redis.call('UNLINK', key)
     end
@@ -378,6 +384,8 @@ local function queue_ready(tx, flow)
   end
 end
 
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
 -- The flow is started from now on.
 local function open_flow(tx, flow)
   local key = tx.prefix .. flow
@@ -388,8 +396,8 @@ local function open_flow(tx, flow)
   redis.call('RENAME', new_plan(tx, flow), tx.prefix .. 'plan:' .. flow)
   redis.call('UNLINK', tx.prefix .. 'order:' .. flow)
   redis.call('HDEL', key, 'x_before', 'x_serial', 'x_token', 'x_unordered', 'x_doomed')
-  redis.call('HSET', key, 'status', 'Started', 'updated_at', tx.seconds, 'x_active', ACTIVE, 'x_jobs', LARGE, 'x_leaves', LARGE,
-    'x_started', tx.at)
+  redis.call('HSET', key, 'status', 'Started', 'updated_at', tx.seconds, 'x_started', tx.at, 'x_active', IS.ACTIVE,
+    'x_jobs', LARGE, 'x_leaves', LARGE)
   arm(tx, 'free:' .. flow, tx.now)
   begin_run(tx, flow, {}, tonumber(pending), LARGE)
   queue_ready(tx, flow)
@@ -400,7 +408,8 @@ local function open_flow(tx, flow)
   return redis.call('HGET', key, 'x_step')
 end
 
--- What has become of the jobs that were running when they were claimed. From then on their end counts, for they have x_next.
+-- What has become of the jobs that were running when they were claimed. From then on their end counts, for they have
+-- x_next.
 function STEP.settle(tx, flow)
   local jobs = redis.call('LPOP', tx.prefix .. 'late:' .. flow, 100)
   if not jobs then
@@ -511,4 +520,6 @@ function STEP.result(tx, flow, at, count, room)
   local result = redis.call('GET', key)
   redis.call('UNLINK', key)
   finish_run(tx, flow, LARGE, '{' .. (result or '') .. '}')
+end
+
 end

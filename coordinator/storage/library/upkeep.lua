@@ -84,8 +84,8 @@ end
 local function begin_delete(tx, run, token)
   local key = tx.prefix .. run
   local before = redis.call('HGET', key, 'x_active') or ''
-  redis.call('HSET', key, 'x_active', ENDING, 'x_before', before, 'x_token', token, 'x_deleted', '0')
-  tx.active[run] = ENDING
+  redis.call('HSET', key, 'x_active', IS.ENDING, 'x_before', before, 'x_token', token, 'x_deleted', '0')
+  tx.active[run] = IS.ENDING
   if string.sub(run, 1, 5) == 'flow:' then
     begin_step(tx, run, 'gather ' .. begin_listing(tx, run) .. ' 1', token ~= '' and STEP_PAUSE)
   else
@@ -230,7 +230,7 @@ local function record_delete(tx, args, o)
     word, detail = WORD.OK, remove(key)
   else
     local step, active = unpack(redis.call('HMGET', key, 'x_step', 'x_active'))
-    if step and active ~= ACTIVE then
+    if step and active ~= IS.ACTIVE then
       if is_step(step, 'create') then
         return WORD.BUSY, record
       end
@@ -328,10 +328,10 @@ end
 -- something is done with it.
 function TIMER.keep(tx, run)
   local active = redis.call('HGET', tx.prefix .. run, 'x_active')
-  if active == ACTIVE then
+  if active == IS.ACTIVE then
     return
   end
-  if active ~= ENDED then
+  if active ~= IS.ENDED then
     return arm(tx, 'keep:' .. run, tx.now + LOOK_AGAIN)
   end
   if not SHARING.is_current(tx) then
@@ -355,7 +355,7 @@ TIMER.ready = queue_ready
 -- Jobs have finished for which more jobs waited than one call releases.
 function TIMER.free(tx, run)
   local key, ready = tx.prefix .. 'free:' .. run, {}
-  if active_of(tx, run) ~= ACTIVE then
+  if active_of(tx, run) ~= IS.ACTIVE then
     if not is_active(tx, run) then
       redis.call('UNLINK', key)
     end
