@@ -65,8 +65,7 @@ SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on t
 EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
 ONE_CALL: Final = 200  # jobs of a flow that is submitted in one call of the store
 ONE_CALL_NAMES: Final = 1_000  # names in their depends and prerequisites
-JOBS_CHECKED: Final = 500  # by one call, of a flow with more
-JOBS_ADDED: Final = 100
+JOBS_ADDED: Final = 100  # checked, or created, by one call, of a flow with more
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
 SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
@@ -146,14 +145,11 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     if all was there.
     """
     flow, token = given_members(params.flow), uuid.uuid4().hex
-    names = [job_name(job.caller_id, job.id) for job in params.jobs]
-    commands = [
-        functions.flow_check(keys, params.flow.id, names[start : start + JOBS_CHECKED])
-        for start in range(0, len(names), JOBS_CHECKED)
-    ]
     outcome: Fields | Refused | None = None
     effects: Effects = ()
-    for command in (*commands, functions.flow_create(keys, flow, token)):
+    for start in range(0, len(params.jobs) + JOBS_ADDED, JOBS_ADDED):
+        checked = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
+        command = functions.flow_check(keys, flow, checked) if checked else functions.flow_create(keys, flow, token)
         refused, effects = yield from in_slices(command, functions.read_flow_create)
         if refused is not None:
             return _flow_outcome(params.context_id, params.flow.id, refused, effects)

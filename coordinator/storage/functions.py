@@ -382,9 +382,13 @@ def flow_submit(
     return keys.transition("hc_flow_submit", *arguments)
 
 
-def flow_check(keys: Keyspace, id: int, jobs: Sequence[str]) -> Transition:
-    """Whether a flow and the jobs of these names may be created."""
-    return keys.transition("hc_flow_check", flow_name(id), *jobs)
+def flow_check(keys: Keyspace, flow: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Transition:
+    """Whether a flow and these jobs of it, of which these members are given, may be created. Read as `flow_create`."""
+    arguments: list[str | int | bytes] = [flow_name(flow["id"]), *codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)]
+    for job in jobs:
+        arguments.append(job_name(job["caller_id"], job["id"]))
+        arguments += codec.JOB.values(job, JOB_GIVEN, NOT_GIVEN)
+    return keys.transition("hc_flow_check", *arguments)
 
 
 def flow_create(keys: Keyspace, flow: Mapping[str, Any], token: str) -> Transition:
@@ -431,9 +435,10 @@ def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
 
 def read_flow_create(reply: Any) -> tuple[Fields | Refused | None, Effects]:
     """What hc_flow_check or hc_flow_create returned. None: go on. Else the flow's record, if it was started before, or
-    Refused: STATE, BUSY and MORE as in `read_flow`."""
+    Refused: STATE, BUSY and MORE as in `read_flow`, DIFFERS as in `read_flow_submit`."""
     result, effects = reply
-    word, details = _read("hc_flow_create", result, Word.NEW, Word.OK, Word.STATE, Word.BUSY, Word.MORE)
+    expected = (Word.NEW, Word.OK, Word.STATE, Word.BUSY, Word.MORE, Word.DIFFERS)
+    word, details = _read("hc_flow_create", result, *expected)
     if word is Word.NEW:
         return None, effects
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects

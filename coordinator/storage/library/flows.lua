@@ -337,19 +337,32 @@ local function refuse_create(tx, flow)
   return nil, status
 end
 
--- Whether a flow and these jobs of it may be created.
--- Arguments: 1 the flow, then jobs.
--- Result: as flow_create, and 'busy', job, its run.
+-- Whether a flow and these jobs of it may be created, or are what was created before.
+-- Arguments: 1 the flow, then the members FLOW_GIVEN names; for each job: the job, the members JOB_GIVEN names.
+-- Result: 'new': as far as this shows | 'more', 'state': as flow_create | 'busy', 'differs': as flow_submit.
 local function flow_check(tx, args, o, last)
   local flow = args[o + 1]
-  local word, detail = refuse_create(tx, flow)
-  if word then
-    return word, detail
+  local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
+  local is_begun = status and status ~= 'Dispatched'
+  if step and not is_begun then
+    local word, detail = go_on_first(tx, flow, step)
+    return word == WORD.STATE and word or WORD.MORE, detail
   end
-  for i = o + 2, last do
-    local status, owner = unpack(redis.call('HMGET', tx.prefix .. args[i], 'status', 'x_run'))
-    if status and is_taken(tx, flow, status, owner) then
-      return WORD.BUSY, args[i], owner
+  local other = status and SHARING.difference(tx, flow, FLOW_GIVEN, args, o + 2, FLOW_DEFAULTS)
+  if other then
+    return WORD.DIFFERS, flow, other, status
+  end
+  for at = o + 2 + #FLOW_GIVEN, last, 1 + #JOB_GIVEN do
+    local job = args[at]
+    local was, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+    if was and not is_begun and is_taken(tx, flow, was, owner) then
+      return WORD.BUSY, job, owner
+    end
+    if was and (is_begun or was == 'Finished') then
+      other = SHARING.difference(tx, job, JOB_GIVEN, args, at + 1, JOB_DEFAULTS)
+      if other then
+        return WORD.DIFFERS, job, other, was
+      end
     end
   end
   return WORD.NEW

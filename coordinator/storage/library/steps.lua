@@ -96,11 +96,23 @@ local function give_up(tx, flow, fault)
   return 'undo 0'
 end
 
+-- What waits in a flow for a job that had finished when the flow claimed it: other flows may count it as done, too, so each
+-- has a field of its own for that. Nobody reads it when a job finishes.
+local function done_next(flow)
+  return 'x_next:' .. flow
+end
+
+local function has_spilled(following)
+  return following and string.find(following, '+', 1, true)
+end
+
 -- Make a job the flow's, as its `place`-th. Returns whether it has yet to finish, and its status; or nil and what is
 -- in the way.
 local function claim(tx, flow, serial, place, job)
   local key = tx.prefix .. job
-  local status, owner, was, waiting = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_was', 'x_next'))
+  local done = done_next(flow)
+  local status, owner, was, following, following_done =
+    unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_was', 'x_next', done))
   tx.work = tx.work - 5
   if not status then
     return nil, {WORD.MISSING, job}
@@ -112,7 +124,10 @@ local function claim(tx, flow, serial, place, job)
     return nil, {WORD.BUSY, job, owner}
   end
   redis.call('RPUSH', new_plan(tx, flow), job)
-  if waiting and string.find(waiting, '+', 1, true) then
+  if has_spilled(following_done) then
+    redis.call('UNLINK', tx.prefix .. 'next:' .. flow .. ':' .. job)
+  end
+  if status ~= 'Finished' and has_spilled(following) then
     redis.call('UNLINK', tx.prefix .. 'next:' .. job)
   end
   was = table.concat({serial, place, status, owner or '-'}, ' ')
@@ -127,8 +142,11 @@ local function claim(tx, flow, serial, place, job)
     redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
+    redis.call('HDEL', key, done)
+  elseif status == 'Finished' then
+    redis.call('HSET', key, 'x_was', was, done, '')
   else
-    redis.call('HDEL', key, 'x_next', 'x_held')
+    redis.call('HDEL', key, 'x_next', 'x_held', done)
     redis.call('HSET', key, 'x_was', was)
   end
   if status == 'Started' then
@@ -166,7 +184,8 @@ local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all
 -- A job depends on another one of its flow. Returns whether that has yet to finish; nil if it is none of the flow's.
 local function link_to(tx, flow, serial, place, job, parent)
   local key = tx.prefix .. parent
-  local was, following, held = unpack(redis.call('HMGET', key, 'x_was', 'x_next', 'x_held'))
+  local done = done_next(flow)
+  local was, following, held, following_done = unpack(redis.call('HMGET', key, 'x_was', 'x_next', 'x_held', done))
   local parent_place, status = claimed(was, serial)
   tx.work = tx.work - 3
   if not parent_place then
@@ -176,17 +195,19 @@ local function link_to(tx, flow, serial, place, job, parent)
     redis.call('HSET', tx.prefix .. flow, 'x_unordered', '1')
   end
   -- As long as one that is running has no x_next, nobody counts on its end: see STEP.settle.
-  local name, text = 'x_next', following or ''
+  local name, text, spilled = 'x_next', following or '', 'next:' .. parent
   if status == 'Started' then
     name, text = 'x_held', held or ''
+  elseif status == 'Finished' then
+    name, text, spilled = done, following_done or '', 'next:' .. flow .. ':' .. parent
   end
   if #text < SPILL then
     redis.call('HSET', key, name, text == '' and job or text .. ' ' .. job)
   else
-    if not string.find(text, '+', 1, true) then
+    if not has_spilled(text) then
       redis.call('HSET', key, name, text .. ' +' .. parent)
     end
-    redis.call('RPUSH', tx.prefix .. 'next:' .. parent, job)
+    redis.call('RPUSH', tx.prefix .. spilled, job)
   end
   return status ~= 'Finished'
 end
@@ -303,7 +324,9 @@ function STEP.order(tx, flow, placed, job, at)
   end
   while tx.work > 0 do
     if job then
-      local children = redis.call('LRANGE', tx.prefix .. 'next:' .. job, at, at + ONE_CALL - 1)
+      local done = redis.call('HEXISTS', tx.prefix .. job, done_next(flow)) == 1
+      local spilled = tx.prefix .. 'next:' .. (done and flow .. ':' or '') .. job
+      local children = redis.call('LRANGE', spilled, at, at + ONE_CALL - 1)
       place(children)
       at = at + #children
       if #children < ONE_CALL then
@@ -319,8 +342,9 @@ function STEP.order(tx, flow, placed, job, at)
         return 'drop 0'
       end
       placed, at, tx.work = placed + 1, 0, tx.work - 2
-      local following, held = unpack(redis.call('HMGET', tx.prefix .. job, 'x_next', 'x_held'))
-      local children = split(following or held or '')
+      local following_done, following, held =
+        unpack(redis.call('HMGET', tx.prefix .. job, done_next(flow), 'x_next', 'x_held'))
+      local children = split(following_done or following or held or '')
       local is_spilled = string.byte(children[#children] or '') == 43 -- '+'
       if is_spilled then
         children[#children] = nil
@@ -436,9 +460,14 @@ function STEP.settle(tx, flow)
 end
 
 -- Make a job what it was when it was claimed.
-local function unclaim(tx, job, status, owner, awaits, waiting)
+local function unclaim(tx, flow, job, status, owner, awaits, waiting)
   local key = tx.prefix .. job
-  if waiting and string.find(waiting, '+', 1, true) then
+  if status == 'Finished' then
+    redis.call('UNLINK', tx.prefix .. 'next:' .. flow .. ':' .. job)
+    redis.call('HDEL', key, 'x_was', done_next(flow), 'x_unmet')
+    return
+  end
+  if has_spilled(waiting) then
     redis.call('UNLINK', tx.prefix .. 'next:' .. job)
   end
   redis.call('HDEL', key, 'x_was', 'x_next', 'x_held', 'x_unmet')
@@ -467,7 +496,7 @@ function STEP.undo(tx, flow, at)
       stop_awaiting(tx, job, awaits)
       remove(tx.prefix .. job)
     elseif place then
-      unclaim(tx, job, status, owner, awaits, following or held)
+      unclaim(tx, flow, job, status, owner, awaits, following or held)
     end
   end)
   if at then
@@ -497,7 +526,13 @@ function STEP.result(tx, flow, at, count, room)
   local entries, from, key = {}, at, tx.prefix .. 'result:' .. flow
   count, room = tonumber(count or 0), tonumber(room or RESULT_BYTES)
   at = each_job(tx, flow, at, jobs_from, function(job)
-    local following = redis.call('HGET', tx.prefix .. job, 'x_next')
+    local done = done_next(flow)
+    local following_done, following = unpack(redis.call('HMGET', tx.prefix .. job, done, 'x_next'))
+    if following_done then
+      following = following_done
+      redis.call('HDEL', tx.prefix .. job, done)
+      redis.call('UNLINK', tx.prefix .. 'next:' .. flow .. ':' .. job)
+    end
     if (not following or following == '') and count <= RESULT_JOBS then
       count = count + 1
       local entry = MORE_LEAVES
