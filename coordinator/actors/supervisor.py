@@ -17,7 +17,7 @@ from coordinator.actors.stepping import advance
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_write_refusal
 from coordinator.storage.keys import ContextKey
 
 __all__ = ["ROUND_CALLS", "State", "Supervisor"]
@@ -278,10 +278,11 @@ class Supervisor:
 
     def _check_remembered(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                return f"noting the context as known failed: {reply}"
-        self._is_remembered = True
+        errors = [reply for reply in replies if isinstance(reply, ReplyError)]
+        for error in errors:
+            if not is_write_refusal(error) or self._store.is_transient(error):
+                return f"noting the context as known failed: {error}"
+        self._is_remembered = not errors  # refused, like the writes that follow: those that come later try it again
         return None
 
     def _about_sizes(self, load: int) -> list[Command]:
@@ -328,15 +329,17 @@ class Supervisor:
             request.unanswered -= 1
             errors = () if is_plain else [answer for answer in answers if type(answer) is ReplyError]
             if errors:
-                transient = next((str(error) for error in errors if is_transient(error)), None)
+                transient = next((str(error) for error in errors if self._store.is_transient(error)), None)
                 if transient is not None:
                     remaining.append(request)
                     continue
                 if request.calls == 1:
                     request.operation.close()
-                    request.finish(_refusal(errors[0], request))
+                    request.finish(self._refusal(errors[0], request))
                     continue
-                answers = [_refusal(answer, request) if type(answer) is ReplyError else answer for answer in answers]
+                answers = [
+                    self._refusal(answer, request) if type(answer) is ReplyError else answer for answer in answers
+                ]
             request.commands = None
             request.resume_with = answers
             if self._has_commands(request):
@@ -349,6 +352,9 @@ class Supervisor:
         else:
             running[: len(ready)] = remaining
         return transient
+
+    def _refusal(self, error: ReplyError, request: Request) -> StorageError:
+        return StorageError(self._store.refusal(error), may_have_been_applied=request.is_in_doubt)
 
     def _has_commands(self, request: Request) -> bool:
         """Advance a request to its next step if it has none. False when it left the round."""
@@ -442,7 +448,3 @@ def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
             turn, room = [], most
     if turn:
         yield turn
-
-
-def _refusal(error: ReplyError, request: Request) -> StorageError:
-    return StorageError(f"the store refused: {error}", may_have_been_applied=request.is_in_doubt)

@@ -74,8 +74,16 @@ class App:
         async with bootstrap.acquire(self.settings) as acquired:
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
             service = self._service = Service(
-                self.settings, acquired.topology, acquired.addresses, acquired.tls, is_alone=bool(acquired.embedded)
+                self.settings,
+                acquired.topology,
+                acquired.addresses,
+                acquired.tls,
+                is_alone=bool(acquired.embedded),
+                is_embedded=bool(acquired.embedded),
             )
+            if acquired.embedded is not None:
+                acquired.embedded.on_fault = service.store_fault
+                service.store_fault(acquired.embedded.fault)
             await service.check()
 
             def started() -> None:
@@ -100,6 +108,7 @@ class Service:
         name: ours among the coordinators that share the store.
         max_connections: over each front-end; that of the settings unless given.
         is_alone: nobody else uses the store now.
+        is_embedded: the store is the Valkey that comes with us.
         on_disconnect: called with the front-end, `http` or `ws`, of a client whose connection has been closed.
         page: the Prometheus page and its content type; that of `metrics` unless given.
 
@@ -119,6 +128,7 @@ class Service:
         name: str | None = None,
         max_connections: int | None = None,
         is_alone: bool = False,
+        is_embedded: bool = False,
         on_disconnect: Callable[[FrontEnd], None] = lambda front_end: None,
         page: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
     ) -> None:
@@ -129,7 +139,7 @@ class Service:
         self._on_disconnect = on_disconnect
         self._page = page or self._own_page
         self._layout = bootstrap.layout_of(settings, topology, name or new_name())
-        self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout)
+        self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout, is_embedded=is_embedded)
         self._directory = Directory(
             self._store,
             mailbox_length=settings.mailbox_length,
@@ -161,6 +171,10 @@ class Service:
     def gone(self, coordinator: str) -> None:
         """Another coordinator on the store is gone: take over from it. While `run` serves."""
         self._engine.gone(coordinator)
+
+    def store_fault(self, reason: str | None) -> None:
+        """Why the embedded Valkey takes no writes from now on, or None: it takes them."""
+        self._store.write_fault = reason
 
     def use_certificate(self, material: Material) -> None:
         """Serve connections accepted from now on with this."""
@@ -252,9 +266,9 @@ class Service:
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
     async def _ready(self) -> str | None:
-        """Why the store does not answer, or None if it does."""
-        # Of a key: on a cluster that says more than that one node is up.
-        look: Command = ("EXISTS", self._layout.keyspace(GLOBAL).contexts())
+        """Why the store does not take writes, or does not answer at all; None if it does."""
+        # Writes nothing to a key that never exists, which is refused like a new record: for want of memory, of disk.
+        look: Command = ("SETRANGE", f"{self._layout.keyspace(GLOBAL).prefix}absent", 0, "")
         return await self._directory.carry_out([look], READY_TIMEOUT, writes=False)
 
     async def _own_page(self) -> tuple[bytes, str]:

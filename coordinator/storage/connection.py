@@ -17,12 +17,15 @@ from coordinator.socketio import receive_next, send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
+    NO_REPLICAS,
     REPLY_LOST,
     TRANSPORT_ERRORS,
     ReplyError,
     StoreMisconfigured,
     StoreUnavailable,
+    explain_refusal,
     is_transient,
+    is_write_refusal,
 )
 from coordinator.storage.keys import Command, ContextKey, Layout
 from coordinator.storage.topology import Topology
@@ -142,11 +145,19 @@ class Store:
     Args:
         topology: where contexts are; the address of the one server, if there is one.
         connect_timeout: seconds for finding the server, connecting, authenticating and selecting the database.
+        is_embedded: it is the Valkey that comes with us.
+
+    Attributes:
+        write_fault: why the embedded Valkey takes no writes now, as far as we were told.
     """
 
-    def __init__(self, topology: Topology, layout: Layout, *, connect_timeout: float = 5.0) -> None:
+    def __init__(
+        self, topology: Topology, layout: Layout, *, connect_timeout: float = 5.0, is_embedded: bool = False
+    ) -> None:
         self.topology = topology
         self.layout = layout
+        self.is_embedded = is_embedded
+        self.write_fault: str | None = None
         self._connect_timeout = connect_timeout
         self._missed: dict[ContextKey, str] = {}  # contexts that could not be reached, and which server was not there
 
@@ -173,6 +184,18 @@ class Store:
         if self._missed:
             self._found(endpoint, address)
         return connection
+
+    def is_transient(self, error: ReplyError) -> bool:
+        """Whether the same command may succeed on a new connection."""
+        return is_transient(error) and not (self.is_embedded and is_write_refusal(error))
+
+    def refusal(self, error: ReplyError) -> str:
+        """What a caller is told of an error reply."""
+        if self.is_embedded and str(error).startswith(NO_REPLICAS):
+            return (
+                f"the store takes no writes now: {self.write_fault or 'the disk, or the data directory, is at fault'}"
+            )
+        return explain_refusal(error)
 
     def lost(self, address: ContextKey, reason: str) -> None:
         """A context's connection broke, or gave an error reply that asks for a new one: then that is `reason`."""

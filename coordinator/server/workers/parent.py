@@ -43,6 +43,7 @@ from coordinator.server.workers.channel import (
     Snapshot,
     Start,
     Stop,
+    StoreFault,
     UseCertificate,
 )
 from coordinator.server.workers.handing import Gated, HeldClient, Worker
@@ -134,8 +135,15 @@ class Parent:
             self._material = acquired.tls
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
             layout = bootstrap.layout_of(self.settings, acquired.topology, new_name())
-            store = Store(acquired.topology, layout, connect_timeout=self.settings.store_timeout)
+            store = Store(
+                acquired.topology,
+                layout,
+                connect_timeout=self.settings.store_timeout,
+                is_embedded=acquired.embedded is not None,
+            )
             await bootstrap.check(store)
+            if acquired.embedded is not None:
+                acquired.embedded.on_fault = self._tell_of_fault
             async with trio.open_nursery() as self._background:
                 if acquired.embedded is not None:
                     self._background.start_soon(supervise, "keeping the embedded Valkey", acquired.embedded.supervise)
@@ -253,6 +261,8 @@ class Parent:
         self._post(
             worker, Start(self.settings, acquired.addresses, self._material, embedded, number, worker.name, limit)
         )
+        if acquired.embedded is not None and acquired.embedded.fault is not None:
+            self._post(worker, StoreFault(acquired.embedded.fault))
         return worker
 
     async def _kill_if_late(self, worker: Worker) -> None:
@@ -261,6 +271,10 @@ class Parent:
             return
         worker.failure = f"it did not serve within {START_TIMEOUT:g} s"
         worker.process.kill()
+
+    def _tell_of_fault(self, reason: str | None) -> None:
+        for worker in self._workers.values():
+            self._post(worker, StoreFault(reason))
 
     async def _attend_to(self, worker: Worker) -> None:
         """Act on what the worker says until it is gone."""
