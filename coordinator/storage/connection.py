@@ -158,6 +158,7 @@ class Store:
         self.layout = layout
         self.is_embedded = is_embedded
         self.write_fault: str | None = None
+        self._agreed: set[str] = set()  # servers on which our function library was once
         self._connect_timeout = connect_timeout
         self._missed: dict[ContextKey, str] = {}  # contexts that could not be reached, and which server was not there
 
@@ -245,12 +246,37 @@ class Store:
             raise _fault(endpoint, selected, hint)
         if isinstance(version, ReplyError) and is_transient(version) and "Function not found" not in str(version):
             raise StoreUnavailable(str(version))
-        if isinstance(version, ReplyError) or version < library.VERSION:
+        found = None if isinstance(version, ReplyError) else library.read_version(version)
+        if found != library.OURS:
+            self._check_library(endpoint, found)
             await self._load_library(connection, endpoint)
-        elif version > library.VERSION:
+            if found is not None:
+                log.warning(
+                    "replaced the function library in the store",
+                    before=str(found),
+                    now=str(library.OURS),
+                    store=str(endpoint),
+                )
+        self._agreed.add(str(endpoint))
+
+    def _check_library(self, endpoint: Endpoint, found: library.Identity | None) -> None:
+        """Raises StoreMisconfigured unless ours may take the place of the library that is there.
+
+        A newer one stays. One of the same number and other content is replaced at the start only: two coordinators that
+        did so later would take the store from each other without end.
+        """
+        if found is None or found.version < library.VERSION:
+            return
+        if found.version > library.VERSION:
             raise StoreMisconfigured(
-                f"{endpoint} has version {version} of our function library, from a newer coordinator; this one knows "
-                f"version {library.VERSION}"
+                f"{endpoint} has version {found} of our function library, from a newer coordinator; this one knows "
+                f"version {library.OURS}: start the newer one, or give this one another store or data directory"
+            )
+        if str(endpoint) in self._agreed and not self.is_embedded:
+            raise StoreMisconfigured(
+                f"another coordinator has loaded version {found} of our function library into {endpoint} since this "
+                f"one started with version {library.OURS}: only one of the two can use this store; stop the other "
+                "one, then restart the one that stays"
             )
 
     async def _load_library(self, connection: Connection, endpoint: Endpoint) -> None:

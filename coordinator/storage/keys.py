@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from coordinator.storage.library import VERSION
+from coordinator.storage.library import IDENTITY
 
 __all__ = [
     "GLOBAL",
@@ -191,8 +191,8 @@ class Layout:
 
     @property
     def caller(self) -> str:
-        """The coordinator as transitions take it, with the version of the library it knows."""
-        return f"{self.coordinator} {VERSION}"
+        """The coordinator as transitions take it, with the library it knows."""
+        return f"{self.coordinator} {IDENTITY}"
 
     def database_of(self, address: ContextKey) -> int:
         if self.isolation == "prefix":

@@ -17,7 +17,7 @@ end
 
 -- Delete an ended run's events, and its records too, once they have been kept long enough.
 local function retain(tx, run)
-  local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %d+$')
+  local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %S+$')
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. flow, events_ttl)
