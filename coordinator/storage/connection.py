@@ -27,7 +27,7 @@ from coordinator.storage.faults import (
     is_transient,
     is_write_refusal,
 )
-from coordinator.storage.keys import Command, ContextKey, Layout
+from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.storage.topology import Topology
 
 __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
@@ -229,8 +229,10 @@ class Store:
     async def _greet(self, connection: Connection, endpoint: Endpoint, address: ContextKey) -> None:
         database = self.layout.database_of(address)
         replies: list[Reply] = []
-        await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND], replies)
-        greeting, selected, version = replies
+        keys = self.layout.keyspace(address)
+        schema: Command = ("HGET", keys.engine, "schema")
+        await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND, schema], replies)
+        greeting, selected, version, layout = replies
         if isinstance(greeting, ReplyError):
             raise _fault(endpoint, greeting, "the store refused the connection")
         self.topology.check(endpoint, greeting)
@@ -258,6 +260,32 @@ class Store:
                     store=str(endpoint),
                 )
         self._agreed.add(str(endpoint))
+        if address is not None and layout != str(library.SCHEMA).encode():
+            await self._migrate(connection, keys, layout)
+
+    async def _migrate(self, connection: Connection, keys: Keyspace, layout: Reply) -> None:
+        """Bring a context to the layout of this version, part by part; who comes next goes on where this ends.
+
+        Raises StoreMisconfigured, or StoreUnavailable: the store refuses it now.
+        """
+        if isinstance(layout, ReplyError):
+            raise StoreUnavailable(self.refusal(layout))
+        if layout is not None and int(layout) > library.SCHEMA:
+            raise StoreMisconfigured(
+                f"context {keys.address} has layout {int(layout)}, of a newer coordinator; this one knows "
+                f"{library.SCHEMA}: start the newer one, or give this one another store or data directory"
+            )
+        parts = 0
+        while True:
+            replies: list[Reply] = []
+            await connection.exchange([keys.call("hc_migrate", keys.engine)], replies)
+            if isinstance(replies[0], ReplyError):
+                raise StoreUnavailable(self.refusal(replies[0]))
+            if replies[0] == 1:
+                break
+            parts += 1
+        if parts:
+            log.debug("looked through a context for what older versions have stored", context=keys.address, parts=parts)
 
     def _check_library(self, endpoint: Endpoint, found: library.Identity | None) -> None:
         """Raises StoreMisconfigured unless ours may take the place of the library that is there.

@@ -95,6 +95,11 @@ class Keyspace:
         keys = (2, engine, self.absent) if self.absent else (1, engine)
         object.__setattr__(self, "_engine", (*keys, self.channel, self.coordinator))
 
+    @property
+    def engine(self) -> str:
+        """A hash: what the engine keeps of the context as a whole; KEYS 1 of each transition."""
+        return f"{self.prefix}engine"
+
     def actor(self, id: int) -> str:
         return f"{self.prefix}actor:{id}"
 

@@ -17,6 +17,7 @@ __all__ = [
     "DIGEST",
     "IDENTITY",
     "OURS",
+    "SCHEMA",
     "SOURCE",
     "VERSION",
     "VERSION_COMMAND",
@@ -25,7 +26,16 @@ __all__ = [
     "read_version",
 ]
 
-_PARTS: Final = ("common", "records", "runs", "flows", "attempts", "messages", "upkeep")  # each may use those before it
+_PARTS: Final = (
+    "common",
+    "records",
+    "runs",
+    "flows",
+    "attempts",
+    "messages",
+    "upkeep",
+    "migrate",
+)  # each may use those before it
 
 _content: Final = "\n".join(
     (fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS))
@@ -38,6 +48,11 @@ SOURCE: Final = f"#!lua name=herocoordinator\nlocal DIGEST = '{DIGEST}'\n{_conte
 _version = re.search(r"^local VERSION = '(\d+)'$", SOURCE, re.MULTILINE)
 assert _version is not None
 VERSION: Final = int(_version[1])
+
+_schema: Final = re.search(r"^local SCHEMA = '(\d+)'$", SOURCE, re.MULTILINE)
+assert _schema is not None
+SCHEMA: Final = int(_schema[1])
+"""The layout of what is stored; see library/migrate.lua."""
 
 IDENTITY: Final = f"{VERSION}:{DIGEST}"
 """As callers of transitions name the library they know."""
