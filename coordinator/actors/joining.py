@@ -14,8 +14,12 @@ __all__ = ["join", "part"]
 ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
 
 
-def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
-    """Returns what to send, and for each how many of the given commands it stands for."""
+def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command], list[int]]:
+    """Returns what to send, and for each how many of the given commands it stands for.
+
+    Args:
+        apart: those that grow what is stored go apart from those that do not, for the store is out of memory.
+    """
     if Transition not in map(type, commands):
         return commands, [1] * len(commands)
     joined: list[Command] = []
@@ -26,14 +30,14 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
     def flush() -> None:
         nonlocal arguments
         if together:
-            joined.append(together[0] if len(together) == 1 else Transition.many(together))
+            joined.append(together[0] if len(together) == 1 else functions.many(together))
             counts.append(len(together))
             together.clear()
             arguments = 0
 
     for command in commands:
         if type(command) is Transition:
-            if arguments + len(command) > ARGUMENTS:
+            if arguments + len(command) > ARGUMENTS or (apart and together and _grows(command) != _grows(together[0])):
                 flush()
             together.append(command)
             arguments += len(command)
@@ -43,6 +47,10 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
             counts.append(1)
     flush()
     return joined, counts
+
+
+def _grows(transition: Transition) -> bool:
+    return transition[1] in functions.GROWING
 
 
 def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[bytes]]:

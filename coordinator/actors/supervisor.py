@@ -17,7 +17,14 @@ from coordinator.actors.stepping import advance
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Command, Connection, Reply, Store
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_write_refusal
+from coordinator.storage.faults import (
+    OUT_OF_MEMORY,
+    ReplyError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    is_moving,
+    is_write_refusal,
+)
 from coordinator.storage.keys import ContextKey
 
 __all__ = ["ROUND_CALLS", "State", "Supervisor"]
@@ -210,7 +217,7 @@ class Supervisor:
                 assert request.commands is not None
                 of_slice += request.commands
                 request.unanswered += 1
-            joined, counts = join(of_slice)
+            joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
             commands += joined
             writes = any(request.writes for request in requests)
             self._sent.append(_Slice(remember, sizes, requests, counts, writes, requests[-1] is ready[-1]))
@@ -249,6 +256,7 @@ class Supervisor:
         if sent.sizes:
             self._learn_sizes(replies[: sent.sizes])
             del replies[: sent.sizes]
+        lost = self._without_memory(sent, replies) or lost
         parted, effects = part(replies, sent.counts)
         fault = self._deliver(sent.requests, parted) or lost
         if effects:
@@ -262,6 +270,18 @@ class Supervisor:
                 await trio.lowlevel.checkpoint()
         else:
             await self._lose(fault)
+
+    def _without_memory(self, sent: _Slice, replies: list[Reply]) -> str | None:
+        """Learn whether the store is out of memory. If it has refused transitions only because others, which it must
+        refuse, were joined with them, the reason to send all from there on again, apart from each other."""
+        for at, reply in enumerate(replies):
+            if type(reply) is ReplyError and str(reply).startswith(OUT_OF_MEMORY):
+                was_known = self._store.is_out_of_memory
+                self._store.ran_out_of_memory()
+                if not was_known and sent.counts[at] > 1:
+                    del replies[at:]
+                    return str(reply)
+        return None
 
     async def _lose(self, fault: str) -> None:
         """Give up the connection: what was sent is sent again on another one."""

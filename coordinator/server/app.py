@@ -84,7 +84,7 @@ class App:
             if acquired.embedded is not None:
                 acquired.embedded.on_fault = service.store_fault
                 service.store_fault(acquired.embedded.fault)
-            await service.check()
+            await service.check(warn=True)
 
             def started() -> None:
                 log.info("serving", **acquired.described)
@@ -151,9 +151,9 @@ class Service:
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
         )
 
-    async def check(self) -> None:
-        """Raises StoreMisconfigured if the store can never work."""
-        await bootstrap.check(self._store)
+    async def check(self, *, warn: bool = False) -> None:
+        """Raises StoreMisconfigured if the store can never work. `warn`, in the log, of one that throws data away."""
+        await bootstrap.check(self._store, warn=warn)
 
     async def run(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         """Serve from when `started` is called until `stop` is set, then answer what is in flight."""

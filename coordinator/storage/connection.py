@@ -6,6 +6,7 @@ redis-py has no trio client and costs several times more a command (measured in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
 log = structlog.get_logger("coordinator.store")
 
 Reply = Any
+
+OUT_OF_MEMORY_FOR: Final = 5.0  # seconds the store is taken to be out of memory after it has said so
 
 _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
@@ -158,6 +161,7 @@ class Store:
         self.layout = layout
         self.is_embedded = is_embedded
         self.write_fault: str | None = None
+        self._out_of_memory_until = -math.inf
         self._agreed: set[str] = set()  # servers on which our function library was once
         self._connect_timeout = connect_timeout
         self._missed: dict[ContextKey, str] = {}  # contexts that could not be reached, and which server was not there
@@ -185,6 +189,15 @@ class Store:
         if self._missed:
             self._found(endpoint, address)
         return connection
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether the store has refused something for want of memory a moment ago."""
+        return trio.current_time() < self._out_of_memory_until
+
+    def ran_out_of_memory(self) -> None:
+        """The store has just refused something for want of memory."""
+        self._out_of_memory_until = trio.current_time() + OUT_OF_MEMORY_FOR
 
     def is_transient(self, error: ReplyError) -> bool:
         """Whether the same command may succeed on a new connection."""

@@ -141,7 +141,7 @@ class Parent:
                 connect_timeout=self.settings.store_timeout,
                 is_embedded=acquired.embedded is not None,
             )
-            await bootstrap.check(store)
+            await bootstrap.check(store, warn=True)
             if acquired.embedded is not None:
                 acquired.embedded.on_fault = self._tell_of_fault
             async with trio.open_nursery() as self._background:

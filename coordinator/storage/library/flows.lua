@@ -280,9 +280,9 @@ local function flow_follow(tx, args, o)
   return WORD.OK, has_missed(tx, flow, args[o + 3]) and 1 or 0
 end
 
-register('hc_flow_missed', flow_missed)
+register('hc_flow_missed', flow_missed, READS)
 register('hc_flow_follow', flow_follow)
-register('hc_flow_start', flow_start)
-register('hc_flow_retry', flow_retry)
+register('hc_flow_start', flow_start, GROWS)
+register('hc_flow_retry', flow_retry, GROWS)
 register('hc_flow_cancel', flow_cancel)
-register('hc_flow_submit', flow_submit)
+register('hc_flow_submit', flow_submit, GROWS)

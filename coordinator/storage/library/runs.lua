@@ -411,12 +411,18 @@ local function close(tx, result)
   return {result, tx.effects}
 end
 
-local function register(name, transition)
+-- What a transition does to the store. One that grows it is refused while it is out of memory, so that the others can
+-- empty it (storage/functions.py lists the same); one that only reads is carried out even while no write is.
+local GROWS, ENDS, READS = {}, {'allow-oom'}, {'no-writes'}
+
+-- Register a transition; it ends or moves what is stored unless told otherwise.
+local function register(name, transition, flags)
   TRANSITIONS[name] = transition
-  redis.register_function(name, function(keys, args)
+  local function callback(keys, args)
     local tx = begin(keys, args)
     return close(tx, {transition(tx, args, 2, #args)})
-  end)
+  end
+  redis.register_function{function_name = name, callback = callback, flags = flags or ENDS}
 end
 
 local function attempt_transition(transition, ...)
@@ -445,6 +451,8 @@ local function many(keys, args)
   return close(tx, results)
 end
 
+-- The first for transitions of which one grows what is stored, the second for the others.
 redis.register_function('hc_many', many)
-register('hc_record_upsert', record_upsert)
-register('hc_message_upsert', message_upsert)
+redis.register_function{function_name = 'hc_many_ending', callback = many, flags = ENDS}
+register('hc_record_upsert', record_upsert, GROWS)
+register('hc_message_upsert', message_upsert, GROWS)
