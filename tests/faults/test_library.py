@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,8 +17,12 @@ OTHER = library.SOURCE.replace(library.DIGEST, "0123456789ab")
 REPLACED = "replaced the function library in the store"
 
 
+def ask(client: redis.Redis, *words: Any) -> Any:
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
 def loaded(client: redis.Redis) -> library.Identity:
-    version, digest = client.execute_command(*library.VERSION_COMMAND)
+    version, digest = ask(client, *library.VERSION_COMMAND)
     return library.Identity(version, digest if isinstance(digest, str) else digest.decode())
 
 
@@ -30,7 +35,7 @@ def test_a_data_directory_with_other_code_of_the_same_number_gets_ours(tmp_path:
     with coordinator("--data-dir", str(tmp_path)) as server, connected(server, "http") as client:
         client.result(*create("context", 1, sample("context", 1, 1)))
         with redis.Redis(unix_socket_path=str(tmp_path / "valkey.sock")) as store:
-            store.execute_command("FUNCTION LOAD", "REPLACE", OTHER)
+            ask(store, "FUNCTION LOAD", "REPLACE", OTHER)
             assert loaded(store).digest == "0123456789ab"
 
     with coordinator("--data-dir", str(tmp_path)) as server, connected(server, "http") as client:
@@ -45,7 +50,7 @@ def test_an_older_library_without_a_digest_is_replaced_with_a_word(tmp_path: Pat
     older = "#!lua name=herocoordinator\nredis.register_function{function_name='hc_version', flags={'no-writes'}, "
     older += "callback=function() return 6 end}"
     with valkey(tmp_path) as own:
-        own.client().execute_command("FUNCTION LOAD", older)
+        ask(own.client(), "FUNCTION LOAD", older)
         with coordinator("--redis-url", own.url) as server:
             assert server.wait_for(REPLACED)["before"] == "6"
             assert loaded(own.client()) == library.OURS
@@ -55,16 +60,16 @@ def test_two_coordinators_with_other_code_do_not_take_the_store_from_each_other(
     with valkey(tmp_path) as own, coordinator("--redis-url", own.url) as server:
         with connected(server, "http") as client:
             client.result(*create("context", 1, sample("context", 1, 1)))
-            own.client().execute_command("FUNCTION LOAD", "REPLACE", OTHER)  # as one that starts now does
+            ask(own.client(), "FUNCTION LOAD", "REPLACE", OTHER)  # as one that starts now does
 
             for _ in range(3):
                 fault = client.error(*create("flow", 1, sample("flow", 1, 1)))
                 assert fault["code"] == -32010
                 assert "stop the other one" in fault["data"]["detail"]
-                own.client().execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                ask(own.client(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             assert loaded(own.client()).digest == "0123456789ab"
 
-            own.client().execute_command("FUNCTION", "FLUSH")
+            ask(own.client(), "FUNCTION", "FLUSH")
             client.result(*create("flow", 1, sample("flow", 1, 1)))
             assert loaded(own.client()) == library.OURS
 
@@ -73,7 +78,7 @@ def test_two_coordinators_with_other_code_do_not_take_the_store_from_each_other(
 def test_a_downgrade_is_refused_with_the_way_out(tmp_path: Path, way: str) -> None:
     with valkey(tmp_path) as own:
         newer = library.SOURCE.replace(f"VERSION = '{library.VERSION}'", "VERSION = '999'")
-        own.client().execute_command("FUNCTION LOAD", newer)
+        ask(own.client(), "FUNCTION LOAD", newer)
         assert way in refusal_of(own)
 
 

@@ -4,8 +4,9 @@
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
 -- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the library it knows, its number
--- and digest, with spaces between: what another one is given or returns may be different. Its own arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
+-- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the library it knows, its
+-- number and digest, with spaces between: what another one is given or returns may be different. Its own arguments
+-- follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
 -- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
 -- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
 -- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
@@ -49,8 +50,9 @@ local EFFECT = {
 
 local function begin(keys, args)
   if string.sub(args[2], -#IDENTITY) ~= IDENTITY then
-    error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another coordinator than '
-      .. 'the one that calls; only one of the two can use this store: stop the other one, then restart the one that stays'})
+    error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another coordinator '
+      .. 'than the one that calls; only one of the two can use this store: stop the other one, then restart the one that '
+      .. 'stays'})
   end
   local time = redis.call('TIME')
   local skew = redis.call('HGET', keys[1], 'skew')

@@ -1,6 +1,6 @@
--- What older versions have stored becomes what this one reads. Each context says in the field `schema` of its engine hash
--- what layout it has; one without it may have any. Layouts: 7 is that of versions 5 to 7. Those of versions 3 and 4 kept
--- each part of an attempt and of an event in a field of its own.
+-- What older versions have stored becomes what this one reads. Each context says in the field `schema` of its engine
+-- hash what layout it has; one without it may have any. Layouts: 7 is that of versions 5 to 7. Those of versions 3 and 4
+-- kept each part of an attempt and of an event in a field of its own.
 
 local SCHEMA = '7'
 local RECORDS_A_CALL = 100
@@ -18,8 +18,8 @@ local function drop_empty(key, name, value)
   end
 end
 
-local OF_JOB = {'x_attempt', 'x_runner', 'x_token', 'x_last', 'x_lease', 'x_started', 'x_deadline', 'x_session', 'x_next',
-  'x_awaits', 'x_parents', 'x_run', 'depends'}
+local OF_JOB = {'x_attempt', 'x_runner', 'x_token', 'x_last', 'x_lease', 'x_started', 'x_deadline', 'x_session',
+  'x_next', 'x_awaits', 'x_parents', 'x_run', 'depends'}
 
 -- One field for the last attempt at a job, and the ids of those it waits for.
 local function migrate_job(key)

@@ -170,8 +170,8 @@ local function presence(keys, args)
 end
 
 -- Remember contexts as known, and as owned by a coordinator, which handles their timers.
--- KEYS: 1 the known contexts, a sorted set of ids by themselves; beside it is the set of those the coordinator owns. ARGV: 1
--- the owned ones' key without the prefix both have, then the ids.
+-- KEYS: 1 the known contexts, a sorted set of ids by themselves; beside it is the set of those the coordinator owns.
+-- ARGV: 1 the owned ones' key without the prefix both have, then the ids.
 -- Returns: 'OK'.
 local function own(keys, args)
   local prefix = string.match(keys[1], '^(.-)contexts$')
