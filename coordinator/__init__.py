@@ -1,3 +1,3 @@
 """HeroCoordinator: an actor-model coordinator for distributed work on trio, with state in Valkey or Redis."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

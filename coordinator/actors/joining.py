@@ -15,10 +15,13 @@ ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
 WORK: Final = {"hc_resume": 10}  # as how many arguments each of these counts, for each is an attempt that is looked up
 
 
-def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
+def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command], list[int]]:
     """Returns what to send, and for each how many of the given commands it stands for.
 
     What is joined is about as much work as it has arguments; a transition that may be much more work travels by itself.
+
+    Args:
+        apart: those that grow what is stored go apart from those that do not, for the store is out of memory.
     """
     if Transition not in map(type, commands):
         return commands, [1] * len(commands)
@@ -30,7 +33,7 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
     def flush() -> None:
         nonlocal arguments
         if together:
-            joined.append(together[0] if len(together) == 1 else Transition.many(together))
+            joined.append(together[0] if len(together) == 1 else functions.many(together))
             counts.append(len(together))
             together.clear()
             arguments = 0
@@ -38,7 +41,8 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
     for command in commands:
         if type(command) is Transition and command[1] not in functions.LONG:
             work = len(command) * WORK.get(command[1], 1)  # type: ignore[arg-type] # a text, the function's name
-            if arguments + work > ARGUMENTS:
+            is_unlike = apart and bool(together) and _grows(command) != _grows(together[0])
+            if arguments + work > ARGUMENTS or is_unlike:
                 flush()
             together.append(command)
             arguments += work
@@ -48,6 +52,10 @@ def join(commands: list[Command]) -> tuple[list[Command], list[int]]:
             counts.append(1)
     flush()
     return joined, counts
+
+
+def _grows(transition: Transition) -> bool:
+    return transition[1] in functions.GROWING
 
 
 def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[bytes]]:

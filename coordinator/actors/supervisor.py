@@ -21,12 +21,13 @@ from coordinator.errors import StorageError
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import (
+    OUT_OF_MEMORY,
     ReplyError,
     ReplyNotKept,
     StoreMisconfigured,
     StoreUnavailable,
     is_moving,
-    is_transient,
+    is_write_refusal,
 )
 from coordinator.storage.keys import ContextKey, Transition
 
@@ -232,7 +233,7 @@ class Supervisor:
         commands += self._about_sizes(_load(ready))
         sizes = len(commands) - remember - registers
         for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):
-            joined, counts = join(of_slice)
+            joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
             numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
             commands += joined
             writes = any(request.writes for request in requests)
@@ -277,6 +278,7 @@ class Supervisor:
         if sent.sizes:
             self._learn_sizes(replies[: sent.sizes])
             del replies[: sent.sizes]
+        lost = self._without_memory(sent, replies) or lost
         self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
         parted, effects = part(replies, sent.counts)
         fault = self._deliver(sent.requests, parted) or lost
@@ -292,6 +294,18 @@ class Supervisor:
                 await trio.lowlevel.checkpoint()
         else:
             await self._lose(fault, writes=sent.writes)
+
+    def _without_memory(self, sent: _Slice, replies: list[Reply]) -> str | None:
+        """Learn whether the store is out of memory. If it has refused transitions only because others, which it must
+        refuse, were joined with them, the reason to send all from there on again, apart from each other."""
+        for at, reply in enumerate(replies):
+            if type(reply) is ReplyError and str(reply).startswith(OUT_OF_MEMORY):
+                was_known = self._store.is_out_of_memory
+                self._store.ran_out_of_memory()
+                if not was_known and sent.counts[at] > 1:
+                    del replies[at:]
+                    return str(reply)
+        return None
 
     async def _lose(self, fault: str, *, writes: bool = False) -> None:
         """Give up the connection: what was sent, and was not applied, is sent again on another one."""
@@ -314,18 +328,22 @@ class Supervisor:
 
     def _check_remembered(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
-        for reply in replies:
-            if isinstance(reply, ReplyError):
-                return f"noting the context as known failed: {reply}"
-        self._is_remembered = True
+        errors = [reply for reply in replies if isinstance(reply, ReplyError)]
+        for error in errors:
+            if not is_write_refusal(error) or self._store.is_transient(error):
+                return f"noting the context as known failed: {error}"
+        self._is_remembered = not errors  # refused, like the writes that follow: those that come later try it again
         return None
 
     def _check_registered(self, replies: list[Reply]) -> str | None:
         """Why the store does not know who writes on the connection, if so."""
         for reply in replies:
-            if isinstance(reply, ReplyError):
-                return str(reply) if is_transient(reply) else f"beginning to write failed: {reply}"
-            self._writer.registered()
+            if not isinstance(reply, ReplyError):
+                self._writer.registered()
+            elif self._store.is_transient(reply):
+                return str(reply)
+            elif not is_write_refusal(reply):  # such a one the writes that follow are given, too
+                return f"beginning to write failed: {reply}"
         return None
 
     def _about_sizes(self, load: int) -> list[Command]:
@@ -372,21 +390,21 @@ class Supervisor:
                     remaining.append(request)
                 continue
             errors = () if is_plain else [answer for answer in answers if type(answer) is ReplyError]
-            refused = [str(error) for error in errors if is_transient(error)]
+            refused = [str(error) for error in errors if self._store.is_transient(error)]
             if end > len(replies) or transient is not None or refused:
                 if refused and transient is None and end <= len(replies):
                     transient = refused[0]
                     request.unanswered -= 1
                 elif end <= len(replies) and len(errors) == len(answers):
                     request.unanswered -= 1  # it was refused as well
-                _learn(request, answers)
+                _learn(request, answers, self._stands)
                 if not _is_known(request):
                     remaining.append(request)
                     continue
             else:
                 request.unanswered -= 1
                 if request.known is not None:
-                    _learn(request, answers, of_all=True)
+                    _learn(request, answers, lambda command, answer: True)
             if request.known is not None:
                 answers = [request.known[at] for at in range(len(request.commands))]
             if self._resume(request, answers):
@@ -400,18 +418,29 @@ class Supervisor:
             running[: len(ready)] = remaining
         return transient
 
+    def _stands(self, command: Command, answer: Reply) -> bool:
+        """Whether a reply that came before the connection was given up counts: what a transition has done is done."""
+        return type(command) is Transition and not (type(answer) is ReplyError and self._store.is_transient(answer))
+
     def _resume(self, request: Request, answers: list[Reply]) -> bool:
         """Hand a request all the replies to its step. False when it left the round."""
         errors = [answer for answer in answers if isinstance(answer, ReplyError)]
         if errors:
             if request.calls == 1:
                 request.operation.close()
-                request.finish(_refusal(errors[0], request))
+                request.finish(self._refusal(errors[0], request))
                 return False
-            answers = [_refusal(answer, request) if isinstance(answer, ReplyError) else answer for answer in answers]
+            answers = [
+                self._refusal(answer, request) if isinstance(answer, ReplyError) else answer for answer in answers
+            ]
         request.commands = request.known = None
         request.resume_with = answers
         return self._has_commands(request)
+
+    def _refusal(self, error: ReplyError, request: Request) -> StorageError:
+        if isinstance(error, ReplyNotKept):
+            return StorageError(str(error), may_have_been_applied=True)
+        return StorageError(self._store.refusal(error), may_have_been_applied=request.is_in_doubt)
 
     def _has_commands(self, request: Request) -> bool:
         """Advance a request to its next step if it has none. False when it left the round."""
@@ -562,16 +591,15 @@ def _commands_of(requests: Iterable[Request]) -> list[Command]:
     return commands
 
 
-def _learn(request: Request, answers: list[Reply], *, of_all: bool = False) -> None:
-    """Keep those of a request's replies that stand: what a transition has done is done. With `of_all` every one does."""
+def _learn(request: Request, answers: list[Reply], stands: Callable[[Command, Reply], bool]) -> None:
+    """Keep those of a request's replies that stand."""
     assert request.commands is not None
     known = request.known or {}
     unknown = [at for at in range(len(request.commands)) if at not in known]
     learned = {
         at: answer
         for at, answer in zip(unknown, answers, strict=False)
-        if of_all
-        or (type(request.commands[at]) is Transition and not (type(answer) is ReplyError and is_transient(answer)))
+        if stands(request.commands[at], answer)
     }
     if learned:
         request.known = {**known, **learned}
@@ -599,9 +627,3 @@ def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
             turn, room = [], most
     if turn:
         yield turn
-
-
-def _refusal(error: ReplyError, request: Request) -> StorageError:
-    if isinstance(error, ReplyNotKept):
-        return StorageError(str(error), may_have_been_applied=True)
-    return StorageError(f"the store refused: {error}", may_have_been_applied=request.is_in_doubt)

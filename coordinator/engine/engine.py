@@ -77,6 +77,7 @@ class Engine:
 
     def __init__(self, directory: Directory, store: Store, *, max_subscriptions: int, is_alone: bool = False) -> None:
         self._directory = directory
+        self._store = store
         self._layout: Layout = store.layout
         self._max_subscriptions = max_subscriptions
         self._contexts: dict[ContextKey, Waiters] = {}
@@ -315,7 +316,7 @@ class Engine:
             if subscription.is_closed:
                 self._forget(subscription)
             else:
-                log.warning("a subscription failed; trying again", kind=subscription.kind, error=error.data)
+                self._log_refusal("a subscription failed; trying again", kind=subscription.kind, error=error.data)
                 self._timers.call_in(RETRY_AFTER, lambda: self._serve(subscription))
 
         if subscription.is_closed:
@@ -325,6 +326,11 @@ class Engine:
         request = SubscriptionRequest(operation, deadline=math.inf, writes=False)
         request.failed = failed
         self._directory.post_soon(subscription.keys.address, request)
+
+    def _log_refusal(self, event: str, **details: object) -> None:
+        """Say that the store has refused something of ours. Why it takes no writes at all was said once, for all."""
+        if self._store.write_fault is None:
+            log.warning(event, **details)
 
     def _until_closed(self, subscription: Subscription) -> Operation:
         answer = yield from subscription.serve()
@@ -468,7 +474,7 @@ class Engine:
 
         def end(outcome: RawJson | CoordinatorError) -> None:
             if isinstance(outcome, CoordinatorError):
-                log.warning("timers could not be handled; trying again", context=address, error=outcome.data)
+                self._log_refusal("timers could not be handled; trying again", context=address, error=outcome.data)
                 try_again()
                 return
             context.is_ticking = False

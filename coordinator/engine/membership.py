@@ -11,6 +11,7 @@ import trio
 
 from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError
+from coordinator.logs import Seldom
 from coordinator.storage import functions
 from coordinator.storage.connection import Reply, Store
 from coordinator.storage.faults import StoreUnavailable
@@ -80,6 +81,7 @@ class Membership:
         self._layout = layout
         self._is_alone = is_alone
         self.is_stopping = False
+        self._seldom = Seldom()
 
     async def renew(self) -> None:
         """Say that we live, and take over from those that do not. What the store refuses is logged: the next renewal
@@ -94,7 +96,7 @@ class Membership:
         try:
             yield
         except CoordinatorError as error:
-            if not self.is_stopping:
+            if not self.is_stopping and self._seldom.is_due():
                 log.warning("the store refused", error=error.data)
 
     async def leave(self) -> None:

@@ -76,9 +76,17 @@ class App:
         async with bootstrap.acquire(self.settings) as acquired:
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
             service = self._service = Service(
-                self.settings, acquired.topology, acquired.addresses, acquired.tls, is_alone=bool(acquired.embedded)
+                self.settings,
+                acquired.topology,
+                acquired.addresses,
+                acquired.tls,
+                is_alone=bool(acquired.embedded),
+                is_embedded=bool(acquired.embedded),
             )
-            await service.check()
+            if acquired.embedded is not None:
+                acquired.embedded.on_fault = service.store_fault
+                service.store_fault(acquired.embedded.fault)
+            await service.check(warn=True)
 
             def started() -> None:
                 log.info("serving", **acquired.described)
@@ -102,6 +110,7 @@ class Service:
         name: ours among the coordinators that share the store.
         max_connections: over each front-end; that of the settings unless given.
         is_alone: nobody else uses the store now.
+        is_embedded: the store is the Valkey that comes with us.
         on_disconnect: called with the front-end, `http` or `ws`, of a client whose connection has been closed.
         page: the Prometheus page and its content type; that of `metrics` unless given.
 
@@ -121,6 +130,7 @@ class Service:
         name: str | None = None,
         max_connections: int | None = None,
         is_alone: bool = False,
+        is_embedded: bool = False,
         on_disconnect: Callable[[FrontEnd], None] = lambda front_end: None,
         page: Callable[[], Awaitable[tuple[bytes, str]]] | None = None,
     ) -> None:
@@ -131,7 +141,7 @@ class Service:
         self._on_disconnect = on_disconnect
         self._page = page or self._own_page
         self._layout = bootstrap.layout_of(settings, topology, name or new_name())
-        self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout)
+        self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout, is_embedded=is_embedded)
         self._directory = Directory(
             self._store,
             mailbox_length=settings.mailbox_length,
@@ -143,9 +153,9 @@ class Service:
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
         )
 
-    async def check(self) -> None:
-        """Raises StoreMisconfigured if the store can never work."""
-        await bootstrap.check(self._store)
+    async def check(self, *, warn: bool = False) -> None:
+        """Raises StoreMisconfigured if the store can never work. `warn`, in the log, of one that throws data away."""
+        await bootstrap.check(self._store, warn=warn)
 
     async def run(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         """Serve from when `started` is called until `stop` is set, then answer what is in flight."""
@@ -163,6 +173,10 @@ class Service:
     def gone(self, coordinator: str) -> None:
         """Another coordinator on the store is gone: take over from it. While `run` serves."""
         self._engine.gone(coordinator)
+
+    def store_fault(self, reason: str | None) -> None:
+        """Why the embedded Valkey takes no writes from now on, or None: it takes them."""
+        self._store.write_fault = reason
 
     def use_certificate(self, material: Material) -> None:
         """Serve connections accepted from now on with this."""
@@ -259,9 +273,9 @@ class Service:
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
     async def _ready(self) -> str | None:
-        """Why the store does not answer, or None if it does."""
-        # Of a key: on a cluster that says more than that one node is up.
-        look: Command = ("EXISTS", self._layout.keyspace(GLOBAL).contexts())
+        """Why the store does not take writes, or does not answer at all; None if it does."""
+        # Writes nothing to a key that never exists, which is refused like a new record: for want of memory, of disk.
+        look: Command = ("SETRANGE", f"{self._layout.keyspace(GLOBAL).prefix}absent", 0, "")
         try:
             await self._directory.call(GLOBAL, one_step([look]), writes=False, timeout=READY_TIMEOUT)
         except CoordinatorError as error:

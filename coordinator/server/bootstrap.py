@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+import structlog
 import trio
 
 from coordinator.hosts import url_of
@@ -16,9 +17,9 @@ from coordinator.osprocess import memory_limit
 from coordinator.server.tls import Material, read_material
 from coordinator.settings import Settings
 from coordinator.storage.cluster import Cluster
-from coordinator.storage.connection import Store
+from coordinator.storage.connection import Connection, Reply, Store
 from coordinator.storage.embedded import EmbeddedValkey
-from coordinator.storage.faults import StoreUnavailable
+from coordinator.storage.faults import ReplyError, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Layout
 from coordinator.storage.topology import Topology
 
@@ -33,6 +34,8 @@ __all__ = [
     "layout_of",
 ]
 
+log = structlog.get_logger("coordinator")
+
 FrontEnd = Literal["http", "ws"]
 FRONT_ENDS: Final[tuple[FrontEnd, ...]] = get_args(FrontEnd)
 
@@ -43,6 +46,8 @@ KEEP_ALIVE: Final = {
     "TCP_KEEPCNT": 4,
 }  # seconds of silence, between probes; probes
 MAX_INT: Final = 2**31 - 1  # of a socket option
+NO_EVICTION: Final = "noeviction"
+EVICTION_TIMEOUT: Final = 5.0  # seconds the store may take to say what it does when it is full
 SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' connections
 
 
@@ -133,8 +138,11 @@ def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:
     )
 
 
-async def check(store: Store) -> None:
+async def check(store: Store, *, warn: bool = False) -> None:
     """Fail at once on a store that can never work; wait for one that is not there yet while serving.
+
+    Args:
+        warn: in the log, of one that throws data away.
 
     Raises: StoreMisconfigured.
     """
@@ -143,7 +151,30 @@ async def check(store: Store) -> None:
     except StoreUnavailable:
         pass  # Store.open has logged it
     else:
-        await connection.aclose()
+        try:
+            if warn:
+                await _warn_of_eviction(connection)
+        finally:
+            await connection.aclose()
+
+
+async def _warn_of_eviction(connection: Connection) -> None:
+    replies: list[Reply] = []
+    try:
+        with trio.fail_after(EVICTION_TIMEOUT):
+            await connection.exchange([("INFO", "memory")], replies)
+    except (StoreUnavailable, trio.TooSlowError):
+        return
+    if isinstance(replies[0], ReplyError):
+        return  # this user may not ask
+    found = dict(line.split(":", 1) for line in replies[0].decode().splitlines() if ":" in line)
+    policy = found.get("maxmemory_policy", NO_EVICTION)
+    if policy != NO_EVICTION:
+        log.warning(
+            "the store throws data away when its memory is used up: set its maxmemory-policy to noeviction",
+            policy=policy,
+            maxmemory=int(found.get("maxmemory", 0)),
+        )
 
 
 def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> socket.socket:

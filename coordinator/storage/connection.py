@@ -7,6 +7,7 @@ redis-py has no trio client and costs several times more a command (measured in 
 from __future__ import annotations
 
 import itertools
+import math
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -19,14 +20,17 @@ from coordinator.socketio import abort_on_close, receive_next, send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
+    NO_REPLICAS,
     REPLY_LOST,
     TRANSPORT_ERRORS,
     ReplyError,
     StoreMisconfigured,
     StoreUnavailable,
+    explain_refusal,
     is_transient,
+    is_write_refusal,
 )
-from coordinator.storage.keys import Command, ContextKey, Layout
+from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.storage.topology import Topology
 
 __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
@@ -34,6 +38,8 @@ __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
 log = structlog.get_logger("coordinator.store")
 
 Reply = Any
+
+OUT_OF_MEMORY_FOR: Final = 5.0  # seconds the store is taken to be out of memory after it has said so
 
 _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
@@ -175,14 +181,22 @@ class Store:
     Args:
         topology: where contexts are; the address of the one server, if there is one.
         connect_timeout: seconds for finding the server, connecting, authenticating and selecting the database.
+        is_embedded: it is the Valkey that comes with us.
 
     Attributes:
+        write_fault: why the embedded Valkey takes no writes now, as far as we were told.
         name: what the store knows us by among all who write; nobody else has ever had it.
     """
 
-    def __init__(self, topology: Topology, layout: Layout, *, connect_timeout: float = 5.0) -> None:
+    def __init__(
+        self, topology: Topology, layout: Layout, *, connect_timeout: float = 5.0, is_embedded: bool = False
+    ) -> None:
         self.topology = topology
         self.layout = layout
+        self.is_embedded = is_embedded
+        self.write_fault: str | None = None
+        self._out_of_memory_until = -math.inf
+        self._agreed: set[str] = set()  # servers on which our function library was once
         self._connect_timeout = connect_timeout
         self.name = uuid.uuid4().hex[:12]
         self._numbers = itertools.count(1)
@@ -216,6 +230,27 @@ class Store:
         """A number that is larger than all before it: of an epoch, of a call."""
         return next(self._numbers)
 
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether the store has refused something for want of memory a moment ago."""
+        return trio.current_time() < self._out_of_memory_until
+
+    def ran_out_of_memory(self) -> None:
+        """The store has just refused something for want of memory."""
+        self._out_of_memory_until = trio.current_time() + OUT_OF_MEMORY_FOR
+
+    def is_transient(self, error: ReplyError) -> bool:
+        """Whether the same command may succeed on a new connection."""
+        return is_transient(error) and not (self.is_embedded and is_write_refusal(error))
+
+    def refusal(self, error: ReplyError) -> str:
+        """What a caller is told of an error reply."""
+        if self.is_embedded and str(error).startswith(NO_REPLICAS):
+            return (
+                f"the store takes no writes now: {self.write_fault or 'the disk, or the data directory, is at fault'}"
+            )
+        return explain_refusal(error)
+
     def lost(self, address: ContextKey, reason: str) -> None:
         """A context's connection broke, or gave an error reply that asks for a new one: then that is `reason`."""
         self.topology.invalidate(address, reason)
@@ -247,10 +282,13 @@ class Store:
     async def _greet(self, connection: Connection, endpoint: Endpoint, address: ContextKey) -> None:
         database = self.layout.database_of(address)
         replies: list[Reply] = []
+        keys = self.layout.keyspace(address)
         connection.tag = f"{self.name}.{self.next_number()}"
-        tag = ("CLIENT", "SETINFO", "LIB-VER", connection.tag)  # Redis 7.0 does not know that
-        await connection.exchange([endpoint.hello, ("SELECT", database), library.VERSION_COMMAND, tag], replies)
-        greeting, selected, version, _ = replies
+        tag: Command = ("CLIENT", "SETINFO", "LIB-VER", connection.tag)  # Redis 7.0 does not know that
+        schema: Command = ("HGET", keys.engine, "schema")
+        greet: list[Command] = [endpoint.hello, ("SELECT", database), library.VERSION_COMMAND, schema, tag]
+        await connection.exchange(greet, replies)
+        greeting, selected, version, layout, _ = replies
         if isinstance(greeting, ReplyError):
             raise _fault(endpoint, greeting, "the store refused the connection")
         self.topology.check(endpoint, greeting)
@@ -267,12 +305,63 @@ class Store:
             raise _fault(endpoint, selected, hint)
         if isinstance(version, ReplyError) and is_transient(version) and "Function not found" not in str(version):
             raise StoreUnavailable(str(version))
-        if isinstance(version, ReplyError) or version < library.VERSION:
+        found = None if isinstance(version, ReplyError) else library.read_version(version)
+        if found != library.OURS:
+            self._check_library(endpoint, found)
             await self._load_library(connection, endpoint)
-        elif version > library.VERSION:
+            if found is not None:
+                log.warning(
+                    "replaced the function library in the store",
+                    before=str(found),
+                    now=str(library.OURS),
+                    store=str(endpoint),
+                )
+        self._agreed.add(str(endpoint))
+        if address is not None and layout != str(library.SCHEMA).encode():
+            await self._migrate(connection, keys, layout)
+
+    async def _migrate(self, connection: Connection, keys: Keyspace, layout: Reply) -> None:
+        """Bring a context to the layout of this version, part by part; who comes next goes on where this ends.
+
+        Raises StoreMisconfigured, or StoreUnavailable: the store refuses it now.
+        """
+        if isinstance(layout, ReplyError):
+            raise StoreUnavailable(self.refusal(layout))
+        if layout is not None and int(layout) > library.SCHEMA:
             raise StoreMisconfigured(
-                f"{endpoint} has version {version} of our function library, from a newer coordinator; this one knows "
-                f"version {library.VERSION}"
+                f"context {keys.address} has layout {int(layout)}, of a newer coordinator; this one knows "
+                f"{library.SCHEMA}: start the newer one, or give this one another store or data directory"
+            )
+        parts = 0
+        while True:
+            replies: list[Reply] = []
+            await connection.exchange([keys.call("hc_migrate", keys.engine)], replies)
+            if isinstance(replies[0], ReplyError):
+                raise StoreUnavailable(self.refusal(replies[0]))
+            if replies[0] == 1:
+                break
+            parts += 1
+        if parts:
+            log.debug("looked through a context for what older versions have stored", context=keys.address, parts=parts)
+
+    def _check_library(self, endpoint: Endpoint, found: library.Identity | None) -> None:
+        """Raises StoreMisconfigured unless ours may take the place of the library that is there.
+
+        A newer one stays. One of the same number and other content is replaced at the start only: two coordinators that
+        did so later would take the store from each other without end.
+        """
+        if found is None or found.version < library.VERSION:
+            return
+        if found.version > library.VERSION:
+            raise StoreMisconfigured(
+                f"{endpoint} has version {found} of our function library, from a newer coordinator; this one knows "
+                f"version {library.OURS}: start the newer one, or give this one another store or data directory"
+            )
+        if str(endpoint) in self._agreed and not self.is_embedded:
+            raise StoreMisconfigured(
+                f"another coordinator has loaded version {found} of our function library into {endpoint} since this "
+                f"one started with version {library.OURS}: only one of the two can use this store; stop the other "
+                "one, then restart the one that stays"
             )
 
     async def _load_library(self, connection: Connection, endpoint: Endpoint) -> None:

@@ -9,14 +9,18 @@ import hiredis
 import trio
 
 __all__ = [
+    "NO_REPLICAS",
+    "OUT_OF_MEMORY",
     "REPLY_LOST",
     "TRANSPORT_ERRORS",
     "ReplyError",
     "ReplyNotKept",
     "StoreMisconfigured",
     "StoreUnavailable",
+    "explain_refusal",
     "is_moving",
     "is_transient",
+    "is_write_refusal",
 ]
 
 
@@ -71,6 +75,33 @@ _TRANSIENT: Final = (
 )
 
 REPLY_LOST: Final = "the connection to the store was lost"
+
+
+NO_REPLICAS: Final = "NOREPLICAS"
+"""What an embedded Valkey answers while it takes no writes; see embedded.py."""
+
+OUT_OF_MEMORY: Final = "OOM"
+
+_CANNOT_SAVE: Final = "MISCONF"  # Valkey could not write its own files
+
+
+def is_write_refusal(error: ReplyError) -> bool:
+    """Whether the store refuses whatever writes, or needs more memory, and still answers reads."""
+    return str(error).startswith((NO_REPLICAS, OUT_OF_MEMORY, _CANNOT_SAVE))
+
+
+def explain_refusal(error: ReplyError) -> str:
+    """An error reply in a caller's words."""
+    text = str(error)
+    if text.startswith(OUT_OF_MEMORY):
+        return (
+            "the store is out of memory: delete or cancel something, which it still does, or raise its maxmemory "
+            f"(it says: {text})"
+        )
+    if text.startswith(_CANNOT_SAVE):
+        reason = text.rpartition(": ")[2] if text.startswith("MISCONF Errors writing to the AOF file") else text
+        return f"the store takes no writes now: {reason[:1].lower() + reason[1:] if reason != text else text}"
+    return f"the store refused: {text}"
 
 
 def is_transient(error: ReplyError) -> bool:

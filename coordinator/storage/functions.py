@@ -168,6 +168,24 @@ def read_effect(effect: bytes) -> Effect:
 
 # -- several at once
 
+GROWING: Final = frozenset(
+    {
+        *("hc_record_upsert", "hc_job_upsert", "hc_flow_upsert", "hc_flow_draft", "hc_message_upsert"),
+        *("hc_flow_submit", "hc_flow_create", "hc_flow_add"),
+        "hc_flow_start",
+        "hc_flow_retry",
+        "hc_message_send",
+        "hc_log",
+    }
+)
+"""Transitions that are refused while the store is out of memory. All others go on, so that it can be emptied."""
+
+
+def many(transitions: Sequence[Transition]) -> Command:
+    """One call of these, which are of one context. It is refused for want of memory if one of them is."""
+    grows = any(transition[1] in GROWING for transition in transitions)
+    return Transition.many(transitions, "hc_many" if grows else "hc_many_ending")
+
 
 def read_many(reply: Any, count: int) -> tuple[list[Any], Effects]:
     """The replies to `count` transitions that travelled as one call, each as if it was called by itself but without its

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from coordinator.storage.library import VERSION
+from coordinator.storage.library import IDENTITY
 
 __all__ = [
     "GLOBAL",
@@ -67,11 +67,11 @@ class Transition(tuple[str | bytes | int | float, ...]):
     __slots__ = ()
 
     @classmethod
-    def many(cls, transitions: Sequence[Transition]) -> Command:
-        """One call of them all, in this order. They are of one context."""
+    def many(cls, transitions: Sequence[Transition], function: str = "hc_many") -> Command:
+        """One call of them all, in this order. They are of one context. `function`: see library/runs.lua."""
         first = transitions[0]
         own = 5 + int(first[2])  # where its own arguments begin, after so many keys, the channel and the coordinator
-        command: list[str | bytes | int | float] = ["FCALL", "hc_many", *first[2:own]]
+        command: list[str | bytes | int | float] = ["FCALL", function, *first[2:own]]
         for transition in transitions:
             command += (transition[1], len(transition) - own)
             command += transition[own:]
@@ -105,6 +105,11 @@ class Keyspace:
         engine = f"{self.prefix}engine"
         keys = (2, engine, self.absent) if self.absent else (1, engine)
         object.__setattr__(self, "_engine", (*keys, self.channel, self.coordinator))
+
+    @property
+    def engine(self) -> str:
+        """A hash: what the engine keeps of the context as a whole; KEYS 1 of each transition."""
+        return f"{self.prefix}engine"
 
     def actor(self, id: int) -> str:
         return f"{self.prefix}actor:{id}"
@@ -206,8 +211,8 @@ class Layout:
 
     @property
     def caller(self) -> str:
-        """The coordinator as transitions take it, with `lost_retries` and the version of the library it knows."""
-        return f"{self.coordinator} {self.lost_retries} {VERSION}"
+        """The coordinator as transitions take it, with `lost_retries` and the library it knows."""
+        return f"{self.coordinator} {self.lost_retries} {IDENTITY}"
 
     def database_of(self, address: ContextKey) -> int:
         if self.isolation == "prefix":
@@ -224,8 +229,8 @@ class Layout:
     def register_contexts(self, *contexts: int) -> list[Command]:
         """Commands for GLOBAL that register contexts as known, and as owned by us."""
         keys = self.keyspace(GLOBAL)
-        scored = [number for context in contexts for number in (context, context)]
-        return [("ZADD", keys.contexts(), *scored), ("SADD", keys.owned_contexts(self.name), *contexts)]
+        owned = keys.owned_contexts(self.name).removeprefix(keys.prefix)
+        return [keys.call("hc_own", keys.contexts(), owned, *contexts)]
 
     def register_context(self, context: int) -> list[Command]:
         """The same for one context's own connection, where that can reach GLOBAL. They leave its database selected."""

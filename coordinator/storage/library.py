@@ -1,15 +1,31 @@
-"""The function library on the server: the parts in `library/`, loaded as one and replaced when ours is newer."""
+"""The function library on the server: the parts in `library/`, loaded as one.
+
+It is known by its number, which moves when what it keeps in the store or is told does, and by the digest of its
+content: so a change of its code reaches a store that has the same number.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from coordinator.storage import fields
 
-__all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
+__all__ = [
+    "DIGEST",
+    "IDENTITY",
+    "OURS",
+    "SCHEMA",
+    "SOURCE",
+    "VERSION",
+    "VERSION_COMMAND",
+    "Identity",
+    "load_command",
+    "read_version",
+]
 
 _PARTS: Final = (  # each may use those before it
     "common",
@@ -25,10 +41,10 @@ _PARTS: Final = (  # each may use those before it
     "upkeep",
     "drafts",
     "connected",
+    "migrate",
 )
 
 _DECLARED: Final = re.compile(r"^local (function )?(\w+(?:, \w+)*)", re.MULTILINE)  # at the outermost level of a part
-_PREAMBLE: Final = "#!lua name=herocoordinator\n"
 
 
 def _assembled(parts: Sequence[str]) -> str:
@@ -47,21 +63,54 @@ def _assembled(parts: Sequence[str]) -> str:
         header = f"local {', '.join(sorted(shared))}; do\n" if shared else "do\n"
         blocks.append(f"{header}{_DECLARED.sub(declare, part)}end\n")
         used_later |= {*re.findall(r"\w+", part)}
-    return _PREAMBLE + "".join(reversed(blocks))
+    return "".join(reversed(blocks))
 
 
-SOURCE: Final = _assembled(
+_content: Final = _assembled(
     [fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS)]
 )
 
-_version = re.search(r"^local VERSION = '(\d+)'$", SOURCE, re.MULTILINE)
+DIGEST: Final = hashlib.sha256(_content.encode()).hexdigest()[:12]
+
+SOURCE: Final = f"#!lua name=herocoordinator\nlocal DIGEST = '{DIGEST}'\n{_content}"
+
+_version = re.search(r"^(?:local )?VERSION = '(\d+)'$", SOURCE, re.MULTILINE)
 assert _version is not None
 VERSION: Final = int(_version[1])
 
-VERSION_COMMAND: Final = ("FCALL_RO", "hc_version", 0)
-"""Answers the loaded library's version, or an error if none is loaded."""
+_schema: Final = re.search(r"^local SCHEMA = '(\d+)'$", SOURCE, re.MULTILINE)
+assert _schema is not None
+SCHEMA: Final = int(_schema[1])
+"""The layout of what is stored; see library/migrate.lua."""
+
+IDENTITY: Final = f"{VERSION}:{DIGEST}"
+"""As callers of transitions name the library they know."""
+
+VERSION_COMMAND: Final = ("FCALL_RO", "hc_version", 0, "digest")
+"""Answers what `read_version` reads, or an error if no library is loaded."""
+
+
+class Identity(NamedTuple):
+    """A library's number and digest; older ones have no digest."""
+
+    version: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.version} ({self.digest})" if self.digest else str(self.version)
+
+
+OURS: Final = Identity(VERSION, DIGEST)
+
+
+def read_version(reply: Any) -> Identity:
+    """What a library has answered to VERSION_COMMAND."""
+    if isinstance(reply, int):
+        return Identity(reply, "")
+    version, digest = reply
+    return Identity(version, digest.decode())
 
 
 def load_command() -> tuple[str, ...]:
-    """Loads ours in place of any older one. Atomic on the server; loading the same twice is harmless."""
+    """Loads ours in place of any other one. Atomic on the server; loading the same twice is harmless."""
     return ("FUNCTION", "LOAD", "REPLACE", SOURCE)

@@ -70,7 +70,9 @@ def test_a_tick_tells_when_the_next_timer_is_due_and_which_queues_have_jobs(cont
 
 def test_a_coordinator_that_knows_another_version_is_refused_and_changes_nothing(context: Context) -> None:
     call = context.keys.transition("hc_record_upsert", "flow:1", "", "|id", "1")
-    older = tuple(f"older 3600000 0 {VERSION - 1}" if item == context.keys.coordinator else item for item in call)
+    older = tuple(
+        f"older 3600000 0 {VERSION}:000000000000" if item == context.keys.coordinator else item for item in call
+    )
 
     with pytest.raises(StorageError) as caught:
         context.wire.ask(older)

@@ -30,11 +30,21 @@ def test_neighbours_are_joined_and_nothing_changes_places() -> None:
 
     joined, counts = join([first, second, other, b"packed", third])
 
-    assert joined == [Transition.many([first, second]), other, b"packed", third]
+    assert joined == [Transition.many([first, second], "hc_many_ending"), other, b"packed", third]
     assert counts == [2, 1, 1, 1]
     assert type(joined[0]) is tuple
-    head = ("FCALL", "hc_many", 1, "engine", KEYS.channel, KEYS.coordinator)
+    head = ("FCALL", "hc_many_ending", 1, "engine", KEYS.channel, KEYS.coordinator)
     assert joined[0] == (*head, "hc_finish", 1, "job:7:1", "hc_finish", 1, "job:7:2")
+
+
+def test_those_that_are_refused_without_memory_are_kept_apart_only_then() -> None:
+    create, finish = transition("hc_record_upsert", "job:7:1"), transition("hc_finish", "job:7:2")
+    commands: list[Command] = [create, create, finish, finish, create]
+
+    assert [command[1] for command in join(commands)[0]] == ["hc_many"]
+    joined, counts = join(commands, apart=True)
+    assert [command[1] for command in joined] == ["hc_many", "hc_many_ending", "hc_record_upsert"]
+    assert counts == [2, 2, 1]
 
 
 def test_a_call_has_a_bounded_number_of_arguments_unless_one_alone_has_more() -> None:

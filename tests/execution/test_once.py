@@ -69,7 +69,7 @@ def test_replies_are_kept_as_they_were(writer: Writer, context: Context) -> None
         return functions.finish(context.keys, name, attempts[at].token, b"{}")
 
     replies = {
-        1: writer.call(functions.record_delete(context.keys, "job:7:99")),
+        1: writer.call(functions.record_delete(context.keys, "job:7:99", "t")),
         2: writer.call(finish(0)),
         3: writer.call(Transition.many([finish(1), finish(2), cancel(context, 2)]), unanswered=2),
         4: writer.call(cancel(context, 3)),
@@ -129,7 +129,7 @@ def test_a_writer_that_ends_leaves_nothing_and_an_older_one_ends_no_newer(writer
     writer.begin(1)
     writer.begin(2)
     context.wire.ask(functions.release(context.keys, "w", 1))
-    writer.call(functions.record_delete(context.keys, "job:7:99"))
+    writer.call(functions.record_delete(context.keys, "job:7:99", "t"))
     context.wire.ask(functions.release(context.keys, "w", 2))
     assert context.wire.ask(("KEYS", f"{context.keys.prefix}writer:*")) == [[]]
 

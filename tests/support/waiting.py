@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
-__all__ = ["until"]
+__all__ = ["until", "until_sync"]
 
 _LOOK_EVERY: Final = 0.01
 
@@ -19,3 +20,12 @@ async def until(condition: Callable[[], object], *, within: float = 30.0) -> Non
             if condition():
                 return
             await trio.sleep(_LOOK_EVERY)
+
+
+def until_sync(condition: Callable[[], object], *, within: float = 30.0) -> None:
+    """The same in a test without a loop. Raises TimeoutError."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_LOOK_EVERY)

@@ -41,6 +41,7 @@ __all__ = [
     "Snapshot",
     "Start",
     "Stop",
+    "StoreFault",
     "UseCertificate",
     "WorkerChannel",
 ]
@@ -98,6 +99,13 @@ class UseCertificate:
     """Serve connections that come from now on with this."""
 
     material: Material
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFault:
+    """Why the parent's Valkey takes no writes from now on, or None: it takes them."""
+
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +191,7 @@ Message = (
     | HandOver
     | Gone
     | UseCertificate
+    | StoreFault
     | ReportMetrics
     | MetricsPage
     | Stop

@@ -44,6 +44,7 @@ from coordinator.server.workers.channel import (
     Snapshot,
     Start,
     Stop,
+    StoreFault,
     UseCertificate,
 )
 from coordinator.server.workers.handing import Gated, HeldClient, Worker
@@ -136,8 +137,15 @@ class Parent:
             self._material = acquired.tls
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
             layout = bootstrap.layout_of(self.settings, acquired.topology, new_name())
-            store = Store(acquired.topology, layout, connect_timeout=self.settings.store_timeout)
-            await bootstrap.check(store)
+            store = Store(
+                acquired.topology,
+                layout,
+                connect_timeout=self.settings.store_timeout,
+                is_embedded=acquired.embedded is not None,
+            )
+            await bootstrap.check(store, warn=True)
+            if acquired.embedded is not None:
+                acquired.embedded.on_fault = self._tell_of_fault
             async with trio.open_nursery() as self._background:
                 if acquired.embedded is not None:
                     self._background.start_soon(supervise, "keeping the embedded Valkey", acquired.embedded.supervise)
@@ -256,6 +264,8 @@ class Parent:
         self._post(
             worker, Start(self.settings, acquired.addresses, self._material, embedded, number, worker.name, limit)
         )
+        if acquired.embedded is not None and acquired.embedded.fault is not None:
+            self._post(worker, StoreFault(acquired.embedded.fault))
         return worker
 
     async def _kill_if_late(self, worker: Worker) -> None:
@@ -277,6 +287,10 @@ class Parent:
         worker.failure = f"it gave no sign of life for {HUNG_AFTER * LOOK_EVERY:g} s ({state})"
         log.error("a worker hangs; killing it", worker=worker.number, pid=pid, state=state, stacks=stacks)
         worker.process.kill()
+
+    def _tell_of_fault(self, reason: str | None) -> None:
+        for worker in self._workers.values():
+            self._post(worker, StoreFault(reason))
 
     async def _attend_to(self, worker: Worker) -> None:
         """Act on what the worker says until it is gone."""

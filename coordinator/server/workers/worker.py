@@ -32,6 +32,7 @@ from coordinator.server.workers.channel import (
     Snapshot,
     Start,
     Stop,
+    StoreFault,
     UseCertificate,
     WorkerChannel,
 )
@@ -130,6 +131,7 @@ class _Worker:
             start.tls,
             name=start.name,
             max_connections=start.max_connections,
+            is_embedded=start.embedded is not None,
             on_disconnect=self._client_ended,
             page=self._page_of_all,
         )
@@ -187,6 +189,8 @@ class _Worker:
                     self._service.gone(coordinator)
             case UseCertificate(material):
                 self._service.use_certificate(material)
+            case StoreFault(reason):
+                self._service.store_fault(reason)
             case ReportMetrics():
                 await self._channel.send(self._snapshot())
             case MetricsPage(number, body, kind):

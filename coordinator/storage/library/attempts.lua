@@ -478,7 +478,7 @@ local function tries_left(tx, attempt, is_lost)
   lost = tonumber(lost) or 0
   if is_lost then
     redis.call('HSET', key, 'x_lost', lost + 1)
-    limit = limit or string.match(tx.coordinator, ' (%d+) %d+$')
+    limit = limit or string.match(tx.coordinator, ' (%d+) %S+$')
   end
   local count = is_lost and lost + 1 or attempt.number - lost
   return count <= tonumber(limit), count
@@ -724,12 +724,12 @@ local function resume(tx, args, o, last)
 end
 
 redis.register_function{function_name = 'hc_inputs', callback = read_inputs, flags = {'no-writes'}}
-register('hc_take', take, true)
+register('hc_take', take, nil, true)
 register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)
-register('hc_heartbeat', heartbeat, true)
-register('hc_log', append_log)
+register('hc_heartbeat', heartbeat, nil, true)
+register('hc_log', append_log, GROWS)
 register('hc_resume', resume)
 register('hc_runners_there', runners_there)
 register('hc_runner_troubles', runner_troubles)

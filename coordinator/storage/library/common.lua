@@ -5,8 +5,8 @@
 -- added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
 -- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
 -- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), how many lost attempts a job may have
--- that does not say so itself, and the version of the library it knows, with spaces between: what another version is given
--- or returns may be different. A call that is to be applied once has three words more: its writer with the epoch, its
+-- that does not say so itself, and the library it knows, its number and digest, with spaces between: what another one is
+-- given or returns may be different. A call that is to be applied once has three words more: its writer with the epoch, its
 -- number, and how many calls of the writer are unanswered with this one; see once.lua. Its own
 -- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
 -- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
@@ -30,6 +30,7 @@
 -- that is).
 
 local VERSION = '7'
+local IDENTITY = VERSION .. ':' .. DIGEST
 local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
 
 -- How much is done in one call: the server does nothing else meanwhile. What has more jobs, or names more jobs and
@@ -108,11 +109,11 @@ local function keep_time(keys, args)
   return {clock.run, string.format('%.0f', wall + clock.set), clock.set}
 end
 
-redis.register_function('hc_clock', keep_time)
+redis.register_function{function_name = 'hc_clock', callback = keep_time, flags = {'allow-oom'}}
 
 -- A context's skew, in which what `clock.set` has become since it was last looked at is contained. It is stored as soon as
 -- the context has anything it matters for, so that the context's timers and its clock stay together whatever happens.
-local function adopt_clock(tx, skew)
+local function adopt_clock(tx, skew, is_reading)
   local run, set = string.match(redis.call('HGET', tx.engine, 'clock') or '', '^(%S+) (%S+)$')
   set = run == clock.run and tonumber(set) or 0
   if set == clock.set then
@@ -120,25 +121,28 @@ local function adopt_clock(tx, skew)
   end
   skew = skew + clock.set - set
   tx.adopted = {'skew', string.format('%.0f', skew), 'clock', clock.run .. ' ' .. string.format('%.0f', clock.set)}
-  if redis.call('EXISTS', tx.engine, tx.prefix .. 'timers') > 0 then
+  if not is_reading and redis.call('EXISTS', tx.engine, tx.prefix .. 'timers') > 0 then
     redis.call('HSET', tx.engine, unpack(tx.adopted))
     tx.adopted = nil
   end
   return skew
 end
 
-local function begin(keys, args)
-  local caller, version, writer, number, unanswered =
-    string.match(args[2], '^(%S+ %d+ %d+ %d+ (%d+)) ?(%S*) ?(%d*) ?(%d*)$')
-  if version ~= VERSION then
-    error({err = 'ERR the function library here is version ' .. VERSION .. ', of another coordinator than the one that calls'})
+-- `is_reading`: the call must not write.
+local function begin(keys, args, is_reading)
+  local caller, identity, writer, number, unanswered =
+    string.match(args[2], '^(%S+ %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
+  if identity ~= IDENTITY then
+    error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another coordinator '
+      .. 'than the one that calls; only one of the two can use this store: stop the other one, then restart the one that '
+      .. 'stays'})
   end
   local prefix = string.sub(keys[1], 1, -7)
   if writer == '' then
     writer = nil
   else
     writer = prefix .. 'writer:' .. writer
-    if redis.call('EXISTS', writer) == 0 then
+    if not is_reading and redis.call('EXISTS', writer) == 0 then
       error({err = 'FENCED this connection was given up, or the store has lost who writes on it'})
     end
   end
@@ -171,7 +175,7 @@ local function begin(keys, args)
     result_of = {}, -- jobs that finished in this call → their results
   }
   if clock.set ~= 0 then
-    skew = adopt_clock(tx, skew)
+    skew = adopt_clock(tx, skew, is_reading)
   end
   tx.now = wall + skew
   return tx
@@ -319,9 +323,13 @@ local function add(entries, type, job)
   end
 end
 
--- The library's version, an integer.
--- KEYS: none. ARGV: none.
-local function version()
+-- The library's version.
+-- KEYS: none. ARGV: 1 'digest', or nothing as older coordinators ask.
+-- Returns: {its number, its digest} | its number.
+local function version(_, args)
+  if args[1] == 'digest' then
+    return {tonumber(VERSION), DIGEST}
+  end
   return tonumber(VERSION)
 end
 

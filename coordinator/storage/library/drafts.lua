@@ -68,4 +68,4 @@ function TIMER.sweep(tx, swept)
   arm(tx, 'sweep:' .. swept, tx.now)
 end
 
-register('hc_flow_draft', flow_draft)
+register('hc_flow_draft', flow_draft, GROWS)

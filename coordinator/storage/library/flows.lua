@@ -456,10 +456,10 @@ local function flow_add(tx, args, o)
   return WORD.OK
 end
 
-register('hc_flow_submit', flow_submit)
+register('hc_flow_submit', flow_submit, GROWS)
 register('hc_flow_check', flow_check)
-register('hc_flow_create', flow_create)
-register('hc_flow_add', flow_add)
+register('hc_flow_create', flow_create, GROWS)
+register('hc_flow_add', flow_add, GROWS)
 
 end
 
@@ -509,9 +509,9 @@ local function flow_follow(tx, args, o)
   return WORD.OK, has_missed(tx, flow, args[o + 3]) and 1 or 0
 end
 
-register('hc_flow_upsert', flow_upsert)
-register('hc_flow_missed', flow_missed, true)
-register('hc_flow_follow', flow_follow, true)
-register('hc_flow_start', flow_start)
-register('hc_flow_retry', flow_retry)
+register('hc_flow_upsert', flow_upsert, GROWS)
+register('hc_flow_missed', flow_missed, READS, true)
+register('hc_flow_follow', flow_follow, nil, true)
+register('hc_flow_start', flow_start, GROWS)
+register('hc_flow_retry', flow_retry, GROWS)
 register('hc_flow_cancel', flow_cancel)

@@ -75,5 +75,5 @@ local function prerequisite_satisfy(tx, args, o)
   return WORD.OK, redis.call('HGET', satisfied, name), #jobs
 end
 
-register('hc_message_send', message_send)
+register('hc_message_send', message_send, GROWS)
 register('hc_prerequisite_satisfy', prerequisite_satisfy)

@@ -99,5 +99,5 @@ local function release(keys, args)
   return WORD.OK
 end
 
-redis.register_function('hc_fence', fence)
-redis.register_function('hc_release', release)
+redis.register_function{function_name = 'hc_fence', callback = fence, flags = {'allow-oom'}}
+redis.register_function{function_name = 'hc_release', callback = release, flags = {'allow-oom'}}

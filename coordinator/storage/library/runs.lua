@@ -70,7 +70,7 @@ end
 
 -- Delete an ended run's events, and its records too, once they have been kept long enough.
 local function retain(tx, run)
-  local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %d+ %d+$')
+  local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %d+ %S+$')
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. flow, events_ttl)
@@ -635,14 +635,20 @@ local function close(tx, result, keep, redo)
   return reply
 end
 
--- Register a transition. `is_repeatable`: doing it again does no harm, and tells the same.
-local function register(name, transition, is_repeatable)
+-- What a transition does to the store. One that grows it is refused while it is out of memory, so that the others can
+-- empty it (storage/functions.py lists the same); one that only reads is carried out even while no write is.
+local GROWS, ENDS, READS = {}, {'allow-oom'}, {'no-writes'}
+
+-- Register a transition; it ends or moves what is stored unless `flags` say otherwise. `is_repeatable`: doing it again does
+-- no harm, and tells the same.
+local function register(name, transition, flags, is_repeatable)
   TRANSITIONS[name] = transition
   REPEATABLE[name] = is_repeatable
-  redis.register_function(name, function(keys, args)
-    local tx = begin(keys, args)
+  local function callback(keys, args)
+    local tx = begin(keys, args, flags == READS)
     return close(tx, {transition(tx, args, 2, #args)}, not is_repeatable and keep_one)
-  end)
+  end
+  redis.register_function{function_name = name, callback = callback, flags = flags or ENDS}
 end
 
 local function attempt_transition(transition, ...)
@@ -678,7 +684,9 @@ local function many(keys, args)
   return close(tx, results, is_kept and keep_many, redo)
 end
 
+-- The first for transitions of which one grows what is stored, the second for the others.
 redis.register_function('hc_many', many)
-register('hc_record_upsert', record_upsert)
-register('hc_job_upsert', job_upsert)
-register('hc_message_upsert', message_upsert)
+redis.register_function{function_name = 'hc_many_ending', callback = many, flags = ENDS}
+register('hc_record_upsert', record_upsert, GROWS)
+register('hc_job_upsert', job_upsert, GROWS)
+register('hc_message_upsert', message_upsert, GROWS)

@@ -436,6 +436,20 @@ local function presence(keys, args)
   return {1 - added, redis.call('ZRANGE', keys[1], '-inf', now - args[2], 'BYSCORE')}
 end
 
-redis.register_function('hc_presence', presence)
+-- Remember contexts as known, and as owned by a coordinator, which handles their timers.
+-- KEYS: 1 the known contexts, a sorted set of ids by themselves; beside it is the set of those the coordinator owns.
+-- ARGV: 1 the owned ones' key without the prefix both have, then the ids.
+-- Returns: 'OK'.
+local function own(keys, args)
+  local prefix = string.match(keys[1], '^(.-)contexts$')
+  for i = 2, #args do
+    redis.call('ZADD', keys[1], args[i], args[i])
+    redis.call('SADD', prefix .. args[1], args[i])
+  end
+  return redis.status_reply('OK')
+end
+
+redis.register_function{function_name = 'hc_presence', callback = presence, flags = {'allow-oom'}}
+redis.register_function{function_name = 'hc_own', callback = own, flags = {'allow-oom'}}
 register('hc_record_delete', record_delete)
-register('hc_tick', tick, true)
+register('hc_tick', tick, nil, true)
