@@ -64,6 +64,7 @@ def test_the_library_uses_no_word_but_those_of_its_tables() -> None:
         (functions.read_resume, [b"none", []]),
         (functions.read_prerequisite_satisfy, [b"none", b"1", 1]),
         (functions.read_effects, [b"new"]),
+        (functions.read_runners_count, [b"none", []]),
     ],
 )
 def test_a_word_that_a_function_does_not_return_is_an_error(read: Any, result: Any) -> None:

@@ -1,10 +1,10 @@
--- Which runners are connected, for people who wait for one. All of it is in GLOBAL. For each context and script type there is
--- a sorted set of connections that take its jobs, by when (ms) they stop counting unless their coordinator renews them.
--- Nothing here decides who gets a job.
+-- Which runners are connected, for people who wait for one. All of it is in GLOBAL. For each context and script type
+-- there is a sorted set of connections that take its jobs, by when (ms) they stop counting unless their coordinator
+-- renews them. Nothing here decides who gets a job.
 
 -- Connections that take jobs are there, or still there.
--- Arguments: 1 how long they count without being renewed (ms), then for each its context and script type as CONTEXT:TYPE, and
--- its name.
+-- Arguments: 1 how long they count without being renewed (ms), then for each its context and script type as
+-- CONTEXT:TYPE, and its name.
 -- Result: 'ok'.
 local function runners_connected(tx, args, o, last)
   local ends, keys = string.format('%.0f', tx.now + args[o + 1]), {}

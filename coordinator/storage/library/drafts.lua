@@ -35,8 +35,8 @@ function TIMER.abandon(tx, flow)
   arm(tx, 'sweep:' .. swept, tx.now)
 end
 
--- Delete the next jobs of an abandoned flow: those that were made after it, as its jobs are, and never ran. What has been
--- created again since is another's.
+-- Delete the next jobs of an abandoned flow: those that were made after it, as its jobs are, and never ran. What has
+-- been created again since is another's.
 function TIMER.sweep(tx, swept)
   local key = tx.prefix .. swept
   if not SHARING.is_current(tx) then
