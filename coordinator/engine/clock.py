@@ -30,9 +30,7 @@ class Clock:
         ask: puts an operation of ours into a context's mailbox, and calls its last argument with the outcome.
     """
 
-    def __init__(
-        self, layout: Layout, ask: Callable[[ContextKey, Operation, Callable[[Any], None]], None]
-    ) -> None:
+    def __init__(self, layout: Layout, ask: Callable[[ContextKey, Operation, Callable[[Any], None]], None]) -> None:
         self._keys = layout.keyspace(GLOBAL)
         self._ask = ask
         self._run = ""

@@ -78,10 +78,11 @@ class Waiters:
     def there(self) -> dict[str, set[int]]:
         """Script types → the runners that are there to take jobs of them."""
         there: dict[str, set[int]] = {}
-        for waiting in [*self.runners.values(), *self.waiters]:
-            if not (isinstance(waiting, RunnerSubscription) and waiting.is_silent):
-                for script_type in waiting.script_types:
-                    there.setdefault(script_type, set()).add(waiting.runner_id)
+        subscribed = [runner for runner in self.runners.values() if not runner.is_silent]
+        waiting: list[RunnerSubscription | Waiter] = [*subscribed, *self.waiters]
+        for runner in waiting:
+            for script_type in runner.script_types:
+                there.setdefault(script_type, set()).add(runner.runner_id)
         return there
 
     def wake_followers(self, flow_id: int) -> None:

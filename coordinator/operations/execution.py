@@ -127,8 +127,9 @@ def _raise_busy(job: bytes, run: bytes) -> NoReturn:
     raise Conflict(f"{name} is being run for {other}", job=int(job.rpartition(b":")[2]), run=other)
 
 
-_PROGRESS: Final = tuple(
-    "status depends script_type x_attempt x_queued x_ended x_retry x_lost x_failure".split()
+_PROGRESS: Final = (
+    *("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_lost"),
+    "x_failure",
 )
 _PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at", b"lost")
 

@@ -134,9 +134,7 @@ class Attempt:
                 else:
                     error = outcome.error[:_ERROR_CHARACTERS]
                     result = outcome.result
-                    await self._work.fail(
-                        self.assignment, error, result=result, retry=outcome.retry, lost=outcome.lost
-                    )
+                    await self._work.fail(self.assignment, error, result=result, retry=outcome.retry, lost=outcome.lost)
                 return
             except GONE as error:
                 self._log.info("a job's outcome came too late", error=str(error))

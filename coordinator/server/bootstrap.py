@@ -121,7 +121,8 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
 def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:
     """How the coordinator of this name keeps its contexts in this store."""
     coordinator = f"{name} {int(settings.event_retention * 1000)} {int(settings.retention * 1000)}"
-    return Layout(settings.isolation, topology.database, coordinator, isinstance(topology, Cluster), settings.lost_retries)
+    is_spread = isinstance(topology, Cluster)
+    return Layout(settings.isolation, topology.database, coordinator, is_spread, settings.lost_retries)
 
 
 async def check(store: Store) -> None:

@@ -58,9 +58,11 @@ async def test_a_silent_session_that_speaks_gets_jobs_again(
 
 
 async def test_a_silent_session_is_known_to_the_other_coordinator(store: ValkeyProcess) -> None:
-    with trio.fail_after(HANG), coordinator("--redis-url", store.url) as here, coordinator(
-        "--redis-url", store.url
-    ) as there:
+    with (
+        trio.fail_after(HANG),
+        coordinator("--redis-url", store.url) as here,
+        coordinator("--redis-url", store.url) as there,
+    ):
         async with worker(here.ws, 1, 3, lease=0.5) as silent, ws_api(there.ws) as api:
             await submit(api, 1, wide(1))
             await silent.job()
@@ -84,9 +86,7 @@ async def test_a_job_that_failed_is_tried_again_by_another(server: CoordinatorPr
                 assert failing.waiting == 0
 
 
-async def test_the_only_runner_of_a_type_tries_again_itself(
-    server: CoordinatorProcess, ws: Api, context: int
-) -> None:
+async def test_the_only_runner_of_a_type_tries_again_itself(server: CoordinatorProcess, ws: Api, context: int) -> None:
     with trio.fail_after(HANG):
         async with (
             worker(server.ws, context, 3) as runner,

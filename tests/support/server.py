@@ -195,9 +195,7 @@ class ValkeyProcess:
 
 
 @contextlib.contextmanager
-def valkey(
-    directory: Path, *arguments: str, environment: Mapping[str, str] | None = None
-) -> Iterator[ValkeyProcess]:
+def valkey(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[ValkeyProcess]:
     server = ValkeyProcess(directory, *arguments, environment=environment)
     try:
         yield server
