@@ -54,7 +54,7 @@ class Job:
         last_runner: who had its last attempt; kept: who is not to have the next one, and until when.
         lost: of its attempts in this run, those that were lost.
         is_queued: Dispatched, and not pausing between attempts.
-        last_report: how its last attempt that reported did, its token, and the answer.
+        reports: of the last attempts that finished and failed, their tokens and the answers.
     """
 
     id: int
@@ -77,7 +77,7 @@ class Job:
     pause_ends: float | None = None
     last_runner: int = 0
     kept: tuple[int, float] | None = None
-    last_report: tuple[str, str, dict[str, Any]] | None = None
+    reports: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -355,7 +355,7 @@ class Model:
         run = self._owner(job)
         job.status, job.result, job.live = "Finished", result, None
         answer = {"status": "Finished", "attempt": attempt.number}
-        job.last_report = ("finish", token, answer)
+        job.reports["finish"] = (token, answer)
         self._heard(attempt.runner, ended_well=True)
         self._deliver(job)
         self._emit(run, job, "Finished", attempt=attempt)
@@ -381,15 +381,16 @@ class Model:
         self._deliver(job)
         self._fail(job, attempt, reason, may_retry or is_lost, is_lost)
         answer = {"status": job.status, "attempt": attempt.number}
-        job.last_report = ("fail", token, answer)
+        job.reports["fail"] = (token, answer)
         return answer
 
     def resume(self, runner: int, session: str, holding: Collection[str]) -> list[str]:
         live = {job.live.token: job for job in self.jobs.values() if job.live}
+        has_session = session not in ("", POLLING)
         for token, job in live.items():
             attempt = job.live
             assert attempt is not None
-            if token not in holding and session and (attempt.runner, attempt.session) == (runner, session):
+            if token not in holding and has_session and (attempt.runner, attempt.session) == (runner, session):
                 self.give_back(job.id)
         return sorted(set(holding) - live.keys())
 
@@ -596,9 +597,9 @@ class Model:
 
     def _reported(self, id: int, how: str, token: str) -> dict[str, Any] | None:
         job = self.jobs.get(id)
-        if job is None or job.last_report is None or job.last_report[:2] != (how, token):
+        if job is None or how not in job.reports or job.reports[how][0] != token:
             return None
-        return job.last_report[2]
+        return job.reports[how][1]
 
     def _emit(
         self,
