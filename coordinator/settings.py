@@ -160,8 +160,8 @@ class Settings(BaseModel):
     )
     lost_retries: Annotated[int, Field(ge=0, le=255)] = Field(
         3,
-        description="Attempts that may follow one that was lost with its runner, of a job without `lost_retries` of its "
-        "own. They do not count as `retries`.",
+        description="Attempts that may follow one that was lost with its runner, of a job without `lost_retries` of "
+        "its own. They do not count as `retries`.",
     )
     event_retention: PositiveFloat = Field(3600.0, description="The events of a flow are kept so long after it ended.")
     retention: NonNegativeFloat = Field(

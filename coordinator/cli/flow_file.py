@@ -128,6 +128,7 @@ class FlowFile:
             variables = {**job.env, JOB_NAME: job.name}
             if job.depends:
                 variables[DEPENDS] = json.dumps({name: str(ids[name]) for name in job.depends}, ensure_ascii=False)
+            own: dict[str, Any] = {} if job.lost_retries is None else {"lost_retries": job.lost_retries}
             jobs.append(
                 JobCreate(
                     id=ids[job.name],
@@ -138,7 +139,7 @@ class FlowFile:
                     retries=job.retries,
                     env_vars=variables,
                     prerequisites=job.prerequisites,
-                    **({} if job.lost_retries is None else {"lost_retries": job.lost_retries}),
+                    **own,
                     depends=[ids[name] for name in dict.fromkeys(job.depends)],
                 )
             )

@@ -56,9 +56,7 @@ log = structlog.get_logger("coordinator.engine")
 MEMBERSHIP_EVERY: Final = 2.0  # seconds between signs of life
 FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
 RETRY_AFTER: Final = 1.0  # seconds after which what the store refused, or what failed, is tried again
-KEPT_FOR_OTHERS: Final = (
-    5.1  # seconds after which a job may go to the runner that failed it (ELSEWHERE in attempts.lua)
-)
+KEPT_FOR_OTHERS: Final = 5.1  # seconds until a job may go to the runner that failed it (ELSEWHERE in attempts.lua)
 THERE_FOR: Final = 5.0  # seconds a runner counts as there after each time we say so
 FAILED_IN_A_ROW: Final = 5  # attempts after which a runner gets less; attempts.lua has it too
 TICK_LIMIT: Final = 200  # timers acted on in one step

@@ -81,8 +81,8 @@ class Waiters:
     def there(self) -> dict[str, set[int]]:
         """Script types → the runners that are there to take jobs of them."""
         there: dict[str, set[int]] = {}
-        speaking = [runner for runner in self.runners.values() if not runner.is_silent]
-        waiting: list[RunnerSubscription | Waiter] = [*speaking, *self.waiters]
+        subscribed = [runner for runner in self.runners.values() if not runner.is_silent]
+        waiting: list[RunnerSubscription | Waiter] = [*subscribed, *self.waiters]
         for runner in waiting:
             for script_type in runner.script_types:
                 there.setdefault(script_type, set()).add(runner.runner_id)

@@ -389,9 +389,7 @@ class ListedRunner(Runner):
     failed_in_a_row: Annotated[
         int | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
-        Field(
-            description="Attempts it failed within ten seconds each, since it last finished one; from 5 on it gets less"
-        ),
+        Field(description="Attempts it failed within ten seconds each since it last finished one; 5 are too many"),
     ] = None
     lost_in_a_row: Annotated[
         int | SkipJsonSchema[None],
@@ -399,9 +397,7 @@ class ListedRunner(Runner):
         Field(description="Attempts it was handed by job.take and let lapse, since it was last heard of"),
     ] = None
     held_back_for: Annotated[
-        float | SkipJsonSchema[None],
-        LEFT_OUT_WHEN_UNSET,
-        Field(description="Seconds for which it gets no job for that"),
+        float | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, Field(description="Seconds for which it gets no job")
     ] = None
 
 

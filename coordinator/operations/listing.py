@@ -90,7 +90,7 @@ _page_of_runners: Final = page_of(codec.RUNNER)
 def list_runners(keys: Keyspace, params: Any) -> Operation:
     """A page of runners, with what is wrong with those in trouble."""
     answer = yield from _page_of_runners(keys, params)
-    assert isinstance(answer, bytes)
+    assert isinstance(answer, bytes), "a page has no effects"
     page = from_json(answer)
     ids = [runner["id"] for runner in page["items"]]
     if not ids:

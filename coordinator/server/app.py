@@ -245,7 +245,7 @@ class Service:
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
                 "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
                 "runners_held_back_total": (
-                    "Times a runner was to get less because it had failed all it got; the log and runner.list say which.",
+                    "Times a runner was to get less because it had failed all it got; runner.list says which.",
                     lambda: engine.runners_held_back,
                 ),
                 "connections_refused_total": (

@@ -8,7 +8,7 @@ raises UnknownReply, which is answered as an InternalError with an incident.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from coordinator.models import Model
@@ -141,29 +141,45 @@ class EffectKind(enum.Enum):
     TROUBLE = b"trouble"
 
 
+def _read_cancel(value: bytes) -> Cancel:
+    runner_id, job, token, reason = value.split(b" ", 3)
+    _, caller_id, job_id = job.split(b":")
+    return Cancel(int(runner_id), int(caller_id), int(job_id), token.decode(), reason)
+
+
+def _read_silent(value: bytes) -> Silent:
+    runner_id, token = value.split(b" ")
+    return Silent(int(runner_id), token.decode())
+
+
+def _read_other(value: bytes) -> Other:
+    script_type, runner_id = value.split(b" ")
+    return Other(script_type.decode(), int(runner_id))
+
+
+def _read_trouble(value: bytes) -> Trouble:
+    runner_id, failed = value.split(b" ")
+    return Trouble(int(runner_id), int(failed))
+
+
+_READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
+    EffectKind.READY.value: lambda value: Ready(value.decode()),
+    EffectKind.DUE.value: lambda value: Due(int(value) / 1000),
+    EffectKind.EVENTS.value: lambda value: Events(int(value)),
+    EffectKind.CANCEL.value: _read_cancel,
+    EffectKind.SILENT.value: _read_silent,
+    EffectKind.OTHER.value: _read_other,
+    EffectKind.TROUBLE.value: _read_trouble,
+}
+
+
 def read_effect(effect: bytes) -> Effect:
     """What a transition has set going. Raises UnknownReply."""
     kind, _, value = effect.partition(b":")
-    if kind == b"ready":
-        return Ready(value.decode())
-    if kind == b"due":
-        return Due(int(value) / 1000)
-    if kind == b"events":
-        return Events(int(value))
-    if kind == b"cancel":
-        runner_id, job, token, reason = value.split(b" ", 3)
-        _, caller_id, job_id = job.split(b":")
-        return Cancel(int(runner_id), int(caller_id), int(job_id), token.decode(), reason)
-    if kind == b"silent":
-        silent, token = value.split(b" ")
-        return Silent(int(silent), token.decode())
-    if kind == b"other":
-        script_type, but = value.split(b" ")
-        return Other(script_type.decode(), int(but))
-    if kind == b"trouble":
-        broken, failed = value.split(b" ")
-        return Trouble(int(broken), int(failed))
-    raise UnknownReply(f"there is no effect {kind!r}")
+    reader = _READ_EFFECT.get(kind)
+    if reader is None:
+        raise UnknownReply(f"there is no effect {kind!r}")
+    return reader(value)
 
 
 # -- several at once
@@ -675,7 +691,7 @@ def resume(keys: Keyspace, runner_id: int, session: str, holding: Sequence[str])
 
 
 def read_resume(reply: Any) -> tuple[set[str] | None, Effects]:
-    """Those of the tokens that are not valid any more. None: ask again, the store has not looked at all attempts yet."""
+    """Those of the tokens that are not valid any more. None: ask again, it has not looked at all attempts yet."""
     result, effects = reply
     word, details = _read("hc_resume", result, Word.OK, Word.MORE)
     return None if word is Word.MORE else {token.decode() for token in details[0]}, effects

@@ -36,7 +36,15 @@ def context(id: int) -> ContextCreate:
     return ContextCreate(id=id, admins=[CALLER], readers=[], executors=[CALLER])
 
 
-def job(context_id: int, id: int, *, depends: list[int] | None = None, retries: int = 0, script: str = "") -> JobCreate:
+def job(
+    context_id: int,
+    id: int,
+    *,
+    depends: list[int] | None = None,
+    retries: int = 0,
+    lost_retries: int = 3,
+    script: str = "",
+) -> JobCreate:
     return JobCreate(
         id=id,
         caller_id=CALLER,
@@ -45,6 +53,7 @@ def job(context_id: int, id: int, *, depends: list[int] | None = None, retries: 
         script_type="Python",
         timeout=0,
         retries=retries,
+        lost_retries=lost_retries,
         env_vars={},
         prerequisites=[],
         depends=depends or [],

@@ -20,14 +20,14 @@ from tests.support.waiting import until
 RUNNER = 3
 
 
-async def submit(client: Client, context_id: int, jobs: int, *, retries: int = 0) -> None:
+async def submit(client: Client, context_id: int, jobs: int, *, retries: int = 0, lost_retries: int = 3) -> None:
     """A flow of independent jobs."""
     await client.runner_create(context_id=context_id, runner=runner(RUNNER))
     ids = list(range(1, jobs + 1))
     await client.flow_submit(
         context_id=context_id,
         flow=flow(context_id, 1, ids),
-        jobs=[job(context_id, id, retries=retries) for id in ids],
+        jobs=[job(context_id, id, retries=retries, lost_retries=lost_retries) for id in ids],
     )
 
 
@@ -169,7 +169,7 @@ async def test_assignments_that_never_arrived_come_again_without_counting(
 async def test_attempts_lost_while_not_connected_are_cancelled(
     server: CoordinatorProcess, client: Client, context_id: int
 ) -> None:
-    await submit(client, context_id, jobs=1)
+    await submit(client, context_id, jobs=1, lost_retries=0)
     async with proxied(port_of(server.ws)) as proxy, connect(f"ws://127.0.0.1:{proxy.port}") as distant:
         async with subscribe(distant, context_id, capacity=1, lease=0.3) as work:
             held = await assignment(work)

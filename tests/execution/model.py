@@ -56,7 +56,7 @@ class Job:
         last_runner: who had its last attempt; kept: who is not to have the next one, and until when.
         lost: of its attempts in this run, those that were lost.
         is_queued: Dispatched, and not pausing between attempts.
-        last_report: how its last attempt that reported did, its token, and the answer.
+        reports: of the last attempts that finished and failed, their tokens and the answers.
         last_attempt: the token of its last attempt in this run.
         late: an attempt that was cancelled or timed out: until when its runner may hand in output, and its run.
     """
@@ -82,7 +82,7 @@ class Job:
     pause_ends: float | None = None
     last_runner: int = 0
     kept: tuple[int, float] | None = None
-    last_report: tuple[str, str, dict[str, Any]] | None = None
+    reports: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     last_attempt: str | None = None
     late: tuple[float, Attempt, Run] | None = None
 
@@ -399,7 +399,7 @@ class Model:
         run = self._owner(job)
         job.status, job.result, job.live = "Finished", result, None
         answer = {"status": "Finished", "attempt": attempt.number}
-        job.last_report = ("finish", token, answer)
+        job.reports["finish"] = (token, answer)
         self._heard(attempt.runner, ended_well=True)
         self._deliver(job)
         self._emit(run, job, "Finished", attempt=attempt)
@@ -428,15 +428,16 @@ class Model:
         self._deliver(job)
         self._fail(job, attempt, reason, may_retry or is_lost, is_lost)
         answer = {"status": job.status, "attempt": attempt.number}
-        job.last_report = ("fail", token, answer)
+        job.reports["fail"] = (token, answer)
         return answer
 
     def resume(self, runner: int, session: str, holding: Collection[str]) -> list[str]:
         live = {job.live.token: job for job in self.jobs.values() if job.live}
+        has_session = session not in ("", POLLING)
         for token, job in live.items():
             attempt = job.live
             assert attempt is not None
-            if token not in holding and session and (attempt.runner, attempt.session) == (runner, session):
+            if token not in holding and has_session and (attempt.runner, attempt.session) == (runner, session):
                 self.give_back(job.id)
         return sorted(set(holding) - live.keys())
 
@@ -661,9 +662,9 @@ class Model:
 
     def _reported(self, id: int, how: str, token: str) -> dict[str, Any] | None:
         job = self.jobs.get(id)
-        if job is None or job.last_report is None or job.last_report[:2] != (how, token):
+        if job is None or how not in job.reports or job.reports[how][0] != token:
             return None
-        return job.last_report[2]
+        return job.reports[how][1]
 
     def _emit(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordinator.storage.keys import Isolation, Layout
@@ -39,7 +41,7 @@ def test_failures_do_not_use_up_the_lost_retries(context: Context) -> None:
 
 @pytest.mark.parametrize(("given", "limit"), [({}, 3), ({"lost_retries": 0}, 0), ({"lost_retries": 5}, 5)])
 def test_a_job_is_lost_so_often_and_once_more_then_it_is_in_error(
-    context: Context, given: dict[str, int], limit: int
+    context: Context, given: dict[str, Any], limit: int
 ) -> None:
     context.submit(1, [job(1, **given)])
     lose(context, limit)

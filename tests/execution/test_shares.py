@@ -1,4 +1,4 @@
-"""Which runner gets a job: not the one that has just failed it, and not one that fails everything, if there is another."""
+"""Which runner gets a job: not the one that has just failed it, nor one that fails everything, if there is another."""
 
 from __future__ import annotations
 

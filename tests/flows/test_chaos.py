@@ -1,5 +1,5 @@
-"""Everything is killed with -9 and started again, stopped for longer than a lease, or cut off without a word, at random,
-while flows run of jobs that may not fail once; in the end each is Finished and nothing is left.
+"""Everything is killed with -9 and started again, stopped for longer than a lease, or cut off without a word, at
+random, while flows run of jobs that may not fail once; in the end each is Finished and nothing is left.
 
 HEROCOORDINATOR_CHAOS_SECONDS: how long there is killing; HEROCOORDINATOR_CHAOS_SEED: what is random, as printed.
 """
@@ -45,8 +45,8 @@ printf 'value=%s\\n' "$value" >> "$HERO_RESULT"
 
 
 class System:
-    """A coordinator with its Valkey, and runners; each can be killed or stopped, and comes back. Half of the runners reach
-    it through `proxy`, which can fall silent."""
+    """A coordinator with its Valkey, and runners; each can be killed or stopped, and comes back. Half of the runners
+    reach it through `proxy`, which can fall silent."""
 
     def __init__(self, directory: Path, rng: random.Random) -> None:
         self._rng = rng

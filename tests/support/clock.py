@@ -1,5 +1,5 @@
-"""A clock that can be set: a library that is loaded before the C library adds a number of seconds, which a file holds, to
-the time of day. The monotonic clock is left alone, as it is when an administrator sets a machine's clock."""
+"""A clock that can be set: a library that is loaded before the C library adds a number of seconds, which a file holds,
+to the time of day. The monotonic clock is left alone, as it is when an administrator sets a machine's clock."""
 
 from __future__ import annotations
 

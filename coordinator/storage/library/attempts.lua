@@ -3,6 +3,7 @@
 local ELSEWHERE = 5000 -- ms for which a job that is tried again is kept for another runner than the last
 local FAILED_IN_A_ROW = 5 -- attempts that a runner fails at once, after which it gets a smaller share
 local AT_ONCE = 10000 -- ms from its beginning within which an attempt fails at once
+local TROUBLED_LIMIT = 10000 -- runners of a context blamed, after which all are forgiven
 local LONGEST_HOLD = 60000 -- ms for which a runner in trouble gets nothing
 local LOOKED_BACK = 500 -- timers looked at in one call
 local NAMES_JOB = '^%d+%-%d+%-(%d+)%-(%d+)$' -- a token; those of version 7 named no job
@@ -146,9 +147,15 @@ local function hold_back(tx, trouble, first, times)
 end
 
 local function trouble_of(tx, runner)
-  local troubled = memory_of(tx).troubled
-  troubled[runner] = troubled[runner] or {failed = 0, lost = 0, till = 0}
-  return troubled[runner]
+  local memory = memory_of(tx)
+  if not memory.troubled[runner] then
+    memory.blamed = (memory.blamed or 0) + 1
+    if memory.blamed > TROUBLED_LIMIT then -- most of them will not come back
+      memory.troubled, memory.blamed = {}, 1
+    end
+    memory.troubled[runner] = {failed = 0, lost = 0, till = 0}
+  end
+  return memory.troubled[runner]
 end
 
 -- A runner has failed an attempt: one that fails so many in a row, each at once, does not fail because of the jobs.
@@ -211,8 +218,8 @@ local function runner_troubles(tx, args, o, last)
   return WORD.OK, told
 end
 
--- Keep a job that is tried again for others than the runner that has just failed or lost it, if anybody else is there. Returns
--- whether it is.
+-- Keep a job that is tried again for others than the runner that has just failed or lost it, if anybody else is
+-- there. Returns whether it is.
 local function keep_for_others(tx, job, type, runner)
   local is_kept = is_another_there(tx, type, runner)
   if is_kept then
@@ -221,7 +228,8 @@ local function keep_for_others(tx, job, type, runner)
   return is_kept
 end
 
--- Until when a job is kept for others than this runner; nil if it is not, or nobody else is there, so that none waits for long.
+-- Until when a job is kept for others than this runner; nil if it is not, or nobody else is there, so that none waits
+-- for long.
 local function kept_from(tx, job, type, runner)
   local memory = known_memory(tx)
   local kept = memory and memory.kept[job]
@@ -470,8 +478,8 @@ local function late_result(tx, fault, job, token, result)
   return reported(status, late.number)
 end
 
--- Whether a job may be tried again after this attempt, and how many of its attempts have ended in this way. Those that were
--- lost count apart from those that failed, for its author could do nothing about them.
+-- Whether a job may be tried again after this attempt, and how many of its attempts have ended in this way. Those
+-- that were lost count apart from those that failed, for its author could do nothing about them.
 local function tries_left(tx, attempt, is_lost)
   local key = tx.prefix .. attempt.job
   local limit, lost = unpack(redis.call('HMGET', key, is_lost and 'lost_retries' or 'retries', 'x_lost'))
@@ -656,8 +664,8 @@ local function untake(tx, args, o)
   return WORD.OK
 end
 
--- Learn of the attempts that began before this server did, so many of them and once in a call, however many are joined in
--- that. Returns whether all are known now.
+-- Learn of the attempts that began before this server did, so many of them and once in a call, however many are
+-- joined in that. Returns whether all are known now.
 local function look_back(tx, memory)
   if memory.walked ~= true and not tx.has_looked_back then
     tx.has_looked_back = true

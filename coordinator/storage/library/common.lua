@@ -1,19 +1,21 @@
 -- What every transition shares. A transition `tx` knows where it happens (`prefix` of all keys of the context), when
--- (`now`, ms on the clock of timers; `wall`, ms on the server's own, and `at`, the same as text), and gathers what coordinators must learn of it (`effects`).
+-- (`now`, ms on the clock of timers; `wall`, ms on the server's own, and `at`, the same as text), and gathers what
+-- coordinators must learn of it (`effects`).
 --
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
--- added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
--- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), how many lost attempts a job may have
--- that does not say so itself, and the library it knows, its number and digest, with spaces between: what another one is
--- given or returns may be different. A call that is to be applied once has three words more: its writer with the epoch, its
--- number, and how many calls of the writer are unanswered with this one; see once.lua. Its own
--- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
--- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
--- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
--- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon), `silent:RUNNER TOKEN` (a runner let the
--- lease of this attempt lapse), `other:TYPE RUNNER` (a queue has a job that another runner than this one is to have),
--- `trouble:RUNNER FAILED` (a runner has failed so many attempts in a row, and gets fewer).
+-- added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key
+-- more, which never exists (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
+-- is the context's channel, 2 the coordinator that asks: its name, for how long (ms) it keeps an ended flow's events
+-- and ended runs (0: for ever), how many lost attempts a job may have that does not say so itself, and the
+-- library it knows, its number and digest, with spaces between: what another one is given or returns may be different. A
+-- call that is to be applied once has three words more: its writer with the epoch, its number, and how many calls of the
+-- writer are unanswered with this one; see once.lua. Its own arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It
+-- returns {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one.
+-- Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON`
+-- (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon),
+-- `silent:RUNNER TOKEN` (a runner let the lease of this attempt lapse), `other:TYPE RUNNER` (a queue has a job that
+-- another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has failed so many attempts in a row,
+-- and gets fewer).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
@@ -70,12 +72,13 @@ local EFFECT = {
   TROUBLE = 'trouble:',
 }
 
--- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on the
--- server's own clock, which may be set at any time, but on one that goes on as the coordinators' clocks do, which are never
--- set: `set` (ms) is added to the server's. A coordinator says twice a second how late it is, `keep_time`; since it does,
--- `is_kept`, the server was away, or all coordinators were, if there was no call for AWAY, or its clock was set forward.
--- All these are the same to us: nobody could report, so no time has passed, and nothing counts as lost before its lease has
--- passed once more `since` then (as `set` has it; `since_wall`: as the server's clock had it). `run` names this memory.
+-- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on
+-- the server's own clock, which may be set at any time, but on one that goes on as the coordinators' clocks do, which
+-- are never set: `set` (ms) is added to the server's. A coordinator says twice a second how late it is, `keep_time`;
+-- since it does, `is_kept`, the server was away, or all coordinators were, if there was no call for AWAY, or its
+-- clock was set forward. All these are the same to us: nobody could report, so no time has passed, and nothing counts
+-- as lost before its lease has passed once more `since` then (as `set` has it; `since_wall`: as the server's clock
+-- had it). `run` names this memory.
 local AWAY = 1000 -- ms
 local SET_BACK = 250 -- ms; below, the clock was adjusted rather than set
 local clock = {set = 0}
@@ -97,7 +100,8 @@ local function read_clock()
 end
 
 -- A coordinator says what time it must be at least, by its own clock.
--- KEYS: 1 any key of GLOBAL. ARGV: 1 the run in which it was told the time, 2 that time and what has passed since, in ms.
+-- KEYS: 1 any key of GLOBAL. ARGV: 1 the run in which it was told the time, 2 that time and what has passed since, in
+-- ms.
 -- Returns: {the run, the time}, to be told the next time, and by how much that is not the server's.
 local function keep_time(keys, args)
   local _, wall = read_clock()
@@ -111,8 +115,9 @@ end
 
 redis.register_function{function_name = 'hc_clock', callback = keep_time, flags = {'allow-oom'}}
 
--- A context's skew, in which what `clock.set` has become since it was last looked at is contained. It is stored as soon as
--- the context has anything it matters for, so that the context's timers and its clock stay together whatever happens.
+-- A context's skew, in which what `clock.set` has become since it was last looked at is contained. It is stored as
+-- soon as the context has anything it matters for, so that the context's timers and its clock stay together whatever
+-- happens.
 local function adopt_clock(tx, skew, is_reading)
   local run, set = string.match(redis.call('HGET', tx.engine, 'clock') or '', '^(%S+) (%S+)$')
   set = run == clock.run and tonumber(set) or 0
