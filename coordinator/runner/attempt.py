@@ -27,7 +27,7 @@ from coordinator.runner.execute import Executor, Outcome
 from coordinator.runner.fence import Fence
 from coordinator.runner.output import Output, last_lines_fitting
 
-__all__ = ["GONE", "TRANSIENT", "Attempt", "Backoff"]
+__all__ = ["TRANSIENT", "Attempt", "Backoff"]
 
 log = structlog.get_logger("coordinator.runner")
 
