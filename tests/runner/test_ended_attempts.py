@@ -175,11 +175,11 @@ async def test_a_runner_that_is_cut_off_stops_its_scripts_before_another_one_may
         url = f"ws://127.0.0.1:{urlsplit(proxy.url).port}"
         with runner(url, context, arguments=("--lease", "4", "--id", "1"), wait=False) as first:
             await trio.to_thread.run_sync(first.wait_for_contexts, 1)
-            env_vars = {"BEATS": str(beats), "COUNT": "300"}
+            env_vars = {"BEATS": str(beats), "COUNT": "400"}
             flow = await submit(client, context, job(1, BEATS, timeout=0, retries=9, env_vars=env_vars))
             await flow.until_job("Started")
             await until(beats.exists)
-            await until(lambda: beats.read_text().count("\n") > 1)
+            await until(lambda: beats.read_text().count("\n") > 60)  # by now it has confirmed its lease
             pid = int(beats.read_text().split()[1])
             if is_silent:
                 proxy.stall()
