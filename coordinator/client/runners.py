@@ -106,8 +106,8 @@ class RunnerSubscription:
         retry: bool = True,
         lost: bool = False,
     ) -> models.AttemptOutcome:
-        """The attempt failed; without `retry` there will be no other. `lost`: it was not the job's fault, for its runner
-        gave it up. Raises as `finish`."""
+        """The attempt failed; without `retry` there will be no other. `lost`: its runner gave it up, which is not the
+        job's fault. Raises as `finish`."""
         more: dict[str, Any] = {"error": error, "retry": retry}
         if lost:
             more["lost"] = True

@@ -27,7 +27,7 @@ from coordinator.runner.execute import Executor, Outcome
 from coordinator.runner.fence import Fence
 from coordinator.runner.output import Output, last_lines_fitting
 
-__all__ = ["GONE", "TRANSIENT", "Attempt", "Backoff"]
+__all__ = ["TRANSIENT", "Attempt", "Backoff"]
 
 log = structlog.get_logger("coordinator.runner")
 
@@ -41,6 +41,7 @@ GONE: Final = (StaleToken, NotFound)
 _ERROR_CHARACTERS: Final = 10_000  # of job.fail's `error`
 _REDUCED_JSON: Final = 2000  # bytes kept of each value of a result that was refused
 _ABANDON_TIMEOUT: Final = 1.0  # seconds to tell the coordinator about an attempt given up
+_CONFIRM_AFTER: Final = 0.25  # seconds, at most, after which a script that still runs is told of to keep its lease
 _LAST_WORDS: Final = 30.0  # seconds in which we tell of an attempt that was cancelled or given up
 
 
@@ -146,6 +147,7 @@ class Attempt:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send_logs)
+                nursery.start_soon(self._confirm)
                 began = trio.current_time()
                 self._log.debug("job started", script_type=self.assignment.job.script_type)
                 more = self._more_inputs() if self.assignment.inputs_from else None
@@ -179,6 +181,22 @@ class Attempt:
             except TRANSIENT as error:
                 self._log.warning("a job's inputs are not there yet; trying again", error=str(error))
                 await backoff.pause()
+
+    async def _confirm(self) -> None:
+        """Renew the lease soon after it has begun: how long the assignment was on its way to us nobody knows."""
+        with trio.move_on_after(min(_CONFIRM_AFTER, self.assignment.lease / 10)):
+            await self._output.ended.wait()
+        if self._output.closed or self._fence.is_confirmed:
+            return
+        sent_at = trio.current_time()
+        try:
+            await self._work.heartbeat(self.assignment)
+        except GONE as error:
+            self.cancel(str(error))
+        except ClientError:
+            pass  # the next heartbeat is on its way before long
+        else:
+            self._fence.renewed(sent_at)
 
     async def _report(self, outcome: Outcome) -> None:
         """Report until it is answered."""

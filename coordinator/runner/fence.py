@@ -12,6 +12,9 @@ __all__ = ["Fence"]
 _GRACE_SHARE: Final = 1 / 8  # of the lease, at most, for a script to clean up
 _RESERVE_SHARE: Final = 1 / 20  # of the lease, at most a second: what was killed may take so long to go
 _RESERVE: Final = 1.0
+_UNCONFIRMED_SHARE: Final = (
+    0.9  # of the time it may run, before we know of a renewal: it may have begun before we heard
+)
 _STEP_SHARE: Final = 1 / 20  # of the time it may run, at least, by which that is renewed
 _EARLY: Final = 0.1  # seconds before the end, at most, in which we decide what will happen
 
@@ -28,6 +31,7 @@ class Fence:
 
     Attributes:
         changed: set, and replaced, when the lease was renewed.
+        is_confirmed: it was renewed at least once.
     """
 
     def __init__(self, lease: float, grace: float, is_outage: Callable[[], bool] = lambda: False) -> None:
@@ -36,10 +40,12 @@ class Fence:
         self.is_outage = is_outage
         self.changed = trio.Event()
         self._span = lease - min(_RESERVE, lease * _RESERVE_SHARE) - self.grace
-        self._ends = trio.current_time() + self._span
+        self._ends = trio.current_time() + self._span * _UNCONFIRMED_SHARE
+        self.is_confirmed = False
 
     def renewed(self, sent_at: float) -> None:
         """A call sent then, on trio's clock, has renewed the lease. That may add too little to matter."""
+        self.is_confirmed = True
         if sent_at + self._span > self._ends + self._span * _STEP_SHARE:
             self._ends = sent_at + self._span
             self.changed.set()

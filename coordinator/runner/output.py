@@ -36,6 +36,7 @@ class Output:
 
     Attributes:
         pressing: set when a batch is full or nothing more will come, so that waiting for more makes no sense.
+        ended: set when nothing more will come.
     """
 
     def __init__(self, limit: int) -> None:
@@ -47,7 +48,7 @@ class Output:
         self._last_fed: LogStream = "stderr"
         self.pressing = trio.Event()
         self.captures: dict[LogStream, Capture] = {"stdout": Capture(), "stderr": Capture()}
-        self.closed = False
+        self.ended = trio.Event()
 
     def feed(self, stream: LogStream, data: bytes) -> None:
         capture = self.captures[stream]
@@ -68,7 +69,7 @@ class Output:
 
     def close(self) -> None:
         """Nothing more will come: unfinished lines are lines."""
-        self.closed = True
+        self.ended.set()
         for stream in sorted(self.captures, key=lambda stream: stream == self._last_fed):
             self._add(stream, self.captures[stream].close())
         self._something.set()
@@ -84,6 +85,11 @@ class Output:
         self._something.set()
         if self._waiting >= BATCH_BYTES:
             self.pressing.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self.ended.is_set()
 
     @property
     def ready(self) -> bool:

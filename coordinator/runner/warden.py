@@ -152,7 +152,6 @@ class _Guard:
         self._sees_orphans = self._children.exists() and _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._script = 0
         self._status: int | None = None
-
         self._ended_by = BY_ITSELF
         self._memory = _Memory(0)
         self._terminates_at = self._kills_at = _NEVER

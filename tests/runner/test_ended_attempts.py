@@ -175,11 +175,11 @@ async def test_a_runner_that_is_cut_off_stops_its_scripts_before_another_one_may
         url = f"ws://127.0.0.1:{urlsplit(proxy.url).port}"
         with runner(url, context, arguments=("--lease", "4", "--id", "1"), wait=False) as first:
             await trio.to_thread.run_sync(first.wait_for_contexts, 1)
-            env_vars = {"BEATS": str(beats), "COUNT": "300"}
+            env_vars = {"BEATS": str(beats), "COUNT": "400"}
             flow = await submit(client, context, job(1, BEATS, timeout=0, retries=9, env_vars=env_vars))
             await flow.until_job("Started")
             await until(beats.exists)
-            await until(lambda: beats.read_text().count("\n") > 1)
+            await until(lambda: beats.read_text().count("\n") > 60)  # by now it has confirmed its lease
             pid = int(beats.read_text().split()[1])
             if is_silent:
                 proxy.stall()
@@ -203,9 +203,9 @@ async def test_a_runner_that_is_cut_off_stops_its_scripts_before_another_one_may
 async def test_while_the_coordinator_is_away_for_longer_than_the_lease_scripts_are_paused(tmp_path: Path) -> None:
     beats = tmp_path / "beats"
     ports = ("--api-ws-port", str(free_port()), "--data-dir", str(tmp_path / "data"))
-    with coordinator(*ports) as server, runner(server.ws, 1, arguments=("--lease", "4")):
+    with coordinator(*ports) as server, runner(server.ws, 1, arguments=("--lease", "8")):
         async with connect(server.ws) as client:
-            env_vars = {"BEATS": str(beats), "COUNT": "400"}
+            env_vars = {"BEATS": str(beats), "COUNT": "800"}
             flow = await submit(client, 1, job(1, BEATS, timeout=0, retries=5, env_vars=env_vars))
             await flow.until_job("Started")
             await until(beats.exists)

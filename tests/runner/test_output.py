@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.models import MAX_LOG_LINES, LogStream
@@ -80,11 +80,13 @@ def test_a_long_line_is_cut_between_characters() -> None:
     assert all(piece.decode() for piece in pieces)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300) | st.text(alphabet="a\r\n").map(str.encode)))
 def test_lines_do_not_depend_on_how_the_bytes_arrive(pieces: list[bytes]) -> None:
     assert lines_of(Capture(), *pieces) == lines_of(Capture(), b"".join(pieces))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"x" * 5000, b"\n", b"\r", "€".encode() * 3000, b"y"])))
 def test_nor_do_the_pieces_of_long_ones(pieces: list[bytes]) -> None:
     lines = lines_of(Capture(), *pieces)
@@ -142,6 +144,7 @@ def test_unfinished_lines_come_in_the_order_in_which_they_were_written_last() ->
     assert output.take() == [("stderr", ["first"]), ("stdout", ["last"])]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.integers(0, 40_000), st.booleans())))
 def test_nothing_is_lost_and_each_stream_keeps_its_order(fed: list[tuple[LogStream, int, bool]]) -> None:
     output = Output(10_000_000)

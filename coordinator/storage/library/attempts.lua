@@ -13,7 +13,7 @@ local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless
 local INPUT_JOBS = 1000 -- whose results are told at once
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
 local LOG_BYTES = 16777216 -- of log lines kept of one run
-local TIMEOUT_GRACE = 5000 -- ms a runner has beyond a job's timeout to stop the script and report, before we end the attempt
+local TIMEOUT_GRACE = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
 
 -- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
 local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
@@ -547,7 +547,8 @@ local function finish(tx, args, o)
   return reported('Finished', attempt.number)
 end
 
--- Report that a running attempt has failed. Of one that was cancelled or timed out here just before, the result is kept.
+-- Report that a running attempt has failed. Of one that was cancelled or timed out here just before, the result is
+-- kept.
 -- Arguments: 1 the job, 2 token, 3 why, 4 result as JSON or '', 5 '1' if it may be tried again, '2' if it was lost
 -- with its runner rather than failed.
 -- Result: as finish.
@@ -591,8 +592,8 @@ local function heartbeat(tx, args, o)
   return WORD.OK .. ' ' .. attempt.lease
 end
 
--- Append log lines of a running attempt, or of one that was cancelled or timed out here just before, to the events of its
--- flow, or the logs of its message, as long as the run's are below their limit; a heartbeat too.
+-- Append log lines of a running attempt, or of one that was cancelled or timed out here just before, to the events of
+-- its flow, or the logs of its message, as long as the run's are below their limit; a heartbeat too.
 -- Arguments: 1 the job, 2 token, 3 stream, 4 lines as JSON, then the lines.
 -- Result: 'ok' | 'over' (the attempt does not run any more), 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(tx, args, o, last)

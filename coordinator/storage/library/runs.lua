@@ -221,7 +221,7 @@ local function attempt_of(field)
     session = session}
 end
 
-local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in its last output and result
+local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in output and a result
 
 -- The field x_late of a job whose running attempt, of that run, ends now without its runner having reported.
 local function late_until(tx, attempt, run)
