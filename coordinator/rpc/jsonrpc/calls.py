@@ -379,14 +379,20 @@ class Intake:
             put = self._replies.put_opening(opening)
             place = put, at, id
         operation = self._begun(method, self._dispatcher.keyspace(address), params, opening)
-        step = await self._first_step(operation, address) if method.writes and method.operation is not None else None
-        if isinstance(operation, _OUTCOME) or isinstance(step, _OUTCOME):
-            put(at, id, _rendered(id, step or operation))
+        if isinstance(operation, _OUTCOME):
+            put(at, id, _rendered(id, operation))
             return
+        commands: list[Command] | None = None
+        if method.writes and method.operation is not None:
+            step = await self._first_step(operation, address)
+            if isinstance(step, _OUTCOME):
+                put(at, id, _rendered(id, step))
+                return
+            commands = step
         if method.extra_timeout is not None:
             deadline += method.extra_timeout(params)
         call = _Call(method, operation, place, self._budget, directory.expected(address), deadline=deadline)
-        call.commands = step
+        call.commands = commands
         try:
             directory.post_nowait(address, call)
         except trio.WouldBlock:
@@ -394,13 +400,11 @@ class Intake:
         if method.extra_timeout is not None:
             self._sink.waits_for(call)
 
-    async def _first_step(self, operation: Operation | Outcome, address: ContextKey) -> list[Command] | Outcome | None:
+    async def _first_step(self, operation: Operation, address: ContextKey) -> list[Command] | Outcome:
         """The first commands of an operation that writes, or its outcome if it has none.
 
         What has to be computed for them is computed before the next call is taken, which may need what this one writes.
         """
-        if isinstance(operation, _OUTCOME):
-            return None
         step = advance(operation, None, address)
         while isinstance(step, Compute):
             try:
