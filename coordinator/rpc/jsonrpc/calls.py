@@ -12,8 +12,8 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import ORDINARY_BYTES, Exchange, Operation, Outcome, Request
-from coordinator.actors.stepping import outcome_of, together
+from coordinator.actors.request import ORDINARY_BYTES, Compute, Exchange, Operation, Outcome, Request
+from coordinator.actors.stepping import advance, outcome_of, together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
@@ -23,7 +23,7 @@ from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Method
-from coordinator.storage.keys import ContextKey, Keyspace, Layout
+from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 
 __all__ = ["Dispatcher", "Intake", "Response", "Sink"]
@@ -382,15 +382,39 @@ class Intake:
         if isinstance(operation, _OUTCOME):
             put(at, id, _rendered(id, operation))
             return
+        commands: list[Command] | None = None
+        if method.writes and method.operation is not None:
+            step = await self._first_step(operation, address)
+            if isinstance(step, _OUTCOME):
+                put(at, id, _rendered(id, step))
+                return
+            commands = step
         if method.extra_timeout is not None:
             deadline += method.extra_timeout(params)
         call = _Call(method, operation, place, self._budget, directory.expected(address), deadline=deadline)
+        call.commands = commands
         try:
             directory.post_nowait(address, call)
         except trio.WouldBlock:
             await directory.post(address, call)
         if method.extra_timeout is not None:
             self._sink.waits_for(call)
+
+    async def _first_step(self, operation: Operation, address: ContextKey) -> list[Command] | Outcome:
+        """The first commands of an operation that writes, or its outcome if it has none.
+
+        What has to be computed for them is computed before the next call is taken, which may need what this one writes.
+        """
+        step = advance(operation, None, address)
+        while isinstance(step, Compute):
+            try:
+                computed = await trio.to_thread.run_sync(step.run)
+            except Exception as error:
+                operation.close()
+                return outcome_of(error, "a computation", context=address)
+            step = advance(operation, computed, address)
+        assert isinstance(step, (list, *_OUTCOME)), "nothing is parked, and has effects, before it has asked the store"
+        return step
 
     def _begun(self, method: Method, keys: Keyspace, params: Any, opening: Opening | None) -> Operation | Outcome:
         """A call's operation, or its outcome if that is known at once."""

@@ -76,9 +76,9 @@ local function encode_inputs(tx, job, parents)
   return rest == '' and inputs or inputs .. '[' .. rest .. ']'
 end
 
--- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at and
--- the members that
--- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
+-- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at
+-- and the members that JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One
+-- string, for each item of a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
     .. tx.seconds .. '\0' .. table.concat(record, '\0', ASSIGNED)
