@@ -371,25 +371,14 @@ class Supervisor:
                 if self._has_commands(request):
                     remaining.append(request)
                 continue
-            errors = () if is_plain else [answer for answer in answers if type(answer) is ReplyError]
-            refused = [str(error) for error in errors if is_transient(error)]
-            if end > len(replies) or transient is not None or refused:
-                if refused and transient is None and end <= len(replies):
-                    transient = refused[0]
-                    request.unanswered -= 1
-                elif end <= len(replies) and len(errors) == len(answers):
-                    request.unanswered -= 1  # it was refused as well
-                _learn(request, answers)
-                if not _is_known(request):
-                    remaining.append(request)
-                    continue
-            else:
-                request.unanswered -= 1
-                if request.known is not None:
-                    _learn(request, answers, of_all=True)
-            if request.known is not None:
-                answers = [request.known[at] for at in range(len(request.commands))]
-            if self._resume(request, answers):
+            has_all = end <= len(replies)
+            refusal = next((str(answer) for answer in answers if _asks_again(answer)), None)
+            _learn(request, answers, of_all=has_all and transient is None and refusal is None)
+            if has_all and (transient is None or all(type(answer) is ReplyError for answer in answers)):
+                request.unanswered -= 1  # after another's refusal only if this one was refused as well
+            if has_all:
+                transient = transient or refusal
+            if not _is_known(request) or self._resume(request):
                 remaining.append(request)
         running = self._mailbox.running
         if transient is None and end == len(replies):
@@ -400,8 +389,10 @@ class Supervisor:
             running[: len(ready)] = remaining
         return transient
 
-    def _resume(self, request: Request, answers: list[Reply]) -> bool:
-        """Hand a request all the replies to its step. False when it left the round."""
+    def _resume(self, request: Request) -> bool:
+        """Hand a request the replies to its step, all of which are known. False when it left the round."""
+        assert request.known is not None
+        answers = [request.known[at] for at in range(len(request.known))]
         errors = [answer for answer in answers if isinstance(answer, ReplyError)]
         if errors:
             if request.calls == 1:
@@ -511,12 +502,7 @@ class Supervisor:
                     request.known = {**(request.known or {}), at: kept}
         doubts.calls.clear()
         running = self._mailbox.running
-        for request in [*running]:
-            if _is_known(request):
-                assert request.commands is not None
-                assert request.known is not None
-                if not self._resume(request, [request.known[at] for at in range(len(request.commands))]):
-                    running.remove(request)
+        running[:] = [request for request in running if not _is_known(request) or self._resume(request)]
         if effects:
             self._apply_effects(self._mailbox.address, effects)
 
@@ -561,18 +547,22 @@ def _commands_of(requests: Iterable[Request]) -> list[Command]:
 
 
 def _learn(request: Request, answers: list[Reply], *, of_all: bool = False) -> None:
-    """Keep those of a request's replies that stand: what a transition has done is done. With `of_all` every one does."""
+    """Keep those of a request's replies that stand: what a transition has done is done. `of_all`: all of them do."""
     assert request.commands is not None
     known = request.known or {}
     unknown = [at for at in range(len(request.commands)) if at not in known]
     learned = {
         at: answer
         for at, answer in zip(unknown, answers, strict=False)
-        if of_all
-        or (type(request.commands[at]) is Transition and not (type(answer) is ReplyError and is_transient(answer)))
+        if of_all or (type(request.commands[at]) is Transition and not _asks_again(answer))
     }
     if learned:
         request.known = {**known, **learned}
+
+
+def _asks_again(answer: Reply) -> bool:
+    """Whether it is an error after which the command is to be sent again, on a new connection."""
+    return type(answer) is ReplyError and is_transient(answer)
 
 
 def _is_known(request: Request) -> bool:

@@ -10,7 +10,8 @@ from coordinator.storage import fields
 
 __all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
 
-_PARTS: Final = ("common", "once", "records", "runs", "flows", "attempts", "messages", "upkeep")  # each may use those before it
+# Each may use those before it.
+_PARTS: Final = ("common", "once", "records", "runs", "flows", "attempts", "messages", "upkeep")
 
 SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(
     (fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS))

@@ -123,18 +123,23 @@ async def two_coordinators(store: ValkeyProcess) -> AsyncIterator[tuple[list[Coo
         with contextlib.ExitStack() as stack:
 
             def start() -> list[CoordinatorProcess]:
-                return [
-                    stack.enter_context(coordinator("--redis-url", proxy.url, *SILENCE)) for proxy in (one, other)
-                ]
+                return [stack.enter_context(coordinator("--redis-url", proxy.url, *SILENCE)) for proxy in (one, other)]
 
             yield await trio.to_thread.run_sync(start), [one, other]
+
+
+def forbid_closing(store: ValkeyProcess) -> None:
+    """Nobody may have connections closed."""
+    store.client().execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "default", "-client|kill", "-client|list"
+    )
 
 
 @pytest.mark.parametrize("old", ["closed by the store", "only refused"])
 async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, old: str) -> None:
     with valkey(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as store:
         if old == "only refused":
-            store.client().execute_command("ACL", "SETUSER", "default", "-client|kill", "-client|list")
+            forbid_closing(store)
         async with two_coordinators(store) as (servers, proxies):
             chance = random.Random(2)
 
@@ -164,8 +169,7 @@ async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, old
                 await trio.to_thread.run_sync(store.kill)
                 await trio.to_thread.run_sync(store.start)
                 if old == "only refused":
-                    acl = ("ACL", "SETUSER", "default", "-client|kill", "-client|list")
-                    await trio.to_thread.run_sync(lambda: store.client().execute_command(*acl))
+                    await trio.to_thread.run_sync(forbid_closing, store)
 
             faults = [cut, lose_replies, lose_replies, be_silent, be_late, be_late, kill_valkey]
             await check([server.http for server in servers], faults, 3)
