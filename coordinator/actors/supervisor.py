@@ -278,13 +278,13 @@ class Supervisor:
             self._learn_sizes(replies[: sent.sizes])
             del replies[: sent.sizes]
         self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
+        self._sent.popleft()
+        self._writer.answered(sent.numbers)
         parted, effects = part(replies, sent.counts)
         fault = self._deliver(sent.requests, parted) or lost
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
             self._apply_effects(self._mailbox.address, effects)
-        self._sent.popleft()
-        self._writer.answered(sent.numbers)
         if fault is None:
             self._failures = 0
             self._mailbox.fault = None
@@ -383,7 +383,7 @@ class Supervisor:
         running = self._mailbox.running
         if transient is None and end == len(replies):
             # What goes on comes after what was sent meanwhile.
-            in_flight = sum(len(sent.requests) for sent in self._sent) - len(ready)
+            in_flight = sum(len(sent.requests) for sent in self._sent)
             running[: len(ready) + in_flight] = running[len(ready) : len(ready) + in_flight] + remaining
         else:
             running[: len(ready)] = remaining
@@ -493,14 +493,15 @@ class Supervisor:
             raise StoreUnavailable(f"ending earlier connections failed: {replies[0]}")
         self._writer.registered()
         effects: list[bytes] = []
-        for places, reply in applied(doubts, replies[0]):
+        kept_replies = applied(doubts, replies[0])
+        doubts.calls.clear()
+        for places, reply in kept_replies:
             parted, told = part([reply], [len(places)])
             effects += told
             for (request, at), own in zip(places, parted, strict=True):
                 kept = functions.read_kept(own)
                 if kept is not None:
                     request.known = {**(request.known or {}), at: kept}
-        doubts.calls.clear()
         running = self._mailbox.running
         running[:] = [request for request in running if not _is_known(request) or self._resume(request)]
         if effects:

@@ -55,11 +55,10 @@ async def check(urls: Sequence[str], faults: Sequence[Fault], seed: int) -> Hist
             nursery.start_soon(Client(history, urls, REGISTERS, seed * 1000 + number).run)
         nursery.start_soon(fail_again_and_again)
         await trio.sleep(SECONDS)
+        while happened < 3 or min(history.acknowledged, history.reads) <= 50:  # on a busy machine
+            await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     print(f"faults {happened}, {vars(history) | {'registers': len(history.registers)}}")
-    assert happened >= 3
-    assert history.acknowledged > 50
-    assert history.reads > 50
     assert history.violations() == []
     return history
 
