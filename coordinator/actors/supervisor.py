@@ -280,13 +280,13 @@ class Supervisor:
             del replies[: sent.sizes]
         lost = self._without_memory(sent, replies) or lost
         self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
+        self._sent.popleft()
+        self._writer.answered(sent.numbers)
         parted, effects = part(replies, sent.counts)
         fault = self._deliver(sent.requests, parted) or lost
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
             self._apply_effects(self._mailbox.address, effects)
-        self._sent.popleft()
-        self._writer.answered(sent.numbers)
         if fault is None:
             self._failures = 0
             self._mailbox.fault = None
@@ -389,41 +389,32 @@ class Supervisor:
                 if self._has_commands(request):
                     remaining.append(request)
                 continue
-            errors = () if is_plain else [answer for answer in answers if type(answer) is ReplyError]
-            refused = [str(error) for error in errors if self._store.is_transient(error)]
-            if end > len(replies) or transient is not None or refused:
-                if refused and transient is None and end <= len(replies):
-                    transient = refused[0]
-                    request.unanswered -= 1
-                elif end <= len(replies) and len(errors) == len(answers):
-                    request.unanswered -= 1  # it was refused as well
-                _learn(request, answers, self._stands)
-                if not _is_known(request):
-                    remaining.append(request)
-                    continue
-            else:
-                request.unanswered -= 1
-                if request.known is not None:
-                    _learn(request, answers, lambda command, answer: True)
-            if request.known is not None:
-                answers = [request.known[at] for at in range(len(request.commands))]
-            if self._resume(request, answers):
+            has_all = end <= len(replies)
+            refusal = next((str(answer) for answer in answers if self._asks_again(answer)), None)
+            _learn(request, answers, self._asks_again, of_all=has_all and transient is None and refusal is None)
+            if has_all and (transient is None or all(type(answer) is ReplyError for answer in answers)):
+                request.unanswered -= 1  # after another's refusal only if this one was refused as well
+            if has_all:
+                transient = transient or refusal
+            if not _is_known(request) or self._resume(request):
                 remaining.append(request)
         running = self._mailbox.running
         if transient is None and end == len(replies):
             # What goes on comes after what was sent meanwhile.
-            in_flight = sum(len(sent.requests) for sent in self._sent) - len(ready)
+            in_flight = sum(len(sent.requests) for sent in self._sent)
             running[: len(ready) + in_flight] = running[len(ready) : len(ready) + in_flight] + remaining
         else:
             running[: len(ready)] = remaining
         return transient
 
-    def _stands(self, command: Command, answer: Reply) -> bool:
-        """Whether a reply that came before the connection was given up counts: what a transition has done is done."""
-        return type(command) is Transition and not (type(answer) is ReplyError and self._store.is_transient(answer))
+    def _asks_again(self, answer: Reply) -> bool:
+        """Whether it is an error after which the command is to be sent again, on a new connection."""
+        return type(answer) is ReplyError and self._store.is_transient(answer)
 
-    def _resume(self, request: Request, answers: list[Reply]) -> bool:
-        """Hand a request all the replies to its step. False when it left the round."""
+    def _resume(self, request: Request) -> bool:
+        """Hand a request the replies to its step, all of which are known. False when it left the round."""
+        assert request.known is not None
+        answers = [request.known[at] for at in range(len(request.known))]
         errors = [answer for answer in answers if isinstance(answer, ReplyError)]
         if errors:
             if request.calls == 1:
@@ -533,21 +524,17 @@ class Supervisor:
             raise StoreUnavailable(f"ending earlier connections failed: {replies[0]}")
         self._writer.registered()
         effects: list[bytes] = []
-        for places, reply in applied(doubts, replies[0]):
+        kept_replies = applied(doubts, replies[0])
+        doubts.calls.clear()
+        for places, reply in kept_replies:
             parted, told = part([reply], [len(places)])
             effects += told
             for (request, at), own in zip(places, parted, strict=True):
                 kept = functions.read_kept(own)
                 if kept is not None:
                     request.known = {**(request.known or {}), at: kept}
-        doubts.calls.clear()
         running = self._mailbox.running
-        for request in [*running]:
-            if _is_known(request):
-                assert request.commands is not None
-                assert request.known is not None
-                if not self._resume(request, [request.known[at] for at in range(len(request.commands))]):
-                    running.remove(request)
+        running[:] = [request for request in running if not _is_known(request) or self._resume(request)]
         if effects:
             self._apply_effects(self._mailbox.address, effects)
 
@@ -591,15 +578,17 @@ def _commands_of(requests: Iterable[Request]) -> list[Command]:
     return commands
 
 
-def _learn(request: Request, answers: list[Reply], stands: Callable[[Command, Reply], bool]) -> None:
-    """Keep those of a request's replies that stand."""
+def _learn(
+    request: Request, answers: list[Reply], asks_again: Callable[[Reply], bool], *, of_all: bool = False
+) -> None:
+    """Keep those of a request's replies that stand: what a transition has done is done. `of_all`: all of them do."""
     assert request.commands is not None
     known = request.known or {}
     unknown = [at for at in range(len(request.commands)) if at not in known]
     learned = {
         at: answer
         for at, answer in zip(unknown, answers, strict=False)
-        if stands(request.commands[at], answer)
+        if of_all or (type(request.commands[at]) is Transition and not asks_again(answer))
     }
     if learned:
         request.known = {**known, **learned}

@@ -1,8 +1,8 @@
 """What makes the store apply each write once: see library/once.lua.
 
-Every call of transitions has a number, and every connection is a new epoch. After a connection is lost, the next one begins
-its epoch first: from then on the store refuses what the lost one may still bring, and says which of our calls it has
-applied and what it has replied to them. Only the others are sent again.
+Every call of transitions has a number, and every connection is a new epoch. After a connection is lost, the next one
+begins its epoch first: from then on the store refuses what the lost one may still bring, and says which of our calls it
+has applied and what it has replied to them. Only the others are sent again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ __all__ = ["Doubts", "Writer"]
 
 RENEW_EVERY: Final = 6 * 3600.0  # seconds; WRITER_TTL in once.lua is four times that
 
-CONNECTIONS: Final = (
-    8  # given up, of which we remember that the store has to close them; it gives up the others by itself
-)
+CONNECTIONS: Final = 8  # given up, of which we remember that the store has to close them
 
 Place = tuple["Request", int]
 """A request, and which of its commands."""
@@ -34,7 +32,7 @@ class Doubts:
     """What was sent on connections that were given up. Outlives the supervisor, as the mailbox does.
 
     Attributes:
-        calls: by number, those that the store may have applied, or may yet apply, and whose commands each one stands for.
+        calls: by number, those that the store may have applied, or may yet apply, and whose commands each stands for.
         connections: id and tag of those the store may not have closed yet.
     """
 
@@ -118,8 +116,8 @@ class Writer:
         )
 
     def number(self, joined: list[Command], counts: list[int], commands: list[Command]) -> list[int]:
-        """Number the calls of transitions in `joined`, which stand for so many of `commands` each. Returns the numbers; 0
-        for a command that is no such call."""
+        """Number the calls of transitions in `joined`, which stand for so many of `commands` each. Returns the numbers,
+        0 for a command that is no such call."""
         numbers: list[int] = []
         at = 0
         for call, count in enumerate(counts):

@@ -41,8 +41,8 @@ class ReplyNotKept(ReplyError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the write was applied, but the connection to the store was lost before the reply came, which was too large "
-            "for the store to keep; load the record to see what it is now"
+            "the write was applied, but the connection to the store was lost before the reply came, and that was too "
+            "large for the store to keep; load the record to see what it is now"
         )
 
 

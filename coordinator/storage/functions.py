@@ -235,7 +235,7 @@ def fence(keys: Keyspace, writer: str, epoch: int, after: int | None) -> Command
 
 def read_fence(reply: Any) -> dict[int, Any]:
     """The replies to the calls that were applied, by number."""
-    return {number: kept for number, kept in reply}
+    return dict(reply)
 
 
 def release(keys: Keyspace, writer: str, epoch: int) -> Command:

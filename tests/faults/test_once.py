@@ -116,7 +116,7 @@ async def test_a_deletion_sent_again_does_not_delete_what_was_created_since(stor
     async with pair(store) as to:
         await to.here.call("job.create", **a_job("1"))
         async with unanswered(to, "job.delete", **JOB) as result:
-            while store.client(3).exists("job:7:1"):  # noqa: ASYNC110
+            while store.client(3).exists("job:7:1"):
                 await trio.sleep(0.01)
             await to.there.call("job.create", **a_job("2"))
         assert result() == {"deleted": 1}
@@ -196,7 +196,8 @@ async def test_calls_that_travelled_together_are_each_answered_once(store: Valke
                 nursery.start_soon(create, id)
             jobs = store.client(3)
             await until(lambda: jobs.zcard("index:job") > 1)
-            applied = [int(entry.rpartition(":")[2]) for entry in jobs.zrange("index:job", 0, -1)]
+            entries: Any = jobs.zrange("index:job", 0, -1)
+            applied = [int(entry.rpartition(":")[2]) for entry in entries]
             for id in applied:
                 await to.there.call("job.create", **a_job("3", id))
             to.proxy.cut()
@@ -242,14 +243,23 @@ async def test_what_is_too_large_to_keep_is_said_to_be_applied(store: ValkeyProc
         assert (await to.there.call("flow.load", context_id=3, id=1))["status"] == "Started"
 
 
+async def test_a_coordinator_that_stops_leaves_nothing_of_this_in_the_store(store: ValkeyProcess) -> None:
+    async with pair(store) as to:
+        await to.here.call("job.create", **a_job("1"))
+        assert store.client(3).keys("writer:*")
+    await until(lambda: not store.client(3).keys("writer:*"))
+
+
 # -- packets that come late
 
 
 @pytest.fixture(params=["", "limited:secret@"], ids=["closed by the store", "only refused"])
 def user(request: pytest.FixtureRequest, store: ValkeyProcess) -> str:
     """Who a coordinator is for the store: one who may not have connections closed has only the epochs."""
-    rights = ("allkeys", "allchannels", "+@all", "-client|kill", "-client|list")
-    store.client().execute_command("ACL", "SETUSER", "limited", "reset", "on", ">secret", *rights)
+    rights = ["+@all", "-client|kill", "-client|list"]
+    store.client().acl_setuser(
+        "limited", enabled=True, reset=True, passwords=["+secret"], keys=["*"], channels=["*"], commands=rights
+    )
     name: str = request.param
     return name
 
@@ -297,7 +307,8 @@ async def test_a_late_take_starts_no_job_for_a_runner_that_is_gone(store: Valkey
             await until(lambda: "herocoordinator:3" in store.client().pubsub_channels())
             await trio.sleep(0.1)  # nothing tells that the call has looked once more since, and waits
             clients: Any = store.client().client_list()
-            to.proxy.hold_back([int(client["addr"].rpartition(":")[2]) for client in clients if client["db"] == "3"])
+            addresses: list[str] = [client["addr"] for client in clients if client["db"] == "3"]
+            to.proxy.hold_back([int(address.rpartition(":")[2]) for address in addresses])
             await submit(to.there, 3, wide(1))
             await to.proxy.until_kept(1)
             leaving.cancel_scope.cancel()

@@ -55,11 +55,10 @@ async def check(urls: Sequence[str], faults: Sequence[Fault], seed: int) -> Hist
             nursery.start_soon(Client(history, urls, REGISTERS, seed * 1000 + number).run)
         nursery.start_soon(fail_again_and_again)
         await trio.sleep(SECONDS)
+        while happened < 3 or min(history.acknowledged, history.reads) <= 50:  # on a busy machine
+            await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     print(f"faults {happened}, {vars(history) | {'registers': len(history.registers)}}")
-    assert happened >= 3
-    assert history.acknowledged > 50
-    assert history.reads > 50
     assert history.violations() == []
     return history
 
@@ -128,11 +127,18 @@ async def two_coordinators(store: ValkeyProcess) -> AsyncIterator[tuple[list[Coo
             yield await trio.to_thread.run_sync(start), [one, other]
 
 
+def forbid_closing(store: ValkeyProcess) -> None:
+    """Nobody may have connections closed."""
+    store.client().execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "default", "-client|kill", "-client|list"
+    )
+
+
 @pytest.mark.parametrize("old", ["closed by the store", "only refused"])
 async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, old: str) -> None:
     with valkey(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as store:
         if old == "only refused":
-            store.client().execute_command("ACL", "SETUSER", "default", "-client|kill", "-client|list")
+            forbid_closing(store)
         async with two_coordinators(store) as (servers, proxies):
             chance = random.Random(2)
 
@@ -162,8 +168,7 @@ async def test_with_the_way_to_the_store_cut_silent_and_late(tmp_path: Path, old
                 await trio.to_thread.run_sync(store.kill)
                 await trio.to_thread.run_sync(store.start)
                 if old == "only refused":
-                    acl = ("ACL", "SETUSER", "default", "-client|kill", "-client|list")
-                    await trio.to_thread.run_sync(lambda: store.client().execute_command(*acl))
+                    await trio.to_thread.run_sync(forbid_closing, store)
 
             faults = [cut, lose_replies, lose_replies, be_silent, be_late, be_late, kill_valkey]
             await check([server.http for server in servers], faults, 3)

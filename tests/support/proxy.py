@@ -1,5 +1,6 @@
-"""A TCP proxy in front of a real Valkey that causes faults: it cuts, refuses, stalls, trickles, stops in the middle of a
-reply, and delivers what it was sent long after its sender has gone. Optionally it speaks TLS to its clients, for a Valkey that cannot."""
+"""A TCP proxy in front of a real Valkey that causes faults: it cuts, refuses, stalls, trickles, stops in the middle of
+a reply, and delivers what it was sent long after its sender has gone. Optionally it speaks TLS to its clients, for a
+Valkey that cannot."""
 
 from __future__ import annotations
 
@@ -96,9 +97,9 @@ class Proxy:
             self._flowing[side] = trio.Event()
 
     def hold_back(self, ports: Collection[int] | None = None) -> None:
-        """Deliver what is sent to the store on the connections that are open now not before `deliver` is called, although
-        their senders may have closed them by then, and nothing of what the store says. New ones are not concerned.
-        `ports`: only on those which the store sees come from one of these."""
+        """Keep what is sent to the store on the connections that are open now until `deliver` is called, although their
+        senders may have closed them by then, and drop what the store says. New ones are not concerned. `ports`: only on
+        those which the store sees come from one of these."""
         for scope in self._open:
             if ports is None or self._ports.get(scope) in ports:
                 self._held.setdefault(scope, trio.Event())

@@ -1,10 +1,10 @@
 """Records as registers: clients that write and read them, and whether what they saw can have been one register each.
 
-Every write has a value that no other has. A value is there from some moment between the start of its write and the first
-time that anybody knew of it, until at least the last time that somebody began to read it. If it was known before the last
-read of it began, it was there all that time, its span, and no other value can have been there meanwhile. This is what
-Gibbons and Korach (Testing Shared Memories, 1997) call zones: two spans must not overlap, and a value whose whole life lies
-within the span of another cannot have been.
+Every write has a value that no other has. A value is there from some moment between the start of its write and the
+first time that anybody knew of it, until at least the last time that somebody began to read it. If it was known before
+the last read of it began, it was there all that time, its span, and no other value can have been there meanwhile. This
+is what Gibbons and Korach (Testing Shared Memories, 1997) call zones: two spans must not overlap, and a value whose
+whole life lies within the span of another cannot have been.
 """
 
 from __future__ import annotations

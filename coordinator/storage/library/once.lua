@@ -1,11 +1,11 @@
 -- A write is applied once, and a connection that was given up writes no more.
 --
 -- A writer is one coordinator in one context, and each of its connections there is a new epoch of it. The key
--- `<prefix>writer:NAME` holds the newest epoch, `<prefix>writer:NAME:EPOCH` is a list of the last calls applied: of each
--- its number, a space, and its reply as MessagePack; or '=' and the reply itself if that is one text and no effects, for
--- MessagePack costs as much as all the rest of this. An entry is written in the same step as what the call does, so a store
--- that has lost its last writes has lost the entries of just those. A new epoch renames the list: what an older connection
--- still has on its way finds none, and is refused.
+-- `<prefix>writer:NAME` holds the newest epoch, `<prefix>writer:NAME:EPOCH` is a list of the last calls applied: of
+-- each its number, a space, and its reply as MessagePack; or '=' and the reply itself if that is one text and no
+-- effects, which costs less. An entry is written in the same step as what the call does, so a store that has lost its
+-- last writes has lost the entries of just those. A new epoch renames the list: what an older connection still has on
+-- its way finds none, and is refused.
 
 local KEPT_BYTES = 65536 -- of the reply to one call
 local KEPT_PART = 1024 -- of each result in one that is larger, and of its effects
