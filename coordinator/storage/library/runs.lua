@@ -11,6 +11,11 @@ local IS = {
 
 local LARGE = '@' -- x_jobs of a run whose jobs are in the list `plan:RUN`
 
+-- Whether a run has so many jobs, by its x_jobs, that they are dealt with in slices. A message may have many, too.
+local function has_many(jobs)
+  return jobs == LARGE or #(jobs or '') > 26 * ONE_CALL -- as long as a name may be, with a space
+end
+
 local function active_of(tx, run)
   local active = tx.active[run]
   if active == nil then
@@ -192,7 +197,7 @@ end
 local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
   local jobs = redis.call('HGET', key, 'x_jobs')
-  local is_sliced = step or jobs == LARGE or tx.work <= 0
+  local is_sliced = step or has_many(jobs) or tx.work <= 0
   tx.active[run] = is_sliced and IS.ENDING or IS.ENDED
   local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
@@ -255,7 +260,7 @@ end
 local function cancel_run(tx, run, reason)
   local key = tx.prefix .. run
   local jobs, active = unpack(redis.call('HMGET', key, 'x_jobs', 'x_active'))
-  if jobs == LARGE or tx.work <= 0 then
+  if has_many(jobs) or tx.work <= 0 then
     redis.call('HSET', key, 'x_reason', reason)
     if active ~= IS.ENDED then
       fail_run(tx, run, reason, nil, 'stop 0')

@@ -153,7 +153,7 @@ end
 -- Returns what record_delete does.
 local function delete_run(tx, run, token)
   local started, caller, listed = unpack(redis.call('HMGET', tx.prefix .. run, 'x_jobs', 'caller_id', 'jobs'))
-  if is_large(listed, started) or #(started or '') > ONE_CALL * 26 then
+  if is_large(listed, started) then
     begin_delete(tx, run, token)
     return WORD.MORE
   end
