@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ async def create(api: Api) -> None:
         async with trio.open_nursery() as nursery:
             for id in range(first, first + 250):
                 job = fields_of_job(1, id, depends=[id - 1000] if id > 1000 else [])
-                nursery.start_soon(lambda job=job: api.call("job.create", context_id=1, job=job))
+                nursery.start_soon(partial(api.call, "job.create", context_id=1, job=job))
     flow = {"id": 1, "caller_id": 7, "context_id": 1, "jobs": [*range(1, JOBS + 1)], "env_vars": {}}
     await api.call("flow.create", context_id=1, flow=flow)
 
@@ -63,7 +64,7 @@ async def test_a_start_that_is_cut_off_is_gone_on_with_by_the_next_coordinator(
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(start)
                     while (await api.call("job.load", context_id=1, caller_id=7, id=1))["status"] == "Dispatched":
-                        await trio.sleep(0)
+                        await trio.lowlevel.checkpoint()
                     await trio.to_thread.run_sync(leave, server)
 
         with coordinator(*arguments) as again:
