@@ -431,6 +431,18 @@ def test_what_was_abandoned_is_submitted_again_a_little_later(context: Context) 
         context.load_job(4)
 
 
+def test_what_was_abandoned_is_deleted_a_little_later(context: Context) -> None:
+    begin_submit(context, list(JOBS)).do(4)
+    with pytest.raises(Conflict):
+        context.delete_flow(1)
+    context.pass_time(4)
+
+    context.delete_flow(1)
+
+    (names,) = context.wire.ask(("KEYS", "*"))
+    assert set(names) == {b"engine"}
+
+
 @pytest.mark.parametrize("how", ["fail", "cancel"])
 def test_a_message_of_many_jobs_ends_in_slices(context: Context, how: str) -> None:
     context.create_message(1, [job(id, prerequisites=["paid"]) for id in range(1, 9)] + [job(9), job(10)], timeout=100)
