@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from coordinator import models
@@ -413,6 +414,68 @@ def test_nobody_starts_or_deletes_what_is_being_submitted(context: Context) -> N
 
     assert submit.finish()["status"] == "Started"
     end_well(context)
+
+
+def test_what_was_abandoned_is_submitted_again_a_little_later(context: Context) -> None:
+    submit = begin_submit(context, list(JOBS))
+    submit.do(4)
+    context.pass_time(4)
+
+    context.submit(1, list(JOBS[:3]))
+
+    with pytest.raises(Conflict):
+        submit.finish()
+    assert [attempt.id for attempt in context.run_all()] == [1, 2, 3]
+    assert context.load_flow(1)["status"] == "Finished"
+    with pytest.raises(NotFound):
+        context.load_job(4)
+
+
+def test_what_was_abandoned_is_deleted_a_little_later(context: Context) -> None:
+    begin_submit(context, list(JOBS)).do(4)
+    with pytest.raises(Conflict):
+        context.delete_flow(1)
+    context.pass_time(4)
+
+    context.delete_flow(1)
+
+    (names,) = context.wire.ask(("KEYS", "*"))
+    assert set(names) == {b"engine"}
+
+
+@pytest.mark.parametrize("how", ["fail", "cancel"])
+def test_a_message_of_many_jobs_ends_in_slices(context: Context, how: str) -> None:
+    context.create_message(1, [job(id, prerequisites=["paid"]) for id in range(1, 9)] + [job(9), job(10)], timeout=100)
+    context.send(1)
+    first, second = context.take(9)
+
+    if how == "fail":
+        context.fail(first)
+    else:
+        context.pass_time(101)
+        context.tick()
+
+    assert context.load_message(1)["status"] == "Error"
+    assert context.under_way() == ["step:message:7:1"]
+    context.settle()
+    statuses = {record["id"]: record["status"] for record in context.load_message(1)["job"]}
+    assert statuses == {
+        **dict.fromkeys(range(1, 9), "WaitingForPrerequisites"),
+        first.id: "Error",
+        second.id: "Started" if how == "fail" else "Error",
+    }
+    assert context.prerequisites()["waiting"] == []
+
+
+def test_a_job_has_only_so_many_prerequisites() -> None:
+    names = [str(number) for number in range(1001)]
+
+    with pytest.raises(ValidationError) as caught:
+        models.JobCreateParams.model_validate({"context_id": 1, "job": job(1, prerequisites=names)})
+
+    (error,) = caught.value.errors()
+    assert error["loc"] == ("job", "prerequisites")
+    assert "1000" in error["msg"]
 
 
 def test_many_that_wait_for_one_are_released_and_none_is_forgotten(context: Context) -> None:

@@ -60,8 +60,11 @@ end
 -- What is under way with a flow comes first: go on with it.
 -- Returns what the caller is answered: 'more', or what was in the way of a start.
 local function go_on_first(tx, flow, step)
-  if is_step(step, 'create') then -- only its client can
-    return WORD.STATE, 'being submitted'
+  if is_step(step, 'create') then -- only its client can, or it has gone away
+    local given_up_at = redis.call('ZSCORE', tx.prefix .. 'timers', 'step:' .. flow)
+    if given_up_at and tx.now < given_up_at - CREATE_PAUSE + CREATE_SILENCE then
+      return WORD.STATE, 'being submitted'
+    end
   end
   local more, result = go_on(tx, flow, step, STEP_PAUSE)
   if not more and is_step(step, 'undo') and #result > 0 then
@@ -321,8 +324,6 @@ local function flow_submit(tx, args, o)
   end
   return WORD.NEW, tx.seconds
 end
-
-local CREATE_PAUSE = 30000 -- ms after which a flow whose jobs do not come any more is given up
 
 -- Whether a flow may be created and started. Returns nothing if so, else what flow_create does; and the flow's status.
 local function refuse_create(tx, flow)

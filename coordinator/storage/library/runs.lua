@@ -189,7 +189,7 @@ end
 local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
   local jobs = redis.call('HGET', key, 'x_jobs')
-  local is_sliced = step or jobs == LARGE or tx.work <= 0
+  local is_sliced = step or has_many(jobs) or tx.work <= 0
   tx.active[run] = is_sliced and IS.ENDING or IS.ENDED
   local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
@@ -307,7 +307,7 @@ end
 local function cancel_run(tx, run, reason)
   local key = tx.prefix .. run
   local jobs, active = unpack(redis.call('HMGET', key, 'x_jobs', 'x_active'))
-  if jobs == LARGE or tx.work <= 0 then
+  if has_many(jobs) or tx.work <= 0 then
     redis.call('HSET', key, 'x_reason', reason)
     if active ~= IS.ENDED then
       fail_run(tx, run, reason, nil, 'stop 0')

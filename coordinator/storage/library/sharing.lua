@@ -22,6 +22,11 @@ local IS = {
 
 local LARGE = '@' -- x_jobs of a run whose jobs are in the list `plan:RUN`
 
+-- Whether a run has so many jobs, by its x_jobs, that they are dealt with in slices. A message may have many, too.
+local function has_many(jobs)
+  return jobs == LARGE or #(jobs or '') > 26 * ONE_CALL -- as long as a name may be, with a space
+end
+
 local function active_of(tx, run)
   local active = tx.active[run]
   if active == nil then

@@ -13,6 +13,9 @@
 -- gives the jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the
 -- start, a number, status and x_run (or '-').
 
+-- Milliseconds after which a flow whose jobs do not come any more is given up by a timer, and if somebody else wants it.
+local CREATE_PAUSE, CREATE_SILENCE = 30000, 3000
+
 local function new_plan(tx, run)
   return tx.prefix .. 'plan:' .. run .. ':new'
 end
@@ -23,7 +26,7 @@ end
 
 -- Whether a flow has so many jobs that it is dealt with in slices: those it lists (JSON), or has (x_jobs).
 local function is_large(listed, jobs)
-  if jobs == LARGE then
+  if has_many(jobs) then
     return true
   end
   if #(listed or '') <= 2 * ONE_CALL then

@@ -78,9 +78,13 @@ local function remember_deleted(tx, name, count)
   redis.call('SET', tx.prefix .. 'deleted:' .. name, count, 'PX', ANSWER_KEPT)
 end
 
--- Begin to delete a run that has many jobs: gather   the names it lists are written to plan:RUN:new; check   none may be needed;
--- remove. In the last two, the first list is what it was started with, the second what it lists. Both go on once the index of
--- who needs what (see sharing.lua) is current, so a flow that has come to list a job meanwhile keeps it.
+-- Begin to delete a run that has many jobs, in these steps:
+--   gather   the names it lists are written to plan:RUN:new;
+--   check    nobody may need one of its jobs;
+--   remove   they are deleted, and the run at the end.
+-- The last two go through two lists: the jobs it was started with, and those it lists.
+-- They go on once the index of who needs what (see sharing.lua) is current, so a flow that has come to list a job
+-- meanwhile keeps it.
 local function begin_delete(tx, run, token)
   local key = tx.prefix .. run
   local before = redis.call('HGET', key, 'x_active') or ''
@@ -191,7 +195,7 @@ end
 -- Returns what record_delete does.
 local function delete_run(tx, run, token)
   local started, caller, listed = unpack(redis.call('HMGET', tx.prefix .. run, 'x_jobs', 'caller_id', 'jobs'))
-  if is_large(listed, started) or #(started or '') > ONE_CALL * 26 then
+  if is_large(listed, started) then
     begin_delete(tx, run, token)
     return WORD.MORE
   end
@@ -232,7 +236,7 @@ local function record_delete(tx, args, o)
     local step, active = unpack(redis.call('HMGET', key, 'x_step', 'x_active'))
     if step and active ~= IS.ACTIVE then
       if is_step(step, 'create') then
-        return WORD.BUSY, record
+        return go_on_first(tx, record, step) == WORD.STATE and WORD.BUSY or WORD.MORE, record
       end
       local more, result = go_on(tx, record, step, STEP_PAUSE)
       if not more and (is_step(step, 'check') or is_step(step, 'remove')) then
