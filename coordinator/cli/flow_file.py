@@ -31,6 +31,7 @@ SET_BY_RUNNER: Final = (
     "HERO_CONTEXT_ID",
     "HERO_INPUTS",
     "HERO_JOB_ID",
+    "HERO_PREREQUISITES",
     "HERO_RESULT",
 )
 MAX_NAME: Final = 100

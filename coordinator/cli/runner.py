@@ -64,6 +64,7 @@ def runner(**given: Any) -> None:
     HERO_RESULT      a file; key=value lines written there become the job's result,
                      beside stdout, stderr (the last 64 KiB of each) and exit_code
     HERO_INPUTS      a JSON file: the results of the jobs this one depends on, by their ids
+    HERO_PREREQUISITES   a JSON file: what its prerequisites were satisfied with, by name, if it has any
     HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_JOB_ID  HERO_ATTEMPT
 
     A job has succeeded if its script exits with 0. Scripts run with this process's rights: it is no sandbox.

@@ -116,6 +116,7 @@ class Methods:
     message_send = _Method("message.send", models.MessageParams, models.Message)
 
     prerequisite_satisfy = _Method("prerequisite.satisfy", models.PrerequisiteSatisfyParams, models.Satisfied)
+    prerequisite_revoke = _Method("prerequisite.revoke", models.PrerequisiteRevokeParams, models.Revoked)
     prerequisite_list = _Method("prerequisite.list", models.PrerequisiteListParams, models.Prerequisites)
 
     async def job_take(

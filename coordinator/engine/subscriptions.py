@@ -387,7 +387,7 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
     caller_id, id = told.job
     env_vars = told.record[_ENV_VARS_AT]
     assert env_vars is not None, "each job has some"
-    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b}' % (
+    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,"attempt":%b,"token":"%b","lease":%b%b}' % (
         context_id,
         codec.JOB.spliced((id, caller_id, context_id), told.record),
         _merged(told.env_vars, env_vars),
@@ -395,6 +395,7 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
         told.number,
         told.token.encode(),
         to_json(lease),
+        b',"prerequisites":' + told.prerequisites if told.prerequisites else b"",
     )
     return told.token, members
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Exchange, Operation, RawJson, WithEffects
+from coordinator.actors.request import Exchange, Operation, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, MessageLoadParams
 from coordinator.models.execution import (
@@ -23,6 +23,7 @@ from coordinator.models.execution import (
     JobLogParams,
     MessageParams,
     PrerequisiteListParams,
+    PrerequisiteRevokeParams,
     PrerequisiteSatisfyParams,
 )
 from coordinator.operations.listing import PAGE_BYTES
@@ -45,12 +46,14 @@ __all__ = [
     "log_lines",
     "render_event",
     "retry_flow",
+    "revoke_prerequisite",
     "satisfy_prerequisite",
     "send_message",
     "start_flow",
     "submit_flow",
 ]
 
+MAX_PAYLOAD: Final = 64 * 1024  # bytes of what jobs get with a prerequisite
 CHUNK: Final = 500  # records loaded a step, so that others get on in between
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
@@ -327,19 +330,50 @@ def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
 
 
 def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> Operation:
-    (reply,) = yield [functions.prerequisite_satisfy(keys, params.name)]
-    satisfied, effects = functions.read_prerequisite_satisfy(reply)
-    answer = b'{"name":%b,"satisfied_at":%d,"released":%d}' % (to_json(params.name), *satisfied)
-    return WithEffects(answer, effects)
+    payload = None if params.payload is None else to_json(params.payload)
+    if payload is not None and len(payload) > MAX_PAYLOAD:
+        msg = f"has {len(payload)} bytes as JSON; at most {MAX_PAYLOAD} are allowed: pass on where the rest is instead"
+        raise InvalidParams([{"loc": ["payload"], "msg": msg, "type": "payload_too_large"}])
+    by = None if params.by is None else to_json(params.by)
+    (reply,) = yield [functions.prerequisite_satisfy(keys, params.name, params.flow_id, by=by, payload=payload)]
+    outcome, effects = functions.read_prerequisite_satisfy(reply)
+    match outcome:
+        case Refused(Word.NONE):
+            raise NotFound("flow", context_id=params.context_id, id=params.flow_id)
+        case Refused():
+            detail = f"prerequisite {params.name[:100]!r} is satisfied with another payload; revoke it first"
+            raise Conflict(detail, name=params.name, member="payload")
+    head = b'{"name":%b,%b,"satisfied_at":%d' % (to_json(params.name), _scope_of(params.flow_id), outcome.at)
+    return WithEffects(head + b'%b,"released":%d}' % (outcome.more, outcome.released), effects)
+
+
+def _scope_of(flow_id: int | None) -> bytes:
+    return b'"scope":"context"' if flow_id is None else b'"scope":"flow","flow_id":%d' % flow_id
+
+
+def revoke_prerequisite(keys: Keyspace, params: PrerequisiteRevokeParams) -> Operation:
+    (reply,) = yield [functions.prerequisite_revoke(keys, params.name, params.flow_id)]
+    was_satisfied = functions.read_prerequisite_revoke(reply)
+    if was_satisfied is None:
+        raise NotFound("flow", context_id=params.context_id, id=params.flow_id)
+    answer = b'{"name":%b,%b,"revoked":%b}'
+    answer %= (to_json(params.name), _scope_of(params.flow_id), to_json(was_satisfied))
+    return answer
 
 
 def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operation:
-    satisfied, awaited = yield [("HGETALL", keys.prerequisites()), ("SMEMBERS", keys.awaited())]
-    names = sorted(awaited)
-    counts: list[int] = []
-    if names:
-        counts = yield [("SCARD", keys.waiting(name.decode())) for name in names]
-    known = [{"name": name.decode(), "satisfied_at": int(at)} for name, at in sorted(satisfied.items())]
-    waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
-    answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
-    return answer
+    """A page: those that jobs wait for come first."""
+    after = None
+    if params.cursor:
+        kind, _, rest = params.cursor.partition(":")
+        flow_id, colon, name = rest.partition(":") if kind == "s" else ("", ":", rest)
+        if kind not in ("s", "w") or not colon or not (flow_id == "" or (flow_id.isascii() and flow_id.isdigit())):
+            raise InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+        after = functions.PrerequisitePlace(kind == "s", name, flow_id)
+    (reply,) = yield [functions.prerequisite_list(keys, after, params.limit)]
+    page = functions.read_prerequisite_list(reply)
+    more = b""
+    if page.after is not None:
+        kind, name, flow_id = page.after.is_satisfied, page.after.name, page.after.flow_id
+        more = b',"cursor":' + to_json(f"s:{flow_id}:{name}" if kind else f"w:{name}")
+    return b'{"satisfied":[%b],"waiting":[%b]%b}' % (page.satisfied, page.waiting, more)

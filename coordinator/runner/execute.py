@@ -114,6 +114,10 @@ class Executor:
         for place in (work, directory / "tmp"):
             place.mkdir()
         (directory / "inputs.json").write_text(json.dumps(assignment.inputs))
+        if assignment.prerequisites:
+            met = {name: met.model_dump(exclude_none=True) for name, met in assignment.prerequisites.items()}
+            (directory / "prerequisites.json").write_text(json.dumps(met))
+            env["HERO_PREREQUISITES"] = str(directory / "prerequisites.json")
         (directory / "result").touch()
         # In the working directory, so that Python's import path begins there.
         script = directory / "script" if interpreter.on_stdin else work / "script.py"

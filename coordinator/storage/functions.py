@@ -295,8 +295,8 @@ def read_flow(reply: Any) -> tuple[Fields | Refused, Effects]:
 
 
 def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
-    """When the flow was created (s) if all of it is new and runs, else its record. Refused: BUSY as in `read_flow`, DIFFERS
-    with the record whose content is another, the member and the record's status."""
+    """When the flow was created (s) if all of it is new and runs, else its record. Refused: BUSY as in `read_flow`,
+    DIFFERS with the record whose content is another, the member and the record's status."""
     result, effects = reply
     word, details = _read("hc_flow_submit", result, Word.NEW, Word.OK, Word.BUSY, Word.DIFFERS)
     if word is Word.NEW:
@@ -347,6 +347,7 @@ class Told(NamedTuple):
     token: str
     env_vars: bytes  # the run's
     inputs: bytes
+    prerequisites: bytes  # what they were satisfied by, empty if there are none
     record: list[bytes | None]  # as codec.JOB.spliced takes it
 
 
@@ -384,7 +385,7 @@ def read_take(reply: Any) -> tuple[Taken, Effects]:
     return Taken(told, word is Word.MORE, word is Word.ALL), effects
 
 
-_TOLD_BEFORE: Final = 6  # items of what is told of an attempt in front of the record's fields
+_TOLD_BEFORE: Final = 7  # items of what is told of an attempt in front of the record's fields
 _TOLD_AT: Final[list[int | None]] = [
     _TOLD_BEFORE + JOB_ASSIGNED.index(name.decode()) if name.decode() in JOB_ASSIGNED else None
     for name in codec.JOB.field_names
@@ -407,7 +408,7 @@ def _read_told(told: bytes) -> Told:
     record[_UPDATED_AT] = items[5]
     record[_STATUS] = b"Started"
     _, caller_id, id = items[2].split(b":")
-    return Told((int(caller_id), int(id)), items[0], items[1].decode(), items[3], items[4], record)
+    return Told((int(caller_id), int(id)), items[0], items[1].decode(), items[3], items[4], items[6], record)
 
 
 def untake(keys: Keyspace, holder: str, number: str) -> Transition:
@@ -499,21 +500,84 @@ def read_message_send(reply: Any) -> tuple[Refused | None, Effects]:
 
 
 class Satisfied(NamedTuple):
-    """A prerequisite is satisfied: when first (ms), and how many jobs had waited for it."""
+    """A prerequisite is satisfied: when first (ms), what more is said of it, as members of a SatisfiedPrerequisite in JSON,
+    each with a comma before it, and how many jobs had waited for it."""
 
     at: int
+    more: bytes
     released: int
 
 
-def prerequisite_satisfy(keys: Keyspace, name: str) -> Transition:
-    """Remember a prerequisite as satisfied and release the jobs that waited for it."""
-    return keys.transition("hc_prerequisite_satisfy", name)
+def prerequisite_satisfy(
+    keys: Keyspace, name: str, flow_id: int | None, *, by: bytes | None, payload: bytes | None
+) -> Transition:
+    """Remember a prerequisite as satisfied, by whom and with what (JSON), and release the jobs that waited for it: those
+    of one flow, or all."""
+    said = ((b"by", by), (b"payload", payload))
+    more = b"".join(b',"%b":%b' % (label, value) for label, value in said if value is not None)
+    return keys.transition("hc_prerequisite_satisfy", name, _flow_or_none(flow_id), more)
 
 
-def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied, Effects]:
+def _flow_or_none(flow_id: int | None) -> str:
+    return "" if flow_id is None else flow_name(flow_id)
+
+
+def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied | Refused, Effects]:
+    """Refused: NONE, there is no such flow; DIFFERS, it was satisfied with another payload before."""
     result, effects = reply
-    _, (at, released) = _read("hc_prerequisite_satisfy", result, Word.OK)
-    return Satisfied(int(at), released), effects
+    word, details = _read("hc_prerequisite_satisfy", result, Word.OK, Word.NONE, Word.DIFFERS)
+    if word is not Word.OK:
+        return Refused(word), effects
+    stored, released = details
+    at, comma, more = stored.partition(b",")
+    return Satisfied(int(at), comma + more, released), effects
+
+
+def prerequisite_revoke(keys: Keyspace, name: str, flow_id: int | None) -> Transition:
+    """Let a prerequisite be satisfied no longer."""
+    return keys.transition("hc_prerequisite_revoke", name, _flow_or_none(flow_id))
+
+
+def read_prerequisite_revoke(reply: Any) -> bool | None:
+    """Whether it was satisfied; None: there is no such flow."""
+    word, details = _read("hc_prerequisite_revoke", reply[0], Word.OK, Word.NONE)
+    return details[0] == 1 if word is Word.OK else None
+
+
+class PrerequisitePlace(NamedTuple):
+    """Where a page of prerequisites begins: behind this name of those that jobs wait for, or of those that are
+    satisfied (for one flow, if there is a `flow_id`)."""
+
+    is_satisfied: bool
+    name: str
+    flow_id: str = ""
+
+
+class PrerequisitePage(NamedTuple):
+    """A page, both parts as JSON without brackets; `after`: where the next one begins, None on the last."""
+
+    waiting: bytes
+    satisfied: bytes
+    after: PrerequisitePlace | None
+
+
+def prerequisite_list(keys: Keyspace, after: PrerequisitePlace | None, limit: int) -> Transition:
+    phase, begin = "w", "-"
+    if after is not None:
+        phase = "s" if after.is_satisfied else "w"
+        begin = f"({after.name}\0{after.flow_id}" if after.is_satisfied else f"({after.name}"
+    return keys.transition("hc_prerequisite_list", phase, begin, limit)
+
+
+def read_prerequisite_list(reply: Any) -> PrerequisitePage:
+    _, (waiting, satisfied, phase, entry) = _read("hc_prerequisite_list", reply[0], Word.OK)
+    name = entry.decode()[1:]
+    if phase == b"w":
+        return PrerequisitePage(waiting, satisfied, PrerequisitePlace(False, name))
+    if phase == b"s":
+        name, _, flow_id = name.rpartition("\0")
+        return PrerequisitePage(waiting, satisfied, PrerequisitePlace(True, name, flow_id))
+    return PrerequisitePage(waiting, satisfied, None)
 
 
 def tick(keys: Keyspace, limit: int) -> Transition:

@@ -141,18 +141,6 @@ class Keyspace:
         """A sorted set: the ids of all records of this kind, padded to ten digits."""
         return f"{self.prefix}index:{kind}"
 
-    def prerequisites(self) -> str:
-        """A hash: names of satisfied prerequisites → when (ms)."""
-        return f"{self.prefix}prerequisites"
-
-    def awaited(self) -> str:
-        """A set: names of prerequisites that jobs wait for."""
-        return f"{self.prefix}awaited"
-
-    def waiting(self, name: str) -> str:
-        """A set: the jobs that wait for a prerequisite."""
-        return f"{self.prefix}waiting:{name}"
-
     @property
     def channel(self) -> str:
         """Where coordinators tell each other what happened in the context."""

@@ -10,7 +10,17 @@ from coordinator.storage import fields
 
 __all__ = ["SOURCE", "VERSION", "VERSION_COMMAND", "load_command"]
 
-_PARTS: Final = ("common", "records", "sharing", "runs", "flows", "attempts", "messages", "upkeep")  # each may use those before it
+_PARTS: Final = (
+    "common",
+    "records",
+    "sharing",
+    "prerequisites",
+    "runs",
+    "flows",
+    "attempts",
+    "messages",
+    "upkeep",
+)  # each may use those before it
 
 SOURCE: Final = "#!lua name=herocoordinator\n" + "\n".join(
     (fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS))

@@ -435,27 +435,24 @@ def test_jobs_of_different_callers_in_a_message_do_not_depend_on_each_other() ->
 
 
 def test_a_satisfied_prerequisite_is_answered_with_how_many_waited() -> None:
-    operation = execution.satisfy_prerequisite(KEYS, models.PrerequisiteSatisfyParams(context_id=1, name='a "b"'))
+    params = models.PrerequisiteSatisfyParams(context_id=1, name='a "b"', by="me")
+    operation = execution.satisfy_prerequisite(KEYS, params)
 
-    assert outcome_of(operation, b"ok", b"1000", 3) == {"name": 'a "b"', "satisfied_at": 1000, "released": 3}
-
-
-def test_the_list_of_prerequisites_counts_who_waits() -> None:
-    operation = execution.list_prerequisites(KEYS, models.PrerequisiteListParams(context_id=1))
-    asks(operation)
-    assert asks(operation, [{b"z": b"2", b"a": b"1"}, {b"y", b"x"}]) == [("SCARD", "waiting:x"), ("SCARD", "waiting:y")]
-
-    assert ends(operation, [2, 0]) == {
-        "satisfied": [{"name": "a", "satisfied_at": 1}, {"name": "z", "satisfied_at": 2}],
-        "waiting": [{"name": "x", "jobs": 2}],
+    assert outcome_of(operation, b"ok", b'1000,"by":"me"', 3) == {
+        "name": 'a "b"',
+        "scope": "context",
+        "satisfied_at": 1000,
+        "by": "me",
+        "released": 3,
     }
 
 
-def test_the_list_of_prerequisites_nobody_waits_for_takes_one_step() -> None:
-    operation = execution.list_prerequisites(KEYS, models.PrerequisiteListParams(context_id=1))
-    asks(operation)
+@pytest.mark.parametrize("cursor", ["x", "s:", "s:a:b", "z:1:a"])
+def test_a_list_of_prerequisites_cannot_begin_anywhere(cursor: str) -> None:
+    params = models.PrerequisiteListParams(context_id=1, cursor=cursor)
 
-    assert ends(operation, [{}, set()]) == {"satisfied": [], "waiting": []}
+    with pytest.raises(InvalidParams):
+        next(execution.list_prerequisites(KEYS, params))
 
 
 def test_the_stored_job_used_here_is_a_whole_one() -> None:

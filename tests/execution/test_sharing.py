@@ -164,9 +164,7 @@ def test_what_flows_need_that_were_started_before_there_was_an_index_is_known(co
     share(context)
     context.create_flow(3, [1])
     # Earlier versions have neither of these.
-    (_, index) = context.wire.ask(
-        ("DEL", f"{context.keys.prefix}unlisted"), ("KEYS", f"{context.keys.prefix}us*")
-    )
+    (_, index) = context.wire.ask(("DEL", f"{context.keys.prefix}unlisted"), ("KEYS", f"{context.keys.prefix}us*"))
     assert index == []
 
     with pytest.raises(Conflict):

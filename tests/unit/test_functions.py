@@ -60,7 +60,7 @@ def test_the_library_uses_no_word_but_those_of_its_tables() -> None:
         (functions.read_message_send, [b"new"]),
         (functions.read_missed, [b"again", 1]),
         (functions.read_resume, [b"none", []]),
-        (functions.read_prerequisite_satisfy, [b"none", b"1", 1]),
+        (functions.read_prerequisite_satisfy, [b"new", b"1", 1]),
         (functions.read_effects, [b"new"]),
     ],
 )

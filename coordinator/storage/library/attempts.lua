@@ -41,10 +41,12 @@ local function inputs_of(tx, job, parents)
   return '{' .. table.concat(inputs, ',') .. '}'
 end
 
--- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs, updated_at and the members that
+-- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs, updated_at, what its prerequisites were
+-- satisfied by (a JSON object, or '' if it has none) and the members that
 -- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
-  return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. env_vars .. '\0' .. inputs .. '\0' .. tx.seconds .. '\0'
+  local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
+  return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. env_vars .. '\0' .. inputs .. '\0' .. tx.seconds .. '\0' .. met .. '\0'
     .. table.concat(record, '\0', ASSIGNED)
 end
 

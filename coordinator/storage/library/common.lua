@@ -12,7 +12,7 @@
 -- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
--- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
+-- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its prerequisites were satisfied by when it was released),
 -- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the last
 -- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each field
 -- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,

@@ -232,7 +232,8 @@ local function flow_submit(tx, args, o)
         end
       end
       local wait = known and count_unfinished(known, job, depends) or tonumber(args[at + 1])
-      status, name, value = begin_job(tx, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
+      status, name, value =
+        begin_job(tx, flow, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
     end

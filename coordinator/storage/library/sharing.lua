@@ -21,7 +21,7 @@ end
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_needed')
+    'x_parents', 'x_awaits', 'x_needed', 'x_met')
 end
 
 -- What a run lists or was started with has changed, or a job that belonged to it is another run's now.
@@ -184,7 +184,7 @@ function SHARING.forget(tx, run)
 end
 
 -- The same map or list in another order is the same value. Both are as they are stored.
-local function is_same(a, b)
+function SHARING.is_same(a, b)
   if a == b then
     return true
   end
@@ -218,7 +218,7 @@ function SHARING.difference(tx, record, names, args, first, defaults)
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
   for i, name in ipairs(names) do
     local given = args[first + i - 1]
-    if name ~= 'result' and given ~= NOT_GIVEN and not is_same(stored[i] or defaults[name], given) then
+    if name ~= 'result' and given ~= NOT_GIVEN and not SHARING.is_same(stored[i] or defaults[name], given) then
       return name
     end
   end
@@ -236,7 +236,7 @@ local function renew(tx, job, stored, names, args, first)
   end
   local key, is_other = tx.prefix .. job, false
   for i, name in ipairs(given) do
-    if RUN_WITH[name] and not is_same(redis.call('HGET', key, name), args[first + 1 + i]) then
+    if RUN_WITH[name] and not SHARING.is_same(redis.call('HGET', key, name), args[first + 1 + i]) then
       is_other = true
     end
   end

@@ -41,6 +41,7 @@ local function remove_run(tx, run, jobs, kept)
     disown(tx, run, job)
   end
   SHARING.forget(tx, run)
+  PREREQUISITES.forget(tx, run)
   redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'logs:' .. string.sub(run, 9))
   disarm(tx, 'keep:' .. run)
   disarm_message(tx, run)
@@ -149,6 +150,11 @@ end
 
 function TIMER.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
+end
+
+-- There are more jobs to release.
+function TIMER.release(tx, releasing)
+  release_some(tx, releasing)
 end
 
 -- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is active.
