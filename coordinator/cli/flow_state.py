@@ -13,6 +13,7 @@ from coordinator.models import FlowEvent, FlowReport, JobProgress
 __all__ = ["ENDED", "FlowState", "JobState", "duration"]
 
 ENDED: Final = ("Finished", "Error")
+DELETED: Final = "Deleted"
 
 
 @dataclass
@@ -70,6 +71,7 @@ class FlowState:
         self.reason = event.reason or ""
         if self.status in ENDED:
             self.ended_at = event.at
+        if self.status in (*ENDED, DELETED):
             return
         self.started_at, self.ended_at = event.at, None
         for job in self.jobs.values():

@@ -106,6 +106,7 @@ class Methods:
     job_delete = _Method("job.delete", models.JobLoadParams, models.Deleted)
     job_heartbeat = _Method("job.heartbeat", models.JobHeartbeatParams, models.Heartbeat)
     job_log = _Method("job.log", models.JobLogParams, models.Logged)
+    job_tail = _Method("job.tail", models.JobLoadParams, models.JobTail)
     job_finish = _Method("job.finish", models.JobFinishParams, models.AttemptOutcome)
     job_fail = _Method("job.fail", models.JobFailParams, models.AttemptOutcome)
 

@@ -19,11 +19,10 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
-from coordinator.operations.execution import render_event
 from coordinator.operations.pace import Pace
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Cancel, Effects, Told
+from coordinator.storage.functions import Cancel, Effects, ReadEvents, Refused, Told, Word
 from coordinator.storage.keys import Keyspace
 
 __all__ = [
@@ -45,6 +44,7 @@ TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless 
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, about
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 EVENTS_A_STEP: Final = 200  # at most
+BEGINNING: Final = "0-0"
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
 
 
@@ -312,21 +312,27 @@ class FlowSubscription(Subscription):
     def __init__(self, session: Session, keys: Keyspace, *, flow_id: int, after: str, in_batches: bool) -> None:
         super().__init__(session, keys, in_batches=in_batches)
         self.flow_id = flow_id
-        self._after = after.encode()
+        self._after = after
+        self._has_missed = False
+        self._head = (
+            b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,'
+            % (self.id.encode(), keys.address or 0, flow_id)
+        )
 
-    def _tell(self, head: bytes, entries: Sequence[Any]) -> int:
+    def _tell(self, found: ReadEvents) -> int:
         """Notify the client of these events. Returns how many bytes they are."""
-        notices = [b"%b%b}}" % (head, render_event(entry)) for entry in entries]
+        notices = [b'%b"event_id":"%b",%b}}' % (self._head, *event) for event in found.events]
+        if found.missed:
+            notices[0] = b'%b,"missed":true}}' % notices[0][:-2]
         self.notify(notices)
         return sum(map(len, notices))
 
+    def _gone(self, at: bytes) -> None:
+        """The flow was deleted: that is its last event."""
+        self.notify([b'%b"event_id":"%b-0","kind":"flow","at":%b,"status":"Deleted"}}' % (self._head, at, at)])
+        self.close()
+
     def serve(self) -> Operation:
-        head = b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,' % (
-            self.id.encode(),
-            self.keys.address or 0,
-            self.flow_id,
-        )
-        stream = self.keys.events(self.flow_id)
         pace = Pace(EVENTS_A_STEP, EVENT_BYTES)
         while not self.is_closed:
             self.look()
@@ -338,14 +344,23 @@ class FlowSubscription(Subscription):
                     yield self.park()
                 if self.is_closed:
                     break
-                (entries,) = yield [("XRANGE", stream, b"(" + self._after, "+", "COUNT", pace.count)]
+                (reply,) = yield [functions.flow_read(self.keys, self.flow_id, self._after, pace.count)]
                 if self.is_closed:
                     break
-                is_all = len(entries) < pace.count
-                if entries:
-                    self._after = entries[-1][0]
-                    pace.read(len(entries), self._tell(head, entries))
-            del entries  # nobody needs them while we are parked
+                found = functions.read_flow_read(reply)
+                match found:
+                    case Refused(Word.NONE, [bytes(at)]):
+                        self._gone(at)
+                        break
+                    case Refused():  # what it has read is not there: a store that lost its last seconds, another flow
+                        self._after, self._has_missed = BEGINNING, True
+                        continue
+                found = found._replace(missed=found.missed or self._has_missed)
+                is_all = len(found.events) < pace.count
+                if found.events:
+                    self._after, self._has_missed = found.events[-1][0].decode(), False
+                    pace.read(len(found.events), self._tell(found))
+            del found, reply  # nobody needs them while we are parked
             if is_all:
                 yield self.park()
         return b""

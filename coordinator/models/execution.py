@@ -140,11 +140,16 @@ class Unsubscribed(Model):
 
 
 class FlowEventNotice(FlowEvent):
-    """Params of the notification `flow.event`."""
+    """Params of the notification `flow.event`. The last one of a flow that is deleted has the status Deleted."""
 
     subscription: str
     context_id: UInt32
     flow_id: UInt32
+    missed: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="true: events between this one and the one before are no longer kept"),
+    ] = None
 
 
 # -- runners and attempts
@@ -249,7 +254,20 @@ class JobLogParams(_AttemptParams):
 
 
 class Logged(Model):
-    lines: Annotated[int, Field(ge=0, description="How many were kept: none once the flow has logged 16 MiB")]
+    lines: Annotated[int, Field(ge=0, description="How many were kept: none once a message has logged 16 MiB")]
+
+
+class LogReport(Model):
+    at: Milliseconds
+    attempt: Annotated[int, Field(ge=0)]
+    stream: LogStream
+    lines: list[str]
+
+
+class JobTail(Model):
+    reports: Annotated[
+        list[LogReport], Field(description="The newest log lines of the job, about 16 KiB, oldest first")
+    ]
 
 
 class JobFinishParams(_AttemptParams):

@@ -10,8 +10,8 @@ from pydantic_core import from_json, to_json
 
 from coordinator import dag
 from coordinator.actors.request import Exchange, Operation, WithEffects
-from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
-from coordinator.models.contract import FlowLoadParams, MessageLoadParams
+from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
+from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams
 from coordinator.models.execution import (
     FlowCancelParams,
     FlowEventsParams,
@@ -37,14 +37,15 @@ from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name
 
 __all__ = [
     "cancel_flow",
+    "cannot_read_events",
     "fail_job",
     "finish_job",
     "flow_events",
     "flow_status",
     "heartbeat",
+    "job_tail",
     "list_prerequisites",
     "log_lines",
-    "render_event",
     "retry_flow",
     "revoke_prerequisite",
     "satisfy_prerequisite",
@@ -204,30 +205,38 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     pace = Pace(params.limit, PAGE_BYTES)
     while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
         count = min(pace.count, params.limit - len(events))
-        reply, entries = yield [
-            functions.flow_missed(keys, params.id, last),
-            ("XRANGE", keys.events(params.id), f"({last}", "+", "COUNT", count),
-        ]
-        has_missed = functions.read_missed(reply)
-        if has_missed is None:
-            raise NotFound("flow", context_id=params.context_id, id=params.id)
-        missed = missed or has_missed
-        step = [b"{%b}" % render_event(entry) for entry in entries]
+        (reply,) = yield [functions.flow_read(keys, params.id, last, count)]
+        found = functions.read_flow_read(reply)
+        if isinstance(found, Refused):
+            raise cannot_read_events(found.word, params.context_id, params.id)
+        missed = missed or found.missed
+        step = [b'{"event_id":"%b",%b}' % event for event in found.events]
         step_bytes = sum(map(len, step))
         pace.read(len(step), step_bytes)
         events += step
         size += step_bytes
-        is_last = len(entries) < count
-        if entries:
-            last = entries[-1][0].decode()
+        is_last = len(step) < count
+        if step:
+            last = found.events[-1][0].decode()
     page = b'{"events":[%b],"last_event":"%b","missed":%b}'
     return page % (b",".join(events), last.encode(), b"true" if missed else b"false")
 
 
-def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
-    """The members of a FlowEvent from a stream entry, without braces."""
-    event_id, (_, members) = entry
-    return b'"event_id":"%b",%b' % (event_id, members)
+def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError:
+    """The error of a call whose `after` is an event that there is not yet, or whose flow is not there."""
+    if word is Word.NONE:
+        return NotFound("flow", context_id=context_id, id=id)
+    msg = f"is beyond the last event of flow {id}; flow.status says which that is"
+    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+
+
+def job_tail(keys: Keyspace, params: JobLoadParams) -> Operation:
+    """The newest log lines of a job."""
+    key = keys.job(params.caller_id, params.id)
+    is_there, reports = yield [("EXISTS", key), ("LRANGE", f"{keys.prefix}tail:{key[len(keys.prefix) :]}", 0, -1)]
+    if not is_there:
+        raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    return b'{"reports":[%b]}' % b",".join(reports)
 
 
 # -- attempts

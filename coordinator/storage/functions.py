@@ -304,20 +304,38 @@ def read_flow_submit(reply: Any) -> tuple[Fields | bytes | Refused, Effects]:
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
 
 
-def flow_missed(keys: Keyspace, id: int, after: str) -> Transition:
-    """Whether events of a flow after this one are no longer kept."""
-    return keys.transition("hc_flow_missed", flow_name(id), after)
+def flow_read(keys: Keyspace, id: int, after: str, count: int) -> Transition:
+    """The events of a flow after this one, so many at most."""
+    return keys.transition("hc_flow_read", flow_name(id), after, count)
+
+
+class ReadEvents(NamedTuple):
+    """Events of a flow, each with its id and the other members of a FlowEvent, without braces. `missed`: some that came
+    before the first of them are no longer kept."""
+
+    missed: bool
+    events: Sequence[tuple[bytes, bytes]]
+
+
+def read_flow_read(reply: Any) -> ReadEvents | Refused:
+    """Refused: NONE, there is no such flow, with the time (ms); CHANGED, there are no events as new as that one."""
+    word, details = _read("hc_flow_read", reply[0], Word.OK, Word.NONE, Word.CHANGED)
+    if word is not Word.OK:
+        return Refused(word, details)
+    missed, flat = details
+    items = iter(flat)
+    return ReadEvents(missed == 1, list(zip(items, items, strict=True)))
 
 
 def flow_follow(keys: Keyspace, id: int, seconds: float, after: str) -> Transition:
-    """The same, and the flow's events are announced for so long."""
+    """A flow's events after this one are announced for so long."""
     return keys.transition("hc_flow_follow", flow_name(id), int(seconds * 1000), after)
 
 
-def read_missed(reply: Any) -> bool | None:
-    """None: there is no such flow."""
-    word, details = _read("hc_flow_missed", reply[0], Word.OK, Word.NONE)
-    return details[0] == 1 if word is Word.OK else None
+def read_flow_follow(reply: Any) -> bool | Refused:
+    """Whether events after that one are no longer kept. Refused: NONE, CHANGED as in `read_flow_read`."""
+    word, details = _read("hc_flow_follow", reply[0], Word.OK, Word.NONE, Word.CHANGED)
+    return details[0] == 1 if word is Word.OK else Refused(word)
 
 
 # -- attempts
@@ -500,8 +518,8 @@ def read_message_send(reply: Any) -> tuple[Refused | None, Effects]:
 
 
 class Satisfied(NamedTuple):
-    """A prerequisite is satisfied: when first (ms), what more is said of it, as members of a SatisfiedPrerequisite in JSON,
-    each with a comma before it, and how many jobs had waited for it."""
+    """A prerequisite is satisfied: when first (ms), what more is said of it, as members of a SatisfiedPrerequisite in
+    JSON, each with a comma before it, and how many jobs had waited for it."""
 
     at: int
     more: bytes
@@ -511,8 +529,8 @@ class Satisfied(NamedTuple):
 def prerequisite_satisfy(
     keys: Keyspace, name: str, flow_id: int | None, *, by: bytes | None, payload: bytes | None
 ) -> Transition:
-    """Remember a prerequisite as satisfied, by whom and with what (JSON), and release the jobs that waited for it: those
-    of one flow, or all."""
+    """Remember a prerequisite as satisfied, by whom and with what (JSON), and release the jobs that waited for it:
+    those of one flow, or all."""
     said = ((b"by", by), (b"payload", payload))
     more = b"".join(b',"%b":%b' % (label, value) for label, value in said if value is not None)
     return keys.transition("hc_prerequisite_satisfy", name, _flow_or_none(flow_id), more)

@@ -182,6 +182,11 @@ class Context:
             after = page[-1]["event_id"]
         return events
 
+    def tail(self, id: int) -> list[Any]:
+        """The newest log reports of a job."""
+        reports: list[Any] = self._call(execution.job_tail, models.JobLoadParams, caller_id=CALLER, id=id)["reports"]
+        return reports
+
     # -- attempts
 
     def take(

@@ -262,18 +262,15 @@ def events(after: str = "3-0") -> Operation:
 
 
 def test_a_page_of_events_begins_after_the_one_given() -> None:
-    follow, page = asks(events())
-
-    assert follow[1] == "hc_flow_missed"
-    assert page == ("XRANGE", "events:5", "(3-0", "+", "COUNT", 2)
+    assert transition(asks(events())) == ("hc_flow_read", ("flow:5", "3-0", 2))
 
 
 def test_a_page_has_the_id_of_its_last_event_and_whether_some_were_missed() -> None:
     operation = events()
     asks(operation)
 
-    entries = [[id, [b"e", b'"kind":"flow","at":9']] for id in (b"4-0", b"4-1")]
-    page = ends(operation, [([b"ok", 1], []), entries])
+    found = [item for id in (b"4-0", b"4-1") for item in (id, b'"kind":"flow","at":9')]
+    page = ends(operation, [([b"ok", 1, found], [])])
 
     assert page == {
         "events": [{"event_id": "4-0", "kind": "flow", "at": 9}, {"event_id": "4-1", "kind": "flow", "at": 9}],
@@ -286,7 +283,7 @@ def test_an_empty_page_goes_on_where_it_began() -> None:
     operation = events()
     asks(operation)
 
-    assert ends(operation, [([b"ok", 0], []), []]) == {"events": [], "last_event": "3-0", "missed": False}
+    assert ends(operation, [([b"ok", 0, []], [])]) == {"events": [], "last_event": "3-0", "missed": False}
 
 
 def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
@@ -294,7 +291,7 @@ def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
     asks(operation)
 
     with pytest.raises(NotFound):
-        operation.send([([b"none"], []), []])
+        operation.send([([b"none", b"1"], [])])
 
 
 # -- attempts

@@ -245,6 +245,15 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
         ),
         _method(
+            "job.tail",
+            "The newest log lines of a job, also when its flow's events no longer have them",
+            models.JobLoadParams,
+            models.JobTail,
+            READ,
+            operation=execution.job_tail,
+            example={"context_id": 1, "caller_id": 7, "id": 1},
+        ),
+        _method(
             "job.finish",
             "Report that an attempt has succeeded",
             models.JobFinishParams,

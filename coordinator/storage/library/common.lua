@@ -21,7 +21,9 @@
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
 local VERSION = '7'
-local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
+-- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each time.
+local EVENTS_KEPT = '1000000' -- so many changes of status, about
+local LOGS_KEPT = '10000' -- so many reports of log lines
 
 -- How a result begins. storage/functions.py lists the same.
 local WORD = {
@@ -140,7 +142,8 @@ end
 
 -- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
 -- happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a FlowEvent
--- but its id, as JSON; `members` are those after `at`, each with a comma before it.
+-- but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a field l, that is in the
+-- stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
 local function emit(tx, run, kind, members)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
   if events then -- begun or trimmed in this call

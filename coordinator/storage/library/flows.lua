@@ -17,6 +17,7 @@ local function reopen(tx, flow, plan)
   local events = tx.prefix .. 'events:' .. job_id(flow)
   if redis.call('EXISTS', events) == 1 then
     redis.call('PERSIST', events)
+    redis.call('PERSIST', tx.prefix .. 'lines:' .. job_id(flow))
   else
     redis.call('HSET', tx.prefix .. flow, 'x_forgotten', '1')
   end
@@ -270,54 +271,98 @@ local function flow_submit(tx, args, o)
   return WORD.NEW, tx.seconds
 end
 
+-- Whether a number written in decimal digits is below another. They may have more digits than Lua's numbers.
+local function is_below(a, b)
+  a, b = string.gsub(a, '^0+', ''), string.gsub(b, '^0+', '')
+  if #a ~= #b then
+    return #a < #b
+  end
+  return a < b
+end
+
 -- Whether event id `a` comes before `b`.
 local function is_before(a, b)
   local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
   local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
-  a_ms, a_number, b_ms, b_number = tonumber(a_ms), tonumber(a_number), tonumber(b_ms), tonumber(b_number)
-  return a_ms < b_ms or (a_ms == b_ms and a_number < b_number)
+  return is_below(a_ms, b_ms) or (not is_below(b_ms, a_ms) and is_below(a_number, b_number))
 end
 
--- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are.
+-- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are, or
+-- than the last one that was dropped. Second, whether there is no event yet that is not before `after`.
 local function has_missed(tx, flow, after)
   local events = tx.prefix .. 'events:' .. job_id(flow)
   local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
   if redis.call('EXISTS', events) == 0 then
-    return status ~= 'Dispatched'
+    local is_new = status == 'Dispatched'
+    return not is_new, is_new and is_before('0-0', after)
   end
   local info, reply = {}, redis.call('XINFO', 'STREAM', events)
   for at = 1, #reply, 2 do
     info[reply[at]] = reply[at + 1]
   end
+  if is_before(info['last-generated-id'], after) then
+    return false, true
+  end
+  if is_before(after, info['max-deleted-entry-id']) then
+    return true, false
+  end
+  local first = info['first-entry']
   local is_partial = forgotten or info['entries-added'] > info['length']
-  return is_partial and is_before(after, info['first-entry'][1])
+  return is_partial and first and is_before(after, first[1]), false
 end
 
--- Whether events of a flow are no longer kept.
--- Arguments: 1 the flow, 2 the event after which they are asked for.
--- Result: 'ok', 1 if some are not or 0 | 'none'.
-local function flow_missed(tx, args, o)
-  local flow = args[o + 1]
+-- Some events of a flow.
+-- Arguments: 1 the flow, 2 the event after which they begin, 3 how many at most.
+-- Result: 'ok', 1 if others after that one are no longer kept or 0, and for each event its id and the members of a FlowEvent
+-- without it | 'none', the time (ms) | 'changed': there is no event yet after which these could be.
+local function flow_read(tx, args, o)
+  local flow, after = args[o + 1], args[o + 2]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-    return WORD.NONE
+    return WORD.NONE, tx.at
   end
-  return WORD.OK, has_missed(tx, flow, args[o + 2]) and 1 or 0
+  local missed, is_beyond = has_missed(tx, flow, after)
+  if is_beyond then
+    return WORD.CHANGED
+  end
+  local id = job_id(flow)
+  local entries = redis.call('XRANGE', tx.prefix .. 'events:' .. id, '(' .. after, '+', 'COUNT', args[o + 3])
+  local first, last, count = nil, nil, 0
+  for _, entry in ipairs(entries) do
+    if entry[2][1] == 'l' then
+      first, last, count = first or entry[1], entry[1], count + 1
+    end
+  end
+  local logs = first and redis.call('XRANGE', tx.prefix .. 'lines:' .. id, first, last, 'COUNT', count) or {}
+  local events, log = {}, 1
+  for _, entry in ipairs(entries) do
+    local event = entry[2][2]
+    if entry[2][1] == 'l' then
+      event = logs[log] and logs[log][2][2] or '"kind":"log","at":0' -- no longer kept, which it is together with its entry
+      log = log + 1
+    end
+    put(events, entry[1], event)
+  end
+  return WORD.OK, missed and 1 or 0, events
 end
 
 -- Begin to follow a flow's events: for a while they are announced.
 -- Arguments: 1 the flow, 2 ms it is announced for, 3 the event after which to begin.
--- Result: as flow_missed.
+-- Result: 'ok', 1 if events after that one are no longer kept or 0 | 'none' | 'changed': there is no event yet after which to begin.
 local function flow_follow(tx, args, o)
   local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
     return WORD.NONE
   end
+  local missed, is_beyond = has_missed(tx, flow, args[o + 3])
+  if is_beyond then
+    return WORD.CHANGED
+  end
   redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[o + 2])
-  return WORD.OK, has_missed(tx, flow, args[o + 3]) and 1 or 0
+  return WORD.OK, missed and 1 or 0
 end
 
 register('hc_flow_upsert', flow_upsert)
-register('hc_flow_missed', flow_missed)
+register('hc_flow_read', flow_read)
 register('hc_flow_follow', flow_follow)
 register('hc_flow_start', flow_start)
 register('hc_flow_retry', flow_retry)

@@ -87,6 +87,10 @@ local function remove(key)
   if name then
     redis.call('ZREM', name, entry)
   end
+  local prefix, job = string.match(key, '^(.-)(job:%d+:%d+)$')
+  if job then
+    redis.call('DEL', prefix .. 'tail:' .. job)
+  end
   return redis.call('DEL', key)
 end
 

@@ -14,6 +14,7 @@ local function retain(tx, run)
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. flow, events_ttl)
+    redis.call('PEXPIRE', tx.prefix .. 'lines:' .. flow, events_ttl)
   end
   if retention ~= '0' then
     arm(tx, 'keep:' .. run, tx.now + retention)

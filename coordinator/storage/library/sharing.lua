@@ -22,6 +22,7 @@ end
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
     'x_parents', 'x_awaits', 'x_needed', 'x_met')
+  redis.call('DEL', tx.prefix .. 'tail:' .. job)
 end
 
 -- What a run lists or was started with has changed, or a job that belonged to it is another run's now.

@@ -42,7 +42,11 @@ local function remove_run(tx, run, jobs, kept)
   end
   SHARING.forget(tx, run)
   PREREQUISITES.forget(tx, run)
-  redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'logs:' .. string.sub(run, 9))
+  redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'lines:' .. string.sub(run, 6),
+    tx.prefix .. 'logs:' .. string.sub(run, 9))
+  if string.sub(run, 1, 5) == 'flow:' and redis.call('DEL', tx.prefix .. 'followed:' .. job_id(run)) == 1 then
+    announce(tx, EFFECT.EVENTS .. job_id(run)) -- its followers find that it is gone
+  end
   disarm(tx, 'keep:' .. run)
   disarm_message(tx, run)
   return count
