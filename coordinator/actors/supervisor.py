@@ -16,6 +16,7 @@ from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request, W
 from coordinator.actors.stepping import advance
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
+from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving, is_transient
 from coordinator.storage.keys import ContextKey
@@ -200,7 +201,9 @@ class Supervisor:
         commands: list[Command] = []
         if not self._is_remembered and any(request.writes for request in ready):
             assert mailbox.address is not None
-            commands += self._store.layout.register_context(mailbox.address)
+            layout = self._store.layout
+            creates = any(request.creates for request in ready)
+            commands += layout.register_context(mailbox.address) if creates else layout.own_context(mailbox.address)
         remember = len(commands)
         commands += self._about_sizes(_load(ready))
         sizes = len(commands) - remember
@@ -281,6 +284,8 @@ class Supervisor:
         for reply in replies:
             if isinstance(reply, ReplyError):
                 return f"noting the context as known failed: {reply}"
+            if functions.is_unknown_context(reply):
+                return None  # what is written to it next may create something
         self._is_remembered = True
         return None
 

@@ -619,3 +619,8 @@ def read_presence(reply: Any) -> tuple[bool, list[str]]:
     """Whether it was known before, and the dead."""
     was_known, dead = reply
     return was_known == 1, [name.decode() for name in dead]
+
+
+def is_unknown_context(reply: Any) -> bool:
+    """Whether this is the reply to Layout.own_context for one that nothing was written to."""
+    return reply == Word.NONE.value  # type: ignore[no-any-return] # what the parser gives is untyped

@@ -201,7 +201,15 @@ class Layout:
 
     def register_context(self, context: int) -> list[Command]:
         """The same for one context's own connection, where that can reach GLOBAL. They leave its database selected."""
-        register = self.register_contexts(context)
+        return self._in_global(self.register_contexts(context), context)
+
+    def own_context(self, context: int) -> list[Command]:
+        """The same, but a context that is not known stays so: its reply is then Word.NONE."""
+        keys = self.keyspace(GLOBAL)
+        own = keys.call("hc_own", keys.contexts(), keys.owned_contexts(self.name), context)
+        return self._in_global([own], context)
+
+    def _in_global(self, commands: list[Command], context: int) -> list[Command]:
         if self.isolation == "prefix" or context == 0:
-            return register
-        return [("SELECT", 0), *register, ("SELECT", context)]
+            return commands
+        return [("SELECT", 0), *commands, ("SELECT", context)]

@@ -20,7 +20,7 @@ from coordinator.errors import (
     WebSocketRequired,
 )
 from coordinator.operations import execution, listing
-from coordinator.rpc.methods.method import READ, WRITE, Method, in_context, in_global
+from coordinator.rpc.methods.method import READ, WRITE, Method, creates_something, in_context, in_global
 from coordinator.storage import codec
 from coordinator.storage.keys import Keyspace
 
@@ -94,6 +94,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             (*WRITE, *_DAG, Conflict),
             operation=execution.submit_flow,
             writes=True,
+            creates=creates_something,
             payload_member="flow",
             example={
                 "context_id": 1,
@@ -171,6 +172,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowSubscribeParams,
             models.FlowSubscribed,
             _SUBSCRIBE,
+            needs_reply=True,
             streaming=_follow_flow,
             example=_FLOW_EXAMPLE,
             replies="small",
@@ -193,6 +195,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.RunnerSubscribed,
             _SUBSCRIBE,
             writes=True,
+            needs_reply=True,
             streaming=_subscribe_runner,
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4, "lease": 30.0},
             replies="small",
@@ -215,6 +218,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobTaken,
             (*READ, Overloaded),
             writes=True,
+            needs_reply=True,
             streaming=_take_job,
             extra_timeout=lambda params: params.wait,
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "count": 1, "wait": 20.0},
@@ -296,6 +300,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             (*READ, Conflict),
             operation=execution.satisfy_prerequisite,
             writes=True,
+            creates=lambda params: params.flow_id is None,
             example={"context_id": 1, "name": "approved", "flow_id": 1, "by": "Ada", "payload": {"order": "4711"}},
         ),
         _method(

@@ -113,10 +113,13 @@ local function index_earlier(tx)
   end
   redis.call('DEL', awaited)
   if not redis.call('HGET', tx.engine, 'prerequisites') then
-    for _, name in ipairs(redis.call('HKEYS', tx.prefix .. 'prerequisites')) do
+    local names = redis.call('HKEYS', tx.prefix .. 'prerequisites')
+    for _, name in ipairs(names) do
       redis.call('ZADD', tx.prefix .. 'index:prerequisite', '0', name .. '\0')
     end
-    redis.call('HSET', tx.engine, 'prerequisites', '1')
+    if #names > 0 then
+      redis.call('HSET', tx.engine, 'prerequisites', '1')
+    end
   end
 end
 

@@ -218,6 +218,19 @@ local function presence(keys, args)
   return {1 - added, redis.call('ZRANGE', keys[1], '-inf', now - args[2], 'BYSCORE')}
 end
 
+-- Let a coordinator own a context, if that is known.
+-- KEYS: 1 the known contexts, a sorted set. ARGV: 1 the set of the contexts that the coordinator owns, which is in the slot of
+-- KEYS 1, 2 the context.
+-- Returns: 'ok' | 'none': nothing was ever written to it.
+local function own(keys, args)
+  if not redis.call('ZSCORE', keys[1], args[2]) then
+    return WORD.NONE
+  end
+  redis.call('SADD', args[1], args[2])
+  return WORD.OK
+end
+
+redis.register_function('hc_own', own)
 redis.register_function('hc_presence', presence)
 register('hc_record_delete', record_delete)
 register('hc_tick', tick)
