@@ -348,7 +348,7 @@ def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> O
     outcome, effects = functions.read_prerequisite_satisfy(reply)
     match outcome:
         case Refused(Word.NONE):
-            raise NotFound("flow", context_id=params.context_id, id=params.flow_id)
+            raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)
         case Refused():
             detail = f"prerequisite {params.name[:100]!r} is satisfied with another payload; revoke it first"
             raise Conflict(detail, name=params.name, member="payload")
@@ -364,7 +364,7 @@ def revoke_prerequisite(keys: Keyspace, params: PrerequisiteRevokeParams) -> Ope
     (reply,) = yield [functions.prerequisite_revoke(keys, params.name, params.flow_id)]
     was_satisfied = functions.read_prerequisite_revoke(reply)
     if was_satisfied is None:
-        raise NotFound("flow", context_id=params.context_id, id=params.flow_id)
+        raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)
     answer = b'{"name":%b,%b,"revoked":%b}'
     answer %= (to_json(params.name), _scope_of(params.flow_id), to_json(was_satisfied))
     return answer
@@ -383,6 +383,6 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
     page = functions.read_prerequisite_list(reply)
     more = b""
     if page.after is not None:
-        kind, name, flow_id = page.after.is_satisfied, page.after.name, page.after.flow_id
-        more = b',"cursor":' + to_json(f"s:{flow_id}:{name}" if kind else f"w:{name}")
+        name, flow_id = page.after.name, page.after.flow_id
+        more = b',"cursor":' + to_json(f"s:{flow_id}:{name}" if page.after.is_satisfied else f"w:{name}")
     return b'{"satisfied":[%b],"waiting":[%b]%b}' % (page.satisfied, page.waiting, more)

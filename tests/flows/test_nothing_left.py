@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.flows import submission
-from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
+from tests.support.server import ValkeyProcess, coordinator
 
 ATTEMPT = {"caller_id": 7, "id": 1, "token": "1-1"}
 RUNNER = {"runner_id": 3, "script_types": ["Python"]}
@@ -57,7 +57,7 @@ def test_what_comes_to_nothing_leaves_nothing_in_the_store(
 
     assert call(http, "context.list")["items"] == []
     assert store.client(9).keys() == []
-    engaged = [key for key in store.client(0).keys() if key.startswith("engaged:")]
+    engaged = store.client(0).keys("engaged:*")
     assert all("9" not in store.client(0).smembers(key) for key in engaged)
 
 
@@ -68,7 +68,7 @@ def test_a_context_is_known_once_something_is_in_it(http: httpx.Client, store: V
     call(http, "flow.submit", **submission(8, {1: []}))
 
     assert call(http, "context.list")["items"] == [8, 9]
-    (engaged,) = [key for key in store.client(0).keys() if key.startswith("engaged:")]
+    (engaged,) = store.client(0).keys("engaged:*")
     assert {"8", "9"} <= store.client(0).smembers(engaged)
 
 
@@ -79,7 +79,7 @@ def test_a_context_another_coordinator_has_made_known_is_owned_once_it_is_writte
     with coordinator("--redis-url", store.url) as second, httpx.Client(base_url=second.http) as other:
         call(other, "flow.cancel", context_id=8, id=1)
 
-        engaged = [key for key in store.client(0).keys() if key.startswith("engaged:")]
+        engaged = store.client(0).keys("engaged:*")
         assert sum("8" in store.client(0).smembers(key) for key in engaged) == 2
 
 

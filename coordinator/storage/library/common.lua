@@ -12,11 +12,13 @@
 -- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
--- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its prerequisites were satisfied by when it was released),
--- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the last
--- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each field
--- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
--- x_retry (times, ms), x_failure, x_needed (runs that count it as done though it belonged to another, with spaces between).
+-- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
+-- prerequisites were satisfied by when it was released), x_next (jobs waiting for it), x_parents (ids of the jobs it
+-- depends on), x_awaits (its prerequisites), x_attempt (the last one: number, token, runner, lease in ms, start,
+-- deadline or 0, session or nothing, with spaces between, for each field costs much of a transition; or its number
+-- alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt),
+-- x_queued, x_ended, x_retry (times, ms), x_failure, x_needed (runs that count it as done though it belonged to
+-- another, with spaces between).
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 

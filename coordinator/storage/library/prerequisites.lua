@@ -1,9 +1,10 @@
--- Prerequisites: which are satisfied, and who waits for them. The hash `prerequisites` has those of the whole context, the hash
--- `prerequisites:FLOW` those of one flow's jobs: name → when (ms), then more members of a SatisfiedPrerequisite as JSON, each
--- with a comma before it. The sorted set `index:prerequisite` has both for lists: the name, NUL, the flow's id or nothing.
--- A job waits for all of its prerequisites until it is released; whether they are satisfied is looked at whenever that may have
--- become so. Until then it is in the set `awaiting:RUN NAME`, and its run in the set `waiting:NAME` (earlier versions: the job,
--- for as long as the name was not satisfied, which x_wait counted too); `awaits` is a sorted set of those names.
+-- Prerequisites: which are satisfied, and who waits for them. The hash `prerequisites` has those of the whole context,
+-- the hash `prerequisites:FLOW` those of one flow's jobs: name → when (ms), then more members of a
+-- SatisfiedPrerequisite as JSON, each with a comma before it. The sorted set `index:prerequisite` has both for lists:
+-- the name, NUL, the flow's id or nothing. A job waits for all of its prerequisites until it is released; whether they
+-- are satisfied is looked at whenever that may have become so. Until then it is in the set `awaiting:RUN NAME`, and its
+-- run in the set `waiting:NAME` (earlier versions: the job, for as long as the name was not satisfied, which x_wait
+-- counted too); `awaits` is a sorted set of those names.
 
 local PREREQUISITES = {
   AT_ONCE = 300, -- jobs released in one call
@@ -11,8 +12,8 @@ local PREREQUISITES = {
   SHOWN = 10, -- of the jobs that wait, in a list
 }
 
--- What a prerequisite is satisfied by for the jobs of a run, as it is stored, and whether that is for its 'flow' or the whole
--- 'context'; or nil.
+-- What a prerequisite is satisfied by for the jobs of a run, as it is stored, and whether that is for its 'flow' or the
+-- whole 'context'; or nil.
 local function satisfied_by(tx, run, name)
   local value = string.sub(run, 1, 5) == 'flow:' and redis.call('HGET', tx.prefix .. 'prerequisites:' .. run, name)
   if value then
@@ -62,8 +63,8 @@ local function enroll(tx, run, job, names)
   end
 end
 
--- Whether the prerequisites (JSON) of a job, of which nothing else is unmet if `is_last`, let it start. If so, what they are
--- satisfied by is kept in its x_met; else it waits for them.
+-- Whether the prerequisites (JSON) of a job, of which nothing else is unmet if `is_last`, let it start. If so, what
+-- they are satisfied by is kept in its x_met; else it waits for them.
 function PREREQUISITES.let_start(tx, run, job, prerequisites, is_last)
   if prerequisites == '[]' then
     return true
@@ -145,19 +146,22 @@ local function encode_awaited(tx, name)
     for _, job in ipairs(jobs) do
       if #shown < PREREQUISITES.SHOWN then
         local caller, id = string.match(job, '^job:(%d+):(%d+)$')
-        shown[#shown + 1] = '{"caller_id":' .. caller .. ',"job_id":' .. id .. (flow and ',"flow_id":' .. flow or '') .. '}'
+        local of_flow = flow and ',"flow_id":' .. flow or ''
+        shown[#shown + 1] = '{"caller_id":' .. caller .. ',"job_id":' .. id .. of_flow .. '}'
       end
     end
   end
   if count == 0 then
     return nil, #runs + 1
   end
-  return '{"name":' .. cjson.encode(name) .. ',"jobs":' .. count .. ',"waiters":[' .. table.concat(shown, ',') .. ']}', #runs + 1
+  local waiters = table.concat(shown, ',')
+  return '{"name":' .. cjson.encode(name) .. ',"jobs":' .. count .. ',"waiters":[' .. waiters .. ']}', #runs + 1
 end
 
 -- A page of the prerequisites: first those jobs wait for, then those that are satisfied, by name.
 -- Arguments: 1 'w' or 's': of which it is, 2 where it begins, as ZRANGE BYLEX takes it, 3 how many at most.
--- Result: 'ok', the first as JSON without brackets, the others, then 'w' or 's' and where the next page begins, or '' at the end.
+-- Result: 'ok', the first as JSON without brackets, the others, then 'w' or 's' and where the next page begins, or ''
+-- at the end.
 local function prerequisite_list(tx, args, o)
   index_earlier(tx)
   local phase, from, limit = args[o + 1], args[o + 2], tonumber(args[o + 3])
@@ -184,7 +188,8 @@ local function prerequisite_list(tx, args, o)
     local name, flow = string.match(entries[i], '^(.*)%z(%d*)$')
     local key = flow == '' and 'prerequisites' or 'prerequisites:flow:' .. flow
     local value = redis.call('HGET', tx.prefix .. key, name)
-    satisfied[i] = '{"name":' .. cjson.encode(name) .. ',' .. encode_satisfied(value, flow == '' and 'context' or 'flow')
+    local scope = flow == '' and 'context' or 'flow'
+    satisfied[i] = '{"name":' .. cjson.encode(name) .. ',' .. encode_satisfied(value, scope)
       .. (flow == '' and '' or ',"flow_id":' .. flow) .. '}'
   end
   local is_last = #entries <= limit - #awaited
