@@ -126,6 +126,7 @@ class Request(ABC):
         calls: for how many it stands.
         load: as how many ordinary calls it counts in a round, by the bytes expected of its replies.
         writes: whether the operation changes the store.
+        creates: whether it may leave something in a context in which nothing was before.
         done: it was answered; whatever else is known about it is dropped.
         unanswered: how often a step of it was put on the wire and got no reply.
         commands: the step to send next, None before the first one and while computing.
@@ -137,6 +138,7 @@ class Request(ABC):
         "__weakref__",
         "calls",
         "commands",
+        "creates",
         "deadline",
         "done",
         "known",
@@ -153,7 +155,7 @@ class Request(ABC):
         self.calls = 1
         self.load = 1
         self.deadline = deadline
-        self.writes = writes
+        self.writes = self.creates = writes
         self.done = False
         self.unanswered = 0
         self.commands: list[Command] | None = None

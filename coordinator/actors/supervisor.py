@@ -223,7 +223,9 @@ class Supervisor:
         commands: list[Command] = []
         if not self._is_remembered and any(request.writes for request in ready):
             assert mailbox.address is not None
-            commands += self._store.layout.register_context(mailbox.address)
+            layout = self._store.layout
+            creates = any(request.creates for request in ready)
+            commands += layout.register_context(mailbox.address) if creates else layout.own_context(mailbox.address)
         remember = len(commands)
         slices = [(requests, _commands_of(requests)) for requests in _slices(ready, self._slice_calls())]
         numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
@@ -332,6 +334,8 @@ class Supervisor:
         for error in errors:
             if not is_write_refusal(error) or self._store.is_transient(error):
                 return f"noting the context as known failed: {error}"
+        if any(map(functions.is_unknown_context, replies)):
+            return None  # what is written to it next may create something
         self._is_remembered = not errors  # refused, like the writes that follow: those that come later try it again
         return None
 

@@ -9,6 +9,7 @@ from coordinator.cli.call import call, openrpc
 from coordinator.cli.cert import cert
 from coordinator.cli.demo import demo
 from coordinator.cli.flow import flow
+from coordinator.cli.prerequisite import prerequisite
 from coordinator.cli.repair import repair
 from coordinator.cli.runner import runner
 from coordinator.cli.serve import serve
@@ -42,5 +43,5 @@ def version() -> None:
     click.echo(f"herocoordinator, version {__version__}")
 
 
-for command in (serve, runner, flow, demo, call, openrpc, cert, repair, version):
+for command in (serve, runner, flow, prerequisite, demo, call, openrpc, cert, repair, version):
     main.add_command(command)

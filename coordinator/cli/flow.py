@@ -245,8 +245,8 @@ def follow(place: Place, id: int, plain: bool) -> None:
 def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
     """Print what a flow's jobs wrote: `NAME | line`, and `NAME ! line` for their standard error.
 
-    The newest 10,000 events of a flow are kept, until an hour after it ended (serve's --event-retention). After that
-    there are the ends of the outputs, from the jobs' results.
+    The newest 16 MiB of a flow's logs are kept until an hour after it ended (serve's --event-retention), and the end of
+    each job's. After that there are the ends of the outputs, from the jobs' results.
     """
     run_connected(place, partial(show_logs, place=place, id=id, follow=follow, raw=raw))
 

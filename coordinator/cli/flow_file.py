@@ -35,6 +35,7 @@ SET_BY_RUNNER: Final = (
     "HERO_FLOW_ID",
     "HERO_INPUTS",
     "HERO_JOB_ID",
+    "HERO_PREREQUISITES",
     "HERO_RESULT",
 )
 MAX_NAME: Final = 100

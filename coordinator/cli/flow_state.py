@@ -14,6 +14,7 @@ from coordinator.models import FlowEvent, FlowReport, JobProgress
 __all__ = ["ENDED", "FlowState", "JobState", "Names", "duration", "named"]
 
 ENDED: Final = ("Finished", "Error")
+DELETED: Final = "Deleted"
 
 Names = Mapping[int, str]
 """Of jobs, by their ids."""
@@ -104,6 +105,7 @@ class FlowState:
         self.reason = named(event.reason or "", self._names)
         if self.status in ENDED:
             self.ended_at = event.at
+        if self.status in (*ENDED, DELETED):
             return
         self.started_at, self.ended_at = event.at, None
         for job in self.jobs.values():

@@ -39,6 +39,8 @@ __all__ = [
 DEFAULT_CALLER: Final = 1
 LOOK_FOR_RUNNERS_EVERY: Final = 5.0
 BEGINNING: Final = "0-0"
+EXIT_DELETED: Final = -1
+"""Of `watch_with_hints` itself; the process ends with EXIT_ERROR."""
 MAX_RANDOM: Final = 2**31 - 1
 MANY: Final = 10_000  # jobs, whose ids are shorter so that the list of all of them fits a message
 MAX_SHORT: Final = 10**8 - 1
@@ -49,6 +51,10 @@ OUTPUT: Final = ("stdout", "stderr", "exit_code")
 
 class Exists(Exception):
     """There is a flow of this id already, and submitting it again would do nothing."""
+
+
+class Deleted(Exception):
+    """The flow was deleted while it was followed."""
 
 
 # -- submitting
@@ -219,7 +225,10 @@ async def watch(
     if not await _follow(client, place, state, report.last_event if after is None else after, view):
         return EXIT_INTERRUPTED
     # What was shown is behind if events were no longer kept; this is not.
-    report = await client.flow_status(context_id=place.context, id=id)
+    try:
+        report = await client.flow_status(context_id=place.context, id=id)
+    except NotFound:
+        raise Deleted from None
     return _conclude(report, names, with_output=was_over or not view.shows_logs)
 
 
@@ -235,9 +244,14 @@ async def watch_with_hints(
     """`watch`, and say what may be done next about a flow that goes on or failed."""
     try:
         status = await watch(client, place, id, view, after=after, names=names)
+    except* Deleted:
+        complain(f"flow {id} was deleted")
+        status = EXIT_DELETED
     except* (CannotConnect, NoReply, KeyboardInterrupt):
         complain(f"flow {id} goes on; follow it with `{place.command('flow follow', id)}`")
         raise
+    if status == EXIT_DELETED:
+        return EXIT_ERROR
     if status == EXIT_INTERRUPTED:
         complain(f"flow {id} goes on without being watched")
         say(f"  follow it: {place.command('flow follow', id)}", err=True)

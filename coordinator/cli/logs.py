@@ -31,7 +31,8 @@ async def show_logs(client: Client, place: Place, id: int, follow: bool, raw: bo
         complain(f"the events of flow {id} are no longer kept; these are the ends of its jobs' outputs")
         await _show_results(client, flow, printer)
     elif missed:
-        complain(f"the first events of flow {id} are no longer kept")
+        complain(f"the first events of flow {id} are no longer kept; these are the ends of what jobs wrote before")
+        await _show_tails(client, flow, printer)
     if follow:
         async with client.follow_flow(place.context, id, after) as events:
             async for event in events:
@@ -43,9 +44,12 @@ class _Printer:
     def __init__(self, names: dict[int, str], *, is_raw: bool) -> None:
         self._is_raw = is_raw
         self._names = names
+        self.seen: set[int] = set()  # jobs of which there were lines
         self._width = min(NAME_WIDTH, max(map(len, names.values()), default=0))
 
     def show(self, event: FlowEvent) -> None:
+        if event.kind == "log" and event.job_id is not None:
+            self.seen.add(event.job_id)
         if event.kind == "log" and self._is_raw:
             for line in event.lines or []:
                 say_raw(line)
@@ -64,3 +68,17 @@ async def _show_results(client: Client, flow: Flow, printer: _Printer) -> None:
         for stream in ("stdout", "stderr"):
             lines = job.result.get(stream, "").splitlines()
             printer.show(FlowEvent(event_id=BEGINNING, kind="log", at=0, job_id=id, stream=stream, lines=lines))
+
+
+async def _show_tails(client: Client, flow: Flow, printer: _Printer) -> None:
+    """What is kept of the jobs of which the flow's events have no lines any more."""
+    for id in sorted({*flow.jobs} - printer.seen):
+        try:
+            tail = await client.job_tail(context_id=flow.context_id, caller_id=flow.caller_id, id=id)
+        except NotFound:
+            continue
+        for report in tail.reports:
+            event = FlowEvent(
+                event_id=BEGINNING, kind="log", at=report.at, job_id=id, stream=report.stream, lines=report.lines
+            )
+            printer.show(event)

@@ -65,6 +65,7 @@ def runner(**given: Any) -> None:
                      beside stdout, stderr (the last 64 KiB of each) and exit_code;
                      a value of several lines is key<<MARK, its lines, and a line MARK
     HERO_INPUTS      a JSON file: the results of the jobs this one depends on, by their ids
+    HERO_PREREQUISITES   a JSON file: what its prerequisites were satisfied with, by name, if it has any
     HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_FLOW_ID  HERO_JOB_ID  HERO_ATTEMPT
     HERO_ATTEMPT_ID  names this attempt and no other
 

@@ -11,7 +11,16 @@ import trio
 
 from coordinator import models
 from coordinator.client.channel import Channel
-from coordinator.client.errors import ConnectionLost, InternalError, NoReply, Overloaded, RpcError, StorageError
+from coordinator.client.errors import (
+    ConnectionLost,
+    InternalError,
+    InvalidParams,
+    NoReply,
+    NotFound,
+    Overloaded,
+    RpcError,
+    StorageError,
+)
 from coordinator.client.link import pause_after
 
 __all__ = ["TRANSIENT", "FlowFollower"]
@@ -21,6 +30,7 @@ log = logging.getLogger("coordinator.client")
 BEGINNING: Final = "0-0"
 LATER: Final = 4  # as `pause_after` counts: a second or so
 ENDED: Final = ("Finished", "Error")
+DELETED: Final = "Deleted"
 TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
 """What subscribing again may fail with and will be tried once more."""
 
@@ -29,16 +39,18 @@ class FlowFollower:
     """`async for event in client.follow_flow(…)`: a flow's events in order, none twice. For one task.
 
     It ends after the event that says the flow is Finished or in Error, or at once if that was before `after`. A flow
-    that was tried again is followed to its last end.
+    that was tried again is followed to its last end. It also ends when the flow is deleted, then after an event of the
+    status Deleted if that comes through.
 
     Up to `buffer` events wait here. When they are not fetched as fast as they come, the subscription is given up and
     taken up again where it ended once they are: so a slow reader never holds up calls, nor does memory grow, and it
-    may be left without being closed. Only the server's `--event-retention` and 10,000 kept events bound how far
-    behind one may be; see `missed`.
+    may be left without being closed. Only the server's `--event-retention` and the 16 MiB of logs that are
+    kept bound how far behind one may be; see `missed`.
 
     Attributes:
         last: id of the last event given out, the `after` of a later follower.
         missed: true once events were no longer kept when they should have been read.
+        deleted: true once the flow is known to be gone.
     """
 
     def __init__(
@@ -56,6 +68,7 @@ class FlowFollower:
         self._closed = False
         self.last = after or BEGINNING
         self.missed = False
+        self.deleted = False
 
     def __aiter__(self) -> Self:
         return self
@@ -85,6 +98,10 @@ class FlowFollower:
 
     def _give(self, params: dict[str, Any]) -> models.FlowEvent:
         event = models.FlowEvent.model_validate(params, strict=False)
+        self.missed = self.missed or params.get("missed") is True
+        if event.kind == "flow" and event.status == DELETED:
+            self._gone()
+            return event
         self.last = event.event_id
         if event.kind == "flow":
             self._may_be_over = event.status in ENDED
@@ -105,6 +122,16 @@ class FlowFollower:
                 return
             except ConnectionLost:
                 await self._channel.wait_connected()
+            except NotFound:
+                if not self._subscribed_before:
+                    raise
+                self._gone()
+                return
+            except InvalidParams:
+                if not self._subscribed_before:
+                    raise
+                # The store has lost what we have read last, or it is another flow of this id.
+                self.last, self.missed = BEGINNING, True
             except (RpcError, NoReply) as error:
                 if not (self._subscribed_before and isinstance(error, TRANSIENT)):
                     raise
@@ -124,6 +151,10 @@ class FlowFollower:
         """Close if the flow has ended and nothing came after the last event given out."""
         after = models.FlowEventsParams(context_id=self._flow.context_id, id=self._flow.id, after=self.last, limit=1)
         flow, events = await self._channel.call_many([("flow.load", self._flow), ("flow.events", after)])
+        if isinstance(flow, NotFound) or isinstance(events, NotFound):
+            if not self._buffer:
+                self._gone()
+            return
         for outcome in (flow, events):
             if isinstance(outcome, TRANSIENT):
                 await trio.sleep(pause_after(LATER))
@@ -160,6 +191,15 @@ class FlowFollower:
         self.suspend()
 
     # -- ending
+
+    def _gone(self) -> None:
+        """The flow was deleted, and with it the subscription."""
+        self.deleted = True
+        if self._subscription is not None:
+            self._channel.detach(self)
+            self._channel.unroute(self._subscription)
+            self._subscription = None
+        self.close()
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:

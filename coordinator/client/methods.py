@@ -108,6 +108,7 @@ class Methods:
     job_inputs = _Method("job.inputs", models.JobInputsParams, models.JobInputs)
     job_heartbeat = _Method("job.heartbeat", models.JobHeartbeatParams, models.Heartbeat)
     job_log = _Method("job.log", models.JobLogParams, models.Logged)
+    job_tail = _Method("job.tail", models.JobLoadParams, models.JobTail)
     job_finish = _Method("job.finish", models.JobFinishParams, models.AttemptOutcome)
     job_fail = _Method("job.fail", models.JobFailParams, models.AttemptOutcome)
 
@@ -118,6 +119,7 @@ class Methods:
     message_send = _Method("message.send", models.MessageParams, models.Message)
 
     prerequisite_satisfy = _Method("prerequisite.satisfy", models.PrerequisiteSatisfyParams, models.Satisfied)
+    prerequisite_revoke = _Method("prerequisite.revoke", models.PrerequisiteRevokeParams, models.Revoked)
     prerequisite_list = _Method("prerequisite.list", models.PrerequisiteListParams, models.Prerequisites)
 
     async def job_take(

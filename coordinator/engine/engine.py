@@ -43,9 +43,10 @@ from coordinator.models.execution import (
     RunnerSubscribeParams,
     SubscriptionParams,
 )
+from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
-from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Silent, Trouble
+from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Refused, Silent, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -277,9 +278,9 @@ class Engine:
         """Begin to stream a flow's events."""
         self._check_room(session)
         (reply,) = yield [functions.flow_follow(keys, params.id, FOLLOWED_FOR, params.after)]
-        has_missed = functions.read_missed(reply)
-        if has_missed is None:
-            raise NotFound("flow", context_id=params.context_id, id=params.id)
+        has_missed = functions.read_flow_follow(reply)
+        if isinstance(has_missed, Refused):
+            raise cannot_read_events(has_missed.word, params.context_id, params.id)
         subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after, in_batches=params.batch)
         self._listened_to(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
         self._open(subscription, opening)

@@ -19,10 +19,10 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
-from coordinator.operations.execution import EVENT_BYTES, EVENTS_A_STEP, render_event
+from coordinator.operations.execution import EVENT_BYTES, EVENTS_A_STEP
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Cancel, Effects, Silent, Told
+from coordinator.storage.functions import Cancel, Effects, ReadEvents, Refused, Silent, Told, Word
 from coordinator.storage.keys import Keyspace
 
 __all__ = [
@@ -43,6 +43,7 @@ TAKE_AT_LEAST: Final = 16  # jobs; half of a larger capacity, so that a runner h
 TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless a single one is larger
 LAPSE_KNOWN_AFTER: Final = 2.0  # seconds after the end of a lease; by then the store has said so, unless it ended well
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
+BEGINNING: Final = "0-0"
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
 
 
@@ -333,18 +334,26 @@ class FlowSubscription(Subscription):
     def __init__(self, session: Session, keys: Keyspace, *, flow_id: int, after: str, in_batches: bool) -> None:
         super().__init__(session, keys, in_batches=in_batches)
         self.flow_id = flow_id
-        self._after = after.encode()
+        self._after = after
+        self._has_missed = False
+        self._head = (
+            b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,'
+            % (self.id.encode(), keys.address or 0, flow_id)
+        )
 
-    def _tell(self, head: bytes, entries: Sequence[Any]) -> None:
+    def _tell(self, found: ReadEvents) -> None:
         """Notify the client of these events."""
-        self.notify([b"%b%b}}" % (head, render_event(entry)) for entry in entries])
+        notices = [b'%b"event_id":"%b",%b}}' % (self._head, *event) for event in found.events]
+        if found.missed:
+            notices[0] = b'%b,"missed":true}}' % notices[0][:-2]
+        self.notify(notices)
+
+    def _gone(self, at: bytes) -> None:
+        """The flow was deleted: that is its last event."""
+        self.notify([b'%b"event_id":"%b-0","kind":"flow","at":%b,"status":"Deleted"}}' % (self._head, at, at)])
+        self.close()
 
     def serve(self) -> Operation:
-        head = b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,' % (
-            self.id.encode(),
-            self.keys.address or 0,
-            self.flow_id,
-        )
         while not self.is_closed:
             self.look()
             if self.session.is_congested:
@@ -355,14 +364,23 @@ class FlowSubscription(Subscription):
                     yield self.park()
                 if self.is_closed:
                     break
-                (reply,) = yield [functions.events(self.keys, self.flow_id, self._after, EVENTS_A_STEP, EVENT_BYTES)]
+                (reply,) = yield [functions.flow_read(self.keys, self.flow_id, self._after, EVENTS_A_STEP, EVENT_BYTES)]
                 if self.is_closed:
                     break
-                entries, is_all = functions.read_events(reply)
-                if entries:
-                    self._after = entries[-1][0]
-                    self._tell(head, entries)
-            del reply, entries  # nobody needs them while we are parked
+                found = functions.read_flow_read(reply)
+                match found:
+                    case Refused(Word.NONE, [bytes(at)]):
+                        self._gone(at)
+                        break
+                    case Refused():  # what it has read is not there: a store that lost its last seconds, another flow
+                        self._after, self._has_missed = BEGINNING, True
+                        continue
+                found = found._replace(missed=found.missed or self._has_missed)
+                is_all = found.is_last
+                if found.events:
+                    self._after, self._has_missed = found.events[-1][0].decode(), False
+                    self._tell(found)
+            del found, reply  # nobody needs them while we are parked
             if is_all:
                 yield self.park()
         return b""
@@ -404,7 +422,7 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
     caller_id, id = told.job
     env_vars = told.record[_ENV_VARS_AT]
     assert env_vars is not None, "each job has some"
-    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,%b"attempt":%b,"token":"%b","lease":%b%b}' % (
+    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,%b"attempt":%b,"token":"%b","lease":%b%b%b}' % (
         context_id,
         codec.JOB.spliced((id, caller_id, context_id), told.record),
         _merged(told.env_vars, env_vars),
@@ -414,6 +432,7 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
         told.token.encode(),
         to_json(lease),
         b"" if told.flow_id is None else b',"flow_id":' + told.flow_id,
+        b',"prerequisites":' + told.prerequisites if told.prerequisites else b"",
     )
     return told.token, members
 

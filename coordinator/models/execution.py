@@ -40,6 +40,7 @@ InBatches = Annotated[
     bool, Field(description="Several notifications at once come as one JSON-RPC batch; by default each is a message")
 ]
 LogStream = TypeAliasType("LogStream", Literal["stdout", "stderr"])
+Scope = TypeAliasType("Scope", Literal["context", "flow"])
 EventKind = TypeAliasType("EventKind", Literal["flow", "job", "log"])
 
 OptionalText = Annotated[str | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
@@ -149,11 +150,16 @@ class Unsubscribed(Model):
 
 
 class FlowEventNotice(FlowEvent):
-    """Params of the notification `flow.event`."""
+    """Params of the notification `flow.event`. The last one of a flow that is deleted has the status Deleted."""
 
     subscription: str
     context_id: UInt32
     flow_id: UInt32
+    missed: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="true: events between this one and the one before are no longer kept"),
+    ] = None
 
 
 # -- runners and attempts
@@ -206,6 +212,15 @@ class JobTakeParams(Model):
     ] = ""
 
 
+class MetPrerequisite(Model):
+    satisfied_at: Milliseconds
+    scope: Annotated[
+        Scope, Field(description="Whether it is satisfied for the jobs of one flow, or of the whole context")
+    ]
+    by: OptionalText = None
+    payload: Annotated[StringMap | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+
+
 class Assignment(Model):
     """One attempt at a job, handed to a runner. Params of the notification `runner.job`, with `subscription`."""
 
@@ -222,6 +237,11 @@ class Assignment(Model):
     token: Token
     lease: float
     flow_id: Annotated[OptionalId, Field(description="The flow it runs for; none of a message's job")] = None
+    prerequisites: Annotated[
+        dict[str, MetPrerequisite] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="What the job's were satisfied by when it was released, by name; left out if it has none"),
+    ] = None
 
 
 class AssignmentNotice(Assignment):
@@ -275,12 +295,25 @@ class JobLogParams(_AttemptParams):
 
 
 class Logged(Model):
-    lines: Annotated[int, Field(ge=0, description="How many were kept: none once the flow has logged 16 MiB")]
+    lines: Annotated[int, Field(ge=0, description="How many were kept: none once a message has logged 16 MiB")]
     over: Annotated[
         bool | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
         Field(description="true: the attempt was cancelled or has timed out, and its script must be stopped"),
     ] = None
+
+
+class LogReport(Model):
+    at: Milliseconds
+    attempt: Annotated[int, Field(ge=0)]
+    stream: LogStream
+    lines: list[str]
+
+
+class JobTail(Model):
+    reports: Annotated[
+        list[LogReport], Field(description="The newest log lines of the job, about 16 KiB, oldest first")
+    ]
 
 
 class JobFinishParams(_AttemptParams):
@@ -319,34 +352,64 @@ class MessageParams(Model):
     id: UInt32
 
 
-class PrerequisiteSatisfyParams(Model):
+PrerequisiteName = Annotated[str, Field(max_length=1000)]
+
+
+class PrerequisiteRevokeParams(Model):
     context_id: UInt32
-    name: Annotated[str, Field(max_length=1000)]
+    name: PrerequisiteName
+    flow_id: Annotated[
+        OptionalId, Field(description="For the jobs of this flow alone; left out: of the whole context")
+    ] = None
 
 
-class Satisfied(Model):
+class PrerequisiteSatisfyParams(PrerequisiteRevokeParams):
+    payload: Annotated[
+        StringMap | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(max_length=1000, description="What the jobs get with it; at most 64 KiB as JSON"),
+    ] = None
+    by: Annotated[OptionalText, Field(max_length=1000, description="Who says so")] = None
+
+
+class SatisfiedPrerequisite(MetPrerequisite):
     name: str
-    satisfied_at: Milliseconds
+    flow_id: OptionalId = None
+
+
+class Satisfied(SatisfiedPrerequisite):
     released: Annotated[int, Field(ge=0, description="Jobs that had waited for it")]
+
+
+class Revoked(Model):
+    name: str
+    scope: Scope
+    flow_id: OptionalId = None
+    revoked: Annotated[bool, Field(description="false: it was not satisfied")]
 
 
 class PrerequisiteListParams(Model):
     context_id: UInt32
+    cursor: Annotated[str, Field(max_length=1100, description="The last reply's `cursor`; none for the beginning")] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
 
 
-class SatisfiedPrerequisite(Model):
-    name: str
-    satisfied_at: Milliseconds
+class WaitingJob(Model):
+    caller_id: UInt32
+    job_id: UInt32
+    flow_id: Annotated[OptionalId, Field(description="Left out if a message runs the job")] = None
 
 
 class AwaitedPrerequisite(Model):
     name: str
-    jobs: Annotated[int, Field(ge=1, description="Jobs of started flows waiting for it")]
+    jobs: Annotated[int, Field(ge=1, description="Jobs waiting for it; of the first 1,000 flows if there are more")]
+    waiters: Annotated[list[WaitingJob], Field(description="The first of them, at most 10")]
 
 
 class Prerequisites(Model):
     satisfied: list[SatisfiedPrerequisite]
-    waiting: list[AwaitedPrerequisite]
+    waiting: Annotated[list[AwaitedPrerequisite], Field(description="All pages of these come first")]
+    cursor: Annotated[OptionalText, Field(description="Where the next page begins; left out on the last one")] = None
 
 
 # -- lists and deletion

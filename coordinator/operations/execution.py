@@ -10,9 +10,9 @@ from typing import Any, Final, NoReturn, TypeVar, get_args
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, Exchange, Further, Operation, RawJson, WithEffects
-from coordinator.errors import Conflict, InvalidParams, NotFound, StaleToken
-from coordinator.models.contract import FlowLoadParams, MessageLoadParams, ScriptType
+from coordinator.actors.request import Compute, Exchange, Further, Operation, WithEffects
+from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
+from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
     FlowCancelParams,
     FlowEventsParams,
@@ -25,6 +25,7 @@ from coordinator.models.execution import (
     JobLogParams,
     MessageParams,
     PrerequisiteListParams,
+    PrerequisiteRevokeParams,
     PrerequisiteSatisfyParams,
     RunnerConnectedParams,
 )
@@ -39,6 +40,7 @@ from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name
 
 __all__ = [
     "cancel_flow",
+    "cannot_read_events",
     "connected_runners",
     "fail_job",
     "finish_job",
@@ -46,16 +48,18 @@ __all__ = [
     "flow_status",
     "heartbeat",
     "job_inputs",
+    "job_tail",
     "list_prerequisites",
     "log_lines",
-    "render_event",
     "retry_flow",
+    "revoke_prerequisite",
     "satisfy_prerequisite",
     "send_message",
     "start_flow",
     "submit_flow",
 ]
 
+MAX_PAYLOAD: Final = 64 * 1024  # bytes of what jobs get with a prerequisite
 CHUNK: Final = 200  # records loaded a step, so that others get on in between
 STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after which failures are shortened
 SHORT_FAILURE: Final = 200  # characters
@@ -265,28 +269,36 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     missed = is_last = False
     while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
         count = min(EVENTS_A_STEP, params.limit - len(events))
-        reply, read = yield [
-            functions.flow_missed(keys, params.id, last),
-            functions.events(keys, params.id, last, count, EVENT_BYTES),
-        ]
-        has_missed = functions.read_missed(reply)
-        if has_missed is None:
-            raise NotFound("flow", context_id=params.context_id, id=params.id)
-        missed = missed or has_missed
-        entries, is_last = functions.read_events(read)
-        step = [b"{%b}" % render_event(entry) for entry in entries]
+        (reply,) = yield [functions.flow_read(keys, params.id, last, count, EVENT_BYTES)]
+        found = functions.read_flow_read(reply)
+        if isinstance(found, Refused):
+            raise cannot_read_events(found.word, params.context_id, params.id)
+        missed = missed or found.missed
+        step = [b'{"event_id":"%b",%b}' % event for event in found.events]
         events += step
         size += sum(map(len, step))
-        if entries:
-            last = entries[-1][0].decode()
+        is_last = found.is_last
+        if step:
+            last = found.events[-1][0].decode()
     page = b'{"events":[%b],"last_event":"%b","missed":%b}'
     return page % (b",".join(events), last.encode(), b"true" if missed else b"false")
 
 
-def render_event(entry: tuple[bytes, Sequence[bytes]]) -> bytes:
-    """The members of a FlowEvent from a stream entry, without braces."""
-    event_id, (_, members) = entry
-    return b'"event_id":"%b",%b' % (event_id, members)
+def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError:
+    """The error of a call whose `after` is an event that there is not yet, or whose flow is not there."""
+    if word is Word.NONE:
+        return NotFound("flow", context_id=context_id, id=id)
+    msg = f"is beyond the last event of flow {id}; flow.status says which that is"
+    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+
+
+def job_tail(keys: Keyspace, params: JobLoadParams) -> Operation:
+    """The newest log lines of a job."""
+    key = keys.job(params.caller_id, params.id)
+    is_there, reports = yield [("EXISTS", key), ("LRANGE", f"{keys.prefix}tail:{key[len(keys.prefix) :]}", 0, -1)]
+    if not is_there:
+        raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    return b'{"reports":[%b]}' % b",".join(reports)
 
 
 # -- attempts
@@ -412,26 +424,56 @@ def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
 
 
 def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> Operation:
-    (reply,) = yield [functions.prerequisite_satisfy(keys, params.name)]
-    satisfied, effects = functions.read_prerequisite_satisfy(reply)
-    answer = b'{"name":%b,"satisfied_at":%d,"released":%d}' % (to_json(params.name), *satisfied)
-    return WithEffects(answer, effects)
+    payload = None if params.payload is None else to_json(params.payload)
+    if payload is not None and len(payload) > MAX_PAYLOAD:
+        msg = f"has {len(payload)} bytes as JSON; at most {MAX_PAYLOAD} are allowed: pass on where the rest is instead"
+        raise InvalidParams([{"loc": ["payload"], "msg": msg, "type": "payload_too_large"}])
+    by = None if params.by is None else to_json(params.by)
+    (reply,) = yield [functions.prerequisite_satisfy(keys, params.name, params.flow_id, by=by, payload=payload)]
+    outcome, effects = functions.read_prerequisite_satisfy(reply)
+    match outcome:
+        case Refused(Word.NONE):
+            raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)
+        case Refused():
+            detail = f"prerequisite {params.name[:100]!r} is satisfied with another payload; revoke it first"
+            raise Conflict(detail, name=params.name, member="payload")
+    head = b'{"name":%b,%b,"satisfied_at":%d' % (to_json(params.name), _scope_of(params.flow_id), outcome.at)
+    return WithEffects(head + b'%b,"released":%d}' % (outcome.more, outcome.released), effects)
+
+
+def _scope_of(flow_id: int | None) -> bytes:
+    return b'"scope":"context"' if flow_id is None else b'"scope":"flow","flow_id":%d' % flow_id
+
+
+def revoke_prerequisite(keys: Keyspace, params: PrerequisiteRevokeParams) -> Operation:
+    (reply,) = yield [functions.prerequisite_revoke(keys, params.name, params.flow_id)]
+    was_satisfied = functions.read_prerequisite_revoke(reply)
+    if was_satisfied is None:
+        raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)
+    answer = b'{"name":%b,%b,"revoked":%b}'
+    answer %= (to_json(params.name), _scope_of(params.flow_id), to_json(was_satisfied))
+    return answer
 
 
 def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operation:
-    satisfied, awaited = yield [("HGETALL", keys.prerequisites()), ("SMEMBERS", keys.awaited())]
-    names = sorted(awaited)
-    counts: list[int] = []
-    if names:
-        counts = yield [("SCARD", keys.waiting(name.decode())) for name in names]
-    known = [{"name": name.decode(), "satisfied_at": int(at)} for name, at in sorted(satisfied.items())]
-    waiting = [{"name": name.decode(), "jobs": count} for name, count in zip(names, counts, strict=True) if count]
-    answer: RawJson = to_json({"satisfied": known, "waiting": waiting})
-    return answer
+    """A page: those that jobs wait for come first."""
+    after = None
+    if params.cursor:
+        kind, _, rest = params.cursor.partition(":")
+        flow_id, colon, name = rest.partition(":") if kind == "s" else ("", ":", rest)
+        if kind not in ("s", "w") or not colon or not (flow_id == "" or (flow_id.isascii() and flow_id.isdigit())):
+            raise InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+        after = functions.PrerequisitePlace(kind == "s", name, flow_id)
+    (reply,) = yield [functions.prerequisite_list(keys, after, params.limit)]
+    page = functions.read_prerequisite_list(reply)
+    more = b""
+    if page.after is not None:
+        name, flow_id = page.after.name, page.after.flow_id
+        more = b',"cursor":' + to_json(f"s:{flow_id}:{name}" if page.after.is_satisfied else f"w:{name}")
+    return b'{"satisfied":[%b],"waiting":[%b]%b}' % (page.satisfied, page.waiting, more)
 
 
 def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:
     (reply,) = yield [functions.runners_count(keys, params.context_id, SCRIPT_TYPES)]
     counts = functions.read_runners_count(reply)
-    answer: RawJson = to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})
-    return answer
+    return to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})

@@ -155,6 +155,10 @@ class Executor:
         for place in (work, directory / "tmp"):
             place.mkdir()
         (directory / "inputs.json").write_text(json.dumps(assignment.inputs))
+        if assignment.prerequisites:
+            met = {name: met.model_dump(exclude_none=True) for name, met in assignment.prerequisites.items()}
+            (directory / "prerequisites.json").write_text(json.dumps(met))
+            env["HERO_PREREQUISITES"] = str(directory / "prerequisites.json")
         (directory / "result").touch()
         if _DEPENDS in assignment.env_vars:
             (directory / "depends.json").write_text(assignment.env_vars[_DEPENDS], "utf-8")

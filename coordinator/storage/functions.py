@@ -478,31 +478,39 @@ def read_flow_create(reply: Any) -> tuple[Fields | Refused | None, Effects]:
     return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
 
 
-def flow_missed(keys: Keyspace, id: int, after: str) -> Transition:
-    """Whether events of a flow after this one are no longer kept."""
-    return keys.transition("hc_flow_missed", flow_name(id), after)
+def flow_read(keys: Keyspace, id: int, after: str, count: int, max_bytes: int) -> Transition:
+    """The events of a flow after this one, so many at most, and fewer if they have so many bytes."""
+    return keys.transition("hc_flow_read", flow_name(id), after, count, max_bytes)
+
+
+class ReadEvents(NamedTuple):
+    """Events of a flow, each with its id and the other members of a FlowEvent, without braces. `missed`: some that came
+    before the first of them are no longer kept. `is_last`: there are no more for now."""
+
+    missed: bool
+    is_last: bool
+    events: Sequence[tuple[bytes, bytes]]
+
+
+def read_flow_read(reply: Any) -> ReadEvents | Refused:
+    """Refused: NONE, there is no such flow, with the time (ms); CHANGED, there are no events as new as that one."""
+    word, details = _read("hc_flow_read", reply[0], Word.OK, Word.NONE, Word.CHANGED)
+    if word is not Word.OK:
+        return Refused(word, details)
+    missed, is_last, flat = details
+    items = iter(flat)
+    return ReadEvents(missed == 1, is_last == 1, list(zip(items, items, strict=True)))
 
 
 def flow_follow(keys: Keyspace, id: int, seconds: float, after: str) -> Transition:
-    """The same, and the flow's events are announced for so long."""
+    """A flow's events after this one are announced for so long."""
     return keys.transition("hc_flow_follow", flow_name(id), int(seconds * 1000), after)
 
 
-def events(keys: Keyspace, id: int, after: str | bytes, count: int, max_bytes: int) -> Command:
-    """A flow's events after this one: at most so many, and fewer if they have so many bytes."""
-    return keys.call("hc_events", f"{keys.prefix}engine", id, after, count, max_bytes)
-
-
-def read_events(reply: Any) -> tuple[Sequence[Any], bool]:
-    """Stream entries, and whether there are no more for now."""
-    entries, is_last = reply
-    return entries, is_last == 1
-
-
-def read_missed(reply: Any) -> bool | None:
-    """None: there is no such flow."""
-    word, details = _read("hc_flow_missed", reply[0], Word.OK, Word.NONE)
-    return details[0] == 1 if word is Word.OK else None
+def read_flow_follow(reply: Any) -> bool | Refused:
+    """Whether events after that one are no longer kept. Refused: NONE, CHANGED as in `read_flow_read`."""
+    word, details = _read("hc_flow_follow", reply[0], Word.OK, Word.NONE, Word.CHANGED)
+    return details[0] == 1 if word is Word.OK else Refused(word)
 
 
 # -- attempts
@@ -533,6 +541,7 @@ class Told(NamedTuple):
     flow_id: bytes | None  # None if the run is a message
     env_vars: bytes  # the run's
     inputs: bytes
+    prerequisites: bytes  # what they were satisfied by, empty if there are none
     record: list[bytes | None]  # as codec.JOB.spliced takes it
     inputs_from: bytes  # a list of the jobs whose results are not in `inputs`; '' if there are none
 
@@ -571,7 +580,7 @@ def read_take(reply: Any) -> tuple[Taken, Effects]:
     return Taken(told, word is Word.MORE, word is Word.ALL), effects
 
 
-_TOLD_BEFORE: Final = 7  # items of what is told of an attempt in front of the record's fields
+_TOLD_BEFORE: Final = 8  # items of what is told of an attempt in front of the record's fields
 _TOLD_AT: Final[list[int | None]] = [
     _TOLD_BEFORE + JOB_ASSIGNED.index(name.decode()) if name.decode() in JOB_ASSIGNED else None
     for name in codec.JOB.field_names
@@ -600,7 +609,7 @@ def _read_told(told: bytes) -> Told:
         at = inputs.rindex(b"[")
         inputs, inputs_from = inputs[:at], inputs[at:]
     job = int(caller_id), int(id)
-    return Told(job, items[0], items[1].decode(), flow_id, items[4], inputs, record, inputs_from)
+    return Told(job, items[0], items[1].decode(), flow_id, items[4], inputs, items[7], record, inputs_from)
 
 
 class Inputs(NamedTuple):
@@ -748,21 +757,84 @@ def read_message_send(reply: Any) -> tuple[Refused | None, Effects]:
 
 
 class Satisfied(NamedTuple):
-    """A prerequisite is satisfied: when first (ms), and how many jobs had waited for it."""
+    """A prerequisite is satisfied: when first (ms), what more is said of it, as members of a SatisfiedPrerequisite in
+    JSON, each with a comma before it, and how many jobs had waited for it."""
 
     at: int
+    more: bytes
     released: int
 
 
-def prerequisite_satisfy(keys: Keyspace, name: str) -> Transition:
-    """Remember a prerequisite as satisfied and release the jobs that waited for it."""
-    return keys.transition("hc_prerequisite_satisfy", name)
+def prerequisite_satisfy(
+    keys: Keyspace, name: str, flow_id: int | None, *, by: bytes | None, payload: bytes | None
+) -> Transition:
+    """Remember a prerequisite as satisfied, by whom and with what (JSON), and release the jobs that waited for it:
+    those of one flow, or all."""
+    said = ((b"by", by), (b"payload", payload))
+    more = b"".join(b',"%b":%b' % (label, value) for label, value in said if value is not None)
+    return keys.transition("hc_prerequisite_satisfy", name, _flow_or_none(flow_id), more)
 
 
-def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied, Effects]:
+def _flow_or_none(flow_id: int | None) -> str:
+    return "" if flow_id is None else flow_name(flow_id)
+
+
+def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied | Refused, Effects]:
+    """Refused: NONE, there is no such flow; DIFFERS, it was satisfied with another payload before."""
     result, effects = reply
-    _, (at, released) = _read("hc_prerequisite_satisfy", result, Word.OK)
-    return Satisfied(int(at), released), effects
+    word, details = _read("hc_prerequisite_satisfy", result, Word.OK, Word.NONE, Word.DIFFERS)
+    if word is not Word.OK:
+        return Refused(word), effects
+    stored, released = details
+    at, comma, more = stored.partition(b",")
+    return Satisfied(int(at), comma + more, released), effects
+
+
+def prerequisite_revoke(keys: Keyspace, name: str, flow_id: int | None) -> Transition:
+    """Let a prerequisite be satisfied no longer."""
+    return keys.transition("hc_prerequisite_revoke", name, _flow_or_none(flow_id))
+
+
+def read_prerequisite_revoke(reply: Any) -> bool | None:
+    """Whether it was satisfied; None: there is no such flow."""
+    word, details = _read("hc_prerequisite_revoke", reply[0], Word.OK, Word.NONE)
+    return details[0] == 1 if word is Word.OK else None
+
+
+class PrerequisitePlace(NamedTuple):
+    """Where a page of prerequisites begins: behind this name of those that jobs wait for, or of those that are
+    satisfied (for one flow, if there is a `flow_id`)."""
+
+    is_satisfied: bool
+    name: str
+    flow_id: str = ""
+
+
+class PrerequisitePage(NamedTuple):
+    """A page, both parts as JSON without brackets; `after`: where the next one begins, None on the last."""
+
+    waiting: bytes
+    satisfied: bytes
+    after: PrerequisitePlace | None
+
+
+def prerequisite_list(keys: Keyspace, after: PrerequisitePlace | None, limit: int) -> Transition:
+    phase, begin = "w", "-"
+    if after is not None:
+        phase = "s" if after.is_satisfied else "w"
+        begin = f"({after.name}\0{after.flow_id}" if after.is_satisfied else f"({after.name}"
+    return keys.transition("hc_prerequisite_list", phase, begin, limit)
+
+
+def read_prerequisite_list(reply: Any) -> PrerequisitePage:
+    _, (waiting, satisfied, phase, entry) = _read("hc_prerequisite_list", reply[0], Word.OK)
+    name = entry.decode()[1:]
+    if phase == b"w":
+        return PrerequisitePage(waiting, satisfied, PrerequisitePlace(False, name))
+    if phase == b"s":
+        name, _, flow_id = name.rpartition("\0")
+        return PrerequisitePage(waiting, satisfied, PrerequisitePlace(True, name, flow_id))
+    return PrerequisitePage(waiting, satisfied, None)
 
 
 class Connection(NamedTuple):
@@ -835,3 +907,8 @@ def read_presence(reply: Any) -> tuple[bool, list[str]]:
     """Whether it was known before, and the dead."""
     was_known, dead = reply
     return was_known == 1, [name.decode() for name in dead]
+
+
+def is_unknown_context(reply: Any) -> bool:
+    """Whether this is the reply to Layout.own_context for one that nothing was written to."""
+    return reply == Word.NONE.value  # type: ignore[no-any-return] # what the parser gives is untyped

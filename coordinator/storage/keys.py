@@ -157,18 +157,6 @@ class Keyspace:
         """A sorted set: the ids of all records of this kind, padded to ten digits."""
         return f"{self.prefix}index:{kind}"
 
-    def prerequisites(self) -> str:
-        """A hash: names of satisfied prerequisites → when (ms)."""
-        return f"{self.prefix}prerequisites"
-
-    def awaited(self) -> str:
-        """A set: names of prerequisites that jobs wait for."""
-        return f"{self.prefix}awaited"
-
-    def waiting(self, name: str) -> str:
-        """A set: the jobs that wait for a prerequisite."""
-        return f"{self.prefix}waiting:{name}"
-
     @property
     def channel(self) -> str:
         """Where coordinators tell each other what happened in the context."""
@@ -234,7 +222,15 @@ class Layout:
 
     def register_context(self, context: int) -> list[Command]:
         """The same for one context's own connection, where that can reach GLOBAL. They leave its database selected."""
-        register = self.register_contexts(context)
+        return self._in_global(self.register_contexts(context), context)
+
+    def own_context(self, context: int) -> list[Command]:
+        """The same, but a context that is not known stays so: its reply is then Word.NONE."""
+        keys = self.keyspace(GLOBAL)
+        own = keys.call("hc_own_known", keys.contexts(), keys.owned_contexts(self.name), context)
+        return self._in_global([own], context)
+
+    def _in_global(self, commands: list[Command], context: int) -> list[Command]:
         if self.isolation == "prefix" or context == 0:
-            return register
-        return [("SELECT", 0), *register, ("SELECT", context)]
+            return commands
+        return [("SELECT", 0), *commands, ("SELECT", context)]

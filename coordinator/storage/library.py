@@ -33,6 +33,7 @@ _PARTS: Final = (  # each may use those before it
     "reading",
     "records",
     "sharing",
+    "prerequisites",
     "runs",
     "steps",
     "flows",

@@ -8,8 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from coordinator.client import Client, connect
@@ -346,3 +349,26 @@ def test_a_flow_that_is_not_there_is_said_in_one_line_and_exits_with_1(flows: Fl
     assert done.returncode == 1
     assert "no flow with" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_following_a_flow_ends_when_it_is_deleted(server: CoordinatorProcess, flows: Flows) -> None:
+    with httpx.Client(base_url=server.http) as http:
+
+        def call(method: str, **params: Any) -> None:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"context_id": flows.context, **params}}
+            assert "error" not in http.post("/", json=body).json()
+
+        def subscriptions() -> float:
+            return float(re.findall(r"^herocoordinator_subscriptions\S* (\S+)$", http.get("/metrics").text, re.M)[0])
+
+        call("flow.create", flow={"id": 1, "caller_id": 1, "context_id": flows.context, "jobs": [], "env_vars": {}})
+        before = subscriptions()
+        with herocoordinator_started("flow", "follow", *flows.at, "1") as following:
+            while subscriptions() == before:
+                assert following.poll() is None
+                time.sleep(0.05)
+            call("flow.delete", id=1)
+            _, complaint = following.communicate(timeout=20)
+
+    assert following.returncode == 1
+    assert "flow 1 was deleted" in complaint

@@ -190,3 +190,30 @@ async def test_a_flow_whose_events_are_no_longer_kept_is_over_at_once_and_says_s
                 events = client.follow_flow(1, 1)
                 assert [event async for event in events] == []
                 assert events.missed
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_follower_of_a_flow_that_is_deleted_ends_with_a_word(
+    client: Client, context_id: int, ended: bool
+) -> None:
+    await client.runner_create(context_id=context_id, runner=runner(RUNNER))
+    await client.flow_create(context_id=context_id, flow=flow(context_id, 1, [1]))
+    if ended:
+        await submit(client, context_id, 1, jobs=1)
+        await run_one(client, context_id)
+    seen: list[FlowEvent] = []
+    follower = client.follow_flow(context_id, 1, forever=True)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+
+            async def follow() -> None:
+                seen.extend([event async for event in follower])
+
+            nursery.start_soon(follow)
+            await trio.sleep(0.2)
+            await client.flow_delete(context_id=context_id, id=1)
+
+    assert (seen[-1].kind, seen[-1].status) == ("flow", "Deleted")
+    assert follower.deleted
+    assert not follower.missed

@@ -83,7 +83,7 @@ def test_slots_are_those_the_cluster_computes(three: ValkeyCluster) -> None:
     layout = Layout("prefix", is_spread=True)
     for address in (GLOBAL, 0, 1, 2**32 - 1):
         keys = layout.keyspace(address)
-        for key in (keys.actor(1), keys.waiting("{x}"), keys.absent):
+        for key in (keys.actor(1), f"{keys.prefix}waiting:{{x}}", keys.absent):
             assert ask(three.primaries[0], "CLUSTER", "KEYSLOT", key) == slot_of(address)
 
 

@@ -186,6 +186,11 @@ class Context:
             after = page[-1]["event_id"]
         return events
 
+    def tail(self, id: int) -> list[Any]:
+        """The newest log reports of a job."""
+        reports: list[Any] = self._call(execution.job_tail, models.JobLoadParams, caller_id=CALLER, id=id)["reports"]
+        return reports
+
     # -- attempts
 
     def take(
@@ -259,11 +264,16 @@ class Context:
     def send(self, id: int) -> Any:
         return self._call(execution.send_message, models.MessageParams, caller_id=CALLER, id=id)
 
-    def satisfy(self, name: str) -> Any:
-        return self._call(execution.satisfy_prerequisite, models.PrerequisiteSatisfyParams, name=name)
+    def satisfy(self, name: str, flow_id: int | None = None, **more: Any) -> Any:
+        scope = {} if flow_id is None else {"flow_id": flow_id}
+        return self._call(execution.satisfy_prerequisite, models.PrerequisiteSatisfyParams, name=name, **scope, **more)
 
-    def prerequisites(self) -> Any:
-        return self._call(execution.list_prerequisites, models.PrerequisiteListParams)
+    def revoke(self, name: str, flow_id: int | None = None) -> Any:
+        scope = {} if flow_id is None else {"flow_id": flow_id}
+        return self._call(execution.revoke_prerequisite, models.PrerequisiteRevokeParams, name=name, **scope)
+
+    def prerequisites(self, **page: Any) -> Any:
+        return self._call(execution.list_prerequisites, models.PrerequisiteListParams, **page)
 
     # -- time
 

@@ -25,6 +25,7 @@ FLOWS: Final = st.integers(1, 2)
 MESSAGES: Final = st.integers(1, 2)
 PICK: Final = st.integers(0, 999)
 NAMES: Final = st.sampled_from(["paid", "approved"])
+SCOPES: Final = st.sampled_from([None, 1, 2])
 SESSIONS: Final = st.sampled_from(["", "s", "job.take"])
 TYPES: Final = st.sampled_from([("Python",), ("Sal",), ("Python", "Sal"), ("Sal", "Python")])
 HOLDERS: Final = st.sampled_from(["h", "i"])
@@ -157,9 +158,19 @@ class Machine(RuleBasedStateMachine):
             )
         self._both(lambda: self.context.send(id), lambda: self.model.send(id))
 
-    @rule(name=NAMES)
-    def satisfy(self, name: str) -> None:
-        self._both(lambda: self.context.satisfy(name)["released"], lambda: self.model.satisfy(name))
+    @rule(name=NAMES, flow=SCOPES)
+    def satisfy(self, name: str, flow: int | None = None) -> None:
+        self._both(lambda: self.context.satisfy(name, flow)["released"], lambda: self.model.satisfy(name, flow))
+
+    @rule(name=NAMES, flow=SCOPES)
+    def revoke(self, name: str, flow: int | None) -> None:
+        self._both(lambda: self.context.revoke(name, flow)["revoked"], lambda: self.model.revoke(name, flow))
+        listed = self.context.prerequisites()
+        assert {waiting["name"]: waiting["jobs"] for waiting in listed["waiting"]} == self.model.waiting()
+        satisfied = {
+            (item["name"], f"flow:{item['flow_id']}" if "flow_id" in item else "") for item in listed["satisfied"]
+        }
+        assert satisfied == self.model.satisfied
 
     # -- runners
 

@@ -51,7 +51,8 @@ class Job:
     Attributes:
         owner: the run that has it, or had it last.
         parents: what it depended on when that run was started.
-        waits: what of that, and of its prerequisites, is not met.
+        waits: what of that is not met.
+        names: the prerequisites it had then, until it is released.
         most_attempts: as many as it may ever have had in one run.
         last_runner: who had its last attempt; kept: who is not to have the next one, and until when.
         lost: of its attempts in this run, those that were lost.
@@ -74,7 +75,8 @@ class Job:
     result: dict[str, str] = field(default_factory=dict)
     owner: Run | None = None
     parents: frozenset[int] = frozenset()
-    waits: set[int | str] = field(default_factory=set)
+    waits: set[int] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     attempt: int = 0
     lost: int = 0
     live: Attempt | None = None
@@ -155,7 +157,7 @@ class Model:
         self.now = 0.0
         self.jobs: dict[int, Job] = {}
         self.runs: dict[str, Run] = {}
-        self.satisfied: set[str] = set()
+        self.satisfied: set[tuple[str, str]] = set()  # a prerequisite, and the flow it is satisfied for; '': all
         self.there: set[int] = set()  # runners that wait for jobs
         self.troubles: dict[int, Trouble] = {}
         self.events: list[dict[str, Any]] = []
@@ -211,14 +213,24 @@ class Model:
             timers |= {f"{kind}:{run.name}": at for kind, at in run.timers.items()}
         return timers
 
-    def waiting(self) -> dict[str, set[str]]:
-        """Prerequisites → the jobs that wait for them."""
-        waiting: dict[str, set[str]] = {}
+    def awaiting(self) -> dict[tuple[str, str], set[str]]:
+        """Runs and prerequisites → the jobs that were not released yet and name them."""
+        awaiting: dict[tuple[str, str], set[str]] = {}
         for job in self.jobs.values():
-            for name in job.waits:
-                if isinstance(name, str):
-                    waiting.setdefault(name, set()).add(job.name)
+            for name in job.names:
+                awaiting.setdefault((self._owner(job).name, name), set()).add(job.name)
+        return awaiting
+
+    def waiting(self) -> dict[str, int]:
+        """Prerequisites → how many jobs wait for them."""
+        waiting: dict[str, int] = {}
+        for (run, name), jobs in self.awaiting().items():
+            if not self._is_met(run, name):
+                waiting[name] = waiting.get(name, 0) + len(jobs)
         return waiting
+
+    def _is_met(self, run: str, name: str) -> bool:
+        return not {(name, ""), (name, run)}.isdisjoint(self.satisfied)
 
     # -- records
 
@@ -264,6 +276,7 @@ class Model:
                 if job.status != "Finished":
                     job.attempt = 0
         jobs = [job for job in jobs if not needed[job.id]]
+        self.satisfied = {(prerequisite, flow) for prerequisite, flow in self.satisfied if flow != name}
         del self.runs[name]
         for job in jobs:
             del self.jobs[job.id]
@@ -339,12 +352,25 @@ class Model:
         run.timers = {kind: self.now + run.limits[kind] for kind in ("ack", "total") if run.limits[kind]}
         self._launch(run, [spec["id"] for spec in run.embedded])
 
-    def satisfy(self, name: str) -> int:
-        self.satisfied.add(name)
-        waiting = [job for job in self.jobs.values() if name in job.waits]
-        for job in waiting:
-            self._meet(job, name)
-        return len(waiting)
+    def satisfy(self, name: str, flow: int | None = None) -> int:
+        run = "" if flow is None else self._flow(flow).name
+        waited = [
+            job
+            for (other, waits_for), jobs in self.awaiting().items()
+            if waits_for == name and run in ("", other) and not self._is_met(other, name)
+            for job in jobs
+        ]
+        self.satisfied.add((name, run))
+        for job in self.jobs.values():
+            if name in job.names:
+                self._look(job)
+        return len(waited)
+
+    def revoke(self, name: str, flow: int | None = None) -> bool:
+        run = "" if flow is None else self._flow(flow).name
+        was_satisfied = (name, run) in self.satisfied
+        self.satisfied.discard((name, run))
+        return was_satisfied
 
     # -- attempts
 
@@ -355,6 +381,7 @@ class Model:
         assert job.is_queued
         assert run.is_active
         assert not job.waits
+        assert not job.names
         job.attempt += 1
         deadline = self.now + job.timeout + TIMEOUT_GRACE if job.timeout else None
         expires = self.now + lease if deadline is None else min(self.now + lease, deadline)
@@ -522,20 +549,29 @@ class Model:
         for job in startable:
             unmet = {parent for parent in job.parents if self.jobs[parent].status != "Finished"}
             job.owner, job.attempt, job.lost, job.last_attempt = run, 0, 0, None
-            job.waits = {*unmet, *set(job.prerequisites) - self.satisfied}
+            job.waits, job.names = unmet, set(job.prerequisites)
         for job in startable:
-            job.is_queued = not job.waits
-            job.status = "WaitingForPrerequisites" if job.waits else "Dispatched"
+            job.is_queued = self._may_start(job)
+            job.status = "Dispatched" if job.is_queued else "WaitingForPrerequisites"
+            if job.is_queued:
+                job.names = set()
         run.unfinished = {job.id for job in jobs if job.status != "Finished"}
         if not run.unfinished:
             self._finish_run(run)
 
-    def _meet(self, job: Job, what: int | str) -> None:
-        if what in job.waits:
-            job.waits.remove(what)
-            if not job.waits:
-                job.status, job.is_queued = "Dispatched", True
-                self._emit(self._owner(job), job, "Dispatched")
+    def _meet(self, job: Job, parent: int) -> None:
+        if parent in job.waits:
+            job.waits.remove(parent)
+            self._look(job)
+
+    def _may_start(self, job: Job) -> bool:
+        return not job.waits and all(self._is_met(self._owner(job).name, name) for name in job.names)
+
+    def _look(self, job: Job) -> None:
+        """Release a job that waits for nothing any more."""
+        if self._may_start(job):
+            job.status, job.is_queued, job.names = "Dispatched", True, set()
+            self._emit(self._owner(job), job, "Dispatched")
 
     def _finish_run(self, run: Run) -> None:
         run.is_active, run.timers = False, {}
@@ -575,7 +611,7 @@ class Model:
             job = self.jobs.get(id)
             if job is not None and job.owner is run and job.status in ("Dispatched", "WaitingForPrerequisites"):
                 job.status, job.is_queued, job.pause_ends = "WaitingForPrerequisites", False, None
-                job.waits = set()
+                job.waits, job.names = set(), set()
 
     def _cancel(self, run: Run, reason: str) -> None:
         for id in run.plan:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.errors import NotFound
+from coordinator.errors import InvalidParams, NotFound
 from tests.execution.conftest import NewContext
 from tests.execution.driver import Context, Runner, job
 
@@ -215,15 +215,111 @@ def test_to_follow_what_is_not_stored_is_not_found(context: Context) -> None:
         context.events_page(1)
 
 
-def test_of_a_flow_that_logs_without_end_the_first_lines_are_kept(context: Context) -> None:
+def test_of_a_flow_that_logs_without_end_the_last_lines_are_kept_and_every_change_of_status(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    attempt, other = context.take(2)
+    line = "x" * 4_000_000
+    context.log(attempt, line + "0")
+    first = context.events(1)[-1]["event_id"]
+    context.finish(other)
+
+    for number in range(1, 6):
+        assert context.log(attempt, line + str(number))["lines"] == 1
+
+    context.finish(attempt)
+    kept = context.events(1)
+    assert [event["lines"][0][-1] for event in kept if event["kind"] == "log"] == ["2", "3", "4", "5"]
+    assert [event["status"] for event in kept if event["kind"] != "log"] == [
+        *("Started", "Started", "Started", "Finished", "Finished", "Finished")
+    ]
+    assert context.events_page(1)["missed"]
+    assert context.events_page(1, after=first)["missed"]
+    assert not context.events_page(1, after=kept[4]["event_id"])["missed"]
+    assert context.load_flow(1)["status"] == "Finished"
+
+
+def test_each_job_keeps_the_end_of_its_log_whatever_others_write(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    quiet, talkative = sorted(context.take(2), key=lambda attempt: attempt.id)
+    context.log(quiet, "it", "é broke", stream="stderr")
+    for _ in range(5):
+        context.log(talkative, "x" * 4_000_000)
+
+    context.fail(quiet)
+
+    (report,) = context.tail(1)
+    assert {name: report[name] for name in ("attempt", "stream", "lines")} == {
+        "attempt": 1,
+        "stream": "stderr",
+        "lines": ["it", "é broke"],
+    }
+    assert not any(event.get("lines") == report["lines"] for event in context.events(1))
+    assert sum(len(line) for report in context.tail(2) for line in report["lines"]) <= 40_000
+
+
+def test_the_end_of_a_log_is_its_newest_lines(context: Context) -> None:
     context.submit(1, [job(1)])
     attempt = context.take_one()
-    line = "x" * 4_000_000
+    for number in range(200):
+        context.log(attempt, *(f"{number} {part} " + "é" * 100 for part in range(10)))
 
-    kept = [context.log(attempt, line)["lines"] for _ in range(6)]
+    lines = [line for report in context.tail(1) for line in report["lines"]]
 
-    assert kept == [1, 1, 1, 1, 0, 0]
-    logged = [event for event in context.events(1) if event["kind"] == "log"]
-    assert len(logged) == 4
+    assert lines[-1].startswith("199 9 ")
+    assert 10_000 < sum(len(line.encode()) for line in lines) < 50_000
+    numbers = [tuple(map(int, line.split()[:2])) for line in lines]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == {(number, part) for number in range(numbers[0][0], 200) for part in range(10)}
+
+
+def test_of_a_line_without_end_the_end_is_kept(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.log(context.take_one(), "a" + "é" * 100_000 + "z")
+
+    ((line,),) = [report["lines"] for report in context.tail(1)]
+
+    assert line[-2:] == "éz"
+    assert set(line[:-1]) == {"é"}
+
+
+def test_a_jobs_log_goes_with_it(context: Context) -> None:
+    context.submit(1, [job(1)])
+    attempt = context.take_one()
+    context.log(attempt, "x")
     context.finish(attempt)
-    assert context.load_flow(1)["status"] == "Finished"
+    context.delete_flow(1)
+
+    assert context.wire.ask(("KEYS", f"{context.keys.prefix}*:1")) == [[]]
+    with pytest.raises(NotFound):
+        context.tail(1)
+
+
+@pytest.mark.parametrize("after", ["9999999999999-0", "18446744073709551616-0", "99999999999999999999-5", "LAST-1"])
+def test_an_event_there_is_not_yet_is_an_error(context: Context, after: str) -> None:
+    context.submit(1, [job(1)])
+    last = context.status(1)["last_event"]
+    beyond = after.replace("LAST", last.partition("-")[0]) if last.endswith("-0") else f"{last}9"
+
+    with pytest.raises(InvalidParams) as caught:
+        context.events_page(1, after=beyond if after.startswith("LAST") else after)
+
+    assert caught.value.data[0]["loc"] == ["after"]
+    assert context.events_page(1, after=last)["events"] == []
+
+
+def test_of_a_flow_that_was_not_started_there_is_no_event(context: Context) -> None:
+    context.create_flow(1, [])
+
+    with pytest.raises(InvalidParams):
+        context.events_page(1, after="1-0")
+    assert context.events_page(1, after="0-0")["events"] == []
+
+
+def test_followers_are_told_of_a_deleted_flow(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.run_all()
+    follow(context, 1)
+
+    context.delete_flow(1)
+
+    assert "events:1" in context.wire.effects

@@ -262,18 +262,18 @@ def events(after: str = "3-0") -> Operation:
 
 
 def test_a_page_of_events_begins_after_the_one_given() -> None:
-    follow, page = asks(events())
+    function, (flow, after, count, max_bytes) = transition(asks(events()))
 
-    assert follow[1] == "hc_flow_missed"
-    assert page[:-1] == ("FCALL", "hc_events", 1, "engine", 5, "3-0", 2)
+    assert (function, flow, after, count) == ("hc_flow_read", "flow:5", "3-0", 2)
+    assert max_bytes > 0
 
 
 def test_a_page_has_the_id_of_its_last_event_and_whether_some_were_missed() -> None:
     operation = events()
     asks(operation)
 
-    entries = [[id, [b"e", b'"kind":"flow","at":9']] for id in (b"4-0", b"4-1")]
-    page = ends(operation, [([b"ok", 1], []), [entries, 0]])
+    found = [item for id in (b"4-0", b"4-1") for item in (id, b'"kind":"flow","at":9')]
+    page = ends(operation, [([b"ok", 1, 0, found], [])])
 
     assert page == {
         "events": [{"event_id": "4-0", "kind": "flow", "at": 9}, {"event_id": "4-1", "kind": "flow", "at": 9}],
@@ -286,7 +286,7 @@ def test_an_empty_page_goes_on_where_it_began() -> None:
     operation = events()
     asks(operation)
 
-    assert ends(operation, [([b"ok", 0], []), [[], 1]]) == {"events": [], "last_event": "3-0", "missed": False}
+    assert ends(operation, [([b"ok", 0, 1, []], [])]) == {"events": [], "last_event": "3-0", "missed": False}
 
 
 def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
@@ -294,7 +294,7 @@ def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
     asks(operation)
 
     with pytest.raises(NotFound):
-        operation.send([([b"none"], []), [[], 1]])
+        operation.send([([b"none", b"1"], [])])
 
 
 # -- attempts
@@ -435,27 +435,24 @@ def test_jobs_of_different_callers_in_a_message_do_not_depend_on_each_other() ->
 
 
 def test_a_satisfied_prerequisite_is_answered_with_how_many_waited() -> None:
-    operation = execution.satisfy_prerequisite(KEYS, models.PrerequisiteSatisfyParams(context_id=1, name='a "b"'))
+    params = models.PrerequisiteSatisfyParams(context_id=1, name='a "b"', by="me")
+    operation = execution.satisfy_prerequisite(KEYS, params)
 
-    assert outcome_of(operation, b"ok", b"1000", 3) == {"name": 'a "b"', "satisfied_at": 1000, "released": 3}
-
-
-def test_the_list_of_prerequisites_counts_who_waits() -> None:
-    operation = execution.list_prerequisites(KEYS, models.PrerequisiteListParams(context_id=1))
-    asks(operation)
-    assert asks(operation, [{b"z": b"2", b"a": b"1"}, {b"y", b"x"}]) == [("SCARD", "waiting:x"), ("SCARD", "waiting:y")]
-
-    assert ends(operation, [2, 0]) == {
-        "satisfied": [{"name": "a", "satisfied_at": 1}, {"name": "z", "satisfied_at": 2}],
-        "waiting": [{"name": "x", "jobs": 2}],
+    assert outcome_of(operation, b"ok", b'1000,"by":"me"', 3) == {
+        "name": 'a "b"',
+        "scope": "context",
+        "satisfied_at": 1000,
+        "by": "me",
+        "released": 3,
     }
 
 
-def test_the_list_of_prerequisites_nobody_waits_for_takes_one_step() -> None:
-    operation = execution.list_prerequisites(KEYS, models.PrerequisiteListParams(context_id=1))
-    asks(operation)
+@pytest.mark.parametrize("cursor", ["x", "s:", "s:a:b", "z:1:a"])
+def test_a_list_of_prerequisites_cannot_begin_anywhere(cursor: str) -> None:
+    params = models.PrerequisiteListParams(context_id=1, cursor=cursor)
 
-    assert ends(operation, [{}, set()]) == {"satisfied": [], "waiting": []}
+    with pytest.raises(InvalidParams):
+        next(execution.list_prerequisites(KEYS, params))
 
 
 def test_the_stored_job_used_here_is_a_whole_one() -> None:

@@ -14,7 +14,7 @@ from tests.execution.test_deletion import keys_left
 
 Delete = Callable[[Context], object]
 
-DELETIONS = {
+DELETIONS: dict[str, Delete] = {
     "job": lambda context: context.delete_job(1),
     "flow": lambda context: context.delete_flow(1),
 }

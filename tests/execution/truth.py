@@ -16,32 +16,32 @@ TYPES: Final = ("Python", "Sal")
 
 def check(context: Context, model: Model) -> None:
     """Records, counters, timers, queues and sets are just what they must be; nothing else is there."""
-    waiting = model.waiting()
-    replies = _look(context, model, waiting)
+    awaiting = model.awaiting()
+    replies = _look(context, model, awaiting)
     for job in model.jobs.values():
         _check_job(job, next(replies))
     for run in model.runs.values():
         _check_run(run, next(replies))
-    for name, jobs in waiting.items():
+    for name, jobs in awaiting.items():
         assert set(next(replies)) == jobs, name
     for script_type in TYPES:
         # Other entries of a queue are hints that lead nowhere.
         assert {f"job:{CALLER}:{id}" for id in model.ready([script_type])} <= set(next(replies))
     assert set(next(replies)) == model.timers().keys()
-    assert set(next(replies)) == waiting.keys()
-    _check_names(model, waiting, {key.removeprefix(context.keys.prefix) for key in next(replies)})
+    assert set(next(replies)) == {name for _, name in awaiting}
+    _check_names(model, awaiting, {key.removeprefix(context.keys.prefix) for key in next(replies)})
 
 
-def _look(context: Context, model: Model, waiting: Mapping[str, Any]) -> Iterator[Any]:
+def _look(context: Context, model: Model, awaiting: Mapping[tuple[str, str], Any]) -> Iterator[Any]:
     """Everything there is to see, in one look."""
     prefix = context.keys.prefix
     replies = context.wire.ask(
         *[("HGETALL", f"{prefix}{job.name}") for job in model.jobs.values()],
         *[("HGETALL", f"{prefix}{run.name}") for run in model.runs.values()],
-        *[("SMEMBERS", context.keys.waiting(name)) for name in waiting],
+        *[("SMEMBERS", f"{prefix}awaiting:{run} {name}") for run, name in awaiting],
         *[("LRANGE", f"{prefix}queue:{script_type.lower()}", 0, -1) for script_type in TYPES],
         ("ZRANGE", f"{prefix}timers", 0, -1),
-        ("SMEMBERS", context.keys.awaited()),
+        ("ZRANGE", f"{prefix}awaits", 0, -1),
         ("KEYS", f"{prefix}*"),
     )
     return map(_as_text, replies)
@@ -58,7 +58,8 @@ def _check_job(job: Job, stored: Mapping[str, str]) -> None:
     if job.live:
         assert attempt[0] == job.live.token, job
     if job.status == "WaitingForPrerequisites" and job.owner and job.owner.is_active:
-        assert int(stored["x_wait"]) == len(job.waits) > 0, job
+        assert int(stored["x_wait"]) == len(job.waits), job
+        assert job.waits or job.names, job
 
 
 def _check_run(run: Run, stored: Mapping[str, str]) -> None:
@@ -71,7 +72,7 @@ def _check_run(run: Run, stored: Mapping[str, str]) -> None:
         assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
 
 
-def _check_names(model: Model, waiting: Iterable[str], names: set[str]) -> None:
+def _check_names(model: Model, awaiting: Iterable[tuple[str, str]], names: set[str]) -> None:
     """No record, no events and nobody who waits but those there must be."""
     kinds = ("job:", "flow:", "message:")
     records = {name for name in names if name.startswith(kinds)}
@@ -80,7 +81,12 @@ def _check_names(model: Model, waiting: Iterable[str], names: set[str]) -> None:
     assert events == {name for name, run in model.runs.items() if run.is_flow and run.is_active is not None}
     logs = {name.replace("logs:", "message:") for name in names if name.startswith("logs:")}
     assert logs == {name for name, run in model.runs.items() if run.logs}
-    assert {name for name in names if name.startswith("waiting:")} == {f"waiting:{name}" for name in waiting}
+    assert {name for name in names if name.startswith("waiting:")} == {f"waiting:{name}" for _, name in awaiting}
+    assert {name for name in names if name.startswith("awaiting:")} == {
+        f"awaiting:{run} {name}" for run, name in awaiting
+    }
+    for_flows = {f"prerequisites:{run}" for _, run in model.satisfied if run}
+    assert {name for name in names if name.startswith("prerequisites:")} == for_flows
 
 
 def _as_text(reply: Any) -> Any:

@@ -355,6 +355,8 @@ class Intake:
             full = self._post()
             expected = self._dispatcher.directory.expected(address)
             self._open = calls = _Exchanges(keys, self._budget, expected, deadline=deadline, writes=method.writes)
+            calls.creates = False
+        calls.creates = calls.creates or method.creates(params)
         calls.exchanges.append(exchange)
         calls.places.append((put, at, id))
         calls.weight += calls.expected if method.is_record else SMALL
@@ -371,6 +373,9 @@ class Intake:
         if full is not None:
             await full
         put, at, id = place
+        if id is None and method.needs_reply:
+            put(at, id, None)
+            return
         address = method.address(params)
         directory = self._dispatcher.directory
         opening = None
@@ -393,6 +398,7 @@ class Intake:
             deadline += method.extra_timeout(params)
         call = _Call(method, operation, place, self._budget, directory.expected(address), deadline=deadline)
         call.commands = commands
+        call.creates = method.creates(params)
         try:
             directory.post_nowait(address, call)
         except trio.WouldBlock:

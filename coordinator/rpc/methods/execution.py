@@ -20,7 +20,7 @@ from coordinator.errors import (
     WebSocketRequired,
 )
 from coordinator.operations import execution, listing
-from coordinator.rpc.methods.method import READ, WRITE, Method, in_context, in_global
+from coordinator.rpc.methods.method import READ, WRITE, Method, creates_something, in_context, in_global
 from coordinator.storage import codec
 from coordinator.storage.keys import Keyspace
 
@@ -94,6 +94,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             (*WRITE, *_DAG, Conflict),
             operation=execution.submit_flow,
             writes=True,
+            creates=creates_something,
             payload_member="flow",
             example={
                 "context_id": 1,
@@ -215,6 +216,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobTaken,
             (*READ, Overloaded),
             writes=True,
+            needs_reply=True,
             streaming=_take_job,
             extra_timeout=lambda params: params.wait,
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "count": 1, "wait": 20.0},
@@ -255,6 +257,15 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
         ),
         _method(
+            "job.tail",
+            "The newest log lines of a job, also when its flow's events no longer have them",
+            models.JobLoadParams,
+            models.JobTail,
+            READ,
+            operation=execution.job_tail,
+            example={"context_id": 1, "caller_id": 7, "id": 1},
+        ),
+        _method(
             "job.finish",
             "Report that an attempt has succeeded",
             models.JobFinishParams,
@@ -291,24 +302,35 @@ EXECUTION_METHODS: dict[str, Method] = {
         ),
         _method(
             "prerequisite.satisfy",
-            "Declare an external condition as met, for all jobs of the context",
+            "Declare an external condition as met, for the jobs of a flow or of the whole context",
             models.PrerequisiteSatisfyParams,
             models.Satisfied,
-            WRITE,
+            (*READ, Conflict),
             operation=execution.satisfy_prerequisite,
+            writes=True,
+            creates=lambda params: params.flow_id is None,
+            example={"context_id": 1, "name": "approved", "flow_id": 1, "by": "Ada", "payload": {"order": "4711"}},
+        ),
+        _method(
+            "prerequisite.revoke",
+            "Declare an external condition as not met: jobs that were not released yet wait for it again",
+            models.PrerequisiteRevokeParams,
+            models.Revoked,
+            READ,
+            operation=execution.revoke_prerequisite,
             writes=True,
             example={"context_id": 1, "name": "approved"},
             replies="small",
         ),
         _method(
             "prerequisite.list",
-            "The context's satisfied prerequisites, and those jobs wait for",
+            "A page of the prerequisites jobs wait for, with who waits, and of those that are satisfied",
             models.PrerequisiteListParams,
             models.Prerequisites,
             WRITE,
             operation=execution.list_prerequisites,
             example={"context_id": 1},
-            replies="whole",
+            replies="page",
         ),
         _method(
             "context.list",

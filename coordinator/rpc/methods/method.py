@@ -15,13 +15,22 @@ from coordinator.operations.listing import PAGE_BYTES
 from coordinator.rpc.jsonrpc.params import ParamsReader
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace
 
-__all__ = ["READ", "SMALL", "WRITE", "Method", "in_context", "in_global"]
+__all__ = ["READ", "SMALL", "WRITE", "Method", "creates_something", "in_context", "in_global"]
 
 Replies = Literal["small", "record", "page", "whole"]
 """How large a reply may be: a few words; a record; a page of records; as many records as something has."""
 
 SMALL: Final = 1024  # bytes
 WHOLE: Final = 16  # records that count for as many as something has
+
+
+def _nothing(_: Any) -> bool:
+    return False
+
+
+def creates_something(_: Any) -> bool:
+    """Whatever its params are, such a call leaves something in a context in which nothing was before."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,9 @@ class Method:
         payload_member: see ParamsReader.
         exchange, operation, streaming: what it does, one of them. An exchange may travel together with others; both
             that and an operation are on the store alone; `streaming` is on the engine and the caller.
+        creates: from validated params to whether it may leave something in a context in which nothing was before; only
+            such calls make a context known.
+        needs_reply: it is not carried out as a notification, for nobody would know what it has begun.
         extra_timeout: seconds it may wait beyond any other call.
         replies: how large they may be.
         written: from validated params to what each record that is written has of them.
@@ -47,9 +59,11 @@ class Method:
     address: Callable[[Any], ContextKey]
     errors: Sequence[type[CoordinatorError]]
     writes: bool = False
+    creates: Callable[[Any], bool] = _nothing
     exchange: Callable[[Keyspace, Any], Exchange] | None = None
     operation: Callable[[Keyspace, Any], Operation] | None = None
     streaming: Callable[[Engine, Caller, Keyspace, Any], Operation | RawJson] | None = None
+    needs_reply: bool = False
     extra_timeout: Callable[[Any], float] | None = None
     on_accepted: Callable[[Session, Any], None] | None = None
     payload_member: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator import models
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency
 from coordinator.operations import records
-from coordinator.rpc.methods.method import READ, WRITE, Method, in_context, in_global
+from coordinator.rpc.methods.method import READ, WRITE, Method, creates_something, in_context, in_global
 
 __all__ = ["CONTRACT_METHODS"]
 
@@ -36,6 +36,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             READ,  # the contract lists NotFound here too
             exchange=records.create_actor,
             writes=True,
+            creates=creates_something,
             example={"actor": {"id": 7, "pubkey": "ed25519:7", "address": ["10.0.0.7", "fd00::7"]}},
         ),
         Method(
@@ -56,6 +57,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             WRITE,
             exchange=records.create_context,
             writes=True,
+            creates=creates_something,
             example={"context": {"id": 1, "admins": [7], "readers": [], "executors": [7]}},
         ),
         Method(
@@ -76,6 +78,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             WRITE,
             exchange=records.create_runner,
             writes=True,
+            creates=creates_something,
             example={
                 "context_id": 1,
                 "runner": {
@@ -105,6 +108,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             WRITE,
             exchange=records.create_flow,
             writes=True,
+            creates=creates_something,
             payload_member="flow",
             example={
                 "context_id": 1,
@@ -145,6 +149,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             (*WRITE, Conflict),
             exchange=records.create_job,
             writes=True,
+            creates=creates_something,
             payload_member="job",
             example={"context_id": 1, "job": _JOB_EXAMPLE},
         ),
@@ -166,6 +171,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             WRITE,
             operation=records.create_message,
             writes=True,
+            creates=creates_something,
             payload_member="message",
             example={
                 "context_id": 1,

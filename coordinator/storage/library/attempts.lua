@@ -14,6 +14,8 @@ local INPUT_JOBS = 1000 -- whose results are told at once
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
 local LOG_BYTES = 16777216 -- of log lines kept of one run
 local TIMEOUT_GRACE = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
+local TAIL_BYTES = 16384 -- of log lines kept of each job, whatever becomes of its run's
+local DROPPED_AT_ONCE = 100 -- reports of log lines dropped for one that comes
 
 -- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
 local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
@@ -76,12 +78,13 @@ local function encode_inputs(tx, job, parents)
   return rest == '' and inputs or inputs .. '[' .. rest .. ']'
 end
 
--- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at
--- and the members that JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One
+-- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at,
+-- what its prerequisites were satisfied by (a JSON object, or '' if it has none) and the members that JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One
 -- string, for each item of a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
+  local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
-    .. tx.seconds .. '\0' .. table.concat(record, '\0', ASSIGNED)
+    .. tx.seconds .. '\0' .. met .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- Whether a runner other than this one is there for jobs of a type.
@@ -592,8 +595,66 @@ local function heartbeat(tx, args, o)
   return WORD.OK .. ' ' .. attempt.lease
 end
 
+-- Keep the newest log lines of a job, a list of their reports as JSON. The lines are the arguments from `first` to `last`.
+local function keep_tail(tx, attempt, stream, args, first, last)
+  local lines, size = {}, 0
+  for at = last, first, -1 do
+    local line = args[at]
+    if size + #line > TAIL_BYTES then
+      if size == 0 then -- the end of a single one, from the first byte of a character on
+        lines[1] = string.gsub(string.sub(line, -TAIL_BYTES), '^[\128-\191]+', '')
+      end
+      break
+    end
+    table.insert(lines, 1, line)
+    size = size + #line
+  end
+  if #lines == 0 then
+    return
+  end
+  local tail, kept = tx.prefix .. 'tail:' .. attempt.job, 0
+  redis.call('RPUSH', tail, '{"at":' .. tx.at .. ',"attempt":' .. attempt.number .. ',"stream":"' .. stream .. '","lines":'
+    .. cjson.encode(lines) .. '}')
+  local reports = redis.call('LRANGE', tail, 0, -1)
+  for at = #reports, 1, -1 do
+    kept = kept + #reports[at]
+    if kept > 2 * TAIL_BYTES and at < #reports then
+      redis.call('LTRIM', tail, at, -1)
+      break
+    end
+  end
+end
+
+-- Append a log to the events of a flow, and drop the oldest ones for it.
+local function emit_log(tx, flow, members)
+  local id = job_id(flow)
+  local events, logs = tx.prefix .. 'events:' .. id, tx.prefix .. 'lines:' .. id
+  local entry = redis.call('XADD', events, 'NOMKSTREAM', '*', 'l', '')
+  if not entry then
+    return
+  end
+  tx.events[flow] = events
+  local event = '"kind":"log","at":' .. tx.at .. members
+  redis.call('XADD', logs, entry, 'e', event)
+  local bytes, count = redis.call('HINCRBY', tx.prefix .. flow, 'x_logged', #event), redis.call('XLEN', logs)
+  for _ = 1, DROPPED_AT_ONCE do
+    if bytes <= LOG_BYTES and count <= tonumber(LOGS_KEPT) then
+      break
+    end
+    local oldest = redis.call('XRANGE', logs, '-', '+', 'COUNT', 1)[1]
+    if oldest[1] == entry then -- what is too much was logged by an earlier version
+      redis.call('HSET', tx.prefix .. flow, 'x_logged', #event)
+      break
+    end
+    redis.call('XDEL', logs, oldest[1])
+    redis.call('XDEL', events, oldest[1])
+    bytes, count = redis.call('HINCRBY', tx.prefix .. flow, 'x_logged', -#oldest[2][2]), count - 1
+  end
+end
+
 -- Append log lines of a running attempt, or of one that was cancelled or timed out here just before, to the events of
--- its flow, or the logs of its message, as long as the run's are below their limit; a heartbeat too.
+-- its flow, of which the oldest logs are dropped for them, or the logs of its message, as long as these are below their
+-- limit; to what is kept of its job in any case. A heartbeat too.
 -- Arguments: 1 the job, 2 token, 3 stream, 4 lines as JSON, then the lines.
 -- Result: 'ok' | 'over' (the attempt does not run any more), 1 if the lines were kept or 0 | 'none' | 'stale'.
 local function append_log(tx, args, o, last)
@@ -607,16 +668,20 @@ local function append_log(tx, args, o, last)
       return fault
     end
   end
+  keep_tail(tx, attempt, args[o + 3], args, o + 5, last)
+  local message = string.match(attempt.run, '^message:(.*)$')
+  if not message then
+    emit_log(tx, attempt.run, ',"job_id":' .. job_id(attempt.job) .. ',"attempt":' .. attempt.number .. ',"stream":"'
+      .. args[o + 3] .. '","lines":' .. args[o + 4])
+    return word, 1
+  end
   if redis.call('HINCRBY', tx.prefix .. attempt.run, 'x_logged', #args[o + 4]) > LOG_BYTES then
     return word, 0
   end
-  emit(tx, attempt.run, 'log', ',"job_id":' .. job_id(attempt.job) .. ',"attempt":' .. attempt.number .. ',"stream":"'
-    .. args[o + 3] .. '","lines":' .. args[o + 4])
-  local message = string.match(attempt.run, '^message:(.*)$')
-  if message and last > o + 4 then
+  if last > o + 4 then
     local logs = tx.prefix .. 'logs:' .. message
     call_each('RPUSH', logs, slice(args, o + 5, last))
-    redis.call('LTRIM', logs, '-' .. EVENTS_KEPT, -1)
+    redis.call('LTRIM', logs, '-' .. LOGS_KEPT, -1)
   end
   return word, 1
 end

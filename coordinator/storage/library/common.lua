@@ -18,14 +18,15 @@
 -- and gets fewer).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
--- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
--- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the last
--- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each field
--- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
--- x_retry (times, ms), x_failure, x_lost (how many of its attempts were lost), x_late (of the last attempt that was
--- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its run),
--- x_returned (how often it was given back in this run), x_needed (runs that count it as done
--- though it belonged to another, with spaces between).
+-- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
+-- prerequisites were satisfied by when it was released), x_next (jobs waiting for it), x_parents (ids of the jobs it
+-- depends on), x_awaits (its prerequisites), x_attempt (the last one: number, token, runner, lease in ms, start,
+-- deadline or 0, session or nothing, with spaces between, for each field costs much of a transition; or its number
+-- alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt),
+-- x_queued, x_ended, x_retry (times, ms), x_failure, x_needed (runs that count it as done though it belonged to
+-- another, with spaces between), x_lost (how many of its attempts were lost), x_late (of the last attempt that was
+-- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its
+-- run), x_returned (how often it was given back in this run).
 -- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both
 -- are LARGE if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines),
 -- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far
@@ -33,7 +34,9 @@
 
 local VERSION = '7'
 local IDENTITY = VERSION .. ':' .. DIGEST
-local EVENTS_KEPT = '10000' -- text, as all that is given to redis.call often: a number is printed each time
+-- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each time.
+local EVENTS_KEPT = '1000000' -- so many changes of status, about
+local LOGS_KEPT = '10000' -- so many reports of log lines
 
 -- How much is done in one call: the server does nothing else meanwhile. What has more jobs, or names more jobs and
 -- prerequisites, is started, ended and deleted in slices: see steps.lua.
@@ -252,7 +255,8 @@ end
 
 -- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
 -- happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a FlowEvent
--- but its id, as JSON; `members` are those after `at`, each with a comma before it.
+-- but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a field l, that is in the
+-- stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
 local function emit(tx, run, kind, members)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
   if events then -- begun or trimmed in this call

@@ -288,7 +288,8 @@ local function flow_submit(tx, args, o)
         end
       end
       local wait = known and count_unfinished(known, job, depends) or tonumber(args[at + 1])
-      status, name, value = begin_job(tx, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
+      status, name, value =
+        begin_job(tx, flow, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
     end
@@ -462,56 +463,117 @@ register('hc_flow_check', flow_check)
 register('hc_flow_create', flow_create, GROWS)
 register('hc_flow_add', flow_add, GROWS)
 
+-- Whether a number written in decimal digits is below another. They may have more digits than Lua's numbers.
+local function is_below(a, b)
+  a, b = string.gsub(a, '^0+', ''), string.gsub(b, '^0+', '')
+  if #a ~= #b then
+    return #a < #b
+  end
+  return a < b
 end
 
 -- Whether event id `a` comes before `b`.
 local function is_before(a, b)
   local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
   local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
-  a_ms, a_number, b_ms, b_number = tonumber(a_ms), tonumber(a_number), tonumber(b_ms), tonumber(b_number)
-  return a_ms < b_ms or (a_ms == b_ms and a_number < b_number)
+  return is_below(a_ms, b_ms) or (not is_below(b_ms, a_ms) and is_below(a_number, b_number))
 end
 
--- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are.
+-- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are, or
+-- than the last one that was dropped. Second, whether there is no event yet that is not before `after`.
 local function has_missed(tx, flow, after)
   local events = tx.prefix .. 'events:' .. job_id(flow)
   local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
   if redis.call('EXISTS', events) == 0 then
-    return status ~= 'Dispatched'
+    local is_new = status == 'Dispatched'
+    return not is_new, is_new and is_before('0-0', after)
   end
   local info, reply = {}, redis.call('XINFO', 'STREAM', events)
   for at = 1, #reply, 2 do
     info[reply[at]] = reply[at + 1]
   end
+  if is_before(info['last-generated-id'], after) then
+    return false, true
+  end
+  if is_before(after, info['max-deleted-entry-id']) then
+    return true, false
+  end
+  local first = info['first-entry']
   local is_partial = forgotten or info['entries-added'] > info['length']
-  return is_partial and is_before(after, info['first-entry'][1])
+  return is_partial and first and is_before(after, first[1]), false
 end
 
--- Whether events of a flow are no longer kept.
--- Arguments: 1 the flow, 2 the event after which they are asked for.
--- Result: 'ok', 1 if some are not or 0 | 'none'.
-local function flow_missed(tx, args, o)
-  local flow = args[o + 1]
-  if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-    return WORD.NONE
+local READ_AT_ONCE = 8 -- events, before it is looked at how large they are
+
+-- So many events of a flow, by its id, after this one: each its id and the members of a FlowEvent without it.
+local function read_some(tx, id, after, wanted)
+  local entries = redis.call('XRANGE', tx.prefix .. 'events:' .. id, '(' .. after, '+', 'COUNT', wanted)
+  local first, last, count = nil, nil, 0
+  for _, entry in ipairs(entries) do
+    if entry[2][1] == 'l' then
+      first, last, count = first or entry[1], entry[1], count + 1
+    end
   end
-  return WORD.OK, has_missed(tx, flow, args[o + 2]) and 1 or 0
+  local logs = first and redis.call('XRANGE', tx.prefix .. 'lines:' .. id, first, last, 'COUNT', count) or {}
+  local events, log = {}, 1
+  for i, entry in ipairs(entries) do
+    local event = entry[2][2]
+    if entry[2][1] == 'l' then -- if it is no longer kept, it goes together with its entry
+      event = logs[log] and logs[log][2][2] or '"kind":"log","at":0'
+      log = log + 1
+    end
+    events[i] = {entry[1], event}
+  end
+  return events
+end
+
+-- Some events of a flow.
+-- Arguments: 1 the flow, 2 the event after which they begin, 3 how many at most, 4 how many bytes, but one at least.
+-- Result: 'ok', 1 if others after that one are no longer kept or 0, 1 if there are no more for now or 0, and for each event
+-- its id and the members of a FlowEvent without it | 'none', the time (ms) | 'changed': there is no event yet after which
+-- these could be.
+local function flow_read(tx, args, o)
+  local flow, after, count, bytes = args[o + 1], args[o + 2], tonumber(args[o + 3]), tonumber(args[o + 4])
+  if redis.call('EXISTS', tx.prefix .. flow) == 0 then
+    return WORD.NONE, tx.at
+  end
+  local missed, is_beyond = has_missed(tx, flow, after)
+  if is_beyond then
+    return WORD.CHANGED
+  end
+  local events, is_last = {}, false
+  while count > 0 and bytes > 0 and not is_last do
+    local wanted = math.min(count, READ_AT_ONCE)
+    local found = read_some(tx, job_id(flow), after, wanted)
+    for _, event in ipairs(found) do
+      if bytes > 0 then
+        after, bytes = event[1], bytes - #event[2]
+        put(events, event[1], event[2])
+      end
+    end
+    count, is_last = count - wanted, bytes > 0 and #found < wanted
+  end
+  return WORD.OK, missed and 1 or 0, is_last and 1 or 0, events
 end
 
 -- Begin to follow a flow's events: for a while they are announced.
 -- Arguments: 1 the flow, 2 ms it is announced for, 3 the event after which to begin.
--- Result: as flow_missed.
+-- Result: 'ok', 1 if events after that one are no longer kept or 0 | 'none' | 'changed': there is no event yet after which to begin.
 local function flow_follow(tx, args, o)
   local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
     return WORD.NONE
   end
+  local missed, is_beyond = has_missed(tx, flow, args[o + 3])
+  if is_beyond then
+    return WORD.CHANGED
+  end
   redis.call('SET', tx.prefix .. 'followed:' .. job_id(flow), '1', 'PX', args[o + 2])
-  return WORD.OK, has_missed(tx, flow, args[o + 3]) and 1 or 0
+  return WORD.OK, missed and 1 or 0
 end
 
 register('hc_flow_upsert', flow_upsert, GROWS)
-register('hc_flow_missed', flow_missed, READS, true)
+register('hc_flow_read', flow_read, READS, true)
 register('hc_flow_follow', flow_follow, nil, true)
 register('hc_flow_start', flow_start, GROWS)
 register('hc_flow_retry', flow_retry, GROWS)

@@ -1,4 +1,4 @@
--- Messages: sent, that is their embedded jobs run; and prerequisites, satisfied for a whole context.
+-- Messages: sent, that is their embedded jobs run; and prerequisites: satisfied, revoked.
 
 -- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is, and so do jobs
 -- that are Finished, which count as done.
@@ -58,22 +58,100 @@ local function message_send(tx, args, o)
   return WORD.OK
 end
 
--- Remember a prerequisite as satisfied and release the jobs that waited for it.
--- Arguments: 1 its name.
--- Result: 'ok', when it was satisfied (ms), how many jobs had waited.
-local function prerequisite_satisfy(tx, args, o)
-  local name = args[o + 1]
-  local satisfied, waiting = tx.prefix .. 'prerequisites', tx.prefix .. 'waiting:' .. name
-  redis.call('HSETNX', satisfied, name, tx.at)
-  local jobs, ready = redis.call('SMEMBERS', waiting), {}
+-- Release jobs, as far as their prerequisites are satisfied now and nothing else is unmet.
+local function release_all(tx, jobs)
+  local ready = {}
   for _, job in ipairs(jobs) do
-    release(tx, redis.call('HGET', tx.prefix .. job, 'x_run'), job, 1, ready)
+    local run = redis.call('HGET', tx.prefix .. job, 'x_run')
+    if run and is_active(tx, run) then
+      release(tx, run, job, 0, ready)
+    end
   end
-  redis.call('DEL', waiting)
-  redis.call('SREM', tx.prefix .. 'awaited', name)
   enqueue(tx, ready)
-  return WORD.OK, redis.call('HGET', satisfied, name), #jobs
+end
+
+-- Release jobs of the set `releasing`, some now and the others when its timer is due, which is at once.
+local function release_some(tx, releasing)
+  release_all(tx, redis.call('SPOP', tx.prefix .. releasing, PREREQUISITES.AT_ONCE))
+  if redis.call('EXISTS', tx.prefix .. releasing) == 1 then
+    arm(tx, 'release:' .. releasing, tx.now)
+  end
+end
+
+-- Remember a prerequisite as satisfied, for the jobs of one flow or of the whole context, and release those that waited for it.
+-- One that was satisfied before stays as it is.
+-- Arguments: 1 its name, 2 the flow or '', 3 what is said of it, as the more members of a SatisfiedPrerequisite in JSON: by,
+-- payload; each with a comma before it.
+-- Result: 'ok', what is stored of it (see prerequisites.lua), how many jobs had waited | 'none': there is no such flow | 'differs':
+-- it was satisfied with another payload.
+local function prerequisite_satisfy(tx, args, o)
+  local name, flow, more = args[o + 1], args[o + 2], args[o + 3]
+  local satisfied, scope = tx.prefix .. 'prerequisites', ''
+  if flow ~= '' then
+    if redis.call('EXISTS', tx.prefix .. flow) == 0 then
+      return WORD.NONE
+    end
+    satisfied, scope = satisfied .. ':' .. flow, job_id(flow)
+  end
+  local waiting, old, sets, count = tx.prefix .. 'waiting:' .. name, {}, {}, 0
+  for _, run in ipairs(flow ~= '' and {flow} or redis.call('SMEMBERS', waiting)) do
+    if string.sub(run, 1, 4) == 'job:' then
+      old[#old + 1] = run
+      count = count + 1
+    else
+      local awaiting = tx.prefix .. 'awaiting:' .. run .. ' ' .. name
+      sets[#sets + 1] = awaiting
+      count = count + (satisfied_by(tx, run, name) and 0 or redis.call('SCARD', awaiting))
+    end
+  end
+  local stored, payload = redis.call('HGET', satisfied, name), string.match(more, ',"payload":(.*)$')
+  if stored then
+    if payload and not SHARING.is_same(string.match(stored, ',"payload":(.*)$') or '{}', payload) then
+      return WORD.DIFFERS
+    end
+  else
+    stored = tx.at .. more
+    redis.call('HSET', satisfied, name, stored)
+    redis.call('ZADD', tx.prefix .. 'index:prerequisite', '0', name .. '\0' .. scope)
+  end
+  if #old > 0 then -- of an earlier version: x_wait counts it
+    local ready = {}
+    for _, job in ipairs(old) do
+      redis.call('SREM', waiting, job)
+      release(tx, redis.call('HGET', tx.prefix .. job, 'x_run'), job, 1, ready)
+    end
+    if redis.call('EXISTS', waiting) == 0 then
+      redis.call('ZREM', tx.prefix .. 'awaits', name)
+      redis.call('SREM', tx.prefix .. 'awaited', name)
+    end
+    enqueue(tx, ready)
+  end
+  local releasing = 'releasing:' .. name
+  for first = 1, #sets, 1000 do
+    local key = tx.prefix .. releasing
+    redis.call('SUNIONSTORE', key, key, unpack(sets, first, math.min(first + 999, #sets)))
+  end
+  release_some(tx, releasing)
+  return WORD.OK, stored, count
+end
+
+-- Let a prerequisite be satisfied no longer. What has been released stays so.
+-- Arguments: 1 its name, 2 the flow or ''.
+-- Result: 'ok', 1 if it was satisfied or 0 | 'none': there is no such flow.
+local function prerequisite_revoke(tx, args, o)
+  local name, flow = args[o + 1], args[o + 2]
+  local satisfied, scope = tx.prefix .. 'prerequisites', ''
+  if flow ~= '' then
+    if redis.call('EXISTS', tx.prefix .. flow) == 0 then
+      return WORD.NONE
+    end
+    satisfied, scope = satisfied .. ':' .. flow, job_id(flow)
+  end
+  redis.call('ZREM', tx.prefix .. 'index:prerequisite', name .. '\0' .. scope)
+  return WORD.OK, redis.call('HDEL', satisfied, name)
 end
 
 register('hc_message_send', message_send, GROWS)
 register('hc_prerequisite_satisfy', prerequisite_satisfy)
+register('hc_prerequisite_revoke', prerequisite_revoke)
+register('hc_prerequisite_list', prerequisite_list)

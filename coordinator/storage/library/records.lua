@@ -87,12 +87,17 @@ local function remove(key)
   if name then
     redis.call('ZREM', name, entry)
   end
+  local prefix, job = string.match(key, '^(.-)(job:%d+:%d+)$')
+  if job then
+    redis.call('DEL', prefix .. 'tail:' .. job)
+  end
   return redis.call('DEL', key)
 end
 
 -- Create or update a record. `prepare`, if given, is called for one that is there, with its stored fields and their names, which
--- it may change; what it returns, if anything, is the result, and nothing is written. Returns when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new record
--- only what was stored (NOT_GIVEN if it was not), joined by NUL.
+-- it may change; what it returns, if anything, is the result, and nothing is written. Returns when it was created (s) if it is
+-- new; else that, when it was updated, and of each field that is set on a new record only what was stored (NOT_GIVEN if it was
+-- not), joined by NUL.
 local function upsert(tx, args, o, prepare)
   local record, names = args[o + 1], shape_of(args[o + 3]).kept
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))

@@ -74,6 +74,7 @@ local function retain(tx, run)
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. flow, events_ttl)
+    redis.call('PEXPIRE', tx.prefix .. 'lines:' .. flow, events_ttl)
   end
   if retention ~= '0' then
     arm(tx, 'keep:' .. run, tx.now + retention)
@@ -141,27 +142,15 @@ local function finish_run(tx, run, leaves, result)
   retain(tx, run)
 end
 
--- Wait for a job's prerequisites no longer. `awaits`: their names, as JSON.
-local function stop_awaiting(tx, job, awaits)
-  for _, name in ipairs(awaits and cjson.decode(awaits) or {}) do
-    tx.work = tx.work - 3
-    local waiting = tx.prefix .. 'waiting:' .. name
-    redis.call('SREM', waiting, job)
-    if redis.call('EXISTS', waiting) == 0 then
-      redis.call('SREM', tx.prefix .. 'awaited', name)
-    end
-  end
-end
-
 -- Put a job of a run that ends back: it waits to be started again.
-local function reset_job(tx, job, status, awaits)
+local function reset_job(tx, run, job, status, awaits)
   local key = tx.prefix .. job
   if status == 'Dispatched' then
     redis.call('HSET', key, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
   elseif status == 'WaitingForPrerequisites' then
-    stop_awaiting(tx, job, awaits)
+    PREREQUISITES.stop_awaiting(tx, run, job, awaits)
   end
 end
 
@@ -169,7 +158,7 @@ end
 local function put_back(tx, run, job)
   local status, owner, awaits = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_awaits'))
   if owner == run then
-    reset_job(tx, job, status, awaits)
+    reset_job(tx, run, job, status, awaits)
   end
 end
 
@@ -404,24 +393,6 @@ local function read_plan(tx, run, jobs, bytes)
   return nodes
 end
 
--- Wait in the sets of the prerequisites (JSON) that are not satisfied yet. Returns how many.
-local function await(tx, job, prerequisites)
-  if prerequisites == '[]' then
-    return 0
-  end
-  local count, seen = 0, {}
-  for _, name in ipairs(cjson.decode(prerequisites)) do
-    tx.work = tx.work - 3
-    if not seen[name] and redis.call('HEXISTS', tx.prefix .. 'prerequisites', name) == 0 then
-      redis.call('SADD', tx.prefix .. 'waiting:' .. name, job)
-      redis.call('SADD', tx.prefix .. 'awaited', name)
-      count = count + 1
-    end
-    seen[name] = true
-  end
-  return count
-end
-
 local function names_of(nodes, filter)
   local names = {}
   for _, node in ipairs(nodes) do
@@ -445,11 +416,10 @@ local function put(fields, name, value)
   fields[#fields + 1] = value
 end
 
--- What a job that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
--- the field that says how many or since when. Adds it to `ready` if it waits for nothing.
-local function begin_job(tx, job, type, prerequisites, wait, ready)
-  wait = wait + await(tx, job, prerequisites)
-  if wait > 0 then
+-- What a job of a run that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
+-- the field that says for how many others or since when it is queued. Adds it to `ready` if it waits for nothing.
+local function begin_job(tx, run, job, type, prerequisites, wait, ready)
+  if not PREREQUISITES.let_start(tx, run, job, prerequisites, wait == 0) or wait > 0 then
     return 'WaitingForPrerequisites', 'x_wait', wait
   end
   add(ready, type, job)
@@ -480,7 +450,7 @@ local function launch(tx, run, nodes)
           SHARING.look_again(tx, node.owner)
         end
       end
-      local status, name, value = begin_job(tx, node.job, node.type, node.prerequisites, node.wait, ready)
+      local status, name, value = begin_job(tx, run, node.job, node.type, node.prerequisites, node.wait, ready)
       fields = {'updated_at', tx.seconds, 'x_run', run, 'status', status, name, value}
       if #node.parents > 0 then
         put(fields, 'x_parents', table.concat(node.parents, ' '))
@@ -513,17 +483,21 @@ local function launch(tx, run, nodes)
   begin_run(tx, run, ready, pending, leaves)
 end
 
--- So many dependencies or prerequisites of a job are met: queue it if it still waits, for `run`, and those were the last.
+-- So many dependencies of a job are met, or prerequisites may be: queue it if it still waits, for `run`, and nothing is unmet.
 local function release(tx, run, job, count, ready)
   local key = tx.prefix .. job
-  local status, owner, wait, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_wait', 'script_type'))
+  local status, owner, wait, type, awaits =
+    unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_wait', 'script_type', 'x_awaits'))
   if status ~= 'WaitingForPrerequisites' or owner ~= run then
     return
   end
   wait = wait - count
-  if wait > 0 then
+  if wait > 0 or (awaits and not PREREQUISITES.let_start(tx, run, job, awaits, true)) then
     redis.call('HSET', key, 'x_wait', wait)
     return
+  end
+  if awaits then
+    PREREQUISITES.stop_awaiting(tx, run, job, awaits)
   end
   redis.call('HSET', key, 'x_wait', '0', 'status', 'Dispatched', 'x_queued', tx.at, 'updated_at', tx.seconds)
   emit_job(tx, run, job, 'Dispatched')

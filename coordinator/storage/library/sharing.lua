@@ -1,10 +1,10 @@
--- Who needs a job. A run needs the jobs it lists and those it was started with. That the run a job belongs to (x_run) needs
--- it goes without saying; of other runs the index tells: the set `users:JOB` has the runs that need a job which is not
--- theirs, the set `uses:RUN` the same jobs by run. Only deletion asks, so the index is brought up to date, some at a time,
--- when something is to be deleted. Until then the hash `unlisted` has the runs that must be looked at again, each with how
--- far that has got: 'u' (what the index has of it goes), 'jN' and 'pN' (from byte N of its `jobs`, its `x_jobs`, or from the N-th of
--- `plan:RUN`). The engine's
--- field `listed` says how far the runs of before there was an index are in that hash: 'all', or the last of a kind.
+-- Who needs a job. A run needs the jobs it lists and those it was started with. That the run a job belongs to (x_run)
+-- needs it goes without saying; of other runs the index tells: the set `users:JOB` has the runs that need a job which
+-- is not theirs, the set `uses:RUN` the same jobs by run. Only deletion asks, so the index is brought up to date, some
+-- at a time, when something is to be deleted. Until then the hash `unlisted` has the runs that must be looked at again,
+-- each with how far that has got: 'u' (what the index has of it goes), 'jN' and 'pN' (from byte N of its `jobs`, its
+-- `x_jobs`, or from the N-th of `plan:RUN`). The engine's field `listed` says how far the runs of before there was an index are in that hash: 'all', or
+-- the last of a kind.
 
 local SHARING = {
   SLICE = 2000, -- jobs looked at in one call
@@ -45,7 +45,8 @@ end
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed')
+    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met')
+  redis.call('DEL', tx.prefix .. 'tail:' .. job)
 end
 
 -- What a run lists or was started with has changed, or a job that belonged to it is another run's now.
@@ -168,8 +169,8 @@ function SHARING.is_current(tx)
   return false
 end
 
--- The run, other than `run`, that needs a job: nil if none does; and whether that one is active. 'unknown' if it is not, and
--- there are more than were looked at.
+-- The run, other than `run`, that needs a job: nil if none does; and whether that one is active. 'unknown' if it is
+-- not, and there are more than were looked at.
 local function other_user(tx, run, job)
   local users, first = tx.prefix .. 'users:' .. job, nil
   local names = redis.call('SRANDMEMBER', users, SHARING.USERS)
@@ -184,8 +185,8 @@ local function other_user(tx, run, job)
   return first, #names == SHARING.USERS and 'unknown'
 end
 
--- What becomes of a job when `run` is deleted, or, without one, the job itself: 'gone'; 'kept', as others list it; 'needed', as it
--- runs, or by the active run that is returned too. The index must be up to date.
+-- What becomes of a job when `run` is deleted, or, without one, the job itself: 'gone'; 'kept', as others list it;
+-- 'needed', as it runs, or by the active run that is returned too. The index must be up to date.
 function SHARING.fate(tx, job, run)
   local status, owner, needed = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_needed'))
   if status == 'Started' then
@@ -212,7 +213,7 @@ function SHARING.forget(tx, run)
 end
 
 -- The same map or list in another order is the same value. Both are as they are stored.
-local function is_same(a, b)
+function SHARING.is_same(a, b)
   if a == b then
     return true
   end
@@ -240,13 +241,13 @@ local function is_same(a, b)
   return true
 end
 
--- The first of the members `names` of a record that is there which is another than its value in the arguments from `first` on.
--- Its result does not count, nor does what is not given.
+-- The first of the members `names` of a record that is there which is another than its value in the arguments from
+-- `first` on. Its result does not count, nor does what is not given.
 function SHARING.difference(tx, record, names, args, first, defaults)
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
   for i, name in ipairs(names) do
     local given = args[first + i - 1]
-    if name ~= 'result' and given ~= NOT_GIVEN and not is_same(stored[i] or defaults[name], given) then
+    if name ~= 'result' and given ~= NOT_GIVEN and not SHARING.is_same(stored[i] or defaults[name], given) then
       return name
     end
   end
@@ -255,8 +256,8 @@ end
 -- What an attempt at a job was made of.
 local RUN_WITH = {script = true, script_type = true, env_vars = true}
 
--- Prepare a job for what is to be written over it (see record_upsert). A job that runs or has ended keeps what it was run with.
--- So when that is another now, it becomes a new job, or, if a run needs what it did or does, it is refused.
+-- Prepare a job for what is to be written over it (see record_upsert). A job that runs or has ended keeps what it was
+-- run with. So when that is another now, it becomes a new job, or, if a run needs what it did or does, it is refused.
 local function renew(tx, job, stored, names, args, first)
   local status, given = stored[2], SHARING.given(args[first + 1])
   if status == 'Dispatched' or status == 'WaitingForPrerequisites' then
@@ -264,7 +265,7 @@ local function renew(tx, job, stored, names, args, first)
   end
   local key, is_other = tx.prefix .. job, false
   for i, name in ipairs(given) do
-    if RUN_WITH[name] and not is_same(redis.call('HGET', key, name), args[first + 1 + i]) then
+    if RUN_WITH[name] and not SHARING.is_same(redis.call('HGET', key, name), args[first + 1 + i]) then
       is_other = true
     end
   end

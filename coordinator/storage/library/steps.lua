@@ -269,9 +269,10 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     redis.call('HSET', key, 'x_unmet', count)
     return nil
   end
-  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned', 'x_needed')
+  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned', 'x_needed',
+    'x_met')
   local ready, name, value = {}, nil, nil
-  status, name, value = begin_job(tx, job, type, prerequisites, wait, ready)
+  status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
   local fields = {'x_unmet', count, 'status', status, name, value}
   if prerequisites ~= '[]' then
     put(fields, 'x_awaits', prerequisites)
@@ -382,6 +383,7 @@ local function reopen(tx, flow)
   local events = tx.prefix .. 'events:' .. job_id(flow)
   if redis.call('EXISTS', events) == 1 then
     redis.call('PERSIST', events)
+    redis.call('PERSIST', tx.prefix .. 'lines:' .. job_id(flow))
   else
     redis.call('HSET', tx.prefix .. flow, 'x_forgotten', '1')
   end
@@ -477,7 +479,7 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
   if not is_startable(status) then
     return
   end
-  stop_awaiting(tx, job, awaits)
+  PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
   redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
   redis.call('HSET', key, 'status', status)
   if owner == '-' then
@@ -496,7 +498,7 @@ function STEP.undo(tx, flow, at)
       unpack(redis.call('HMGET', tx.prefix .. job, 'x_was', 'x_awaits', 'x_next', 'x_held'))
     local place, status, owner = claimed(was, serial)
     if place and status == 'New' then
-      stop_awaiting(tx, job, awaits)
+      PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
       remove(tx.prefix .. job)
     elseif place then
       unclaim(tx, flow, job, status, owner, awaits, following or held)

@@ -41,7 +41,12 @@ local function remove_run(tx, run, jobs, kept)
     disown(tx, run, job)
   end
   SHARING.forget(tx, run)
-  redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'logs:' .. string.sub(run, 9))
+  PREREQUISITES.forget(tx, run)
+  redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'lines:' .. string.sub(run, 6),
+    tx.prefix .. 'logs:' .. string.sub(run, 9))
+  if string.sub(run, 1, 5) == 'flow:' and redis.call('DEL', tx.prefix .. 'followed:' .. job_id(run)) == 1 then
+    announce(tx, EFFECT.EVENTS .. job_id(run)) -- its followers find that it is gone
+  end
   disarm(tx, 'keep:' .. run)
   disarm_message(tx, run)
   return count
@@ -328,6 +333,11 @@ function TIMER.total(tx, message)
   expire_message(tx, message, 'not processed within ' .. redis.call('HGET', tx.prefix .. message, 'timeout') .. ' s')
 end
 
+-- There are more jobs to release.
+function TIMER.release(tx, releasing)
+  release_some(tx, releasing)
+end
+
 -- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is active, or
 -- something is done with it.
 function TIMER.keep(tx, run)
@@ -453,7 +463,20 @@ local function own(keys, args)
   return redis.status_reply('OK')
 end
 
+-- Let a coordinator own a context, if that is known.
+-- KEYS: 1 the known contexts, a sorted set. ARGV: 1 the set of the contexts that the coordinator owns, which is in the slot of
+-- KEYS 1, 2 the context.
+-- Returns: 'ok' | 'none': nothing was ever written to it.
+local function own_known(keys, args)
+  if not redis.call('ZSCORE', keys[1], args[2]) then
+    return WORD.NONE
+  end
+  redis.call('SADD', args[1], args[2])
+  return WORD.OK
+end
+
 redis.register_function{function_name = 'hc_presence', callback = presence, flags = {'allow-oom'}}
 redis.register_function{function_name = 'hc_own', callback = own, flags = {'allow-oom'}}
+redis.register_function{function_name = 'hc_own_known', callback = own_known, flags = {'allow-oom'}}
 register('hc_record_delete', record_delete)
 register('hc_tick', tick, nil, true)
