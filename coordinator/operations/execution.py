@@ -120,8 +120,10 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
 
 
 def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition | None:
-    """The command that submits a flow; None if that is too much for one. Raises InvalidParams, or what flow.dag raises for
-    its jobs."""
+    """The command that submits a flow; None if that is too much for one.
+
+    Raises InvalidParams, or what flow.dag raises for its jobs.
+    """
     flow, jobs = params.flow, {job.id: job for job in params.jobs}
     if flow.result:
         result_json(keys, flow.result, "flow")
@@ -202,7 +204,10 @@ def _raise_differs(record: bytes, member: bytes, status: bytes) -> NoReturn:
     raise Conflict(detail, record=record.decode(), member=member.decode(), status=status.decode())
 
 
-_PROGRESS: Final = tuple("status depends script_type x_attempt x_queued x_ended x_retry x_lost x_failure".split())
+_PROGRESS: Final = (
+    *("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_lost"),
+    "x_failure",
+)
 _PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at", b"lost")
 
 

@@ -113,8 +113,8 @@ class Executor:
     ) -> Outcome:
         """Run the attempt to its end, and close `output` then. Setting `stop` ends it early, cancelling kills it.
 
-        With a fence it runs only as long as that allows. `more_inputs` are the results that are not in the assignment, in
-        pages.
+        With a fence it runs only as long as that allows. `more_inputs` are pages of the results that are not in the
+        assignment.
         """
         try:
             async with self._directory() as directory:

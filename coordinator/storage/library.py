@@ -49,8 +49,8 @@ _DECLARED: Final = re.compile(r"^local (function )?(\w+(?:, \w+)*)", re.MULTILIN
 
 
 def _assembled(parts: Sequence[str]) -> str:
-    """The parts as one chunk. Each is a block, for a chunk may have 200 local variables at most (LUAI_MAXVARS of Lua 5.1).
-    The names that a later part uses are declared in front of the block instead of in it."""
+    """The parts as one chunk. Each is a block, for a chunk may have 200 local variables at most (LUAI_MAXVARS of Lua
+    5.1). The names that a later part uses are declared in front of the block instead of in it."""
     blocks: list[str] = []
     used_later: set[str] = set()
     for part in reversed(parts):

@@ -277,12 +277,14 @@ def test_events_are_read_until_they_have_so_many_bytes(context: Context, limit: 
     seen: list[Any] = []
     after, is_last = "0-0", False
     while not is_last:
-        (reply,) = context.wire.ask(functions.events(context.keys, 1, after, limit, 250_000))
-        entries, is_last = functions.read_events(reply)
-        assert len(entries) <= limit
-        assert sum(len(entry[1][1]) for entry in entries) < 250_000 + 101_000
-        seen += entries
-        after = entries[-1][0].decode() if entries else after
+        (reply,) = context.wire.ask(functions.flow_read(context.keys, 1, after, limit, 250_000))
+        found = functions.read_flow_read(reply)
+        assert not isinstance(found, functions.Refused)
+        is_last = found.is_last
+        assert len(found.events) <= limit
+        assert sum(len(members) for _, members in found.events) < 250_000 + 101_000
+        seen += found.events
+        after = seen[-1][0].decode()
 
-    assert [entry[0].decode() for entry in seen] == [event["event_id"] for event in context.events(1)]
+    assert [id.decode() for id, _ in seen] == [event["event_id"] for event in context.events(1)]
     assert len(seen) == 32
