@@ -463,6 +463,8 @@ register('hc_flow_check', flow_check)
 register('hc_flow_create', flow_create, GROWS)
 register('hc_flow_add', flow_add, GROWS)
 
+end
+
 -- Whether a number written in decimal digits is below another. They may have more digits than Lua's numbers.
 local function is_below(a, b)
   a, b = string.gsub(a, '^0+', ''), string.gsub(b, '^0+', '')
