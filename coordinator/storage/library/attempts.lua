@@ -79,8 +79,9 @@ local function encode_inputs(tx, job, parents)
 end
 
 -- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at,
--- what its prerequisites were satisfied by (a JSON object, or '' if it has none) and the members that JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One
--- string, for each item of a table costs the server much.
+-- what its prerequisites were satisfied by (a JSON object, or '' if it has none) and the members that JOB_ASSIGNED
+-- names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table
+-- costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
   local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
@@ -248,10 +249,10 @@ local function put_back(queue, jobs)
   end
 end
 
--- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
--- them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed since is
--- moved to its queue; one that is in its queue twice, because it was queued again before its first entry was popped, is
--- popped once. Those kept for others stay where they are.
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
+-- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
+-- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
+-- popped, is popped once. Those kept for others stay where they are.
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
@@ -322,7 +323,8 @@ local function deliver(tx, run)
   end
 end
 
--- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see `encode_assignment`.
+-- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see
+-- `encode_assignment`.
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local job, record, env_vars, inputs = unpack(popped)
   local run, number = record[RUN], '1'
@@ -334,7 +336,8 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
     local ends = tx.now + record[TIMEOUT] * 1000 + TIMEOUT_GRACE
     expires, deadline = math.min(expires, ends), string.format('%.0f', ends)
   end
-  local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' ' .. session
+  local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' '
+    .. session
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, runner, session, token)
@@ -374,10 +377,10 @@ local function taken_before(tx, holder, number)
 end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
--- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after which
--- it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
--- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the last one
--- again: 'again', the same attempts, as far as they still run.
+-- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after
+-- which it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
+-- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the
+-- last one again: 'again', the same attempts, as far as they still run.
 local function take(tx, args, o, last)
   local runner, session, lease = args[o + 1], args[o + 2], args[o + 4]
   local topic = ',"topic":' .. cjson.encode(args[o + 3])
@@ -405,8 +408,8 @@ local function take(tx, args, o, last)
   return more and WORD.MORE or WORD.ALL, attempts
 end
 
--- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they are
--- stored; or nil and 'none' | 'stale'.
+-- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they
+-- are stored; or nil and 'none' | 'stale'.
 local function running(tx, job, token, more)
   local status, run, field, value = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_attempt', more))
   if not status then
@@ -441,8 +444,8 @@ local function reported(status, attempt)
   return WORD.OK .. ' ' .. status .. ' ' .. attempt
 end
 
--- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just this
--- report; else with the fault.
+-- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just
+-- this report; else with the fault.
 local function report_again(tx, fault, how, job, token)
   local status, field, failed = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt', 'x_failed'))
   local attempt = attempt_of(field)
@@ -595,7 +598,8 @@ local function heartbeat(tx, args, o)
   return WORD.OK .. ' ' .. attempt.lease
 end
 
--- Keep the newest log lines of a job, a list of their reports as JSON. The lines are the arguments from `first` to `last`.
+-- Keep the newest log lines of a job, a list of their reports as JSON. The lines are the arguments from `first` to
+-- `last`.
 local function keep_tail(tx, attempt, stream, args, first, last)
   local lines, size = {}, 0
   for at = last, first, -1 do
@@ -613,8 +617,8 @@ local function keep_tail(tx, attempt, stream, args, first, last)
     return
   end
   local tail, kept = tx.prefix .. 'tail:' .. attempt.job, 0
-  redis.call('RPUSH', tail, '{"at":' .. tx.at .. ',"attempt":' .. attempt.number .. ',"stream":"' .. stream .. '","lines":'
-    .. cjson.encode(lines) .. '}')
+  redis.call('RPUSH', tail, '{"at":' .. tx.at .. ',"attempt":' .. attempt.number .. ',"stream":"' .. stream
+    .. '","lines":' .. cjson.encode(lines) .. '}')
   local reports = redis.call('LRANGE', tail, 0, -1)
   for at = #reports, 1, -1 do
     kept = kept + #reports[at]
@@ -696,7 +700,8 @@ local function give_back(tx, job)
   local returned = redis.call('HINCRBY', key, 'x_returned', 1)
   if active and attempt and returned >= RETURN_LIMIT then
     attempt.job, attempt.run = job, run
-    fail_attempt(tx, attempt, 'given back ' .. returned .. ' times: it never reached the runner that took it', nil, false)
+    local reason = 'given back ' .. returned .. ' times: it never reached the runner that took it'
+    fail_attempt(tx, attempt, reason, nil, false)
     return
   end
   local status = active and 'Dispatched' or 'WaitingForPrerequisites'
@@ -760,8 +765,8 @@ local function job_of(tx, memory, token)
   end
 end
 
--- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
--- never reached it. What this costs depends on that runner's attempts, not on how many there are.
+-- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not
+-- name never reached it. What this costs depends on that runner's attempts, not on how many there are.
 -- Arguments: 1 runner id, 2 its session or '', then tokens.
 -- Result: 'ok', those of the tokens that are not valid any more | 'more': nothing is done yet, ask again.
 local function resume(tx, args, o, last)

@@ -2,21 +2,21 @@
 -- (`now`, ms on the clock of timers; `wall`, ms on the server's own, and `at`, the same as text), and gathers what
 -- coordinators must learn of it (`effects`).
 --
--- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
--- added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key
+-- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew
+-- (ms added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key
 -- more, which never exists (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
 -- is the context's channel, 2 the coordinator that asks: its name, for how long (ms) it keeps an ended flow's events
--- and ended runs (0: for ever), how many lost attempts a job may have that does not say so itself, and the
--- library it knows, its number and digest, with spaces between: what another one is given or returns may be different. A
--- call that is to be applied once has three words more: its writer with the epoch, its number, and how many calls of the
--- writer are unanswered with this one; see once.lua. Its own arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It
--- returns {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one.
--- Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON`
--- (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon),
--- `silent:RUNNER TOKEN` (a runner let the lease of this attempt lapse), `other:TYPE RUNNER` (a queue has a job that
--- another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has failed so many attempts in a row,
--- and gets fewer).
--- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
+-- and ended runs (0: for ever), how many lost attempts a job may have that does not say so itself, and the library it
+-- knows, its number and digest, with spaces between: what another one is given or returns may be different. A call that
+-- is to be applied once has three words more: its writer with the epoch, its number, and how many calls of the writer
+-- are unanswered with this one; see once.lua. Its own arguments follow; in Lua it is given `args`, the place `o` before
+-- the first of its own, and the last place. It returns {result, effects}; a result's first item says how it went.
+-- `hc_many` does several transitions as one. Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new
+-- ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer
+-- was set that is due so soon), `silent:RUNNER TOKEN` (a runner let the lease of this attempt lapse), `other:TYPE
+-- RUNNER` (a queue has a job that another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has
+-- failed so many attempts in a row, and gets fewer). Records are named by their key without the prefix: `job:7:1`,
+-- `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
 -- prerequisites were satisfied by when it was released), x_next (jobs waiting for it), x_parents (ids of the jobs it
@@ -34,7 +34,8 @@
 
 local VERSION = '7'
 local IDENTITY = VERSION .. ':' .. DIGEST
--- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each time.
+-- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each
+-- time.
 local EVENTS_KEPT = '1000000' -- so many changes of status, about
 local LOGS_KEPT = '10000' -- so many reports of log lines
 
@@ -141,9 +142,9 @@ local function begin(keys, args, is_reading)
   local caller, identity, writer, number, unanswered =
     string.match(args[2], '^(%S+ %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
   if identity ~= IDENTITY then
-    error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another coordinator '
-      .. 'than the one that calls; only one of the two can use this store: stop the other one, then restart the one that '
-      .. 'stays'})
+    error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another '
+      .. 'coordinator than the one that calls; only one of the two can use this store: stop the other one, then '
+      .. 'restart the one that stays'})
   end
   local prefix = string.sub(keys[1], 1, -7)
   if writer == '' then
@@ -253,10 +254,10 @@ local function job_id(job)
   return string.match(job, '%d+$')
 end
 
--- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
--- happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a FlowEvent
--- but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a field l, that is in the
--- stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
+-- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them:
+-- what happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a
+-- FlowEvent but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a
+-- field l, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
 local function emit(tx, run, kind, members)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
   if events then -- begun or trimmed in this call

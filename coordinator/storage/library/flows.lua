@@ -161,8 +161,8 @@ local NEW = {}
 
 local KNOWN = {'status', 'x_run', 'created_at'}
 
--- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members that
--- `optional` names.
+-- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members
+-- that `optional` names.
 local function known_of(tx, records, optional)
   local fields = slice(KNOWN, 1, #KNOWN)
   for _, name in ipairs(optional) do
@@ -182,8 +182,8 @@ local function known_of(tx, records, optional)
   return known
 end
 
--- Put the members `names` of a record behind `fields`, from the arguments of the call from `first` on. One that was not given
--- is what is stored, `kept`, or its default; it is left out if there is neither.
+-- Put the members `names` of a record behind `fields`, from the arguments of the call from `first` on. One that was not
+-- given is what is stored, `kept`, or its default; it is left out if there is neither.
 local function put_members(fields, names, args, first, kept, defaults)
   local count = #fields
   for i, name in ipairs(names) do
@@ -216,14 +216,15 @@ local function count_unfinished(known, job, depends)
   return count
 end
 
--- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes. Jobs that are
--- Finished count as done and stay as they are.
--- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names, each
--- NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields are, its index
--- entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has them.
--- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run | 'differs', the flow, or a job that is Finished
--- or was submitted with the flow before, the member that is another, its status.
--- Or 'more', 'state': as flow_create.
+-- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
+-- Jobs that are Finished count as done and stay as they are.
+-- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names,
+-- each NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields
+-- are, its index entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has
+-- them.
+-- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run | 'differs', the flow, or a job that
+-- is Finished or was submitted with the flow before, the member that is another, its status. Or 'more', 'state': as
+-- flow_create.
 local function flow_submit(tx, args, o)
   local flow, count = args[o + 1], tonumber(args[o + 5])
   local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 6 + #FLOW_GIVEN
@@ -481,8 +482,8 @@ local function is_before(a, b)
   return is_below(a_ms, b_ms) or (not is_below(b_ms, a_ms) and is_below(a_number, b_number))
 end
 
--- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are, or
--- than the last one that was dropped. Second, whether there is no event yet that is not before `after`.
+-- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that
+-- are, or than the last one that was dropped. Second, whether there is no event yet that is not before `after`.
 local function has_missed(tx, flow, after)
   local events = tx.prefix .. 'events:' .. job_id(flow)
   local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
@@ -531,9 +532,9 @@ end
 
 -- Some events of a flow.
 -- Arguments: 1 the flow, 2 the event after which they begin, 3 how many at most, 4 how many bytes, but one at least.
--- Result: 'ok', 1 if others after that one are no longer kept or 0, 1 if there are no more for now or 0, and for each event
--- its id and the members of a FlowEvent without it | 'none', the time (ms) | 'changed': there is no event yet after which
--- these could be.
+-- Result: 'ok', 1 if others after that one are no longer kept or 0, 1 if there are no more for now or 0, and for each
+-- event its id and the members of a FlowEvent without it | 'none', the time (ms) | 'changed': there is no event yet
+-- after which these could be.
 local function flow_read(tx, args, o)
   local flow, after, count, bytes = args[o + 1], args[o + 2], tonumber(args[o + 3]), tonumber(args[o + 4])
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then
@@ -560,7 +561,8 @@ end
 
 -- Begin to follow a flow's events: for a while they are announced.
 -- Arguments: 1 the flow, 2 ms it is announced for, 3 the event after which to begin.
--- Result: 'ok', 1 if events after that one are no longer kept or 0 | 'none' | 'changed': there is no event yet after which to begin.
+-- Result: 'ok', 1 if events after that one are no longer kept or 0 | 'none' | 'changed': there is no event yet after
+-- which to begin.
 local function flow_follow(tx, args, o)
   local flow = args[o + 1]
   if redis.call('EXISTS', tx.prefix .. flow) == 0 then

@@ -1,9 +1,9 @@
 -- Messages: sent, that is their embedded jobs run; and prerequisites: satisfied, revoked.
 
--- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is, and so do jobs
--- that are Finished, which count as done.
--- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the job,
--- how many items follow, those as `write` takes them.
+-- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is, and so
+-- do jobs that are Finished, which count as done.
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the
+-- job, how many items follow, those as `write` takes them.
 -- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job |
 -- 'differs', a job that is Finished, the member that is another, its status.
 local function message_send(tx, args, o)
@@ -78,12 +78,12 @@ local function release_some(tx, releasing)
   end
 end
 
--- Remember a prerequisite as satisfied, for the jobs of one flow or of the whole context, and release those that waited for it.
--- One that was satisfied before stays as it is.
--- Arguments: 1 its name, 2 the flow or '', 3 what is said of it, as the more members of a SatisfiedPrerequisite in JSON: by,
--- payload; each with a comma before it.
--- Result: 'ok', what is stored of it (see prerequisites.lua), how many jobs had waited | 'none': there is no such flow | 'differs':
--- it was satisfied with another payload.
+-- Remember a prerequisite as satisfied, for the jobs of one flow or of the whole context, and release those that waited
+-- for it. One that was satisfied before stays as it is.
+-- Arguments: 1 its name, 2 the flow or '', 3 what is said of it, as the more members of a SatisfiedPrerequisite in
+-- JSON: by, payload; each with a comma before it.
+-- Result: 'ok', what is stored of it (see prerequisites.lua), how many jobs had waited | 'none': there is no such flow
+-- | 'differs': it was satisfied with another payload.
 local function prerequisite_satisfy(tx, args, o)
   local name, flow, more = args[o + 1], args[o + 2], args[o + 3]
   local satisfied, scope = tx.prefix .. 'prerequisites', ''

@@ -92,7 +92,8 @@ local RESULT_JOBS = 5000 -- that a flow's result has an entry for
 
 local MORE_LEAVES = [["$more":"{\"$ref\":\"flow.status\"}"]]
 
--- The entry that the `count`-th leaf job has in its flow's result, and the bytes of results there is room for behind it.
+-- The entry that the `count`-th leaf job has in its flow's result, and the bytes of results there is room for behind
+-- it.
 local function leaf_entry(tx, leaf, count, room)
   local result = tx.result_of[leaf]
   local size = result and #result or redis.call('HSTRLEN', tx.prefix .. leaf, 'result')
@@ -316,8 +317,8 @@ local function cancel_run(tx, run, reason)
   end
 end
 
--- What the jobs of a run wait for. A node: job, type, depends and prerequisites (JSON), status and owner as far as it has
--- them; `link` adds children, parents (their ids) and wait (how many of them are not Finished).
+-- What the jobs of a run wait for. A node: job, type, depends and prerequisites (JSON), status and owner as far as it
+-- has them; `link` adds children, parents (their ids) and wait (how many of them are not Finished).
 -- Returns nil, or what is wrong, 'changed' (not a DAG), and with which job.
 local function link(nodes)
   local by_job = {}
@@ -384,7 +385,9 @@ local function read_plan(tx, run, jobs, bytes)
     if bytes < 0 then
       return nil
     end
-    nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
+    nodes[i] = {
+      job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner,
+    }
   end
   local fault, job = link(nodes)
   if fault then
@@ -416,8 +419,9 @@ local function put(fields, name, value)
   fields[#fields + 1] = value
 end
 
--- What a job of a run that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and value of
--- the field that says for how many others or since when it is queued. Adds it to `ready` if it waits for nothing.
+-- What a job of a run that starts to wait for `wait` others, and its prerequisites, is in: its status, and the name and
+-- value of the field that says for how many others or since when it is queued. Adds it to `ready` if it waits for
+-- nothing.
 local function begin_job(tx, run, job, type, prerequisites, wait, ready)
   if not PREREQUISITES.let_start(tx, run, job, prerequisites, wait == 0) or wait > 0 then
     return 'WaitingForPrerequisites', 'x_wait', wait
@@ -474,7 +478,8 @@ local function launch(tx, run, nodes)
     end
   end
   local leaves = names_of(nodes, is_leaf)
-  local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes), 'x_leaves',
+  local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),
+    'x_leaves',
     leaves, 'x_started', tx.at}
   if string.sub(run, 1, 5) == 'flow:' then
     put(fields, 'status', 'Started')
@@ -483,7 +488,8 @@ local function launch(tx, run, nodes)
   begin_run(tx, run, ready, pending, leaves)
 end
 
--- So many dependencies of a job are met, or prerequisites may be: queue it if it still waits, for `run`, and nothing is unmet.
+-- So many dependencies of a job are met, or prerequisites may be: queue it if it still waits, for `run`, and nothing is
+-- unmet.
 local function release(tx, run, job, count, ready)
   local key = tx.prefix .. job
   local status, owner, wait, type, awaits =
@@ -613,8 +619,8 @@ end
 -- empty it (storage/functions.py lists the same); one that only reads is carried out even while no write is.
 local GROWS, ENDS, READS = {}, {'allow-oom'}, {'no-writes'}
 
--- Register a transition; it ends or moves what is stored unless `flags` say otherwise. `is_repeatable`: doing it again does
--- no harm, and tells the same.
+-- Register a transition; it ends or moves what is stored unless `flags` say otherwise. `is_repeatable`: doing it again
+-- does no harm, and tells the same.
 local function register(name, transition, flags, is_repeatable)
   TRANSITIONS[name] = transition
   REPEATABLE[name] = is_repeatable
@@ -630,9 +636,10 @@ local function attempt_transition(transition, ...)
 end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own, those.
--- Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the server much.
--- One may be 'fault', what the server said.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own,
+-- those.
+-- Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the server
+-- much. One may be 'fault', what the server said.
 local function many(keys, args)
   local tx = begin(keys, args)
   local results, at, before = {}, 3, nil

@@ -3,8 +3,8 @@
 -- is not theirs, the set `uses:RUN` the same jobs by run. Only deletion asks, so the index is brought up to date, some
 -- at a time, when something is to be deleted. Until then the hash `unlisted` has the runs that must be looked at again,
 -- each with how far that has got: 'u' (what the index has of it goes), 'jN' and 'pN' (from byte N of its `jobs`, its
--- `x_jobs`, or from the N-th of `plan:RUN`). The engine's field `listed` says how far the runs of before there was an index are in that hash: 'all', or
--- the last of a kind.
+-- `x_jobs`, or from the N-th of `plan:RUN`). The engine's field `listed` says how far the runs of before there was an
+-- index are in that hash: 'all', or the last of a kind.
 
 local SHARING = {
   SLICE = 2000, -- jobs looked at in one call

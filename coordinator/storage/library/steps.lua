@@ -13,7 +13,8 @@
 -- gives the jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the
 -- start, a number, status and x_run (or '-').
 
--- Milliseconds after which a flow whose jobs do not come any more is given up by a timer, and if somebody else wants it.
+-- Milliseconds after which a flow whose jobs do not come any more is given up by a timer, and if somebody else wants
+-- it.
 local CREATE_PAUSE, CREATE_SILENCE = 30000, 3000
 
 local function new_plan(tx, run)
@@ -99,8 +100,8 @@ local function give_up(tx, flow, fault)
   return 'undo 0'
 end
 
--- What waits in a flow for a job that had finished when the flow claimed it: other flows may count it as done, too, so each
--- has a field of its own for that. Nobody reads it when a job finishes.
+-- What waits in a flow for a job that had finished when the flow claimed it: other flows may count it as done, too, so
+-- each has a field of its own for that. Nobody reads it when a job finishes.
 local function done_next(flow)
   return 'x_next:' .. flow
 end
@@ -269,7 +270,8 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     redis.call('HSET', key, 'x_unmet', count)
     return nil
   end
-  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned', 'x_needed',
+  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned',
+    'x_needed',
     'x_met')
   local ready, name, value = {}, nil, nil
   status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)

@@ -15,8 +15,8 @@ local function disown(tx, run, job)
   end
 end
 
--- What becomes of `jobs` when `run` goes, to which they belong: those that go too, those others need, and, if it must not go,
--- the job in the way and the run that needs it, if it is not itself running.
+-- What becomes of `jobs` when `run` goes, to which they belong: those that go too, those others need, and, if it must
+-- not go, the job in the way and the run that needs it, if it is not itself running.
 local function sort_out(tx, jobs, run)
   local gone, kept = {}, {}
   for _, job in ipairs(jobs) do
@@ -30,8 +30,8 @@ local function sort_out(tx, jobs, run)
   return gone, kept
 end
 
--- Delete a run that has ended, or was never started, with the jobs that go with it; it leaves the others. Returns how many
--- records.
+-- Delete a run that has ended, or was never started, with the jobs that go with it; it leaves the others. Returns how
+-- many records.
 local function remove_run(tx, run, jobs, kept)
   local count = remove(tx.prefix .. run)
   for _, job in ipairs(jobs) do
@@ -215,8 +215,8 @@ end
 
 -- Delete a record: a flow or message with its jobs but for those others need, a job, a runner.
 -- Arguments: 1 the record, 2 a token that names this call, 3 '1' if it was answered 'more' before.
--- Result: 'ok', how many records were deleted | 'more': they are being deleted, or it is not known yet who needs what: to be
--- called again | 'busy', the record that is in use, and, if it does not itself run, the run that needs it.
+-- Result: 'ok', how many records were deleted | 'more': they are being deleted, or it is not known yet who needs what:
+-- to be called again | 'busy', the record that is in use, and, if it does not itself run, the run that needs it.
 local function record_delete(tx, args, o)
   local record, token = args[o + 1], args[o + 2]
   local key, kind = tx.prefix .. record, string.match(record, '^%l+')
@@ -338,8 +338,8 @@ function TIMER.release(tx, releasing)
   release_some(tx, releasing)
 end
 
--- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is active, or
--- something is done with it.
+-- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is
+-- active, or something is done with it.
 function TIMER.keep(tx, run)
   local active = redis.call('HGET', tx.prefix .. run, 'x_active')
   if active == IS.ACTIVE then
@@ -437,8 +437,8 @@ local function tick(tx, args, o)
 end
 
 -- Say that a coordinator lives, and find those that do not any more.
--- KEYS: 1 the coordinators, a sorted set by when they were last heard of (ms). ARGV: 1 the one that lives, 2 ms of silence
--- after which one is dead.
+-- KEYS: 1 the coordinators, a sorted set by when they were last heard of (ms). ARGV: 1 the one that lives, 2 ms of
+-- silence after which one is dead.
 -- Returns: {1 if it was known before or 0, the dead}.
 local function presence(keys, args)
   local _, wall = read_clock()
@@ -464,7 +464,8 @@ local function own(keys, args)
 end
 
 -- Let a coordinator own a context, if that is known.
--- KEYS: 1 the known contexts, a sorted set. ARGV: 1 the set of the contexts that the coordinator owns, which is in the slot of
+-- KEYS: 1 the known contexts, a sorted set. ARGV: 1 the set of the contexts that the coordinator owns, which is in the
+-- slot of
 -- KEYS 1, 2 the context.
 -- Returns: 'ok' | 'none': nothing was ever written to it.
 local function own_known(keys, args)
