@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
+from coordinator.cli.output import say
 from coordinator.client import Client
 from coordinator.models import SatisfiedPrerequisite
 from coordinator.settings import ENVIRONMENT_PREFIX
@@ -75,7 +76,7 @@ def satisfy(place: Place, name: str, flow: int | None, by: str | None, payload: 
 async def _satisfy(client: Client, place: Place, asked: dict[str, Any]) -> int:
     satisfied = await client.prerequisite_satisfy(context_id=place.context, **asked)
     jobs = f"{satisfied.released} job{'' if satisfied.released == 1 else 's'}"
-    click.echo(f"{satisfied.name} is satisfied for {_scope(satisfied.flow_id, place)}; {jobs} had waited for it")
+    say(f"{satisfied.name} is satisfied for {_scope(satisfied.flow_id, place)}; {jobs} had waited for it")
     return 0
 
 
@@ -96,7 +97,7 @@ async def _revoke(client: Client, place: Place, name: str, flow: int | None) -> 
     asked = {} if flow is None else {"flow_id": flow}
     revoked = await client.prerequisite_revoke(context_id=place.context, name=name, **asked)
     state = "is no longer satisfied" if revoked.revoked else "was not satisfied"
-    click.echo(f"{name} {state} for {_scope(flow, place)}")
+    say(f"{name} {state} for {_scope(flow, place)}")
     return 0
 
 
@@ -117,9 +118,9 @@ async def _list(client: Client, place: Place) -> int:
                 for job in awaited.waiters
             ]
             more = ", …" if awaited.jobs > len(who) else ""
-            click.echo(f"waiting    {awaited.name}: job {', '.join(who)}{more}")
+            say(f"waiting    {awaited.name}: job {', '.join(who)}{more}")
         for satisfied in page.satisfied:
-            click.echo(f"satisfied  {satisfied.name}: {_said(satisfied, place)}")
+            say(f"satisfied  {satisfied.name}: {_said(satisfied, place)}")
         cursor = page.cursor
     return 0
 

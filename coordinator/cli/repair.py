@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from coordinator.cli.exit_codes import fail
+from coordinator.cli.output import say
 from coordinator.settings import ENVIRONMENT_PREFIX, Settings
 from coordinator.storage import aof
 
@@ -32,11 +33,11 @@ def repair(data_dir: Path | None) -> None:
             for lock in (ours, valkeys):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for line in aof.repair(directory):
-                click.echo(line)
+                say(line)
     except BlockingIOError:
         fail(f"the data directory {directory} is in use: stop its coordinator first")
     except aof.CannotRepair as error:
         fail(str(error))
     except OSError as error:
         fail(f"cannot repair {directory}: {error.strerror or error}")
-    click.echo("done; start the coordinator again")
+    say("done; start the coordinator again")

@@ -74,7 +74,7 @@ def test_text_of_other_records_comes_back_as_sent(client: Client, context: int, 
 def test_many_members_and_items_come_back_as_sent(client: Client, context: int) -> None:
     many = {
         "env_vars": {f"NAME_{n}": "v" * (n % 7) for n in range(5_000)},
-        "prerequisites": [str(n) for n in range(5_000)],
+        "prerequisites": [str(n) for n in range(1_000)],
         "depends": list(range(10_000, 0, -1)),
     }
     client.result(*create("job", context, sample("job", context, 1, **many)))
