@@ -493,7 +493,10 @@ class Supervisor:
             self._mailbox.fault = str(error)
             if self._connection is not None:
                 await self._give_up()
-            await self._pause()
+            if is_moving(str(error)):
+                await trio.sleep(MOVING_PAUSE)
+            else:
+                await self._pause()
             return False
         except StoreMisconfigured as error:
             log.warning("the store will not serve this context", context=self._mailbox.address, reason=str(error))
@@ -525,7 +528,8 @@ class Supervisor:
         except trio.TooSlowError:
             raise StoreUnavailable(f"the store did not answer within {self._round_timeout:g} s") from None
         if isinstance(replies[0], ReplyError):
-            raise StoreUnavailable(f"ending earlier connections failed: {replies[0]}")
+            fault = str(replies[0])
+            raise StoreUnavailable(fault if is_moving(fault) else f"ending earlier connections failed: {fault}")
         self._writer.registered()
         effects: list[bytes] = []
         kept_replies = applied(doubts, replies[0])

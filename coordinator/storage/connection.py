@@ -27,6 +27,7 @@ from coordinator.storage.faults import (
     StoreMisconfigured,
     StoreUnavailable,
     explain_refusal,
+    is_moving,
     is_transient,
     is_write_refusal,
 )
@@ -326,6 +327,8 @@ class Store:
         Raises StoreMisconfigured, or StoreUnavailable: the store refuses it now.
         """
         if isinstance(layout, ReplyError):
+            if is_moving(str(layout)):
+                return  # whatever is asked for next is refused as well, and a new connection looks again
             raise StoreUnavailable(self.refusal(layout))
         if layout is not None and int(layout) > library.SCHEMA:
             raise StoreMisconfigured(
@@ -337,6 +340,8 @@ class Store:
             replies: list[Reply] = []
             await connection.exchange([keys.call("hc_migrate", keys.engine)], replies)
             if isinstance(replies[0], ReplyError):
+                if is_moving(str(replies[0])):
+                    return
                 raise StoreUnavailable(self.refusal(replies[0]))
             if replies[0] == 1:
                 break

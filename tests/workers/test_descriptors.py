@@ -215,7 +215,7 @@ async def test_an_embedded_valkey_that_dies_then_is_back_when_there_is_room(tmp_
             with limited(server.process.pid):
                 await trio.to_thread.run_sync(server.wait_for, "cannot flush to the disk; trying again each second")
                 os.kill(valkey, signal.SIGKILL)
-                await trio.to_thread.run_sync(server.wait_for, "the embedded Valkey does not start")
+                await trio.to_thread.run_sync(server.wait_for, "the embedded Valkey does not start; trying again")
             await trio.to_thread.run_sync(server.wait_for, "the embedded Valkey is back")
             await client.call("job.load", job_ids(1, 1))
 
