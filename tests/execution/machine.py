@@ -330,10 +330,11 @@ class Machine(RuleBasedStateMachine):
             expected = refused.error
         try:
             answer = real()
+            said: Any = answer
         except CoordinatorError as error:
-            answer = type(error).__name__
+            answer, said = type(error).__name__, error.data
         if expected is not None or isinstance(answer, str):
-            assert answer == expected, (answer, expected)
+            assert answer == expected, (answer, expected, said)
         self._check_stopped()
 
     def _check_stopped(self) -> None:

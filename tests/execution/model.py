@@ -237,7 +237,9 @@ class Model:
     def create_job(self, spec: Mapping[str, Any]) -> None:
         job = self.jobs.get(spec["id"])
         if job is not None and job.status in ("Started", "Finished", "Error") and not job.is_run_with(spec):
-            if job.live or any(run.is_active for run in self._users(job.id)):
+            started = [run for run in self._users(job.id) if job.id in run.plan or job.owner is run]
+            # A changed record that lists the job is no use of it before the run starts again.
+            if job.live or any(run.is_active for run in started):
                 raise Refused("Conflict")
             del self.jobs[job.id]
         self._store(spec)

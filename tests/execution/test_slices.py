@@ -47,7 +47,7 @@ def settled(store: ValkeyProcess, isolation: Isolation) -> Iterator[Context]:
 def test_in_slices_flows_behave_as_their_model_whatever_happens(settled: Context) -> None:
     class Fresh(Machine):
         def __init__(self) -> None:
-            settled.wire.ask(("FLUSHDB",))
+            settled.wire.ask(("FLUSHDB",), ("FUNCTION", "LOAD", "REPLACE", SOURCE))  # whose memory begins anew
             super().__init__(settled)
 
     run_state_machine_as_test(Fresh, settings=settings(settings.get_profile("execution"), phases=[Phase.generate]))

@@ -135,12 +135,10 @@ local function claim(tx, flow, serial, place, job)
     redis.call('UNLINK', tx.prefix .. 'next:' .. job)
   end
   was = table.concat({serial, place, status, owner or '-'}, ' ')
-  if owner and owner ~= flow then
-    if status == 'Finished' then
-      SHARING.count_as_done(tx, flow, job)
-    elseif is_startable(status) then
-      SHARING.look_again(tx, owner)
-    end
+  if owner ~= flow and status == 'Finished' then
+    SHARING.count_as_done(tx, flow, job)
+  elseif owner and owner ~= flow and is_startable(status) then
+    SHARING.look_again(tx, owner)
   end
   if is_startable(status) then
     redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry')
@@ -424,7 +422,10 @@ local function open_flow(tx, flow)
   if status == 'Error' then
     reopen(tx, flow)
   end
-  redis.call('RENAME', new_plan(tx, flow), tx.prefix .. 'plan:' .. flow)
+  redis.call('UNLINK', tx.prefix .. 'plan:' .. flow)
+  if redis.call('EXISTS', new_plan(tx, flow)) == 1 then -- it may list none any more
+    redis.call('RENAME', new_plan(tx, flow), tx.prefix .. 'plan:' .. flow)
+  end
   redis.call('UNLINK', tx.prefix .. 'order:' .. flow)
   redis.call('HDEL', key, 'x_before', 'x_serial', 'x_token', 'x_unordered', 'x_doomed')
   redis.call('HSET', key, 'status', 'Started', 'updated_at', tx.seconds, 'x_started', tx.at, 'x_active', IS.ACTIVE,
