@@ -11,6 +11,8 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from pydantic_core import to_json
+
 from coordinator.models import Model
 from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
@@ -105,20 +107,24 @@ class EffectKind(enum.Enum):
     CANCEL = b"cancel"
 
 
+_EFFECT_KINDS: Final = {kind.value: kind for kind in EffectKind}
+
+
 def read_effect(effect: bytes) -> Effect:
     """What a transition has set going. Raises UnknownReply."""
-    kind, _, value = effect.partition(b":")
-    if kind == b"ready":
+    name, _, value = effect.partition(b":")
+    kind = _EFFECT_KINDS.get(name)
+    if kind is EffectKind.READY:
         return Ready(value.decode())
-    if kind == b"due":
+    if kind is EffectKind.DUE:
         return Due(int(value) / 1000)
-    if kind == b"events":
+    if kind is EffectKind.EVENTS:
         return Events(int(value))
-    if kind == b"cancel":
+    if kind is EffectKind.CANCEL:
         runner_id, job, token, reason = value.split(b" ", 3)
         _, caller_id, job_id = job.split(b":")
         return Cancel(int(runner_id), int(caller_id), int(job_id), token.decode(), reason)
-    raise UnknownReply(f"there is no effect {kind!r}")
+    raise UnknownReply(f"there is no effect {name!r}")
 
 
 # -- several at once
@@ -237,7 +243,7 @@ def flow_cancel(keys: Keyspace, id: int, reason: str) -> Transition:
 
 
 class Submitted(NamedTuple):
-    """A job of a flow that is submitted: its given members, and the names of the jobs that wait for it."""
+    """A job of a flow that is submitted: its given members, and the ids of the jobs before and after it in the DAG."""
 
     given: Mapping[str, Any]
     parents: list[int]
@@ -324,7 +330,7 @@ def read_attempt(field: bytes | None) -> Attempt:
 
 
 class Told(NamedTuple):
-    """A new attempt, and what its runner is told of it, all as it is stored."""
+    """Holds a new attempt and what its runner is told of it. Values are as they are stored."""
 
     job: tuple[int, int]  # caller_id, id
     number: bytes
@@ -368,7 +374,7 @@ def read_take(reply: Any) -> tuple[Taken, Effects]:
     return Taken(told, word is Word.MORE, word is Word.ALL), effects
 
 
-_TOLD_BEFORE: Final = 6  # items of what is told of an attempt in front of the record's fields
+_TOLD_BEFORE: Final = 6  # The text that hc_take returns for an attempt has so many items in front of the job's fields.
 _TOLD_AT: Final[list[int | None]] = [
     _TOLD_BEFORE + JOB_ASSIGNED.index(name.decode()) if name.decode() in JOB_ASSIGNED else None
     for name in codec.JOB.field_names
@@ -433,9 +439,9 @@ def heartbeat(keys: Keyspace, job: str, token: str) -> Transition:
     return keys.transition("hc_heartbeat", job, token)
 
 
-def append_log(keys: Keyspace, job: str, token: str, stream: str, lines: Sequence[str], json: bytes) -> Transition:
-    """Append lines, which are `json` as JSON, to the log of a running attempt's flow or message."""
-    return keys.transition("hc_log", job, token, stream, json, *lines)
+def append_log(keys: Keyspace, job: str, token: str, stream: str, lines: Sequence[str]) -> Transition:
+    """Append lines to the log of a running attempt's flow or message."""
+    return keys.transition("hc_log", job, token, stream, to_json(lines), *lines)
 
 
 def read_append_log(reply: Any) -> tuple[bool | Refused, Effects]:

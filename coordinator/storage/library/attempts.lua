@@ -42,16 +42,17 @@ local function inputs_of(tx, job, parents)
 end
 
 -- What the runner of an attempt gets: attempt, token, job, the run's env_vars, inputs, updated_at and the members that
--- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the server much.
+-- JOB_ASSIGNED names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of
+-- a table costs the server much.
 local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. env_vars .. '\0' .. inputs .. '\0' .. tx.seconds .. '\0'
     .. table.concat(record, '\0', ASSIGNED)
 end
 
--- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes. Returns
--- them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed since is
--- moved to its queue; one that is in its queue twice, because it was queued again before its first entry was popped, is
--- popped once.
+-- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
+-- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
+-- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
+-- popped, is popped once.
 local function pop(tx, count, bytes, types)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
@@ -113,7 +114,8 @@ local function deliver(tx, run)
   end
 end
 
--- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see `encode_assignment`.
+-- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see
+-- `encode_assignment`.
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local job, record, env_vars, inputs = unpack(popped)
   local run, number = record[RUN], '1'
@@ -125,7 +127,8 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
     local ends = tx.now + record[TIMEOUT] * 1000
     expires, deadline = math.min(expires, ends), string.format('%.0f', ends)
   end
-  local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' ' .. session
+  local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' '
+    .. session
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
   arm(tx, 'lease:' .. job, expires)
   if string.sub(run, 1, 8) == 'message:' then
@@ -135,8 +138,8 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   return encode_assignment(tx, job, record, number, token, env_vars, inputs)
 end
 
--- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nil if that was not
--- its last take.
+-- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nil if that was
+-- not its last take.
 local function taken_before(tx, holder, number)
   local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
   if last ~= number then
@@ -158,10 +161,10 @@ local function taken_before(tx, holder, number)
 end
 
 -- Hand queued jobs to a runner, each with a new attempt and a lease.
--- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after which
--- it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
--- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the last one
--- again: 'again', the same attempts, as far as they still run.
+-- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after
+-- which it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
+-- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the
+-- last one again: 'again', the same attempts, as far as they still run.
 local function take(tx, args, o, last)
   local runner, session, lease = args[o + 1], args[o + 2], args[o + 4]
   local topic = ',"topic":' .. cjson.encode(args[o + 3])
@@ -187,8 +190,8 @@ local function take(tx, args, o, last)
   return more and WORD.MORE or WORD.ALL, attempts
 end
 
--- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they are
--- stored; or nil and 'none' | 'stale'.
+-- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they
+-- are stored; or nil and 'none' | 'stale'.
 local function running(tx, job, token, more)
   local status, run, field, value = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_attempt', more))
   if not status then
@@ -206,8 +209,8 @@ local function reported(status, attempt)
   return WORD.OK .. ' ' .. status .. ' ' .. attempt
 end
 
--- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just this
--- report; else with the fault.
+-- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just
+-- this report; else with the fault.
 local function report_again(tx, fault, how, job, token)
   local status, field, failed = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt', 'x_failed'))
   local attempt = attempt_of(field)
@@ -365,8 +368,8 @@ local function untake(tx, args, o)
   return WORD.OK
 end
 
--- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not name
--- never reached it.
+-- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not
+-- name never reached it.
 -- Arguments: 1 runner id, 2 its session or '', then tokens.
 -- Result: 'ok', those of the tokens that are not valid any more.
 local function resume(tx, args, o, last)

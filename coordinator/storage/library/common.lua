@@ -1,22 +1,22 @@
 -- What every transition shares. A transition `tx` knows where it happens (`prefix` of all keys of the context), when
 -- (`now`, ms; `at`, the same as text), and gathers what coordinators must learn of it (`effects`).
 --
--- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew (ms
--- added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All other
--- keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that asks: its
--- name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the version of the library it knows,
--- with spaces between: what another version is given or returns may be different. Its own
--- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It returns
--- {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one. Effects:
--- `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt;
--- the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
+-- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew
+-- (ms added to the clock). On a cluster every function is given one key more, which never exists (Keyspace.absent). All
+-- other keys a function touches must be in the slot of KEYS 1. ARGV 1 is the context's channel, 2 the coordinator that
+-- asks: its name, for how long (ms) it keeps an ended flow's events and ended runs (0: for ever), and the version of
+-- the library it knows, with spaces between: what another version is given or returns may be different. Its own
+-- arguments follow; in Lua it is given `args`, the place `o` before the first of its own, and the last place. It
+-- returns {result, effects}; a result's first item says how it went. `hc_many` does several transitions as one.
+-- Effects: `ready:TYPE` (a queue has jobs), `events:FLOW` (there are new ones), `cancel:RUNNER JOB TOKEN REASON` (stop
+-- that attempt; the reason as JSON, so on one line), `due:MS` (a timer was set that is due so soon).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies and prerequisites),
--- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the last
--- one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each field
--- costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the failure last reported: token, status, attempt), x_queued, x_ended,
--- x_retry (times, ms), x_failure.
+-- x_next (jobs waiting for it), x_parents (ids of the jobs it depends on), x_awaits (its prerequisites), x_attempt (the
+-- last one: number, token, runner, lease in ms, start, deadline or 0, session or nothing, with spaces between, for each
+-- field costs much of a transition; or its number alone, if those after it never reached a runner), x_failed (the
+-- failure last reported: token, status, attempt), x_queued, x_ended, x_retry (times, ms), x_failure.
 -- Of a run: x_active ('1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves, x_started, x_ended,
 -- x_logged (bytes of log lines), x_forgotten (the events of an earlier start are no longer kept).
 
@@ -49,7 +49,8 @@ local EFFECT = {
 
 local function begin(keys, args)
   if string.match(args[2], '%d+$') ~= VERSION then
-    error({err = 'ERR the function library here is version ' .. VERSION .. ', of another coordinator than the one that calls'})
+    error({err = 'ERR the function library here is version ' .. VERSION
+      .. ', of another coordinator than the one that calls'})
   end
   local time = redis.call('TIME')
   local skew = redis.call('HGET', keys[1], 'skew')
@@ -137,9 +138,9 @@ local function job_id(job)
   return string.match(job, '%d+$')
 end
 
--- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them: what
--- happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a FlowEvent
--- but its id, as JSON; `members` are those after `at`, each with a comma before it.
+-- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them:
+-- what happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a
+-- FlowEvent but its id, as JSON; `members` are those after `at`, each with a comma before it.
 local function emit(tx, run, kind, members)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
   if events then -- begun or trimmed in this call

@@ -101,8 +101,8 @@ local NEW = {}
 
 local KNOWN = {'status', 'x_run', 'created_at'}
 
--- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members that
--- `optional` names.
+-- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members
+-- that `optional` names.
 local function known_of(tx, records, optional)
   local fields = slice(KNOWN, 1, #KNOWN)
   for _, name in ipairs(optional) do
@@ -122,8 +122,8 @@ local function known_of(tx, records, optional)
   return known
 end
 
--- Put the members `names` of a record behind `fields`, from the arguments of the call from `first` on. One that was not given
--- is what is stored, `kept`, or its default; it is left out if there is neither.
+-- Put the members `names` of a record behind `fields`, from the arguments of the call from `first` on. One that was not
+-- given is what is stored, `kept`, or its default; it is left out if there is neither.
 local function put_members(fields, names, args, first, kept, defaults)
   local count = #fields
   for i, name in ipairs(names) do
@@ -157,9 +157,10 @@ local function count_unfinished(known, job, depends)
 end
 
 -- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
--- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names, each
--- NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields are, its index
--- entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has them.
+-- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names,
+-- each NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields
+-- are, its index entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has
+-- them.
 -- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run.
 local function flow_submit(tx, args, o)
   local flow, count = args[o + 1], tonumber(args[o + 5])
@@ -242,7 +243,8 @@ local function is_before(a, b)
   return a_ms < b_ms or (a_ms == b_ms and a_number < b_number)
 end
 
--- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that are.
+-- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that
+-- are.
 local function has_missed(tx, flow, after)
   local events = tx.prefix .. 'events:' .. job_id(flow)
   local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))

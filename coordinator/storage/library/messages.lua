@@ -1,8 +1,8 @@
 -- Messages: sent, that is their embedded jobs run; and prerequisites, satisfied for a whole context.
 
 -- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is.
--- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the job,
--- how many items follow, those as `write` takes them.
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the
+-- job, how many items follow, those as `write` takes them.
 -- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job.
 local function message_send(tx, args, o)
   local message = args[o + 1]

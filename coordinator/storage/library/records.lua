@@ -26,8 +26,8 @@ end
 -- together in place, in `new` and `old`: those keep the last one's values.
 local shapes = {}
 
--- A shape's text: the fields that are not set on a record that is there, as name=value, with spaces between, the value empty
--- for one that a new record does not have; '|'; the names of the given fields.
+-- A shape's text: the fields that are not set on a record that is there, as name=value, with spaces between, the value
+-- empty for one that a new record does not have; '|'; the names of the given fields.
 local function shape_of(text)
   local shape = shapes[text]
   if shape then
@@ -59,8 +59,9 @@ local function shape_of(text)
   return shape
 end
 
--- Create a record or update it, as `created_at` (false: it is new) says; created_at stays, updated_at moves. The arguments of
--- the call from `first` on: its index entry or '' if its kind has no index, its shape, the values of the given fields.
+-- Create a record or update it, as `created_at` (false: it is new) says; created_at stays, updated_at moves. The
+-- arguments of the call from `first` on: its index entry or '' if its kind has no index, its shape, the values of the
+-- given fields.
 local function write(tx, record, created_at, args, first)
   local key, entry, shape = tx.prefix .. record, args[first], shape_of(args[first + 1])
   local items, before = shape.new, shape.before_new
@@ -92,8 +93,8 @@ end
 
 -- Create or update a record.
 -- Arguments: 1 the record, then as `write` takes them.
--- Result: when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new record
--- only what was stored (NOT_GIVEN if it was not), joined by NUL.
+-- Result: when it was created (s) if it is new; else that, when it was updated, and of each field that is set on a new
+-- record only what was stored (NOT_GIVEN if it was not), joined by NUL.
 local function record_upsert(tx, args, o)
   local record, names = args[o + 1], shape_of(args[o + 3]).kept
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
@@ -111,8 +112,8 @@ end
 -- Create or update a message, completing its embedded jobs.
 -- An embedded job the stored message already has (same caller_id and id) keeps its created_at, status and,
 -- unless a new one is given, result.
--- Arguments: 1 the message, 2 how many jobs, for each: caller_id, id, its own members as JSON text without braces, its result
--- as JSON or '' if not given; then as `write` takes them.
+-- Arguments: 1 the message, 2 how many jobs, for each: caller_id, id, its own members as JSON text without braces, its
+-- result as JSON or '' if not given; then as `write` takes them.
 -- Result: the whole record, as HGETALL does.
 local function message_upsert(tx, args, o)
   local message, job_count, time, at = args[o + 1], tonumber(args[o + 2]), tx.seconds, o + 2

@@ -104,12 +104,13 @@ local function fail_run(tx, run, reason, job)
   retain(tx, run)
 end
 
--- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease and deadline (ms),
--- session. nil if there was none, or nothing is known of it but its number.
+-- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease and deadline
+-- (ms), session. nil if there was none, or nothing is known of it but its number.
 local function attempt_of(field)
   local number, token, runner, lease, deadline, session =
     string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) %d+ (%d+) (.*)$')
-  return number and {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
+  return number
+    and {number = number, token = token, runner = runner, lease = lease, deadline = deadline, session = session}
 end
 
 -- Stop the attempt at a job of a run, if it has one: the job is in Error, the runner is told.
@@ -136,8 +137,8 @@ local function cancel_run(tx, run, reason)
   end
 end
 
--- What the jobs of a run wait for. A node: job, type, depends and prerequisites (JSON), status and owner as far as it has
--- them; `link` adds children, parents (their ids) and wait (how many of them are not Finished).
+-- What the jobs of a run wait for. A node: job, type, depends and prerequisites (JSON), status and owner as far as it
+-- has them; `link` adds children, parents (their ids) and wait (how many of them are not Finished).
 -- Returns nil, or what is wrong, 'changed' (not a DAG), and with which job.
 local function link(nodes)
   local by_job = {}
@@ -186,7 +187,8 @@ local function link(nodes)
   end
 end
 
--- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with which job.
+-- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with
+-- which job.
 local function read_plan(tx, run, jobs)
   local nodes = {}
   for i, job in ipairs(jobs) do
@@ -198,7 +200,8 @@ local function read_plan(tx, run, jobs)
     if is_taken(tx, run, status, owner) then
       return nil, WORD.BUSY, job
     end
-    nodes[i] = {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
+    nodes[i] =
+      {job = job, depends = depends, prerequisites = prerequisites, status = status, type = type, owner = owner}
   end
   local fault, job = link(nodes)
   if fault then
@@ -305,8 +308,8 @@ local function launch(tx, run, nodes)
     end
   end
   local leaves = names_of(nodes, is_leaf)
-  local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes), 'x_leaves',
-    leaves, 'x_started', tx.at}
+  local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),
+    'x_leaves', leaves, 'x_started', tx.at}
   if string.sub(run, 1, 5) == 'flow:' then
     put(fields, 'status', 'Started')
   end
@@ -314,7 +317,8 @@ local function launch(tx, run, nodes)
   begin_run(tx, run, ready, pending, leaves)
 end
 
--- So many dependencies or prerequisites of a job are met: queue it if it still waits, for `run`, and those were the last.
+-- So many dependencies or prerequisites of a job are met: queue it if it still waits, for `run`, and those were the
+-- last.
 local function release(tx, run, job, count, ready)
   local key = tx.prefix .. job
   local status, owner, wait, type = unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_wait', 'script_type'))
@@ -331,8 +335,8 @@ local function release(tx, run, job, count, ready)
   add(ready, type, job)
 end
 
--- A job of a run has finished, and these waited for it. What comes of that is for `flush_finished`, so that many jobs of one run
--- that finish at once are counted off at once.
+-- A job of a run has finished, and these waited for it. What comes of that is for `flush_finished`, so that many jobs
+-- of one run that finish at once are counted off at once.
 local function note_finished(tx, run, waiting)
   local count = tx.count_of[run]
   if not count then
@@ -424,9 +428,9 @@ local function attempt_transition(transition, ...)
 end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own, those.
--- Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the server much.
--- One may be 'fault', what the server said.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own,
+-- those. Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the
+-- server much. One may be 'fault', what the server said.
 local function many(keys, args)
   local tx = begin(keys, args)
   local results, at, before = {}, 3, nil

@@ -24,7 +24,8 @@ local function remove_run(tx, run, jobs)
   return count
 end
 
--- The jobs that go with a run: those it was started with, and those a flow lists. A job another run has had since stays.
+-- The jobs that go with a run: those it was started with, and those a flow lists. A job another run has had since
+-- stays.
 local function jobs_of(tx, run)
   local jobs, seen = {}, {}
   local function look_at(names)
@@ -159,8 +160,8 @@ local function tick(tx, args, o)
 end
 
 -- Say that a coordinator lives, and find those that do not any more.
--- KEYS: 1 the coordinators, a sorted set by when they were last heard of (ms). ARGV: 1 the one that lives, 2 ms of silence
--- after which one is dead.
+-- KEYS: 1 the coordinators, a sorted set by when they were last heard of (ms). ARGV: 1 the one that lives, 2 ms of
+-- silence after which one is dead.
 -- Returns: {1 if it was known before or 0, the dead}.
 local function presence(keys, args)
   local time = redis.call('TIME')
