@@ -66,7 +66,7 @@ class Directory:
         self._supervisors: dict[ContextKey, Supervisor] = {}
         self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
-        self._renoting: Request | None = None
+        self._registering_again: Request | None = None
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
         self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda address, effects: None
         self.effects_unknown: Callable[[ContextKey, bool], None] = lambda address, wrote: None
@@ -202,7 +202,7 @@ class Directory:
             effects_unknown=self._lost_global if is_spread and address is None else self.effects_unknown,
             wanted_elsewhere=wanted_elsewhere,
             slice_calls=lambda: self.slice_calls or ROUND_CALLS,
-            note=partial(self._note, address) if is_spread and address is not None else None,
+            register=partial(self._register, address) if is_spread and address is not None else None,
         )
         self._supervisors[mailbox.address] = supervisor
         self._nursery.start_soon(self._oversee, supervisor, mailbox)
@@ -270,7 +270,7 @@ class Directory:
 
     # -- contexts spread over servers
 
-    async def _note(self, context: int) -> str | None:
+    async def _register(self, context: int) -> str | None:
         """Register a context as known where GLOBAL is. Returns why not, if it could not be."""
         commands = self._store.layout.register_contexts(context)
         try:
@@ -280,14 +280,14 @@ class Directory:
         return None
 
     def _lost_global(self, address: ContextKey, wrote: bool) -> None:
-        """GLOBAL may come back without what was noted last, while the contexts, elsewhere, have lost nothing."""
+        """GLOBAL may come back without what was registered last, while the contexts, elsewhere, have lost nothing."""
         self.effects_unknown(address, wrote)
-        if self._renoting is not None and not self._renoting.done:
-            return  # what was noted after that was asked for has not been answered either
+        if self._registering_again is not None and not self._registering_again.done:
+            return  # what was registered after that was asked for has not been answered either
         registered = self.registered_contexts
         if registered:
             operation = one_step(self._store.layout.register_contexts(*registered))
-            self._renoting = self.call_soon(GLOBAL, operation, lambda outcome: None)
+            self._registering_again = self.call_soon(GLOBAL, operation, lambda outcome: None)
 
     def _park(self, request: Request, step: Park) -> None:
         mailbox = request.mailbox

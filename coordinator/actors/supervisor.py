@@ -89,8 +89,8 @@ class Supervisor:
         effects_unknown: is told when it may not have been told some; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
         slice_calls: of how many calls the replies are dealt with before other tasks get on.
-        note: notes the context as known, where that cannot be done on its own connection. Returns why not, if it
-            could not be.
+        register: registers the context as known, where that cannot be done on its own connection. Returns why not,
+            if it could not be.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Supervisor:
         effects_unknown: Callable[[ContextKey, bool], None],
         wanted_elsewhere: Callable[[], bool],
         slice_calls: Callable[[], int],
-        note: Callable[[], Awaitable[str | None]] | None = None,
+        register: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
@@ -122,10 +122,10 @@ class Supervisor:
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._failures = 0
         self._backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
-        self._note = note
-        self._must_note = note is not None
-        self._must_remember = mailbox.address is not None and note is None  # GLOBAL is no context
-        self._is_remembered = not self._must_remember  # noted as a known context on this connection
+        self._register = register
+        self._must_register = register is not None
+        self._must_remember = mailbox.address is not None and register is None  # GLOBAL is no context
+        self._is_remembered = not self._must_remember  # registered as a known context on this connection
         self._sizes_key = store.layout.keyspace(mailbox.address).sizes()
         self._largest_told = ORDINARY_BYTES
         self._told_to_retire = False
@@ -138,7 +138,7 @@ class Supervisor:
     @property
     def is_registered(self) -> bool:
         """Whether its context was registered as known, because something was written to it."""
-        return not self._must_note if self._note is not None else self._must_remember and self._is_remembered
+        return not self._must_register if self._register is not None else self._must_remember and self._is_remembered
 
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""
@@ -466,17 +466,17 @@ class Supervisor:
         return False
 
     async def _prepare(self, ready: list[Request]) -> bool:
-        """See to a connection, and that the context is noted before it is first written to. False as `_connect`."""
+        """See to a connection, and that the context is registered before its first write. False as `_connect`."""
         if not await self._connect():
             return False
-        if self._must_note and any(request.writes for request in ready):
-            assert self._note is not None
-            fault = await self._note()
+        if self._must_register and any(request.writes for request in ready):
+            assert self._register is not None
+            fault = await self._register()
             if fault is not None:
                 self._mailbox.fault = f"noting the context as known failed: {fault}"
                 await self._pause()
                 return False
-            self._must_note = False
+            self._must_register = False
         return True
 
     async def _connect(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -74,7 +75,7 @@ class Membership:
     ) -> None:
         self._keys = layout.keyspace(GLOBAL)
         self._name = layout.name
-        self._call_context = call
+        self._call = partial(call, GLOBAL)
         self._look_at = look_at
         self._owned_contexts = owned_contexts
         self._registered_contexts = registered_contexts
@@ -169,7 +170,3 @@ class Membership:
         await self._call(forget())
         if contexts:
             log.info("took over from a coordinator that is gone", coordinator=other, contexts=len(contexts))
-
-    async def _call(self, operation: Operation) -> None:
-        """Carry out an operation in GLOBAL. Raises CoordinatorError."""
-        await self._call_context(GLOBAL, operation)

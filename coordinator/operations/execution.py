@@ -320,7 +320,7 @@ def _renewed(reply: Reply, params: JobHeartbeatParams) -> WithEffects:
 
 def log_lines(keys: Keyspace, params: JobLogParams) -> Exchange:
     job = job_name(params.caller_id, params.id)
-    command = functions.append_log(keys, job, params.token, params.stream, params.lines, to_json(params.lines))
+    command = functions.append_log(keys, job, params.token, params.stream, params.lines)
     return command, _logged, params
 
 

@@ -299,7 +299,7 @@ def given_members(model: Model) -> dict[str, Any]:
 
 _NULLABLE: Final[dict[type[Model], list[str]]] = {
     model: [name for name, default in stored_defaults(model).items() if default is None]
-    for model in (FlowCreate, JobCreate, MessageCreate)
+    for model in (ActorCreate, ContextCreate, FlowCreate, JobCreate, MessageCreate, RunnerCreate)
 }
 
 

@@ -56,7 +56,6 @@ class Record:
         forms = [b"%d"] * ids + [b'"%b"' if _is_word(annotation) else b"%b" for annotation in annotations[ids:]]
         labelled = [label + form for (_, label, _, _), form in zip(self._members, forms, strict=True)]
         self._labelled = labelled
-        self._id_count = ids
         self._template = b"{" + b",".join(labelled) + b"}"
         self._templates_without: dict[tuple[int, ...], bytes] = {}  # by where values are missing
         self.optional_at = [at for at, (*_, is_required) in enumerate(self._members[ids:]) if not is_required]
@@ -92,7 +91,7 @@ class Record:
             StorageError: a field is missing.
         """
         missing = values.count(None)
-        if missing > len(self.optional_at) or (missing and not self._has_required(values)):
+        if missing and missing != sum(values[at] is None for at in self.optional_at):
             if missing == len(values):
                 return None
             name = next(
@@ -103,9 +102,6 @@ class Record:
             named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
             raise self._lacks(name, dict(named))
         return self.spliced(ids, values)
-
-    def _has_required(self, values: Sequence[bytes | None]) -> bool:
-        return values.count(None) == sum(values[at] is None for at in self.optional_at)
 
     def spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None]) -> bytes:
         """The record as a JSON object from its ids and the values of all its other fields, in their order; None for an
@@ -123,7 +119,7 @@ class Record:
     def _template_without(self, absent: tuple[int, ...]) -> bytes:
         template = self._templates_without.get(absent)
         if template is None:
-            present = [label for at, label in enumerate(self._labelled, -self._id_count) if at not in absent]
+            present = [label for at, label in enumerate(self._labelled, -len(self._id_names)) if at not in absent]
             template = self._templates_without[absent] = b"{" + b",".join(present) + b"}"
         return template
 

@@ -11,6 +11,8 @@ import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from pydantic_core import to_json
+
 from coordinator.models import Model
 from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
@@ -171,6 +173,9 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.OTHER.value: _read_other,
     EffectKind.TROUBLE.value: _read_trouble,
 }
+
+
+_EFFECT_KINDS: Final = {kind.value: kind for kind in EffectKind}
 
 
 def read_effect(effect: bytes) -> Effect:
@@ -383,7 +388,7 @@ def flow_cancel(keys: Keyspace, id: int, reason: str) -> Transition:
 
 
 class Submitted(NamedTuple):
-    """A job of a flow that is submitted: its given members, and the names of the jobs that wait for it."""
+    """A job of a flow that is submitted: its given members, and the ids of the jobs before and after it in the DAG."""
 
     given: Mapping[str, Any]
     parents: list[int]
@@ -533,7 +538,7 @@ def read_attempt(field: bytes | None) -> Attempt:
 
 
 class Told(NamedTuple):
-    """A new attempt, and what its runner is told of it, all as it is stored."""
+    """Holds a new attempt and what its runner is told of it. Values are as they are stored."""
 
     job: tuple[int, int]  # caller_id, id
     number: bytes
