@@ -211,7 +211,11 @@ class Supervisor:
         ready = self._take_pending(sum(len(sent.requests) for sent in self._sent))
         if not ready:
             return False
-        if self._connection is None or mailbox.doubts or (self._must_note and any(request.writes for request in ready)):
+        if (
+            self._connection is None
+            or mailbox.doubts
+            or (self._must_register and any(request.writes for request in ready))
+        ):
             if self._sent or not await self._prepare(ready):
                 return False
             # Those answered meanwhile must not be sent any more.

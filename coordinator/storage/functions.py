@@ -175,9 +175,6 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
 }
 
 
-_EFFECT_KINDS: Final = {kind.value: kind for kind in EffectKind}
-
-
 def read_effect(effect: bytes) -> Effect:
     """What a transition has set going. Raises UnknownReply."""
     kind, _, value = effect.partition(b":")
@@ -677,10 +674,10 @@ def heartbeat(keys: Keyspace, job: str, token: str) -> Transition:
     return keys.transition("hc_heartbeat", job, token)
 
 
-def append_log(keys: Keyspace, job: str, token: str, stream: str, lines: Sequence[str], json: bytes) -> Transition:
-    """Append lines, which are `json` as JSON, to the log of an attempt's flow or message. The attempt runs, or was
+def append_log(keys: Keyspace, job: str, token: str, stream: str, lines: Sequence[str]) -> Transition:
+    """Append lines to the log of an attempt's flow or message. The attempt runs, or was
     cancelled or timed out just before."""
-    return keys.transition("hc_log", job, token, stream, json, *lines)
+    return keys.transition("hc_log", job, token, stream, to_json(lines), *lines)
 
 
 class Logged(NamedTuple):
