@@ -250,6 +250,16 @@ async def test_the_same_take_sent_again_gives_the_same_jobs(api: Api, context: i
     assert first[0]["env_vars"] == {"STAGE": "test"}
 
 
+async def test_a_take_sent_again_in_another_second_says_when_its_jobs_were_taken(api: Api, context: int) -> None:
+    await register(api, context)
+    await submit(api, context, wide(2))
+
+    first = await take(api, context, count=2, take_id="mine")
+    await trio.sleep(1.1)  # so a time that is made of the clock is another
+
+    assert await take(api, context, count=2, take_id="mine") == first
+
+
 async def test_a_runner_gets_only_scripts_of_its_types(api: Api, context: int) -> None:
     await register(api, context)
     jobs = [fields_of_job(context, id, script_type=type) for id, type in ((1, "Sal"), (2, "Python"), (3, "V"))]

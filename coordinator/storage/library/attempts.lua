@@ -348,7 +348,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
     acknowledge(tx, run)
   end
   emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
-  return encode_assignment(tx, job, record, number, token, env_vars, inputs)
+  return encode_assignment(job, record, number, token, env_vars, inputs, tx.seconds)
 end
 
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
