@@ -82,10 +82,10 @@ end
 -- what its prerequisites were satisfied by (a JSON object, or '' if it has none) and the members that JOB_ASSIGNED
 -- names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table
 -- costs the server much.
-local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs)
+local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs, updated_at)
   local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
-    .. tx.seconds .. '\0' .. met .. '\0' .. table.concat(record, '\0', ASSIGNED)
+    .. updated_at .. '\0' .. met .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- Whether a runner other than this one is there for jobs of a type.
@@ -348,7 +348,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
     acknowledge(tx, run)
   end
   emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
-  return encode_assignment(job, record, number, token, env_vars, inputs, tx.seconds)
+  return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds)
 end
 
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
@@ -370,7 +370,9 @@ local function taken_before(tx, holder, number)
     if attempt and attempt.token == token then
       local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
       local inputs = encode_inputs(tx, job, record[PARENTS])
-      attempts[#attempts + 1] = encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs)
+      local updated_at = redis.call('HGET', tx.prefix .. job, 'updated_at') -- when it was taken, not now
+      attempts[#attempts + 1] =
+        encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs, updated_at)
     end
   end
   return attempts
