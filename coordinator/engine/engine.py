@@ -495,7 +495,7 @@ class Engine:
 
     def _owned_contexts(self) -> list[int]:
         """The contexts whose timers are ours to handle, as far as we know."""
-        known = {*self._contexts, *self._directory.addresses}
+        known = {*self._contexts, *self._directory.contexts}
         return [context for context in known if context is not None]
 
     async def _renew_membership(self) -> None:

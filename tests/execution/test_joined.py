@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.actors.joining import ARGUMENTS, join, part
+from coordinator.actors.pipeline import ARGUMENTS, join, part
 from coordinator.storage import functions, library
 from coordinator.storage.faults import ReplyError
 from coordinator.storage.keys import Command, Layout, Transition

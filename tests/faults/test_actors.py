@@ -14,8 +14,8 @@ import trio.testing
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
+from coordinator.actors.pipeline import together
 from coordinator.actors.request import Answerable, Compute, Operation, Outcome, RawJson, Request
-from coordinator.actors.stepping import together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.actors.progress import advance
 from coordinator.actors.request import WithEffects
-from coordinator.actors.stepping import advance
 from coordinator.errors import InternalError
 from coordinator.models import FlowParams, JobHeartbeatParams
 from coordinator.operations import execution

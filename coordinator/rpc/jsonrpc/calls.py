@@ -12,8 +12,9 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
+from coordinator.actors.pipeline import together
+from coordinator.actors.progress import advance, outcome_of
 from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Operation, Outcome, RawJson, Request
-from coordinator.actors.stepping import advance, outcome_of, together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
