@@ -44,8 +44,8 @@ class Directory:
         round_timeout: seconds the store may take for one round.
 
     Attributes:
-        apply_effects: is told the effects of each transition; the engine sets it.
-        effects_unknown: is told of a context in which something may have been done whose effects we were not told, and
+        apply_effects: called with the effects of each transition; the engine sets it.
+        effects_unknown: called with a context in which something may have been done whose effects we do not know, and
             whether that was more than looking at queues and events; the engine sets it.
     """
 
@@ -209,7 +209,7 @@ class Directory:
         self._nursery.start_soon(self._oversee, supervisor, mailbox)
 
     async def _oversee(self, supervisor: Supervisor, mailbox: Mailbox) -> None:
-        """Run a supervisor; afterwards pass its slot on, and see that what is still pending gets another one."""
+        """Run a supervisor; afterwards pass its slot on, and get another one for what is still pending."""
         try:
             await supervisor.run()
         except Exception as crash:
@@ -348,7 +348,7 @@ class _InternalRequest(Request):
 
     then: Callable[[Outcome], None]
 
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         self.then(outcome)
 
 

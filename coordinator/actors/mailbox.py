@@ -82,10 +82,6 @@ class Mailbox:
         finally:
             self._posters -= 1
 
-    def answered(self, request: Request) -> None:
-        """A request that was pending has been answered."""
-        del self.pending[request]
-
     def detach(self, request: Request) -> None:
         """Let go of a request that was popped; whoever has it posts it again."""
         del self.pending[request]

@@ -119,12 +119,10 @@ class Queue(Protocol):
     """A context's mailbox, as far as a request that is in it has to do with it."""
 
     context: ContextKey
+    pending: dict[Request, None]
 
     def saw(self, size: int) -> None:
         """A record of so many bytes was written or read."""
-
-    def answered(self, request: Request) -> None:
-        """A request that was pending has been answered."""
 
     def detach(self, request: Request) -> None:
         """Let go of a request that was popped; whoever has it posts it again."""
@@ -187,14 +185,14 @@ class Request(ABC):
         return self.writes and self.unanswered > 0
 
     def finish(self, outcome: Outcome) -> None:
-        """Answer, unless that was done before. Never blocks and never raises."""
+        """Reply, unless that was done before. Never blocks and never raises."""
         if self.done:
             return
         self.done = True
         if self.mailbox is not None:
-            self.mailbox.answered(self)
+            del self.mailbox.pending[self]
         try:
-            self.answer(outcome)
+            self.reply(outcome)
         except Exception as error:  # neither the context nor who else is answered in this round has to do with it
             report("handing out an outcome", error)
 
@@ -203,9 +201,9 @@ class Request(ABC):
         if not self.done:
             self.done = True
             if self.mailbox is not None:
-                self.mailbox.answered(self)
+                del self.mailbox.pending[self]
             self.operation.close()
 
     @abstractmethod
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         """Hand the outcome to whoever asked; an error is that of all its calls. Must not block or raise."""

@@ -55,10 +55,10 @@ class Supervisor:
         round_timeout: seconds the store may take over a round before the connection counts as lost.
         compute: starts a worker thread for an operation, and puts its request back when it has the result.
         park: takes a request out of the mailbox until what its operation waits for has happened.
-        apply_effects: is told the effects of each transition.
-        effects_unknown: is told when it may not have been told some; see Directory.
+        apply_effects: called with the effects of each transition.
+        effects_unknown: called when effects may be missing; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
-        slice_calls: of how many calls the replies are dealt with before other tasks get on.
+        slice_calls: of how many calls the replies are handled before other tasks get on.
         register: registers the context as known, where that cannot be done on its own connection. Returns why not,
             if it could not be.
     """

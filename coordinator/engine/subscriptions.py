@@ -132,7 +132,7 @@ class SubscriptionRequest(Request):
 
     failed: Callable[[CoordinatorError], None]
 
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+    def reply(self, outcome: RawJson | CoordinatorError) -> None:
         if isinstance(outcome, CoordinatorError):
             self.failed(outcome)
 

@@ -38,11 +38,11 @@ KEYSPACES: Final = 1024  # remembered
 _NOT_BEGUN: Final = "a call could not be begun"
 _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
 
-Put = Callable[[int, bytes | None, bytes | None], None]
+ReplyTo = Callable[[int, bytes | None, bytes | None], None]
 """Takes the reply to the call at a place of its message, with that call's id."""
 
-Place = tuple[Put, int, bytes | None]
-"""Where a call's reply is put, and the place and id that is told there."""
+Place = tuple[ReplyTo, int, bytes | None]
+"""Where a call's reply goes, its place in the message, and its id."""
 
 
 Response = bytes | list[bytes]
@@ -53,29 +53,29 @@ class Sink(ABC):
     """Where the replies to a client's messages go."""
 
     @abstractmethod
-    def deliver(self, response: Response | None, calls: int = 1) -> None:
+    def reply(self, response: Response | None, calls: int = 1) -> None:
         """Send the response to a message of `calls` calls, or None if it gets none. Must not block or raise."""
 
     @abstractmethod
     def waits_for(self, call: Request) -> None:
-        """Told of a call that may take long; to be abandoned if the client leaves."""
+        """Learn of a call that may take long, which is to be abandoned if the client leaves."""
 
-    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
         """Take the reply to a message that is a call."""
-        self.deliver(response)
+        self.reply(response)
 
-    def put_opening(self, opening: Opening) -> Put:
-        """As `put`, for a call that may open a subscription."""
+    def reply_to_opening(self, opening: Opening) -> ReplyTo:
+        """As `reply_to`, for a call that may open a subscription."""
 
-        def put(at: int, id: bytes | None, response: bytes | None) -> None:
-            self.put(at, id, response)
+        def reply_to(at: int, id: bytes | None, response: bytes | None) -> None:
+            self.reply_to(at, id, response)
             opening.replied()
 
-        return put
+        return reply_to
 
 
 class _Batch:
-    """Collects the replies to a batch in its order, and delivers the array once all are in.
+    """Collects the replies to a batch in its order, and replies with the array once all are in.
 
     Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory. Those kept
     are taken from the client's budget only when all calls are on their way: before, they would keep the rest back.
@@ -111,7 +111,7 @@ class _Batch:
             self._is_on_its_way = True
             self._budget.take(self._limit - self._room)
 
-    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
         if response is not None:
             if len(response) > self._room and id is not None:
                 response = self.too_large(id)
@@ -129,14 +129,14 @@ class _Batch:
             if self._is_on_its_way:
                 self._budget.give_back(kept)
             render = protocol.render_large_batch if kept > LARGE_BATCH else protocol.render_batch
-            self._sink.deliver(render(present) if present else None, length)
+            self._sink.reply(render(present) if present else None, length)
             for opening in self._openings:
                 opening.replied()
 
-    def put_opening(self, opening: Opening) -> Put:
-        """As `put`, for a call that may open a subscription."""
+    def reply_to_opening(self, opening: Opening) -> ReplyTo:
+        """As `reply_to`, for a call that may open a subscription."""
         self._openings.append(opening)
-        return self.put
+        return self.reply_to
 
 
 class _Call(Request):
@@ -161,12 +161,12 @@ class _Call(Request):
         self.load = max(1, weight // ORDINARY_BYTES)
         budget.take(weight)
 
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         self.budget.give_back(self.weight)
         if self.is_record and type(outcome) is bytes and self.mailbox is not None:
             self.mailbox.saw(len(outcome))
-        put, at, id = self.place
-        put(at, id, _rendered(id, outcome))
+        reply_to, at, id = self.place
+        reply_to(at, id, _rendered(id, outcome))
 
 
 class _Commands(Request):
@@ -205,14 +205,14 @@ class _Commands(Request):
         for told in self.on_posted:
             told()
 
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         self._budget.give_back(self.weight)
         outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
-        for (put, at, id), own in zip(self.places, outcomes, strict=False):
+        for (reply_to, at, id), own in zip(self.places, outcomes, strict=False):
             if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
                 self.mailbox.saw(len(own))
             try:
-                put(at, id, _rendered(id, own))
+                reply_to(at, id, _rendered(id, own))
             except Exception as error:  # which must not keep the others' replies back
                 report("handing out a reply", error)
         self._outcomes.clear()
@@ -286,10 +286,10 @@ class Intake:
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
-        put, batch, budget = self._sink.put, None, self._budget
+        reply_to, batch, budget = self._sink.reply_to, None, self._budget
         if length is not None:
             batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
-            put = batch.put
+            reply_to = batch.reply_to
         self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
         for at, item in enumerate(items):
@@ -297,9 +297,9 @@ class Intake:
                 await self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
-                put(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
+                reply_to(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
                 continue
-            full = self._add(item, put, at, deadline)
+            full = self._add(item, reply_to, at, deadline)
             if full is not None:
                 await full
             if slice_calls is not None:
@@ -319,10 +319,10 @@ class Intake:
         if self._session is not None:
             self._session.message_done()
 
-    def _tell_sizes(self, method: Method, address: ContextKey, params: Any) -> None:
+    def _tell_sizes(self, method: Method, context: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""
         largest = max((len(to_json(record)) for record in method.written(params)), default=0)
-        self._dispatcher.directory.saw(address, largest)
+        self._dispatcher.directory.saw(context, largest)
 
     async def _wait_for_budget(self) -> None:
         """Wait until the client has accepted enough of its replies; what was taken goes on its way before."""
@@ -331,36 +331,36 @@ class Intake:
             await full
         await self._budget.room()
 
-    def _add(self, item: Item, put: Put, at: int, deadline: float) -> Awaitable[None] | None:
+    def _add(self, item: Item, reply_to: ReplyTo, at: int, deadline: float) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
-            put(at, id, _rendered(id, params))
+            reply_to(at, id, _rendered(id, params))
             return None
         if self._is_large and method.writes:
             self._tell_sizes(method, method.context(params), params)
         does = method.does
-        if type(does) is not OneCommand:  # most are, and a `match` would cost each of them a tenth of a microsecond
-            return self._add_alone(method, does, params, (put, at, id), deadline)
+        if type(does) is not OneCommand:  # most are, and a `match` here costs each of them a tenth of a microsecond
+            return self._add_alone(method, does, params, (reply_to, at, id), deadline)
         calls = self._open
-        address = method.context(params)
-        if calls is not None and (calls.keys.address != address or calls.writes != method.writes):
+        context = method.context(params)
+        if calls is not None and (calls.keys.address != context or calls.writes != method.writes):
             calls = None
-        keys = self._dispatcher.keyspace(address) if calls is None else calls.keys
+        keys = self._dispatcher.keyspace(context) if calls is None else calls.keys
         try:
             answerable = does.begin(keys, params)
         except Exception as error:
-            put(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
+            reply_to(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
             return None
         full = None
         if calls is None:
             full = self._post()
-            expected = self._dispatcher.directory.expected(address)
+            expected = self._dispatcher.directory.expected(context)
             self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
         calls.creates = calls.creates or method.creates(params)
         calls.answerables.append(answerable)
-        calls.places.append((put, at, id))
+        calls.places.append((reply_to, at, id))
         calls.weight += calls.expected if method.is_record else SMALL
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
@@ -374,24 +374,24 @@ class Intake:
         full = self._post()
         if full is not None:
             await full
-        put, at, id = place
-        address = method.context(params)
-        keys = self._dispatcher.keyspace(address)
+        reply_to, at, id = place
+        context = method.context(params)
+        keys = self._dispatcher.keyspace(context)
         commands: list[Command] | None = None
         takes_long = False
         match does:
             case Steps(begin):
                 operation = _begun(method, begin, keys, params)
                 if method.writes and not isinstance(operation, _OUTCOME):
-                    operation, commands = await _until_first_commands(operation, address)
+                    operation, commands = await _until_first_commands(operation, context)
             case Live(begin_live, needs_reply, extra_timeout):
                 if id is None and needs_reply:
-                    put(at, id, None)
+                    reply_to(at, id, None)
                     return
                 opening = None
                 if self._session is not None:
                     opening = Opening()
-                    put = self._replies.put_opening(opening)
+                    reply_to = self._replies.reply_to_opening(opening)
                 caller = Caller(self._budget, self._session, opening)
                 operation = _begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
                 if extra_timeout is not None:
@@ -400,16 +400,17 @@ class Intake:
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
-            put(at, id, _rendered(id, operation))
+            reply_to(at, id, _rendered(id, operation))
             return
         directory = self._dispatcher.directory
-        call = _Call(method, operation, (put, at, id), self._budget, directory.expected(address), deadline=deadline)
+        place = reply_to, at, id
+        call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.commands = commands
         call.creates = method.creates(params)
         try:
-            directory.post_nowait(address, call)
+            directory.post_nowait(context, call)
         except trio.WouldBlock:
-            await directory.post(address, call)
+            await directory.post(context, call)
         if takes_long:
             self._sink.waits_for(call)
 
