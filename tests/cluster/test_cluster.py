@@ -333,5 +333,8 @@ async def test_a_server_of_its_own_is_not_taken_for_a_cluster(store: ValkeyProce
 
 
 async def test_readiness_is_that_of_the_cluster(three: ValkeyCluster) -> None:
-    async with serving_store(three.url, **PREFIX) as (app, _), httpx.AsyncClient(base_url=http_url(app)) as http:
+    async with (
+        serving_store(three.url, **PREFIX) as (app, _),
+        httpx.AsyncClient(base_url=http_url(app), verify=False) as http,
+    ):
         assert (await http.get("/readyz")).status_code == 200

@@ -122,5 +122,5 @@ def test_the_transitions_that_grow_the_store_are_those_of_the_library() -> None:
 
 
 def readiness(server: CoordinatorProcess) -> tuple[int, dict[str, Any]]:
-    response = httpx.get(f"{server.http}/readyz", headers=JSON, timeout=30)
+    response = httpx.get(f"{server.http}/readyz", headers=JSON, timeout=30, verify=False)
     return response.status_code, response.json()
