@@ -37,7 +37,8 @@ def timed(clock: SettableClock, tmp_path: Path) -> Iterator[ValkeyProcess]:
 
 @pytest.fixture
 def server(timed: ValkeyProcess) -> Iterator[CoordinatorProcess]:
-    with coordinator("--redis-url", timed.url) as running:
+    # A runner that was silent for a lease gets nothing until it is heard of, and be it by its answer to a ping.
+    with coordinator("--redis-url", timed.url, "--ws-ping-interval", "0.5") as running:
         yield running
 
 
