@@ -38,7 +38,7 @@ class _Slice(NamedTuple):
 
     registers: int  # commands that register the context as known
     fences: int  # commands that make the store know who writes on the connection
-    sizes: int  # commands about the sizes of its records
+    sizes: int  # commands about the layout and the sizes of its records
     requests: list[Request]
     counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
     numbers: list[int]  # of those commands, 0 for one that has none; nothing if none has
@@ -87,7 +87,8 @@ class Rounds:
         self._asks_again = progress.asks_again
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._is_registered = not registers_context  # the context, on this connection
-        self._sizes_key = store.layout.keyspace(mailbox.context).sizes()
+        self._keys = store.layout.keyspace(mailbox.context)
+        self._sizes_key = self._keys.sizes()
         self._largest_told = ORDINARY_BYTES
 
     def __bool__(self) -> bool:
@@ -140,6 +141,9 @@ class Rounds:
             commands.append(self._writer.fence())
         fences = len(commands) - registers
         load = _load(ready)
+        if connection.lacks_layout and any(request.creates for request in ready):
+            commands.append(functions.tell_layout(self._keys))
+            connection.lacks_layout = False
         commands += self._about_sizes(load)
         sizes = len(commands) - registers - fences
         for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):

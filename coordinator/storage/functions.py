@@ -19,6 +19,7 @@ from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.faults import ReplyError, ReplyNotKept
 from coordinator.storage.fields import FLOW_GIVEN, JOB_ASSIGNED, JOB_GIVEN, JOB_TEXTS, NOT_GIVEN, NUL, stored_defaults
 from coordinator.storage.keys import Command, Keyspace, Transition, flow_name, index_entry, job_name
+from coordinator.storage.library import SCHEMA
 
 Arguments = Sequence[str | bytes | int]
 Effects = Sequence[bytes]
@@ -909,6 +910,11 @@ def read_presence(reply: Any) -> tuple[bool, list[str]]:
     """Whether it was known before, and the dead."""
     was_known, dead = reply
     return was_known == 1, [name.decode() for name in dead]
+
+
+def tell_layout(keys: Keyspace) -> Command:
+    """Says what layout a context has in which nothing was stored before."""
+    return ("HSETNX", keys.engine, "schema", SCHEMA)
 
 
 def is_unknown_context(reply: Any) -> bool:
