@@ -70,6 +70,7 @@ def test_it_says_where_the_server_is(server: CoordinatorProcess, client: Client,
     assert urls(http.get("/openrpc.json", headers={"host": "localhost:1"}).json()) == [server.http, server.ws]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_on_every_address_it_says_the_one_the_client_used(tmp_path: Path, workers: str) -> None:
     wildcard = ("--api-http-ip", "0.0.0.0", "--api-ws-ip", "0.0.0.0", "--workers", workers)

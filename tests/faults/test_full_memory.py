@@ -15,6 +15,8 @@ from tests.support.records import create, sample
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 from tests.support.waiting import until_sync
 
+pytestmark = pytest.mark.slow
+
 MEMORY = "out of memory"
 
 

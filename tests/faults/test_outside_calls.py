@@ -24,6 +24,8 @@ from tests.support.streaming import StreamingClient, streaming
 from tests.support.waiting import until
 from tests.support.workers import follower, worker
 
+pytestmark = pytest.mark.slow
+
 HANG = 120.0
 SILENCE = 5.5  # seconds; after five the store is asked whether it is there
 ROUNDS = 3  # in each, either of two tasks may come first

@@ -70,6 +70,7 @@ async def page(app: App, path: str) -> httpx.Response:
 # -- cut
 
 
+@pytest.mark.slow
 @both_layouts
 async def test_every_request_gets_its_result_while_connections_are_cut(
     store: ValkeyProcess, isolation: Isolation

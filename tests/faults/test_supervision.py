@@ -67,6 +67,7 @@ def vigilant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "MEMBERSHIP_EVERY", 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "afterwards"),
     [

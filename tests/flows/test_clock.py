@@ -19,6 +19,8 @@ from tests.support.proxy import proxied
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 from tests.support.workers import Worker, worker
 
+pytestmark = pytest.mark.slow
+
 HANG: Final = 60.0
 HOUR: Final = 3600
 

@@ -10,6 +10,8 @@ from tests.support.flows import submit, wide
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.workers import outcome_of, register, worker
 
+pytestmark = pytest.mark.slow
+
 HANG = 60.0
 
 

@@ -346,6 +346,7 @@ async def test_memory_is_limited_for_the_script_and_what_it_starts_together(exec
     assert (await run(executor, ALLOCATES)).error is None
 
 
+@pytest.mark.slow
 async def test_two_gigabytes_are_stopped_at_a_limit_of_one(executor: Executor) -> None:
     limited = dataclasses.replace(executor, memory_limit=1024**3)
 
@@ -483,6 +484,7 @@ async def test_what_a_script_leaves_running_is_killed_when_it_ends(executor: Exe
     assert [pid for pid in map(int, ran.result["stdout"].split()) if is_running(pid)] == []
 
 
+@pytest.mark.slow
 async def test_a_timeout_kills_the_whole_family(executor: Executor) -> None:
     ran = await run(executor, FAMILY + "time.sleep(600)", timeout=5)
 

@@ -128,6 +128,7 @@ def test_what_stands_before_a_message_reads_the_same(message: str, before: str) 
     assert read((before + message).encode()) == the_long_way((before + message).encode())
 
 
+@pytest.mark.slow
 @often
 @given(message=mutated_messages() | damaged_messages())
 def test_garbage_reads_the_same(message: str | bytes) -> None:

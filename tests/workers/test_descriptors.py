@@ -23,6 +23,8 @@ from tests.support.server import CoordinatorProcess, coordinator, limit_open_fil
 from tests.support.streaming import RawClient, job, job_ids, streaming
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HANG = 90.0
 REDUCED = "fewer connections than by default, for the limit of open files (ulimit -n)"
 
