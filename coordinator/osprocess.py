@@ -7,6 +7,7 @@ import ctypes
 import errno
 import gc
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +25,7 @@ __all__ = [
     "die_with_parent",
     "exit_status",
     "file_limit",
+    "hide_environment",
     "memory_limit",
     "open_files",
     "raise_file_limit",
@@ -33,6 +35,8 @@ __all__ = [
 OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE}
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_MAY_BE_SECRET: Final = re.compile(rb"KEY|TOKEN|SECRET|PASS|CREDENTIAL|_URL$", re.I)
 _POLL_EVERY: Final = 0.05  # seconds between looks whether a process has ended, where nothing tells us
 
 
@@ -102,6 +106,23 @@ def _memory_limits() -> Iterator[Path]:
             continue
         inner = root / group.strip("/")
         yield from (place / name for place in (inner, *inner.parents) if place.is_relative_to(root))
+
+
+def hide_environment() -> None:
+    """Keep from other processes of this user what the system shows them of ours: memory, descriptors, and the variables
+    we were started with, which may hold secrets. Those the system would show to root too, so they are blanked where it
+    reads them; `os.environ` keeps them. Linux only; elsewhere nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    library = ctypes.CDLL(None)
+    library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    variables = ctypes.POINTER(ctypes.c_void_p).in_dll(library, "environ")
+    at = 0
+    while variables and (address := variables[at]) is not None:
+        name, _, value = ctypes.string_at(address).partition(b"=")
+        if _MAY_BE_SECRET.search(name):
+            ctypes.memset(address + len(name) + 1, ord("*"), len(value))
+        at += 1
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
