@@ -15,7 +15,7 @@ from coordinator import logs
 from coordinator.cli.exit_codes import CA_VARIABLE, URL_VARIABLE, fail, first_leaf
 from coordinator.cli.options import Command, options_of, validated
 from coordinator.client import RpcError
-from coordinator.osprocess import hide_environment
+from coordinator.osprocess import hide_process, hide_secret_variables
 from coordinator.runner.isolate import CannotIsolate
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import ENVIRONMENT_PREFIX, RunnerSettings
@@ -98,7 +98,8 @@ def runner(**given: Any) -> None:
     what it has, and exits with 0; told twice it kills what runs.
     """
     settings = validated(RunnerSettings, {name: value for name, value in given.items() if value != ()})
-    hide_environment()
+    hide_process()
+    hide_secret_variables()
     logs.configure(settings.log_level, settings.log_format)
     try:
         trio.run(_run, settings)

@@ -119,7 +119,9 @@ class Executor:
             with self.isolation.user() as user, trio.move_on_after(_CHECK_TIMEOUT):
                 async with self._directory() as directory:
                     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-                    script = await self.spawner.start(self._sandboxed(self.isolation, directory, user, argv, env, "", ""))
+                    script = await self.spawner.start(
+                        self._sandboxed(self.isolation, directory, user, argv, env, "", "")
+                    )
                     try:
                         async with trio.open_nursery() as readers:
                             readers.start_soon(_read, script, output)
@@ -343,12 +345,12 @@ sys.exit(f"{', '.join(missing)} cannot be run in it" if missing else 0)
 def _way_out(why: str) -> str:
     if "cannot be run in it" in why:
         return "show it with --isolate-path"
-    if "find source path" in why or "ermission denied" in why and "namespace" not in why:
+    if "find source path" in why or ("ermission denied" in why and "namespace" not in why):
         return "scripts need to read what is named there"
     return (
-        "allow user namespaces (in a container, its seccomp profile and privileges; else sysctl user.max_user_namespaces "
-        "and kernel.unprivileged_userns_clone, or AppArmor's profile of bwrap), run the runner as root, or leave --isolate "
-        "out for scripts that may do all that the runner may"
+        "allow user namespaces (in a container, its seccomp profile and privileges; else sysctl "
+        "user.max_user_namespaces and kernel.unprivileged_userns_clone, or AppArmor's profile of bwrap), start the "
+        "runner as root, or leave --isolate out for scripts that may do all that the runner may"
     )
 
 

@@ -68,7 +68,8 @@ _ERRNO: Final = struct.Struct(">I")
 class Inside(TypedDict):
     """What to run, and within which limits.
 
-    `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel gives no more, 0 if it cannot count them for this attempt alone.
+    `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel
+    gives no more, 0 if it cannot count them for this attempt alone.
     """
 
     argv: list[str]
@@ -82,6 +83,9 @@ class Inside(TypedDict):
 
 def _main(owner: int, report: int, result: int) -> NoReturn:
     """Run the script as the user `owner`, or if that is -1 as the one we are."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # it was that of the directory
+            os.set_inheritable(descriptor, descriptor <= 2)
     if owner >= 0:
         os.setgroups([])
         os.setresgid(owner, owner, owner)

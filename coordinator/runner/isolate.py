@@ -32,8 +32,9 @@ __all__ = ["CannotIsolate", "Isolation", "find_bubblewrap"]
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _CONFIGURATION: Final = (
     "alternatives", "ca-certificates", "gai.conf", "host.conf", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "locale.alias", "locale.conf", "localtime", "mime.types", "networks", "nsswitch.conf", "os-release", "pki/tls/certs",
-    "protocols", "resolv.conf", "services", "ssl/cert.pem", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
+    "locale.alias", "locale.conf", "localtime", "mime.types", "networks", "nsswitch.conf", "os-release",
+    "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/cert.pem", "ssl/certs",
+    "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
 """Of /etc, in which there are secrets too."""
 _INSIDE: Final = "/run/herocoordinator/inside.py"
@@ -53,7 +54,9 @@ class CannotIsolate(Exception):
 def find_bubblewrap() -> str:
     """Its path. Raises CannotIsolate if there is none, or too old a one."""
     if not sys.platform.startswith("linux"):
-        raise CannotIsolate(f"--isolate needs Linux, and this is {platform.system()}; leave it out to run trusted scripts")
+        raise CannotIsolate(
+            f"--isolate needs Linux, and this is {platform.system()}; leave it out to run trusted scripts"
+        )
     path = shutil.which("bwrap")
     if path is None:
         raise CannotIsolate(

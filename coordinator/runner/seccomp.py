@@ -37,13 +37,13 @@ _MACHINES: Final = {
             246, 320, 175, 313, 176,  # kexec_load, kexec_file_load, init_module, finit_module, delete_module
             303, 304,  # name_to_handle_at, open_by_handle_at
             167, 168, 169, 163, 179, 103,  # swapon, swapoff, reboot, acct, quotactl, syslog
-            164, 227, 159, 172, 173, 212, *_ALIKE,  # settimeofday, clock_settime, adjtimex, iopl, ioperm, lookup_dcookie
+            164, 227, 159, 172, 173, 212, *_ALIKE,  # settimeofday, clock_settime, adjtimex, iopl, ioperm, …
         ),
     ),
     "aarch64": _Machine(
         0xC00000B7, 220, 97, 29,
-        (217, 218, 219, 280, 241, 282, 40, 39, 41, 51, 268, 104, 294, 105, 273, 106, 264, 265, 224, 225, 142, 89, 60, 116,
-         170, 112, 171, 18, *_ALIKE),  # the same, as far as there are such
+        (217, 218, 219, 280, 241, 282, 40, 39, 41, 51, 268, 104, 294, 105, 273, 106, 264, 265, 224, 225, 142, 89, 60,
+         116, 170, 112, 171, 18, *_ALIKE),  # the same, as far as there are such
     ),
 }  # fmt: skip
 

@@ -74,8 +74,8 @@ class RunnerSettings(BaseModel):
     )
     isolate: bool = Field(
         False,
-        description="Run each script in a sandbox of its own, made by bubblewrap (bwrap): without network, without what "
-        "is not the system's or its own, within the next limits.",
+        description="Run each script in a sandbox of its own, made by bubblewrap (bwrap): without network, without "
+        "files but the system's and its own, within the limits below.",
     )
     isolate_network: bool = Field(
         False, description="With --isolate: let scripts use the machine's network, its loopback included."

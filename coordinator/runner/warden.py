@@ -14,8 +14,8 @@ guard has ended it, the guard kills what it left behind, answers how it was (see
 end of the warden's own socket closes, the warden waits for the guards, removes the directory it was given and exits.
 
 A script in a sandbox (see isolate.py) is two processes further down, below bubblewrap and `inside.py`, which tells the
-guard how the script has ended. The guard then ends the script alone, so that its result can still be brought out, before
-it ends the sandbox.
+guard how the script has ended. The guard ends the script alone and lets its result be brought out before it ends the
+sandbox.
 
 The guard also ends a script by itself: when it and what it started have more memory than they may, and when the runner
 does not say in time that they may go on, because it is cut off from the coordinator, or hangs.
