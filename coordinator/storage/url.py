@@ -21,6 +21,8 @@ _SENTINEL_PORT: Final = 26379
 _OPTIONS: Final = re.compile(
     r"(?:db|protocol|timeout|username|password|client_name|(?:ssl|socket|retry|health|sentinel|max)_\w+)=[^&]*"
 )
+_QUOTES: Final = re.compile(r"(Port could not be cast to integer value|netloc) (?:as )?.*", re.S)
+"""What urllib says of a URL that it does not understand, and then quotes: without an @ that may be a password."""
 _SECRET_OPTION: Final = re.compile(r"(?:^|&)\w*password=([^&]*)")
 
 
@@ -42,7 +44,7 @@ def topology_from_url(url: str) -> Topology:
     try:
         return _topology(_canonical(url))
     except ValueError as error:
-        raise ValueError(redact(str(error))) from None
+        raise ValueError(redact(_QUOTES.sub(r"\1", str(error)))) from None
 
 
 def has_password(url: str) -> bool:
