@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from coordinator import logs
-from coordinator.cli.exit_codes import EXIT_USAGE, complain, fail, first_leaf
+from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import options_of, validated
 from coordinator.osprocess import (
     collect_garbage_less_often,
@@ -71,7 +71,7 @@ def serve(**given: Any) -> None:
 
 
 def _move_off_the_command_line(url: str | None) -> None:
-    """Of a store's URL with a password: start anew without it and with the variable instead, for every user of the
+    """With a password in the store's URL, start anew without that and with the variable instead: every user of the
     machine sees our command line."""
     if url is None or not has_password(url):
         return
@@ -84,10 +84,6 @@ def _move_off_the_command_line(url: str | None) -> None:
             words = [*before[: at - 1], *before[at + 1 :]]
         else:
             continue
-        complain(
-            "a password on the command line is seen by all users of this machine for a moment; give --redis-url-file, "
-            f"or the variable {_URL_VARIABLE}"
-        )
         os.execve(sys.executable, [sys.executable, *words[1:]], {**os.environ, _URL_VARIABLE: url})
 
 
