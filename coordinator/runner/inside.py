@@ -2,26 +2,30 @@
 
     guard ──fork, exec──► bwrap ──► this, process 1 in there ──fork, exec──► script ──► whatever that starts
 
-It is run by path as a plain script, so it must not import anything but the standard library. When it exits, the kernel
+It is run by path as a plain script, so it must not import anything but the standard library, and of that only what is
+loaded in a few milliseconds, for each attempt waits for it. When it exits, the kernel
 kills whatever is still in the sandbox. Of the runner it has two descriptors, which the script does not get: one for its
 report (see REPORT), one for the file that the runner reads the result from.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import json
+import marshal
 import os
 import resource
 import select
-import shutil
 import signal
 import stat
 import struct
 import sys
 import time
-from typing import Final, NoReturn, TypedDict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
+
+    from coordinator.runner.isolate import Inside
 
 __all__ = [
     "DISK",
@@ -35,7 +39,6 @@ __all__ = [
     "TEMPORARY",
     "WORK",
     "WRITABLE",
-    "Inside",
 ]
 
 REPORT: Final = struct.Struct(">IIB")
@@ -65,33 +68,19 @@ _PR_SET_DUMPABLE: Final = 4
 _ERRNO: Final = struct.Struct(">I")
 
 
-class Inside(TypedDict):
-    """What to run, and within which limits.
-
-    `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel
-    gives no more, 0 if it cannot count them for this attempt alone.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-    copy: str
-    processes: int
-    hard_processes: int
-    disk: int
-    file: int
-
-
 def _main(owner: int, report: int, result: int) -> NoReturn:
     """Run the script as the user `owner`, or if that is -1 as the one we are."""
     for descriptor in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):  # it was that of the directory
+        try:  # noqa: SIM105 - contextlib takes long to load
             os.set_inheritable(descriptor, descriptor <= 2)
+        except OSError:
+            pass  # it was that of the directory
     if owner >= 0:
         os.setgroups([])
         os.setresgid(owner, owner, owner)
         os.setresuid(owner, owner, owner)
-    with open(f"{JOB}/inside.json", "rb") as file:
-        inside: Inside = json.load(file)
+    with open(f"{JOB}/inside", "rb") as file:
+        inside: Inside = marshal.load(file)
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # the script neither traces us nor takes our descriptors
     prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)  # changing the user has cleared it
@@ -99,7 +88,8 @@ def _main(owner: int, report: int, result: int) -> NoReturn:
         os.mkdir(directory, 0o700)
     os.close(os.open(RESULT, os.O_WRONLY | os.O_CREAT, 0o600))
     if inside["copy"]:
-        shutil.copyfile(f"{JOB}/{inside['copy']}", f"{WORK}/{inside['copy']}")
+        with open(f"{JOB}/{inside['copy']}", "rb") as source, open(f"{WORK}/{inside['copy']}", "wb") as target:
+            target.write(source.read())
     woken, wakeup = os.pipe()
     for descriptor in (woken, wakeup):
         os.set_blocking(descriptor, False)
@@ -113,8 +103,10 @@ def _main(owner: int, report: int, result: int) -> NoReturn:
         os.close(descriptor)
     status, found = _watch(inside, script, report, woken)
     error = os.read(failed, _ERRNO.size)
-    with contextlib.suppress(OSError):
+    try:
         found |= _copy_result(result)
+    except OSError:
+        found |= NO_RESULT_FILE
     os.write(report, REPORT.pack(status, _ERRNO.unpack(error)[0] if error else 0, found))
     os._exit(0)
 
@@ -158,8 +150,10 @@ def _watch(inside: Inside, script: int, report: int, woken: int) -> tuple[int, i
             if descriptor == report and event & (select.POLLERR | select.POLLHUP):
                 os._exit(1)
             if descriptor == woken:
-                with contextlib.suppress(BlockingIOError):
+                try:  # noqa: SIM105 - as above
                     os.read(woken, 4096)
+                except BlockingIOError:
+                    pass
         status = _reap(script)
         if status is not None or time.monotonic() >= looks_at:
             if _processes() > inside["processes"]:
@@ -194,8 +188,10 @@ def _processes() -> int:
     count = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
-            with contextlib.suppress(OSError):  # it has just ended
+            try:  # noqa: SIM105 - as above
                 count += max(1, os.stat(f"/proc/{name}/task").st_nlink - 2)
+            except OSError:
+                pass  # it has just ended
     return count
 
 
@@ -211,13 +207,16 @@ def _has_full_file(size: int) -> bool:
     directories = [WRITABLE]
     seen = 0
     while directories and seen < _FILES_LOOKED_AT:
-        with contextlib.suppress(OSError), os.scandir(directories.pop()) as entries:
-            for entry in entries:
-                seen += 1
-                if entry.is_dir(follow_symlinks=False):
-                    directories.append(entry.path)
-                elif entry.stat(follow_symlinks=False).st_size >= size:
-                    return True
+        try:
+            with os.scandir(directories.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    elif entry.stat(follow_symlinks=False).st_size >= size:
+                        return True
+        except OSError:
+            pass  # it cannot be read, or somebody is about to remove it
     return False
 
 

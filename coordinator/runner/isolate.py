@@ -10,7 +10,7 @@ attempt has a user of its own, whom nothing else belongs to; otherwise a user na
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import platform
 import random
@@ -21,13 +21,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from coordinator.runner import inside, seccomp
-from coordinator.runner.inside import HOME, JOB, WRITABLE, Inside
+from coordinator.runner.inside import HOME, JOB, WRITABLE
 from coordinator.runner.warden import Sandbox
 
-__all__ = ["CannotIsolate", "Isolation", "find_bubblewrap"]
+__all__ = ["CannotIsolate", "Inside", "Isolation", "find_bubblewrap"]
 
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _CONFIGURATION: Final = (
@@ -45,6 +45,22 @@ _FIRST_USER: Final = 1_900_000_000  # of those that root gives to attempts; nobo
 _USERS: Final = 100_000_000
 _USER_INSIDE: Final = 1000  # as which a script sees itself without root
 _COUNTS_BY_NAMESPACE: Final = (5, 14)  # Linux, from which on processes of a user are counted apart in each namespace
+
+
+class Inside(TypedDict):
+    """What the first process in a sandbox is to run, and within which limits.
+
+    `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel
+    gives no more, 0 if it cannot count them for this attempt alone.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    copy: str
+    processes: int
+    hard_processes: int
+    disk: int
+    file: int
 
 
 class CannotIsolate(Exception):
@@ -127,7 +143,7 @@ class Isolation:
             "disk": self.disk,
             "file": self.file,
         }
-        (directory / "inside.json").write_text(json.dumps(what))
+        (directory / "inside").write_bytes(marshal.dumps({**what}))
         (directory / "passwd").write_text(f"hero:x:{_user_inside(user)}:{_user_inside(user)}::{HOME}:/bin/sh\n")
         (directory / "group").write_text(f"hero:x:{_user_inside(user)}:\n")
         (directory / "seccomp").write_bytes(seccomp.program())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Final
 
 import trio
 
+from coordinator.models import ScriptType
 from coordinator.runner.execute import PYTHON, Executor, Interpreter
 from coordinator.runner.isolate import CannotIsolate, Isolation, find_bubblewrap
 from coordinator.runner.spawn import open_spawner
 
 __all__ = ["INTERPRETERS", "why_not"]
 
-INTERPRETERS = {"Python": PYTHON, "Sal": Interpreter(("/bin/sh",))}
+INTERPRETERS: Final[Mapping[ScriptType, Interpreter]] = {"Python": PYTHON, "Sal": Interpreter(("/bin/sh",))}
 
 
 @cache
