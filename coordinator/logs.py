@@ -66,15 +66,12 @@ def _hide_secrets(_: object, __: str, entry: structlog.typing.EventDict) -> stru
 
 
 def _without_secrets(name: str, value: Any) -> Any:
-    if name in ("exc_info", "level", "logger", "timestamp", "worker"):
+    if name in ("exc_info", "level", "logger", "timestamp", "worker") or value is None:
         return value
     if isinstance(value, str | dict | list | tuple):
         return redact_values(value)
-    return (
-        value
-        if value is None or isinstance(value, int | float) or redact(repr(value)) == repr(value)
-        else redact(repr(value))
-    )
+    shown = repr(value)
+    return value if redact(shown) == shown else redact(shown)
 
 
 def _write_traceback(stream: TextIO, exc_info: Any) -> None:

@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +200,8 @@ class Isolation:
             real = path.expanduser().resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        if str(real) in _OWN or real == Path.home().resolve():
+        kept = [Path(tempfile.gettempdir()).resolve(), Path(os.path.expanduser("~")).resolve()]
+        if str(real) in _OWN or any(place.is_relative_to(real) for place in kept):
             raise ValueError(f"{path} holds more than scripts should read; name what they need in it")
         return real
 

@@ -150,7 +150,7 @@ class RunnerSettings(BaseModel):
                 "one runner for several contexts lets scripts of one read and change what another's do: give --isolate "
                 "to keep them apart, --shared if they may, or start a runner for each context"
             )
-        given = [name for name in _ONLY_ISOLATED if name in self.model_fields_set]
+        given = [name for name in _ONLY_ISOLATED if name in self.model_fields_set and getattr(self, name)]
         if given and not self.isolate:
             raise ValueError(f"--{given[0].replace('_', '-')} needs --isolate")
         return self

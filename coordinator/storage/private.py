@@ -20,6 +20,7 @@ _FILE: Final = 0o600
 _OTHERS: Final = 0o077
 _NAMES: Final = ("appendonlydir", "appendonlydir-", "lock", "valkey.", "tls", "operator", "token")
 """What the names of our things in a data directory begin with."""
+_OF_THE_DISK: Final = "lost+found"  # where the directory is a whole file system
 
 
 class NotPrivate(Exception):
@@ -52,10 +53,10 @@ def close_to_others(directory: Path) -> None:
     """
     state = directory.stat()
     if state.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
-        raise NotPrivate(f"{directory} belongs to another user; choose one of your own")
+        raise NotPrivate(f"{directory} belongs to another user; choose one of your own, as a new one in it")
     entries = sorted(os.listdir(directory))
     if state.st_mode & _OTHERS:
-        foreign = [name for name in entries if not name.startswith(_NAMES)]
+        foreign = [name for name in entries if not name.startswith(_NAMES) and name != _OF_THE_DISK]
         if foreign or state.st_mode & stat.S_ISVTX:
             what = f"holds other things, as {foreign[0]}" if foreign else "is meant for several users"
             raise NotPrivate(
@@ -97,7 +98,10 @@ def _mend(path: Path, mode: int, *, is_link_meant: bool = False) -> bool:
             os.fchmod(descriptor, mode)
             return True
         except PermissionError:
-            raise NotPrivate(f"{path} can be read by others, and is not yours to change: chmod go= {path}") from None
+            raise NotPrivate(
+                f"{path} can be read by others, and is not yours to change: have its owner say chmod go= {path}, or choose "
+                "a new directory in it"
+            ) from None
         finally:
             os.close(descriptor)
     return False

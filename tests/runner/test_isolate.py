@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -475,6 +476,8 @@ def test_nonsense_is_refused() -> None:
         (("--context", "1", "--disk-limit", "2000000"), "--disk-limit needs --isolate"),
         (("--context", "1", "--isolate", "--isolate-path", "/does/not/exist"), "--isolate-path: /does/not/exist"),
         (("--context", "1", "--isolate", "--isolate-path", "/"), "holds more than scripts should read"),
+        (("--context", "1", "--isolate", "--isolate-path", HOME), "holds more than scripts should read"),
+        (("--context", "1", "--isolate", "--isolate-path", tempfile.gettempdir()), "holds more than scripts should"),
     ]
     for arguments, said in wrong:
         done = herocoordinator("runner", *arguments)
