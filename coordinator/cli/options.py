@@ -39,10 +39,12 @@ def options_of(
         for name, field in reversed(settings.model_fields.items()):
             if name not in but:
                 kind, default = _click_type(field)
+                is_flag = field.annotation is bool
                 command = click.option(
                     "--" + name.replace("_", "-"),
                     name,
-                    type=kind,
+                    type=bool if is_flag else kind,
+                    is_flag=is_flag,
                     default=None,
                     envvar=[f"{prefix}_{name.upper()}", *([others[name]] if name in others else [])],
                     show_envvar=True,
@@ -70,7 +72,7 @@ def _click_type(field: FieldInfo) -> tuple[Any, str]:
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = typing.get_args(annotation)[0]
     value = field.get_default(call_default_factory=True, validated_data={})
-    shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
+    shown = "" if value in (None, (), "", False) or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
     kinds: dict[Any, Any] = {

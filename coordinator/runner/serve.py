@@ -58,9 +58,11 @@ class Service:
         Raises, possibly in a group:
             RpcError: the coordinator does not accept us.
             OSError: there is no process to be had at the start.
+            CannotIsolate: there is no sandbox to be had.
         """
         settings = self._settings
         session = secrets.token_hex(16)
+        isolation = await trio.to_thread.run_sync(settings.isolation)
         async with (
             open_spawner() as spawner,
             connect(
@@ -71,8 +73,13 @@ class Service:
             ) as client,
         ):
             executor = Executor(
-                spawner, settings.interpreters, memory_limit=settings.memory_limit, grace=settings.kill_grace
+                spawner,
+                settings.interpreters,
+                memory_limit=settings.memory_limit,
+                grace=settings.kill_grace,
+                isolation=isolation,
             )
+            await executor.check()
             self._contexts = [
                 _ContextService(context, session, client, executor, settings) for context in settings.context
             ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Final
 
 import hiredis
 import trio
+
+from coordinator.redaction import redact
 
 __all__ = [
     "NO_REPLICAS",
@@ -32,8 +35,15 @@ class StoreMisconfigured(Exception):
     """The store answers, but as set up it will never serve this: wrong password, database out of range, too old."""
 
 
+_ECHO: Final = re.compile(r",? with args beginning with.*", re.S)
+"""A server that does not know a command quotes its arguments, and those of HELLO are the password."""
+
+
 class ReplyError(Exception):
-    """An error reply to one command. Passed around as a value, as it comes from the reader."""
+    """An error reply to one command, without secrets. Passed around as a value, as it comes from the reader."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(redact(_ECHO.sub("", text)))
 
 
 class ReplyNotKept(ReplyError):
