@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.actors.request import Compute, Exchange, Operation, Outcome, Park, WithEffects
-from coordinator.errors import CoordinatorError, StorageError
+from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import ContextKey
 from coordinator.supervision import report
@@ -29,12 +29,12 @@ def advance(
 def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[Outcome]) -> Operation:
     """These exchanges as one operation of one step. Their outcomes are appended to `outcomes`.
 
-    It may be sent a StorageError in place of a reply: that is the outcome of the exchange which asked for it.
+    It may be sent a CoordinatorError in place of a reply: that is the outcome of the exchange which asked for it.
     """
     effects: list[bytes] = []
     replies = yield [command for command, _, _ in exchanges]
     for (_, finish, asked), reply in zip(exchanges, replies, strict=True):
-        if type(reply) is StorageError:
+        if isinstance(reply, CoordinatorError):
             outcomes.append(reply)
             continue
         try:

@@ -17,7 +17,7 @@ from coordinator.actors.request import ORDINARY_BYTES, Compute, Further, Park, R
 from coordinator.actors.stepping import advance
 from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
-from coordinator.errors import StorageError
+from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import (
@@ -26,10 +26,12 @@ from coordinator.storage.faults import (
     ReplyNotKept,
     StoreMisconfigured,
     StoreUnavailable,
+    is_library_fault,
     is_moving,
     is_write_refusal,
 )
 from coordinator.storage.keys import ContextKey, Transition
+from coordinator.supervision import report
 
 __all__ = ["ROUND_CALLS", "State", "Supervisor"]
 
@@ -436,9 +438,13 @@ class Supervisor:
         request.resume_with = answers
         return self._has_commands(request)
 
-    def _refusal(self, error: ReplyError, request: Request) -> StorageError:
+    def _refusal(self, error: ReplyError, request: Request) -> CoordinatorError:
         if isinstance(error, ReplyNotKept):
             return StorageError(str(error), may_have_been_applied=True)
+        if request.writes and not is_write_refusal(error):
+            self._effects_unknown(self._mailbox.address, True)  # it may have come half way
+        if is_library_fault(error):
+            return report("the function library", error, context=self._mailbox.address)
         return StorageError(self._store.refusal(error), may_have_been_applied=request.is_in_doubt)
 
     def _has_commands(self, request: Request) -> bool:
