@@ -26,8 +26,8 @@ def is_costly(message: str | bytes | bytearray) -> bool:
 
 
 def has_more_values(message: str | bytes | bytearray, limit: int) -> bool:
-    """Whether there are more than `limit` values in a JSON text, or more than half as many strings, which are slower, or
-    a quarter as many lists and objects, which are slower still.
+    """Whether there are more than `limit` values in a JSON text, or more than half as many strings, which are slower,
+    or a quarter as many lists and objects, which are slower still.
 
     Counts commas and opening brackets outside strings, in a few milliseconds whatever the message is. What is not JSON
     may be counted wrongly.
