@@ -20,6 +20,7 @@ from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJso
 from coordinator.actors.rounds import ROUND_CALLS
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
+from coordinator.storage import functions
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
 from coordinator.supervision import contain, report, supervise
@@ -271,14 +272,24 @@ class Directory:
 
     # -- contexts spread over servers
 
-    async def _register(self, context: int) -> str | None:
-        """Register a context as known where GLOBAL is. Returns why not, if it could not be."""
-        commands = self._store.layout.register_contexts(context)
+    async def _register(self, context: int, creates: bool) -> tuple[bool, str | None]:
+        """Register a context as known where GLOBAL is, or, if nothing is created in it, as ours if it is known. Returns
+        whether it is, and why not if it could not be."""
+        layout = self._store.layout
+        commands = layout.register_contexts(context) if creates else layout.own_context(context)
+        is_known = True
+
+        def register() -> Operation:
+            nonlocal is_known
+            replies = yield commands
+            is_known = not any(map(functions.is_unknown_context, replies))
+            return b""
+
         try:
-            await self.call(GLOBAL, one_step(commands), timeout=self._round_timeout)
+            await self.call(GLOBAL, register(), timeout=self._round_timeout)
         except CoordinatorError as error:
-            return str(error.data["detail"])
-        return None
+            return False, str(error.data["detail"])
+        return is_known, None
 
     def _lost_global(self, context: ContextKey, wrote: bool) -> None:
         """GLOBAL may come back without what was registered last, while the contexts, elsewhere, have lost nothing."""

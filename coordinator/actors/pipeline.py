@@ -10,7 +10,7 @@ from typing import Final
 
 from coordinator.actors.progress import outcome_of
 from coordinator.actors.request import Answerable, Operation, Outcome, WithEffects
-from coordinator.errors import StorageError
+from coordinator.errors import CoordinatorError
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.keys import ContextKey, Transition
@@ -24,12 +24,12 @@ WORK: Final = {"hc_resume": 10}  # as how many arguments each of these counts, f
 def together(answerables: Sequence[Answerable], context: ContextKey, outcomes: list[Outcome]) -> Operation:
     """These as one operation of one step. Their outcomes are appended to `outcomes`.
 
-    It may be sent a StorageError in place of a reply: that is the outcome of the command which asked for it.
+    It may be sent a CoordinatorError in place of a reply: that is the outcome of the command which asked for it.
     """
     effects: list[bytes] = []
     replies = yield [command for command, _, _ in answerables]
     for (_, finish, asked), reply in zip(answerables, replies, strict=True):
-        if type(reply) is StorageError:
+        if isinstance(reply, CoordinatorError):
             outcomes.append(reply)
             continue
         try:

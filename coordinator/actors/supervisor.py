@@ -59,8 +59,8 @@ class Supervisor:
         effects_unknown: called when effects may be missing; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
         slice_calls: of how many calls the replies are handled before other tasks get on.
-        register: registers the context as known, where that cannot be done on its own connection. Returns why not,
-            if it could not be.
+        register: registers the context as known, where that cannot be done on its own connection, or, given False, as
+            ours if it is known. Returns whether it is, and why not if it could not be.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Supervisor:
         effects_unknown: Callable[[ContextKey, bool], None],
         wanted_elsewhere: Callable[[], bool],
         slice_calls: Callable[[], int],
-        register: Callable[[], Awaitable[str | None]] | None = None,
+        register: Callable[[bool], Awaitable[tuple[bool, str | None]]] | None = None,
     ) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
@@ -212,12 +212,12 @@ class Supervisor:
             return False
         if self._must_register and any(request.writes for request in ready):
             assert self._register is not None
-            fault = await self._register()
+            is_registered, fault = await self._register(any(request.creates for request in ready))
             if fault is not None:
                 self._mailbox.fault = f"registering the context as known failed: {fault}"
                 await self._pause()
                 return False
-            self._must_register = False
+            self._must_register = not is_registered  # what is written next may create something
         return True
 
     async def _connect(self) -> bool:

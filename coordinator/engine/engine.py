@@ -46,6 +46,7 @@ from coordinator.models.execution import (
 from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
+from coordinator.storage.faults import ReplyError
 from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Refused, Silent, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
@@ -483,7 +484,10 @@ class Engine:
 
         def operation() -> Operation:
             (reply,) = yield [functions.tick(self._layout.keyspace(address), TICK_LIMIT)]
-            return WithEffects(b"", functions.read_effects(reply))
+            faults, effects = functions.read_tick(reply)
+            for fault in faults:
+                report("a timer in the store", ReplyError(fault), context=address)
+            return WithEffects(b"", effects)
 
         try:
             self._directory.call_soon(address, operation(), end)

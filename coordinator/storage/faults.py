@@ -21,6 +21,7 @@ __all__ = [
     "StoreMisconfigured",
     "StoreUnavailable",
     "explain_refusal",
+    "is_library_fault",
     "is_moving",
     "is_transient",
     "is_write_refusal",
@@ -84,6 +85,8 @@ _TRANSIENT: Final = (
     "ERR max number of clients reached",
 )
 
+_IN_LIBRARY: Final = re.compile(r"(?:ERR )?@?user_function:\d+: ")
+
 REPLY_LOST: Final = "the connection to the store was lost"
 
 
@@ -112,6 +115,11 @@ def explain_refusal(error: ReplyError) -> str:
         reason = text.rpartition(": ")[2] if text.startswith("MISCONF Errors writing to the AOF file") else text
         return f"the store takes no writes now: {reason[:1].lower() + reason[1:] if reason != text else text}"
     return f"the store refused: {text}"
+
+
+def is_library_fault(error: ReplyError) -> bool:
+    """Whether the function library is at fault: the text names a place in it, as Lua begins what it raises."""
+    return _IN_LIBRARY.match(str(error)) is not None
 
 
 def is_transient(error: ReplyError) -> bool:

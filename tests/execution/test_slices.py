@@ -9,16 +9,14 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from coordinator import models
-from coordinator.actors.request import Operation, WithEffects
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, NotFound
 from coordinator.operations import execution, listing
 from coordinator.storage import functions
 from coordinator.storage.keys import Isolation, Layout
 from tests.execution.conftest import CONTEXT, SHARED_DATABASE
-from tests.execution.driver import CALLER, RUNNER, Attempt, Context, Runner, job
+from tests.execution.driver import CALLER, RUNNER, Attempt, Begun, Context, Runner, job
 from tests.execution.machine import Machine
 from tests.execution.sliced import SOURCE, SettledWire, small_slices
 from tests.execution.wire import Wire
@@ -51,37 +49,6 @@ def test_in_slices_flows_behave_as_their_model_whatever_happens(settled: Context
 
 
 # -- between slices
-
-
-class Begun:
-    """A method that was called, and is done slice by slice."""
-
-    def __init__(self, context: Context, operation: Operation) -> None:
-        self._context = context
-        self._operation = operation
-        self._given: Any = None
-        self.answer: Any = None
-
-    def go_on(self) -> bool:
-        """Do a slice. False: that was the last one, and there is an answer."""
-        try:
-            step = self._operation.send(self._given)
-        except StopIteration as finished:
-            ended = finished.value
-            self.answer = from_json(ended.answer if isinstance(ended, WithEffects) else ended)
-            return False
-        assert isinstance(step, list)
-        self._given = self._context.wire.ask(*step)
-        return True
-
-    def do(self, slices: int) -> bool:
-        """Do so many, or all there are. Whether there may be more."""
-        return all(self.go_on() for _ in range(slices))
-
-    def finish(self) -> Any:
-        while self.go_on():
-            pass
-        return self.answer
 
 
 def begin(context: Context, method: Any, **members: Any) -> Begun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, Final, assert_never
@@ -20,7 +20,7 @@ from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.counting import MAX_VALUES
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Steps
@@ -32,6 +32,7 @@ __all__ = ["Dispatcher", "Intake", "Response", "Sink"]
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
 LARGE_BATCH: Final = 128 * 1024  # bytes of a response that is not copied to be in one piece
+COSTLY_SLICE: Final = 64  # calls of a costly message after which others get on, though they are in no other context
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 KEYSPACES: Final = 1024  # remembered
 
@@ -245,8 +246,24 @@ class Dispatcher:
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
         self.reader = Reader(METHODS, max_batch, document, max_values)
+        self.reading = trio.CapacityLimiter(1)  # of more threads at once, each would keep the event loop waiting
         self.max_batch_reply = max_batch_reply
         self.calls = 0
+
+    def read_costly(self, data: str | bytes | bytearray) -> tuple[int | None, Iterable[Item], int | None]:
+        """Read a message that takes long to read, in another thread: as `Reader.read` does, and how large what it
+        writes is if it is one call."""
+        length, items = self.reader.read(data, in_parts=True)
+        if length is not None:
+            return length, items, None
+        [(id, method, params)] = items
+        largest = _largest_written(method, params) if method is not None and method.writes else None
+        return None, [(id, method, params)], largest
+
+
+def _largest_written(method: Method, params: Any) -> int:
+    """Bytes of the largest record that a call writes."""
+    return max((len(to_json(record)) for record in method.written(params)), default=0)
 
 
 class Intake:
@@ -268,6 +285,7 @@ class Intake:
         self._open: _Commands | None = None  # not posted yet
         self._together = TOGETHER
         self._is_large = False  # the message being taken
+        self._largest: int | None = None  # bytes of a record it writes, if that is known already
         self._taken = 0  # calls since others got on
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
@@ -281,7 +299,14 @@ class Intake:
         """
         dispatcher = self._dispatcher
         slice_calls = dispatcher.directory.slice_calls
-        length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
+        if is_costly(data):
+            length, items, self._largest = await trio.to_thread.run_sync(
+                dispatcher.read_costly, data, limiter=dispatcher.reading
+            )
+            slice_calls = slice_calls or COSTLY_SLICE
+        else:
+            self._largest = None
+            length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
         calls = length or 1
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
@@ -321,7 +346,7 @@ class Intake:
 
     def _tell_sizes(self, method: Method, context: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""
-        largest = max((len(to_json(record)) for record in method.written(params)), default=0)
+        largest = _largest_written(method, params) if self._largest is None else self._largest
         self._dispatcher.directory.saw(context, largest)
 
     async def _wait_for_budget(self) -> None:

@@ -271,11 +271,19 @@ local function pop(tx, count, bytes, types, runner)
           enqueue(tx, moved)
           return popped, true
         end
-        local record = read_job(tx, job)
+        local is_readable, record = pcall(read_job, tx, job)
+        if not is_readable then -- it is no record any more, which concerns no other
+          arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          record = {}
+        end
         local run = record[RUN]
         local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED] and not seen[job]
         if is_queued and not runs[run] then
-          runs[run] = redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
+          runs[run] = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
+        end
+        if is_queued and runs[run].err then
+          arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          is_queued = false
         end
         if is_queued and record[TYPE] ~= type then
           add(moved, record[TYPE], job)
@@ -287,9 +295,13 @@ local function pop(tx, count, bytes, types, runner)
         elseif is_queued and runs[run][1] == '1' then
           seen[job] = true
           local env_vars = runs[run][2] or '{}'
-          local inputs = encode_inputs(tx, job, record[PARENTS])
-          popped[#popped + 1] = {job, record, env_vars, inputs}
-          bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+          local are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
+          if are_readable then
+            popped[#popped + 1] = {job, record, env_vars, inputs}
+            bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+          else
+            arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          end
         elseif is_queued and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING) then
           redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
         else
@@ -401,8 +413,13 @@ local function take(tx, args, o, last)
   local attempts, taken = {}, {}
   for i, item in ipairs(popped) do
     local name = tx.at .. '-' .. (token + i) .. string.gsub(string.sub(item[1], 4), ':', '-')
-    attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
-    taken[i] = item[1] .. ' ' .. name
+    local went_well, told = attempt(tx, begin_attempt, tx, item, name, runner, session, topic, lease)
+    if went_well then
+      attempts[#attempts + 1] = told[1]
+      taken[#taken + 1] = item[1] .. ' ' .. name
+    else -- its runner is not told of it, so it is lost
+      arm(tx, 'lease:' .. item[1], tx.now + lease)
+    end
   end
   local remembered = tx.prefix .. 'take:' .. holder
   redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))

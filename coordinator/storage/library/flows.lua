@@ -340,6 +340,22 @@ local function refuse_create(tx, flow)
   return nil, status
 end
 
+-- Whether a job may be created for a run, its members being the arguments from `first` on, or is what was created
+-- before. Returns nothing if so; else 'busy', the job, its run | 'differs', the job, the member that is another, its
+-- status.
+local function refuse_job(tx, run, job, args, first, is_begun)
+  local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+  if status and not is_begun and is_taken(tx, run, status, owner) then
+    return WORD.BUSY, job, owner
+  end
+  if status and (is_begun or status == 'Finished') then
+    local other = SHARING.difference(tx, job, JOB_GIVEN, args, first, JOB_DEFAULTS)
+    if other then
+      return WORD.DIFFERS, job, other, status
+    end
+  end
+end
+
 -- Whether a flow and these jobs of it may be created, or are what was created before.
 -- Arguments: 1 the flow, then the members FLOW_GIVEN names; for each job: the job, the members JOB_GIVEN names.
 -- Result: 'new': as far as this shows | 'more', 'state': as flow_create | 'busy', 'differs': as flow_submit.
@@ -356,16 +372,9 @@ local function flow_check(tx, args, o, last)
     return WORD.DIFFERS, flow, other, status
   end
   for at = o + 2 + #FLOW_GIVEN, last, 1 + #JOB_GIVEN do
-    local job = args[at]
-    local was, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if was and not is_begun and is_taken(tx, flow, was, owner) then
-      return WORD.BUSY, job, owner
-    end
-    if was and (is_begun or was == 'Finished') then
-      other = SHARING.difference(tx, job, JOB_GIVEN, args, at + 1, JOB_DEFAULTS)
-      if other then
-        return WORD.DIFFERS, job, other, was
-      end
+    local word, job, detail, was = refuse_job(tx, flow, args[at], args, at + 1, is_begun)
+    if word then
+      return word, job, detail, was
     end
   end
   return WORD.NEW
@@ -396,7 +405,6 @@ local function flow_create(tx, args, o)
     redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
   end
   begin_launch(tx, flow, token)
-  redis.call('UNLINK', tx.prefix .. 'listed:' .. flow)
   if not status then
     redis.call('HSET', key, 'x_before', 'New')
   end
@@ -409,7 +417,7 @@ function STEP.create(tx, flow)
   return give_up(tx, flow, {})
 end
 
--- Create jobs of a flow that is being created.
+-- Create jobs of a flow that is being created, or a message that is being sent.
 -- Arguments: 1 the flow, 2 the token, 3 how many jobs; for each: the job, its index entry, the members JOB_GIVEN names.
 -- Result: 'ok' | 'busy', job, its run: the flow is given up | 'none': it was given up.
 local function flow_add(tx, args, o)
