@@ -99,8 +99,8 @@ def _mend(path: Path, mode: int, *, is_link_meant: bool = False) -> bool:
             return True
         except PermissionError:
             raise NotPrivate(
-                f"{path} can be read by others, and is not yours to change: have its owner say chmod go= {path}, or choose "
-                "a new directory in it"
+                f"{path} can be read by others, and is not yours to change: have its owner say chmod go= {path}, or "
+                "choose a new directory in it"
             ) from None
         finally:
             os.close(descriptor)
