@@ -406,6 +406,7 @@ async def test_as_many_processes_as_allowed_are_no_matter(executor: Executor) ->
             "disk",
         ),
         ("import time\nfor name in range(20_000): open(str(name), 'w').close()\ntime.sleep(60)", "disk"),
+        ("import time\nfor name in range(20_000): open(f'/dev/shm/{name}', 'w').close()\ntime.sleep(60)", "disk"),
     ],
 )
 async def test_too_much_on_the_disk_fails_it(executor: Executor, script: str, limit: str) -> None:
