@@ -44,7 +44,7 @@ __all__ = [
 REPORT: Final = struct.Struct(">IIB")
 """The script's wait status, the errno with which it could not be run or 0, and what was found, of these:"""
 PROCESSES: Final = 1  # it had more of them than it may
-DISK: Final = 2  # that was full
+DISK: Final = 2  # that was full when it ended, or had more files than it may
 FILE: Final = 4  # one was as large as it may be
 NO_RESULT_FILE: Final = 8  # HERO_RESULT is no file any more
 
@@ -146,26 +146,24 @@ def _watch(inside: Inside, script: int, report: int, woken: int) -> tuple[int, i
     poll.register(woken, select.POLLIN)
     poll.register(report, 0)  # an error there means that the guard is gone
     while True:
-        for descriptor, event in poll.poll(max(0.0, looks_at - time.monotonic()) * 1000):
-            if descriptor == report and event & (select.POLLERR | select.POLLHUP):
+        for descriptor, _ in poll.poll(max(0.0, looks_at - time.monotonic()) * 1000):
+            if descriptor == report:
                 os._exit(1)
-            if descriptor == woken:
-                try:  # noqa: SIM105 - as above
-                    os.read(woken, 4096)
-                except BlockingIOError:
-                    pass
+            os.read(woken, 4096)
         status = _reap(script)
         if status is not None or time.monotonic() >= looks_at:
             if _processes() > inside["processes"]:
                 found |= PROCESSES
-            if _has_too_many_files(inside) or os.statvfs(WRITABLE).f_bavail == 0:
+            if _has_too_many_files(inside):
                 found |= DISK
         if status is not None:
+            if os.statvfs(WRITABLE).f_bavail == 0:
+                found |= DISK
             if status != 0 and _has_full_file(inside["file"]):
                 found |= FILE
             return status, found
         if time.monotonic() >= looks_at:
-            if found & PROCESSES or _has_too_many_files(inside):
+            if found:
                 os.kill(script, signal.SIGKILL)
             looks_at = time.monotonic() + _LOOK_EVERY
 
@@ -197,9 +195,9 @@ def _processes() -> int:
 
 def _has_too_many_files(inside: Inside) -> bool:
     """Each takes memory of the kernel's, also if it is empty."""
-    state = os.statvfs(WRITABLE)
     most = max(_FEWEST_INODES, inside["disk"] // 1024 // 1024 * _INODES_A_MEBIBYTE)
-    return state.f_files - state.f_ffree > most
+    states = [os.statvfs(place) for place in (WRITABLE, "/dev/shm")]
+    return sum(state.f_files - state.f_ffree for state in states) > most
 
 
 def _has_full_file(size: int) -> bool:

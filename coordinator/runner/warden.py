@@ -304,26 +304,27 @@ class _Guard:
         """Stop every process of the script where it is; also those that are started while we do."""
         self._terminates_at, self._is_paused = _NEVER, True
         stopped: set[int] = set()
-        while more := set(self._family()) - stopped:
+        while more := set(self._family(with_sandbox=True)) - stopped:
             self._send_to(more, signal.SIGSTOP)
             stopped |= more
 
     def _resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            self._send_to(self._family(), signal.SIGCONT)
+            self._send_to(self._family(with_sandbox=True), signal.SIGCONT)
 
     def _send_to(self, processes: Iterable[int], number: signal.Signals) -> None:
         for process in processes:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, number)
 
-    def _family(self) -> Iterator[int]:
-        """The script and what descends from it, as far as the system tells."""
+    def _family(self, *, with_sandbox: bool = False) -> Iterator[int]:
+        """The script and what descends from it, as far as the system tells; and, if so wanted, what makes its sandbox,
+        from which it may not have been started yet."""
         if not self._sees_orphans:
             yield self._script
             return
-        unseen = self._inner() if self._is_sandboxed else [os.getpid()]
+        unseen = self._inner() if self._is_sandboxed and not with_sandbox else [os.getpid()]
         while unseen:
             for child in _children_of(unseen.pop()):
                 yield child
@@ -346,6 +347,7 @@ class _Guard:
             os.killpg(script, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(script, signal.SIGKILL)
+        self._send_to([self._script, *self._inner()], signal.SIGCONT)  # they may be paused
         until = time.monotonic() + _SANDBOX_WITHIN
         while not self._script_has_ended() and (remaining := until - time.monotonic()) > 0:
             if select.select([child_ended], [], [], remaining)[0]:

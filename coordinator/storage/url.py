@@ -88,7 +88,7 @@ def _parts(url: str) -> tuple[str, str | None, str, str]:
         before, _, behind = rest.rpartition("@")
         place, _, query = behind.partition("?")
         return start, before, place, query
-    credentials, place, query = next((parts for parts in found if parts[2]), found[-1])
+    credentials, place, query = ([parts for parts in found if parts[2]] or found)[-1]
     return start, credentials, place, query
 
 

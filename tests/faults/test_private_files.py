@@ -12,6 +12,8 @@ import pytest
 from tests.support.commands import herocoordinator
 from tests.support.server import CoordinatorProcess, coordinator
 
+pytestmark = pytest.mark.slow
+
 OTHERS = 0o077
 
 

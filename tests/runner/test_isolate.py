@@ -155,6 +155,7 @@ async def test_the_jobs_variables_reach_the_script_and_nothing_outside(executor:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_a_time_out_lets_the_script_clean_up_and_keeps_its_result(executor: Executor) -> None:
     script = """
 import os, signal, sys, time
@@ -171,6 +172,7 @@ time.sleep(600)
     assert (ran.result["done"], ran.result["stdout"]) == ("half", "cleaned up\n")
 
 
+@pytest.mark.slow
 async def test_what_is_deaf_to_sigterm_is_killed_and_its_result_kept(executor: Executor) -> None:
     script = """
 import os, signal, time
@@ -187,6 +189,7 @@ time.sleep(600)
     assert (ran.result["done"], ran.result["exit_code"]) == ("half", "-9")
 
 
+@pytest.mark.slow
 async def test_nothing_of_it_is_left_when_it_ends_is_cancelled_or_its_guard_is_killed(executor: Executor) -> None:
     mark = f"mark-{os.getpid()}"
     family = f"(setsid sleep 600 {mark} &) ; setsid sh -c 'sleep 601; : {mark}' & sleep 602; : {mark}"
@@ -211,6 +214,7 @@ async def test_nothing_of_it_is_left_when_it_ends_is_cancelled_or_its_guard_is_k
         await until(lambda: with_mark(mark) == [])
 
 
+@pytest.mark.slow
 async def test_memory_beyond_the_limit_ends_it(executor: Executor) -> None:
     script = "held = [bytearray(2**20) for _ in range(300)]\nimport time; time.sleep(60)"
 
@@ -361,6 +365,7 @@ async def test_a_path_can_be_shown_but_not_a_key_in_it(executor: Executor, tmp_p
 # -- limits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [
@@ -380,6 +385,7 @@ async def test_too_many_processes_end_it(executor: Executor, script: str) -> Non
     assert "--process-limit" in str(ran.error)
 
 
+@pytest.mark.slow
 async def test_as_many_processes_as_allowed_are_no_matter(executor: Executor) -> None:
     script = (
         "import subprocess\nall = [subprocess.Popen(['sleep', '1']) for _ in range(50)]\n[one.wait() for one in all]"
@@ -388,6 +394,7 @@ async def test_as_many_processes_as_allowed_are_no_matter(executor: Executor) ->
     assert (await run(executor, script)).error is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "limit"),
     [
@@ -399,6 +406,7 @@ async def test_as_many_processes_as_allowed_are_no_matter(executor: Executor) ->
             "disk",
         ),
         ("import time\nfor name in range(20_000): open(str(name), 'w').close()\ntime.sleep(60)", "disk"),
+        ("import time\nfor name in range(20_000): open(f'/dev/shm/{name}', 'w').close()\ntime.sleep(60)", "disk"),
     ],
 )
 async def test_too_much_on_the_disk_fails_it(executor: Executor, script: str, limit: str) -> None:
@@ -443,6 +451,7 @@ def test_without_bubblewrap_the_start_is_refused(tmp_path: Path) -> None:
     assert "--isolate needs bubblewrap, and there is no bwrap on PATH; install it" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the right to make namespaces away")
 def test_where_it_can_make_no_namespaces_the_start_is_refused() -> None:
     setpriv = shutil.which("setpriv")
@@ -470,6 +479,7 @@ def test_a_program_that_it_would_not_show_is_named(tmp_path: Path) -> None:
         trio.run(check)
 
 
+@pytest.mark.slow
 def test_nonsense_is_refused() -> None:
     wrong = [
         (("--context", "1", "--context", "2"), "--isolate to keep them apart, --shared"),
@@ -542,6 +552,7 @@ def environment_of_others() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="every other test here runs as this user already")
 def test_an_ordinary_user_s_scripts_are_kept_apart_in_a_user_namespace() -> None:
     python = python_of_everybody()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from coordinator.runner.output import Output
 from coordinator.runner.spawn import Spawner
 from tests.support.attempts import assignment, run
 from tests.support.commands import herocoordinator
-from tests.support.isolation import why_not
+from tests.support.isolation import INTERPRETERS, why_not
 from tests.support.runner import job, new_context, runner, submit
 from tests.support.server import CoordinatorProcess
 
@@ -86,9 +87,35 @@ def test_several_contexts_need_a_word(contexts: tuple[str, ...]) -> None:
     assert "give --isolate to keep them apart, --shared if they may, or start a runner for each context" in done.stderr
 
 
+@pytest.mark.slow
+@isolated
+async def test_what_is_paused_while_its_sandbox_is_made_does_not_start_until_it_goes_on(spawner: Spawner) -> None:
+    isolation = Isolation(find_bubblewrap())
+    argv, env = ["/bin/sh", "-c", "echo started"], {"PATH": os.environ["PATH"]}
+    for _ in range(5):
+        directory = Path(tempfile.mkdtemp(dir=spawner.directory))
+        (directory / "result").touch()
+        with isolation.user() as user:
+            sandbox = isolation.sandbox(directory, user, argv, env, "")
+            script = await spawner.start(
+                {"argv": argv, "env": env, "cwd": "/", "stdin": os.devnull, "memory": 0, "sandbox": sandbox}
+            )
+            try:
+                await script.pause()
+                with trio.move_on_after(0.5):
+                    assert await script.stdout.receive_some(100) == b"nothing"
+                await script.go_on(60, 1)
+                with trio.fail_after(30):
+                    assert await script.stdout.receive_some(100) == b"started\n"
+                    assert (await script.wait()).status == 0
+            finally:
+                await script.aclose()
+
+
+@pytest.mark.slow
 @isolated
 async def test_a_script_in_a_sandbox_is_paused_while_the_coordinator_is_away(spawner: Spawner) -> None:
-    executor = Executor(spawner, {"Python": PYTHON}, isolation=Isolation(find_bubblewrap()))
+    executor = Executor(spawner, INTERPRETERS, isolation=Isolation(find_bubblewrap()))
     output, ended = Output(10_000_000), trio.Event()
     is_away = True
     fence = Fence(1.0, 0.2, lambda: is_away)

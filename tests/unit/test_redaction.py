@@ -51,6 +51,8 @@ def test_a_quoted_password_is_understood_whatever_is_in_it(password: str) -> Non
 @example("a/b@c#d?e:f")
 @example("#")
 @example("1:2@3")
+@example("@/")
+@example("a?b@c/?d")
 def test_a_password_may_stand_as_it_is(password: str) -> None:
     redaction._secrets.clear()
     plain = topology_from_url(f"redis://:{password}@h:1")
