@@ -13,7 +13,7 @@ _SHORTEST: Final = 4
 """Characters of a secret that is looked for: a shorter one is part of every other word, and everybody guesses it."""
 _HIDDEN: Final = "***"
 _secrets: dict[str, None] = {}  # as they may be written; the longest first, for one may be in another
-_CREDENTIALS: Final = re.compile(r"(?<=://).*@|^[^/]*@(?!.*://)", re.S)
+_CREDENTIALS: Final = re.compile(r"(?<=://).*@|^(?!.*://).*@", re.S)
 
 
 def remember(*secrets: str | None) -> None:

@@ -410,6 +410,7 @@ def test_what_was_abandoned_is_deleted_a_little_later(context: Context) -> None:
 def test_a_message_of_many_jobs_ends_in_slices(context: Context, how: str) -> None:
     context.create_message(1, [job(id, prerequisites=["paid"]) for id in range(1, 9)] + [job(9), job(10)], timeout=100)
     context.send(1)
+    context.settle()
     first, second = context.take(9, Runner(lease=3600))
 
     if how == "fail":

@@ -93,6 +93,8 @@ def test_whether_there_is_a_secret_is_known(option: str, password: str) -> None:
 )  # fmt: skip
 def test_what_is_said_of_a_url_that_cannot_be_has_no_secret(url: str, password: str, is_quoted: bool) -> None:
     redaction._secrets.clear()  # each example alone
+    if "@" not in url:  # one in the password would make it another URL, with a host
+        password, is_quoted = password.replace("@", ""), is_quoted or "?" in url
     with pytest.raises(ValidationError) as caught:
         Settings(redis_url=url.format(quote(password, safe="") if is_quoted else password), isolation="prefix")
 
