@@ -30,9 +30,7 @@ from coordinator.storage.keys import Isolation
 from coordinator.storage.topology import Topology
 from coordinator.storage.url import topology_from_url
 
-__all__ = ["ENVIRONMENT_PREFIX", "File", "Settings"]
-
-ENVIRONMENT_PREFIX = "HEROCOORDINATOR"
+__all__ = ["File", "Settings"]
 
 LONGEST: Final = 10 * 365 * 86400.0  # seconds that a setting may name
 LARGEST: Final = 2**40  # of anything that is counted

@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from coordinator.cli.output import say
-from coordinator.settings import File
 
 __all__ = ["Command", "options_of", "validated"]
 
@@ -75,10 +74,11 @@ def _click_type(field: FieldInfo) -> tuple[Any, str]:
     shown = "" if value in (None, (), "", False) or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
+    if getattr(annotation, "__supertype__", None) is Path:  # settings.File
+        return click.Path(), shown
     kinds: dict[Any, Any] = {
         int: int,
         float: float,
         Path: click.Path(file_okay=False),  # '' is no path: not a Path yet
-        File: click.Path(),
     }
     return kinds.get(annotation, str), shown

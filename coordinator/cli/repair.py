@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.exit_codes import fail
 from coordinator.cli.output import say
-from coordinator.settings import ENVIRONMENT_PREFIX, Settings
+from coordinator.settings import Settings
 from coordinator.storage import aof
 from coordinator.storage.private import NotPrivate, open_private
 

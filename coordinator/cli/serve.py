@@ -11,7 +11,7 @@ import click
 import structlog
 import trio
 
-from coordinator import logs
+from coordinator import ENVIRONMENT_PREFIX, logs
 from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import options_of, validated
 from coordinator.osprocess import (
@@ -26,7 +26,7 @@ from coordinator.server.bootstrap import CannotListen
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
-from coordinator.settings import ENVIRONMENT_PREFIX, Settings
+from coordinator.settings import Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.url import has_password

@@ -23,9 +23,23 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final, NoReturn
+    from typing import Final, NoReturn, TypedDict
 
-    from coordinator.runner.isolate import Inside
+    class Inside(TypedDict):
+        """What the first process in a sandbox is to run, and within which limits.
+
+        `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel
+        gives no more, 0 if it cannot count them for this attempt alone.
+        """
+
+        argv: list[str]
+        env: dict[str, str]
+        copy: str
+        processes: int
+        hard_processes: int
+        disk: int
+        file: int
+
 
 __all__ = [
     "DISK",

@@ -22,13 +22,16 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from coordinator.runner import inside, seccomp
 from coordinator.runner.inside import HOME, JOB, WRITABLE
 from coordinator.runner.warden import Sandbox
 
-__all__ = ["CannotIsolate", "Inside", "Isolation", "find_bubblewrap"]
+if TYPE_CHECKING:
+    from coordinator.runner.inside import Inside
+
+__all__ = ["CannotIsolate", "Isolation", "find_bubblewrap"]
 
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _CONFIGURATION: Final = (
@@ -46,22 +49,6 @@ _FIRST_USER: Final = 1_900_000_000  # of those that root gives to attempts; nobo
 _USERS: Final = 100_000_000
 _USER_INSIDE: Final = 1000  # as which a script sees itself without root
 _COUNTS_BY_NAMESPACE: Final = (5, 14)  # Linux, from which on processes of a user are counted apart in each namespace
-
-
-class Inside(TypedDict):
-    """What the first process in a sandbox is to run, and within which limits.
-
-    `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel
-    gives no more, 0 if it cannot count them for this attempt alone.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-    copy: str
-    processes: int
-    hard_processes: int
-    disk: int
-    file: int
 
 
 class CannotIsolate(Exception):
