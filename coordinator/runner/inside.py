@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     class Inside(TypedDict):
         """What the first process in a sandbox is to run, and within which limits.
 
-        `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the kernel
-        gives no more, 0 if it cannot count them for this attempt alone.
+        `copy` is a file of the attempt that is put into the working directory, or "". `hard_processes` is where the
+        kernel gives no more, 0 if it cannot count them for this attempt alone.
         """
 
         argv: list[str]
