@@ -360,7 +360,8 @@ class Engine:
         self._connected.polled(keys.address, params.runner_id, params.script_types)
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
-        holder = params.take_id or uuid.uuid4().hex
+        # With the runner in it, for what a take has brought is nobody's who only knows, or chances on, its take_id.
+        holder = f"{params.runner_id}:{params.take_id or uuid.uuid4().hex}"
         is_taking = False
         self._polling.add(waiter)
         try:

@@ -32,7 +32,7 @@ _SUBSCRIBE: Final = (*READ, Overloaded, WebSocketRequired)
 _UNSUBSCRIBE: Final = (InvalidParams, NotSubscribed, WebSocketRequired)
 
 _FLOW_EXAMPLE: Final = {"context_id": 1, "id": 1}
-_ATTEMPT_EXAMPLE: Final = {"context_id": 1, "caller_id": 7, "id": 1, "token": "1795487798000-1"}
+_ATTEMPT_EXAMPLE: Final = {"context_id": 1, "caller_id": 7, "id": 1, "token": "Yk3vXo8mT1qFbW0dLr5zNg-7-1"}
 _LIST_EXAMPLE: Final = {"context_id": 1, "limit": 20}
 
 
