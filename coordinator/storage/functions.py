@@ -703,7 +703,7 @@ def resume(keys: Keyspace, runner_id: int, session: str, holding: Sequence[str])
 
 
 def read_resume(reply: Any) -> tuple[set[str] | None, Effects]:
-    """Those of the tokens that are no running attempt of its. None: ask again, it has not looked at all attempts yet."""
+    """Those of the tokens that are not its running attempts'. None: ask again, not all attempts are looked at yet."""
     result, effects = reply
     word, details = _read("hc_resume", result, Word.OK, Word.MORE)
     return None if word is Word.MORE else {token.decode() for token in details[0]}, effects

@@ -27,7 +27,7 @@ def test_each_take_has_a_secret_of_its_own(context: Context) -> None:
     distinct = set[str]().union(*secrets)
     assert len(distinct) == 20
     assert all(re.fullmatch(r"[\w-]{22}", secret) for secret in distinct)
-    for place in range(21):  # no part of it is the same in all of them, as the time would be, or a counter's first digits
+    for place in range(21):  # the time, or a counter's first digits, would be the same in all of them
         assert len({secret[place] for secret in distinct}) > 3
 
 
