@@ -183,6 +183,12 @@ class Engine:
             report("waking those who wait", error, context=address)
             self._look_later(address)
 
+    def expect_job(self, address: ContextKey, script_type: str) -> None:
+        """A call that is in the context's mailbox may queue a job of this type. Whoever is next to be woken when it has
+        asks right behind it, in the same round: so the job need not wait for another one. Never blocks."""
+        if address in self._contexts:
+            self._contexts[address].wake_idle(script_type)
+
     def effects_unknown(self, address: ContextKey, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""
         self._learn(address, None)

@@ -268,6 +268,7 @@ class Intake:
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._taken = 0  # calls since others got on
+        self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
     async def take(self, data: str | bytes | bytearray) -> int:
@@ -317,6 +318,10 @@ class Intake:
             await full
         if self._session is not None:
             self._session.message_done()
+        if self._queued:
+            queued, self._queued = self._queued, {}
+            for address, script_type in queued:
+                self._dispatcher.engine.expect_job(address, script_type)
 
     def _tell_sizes(self, method: Method, address: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""
@@ -403,6 +408,9 @@ class Intake:
             directory.post_nowait(address, call)
         except trio.WouldBlock:
             await directory.post(address, call)
+        script_type = method.queues(params) if method.queues is not None else None
+        if script_type is not None:
+            self._queued[address, script_type] = None
         if method.extra_timeout is not None:
             self._sink.waits_for(call)
 

@@ -64,6 +64,11 @@ def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.Job
     return engine.take_job(caller.budget, keys, params)
 
 
+def _first_type(params: models.FlowSubmitParams) -> str | None:
+    """The script type of a job that waits for nothing."""
+    return next((job.script_type for job in params.jobs if not job.depends and not job.prerequisites), None)
+
+
 def _ended(session: Session, params: Any) -> None:
     session.ended(params.token)
 
@@ -93,6 +98,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.Flow,
             (*WRITE, *_DAG, Conflict),
             operation=execution.submit_flow,
+            queues=_first_type,
             writes=True,
             creates=creates_something,
             payload_member="flow",

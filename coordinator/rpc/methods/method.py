@@ -48,6 +48,8 @@ class Method:
         extra_timeout: seconds it may wait beyond any other call.
         replies: how large they may be.
         written: from validated params to what each record that is written has of them.
+        queues: from validated params to the script type of a job that may be run as soon as it is carried out, if
+            there is one.
         on_accepted: tells the caller's WebSocket of a call that concerns an attempt it holds.
         example: params shown in the OpenRPC document; None if there are none.
     """
@@ -65,6 +67,7 @@ class Method:
     streaming: Callable[[Engine, Caller, Keyspace, Any], Operation | RawJson] | None = None
     needs_reply: bool = False
     extra_timeout: Callable[[Any], float] | None = None
+    queues: Callable[[Any], str | None] | None = None
     on_accepted: Callable[[Session, Any], None] | None = None
     payload_member: str | None = None
     replies: Replies = "record"

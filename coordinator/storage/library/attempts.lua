@@ -249,6 +249,17 @@ local function put_back(queue, jobs)
   end
 end
 
+-- A queue was emptied: nobody need come for what was put into it in this call.
+local function forget_ready(tx, type)
+  for _, told in ipairs({tx.effects, tx.news}) do
+    for at = #told, 1, -1 do
+      if told[at] == EFFECT.READY .. type then
+        table.remove(told, at)
+      end
+    end
+  end
+end
+
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
 -- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
 -- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
@@ -256,12 +267,11 @@ end
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
-    local queue, kept = tx.prefix .. 'queue:' .. string.lower(type), {}
-    while #popped < count and #kept < KEPT_LIMIT do
-      local entries = redis.call('RPOP', queue, math.min(count - #popped, 100))
-      if not entries then
-        break
-      end
+    local queue, kept, is_empty = tx.prefix .. 'queue:' .. string.lower(type), {}, false
+    while #popped < count and #kept < KEPT_LIMIT and not is_empty do
+      local asked = math.min(count - #popped, 100)
+      local entries = redis.call('RPOP', queue, asked) or {}
+      is_empty = #entries < asked
       for i, job in ipairs(entries) do
         if bytes <= 0 or stale > STALE_LIMIT then
           for back = #entries, i, -1 do
@@ -298,6 +308,9 @@ local function pop(tx, count, bytes, types, runner)
       end
     end
     put_back(queue, kept)
+    if is_empty and #kept == 0 then
+      forget_ready(tx, type)
+    end
   end
   enqueue(tx, moved)
   return popped, false
