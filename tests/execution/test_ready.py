@@ -10,8 +10,9 @@ from coordinator.models.execution import FlowSubmitParams
 from coordinator.operations import execution
 from coordinator.storage import functions
 from coordinator.storage.keys import Command
+from tests.execution.conftest import NewContext
 from tests.execution.driver import Context, Runner, job
-from tests.execution.test_effects import NewContext, listen, news
+from tests.execution.test_effects import listen, news
 
 PYTHON = Runner(3)
 V = Runner(3, script_types=("V",))
