@@ -184,6 +184,12 @@ class Engine:
             report("waking those who wait", error, context=address)
             self._look_later(address)
 
+    def expect_job(self, address: ContextKey, script_type: str) -> None:
+        """A call that is in the context's mailbox may queue a job of this type. Whoever is next to be woken when it has
+        asks right behind it, in the same round: so the job need not wait for another one. Never blocks."""
+        if address in self._contexts:
+            self._contexts[address].wake_idle(script_type)
+
     def effects_unknown(self, address: ContextKey, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""
         self._learn(address, None)
@@ -361,7 +367,8 @@ class Engine:
         self._connected.polled(keys.address, params.runner_id, params.script_types)
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
-        holder = params.take_id or uuid.uuid4().hex
+        # With the runner in it, for what a take has brought is nobody's who only knows, or chances on, its take_id.
+        holder = f"{params.runner_id}:{params.take_id or uuid.uuid4().hex}"
         is_taking = False
         self._polling.add(waiter)
         try:

@@ -577,12 +577,13 @@ def take(
     max_bytes: int,
     holder: str,
     number: str,
+    secret: str,
     script_types: Sequence[str],
 ) -> Transition:
     """Hand queued jobs to a runner, each with a new attempt and a lease of so many seconds. Asked again for the take
-    `number` of `holder`, if that was its last, the same."""
-    own = (runner_id, session, topic, int(lease * 1000), count, max_bytes, holder, number)
-    return keys.transition("hc_take", *own, *script_types)
+    `number` of `holder`, if that was its last, the same. `secret`: of this take; the tokens of its attempts have it."""
+    own = f"{runner_id} {int(lease * 1000)} {count} {max_bytes} {number} {secret}"
+    return keys.transition("hc_take", own, session, topic, holder, *script_types)
 
 
 def read_take(reply: Any) -> tuple[Taken, Effects]:
@@ -712,7 +713,7 @@ def resume(keys: Keyspace, runner_id: int, session: str, holding: Sequence[str])
 
 
 def read_resume(reply: Any) -> tuple[set[str] | None, Effects]:
-    """Those of the tokens that are not valid any more. None: ask again, it has not looked at all attempts yet."""
+    """Those of the tokens that are not its running attempts'. None: ask again, not all attempts are looked at yet."""
     result, effects = reply
     word, details = _read("hc_resume", result, Word.OK, Word.MORE)
     return None if word is Word.MORE else {token.decode() for token in details[0]}, effects

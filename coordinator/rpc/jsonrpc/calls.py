@@ -287,6 +287,7 @@ class Intake:
         self._is_large = False  # the message being taken
         self._largest: int | None = None  # bytes of a record it writes, if that is known already
         self._taken = 0  # calls since others got on
+        self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
     async def take(self, data: str | bytes | bytearray) -> int:
@@ -343,6 +344,10 @@ class Intake:
             await full
         if self._session is not None:
             self._session.message_done()
+        if self._queued:
+            queued, self._queued = self._queued, {}
+            for context, script_type in queued:
+                self._dispatcher.engine.expect_job(context, script_type)
 
     def _tell_sizes(self, method: Method, context: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""
@@ -436,6 +441,9 @@ class Intake:
             directory.post_nowait(context, call)
         except trio.WouldBlock:
             await directory.post(context, call)
+        script_type = method.queues(params) if method.queues is not None else None
+        if script_type is not None:
+            self._queued[context, script_type] = None
         if takes_long:
             self._sink.waits_for(call)
 

@@ -2,9 +2,9 @@
 -- (`now`, ms on the clock of timers; `wall`, ms on the server's own, and `at`, the same as text), and gathers what
 -- coordinators must learn of it (`effects`).
 --
--- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew
--- (ms added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key
--- more, which never exists (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
+-- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: skew (ms added to the clock), clock (what
+-- `adopt_clock` has made of that). On a cluster every function is given one key more, which never exists
+-- (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
 -- is the context's channel, 2 the coordinator that asks: its name, for how long (ms) it keeps an ended flow's events
 -- and ended runs (0: for ever), how many lost attempts a job may have that does not say so itself, and the library it
 -- knows, its number and digest, with spaces between: what another one is given or returns may be different. A call that
