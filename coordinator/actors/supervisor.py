@@ -128,6 +128,7 @@ class Supervisor:
         self._must_register = register is not None
         self._must_remember = mailbox.address is not None and register is None  # GLOBAL is no context
         self._is_remembered = not self._must_remember  # registered as a known context on this connection
+        self._is_unknown = False  # the context was not known when something was last written to it
         self._sizes_key = store.layout.keyspace(mailbox.address).sizes()
         self._largest_told = ORDINARY_BYTES
         self._told_to_retire = False
@@ -300,8 +301,25 @@ class Supervisor:
             self._mailbox.fault = None
             if not sent.is_last:
                 await trio.lowlevel.checkpoint()
+            if self._is_unknown and not self._sent:
+                await self._leave_nothing()
         else:
             await self._lose(fault, writes=sent.writes)
+
+    async def _leave_nothing(self) -> None:
+        """What was written to a context that nobody knows came to nothing: the store need not know who has written it."""
+        self._is_unknown = False
+        release = self._writer.release()
+        if release is None or self._connection is None or self._mailbox.doubts:
+            return
+        self._writer.forgotten()
+        try:
+            with trio.fail_after(self._round_timeout):
+                await self._connection.exchange([release], [])
+        except trio.TooSlowError:
+            await self._lose(f"the store did not answer within {self._round_timeout:g} s")
+        except StoreUnavailable as error:
+            await self._lose(str(error))
 
     def _without_memory(self, sent: _Slice, replies: list[Reply]) -> str | None:
         """Learn whether the store is out of memory. If it has refused transitions only because others, which it must
@@ -341,6 +359,7 @@ class Supervisor:
             if not is_write_refusal(error) or self._store.is_transient(error):
                 return f"noting the context as known failed: {error}"
         if any(map(functions.is_unknown_context, replies)):
+            self._is_unknown = True
             return None  # what is written to it next may create something
         self._is_remembered = not errors  # refused, like the writes that follow: those that come later try it again
         return None
@@ -487,6 +506,7 @@ class Supervisor:
                 await self._pause()
                 return False
             self._must_register = not is_registered  # what is written next may create something
+            self._is_unknown = not is_registered
         return True
 
     async def _connect(self) -> bool:

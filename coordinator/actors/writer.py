@@ -99,6 +99,10 @@ class Writer:
         """The store has said that it does."""
         self._renew_at = trio.current_time() + RENEW_EVERY
 
+    def forgotten(self) -> None:
+        """It was told to forget us."""
+        self._renew_at = 0.0
+
     def settle(self, doubts: Doubts) -> Command:
         """The same, and asks which of the calls in doubt it has applied."""
         return functions.fence(self._keys, self._name, self._epoch, min(doubts.calls) - 1)
