@@ -307,7 +307,7 @@ class Supervisor:
             await self._lose(fault, writes=sent.writes)
 
     async def _leave_nothing(self) -> None:
-        """What was written to a context that nobody knows came to nothing: the store need not know who has written it."""
+        """What was written to a context that nobody knows came to nothing: the store need not know who wrote it."""
         self._is_unknown = False
         release = self._writer.release()
         if release is None or self._connection is None or self._mailbox.doubts:
