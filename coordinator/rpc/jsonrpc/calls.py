@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from coordinator.actors.directory import Directory
 from coordinator.actors.pipeline import together
 from coordinator.actors.progress import advance, outcome_of
-from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Operation, Outcome, RawJson, Request
+from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, First, Operation, Outcome, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
@@ -147,9 +147,10 @@ class _Call(Request):
         place: its own.
         weight: bytes its reply is expected to have; they are taken from `budget` until it is answered.
         is_record: whether that is a record.
+        answered: set once it is answered, if somebody waits for that.
     """
 
-    __slots__ = ("budget", "is_record", "place", "weight")
+    __slots__ = ("answered", "budget", "is_record", "place", "weight")
 
     def __init__(
         self, method: Method, operation: Operation, place: Place, budget: Budget, expected: int, *, deadline: float
@@ -158,6 +159,7 @@ class _Call(Request):
         self.place = place
         self.budget = budget
         self.is_record = method.is_record
+        self.answered: trio.Event | None = None
         self.weight = weight = method.expected(expected)
         self.load = max(1, weight // ORDINARY_BYTES)
         budget.take(weight)
@@ -166,6 +168,8 @@ class _Call(Request):
         self.budget.give_back(self.weight)
         if self.is_record and type(outcome) is bytes and self.mailbox is not None:
             self.mailbox.saw(len(outcome))
+        if self.answered is not None:
+            self.answered.set()
         reply_to, at, id = self.place
         reply_to(at, id, _rendered(id, outcome))
 
@@ -437,15 +441,21 @@ class Intake:
         call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.commands = commands
         call.creates = method.creates(params)
-        try:
-            directory.post_nowait(context, call)
-        except trio.WouldBlock:
-            await directory.post(context, call)
+        call.answered = trio.Event() if isinstance(commands, First) else None
+        await self._post_alone(context, call)
         script_type = method.queues(params) if method.queues is not None else None
         if script_type is not None:
             self._queued[context, script_type] = None
         if takes_long:
             self._sink.waits_for(call)
+        if call.answered is not None:
+            await call.answered.wait()
+
+    async def _post_alone(self, context: ContextKey, call: _Call) -> None:
+        try:
+            self._dispatcher.directory.post_nowait(context, call)
+        except trio.WouldBlock:
+            await self._dispatcher.directory.post(context, call)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
