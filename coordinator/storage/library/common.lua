@@ -63,6 +63,7 @@ local WORD = {
   FAULT = 'fault',
   REDO = 'redo',
   UNKEPT = 'unkept',
+  FOREIGN = 'foreign',
 }
 
 -- How an effect begins. storage/functions.py lists the same.
