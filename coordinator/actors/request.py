@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ORDINARY_BYTES",
+    "Answerable",
     "Compute",
-    "Exchange",
     "Further",
     "Operation",
     "Outcome",
@@ -111,9 +111,9 @@ raises a CoordinatorError. After a lost connection a step is sent again, but for
 applied: the store has kept their replies. So anything else in a step has to be idempotent."""
 
 
-Exchange = tuple[Command, Callable[[Reply, Any], RawJson | WithEffects], Any]
-"""An operation of one command, whose reply and the third item the second makes the answer of, or raises a
-CoordinatorError. Most calls are that, and it costs a fifth of a generator."""
+Answerable = tuple[Command, Callable[[Reply, Any], RawJson | WithEffects], Any]
+"""One command, and what makes the answer of its reply and of the third item, or raises a CoordinatorError. Most calls
+are that, and it costs a fifth of a generator."""
 
 
 class Request(ABC):

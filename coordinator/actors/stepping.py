@@ -1,10 +1,10 @@
-"""Steps of an operation, and exchanges as one operation: what a request costs on its way is paid once for them."""
+"""Steps of an operation; calls of one command each as one operation, so that what a request costs is paid once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordinator.actors.request import Compute, Exchange, Operation, Outcome, Park, WithEffects
+from coordinator.actors.request import Answerable, Compute, Operation, Outcome, Park, WithEffects
 from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import ContextKey
@@ -26,14 +26,14 @@ def advance(
         return outcome_of(error, "an operation", context=address)
 
 
-def together(exchanges: Sequence[Exchange], address: ContextKey, outcomes: list[Outcome]) -> Operation:
-    """These exchanges as one operation of one step. Their outcomes are appended to `outcomes`.
+def together(answerables: Sequence[Answerable], address: ContextKey, outcomes: list[Outcome]) -> Operation:
+    """These as one operation of one step. Their outcomes are appended to `outcomes`.
 
-    It may be sent a StorageError in place of a reply: that is the outcome of the exchange which asked for it.
+    It may be sent a StorageError in place of a reply: that is the outcome of the command which asked for it.
     """
     effects: list[bytes] = []
-    replies = yield [command for command, _, _ in exchanges]
-    for (_, finish, asked), reply in zip(exchanges, replies, strict=True):
+    replies = yield [command for command, _, _ in answerables]
+    for (_, finish, asked), reply in zip(answerables, replies, strict=True):
         if type(reply) is StorageError:
             outcomes.append(reply)
             continue

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar, get_args
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, Exchange, Further, Operation, WithEffects
+from coordinator.actors.request import Answerable, Compute, Further, Operation, WithEffects
 from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
@@ -309,7 +309,7 @@ def job_tail(keys: Keyspace, params: JobLoadParams) -> Operation:
 # -- attempts
 
 
-def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Exchange:
+def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Answerable:
     return functions.heartbeat(keys, job_name(params.caller_id, params.id), params.token), _renewed, params
 
 
@@ -318,7 +318,7 @@ def _renewed(reply: Reply, params: JobHeartbeatParams) -> WithEffects:
     return WithEffects(b'{"lease":%b}' % to_json(int(reported.value) / 1000), effects)
 
 
-def log_lines(keys: Keyspace, params: JobLogParams) -> Exchange:
+def log_lines(keys: Keyspace, params: JobLogParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
     command = functions.append_log(keys, job, params.token, params.stream, params.lines)
     return command, _logged, params
@@ -343,12 +343,12 @@ def job_inputs(keys: Keyspace, params: JobInputsParams) -> Operation:
     return b'{"inputs":%b%b}' % (results, more)
 
 
-def finish_job(keys: Keyspace, params: JobFinishParams) -> Exchange:
+def finish_job(keys: Keyspace, params: JobFinishParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
     return functions.finish(keys, job, params.token, result_json(keys, params.result)), _attempt_ended, params
 
 
-def fail_job(keys: Keyspace, params: JobFailParams) -> Exchange:
+def fail_job(keys: Keyspace, params: JobFailParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
     result = result_json(keys, params.result) if "result" in params.model_fields_set else None
     command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry, is_lost=params.lost)

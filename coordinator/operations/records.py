@@ -1,4 +1,4 @@
-"""The operations: pure generators that yield Redis commands and return JSON, and those that are one exchange.
+"""The operations: pure generators that yield Redis commands and return JSON, and those that are one command.
 
 No I/O here, so each can be driven by hand; the supervisor drives them against the store.
 """
@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, Exchange, Operation, RawJson, WithEffects
+from coordinator.actors.request import Answerable, Compute, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, ReplyTooLarge
 from coordinator.models import (
     ActorCreate,
@@ -64,32 +64,32 @@ _NEW_CONTEXT: Final = Initial(ContextCreate)
 _NEW_RUNNER: Final = Initial(RunnerCreate)
 
 
-def create_actor(keys: Keyspace, params: ActorCreateParams) -> Exchange:
+def create_actor(keys: Keyspace, params: ActorCreateParams) -> Answerable:
     return _upsert(keys, codec.ACTOR, f"actor:{params.actor.id}", params.actor, _NEW_ACTOR, params.actor.id)
 
 
-def load_actor(keys: Keyspace, params: ActorLoadParams) -> Exchange:
+def load_actor(keys: Keyspace, params: ActorLoadParams) -> Answerable:
     return _load(codec.ACTOR, keys.actor(params.id), params, params.id)
 
 
-def create_context(keys: Keyspace, params: ContextCreateParams) -> Exchange:
+def create_context(keys: Keyspace, params: ContextCreateParams) -> Answerable:
     context = params.context
     return _upsert(keys, codec.CONTEXT, f"context:{context.id}", context, _NEW_CONTEXT, context.id)
 
 
-def load_context(keys: Keyspace, params: ContextLoadParams) -> Exchange:
+def load_context(keys: Keyspace, params: ContextLoadParams) -> Answerable:
     return _load(codec.CONTEXT, keys.context(params.id), params, params.id)
 
 
-def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Exchange:
+def create_runner(keys: Keyspace, params: RunnerCreateParams) -> Answerable:
     return _upsert(keys, codec.RUNNER, f"runner:{params.runner.id}", params.runner, _NEW_RUNNER, params.runner.id)
 
 
-def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Exchange:
+def load_runner(keys: Keyspace, params: RunnerLoadParams) -> Answerable:
     return _load(codec.RUNNER, keys.runner(params.id), params, params.id)
 
 
-def create_flow(keys: Keyspace, params: FlowCreateParams) -> Exchange:
+def create_flow(keys: Keyspace, params: FlowCreateParams) -> Answerable:
     flow = params.flow
     if flow.result:
         result_json(keys, flow.result, "flow")
@@ -105,18 +105,18 @@ def _drafted(reply: Reply, asked: Any) -> WithEffects:
     return WithEffects(_upserted(reply, asked), functions.effects_of(reply))
 
 
-def load_flow(keys: Keyspace, params: FlowLoadParams) -> Exchange:
+def load_flow(keys: Keyspace, params: FlowLoadParams) -> Answerable:
     return _load(codec.FLOW, keys.flow(params.id), params, params.id)
 
 
-def create_job(keys: Keyspace, params: JobCreateParams) -> Exchange:
+def create_job(keys: Keyspace, params: JobCreateParams) -> Answerable:
     job = params.job
     if job.result:
         result_json(keys, job.result, "job")
     return _upsert(keys, codec.JOB, job_name(job.caller_id, job.id), job, NEW_JOB, job.caller_id, job.id)
 
 
-def load_job(keys: Keyspace, params: JobLoadParams) -> Exchange:
+def load_job(keys: Keyspace, params: JobLoadParams) -> Answerable:
     key = keys.job(params.caller_id, params.id)
     return _load(codec.JOB, key, params, params.id, params.caller_id, params.context_id)
 
@@ -312,7 +312,7 @@ def _embedded(job: JobCreate) -> EmbeddedJob:
 _UPSERTS: Final = {codec.FLOW: functions.flow_upsert, codec.JOB: functions.job_upsert}
 
 
-def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: Initial, *ids: int) -> Exchange:
+def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: Initial, *ids: int) -> Answerable:
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
@@ -332,7 +332,7 @@ def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str,
     return record.written(given, created_at, updated_at, stored)
 
 
-def _load(record: Record, key: str, params: Model, *ids: int) -> Exchange:
+def _load(record: Record, key: str, params: Model, *ids: int) -> Answerable:
     """Load the record with these ids, as Record.spliced takes them, which is what `params` say."""
     return record.load_command(key), _loaded, (record, ids, params)
 

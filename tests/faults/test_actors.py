@@ -14,7 +14,7 @@ import trio.testing
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
-from coordinator.actors.request import Compute, Exchange, Operation, Outcome, RawJson, Request
+from coordinator.actors.request import Answerable, Compute, Operation, Outcome, RawJson, Request
 from coordinator.actors.stepping import together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
@@ -22,6 +22,7 @@ from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.operations import records
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.rpc.methods import METHODS
+from coordinator.rpc.methods.method import OneCommand
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, Keyspace, Layout
@@ -435,7 +436,7 @@ async def test_one_call_among_others_is_refused_and_the_rest_sent_again_if_it_ha
         memory.answers = [refused, loading, loading, loading, refused]
         async with running(memory) as directory:
             outcomes: list[Outcome] = []
-            ping: Exchange = ("PING",), lambda reply, asked: reply, None
+            ping: Answerable = ("PING",), lambda reply, asked: reply, None
             request = Asked(together([ping] * 3, 5, outcomes))
             request.calls = 3
             later = Asked(command("PING"))
@@ -455,10 +456,10 @@ async def test_one_call_among_others_is_refused_and_the_rest_sent_again_if_it_ha
 async def test_a_call_that_cannot_even_begin_harms_no_other_of_its_batch(
     store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(keys: Keyspace, params: Any) -> Exchange:
+    def broken(keys: Keyspace, params: Any) -> Answerable:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(METHODS, "job.load", replace(METHODS["job.load"], exchange=broken))
+    monkeypatch.setitem(METHODS, "job.load", replace(METHODS["job.load"], does=OneCommand(broken)))
     calls = [("job.create", job(3, 1)), ("job.load", job_ids(3, 1)), ("job.create", job(3, 2))]
     with trio.fail_after(HANG):
         async with serving(redis_url=store.url) as app, streaming(ws_url(app)) as client:

@@ -1,14 +1,14 @@
-"""Exchanges driven like any other operation."""
+"""Single commands driven like any other operation."""
 
 from __future__ import annotations
 
-from coordinator.actors.request import Exchange, Operation
+from coordinator.actors.request import Answerable, Operation
 
 __all__ = ["alone"]
 
 
-def alone(exchange: Exchange) -> Operation:
-    """This exchange as an operation of one step."""
-    command, finish, asked = exchange
+def alone(answerable: Answerable) -> Operation:
+    """This one as an operation of one step."""
+    command, finish, asked = answerable
     (reply,) = yield [command]
     return finish(reply, asked)

@@ -1,4 +1,4 @@
-"""Exchanges that travel together, driven by hand."""
+"""Single commands that travel together, driven by hand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from coordinator.actors.request import Exchange, Operation, Outcome, WithEffects
+from coordinator.actors.request import Answerable, Operation, Outcome, WithEffects
 from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
 
 
-def asks(name: str, effects: list[bytes] | None = None) -> Exchange:
+def asks(name: str, effects: list[bytes] | None = None) -> Answerable:
     """Asks for this command; its answer is the command's name and the reply."""
 
     def finish(reply: bytes, asked: bytes) -> bytes | WithEffects:
@@ -22,18 +22,18 @@ def asks(name: str, effects: list[bytes] | None = None) -> Exchange:
     return (name,), finish, name.encode()
 
 
-def fails(name: str, error: Exception) -> Exchange:
+def fails(name: str, error: Exception) -> Answerable:
     def finish(reply: Any, asked: Any) -> bytes:
         raise error
 
     return (name,), finish, None
 
 
-def begun(*exchanges: Exchange) -> tuple[Operation, list[Outcome]]:
+def begun(*answerables: Answerable) -> tuple[Operation, list[Outcome]]:
     """What they are together, sent its first None, and where their outcomes will be."""
     outcomes: list[Outcome] = []
-    operation = together(exchanges, 1, outcomes)
-    assert operation.send(None) == [command for command, _, _ in exchanges]
+    operation = together(answerables, 1, outcomes)
+    assert operation.send(None) == [command for command, _, _ in answerables]
     return operation, outcomes
 
 
@@ -53,7 +53,7 @@ def test_each_gets_the_reply_to_its_own_command() -> None:
     assert outcomes == [b"A:1", b"B:2", b"C:3"]
 
 
-def test_an_error_is_the_outcome_of_its_own_exchange_only() -> None:
+def test_an_error_is_the_outcome_of_its_own_command_only() -> None:
     missing = NotFound("job", id=1)
     operation, outcomes = begun(asks("A"), fails("B", missing), asks("C"))
 
@@ -76,7 +76,7 @@ def test_a_fault_of_ours_is_logged_and_harms_no_other() -> None:
     assert isinstance(entry["exc_info"], ZeroDivisionError)
 
 
-def test_a_refused_command_is_the_outcome_of_its_own_exchange_only() -> None:
+def test_a_refused_command_is_the_outcome_of_its_own_command_only() -> None:
     refusal = StorageError("refused", may_have_been_applied=False)
     operation, outcomes = begun(asks("A"), asks("B"), asks("C"))
 

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import ORDINARY_BYTES, Compute, Exchange, Operation, Outcome, Request
+from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Operation, Outcome, RawJson, Request
 from coordinator.actors.stepping import advance, outcome_of, together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
@@ -22,7 +22,7 @@ from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.methods.method import SMALL, Method
+from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Steps
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 
@@ -97,7 +97,7 @@ class _Batch:
     def spares(self, item: Item) -> bool:
         """Whether a call need not be carried out once the batch is full: it would only read what is then left out."""
         id, method, _ = item
-        return id is not None and method is not None and not method.writes and method.streaming is None
+        return id is not None and method is not None and method.only_reads
 
     def too_large(self, id: bytes) -> bytes:
         """The reply in place of one for which there is no room."""
@@ -168,34 +168,34 @@ class _Call(Request):
         put(at, id, _rendered(id, outcome))
 
 
-class _Exchanges(Request):
-    """Calls of one client to one context that are exchanges, on their way together; most often it is one.
+class _Commands(Request):
+    """Calls of one client to one context that are one command each, on their way together; most often it is one.
 
     Attributes:
-        exchanges: theirs; more may be added until it is posted.
+        answerables: theirs; more may be added until it is posted.
         places: theirs.
         on_posted: called once they are in the mailbox.
         expected: bytes that the reply to one of them may have, if it is a record.
         weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
     """
 
-    __slots__ = ("_budget", "_outcomes", "exchanges", "expected", "keys", "on_posted", "places", "weight")
+    __slots__ = ("_budget", "_outcomes", "answerables", "expected", "keys", "on_posted", "places", "weight")
 
     def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
         self.keys = keys
         self._budget = budget
         self.expected = expected
         self.weight = 0
-        self.exchanges: list[Exchange] = []
+        self.answerables: list[Answerable] = []
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
-        operation = together(self.exchanges, keys.address, self._outcomes)
+        operation = together(self.answerables, keys.address, self._outcomes)
         super().__init__(operation, deadline=deadline, writes=writes)
 
     def complete(self) -> None:
         """No more are added."""
-        self.calls = len(self.exchanges)
+        self.calls = len(self.answerables)
         self.load = max(1, self.weight // ORDINARY_BYTES)
         self._budget.take(self.weight)
 
@@ -251,7 +251,7 @@ class Dispatcher:
 class Intake:
     """Puts the calls of one client on their way, in their order.
 
-    Calls to the same context that are exchanges and follow each other travel as one request.
+    Calls to the same context that are one command each, and follow each other, travel as one request.
 
     Args:
         sink: gets the replies, possibly before `take` returns.
@@ -264,7 +264,7 @@ class Intake:
         self._sink = sink
         self._budget = budget
         self._session = session
-        self._open: _Exchanges | None = None  # not posted yet
+        self._open: _Commands | None = None  # not posted yet
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._taken = 0  # calls since others got on
@@ -337,16 +337,17 @@ class Intake:
             put(at, id, _rendered(id, params))
             return None
         if self._is_large and method.writes:
-            self._tell_sizes(method, method.address(params), params)
-        if method.exchange is None:
-            return self._add_alone(method, params, (put, at, id), deadline)
+            self._tell_sizes(method, method.context(params), params)
+        does = method.does
+        if type(does) is not OneCommand:  # most are, and a `match` would cost each of them a tenth of a microsecond
+            return self._add_alone(method, does, params, (put, at, id), deadline)
         calls = self._open
-        address = method.address(params)
+        address = method.context(params)
         if calls is not None and (calls.keys.address != address or calls.writes != method.writes):
             calls = None
         keys = self._dispatcher.keyspace(address) if calls is None else calls.keys
         try:
-            exchange = method.exchange(keys, params)
+            answerable = does.begin(keys, params)
         except Exception as error:
             put(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
             return None
@@ -354,83 +355,62 @@ class Intake:
         if calls is None:
             full = self._post()
             expected = self._dispatcher.directory.expected(address)
-            self._open = calls = _Exchanges(keys, self._budget, expected, deadline=deadline, writes=method.writes)
+            self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
         calls.creates = calls.creates or method.creates(params)
-        calls.exchanges.append(exchange)
+        calls.answerables.append(answerable)
         calls.places.append((put, at, id))
         calls.weight += calls.expected if method.is_record else SMALL
-        if method.on_accepted is not None and self._session is not None:
-            calls.on_posted = [*calls.on_posted, partial(method.on_accepted, self._session, params)]
+        if does.on_accepted is not None and self._session is not None:
+            calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
         if full is not None:
             return full  # those before wait for room: these must not overtake them
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
         return self._post() if is_enough else None
 
-    async def _add_alone(self, method: Method, params: Any, place: Place, deadline: float) -> None:
+    async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
             await full
         put, at, id = place
-        if id is None and method.needs_reply:
-            put(at, id, None)
-            return
-        address = method.address(params)
-        directory = self._dispatcher.directory
-        opening = None
-        if method.streaming is not None and self._session is not None:
-            opening = Opening()
-            put = self._replies.put_opening(opening)
-            place = put, at, id
-        operation = self._begun(method, self._dispatcher.keyspace(address), params, opening)
+        address = method.context(params)
+        keys = self._dispatcher.keyspace(address)
+        commands: list[Command] | None = None
+        takes_long = False
+        match does:
+            case Steps(begin):
+                operation = _begun(method, begin, keys, params)
+                if method.writes and not isinstance(operation, _OUTCOME):
+                    operation, commands = await _until_first_commands(operation, address)
+            case Live(begin_live, needs_reply, extra_timeout):
+                if id is None and needs_reply:
+                    put(at, id, None)
+                    return
+                opening = None
+                if self._session is not None:
+                    opening = Opening()
+                    put = self._replies.put_opening(opening)
+                caller = Caller(self._budget, self._session, opening)
+                operation = _begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
+                if extra_timeout is not None:
+                    deadline += extra_timeout(params)
+                    takes_long = True
+            case _:
+                assert_never(does)
         if isinstance(operation, _OUTCOME):
             put(at, id, _rendered(id, operation))
             return
-        commands: list[Command] | None = None
-        if method.writes and method.operation is not None:
-            step = await self._first_step(operation, address)
-            if isinstance(step, _OUTCOME):
-                put(at, id, _rendered(id, step))
-                return
-            commands = step
-        if method.extra_timeout is not None:
-            deadline += method.extra_timeout(params)
-        call = _Call(method, operation, place, self._budget, directory.expected(address), deadline=deadline)
+        directory = self._dispatcher.directory
+        call = _Call(method, operation, (put, at, id), self._budget, directory.expected(address), deadline=deadline)
         call.commands = commands
         call.creates = method.creates(params)
         try:
             directory.post_nowait(address, call)
         except trio.WouldBlock:
             await directory.post(address, call)
-        if method.extra_timeout is not None:
+        if takes_long:
             self._sink.waits_for(call)
-
-    async def _first_step(self, operation: Operation, address: ContextKey) -> list[Command] | Outcome:
-        """The first commands of an operation that writes, or its outcome if it has none.
-
-        What has to be computed for them is computed before the next call is taken, which may need what this one writes.
-        """
-        step = advance(operation, None, address)
-        while isinstance(step, Compute):
-            try:
-                computed = await trio.to_thread.run_sync(step.run)
-            except Exception as error:
-                operation.close()
-                return outcome_of(error, "a computation", context=address)
-            step = advance(operation, computed, address)
-        assert isinstance(step, (list, *_OUTCOME)), "nothing is parked, and has effects, before it has asked the store"
-        return step
-
-    def _begun(self, method: Method, keys: Keyspace, params: Any, opening: Opening | None) -> Operation | Outcome:
-        """A call's operation, or its outcome if that is known at once."""
-        try:
-            if method.operation is not None:
-                return method.operation(keys, params)
-            assert method.streaming is not None
-            return method.streaming(self._dispatcher.engine, Caller(self._budget, self._session, opening), keys, params)
-        except Exception as error:
-            return outcome_of(error, _NOT_BEGUN, method=method.name)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
@@ -445,9 +425,38 @@ class Intake:
         calls.posted()
         return None
 
-    async def _wait_for_room(self, calls: _Exchanges) -> None:
+    async def _wait_for_room(self, calls: _Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
         calls.posted()
+
+
+def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:
+    """A call's operation, or its outcome if that is known at once."""
+    try:
+        return begin(*given)
+    except Exception as error:
+        return outcome_of(error, _NOT_BEGUN, method=method.name)
+
+
+async def _until_first_commands(
+    operation: Operation, context: ContextKey
+) -> tuple[Operation | Outcome, list[Command] | None]:
+    """Advance an operation that writes to its first commands. Returns both, or the outcome if it has none.
+
+    What has to be computed for them is computed before the next call is taken, which may need what this one writes.
+    """
+    step = advance(operation, None, context)
+    while isinstance(step, Compute):
+        try:
+            computed = await trio.to_thread.run_sync(step.run)
+        except Exception as error:
+            operation.close()
+            return outcome_of(error, "a computation", context=context), None
+        step = advance(operation, computed, context)
+    if isinstance(step, _OUTCOME):
+        return step, None
+    assert isinstance(step, list), "nothing is parked, and has effects, before it has asked the store"
+    return operation, step
 
 
 def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:

@@ -1,13 +1,13 @@
-"""What the dispatcher knows of a method: a row of the tables in `methods` and `execution_methods`."""
+"""What the dispatcher knows of a method: a row of the tables in `records` and `execution`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, final
 
 from coordinator import models
-from coordinator.actors.request import Exchange, Operation, RawJson
+from coordinator.actors.request import Answerable, Operation, RawJson
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Session
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound, StorageError
@@ -15,7 +15,19 @@ from coordinator.operations.listing import PAGE_BYTES
 from coordinator.rpc.jsonrpc.params import ParamsReader
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace
 
-__all__ = ["READ", "SMALL", "WRITE", "Method", "creates_something", "in_context", "in_global"]
+__all__ = [
+    "READ",
+    "SMALL",
+    "WRITE",
+    "Does",
+    "Live",
+    "Method",
+    "OneCommand",
+    "Steps",
+    "creates_something",
+    "in_context",
+    "in_global",
+]
 
 Replies = Literal["small", "record", "page", "whole"]
 """How large a reply may be: a few words; a record; a page of records; as many records as something has."""
@@ -33,49 +45,90 @@ def creates_something(_: Any) -> bool:
     return True
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class OneCommand:
+    """Sends one command, of whose reply the answer is made. Such calls travel together, and cost the least.
+
+    Attributes:
+        begin: makes both of validated params. It may raise.
+        on_accepted: tells the caller's WebSocket of a call that concerns an attempt it holds.
+    """
+
+    begin: Callable[[Keyspace, Any], Answerable]
+    on_accepted: Callable[[Session, Any], None] | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Goes step by step, on the store alone.
+
+    Attributes:
+        begin: makes an operation of validated params. It may raise.
+    """
+
+    begin: Callable[[Keyspace, Any], Operation]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Needs the engine and the caller's connection; may last as long as that does.
+
+    Attributes:
+        begin: makes an operation of validated params, or the answer at once. It may raise.
+        needs_reply: it is not carried out as a notification, for nobody would know what it has begun.
+        extra_timeout: from validated params to the seconds it may wait beyond any other call.
+    """
+
+    begin: Callable[[Engine, Caller, Keyspace, Any], Operation | RawJson]
+    needs_reply: bool = False
+    extra_timeout: Callable[[Any], float] | None = None
+
+
+Does = OneCommand | Steps | Live
+"""What a method does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One row.
 
     Attributes:
-        address: from validated params to the context they go to.
+        context: from validated params to the context they go to.
         payload_member: see ParamsReader.
-        exchange, operation, streaming: what it does, one of them. An exchange may travel together with others; both
-            that and an operation are on the store alone; `streaming` is on the engine and the caller.
+        writes: whether it changes the store.
         creates: from validated params to whether it may leave something in a context in which nothing was before; only
             such calls make a context known.
-        needs_reply: it is not carried out as a notification, for nobody would know what it has begun.
-        extra_timeout: seconds it may wait beyond any other call.
         replies: how large they may be.
         written: from validated params to what each record that is written has of them.
-        on_accepted: tells the caller's WebSocket of a call that concerns an attempt it holds.
         example: params shown in the OpenRPC document; None if there are none.
+        is_record: whether its replies are records.
+        only_reads: whether nothing is missed by who gets no reply to it, as nothing was changed and nothing begun.
     """
 
     name: str
     summary: str
     params: type[models.Model]
     result: type[models.Model]
-    address: Callable[[Any], ContextKey]
+    context: Callable[[Any], ContextKey]
     errors: Sequence[type[CoordinatorError]]
+    does: Does
     writes: bool = False
     creates: Callable[[Any], bool] = _nothing
-    exchange: Callable[[Keyspace, Any], Exchange] | None = None
-    operation: Callable[[Keyspace, Any], Operation] | None = None
-    streaming: Callable[[Engine, Caller, Keyspace, Any], Operation | RawJson] | None = None
-    needs_reply: bool = False
-    extra_timeout: Callable[[Any], float] | None = None
-    on_accepted: Callable[[Session, Any], None] | None = None
     payload_member: str | None = None
     replies: Replies = "record"
     written: Callable[[Any], Sequence[models.Model]] = lambda params: (params,)
     example: dict[str, Any] | None = None
     reader: ParamsReader[Any] = field(init=False)
     is_record: bool = field(init=False)
+    only_reads: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reader", ParamsReader(self.params, self.payload_member))
         object.__setattr__(self, "is_record", self.replies == "record")
+        object.__setattr__(self, "only_reads", not self.writes and not isinstance(self.does, Live))
 
     def expected(self, record: int) -> int:
         """Bytes a reply may have, if a record may have `record` bytes."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from coordinator import models
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency
 from coordinator.operations import records
-from coordinator.rpc.methods.method import READ, WRITE, Method, creates_something, in_context, in_global
+from coordinator.rpc.methods.method import (
+    READ,
+    WRITE,
+    Method,
+    OneCommand,
+    Steps,
+    creates_something,
+    in_context,
+    in_global,
+)
 
 __all__ = ["CONTRACT_METHODS"]
 
@@ -34,7 +43,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Actor,
             in_global,
             READ,  # the contract lists NotFound here too
-            exchange=records.create_actor,
+            does=OneCommand(records.create_actor),
             writes=True,
             creates=creates_something,
             example={"actor": {"id": 7, "pubkey": "ed25519:7", "address": ["10.0.0.7", "fd00::7"]}},
@@ -46,7 +55,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Actor,
             in_global,
             READ,
-            exchange=records.load_actor,
+            does=OneCommand(records.load_actor),
         ),
         Method(
             "context.create",
@@ -55,7 +64,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Context,
             lambda params: params.context.id,
             WRITE,
-            exchange=records.create_context,
+            does=OneCommand(records.create_context),
             writes=True,
             creates=creates_something,
             example={"context": {"id": 1, "admins": [7], "readers": [], "executors": [7]}},
@@ -67,7 +76,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Context,
             lambda params: params.id,
             READ,
-            exchange=records.load_context,
+            does=OneCommand(records.load_context),
         ),
         Method(
             "runner.create",
@@ -76,7 +85,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Runner,
             in_context,
             WRITE,
-            exchange=records.create_runner,
+            does=OneCommand(records.create_runner),
             writes=True,
             creates=creates_something,
             example={
@@ -97,7 +106,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Runner,
             in_context,
             READ,
-            exchange=records.load_runner,
+            does=OneCommand(records.load_runner),
         ),
         Method(
             "flow.create",
@@ -106,7 +115,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Flow,
             in_context,
             WRITE,
-            exchange=records.create_flow,
+            does=OneCommand(records.create_flow),
             writes=True,
             creates=creates_something,
             payload_member="flow",
@@ -128,7 +137,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Flow,
             in_context,
             READ,
-            exchange=records.load_flow,
+            does=OneCommand(records.load_flow),
         ),
         Method(
             "flow.dag",
@@ -137,7 +146,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.FlowDag,
             in_context,
             _DAG,
-            operation=records.flow_dag,
+            does=Steps(records.flow_dag),
             replies="whole",
         ),
         Method(
@@ -147,7 +156,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Job,
             in_context,
             (*WRITE, Conflict),
-            exchange=records.create_job,
+            does=OneCommand(records.create_job),
             writes=True,
             creates=creates_something,
             payload_member="job",
@@ -160,7 +169,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Job,
             in_context,
             READ,
-            exchange=records.load_job,
+            does=OneCommand(records.load_job),
         ),
         Method(
             "message.create",
@@ -169,7 +178,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Message,
             in_context,
             WRITE,
-            operation=records.create_message,
+            does=Steps(records.create_message),
             writes=True,
             creates=creates_something,
             payload_member="message",
@@ -196,7 +205,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.Message,
             in_context,
             READ,
-            operation=records.load_message,
+            does=Steps(records.load_message),
             replies="whole",
         ),
     )
