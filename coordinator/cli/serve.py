@@ -16,7 +16,7 @@ from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import options_of, validated
 from coordinator.osprocess import collect_garbage_less_often, open_files, raise_file_limit, share_the_interpreter_fairly
 from coordinator.server.app import App
-from coordinator.server.bootstrap import CannotListen
+from coordinator.server.bootstrap import CannotListen, CannotUseTokens
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
@@ -28,7 +28,15 @@ __all__ = ["CANNOT_SERVE", "serve"]
 
 log = structlog.get_logger("coordinator")
 
-CANNOT_SERVE = (CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured, WorkerFailed)
+CANNOT_SERVE = (
+    CannotListen,
+    CannotUseTls,
+    CannotUseTokens,
+    DataDirectoryInUse,
+    EmbeddedFailed,
+    StoreMisconfigured,
+    WorkerFailed,
+)
 """What App.run and Parent.run say they cannot start with."""
 
 
@@ -45,7 +53,7 @@ def serve(**given: Any) -> None:
     herocoordinator serve --data-dir ./data --workers 2
     herocoordinator serve --isolation prefix --redis-url redis://127.0.0.1:6379
     """
-    for name in ("allowed_origins", "allowed_hosts"):
+    for name in ("allowed_origins", "allowed_hosts", "behind_proxy"):
         if given[name] is not None:
             given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
     settings = validated(Settings, given)

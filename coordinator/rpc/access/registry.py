@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 from pydantic_core import from_json
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import Operation
+from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import StorageError
-from coordinator.rpc.access.fresh import Fresh
+from coordinator.rpc.access.fresh import Fresh, Known
 from coordinator.rpc.access.keys import PublicKey, read_key
 from coordinator.rpc.access.principals import Principal, Scope, read_principal
 from coordinator.rpc.access.rights import Role
@@ -19,7 +19,7 @@ from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["Actor", "Members", "Registry", "Token"]
 
-MAX_DATABASES_FAULT: Final = "out of range"
+NO_SUCH_DATABASE: Final = "cannot select database"
 
 
 class Members(NamedTuple):
@@ -86,6 +86,22 @@ class Registry:
         """The same for commands that may. Raises StorageError."""
         return await self._carry_out(context, [*commands], writes=True)
 
+    async def ask(self, context: ContextKey, operation: Operation) -> RawJson:
+        """The answer of an operation that changes nothing. Raises a CoordinatorError."""
+        return await self._directory.call(context, operation, writes=False, timeout=self._timeout)
+
+    def record_known(self, principal: Principal) -> Known[Actor] | None:
+        """The record of an actor or a runner, if it is known now."""
+        if principal.kind == "actor":
+            return self.actors.known(principal.id)
+        return self.runners.known((principal.context_id, principal.id))
+
+    async def record_of(self, principal: Principal) -> Known[Actor]:
+        """The same, having asked. Raises StorageError."""
+        if principal.kind == "actor":
+            return await self.actors.get(principal.id)
+        return await self.runners.get((principal.context_id, principal.id))
+
     async def _carry_out(self, context: ContextKey, commands: list[Command], *, writes: bool) -> list[Any]:
         replies: list[Any] = []
 
@@ -102,7 +118,7 @@ class Registry:
         try:
             ((*lists,),) = await self.read(context, ("HMGET", keys.context(context), *names))
         except StorageError as error:
-            if MAX_DATABASES_FAULT in str(error.data.get("detail", "")):
+            if NO_SUCH_DATABASE in str(error.data.get("detail", "")):
                 return Members()  # the store has no room for such a context, so there is none
             raise
         return Members(*(frozenset(from_json(ids)) if ids else frozenset() for ids in lists))
@@ -124,7 +140,7 @@ class Registry:
         try:
             (pubkey,) = await self.read(context, ("HGET", self._keyspace(context).runner(id), "pubkey"))
         except StorageError as error:
-            if MAX_DATABASES_FAULT in str(error.data.get("detail", "")):
+            if NO_SUCH_DATABASE in str(error.data.get("detail", "")):
                 return Actor(is_revoked=True)
             raise
         return Actor(is_revoked=True) if pubkey is None else Actor(_keys([pubkey]), pubkey.decode())

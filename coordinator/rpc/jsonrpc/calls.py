@@ -17,12 +17,13 @@ from coordinator.actors.stepping import advance, outcome_of, together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
-from coordinator.errors import CoordinatorError, ReplyTooLarge
+from coordinator.errors import CoordinatorError, NotLoggedIn, ReplyTooLarge
+from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Steps
+from coordinator.rpc.methods.method import SMALL, Does, Live, Method, OneCommand, Personal, Steps
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 
@@ -225,6 +226,7 @@ class Dispatcher:
         max_batch: calls in one batch.
         max_batch_reply: bytes of the reply to one batch.
         document, max_values: see Reader.
+        gate: decides who may call what; None: everybody may call everything.
     """
 
     def __init__(
@@ -238,7 +240,9 @@ class Dispatcher:
         max_batch_reply: int,
         document: bytes | None = None,
         max_values: int = MAX_VALUES,
+        gate: Gate | None = None,
     ) -> None:
+        self.gate = gate
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
@@ -257,9 +261,18 @@ class Intake:
         sink: gets the replies, possibly before `take` returns.
         budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
+        access: says what the client may call; None: everything.
     """
 
-    def __init__(self, dispatcher: Dispatcher, sink: Sink, budget: Budget, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        sink: Sink,
+        budget: Budget,
+        session: Session | None = None,
+        access: Access | None = None,
+    ) -> None:
+        self._access = access
         self._dispatcher = dispatcher
         self._sink = sink
         self._budget = budget
@@ -291,13 +304,20 @@ class Intake:
             put = batch.put
         self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
-        for at, item in enumerate(items):
+        access = self._access
+        for at, read in enumerate(items):
+            item = read
             if budget.used >= budget.limit:
                 await self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
                 put(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
                 continue
+            if access is not None and item[1] is not None:
+                allowed = access.admit(item[1], item[2])
+                if allowed is None:
+                    allowed = await self._judged(access, item[1], item[2])
+                item = (item[0], allowed, item[2]) if type(allowed) is Method else (item[0], None, allowed)
             full = self._add(item, put, at, deadline)
             if full is not None:
                 await full
@@ -329,6 +349,13 @@ class Intake:
         if full is not None:
             await full
         await self._budget.room()
+
+    async def _judged(self, access: Access, method: Method, params: Any) -> Method | CoordinatorError:
+        """Ask whether the client may call this; what was taken goes on its way before."""
+        full = self._post()
+        if full is not None:
+            await full
+        return await access.judge(method, params)
 
     def _add(self, item: Item, put: Put, at: int, deadline: float) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
@@ -368,7 +395,7 @@ class Intake:
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
         return self._post() if is_enough else None
 
-    async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
+    async def _add_alone(self, method: Method, does: Does, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
@@ -396,6 +423,11 @@ class Intake:
                 if extra_timeout is not None:
                     deadline += extra_timeout(params)
                     takes_long = True
+            case Personal(answer):
+                put(at, id, _rendered(id, await _answered(method, answer, self._access, params)))
+                return
+            case OneCommand():
+                raise AssertionError("those travel together")
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
@@ -411,6 +443,8 @@ class Intake:
             await directory.post(address, call)
         if takes_long:
             self._sink.waits_for(call)
+            if self._access is not None:
+                self._access.gate.watch(call, self._access, method, params)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
@@ -428,6 +462,18 @@ class Intake:
     async def _wait_for_room(self, calls: _Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
         calls.posted()
+
+
+async def _answered(
+    method: Method, answer: Callable[[Any, Any], Awaitable[RawJson]], access: Access | None, params: Any
+) -> Outcome:
+    """The outcome of a call that is about who calls."""
+    try:
+        return await answer(access, params)
+    except Exception as error:
+        if isinstance(error, NotLoggedIn) and access is not None:
+            access.refused += 1
+        return outcome_of(error, "an answer", method=method.name)
 
 
 def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:
