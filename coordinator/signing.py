@@ -66,9 +66,7 @@ class Signer:
         """
         data = read_secret(Path(path), "key")
         load = (
-            serialization.load_ssh_private_key
-            if b"OPENSSH PRIVATE KEY" in data
-            else serialization.load_pem_private_key
+            serialization.load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else serialization.load_pem_private_key
         )
         try:
             key = load(data, password=None)

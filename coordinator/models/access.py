@@ -14,9 +14,7 @@ from coordinator.models.contract import Actor
 MAX_TOKEN_SECONDS = 366 * 86_400
 MAX_KEY_OVERLAP = 30 * 86_400
 
-PrincipalName = Annotated[
-    str, Field(max_length=40, description="`actor:7`, or `runner:1:3` for runner 3 of context 1")
-]
+PrincipalName = Annotated[str, Field(max_length=40, description="`actor:7`, or `runner:1:3` for runner 3 of context 1")]
 Nonce = Annotated[str, Field(max_length=100, description="Of auth.challenge; it is good once")]
 Signature = Annotated[
     str, Field(max_length=100, description="Ed25519, in base64, of the text that specs/security.md describes")
@@ -75,8 +73,10 @@ class TokenCreateParams(Model):
     principal: Annotated[
         PrincipalName | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
-        Field(description="Whose it is: the caller's unless given. Anybody's for the operator, a context's runners' "
-        "for its admins"),
+        Field(
+            description="Whose it is: the caller's unless given. Anybody's for the operator, a context's runners' "
+            "for its admins"
+        ),
     ] = None
     access: Annotated[Access, Field(description="`read`: what a reader may")] = "full"
     contexts: Annotated[

@@ -332,7 +332,7 @@ class Service:
 
 
 def names_of(settings: Settings, tls: Material | None) -> list[str]:
-    """By which names clients may call us, beside those that the settings allow: none of them can be another's page's."""
+    """By which names clients may call us, beside those that the settings allow. No other page can have them."""
     names = [socket.gethostname()]
     if settings.public_url is not None:
         names.append(urlsplit(settings.public_url).hostname or "")

@@ -275,7 +275,9 @@ async def rotate_key(access: Access | None, params: models.KeyRotateParams) -> b
             raise Forbidden("the token is limited; log in with the key", Right.KEY_ROTATE.value)
         expected = await _check_rotation(access, params, new)
     keys = access.gate.keyspace(GLOBAL)
-    (reply,) = await registry.write(GLOBAL, functions.key_rotate(keys, params.id, expected, params.pubkey, params.overlap))
+    (reply,) = await registry.write(
+        GLOBAL, functions.key_rotate(keys, params.id, expected, params.pubkey, params.overlap)
+    )
     registry.actors.forget(params.id)
     refused = functions.read_key_rotate(reply)
     if refused is not None:

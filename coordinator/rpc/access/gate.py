@@ -497,43 +497,34 @@ class _Judge(NamedTuple):
 
     def variant(self, params: Any) -> Method:
         """The method as it may be called with these params. Raises what it is answered if it may not."""
-        match self.cell:
-            case Cell.SELF:
-                return self._of_itself(params)
-            case Cell.OWN:
-                return self._of_its_own(params)
-            case Cell.OWN_SUBMITTED:
-                if not self.access.gate.rules.executors_submit:
-                    raise self._denied("this coordinator lets executors run what admins have created, and not create")
-                return self._of_caller(params)
-            case Cell.OWN_IDLE:
-                if not self.access.gate.rules.executors_submit:
-                    raise self._denied("this coordinator lets executors run what admins have created, and not delete")
-                return self._of_caller(params)
-            case Cell.OWN_FLOWS:
-                if params.flow_id is None:
-                    raise self._denied("for the whole context that is for its admins; name a flow of yours by flow_id")
-                return self._guarded()
-            case Cell.MEMBERS:
-                if params.id != self.id and (self.members is None or params.id not in self.members):
-                    raise self._denied(f"actor {params.id} is no member of context {self.context}")
-                return self.method
-            case Cell.KEEPING_KEYS:
-                return self._created_actor(Guard("key", f"actor:{params.actor.id}", params.actor.pubkey))
-            case Cell.BY_SETTING:
-                return self._by_setting(params)
-            case Cell.LOGS_BY_SETTING:
-                return self._with_logs_by_setting()
-            case Cell.WITHOUT_FOREIGN_ENV:
-                return self._telling("env", self.id, restricted.hidden_env(self.id))
-            case Cell.WITHOUT_ENV:
-                return self._of_reader()
-            case Cell.WITHOUT_ADMINS:
-                return self._telling("admins", 0, restricted.hidden_admins)
-            case Cell.WITHOUT_ADDRESS:
-                return self._telling("address", 0, restricted.hidden_addresses)
-            case _:
-                raise self._denied("")
+        judge = _JUDGES.get(self.cell)
+        if judge is None:
+            raise self._denied("")
+        return judge(self, params)
+
+    def _if_executors_submit(self, params: Any) -> Method:
+        if not self.access.gate.rules.executors_submit:
+            raise self._denied("executors run what admins have created here, and neither create nor delete")
+        return self._of_caller(params)
+
+    def _for_own_flows(self, params: Any) -> Method:
+        if params.flow_id is None:
+            raise self._denied("for the whole context that is for its admins; name a flow of yours by flow_id")
+        return self._guarded()
+
+    def _of_members(self, params: Any) -> Method:
+        if params.id != self.id and (self.members is None or params.id not in self.members):
+            raise self._denied(f"actor {params.id} is no member of context {self.context}")
+        return self.method
+
+    def _without_foreign_env(self, params: Any) -> Method:
+        return self._telling("env", self.id, restricted.hidden_env(self.id))
+
+    def _without_admins(self, params: Any) -> Method:
+        return self._telling("admins", 0, restricted.hidden_admins)
+
+    def _without_address(self, params: Any) -> Method:
+        return self._telling("address", 0, restricted.hidden_addresses)
 
     @property
     def id(self) -> int:
@@ -592,6 +583,7 @@ class _Judge(NamedTuple):
 
     def _guarded(self) -> Method:
         method, id, right = self.method, self.id, self.right
+
         def refusal(guard: Guard, _: Any) -> CoordinatorError:
             if guard.kind == "idle":
                 return Forbidden("it is running, and only an admin may change what is", right.value)
@@ -602,7 +594,9 @@ class _Judge(NamedTuple):
             (method.name, id), lambda: restricted.guarded(method, lambda params: guards(id, params), refusal)
         )
 
-    def _created_actor(self, guard: Guard) -> Method:
+    def _created_actor(self, params: Any) -> Method:
+        guard = Guard("key", f"actor:{params.actor.id}", params.actor.pubkey)
+
         def refusal(guard: Guard, _: Any) -> CoordinatorError:
             detail = f"{guard.record.replace(':', ' ')} is there with another key, or was revoked: see actor.rotate_key"
             return Forbidden(detail, self.right.value)
@@ -629,14 +623,14 @@ class _Judge(NamedTuple):
 
         return restricted.guarded(self.method, lambda params: [guard], refusal)
 
-    def _with_logs_by_setting(self) -> Method:
+    def _with_logs_by_setting(self, params: Any) -> Method:
         if self.right is Right.LOG_READ:
             if not self.access.gate.rules.readers_see_logs:
                 raise self._denied("readers do not see logs here, see --reader-logs")
             return self.method
-        return self._of_reader()
+        return self._of_reader(params)
 
-    def _of_reader(self) -> Method:
+    def _of_reader(self, params: Any) -> Method:
         """Without env_vars, and without logs unless the setting says otherwise."""
         method, hides = self.method, [restricted.hidden_env(None)]
         sees_logs = self.access.gate.rules.readers_see_logs
@@ -657,6 +651,21 @@ class _Judge(NamedTuple):
         return self.access.gate.variant((method.name, "reader"), lambda: restricted.telling(method, hide))
 
 
+_JUDGES: Final[Mapping[Cell, Callable[[_Judge, Any], Method]]] = {
+    Cell.SELF: _Judge._of_itself,
+    Cell.OWN: _Judge._of_its_own,
+    Cell.OWN_SUBMITTED: _Judge._if_executors_submit,
+    Cell.OWN_IDLE: _Judge._if_executors_submit,
+    Cell.OWN_FLOWS: _Judge._for_own_flows,
+    Cell.MEMBERS: _Judge._of_members,
+    Cell.KEEPING_KEYS: _Judge._created_actor,
+    Cell.BY_SETTING: _Judge._by_setting,
+    Cell.LOGS_BY_SETTING: _Judge._with_logs_by_setting,
+    Cell.WITHOUT_FOREIGN_ENV: _Judge._without_foreign_env,
+    Cell.WITHOUT_ENV: _Judge._of_reader,
+    Cell.WITHOUT_ADMINS: _Judge._without_admins,
+    Cell.WITHOUT_ADDRESS: _Judge._without_address,
+}
 _LIVE: Final = frozenset({"flow.subscribe"})
 
 

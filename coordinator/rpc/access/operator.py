@@ -28,7 +28,9 @@ def ensure_token_file(path: Path) -> None:
     except FileExistsError:
         _digests(path)
     except OSError as error:
-        raise Unusable(f"cannot make the operator's token file {path}: {(error.strerror or str(error)).lower()}") from None
+        raise Unusable(
+            f"cannot make the operator's token file {path}: {(error.strerror or str(error)).lower()}"
+        ) from None
     else:
         log.info("the operator's token was made; it may do everything", file=str(path))
 
@@ -64,7 +66,7 @@ class TokenFile:
 
     def has(self, digest: str) -> bool:
         """Whether a token of this digest is valid."""
-        return bool(digest) and any([secrets.compare_digest(digest, valid) for valid in self._digests])
+        return bool(digest) and any(secrets.compare_digest(digest, valid) for valid in self._digests)
 
     def look(self) -> None:
         """Read the file if it has changed."""

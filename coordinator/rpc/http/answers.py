@@ -291,10 +291,9 @@ class Answers:
 
     async def show(self, shown: ShowPage) -> Answer:
         """Make a page."""
-        gate = self._dispatcher.gate
-        if shown.authorization is not None and gate is not None:
-            if not gate.may_see_metrics(bearer_of(shown.authorization)):
-                return self.refusal(401, "this page is for the operator, or --metrics-token-file", CHALLENGE)
+        gate, authorization = self._dispatcher.gate, shown.authorization
+        if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
+            return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)
 

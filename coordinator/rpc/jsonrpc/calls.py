@@ -23,7 +23,7 @@ from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.methods.method import SMALL, Does, Live, Method, OneCommand, Personal, Steps
+from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 
@@ -367,6 +367,8 @@ class Intake:
             self._tell_sizes(method, method.context(params), params)
         does = method.does
         if type(does) is not OneCommand:  # most are, and a `match` would cost each of them a tenth of a microsecond
+            if type(does) is Personal:
+                return self._add_personal(method, does, params, (put, at, id))
             return self._add_alone(method, does, params, (put, at, id), deadline)
         calls = self._open
         address = method.context(params)
@@ -395,7 +397,22 @@ class Intake:
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
         return self._post() if is_enough else None
 
-    async def _add_alone(self, method: Method, does: Does, params: Any, place: Place, deadline: float) -> None:
+    async def _add_personal(self, method: Method, does: Personal, params: Any, place: Place) -> None:
+        """Take a call that is about who calls, and may be another from then on."""
+        full = self._post()
+        if full is not None:
+            await full
+        put, at, id = place
+        outcome: Outcome
+        try:
+            outcome = await does.answer(self._access, params)
+        except Exception as error:
+            outcome = outcome_of(error, "an answer", method=method.name)
+            if isinstance(error, NotLoggedIn) and self._access is not None:
+                self._access.refused += 1
+        put(at, id, _rendered(id, outcome))
+
+    async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
@@ -423,11 +440,6 @@ class Intake:
                 if extra_timeout is not None:
                     deadline += extra_timeout(params)
                     takes_long = True
-            case Personal(answer):
-                put(at, id, _rendered(id, await _answered(method, answer, self._access, params)))
-                return
-            case OneCommand():
-                raise AssertionError("those travel together")
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
@@ -462,18 +474,6 @@ class Intake:
     async def _wait_for_room(self, calls: _Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
         calls.posted()
-
-
-async def _answered(
-    method: Method, answer: Callable[[Any, Any], Awaitable[RawJson]], access: Access | None, params: Any
-) -> Outcome:
-    """The outcome of a call that is about who calls."""
-    try:
-        return await answer(access, params)
-    except Exception as error:
-        if isinstance(error, NotLoggedIn) and access is not None:
-            access.refused += 1
-        return outcome_of(error, "an answer", method=method.name)
 
 
 def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:

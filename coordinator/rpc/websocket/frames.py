@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "GOING_AWAY",
-    "POLICY_VIOLATION",
     "INVALID_DATA",
+    "POLICY_VIOLATION",
     "PROTOCOL_ERROR",
     "TOO_BIG",
     "Close",

@@ -68,9 +68,7 @@ class UpgradeRequest:
         host, origin, authorization: of its headers; None without one.
     """
 
-    def __init__(
-        self, head: bytes, host: str | None, origin: str | None, authorization: str | None = None
-    ) -> None:
+    def __init__(self, head: bytes, host: str | None, origin: str | None, authorization: str | None = None) -> None:
         self.authorization = authorization
         self.head = head
         self.host = host
