@@ -174,6 +174,7 @@ class Service:
                 rules,
                 operator_file=settings.operator_file,
                 metrics_file=settings.metrics_token_file,
+                timeout=settings.request_timeout,
             )
 
     async def check(self, *, warn: bool = False) -> None:

@@ -61,7 +61,8 @@ class Caller:
         if transport == "http":
             self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE)
         else:
-            self.ws = connect(self.url, additional_headers=headers, open_timeout=PATIENCE)
+            self._opened = connect(self.url, additional_headers=headers, open_timeout=PATIENCE)
+            self.ws = self._opened.__enter__()
 
     def close(self) -> None:
         if self.http is not None:
@@ -153,8 +154,16 @@ def runner(context_id: int, id: int, pubkey: str = "none") -> dict[str, Any]:
 
 def job(context_id: int, caller_id: int, id: int, **more: Any) -> dict[str, Any]:
     return {
-        **{"id": id, "caller_id": caller_id, "context_id": context_id, "script": "1", "script_type": "Python"},
-        **{"timeout": 60, "retries": 0, "env_vars": {"SECRET": f"of {caller_id}"}, "prerequisites": [], "depends": []},
+        "id": id,
+        "caller_id": caller_id,
+        "context_id": context_id,
+        "script": "1",
+        "script_type": "Python",
+        "timeout": 60,
+        "retries": 0,
+        "env_vars": {"SECRET": f"of {caller_id}"},
+        "prerequisites": [],
+        "depends": [],
         **more,
     }
 
@@ -166,6 +175,14 @@ def flow(context_id: int, caller_id: int, id: int, jobs: list[int]) -> dict[str,
 
 def message(context_id: int, caller_id: int, id: int, jobs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        **{"id": id, "caller_id": caller_id, "context_id": context_id, "message": "m", "message_type": "Python"},
-        **{"message_format_type": "Text", "timeout": 0, "timeout_ack": 0, "timeout_result": 0, "job": jobs},
+        "id": id,
+        "caller_id": caller_id,
+        "context_id": context_id,
+        "message": "m",
+        "message_type": "Python",
+        "message_format_type": "Text",
+        "timeout": 0,
+        "timeout_ack": 0,
+        "timeout_result": 0,
+        "job": jobs,
     }

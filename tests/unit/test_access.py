@@ -59,7 +59,15 @@ def test_allowed_hosts_are_accepted_on_loopback() -> None:
 def test_elsewhere_addresses_and_known_names_are_accepted_and_no_other(bound_to: str) -> None:
     policy = AccessPolicy(bound_to, own_names=["Coordinator.example"], allowed_hosts=["proxy.example"])
 
-    for host in ("coordinator.example:1", "PROXY.example.", "10.0.0.7:9652", "[fd00::7]", "localhost", "127.0.0.1", None):
+    for host in (
+        "coordinator.example:1",
+        "PROXY.example.",
+        "10.0.0.7:9652",
+        "[fd00::7]",
+        "localhost",
+        "127.0.0.1",
+        None,
+    ):
         assert policy.refusal(None, host) is None
     for host in ("evil.example", "10.0.0.7.evil.example", "x.coordinator.example", "", "proxy.example@evil.example"):
         refusal = policy.refusal(None, host)
@@ -137,7 +145,9 @@ def test_an_origin_that_only_looks_like_the_servers_own_is_foreign(origin: str, 
 
 
 def test_allowed_origins_are_accepted_whatever_the_host() -> None:
-    policy = AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["https://app.example/", "http://[::1]:3000", "app://hero"])
+    policy = AccessPolicy(
+        "0.0.0.0", allowed_hosts=["*"], allowed_origins=["https://app.example/", "http://[::1]:3000", "app://hero"]
+    )
 
     for origin in (
         *("https://app.example", "HTTPS://APP.EXAMPLE", "https://app.example:443", "wss://app.example"),
@@ -153,8 +163,12 @@ def test_allowed_origins_are_accepted_whatever_the_host() -> None:
 def test_null_is_allowed_only_where_it_is_listed() -> None:
     assert AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["*"]).refusal("null", "x") is None
     assert AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["null"]).refusal("null", "x") is None
-    assert AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["null"]).refusal("http://null", "x") is not None
-    assert AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["http://null"]).refusal("null", "x") is not None
+    assert (
+        AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["null"]).refusal("http://null", "x") is not None
+    )
+    assert (
+        AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["http://null"]).refusal("null", "x") is not None
+    )
 
 
 @pytest.mark.parametrize("own", ["http://h:9652", "null", "http://a.example"])

@@ -113,7 +113,13 @@ class _Turns:
 
 
 class Gate:
-    """Shared by all front-ends of a process. `run` it beside the directory."""
+    """Shared by all front-ends of a process. `run` it beside the directory.
+
+    Args:
+        operator_file: the operator's tokens.
+        metrics_file: those that show the page of metrics, beside the operator's.
+        timeout: seconds for what a decision needs of the store, FETCH_TIMEOUT at most.
+    """
 
     def __init__(
         self,
@@ -123,8 +129,9 @@ class Gate:
         *,
         operator_file: Path | None,
         metrics_file: Path | None = None,
+        timeout: float = FETCH_TIMEOUT,
     ) -> None:
-        self.registry = Registry(directory, layout, FETCH_TIMEOUT)
+        self.registry = Registry(directory, layout, min(timeout, FETCH_TIMEOUT))
         self.keyspace = layout.keyspace
         self.rules = rules
         self.operators = TokenFile(operator_file)
