@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from coordinator import __version__
+from coordinator.cli.access import context, key, login, token, whoami
 from coordinator.cli.call import call, openrpc
 from coordinator.cli.cert import cert
 from coordinator.cli.demo import demo
@@ -32,7 +33,8 @@ def main() -> None:
     herocoordinator call context.load '[1]'
 
     `herocoordinator COMMAND --help` explains a command. Where the coordinator is, each command reads from --url or
-    HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA.
+    HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA. Where callers log in, it takes
+    --key FILE --as actor:ID, or --token-file FILE, or the variables HEROCOORDINATOR_KEY, _AS, _TOKEN_FILE or _TOKEN.
     """
     configure_plain()
 
@@ -43,5 +45,21 @@ def version() -> None:
     click.echo(f"herocoordinator, version {__version__}")
 
 
-for command in (serve, runner, flow, prerequisite, demo, call, openrpc, cert, repair, version):
+for command in (
+    serve,
+    runner,
+    flow,
+    prerequisite,
+    demo,
+    call,
+    openrpc,
+    key,
+    login,
+    token,
+    whoami,
+    context,
+    cert,
+    repair,
+    version,
+):
     main.add_command(command)

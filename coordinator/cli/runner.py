@@ -51,7 +51,10 @@ def _repeated(name: str, kind: Any, metavar: str, separated: str) -> Callable[[C
 @_repeated("context", click.INT, "N", "blanks")
 @_repeated("type", _Command(), "NAME=COMMAND", "semicolons")
 @options_of(
-    RunnerSettings, ENVIRONMENT_PREFIX, but=("context", "type"), shared={"url": URL_VARIABLE, "ca": CA_VARIABLE}
+    RunnerSettings,
+    ENVIRONMENT_PREFIX,
+    but=("context", "type"),
+    shared={"url": URL_VARIABLE, "ca": CA_VARIABLE},
 )
 def runner(**given: Any) -> None:
     """Run jobs of a coordinator's flows on this machine until SIGINT or SIGTERM.

@@ -169,8 +169,8 @@ def test_a_key_is_rotated_by_both(guarded: CoordinatorProcess, operator: Caller)
 
     def rotation(one: Caller, by: Key, to: Key, proof: Key, id: int = 831) -> Any:
         challenge = one.result("auth.challenge", {})
-        told = challenge["server"], one.host, f"actor:{id}", challenge["nonce"], str(challenge["expires_at"])
-        told = *told, old.public, to.public
+        named = challenge["server"], one.host, f"actor:{id}", challenge["nonce"], str(challenge["expires_at"])
+        told = *named, old.public, to.public
         signed = {"old_signature": by.sign("rotate", *told), "new_signature": proof.sign("rotate", *told)}
         return {"id": id, "pubkey": to.public, "nonce": challenge["nonce"], **signed}
 
@@ -239,8 +239,13 @@ def test_a_token_in_a_query_counts_for_nothing(guarded: CoordinatorProcess, toke
             assert one.http.post("/", params={name: tokens["admin"] or ""}, json=call).status_code == 401
 
 
-@pytest.mark.parametrize("shown", ["Bearer", "Bearer hc_", "Basic aGM6aGM=", "hc_{token}", "Bearer {token}x", "Bearer {token}, Bearer {token}",
-                                   "bearer\t{token}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "shown",
+    [
+        *("Bearer", "Bearer hc_", "Basic aGM6aGM=", "hc_{token}", "Bearer {token}x"),
+        *("Bearer {token}, Bearer {token}", "bearer\t{token}"),
+    ],
+)
 def test_what_is_no_token_is_refused(guarded: CoordinatorProcess, tokens: dict[str, str | None], shown: str) -> None:
     with caller(guarded, "http") as one:
         assert one.http is not None

@@ -108,10 +108,10 @@ def test_a_flow_of_another_is_left_alone_although_its_id_is_all_that_names_it(as
 def test_a_large_flow_of_another_is_left_alone(as_: As) -> None:
     id, _ = submit(as_("other executor"), OTHER_EXECUTOR)
     jobs = [callers.job(CONTEXT, EXECUTOR, at) for at in [next(_ids) for _ in range(250)]]
-    params = {**OF, "flow": callers.flow(CONTEXT, EXECUTOR, id, [job["id"] for job in jobs]), "jobs": jobs}
+    flow = callers.flow(CONTEXT, EXECUTOR, id, [job["id"] for job in jobs])
 
-    assert as_("executor").code("flow.submit", params) == FORBIDDEN
-    params["flow"]["id"] = next(_ids)
+    assert as_("executor").code("flow.submit", {**OF, "flow": flow, "jobs": jobs}) == FORBIDDEN
+    params = {**OF, "flow": {**flow, "id": next(_ids)}, "jobs": jobs}
     assert as_("executor").result("flow.submit", params)["status"] == "Started"
 
 
@@ -262,23 +262,31 @@ def test_readers_see_no_log_lines(as_: As) -> None:
     reader = as_("reader")
     if reader.ws is not None:
         reader.result("flow.subscribe", {**OF, "id": id})
-        as_("runner").result("job.finish", {key: value for key, value in named.items()})
-        told = []
+        as_("runner").result("job.finish", named)
+        told: list[Any] = []
         while not told or told[-1].get("status") != "Finished" or told[-1]["kind"] != "flow":
             told.append(reader.note("flow.event"))
         assert "log" not in {note["kind"] for note in told}
 
 
+def about(id: int) -> list[tuple[str, Any]]:
+    """Calls about this context."""
+    return [
+        ("context.load", {"id": id}),
+        ("flow.list", {"context_id": id}),
+        ("job.load", {"context_id": id, "caller_id": 1, "id": 1}),
+        ("context.create", callers.context(id, admins=[STRANGER], executors=[], readers=[])),
+        ("flow.subscribe", {"context_id": id, "id": 1}),
+        ("job.take", {"context_id": id, "runner_id": 1, "script_types": ["V"]}),
+    ]
+
+
 def test_a_stranger_is_told_the_same_of_a_context_that_is_there_and_of_one_that_is_not(as_: As) -> None:
-    for method, params in (
-        ("context.load", lambda id: {"id": id}),
-        ("flow.list", lambda id: {"context_id": id}),
-        ("job.load", lambda id: {"context_id": id, "caller_id": 1, "id": 1}),
-        ("context.create", lambda id: callers.context(id, admins=[STRANGER], executors=[], readers=[])),
-        ("flow.subscribe", lambda id: {"context_id": id, "id": 1}),
-    ):
-        there, absent = (as_("stranger").error(method, params(id)) for id in (CONTEXT, NO_CONTEXT))
-        assert there["code"] == absent["code"] == -32001
-        assert str(there).replace(str(CONTEXT), "N").replace(str(NO_CONTEXT), "N") == str(absent).replace(
-            str(NO_CONTEXT), "N"
-        ).replace("1", "1").replace(str(CONTEXT), "N")
+    for (method, there), (_, absent) in zip(about(CONTEXT), about(NO_CONTEXT), strict=True):
+        errors = [as_("stranger").error(method, params) for params in (there, absent)]
+        for error, id in zip(errors, (CONTEXT, NO_CONTEXT), strict=True):
+            assert error == {
+                "code": -32001,
+                "message": "Not Found",
+                "data": {"kind": "context", "ids": {"id": id}, "detail": f"no context with id {id}"},
+            }

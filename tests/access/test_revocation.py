@@ -1,4 +1,4 @@
-"""What is taken away is gone within a second, on every worker, in what lasts too; and a store that is away lets nobody in."""
+"""What is taken away is gone in a second, on every worker, also in what lasts; a store that is away lets nobody in."""
 
 from __future__ import annotations
 
