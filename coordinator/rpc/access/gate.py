@@ -29,7 +29,7 @@ from coordinator.rpc.access.operator import TokenFile
 from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.registry import Actor, Members, Registry, Token
 from coordinator.rpc.access.rights import TABLE, Cell, Right, Role
-from coordinator.rpc.access.tokens import bearer_of, id_of
+from coordinator.rpc.access.tokens import NO_TOKEN, id_of
 from coordinator.rpc.methods.method import Method
 from coordinator.storage import functions
 from coordinator.storage.functions import Guard
@@ -43,6 +43,8 @@ log = structlog.get_logger("coordinator.access")
 FETCH_TIMEOUT: Final = 10.0  # seconds for what a decision needs of the store
 SWEEP_TIMEOUT: Final = 2.0  # seconds for one look at what is live
 VARIANTS: Final = 4096  # methods as somebody may call them, remembered
+GRANTED: Final = 1024  # calls somebody may make, remembered
+LOGINS: Final = 4096  # tokens shown over HTTP, remembered
 USED_EVERY: Final = 60  # seconds between two notes that a token is in use
 
 LOGIN_EVERY: Final = 0.005  # seconds between two signatures that are looked at, which take a tenth of that
@@ -54,6 +56,14 @@ _ABOUT_NO_CONTEXT: Final = frozenset(
     {
         *(Right.PUBLIC, Right.SIGNED_IN, Right.ACTOR_CREATE, Right.KEY_ROTATE, Right.ACTOR_REVOKE),
         *(Right.CONTEXT_LIST, Right.ACTOR_LOAD),
+    }
+)
+# What may be called depends on more than the context, for some roles.
+_BY_PARAMS: Final = frozenset(
+    {
+        *_ABOUT_NO_CONTEXT,
+        *(Right.CONTEXT_WRITE, Right.RUNNER_READ, Right.RUNNERS_CONNECTED, Right.WORK, Right.RECORD_WRITE),
+        *(Right.RUN, Right.DELETE, Right.PREREQUISITE_WRITE),
     }
 )
 _READING: Final = frozenset(
@@ -139,6 +149,7 @@ class Gate:
         self._variants: dict[tuple[object, ...], Method] = {}
         self._open: set[Access] = set()  # of connections
         self._waiting: dict[Request, tuple[Access, Method, Any]] = {}  # calls that may take long
+        self._logins: dict[str, _Login] = {}
         self._noted: dict[str, float] = {}  # tokens, and when the store was last told of their use
         self.denied = 0
         self.verifying = _Turns()
@@ -158,6 +169,15 @@ class Gate:
         return self._identity
 
     # -- principals
+
+    def login_of(self, digest: str) -> _Login:
+        """What is known of who shows this token over HTTP."""
+        login = self._logins.get(digest)
+        if login is None:
+            if len(self._logins) >= LOGINS:
+                self._logins.clear()
+            login = self._logins[digest] = _Login()
+        return login
 
     def operator_of(self, digest: str) -> Principal | None:
         """The operator, if it has a token of this digest."""
@@ -285,6 +305,26 @@ class Gate:
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
 
 
+class _Login:
+    """What is known of somebody: of a connection, or of all requests that show the same token.
+
+    Attributes:
+        principal: who it is; None: it is not known, or nobody any more.
+        good_until: until when (time.monotonic) that may be believed.
+        granted: by method and context, until when it may be called, and as what, whatever its other params are.
+    """
+
+    __slots__ = ("good_until", "granted", "principal")
+
+    def __init__(self) -> None:
+        self.become(None)
+
+    def become(self, principal: Principal | None) -> None:
+        self.principal = principal
+        self.good_until = 0.0
+        self.granted: dict[tuple[str, ContextKey], tuple[float, Method]] = {}
+
+
 class Access:
     """One client.
 
@@ -294,38 +334,34 @@ class Access:
         conversation: its connection, if that stays open.
 
     Attributes:
-        principal: who has logged in.
         nonces: the challenges of its connection; None if it has none.
         refused: calls refused because nobody has logged in.
     """
+
+    __slots__ = ("_digest", "_logged_out", "_login", "conversation", "gate", "host", "nonces", "refused")
 
     def __init__(
         self, gate: Gate, *, host: str = "", digest: str = "", conversation: Conversation | None = None
     ) -> None:
         self.gate = gate
-        self.host = host.lower()
+        self.host = host
         self.conversation = conversation
-        self.principal: Principal | None = None
         self.nonces = None if conversation is None else Nonces()
         self.refused = 0
         self._digest = digest
-        self._good_until = 0.0
+        self._login = gate.login_of(digest) if conversation is None and digest else _Login()
         self._logged_out: str | None = None
+        if digest == NO_TOKEN:
+            self._digest, self._logged_out = "", "the Authorization header holds no token: it is `Bearer hc_…`"
 
-    @classmethod
-    def shown(
-        cls, gate: Gate, *, host: str, authorization: bytes | None, conversation: Conversation | None = None
-    ) -> Access:
-        """A client that has sent this Authorization header."""
-        digest = "" if authorization is None else bearer_of(authorization)
-        access = cls(gate, host=host, digest=digest, conversation=conversation)
-        if authorization is not None and not digest:
-            access._logged_out = "the Authorization header holds no token: it is `Bearer hc_…`"
-        return access
+    @property
+    def principal(self) -> Principal | None:
+        """Who has logged in."""
+        return self._login.principal
 
     def log_out(self, reason: str) -> None:
         """It is nobody from now on."""
-        self.principal = None
+        self._login.become(None)
         self._logged_out = reason
         if self.conversation is not None:
             self.conversation.log_out(reason)
@@ -334,7 +370,8 @@ class Access:
         """It has logged in. Raises Conflict if its connection belongs to somebody else."""
         if self.principal is not None and self.principal.identity != principal.identity:
             raise Conflict(f"this connection is {self.principal.name}; open another one", principal=self.principal.name)
-        self.principal, self._logged_out, self._good_until = principal, None, 0.0
+        self._login.become(principal)
+        self._logged_out = None
 
     @property
     def is_refused(self) -> bool:
@@ -346,25 +383,40 @@ class Access:
     def admit(self, method: Method, params: Any) -> Method | CoordinatorError | None:
         """The method as this client may call it with these params, or why it may not; None: the store has to be asked,
         see `judge`. Never blocks."""
-        right = method.right
+        login = self._login
+        granted = login.granted.get((method.name, method.context(params)))
+        if granted is not None and time.monotonic() < granted[0]:
+            return granted[1]
+        right, principal = method.right, login.principal
         if right is Right.PUBLIC:
             return method
-        principal = self.principal
         if principal is None:
             return None if self._digest else self._decide(method, params, None, None)
-        if time.monotonic() >= self._good_until:
+        if time.monotonic() >= login.good_until:
             until = self.gate.fresh_until(principal)
             if not until:
                 return None
-            self._good_until = until
+            login.good_until = until
         context = self._context_of(right, params)
-        members = None
+        until, members = login.good_until, None
         if context is not None and principal.kind == "actor":
             known = self.gate.registry.members.known(context)
             if known is None:
                 return None
-            members = known.value
-        return self._decide(method, params, context, members)
+            until, members = min(until, known.until), known.value
+        allowed = self._decide(method, params, context, members)
+        if isinstance(allowed, Method) and self._holds_for_all(method, params, context, members):
+            if len(login.granted) >= GRANTED:
+                login.granted.clear()
+            login.granted[method.name, context] = until, allowed
+        return allowed
+
+    def _holds_for_all(self, method: Method, params: Any, context: ContextKey, members: Members | None) -> bool:
+        """Whether what was allowed is whatever the other params are, as long as the context is this one."""
+        right, principal = method.right, self.principal
+        if context is None or principal is None or right is None or method.context(params) != context:
+            return False
+        return right not in _BY_PARAMS or TABLE[right].of(_role(principal, context, members)) is Cell.YES
 
     async def judge(self, method: Method, params: Any) -> Method | CoordinatorError:
         """As `admit`, having asked the store. If that does not answer, nothing is allowed."""
@@ -389,7 +441,7 @@ class Access:
             if principal is None:
                 self._logged_out = "the token is none of this coordinator, or has expired, or was revoked"
                 return
-            self.principal = principal
+            self._login.become(principal)
             if principal.token and principal.kind != "operator" and gate.note_use(principal.token):
                 await gate.registry.write(GLOBAL, functions.token_used(gate.keyspace(GLOBAL), principal.token))
         elif not await gate.good_until(self.principal):

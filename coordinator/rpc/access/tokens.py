@@ -7,9 +7,11 @@ import re
 import secrets
 from typing import Final
 
-__all__ = ["ID_DIGITS", "bearer_of", "digest", "id_of", "new_token"]
+__all__ = ["ID_DIGITS", "NO_TOKEN", "bearer_of", "digest", "id_of", "new_token"]
 
 ID_DIGITS: Final = 32  # of a token's digest, that are its id
+NO_TOKEN: Final = "none"
+"""Stands for the digest of what is no token."""
 _TOKEN: Final = re.compile(r"hc_[A-Za-z0-9_-]{43}", re.ASCII)
 _BEARER: Final = re.compile(rb"(?i:bearer) +(hc_[A-Za-z0-9_-]{43})", re.ASCII)
 
@@ -28,7 +30,9 @@ def id_of(digest: str) -> str:
     return digest[:ID_DIGITS]
 
 
-def bearer_of(authorization: bytes) -> str:
-    """The digest of the token in an Authorization header; '' if there is none in it."""
+def bearer_of(authorization: bytes | None) -> str:
+    """The digest of the token in an Authorization header; NO_TOKEN if there is none in it, '' if there is no header."""
+    if authorization is None:
+        return ""
     match = _BEARER.fullmatch(authorization.strip())
-    return "" if match is None else digest(match[1].decode())
+    return NO_TOKEN if match is None else digest(match[1].decode())

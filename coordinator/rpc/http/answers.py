@@ -92,8 +92,8 @@ class Call:
         replied: the response to one that has a reply, without that.
         silent: the response to one that has none.
         unauthorized: the response to one of which nothing is done, for nobody has logged in; without the reply.
-        host: by which the client has called us.
-        authorization: what it has shown; None if nothing. Both only where callers log in.
+        host: by which the client has called us, in lower case.
+        digest: of the token it has shown; see `bearer_of`. Both only where callers log in.
     """
 
     coding: bytes
@@ -101,7 +101,7 @@ class Call:
     silent: Answer
     unauthorized: Answer = Answer(401)
     host: str = ""
-    authorization: bytes | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +225,8 @@ class Answers:
             Answer(200, (*shared, JSON)),
             silent,
             Answer(401, (*shared, JSON, CHALLENGE)),
-            (host or b"").decode("latin-1"),
-            request.headers.get(b"authorization"),
+            (host or b"").decode("latin-1").lower(),
+            bearer_of(request.headers.get(b"authorization")),
         )
 
     def _too_long(self, request: Request, shared: Headers) -> Answer | None:
@@ -277,7 +277,7 @@ class Answers:
         Returns whether `respond` was called; if not, the client is gone.
         """
         gate = self._dispatcher.gate
-        access = None if gate is None else Access.shown(gate, host=call.host, authorization=call.authorization)
+        access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
         reply = _Reply(respond, access)
         intake = Intake(self._dispatcher, reply, budget, access=access)
         try:

@@ -19,6 +19,7 @@ from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.rpc.websocket.frames import (
@@ -151,9 +152,10 @@ class Connection(Session, Sink):
     def _access_of(self, gate: Gate | None, shown: UpgradeRequest | None) -> Access | None:
         if gate is None:
             return None
-        host = None if shown is None else shown.host
-        authorization = None if shown is None or shown.authorization is None else shown.authorization.encode("latin-1")
-        return Access.shown(gate, host=host or "", authorization=authorization, conversation=self)
+        if shown is None:
+            return Access(gate, conversation=self)
+        digest = bearer_of(None if shown.authorization is None else shown.authorization.encode("latin-1"))
+        return Access(gate, host=(shown.host or "").lower(), digest=digest, conversation=self)
 
     def log_out(self, reason: str) -> None:
         """Say that its login is over, and close. Never blocks."""

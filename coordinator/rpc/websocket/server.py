@@ -16,6 +16,7 @@ from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
@@ -224,7 +225,7 @@ class WebSocketFrontEnd:
         gate = self._dispatcher.gate
         if gate is None or upgrade.authorization is None:
             return
-        shown = Access.shown(gate, host=upgrade.host or "", authorization=upgrade.authorization.encode("latin-1"))
+        shown = Access(gate, digest=bearer_of(upgrade.authorization.encode("latin-1")))
         try:
             await shown.identify()
         except CoordinatorError:
