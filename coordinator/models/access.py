@@ -143,3 +143,11 @@ class ActorRevokeParams(Model):
 
 class ActorRevoked(Actor):
     revoked_at: Timestamp
+
+
+class LoginEndedNotice(Model):
+    """Params of the notification `auth.ended`: a subscription has ended, or without one the whole login, and the
+    connection closes."""
+
+    reason: str
+    subscription: Annotated[str | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
