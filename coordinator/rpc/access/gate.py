@@ -238,6 +238,10 @@ class Gate:
             method = self._variants[key] = make()
         return method
 
+    def members_changed(self, params: Any) -> None:
+        """Who is what in a context was written here, so whoever did that need not wait until it is looked at again."""
+        self.registry.members.forget(params.context.id)
+
     # -- what lasts
 
     def opened(self, access: Access) -> None:
@@ -260,8 +264,11 @@ class Gate:
                 await self._sweep()
 
     async def _sweep(self) -> None:
-        for call in [call for call in self._waiting if call.done]:
-            del self._waiting[call]
+        for call, (access, _, _) in [*self._waiting.items()]:
+            if access.principal is None:  # another request with the same token has found that it is good no longer
+                call.end(NotLoggedIn("the login has ended meanwhile"))
+            if call.done:
+                del self._waiting[call]
         accesses = {*self._open, *(access for access, _, _ in self._waiting.values())}
         async with trio.open_nursery() as nursery:
             for access in accesses:
@@ -502,6 +509,10 @@ class Access:
             cell = Cell.NO
         if context is not None and right is not Right.RUNNERS_CONNECTED and right is not Right.ACTOR_LOAD:
             assert method.context(params) == context, f"{method.name} is decided on for the context it goes to"
+        if right is Right.CONTEXT_WRITE and cell is not Cell.NO:
+            method = self.gate.variant(
+                (method.name, "told"), lambda: restricted.then(method, self.gate.members_changed)
+            )
         if cell is Cell.YES:
             return method
         if cell is not Cell.NO:

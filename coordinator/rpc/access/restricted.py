@@ -19,7 +19,7 @@ from coordinator.storage.functions import Guard
 from coordinator.storage.keys import Keyspace, Transition, job_name
 
 __all__ = ["Guards", "Hide", "guarded", "hidden_addresses", "hidden_admins", "hidden_env", "hidden_logs", "only_runner",
-           "own_attempt", "telling", "with_caller", "with_params"]  # fmt: skip
+           "own_attempt", "telling", "then", "with_caller", "with_params"]  # fmt: skip
 
 AT_ONCE: Final = 256 * 1024  # bytes of a reply that is read and written again on the event loop, about 2 ms
 
@@ -88,6 +88,26 @@ def _guarded_steps(operation: Operation, guards: Sequence[Guard], refusal: Refus
                     raise refusal(guard, params)
     finally:
         operation.close()
+
+
+def then(method: Method, done: Callable[[Any], None]) -> Method:
+    """The method, after which `done` is called with the params. It must not raise."""
+    does = method.does
+    assert isinstance(does, OneCommand), f"{method.name} is more than a command"
+    begin_one = does.begin
+
+    def begin(keys: Keyspace, params: Any) -> Answerable:
+        command, finish, asked = begin_one(keys, params)
+        return command, _then_done, (finish, asked, done, params)
+
+    return replace(method, does=replace(does, begin=begin))
+
+
+def _then_done(reply: Any, asked: Any) -> RawJson | WithEffects:
+    finish, inner, done, params = asked
+    answer: RawJson | WithEffects = finish(reply, inner)
+    done(params)
+    return answer
 
 
 def own_attempt(method: Method, runner_id: int) -> Method:
