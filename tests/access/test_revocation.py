@@ -153,6 +153,24 @@ def test_a_take_that_waits_ends_with_an_error(guarded: CoordinatorProcess, opera
         assert replies[0]["error"]["code"] == NOBODY
 
 
+def test_a_take_ends_though_another_request_has_found_out_first(guarded: CoordinatorProcess, operator: Caller) -> None:
+    token, token_id = token_of(operator, f"runner:{CONTEXT}:{RUNNER}")
+    replies: list[Any] = []
+    with caller(guarded, "http", token) as one:
+        take = {**OF, "runner_id": RUNNER, "script_types": ["V"], "wait": 60.0}
+        waiting = threading.Thread(target=lambda: replies.append(one.call("job.take", take)))
+        waiting.start()
+        time.sleep(1.0)
+
+        operator.result("token.revoke", {"id": token_id})
+        for _ in range(20):  # on both workers, as soon as anybody can know
+            with caller(guarded, "http", token) as other:
+                other.call("context.load", {"id": CONTEXT})
+
+        waiting.join(SOON)
+        assert replies[0]["error"]["code"] == NOBODY
+
+
 def test_the_operator_s_token_is_replaced(guarded: CoordinatorProcess, directory: Path, tmp_path: Path) -> None:
     file = directory / "operator.token"
     assert file.stat().st_mode & 0o777 == 0o600
