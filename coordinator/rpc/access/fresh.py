@@ -51,6 +51,11 @@ class Fresh(Generic[K, V]):
         self._known.pop(key, None)
         self._asking.pop(key, None)
 
+    def learn(self, key: K, value: V, asked_at: float) -> None:
+        """The store has said so to somebody who asked at that time (time.monotonic)."""
+        if key not in self._asking:  # who asks now may be told of something newer
+            self._keep(key, Known(value, asked_at + FRESH_FOR))
+
     async def get(self, key: K) -> Known[V]:
         """The answer. Raises what `fetch` does."""
         while True:
@@ -80,11 +85,14 @@ class Fresh(Generic[K, V]):
             if is_current:
                 del self._asking[key]
         if is_current:  # else it was changed while we asked
-            self._known[key] = known
-            self._known.move_to_end(key)
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
+            self._keep(key, known)
         return known
+
+    def _keep(self, key: K, known: Known[V]) -> None:
+        self._known[key] = known
+        self._known.move_to_end(key)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
 
 
 class _Asking(Generic[V]):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -41,7 +43,10 @@ __all__ = ["Access", "Conversation", "Gate", "Rules"]
 log = structlog.get_logger("coordinator.access")
 
 FETCH_TIMEOUT: Final = 10.0  # seconds for what a decision needs of the store
-SWEEP_TIMEOUT: Final = 2.0  # seconds for one look at what is live
+SWEEP_EVERY: Final = FRESH_FOR / 2  # seconds between looks at what lasts
+IDLE_EVERY: Final = 2  # of those looks, one is also at connections that have nothing
+SWEEP_TIMEOUT: Final = 2.0  # seconds for one look
+LOOKED_AT_ONCE: Final = 256  # clients, before others get on
 VARIANTS: Final = 4096  # methods as somebody may call them, remembered
 GRANTED: Final = 1024  # calls somebody may make, remembered
 LOGINS: Final = 4096  # tokens shown over HTTP, remembered
@@ -72,6 +77,10 @@ _READING: Final = frozenset(
         *(Right.RUNNERS_CONNECTED, Right.RECORD_READ, Right.FLOW_READ, Right.LOG_READ, Right.PREREQUISITE_READ),
     }
 )
+
+
+_Waiting = tuple[Request, Method, Any]
+"""A call that may take long, its method as it may be called, and its params."""
 
 
 class Rules(NamedTuple):
@@ -149,6 +158,7 @@ class Gate:
         self._variants: dict[tuple[object, ...], Method] = {}
         self._open: set[Access] = set()  # of connections
         self._waiting: dict[Request, tuple[Access, Method, Any]] = {}  # calls that may take long
+        self._looking: set[Access] = set()  # clients that are being looked at
         self._logins: dict[str, _Login] = {}
         self._noted: dict[str, float] = {}  # tokens, and when the store was last told of their use
         self.denied = 0
@@ -256,49 +266,79 @@ class Gate:
 
     async def run(self) -> None:
         """Look at what lasts, again and again. Never returns."""
-        while True:
-            await trio.sleep(FRESH_FOR / 2)
-            self.operators.look()
-            self._metrics.look()
-            with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at who is logged in"):
-                await self._sweep()
+        async with trio.open_nursery() as nursery:
+            for number in count():
+                await trio.sleep(SWEEP_EVERY)
+                self.operators.look()
+                self._metrics.look()
+                with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at who is logged in"):
+                    await self._sweep(nursery, with_idle=number % IDLE_EVERY == 0)
 
-    async def _sweep(self) -> None:
-        for call, (access, _, _) in [*self._waiting.items()]:
+    async def _sweep(self, nursery: trio.Nursery, *, with_idle: bool) -> None:
+        """Look at each client that has something that lasts, and `with_idle` at each open connection.
+
+        Logins are looked at for all together. What else takes the store is asked in tasks, one a client at the most, so
+        that a context which is slow keeps nobody else's from being ended.
+        """
+        calls = self._calls_that_wait()
+        busy = {access for access in self._open if access.conversation and access.conversation.subscriptions}
+        busy |= calls.keys()
+        looked_at = busy | self._open if with_idle else busy
+        known = [(access, access.principal) for access in looked_at if access.principal is not None]
+        with suppress(CoordinatorError):  # while the store is away it hands out nothing either
+            await self._ask_about(principal for _, principal in known)
+        for number, (access, principal) in enumerate(known, 1):
+            if self.fresh_until(principal) == 0:
+                self._end(access, calls.get(access, ()))
+            elif access not in self._looking and (access in busy or principal.kind == "runner"):
+                self._looking.add(access)
+                nursery.start_soon(self._look_at, access, principal, calls.get(access, ()))
+            if number % LOOKED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    def _calls_that_wait(self) -> dict[Access, list[_Waiting]]:
+        """By whose they are."""
+        waiting: dict[Access, list[_Waiting]] = {}
+        for call, (access, method, params) in [*self._waiting.items()]:
             if access.principal is None:  # another request with the same token has found that it is good no longer
                 call.end(NotLoggedIn("the login has ended meanwhile"))
             if call.done:
                 del self._waiting[call]
-        accesses = {*self._open, *(access for access, _, _ in self._waiting.values())}
-        async with trio.open_nursery() as nursery:
-            for access in accesses:
-                if access.principal is not None:
-                    nursery.start_soon(self._look_at, access)
+            else:
+                waiting.setdefault(access, []).append((call, method, params))
+        return waiting
 
-    async def _look_at(self, access: Access) -> None:
-        """End what a client may not have any more. What cannot be looked at, for the store is away, waits for that: the
-        store hands out nothing either."""
+    async def _ask_about(self, principals: Iterable[Principal]) -> None:
+        """Have the store say what `fresh_until` needs of actors, and of tokens. Raises StorageError."""
+        unknown = [principal for principal in principals if self.fresh_until(principal) is None]
+        actors = {principal.id for principal in unknown if principal.kind == "actor"}
+        tokens = {id for principal in unknown for id in (principal.token, principal.parent) if id}
+        await self.registry.refresh(actors, tokens)
+
+    def _end(self, access: Access, calls: Iterable[_Waiting]) -> None:
+        """Its login is over."""
+        access.log_out("its login is over: the token or key has expired, was revoked or was replaced")
+        for call, _, _ in calls:
+            call.end(NotLoggedIn("the login has ended meanwhile"))
+
+    async def _look_at(self, access: Access, principal: Principal, calls: Iterable[_Waiting]) -> None:
+        """End what a client may not have any more. What cannot be looked at now is looked at the next time."""
         try:
-            await self._end_what_is_over(access)
-        except CoordinatorError:
-            return
+            with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at what a client has"), suppress(CoordinatorError):
+                if not await self.good_until(principal):
+                    self._end(access, calls)
+                    return
+                for call, method, params in calls:
+                    outcome = await access.judge(method, params)
+                    if isinstance(outcome, CoordinatorError):
+                        call.end(outcome)
+                if access.conversation is not None:
+                    await self._look_at_subscriptions(access, access.conversation)
+        finally:
+            self._looking.discard(access)
 
-    async def _end_what_is_over(self, access: Access) -> None:
-        principal = access.principal
-        assert principal is not None
-        if not await self.good_until(principal):
-            access.log_out("its login is over: the token or key has expired, was revoked or was replaced")
-            for call, (whose, _, _) in [*self._waiting.items()]:
-                if whose is access:
-                    call.end(NotLoggedIn("the login has ended meanwhile"))
-            return
-        for call, (whose, method, params) in [*self._waiting.items()]:
-            if whose is access and not call.done:
-                outcome = await access.judge(method, params)
-                if isinstance(outcome, CoordinatorError):
-                    call.end(outcome)
-        conversation = access.conversation
-        for subscription in [] if conversation is None else [*conversation.subscriptions.values()]:
+    async def _look_at_subscriptions(self, access: Access, conversation: Conversation) -> None:
+        for subscription in [*conversation.subscriptions.values()]:
             right = Right.WORK if isinstance(subscription, RunnerSubscription) else Right.FLOW_READ
             cell = TABLE[right].of(await access.role_in(subscription.keys.address or 0))
             sees_too_much = (
@@ -308,7 +348,6 @@ class Gate:
                 and not self.rules.readers_see_logs
             )
             if cell is Cell.NO or sees_too_much or access.is_out_of_scope(right):
-                assert conversation is not None
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
 
 
@@ -518,6 +557,10 @@ class Access:
         if cell is not Cell.NO:
             return _Judge(self, method, right, role, cell, context, members).variant(params)
         raise _denied(right, role, context)
+
+    def _telling_of_members(self, method: Method) -> Method:
+        gate = self.gate
+        return gate.variant((method.name, "told"), lambda: restricted.then(method, gate.members_changed))
 
 
 def _good_until(principal: Principal, tokens: Iterable[Known[Token | None]], record: Known[Actor]) -> float:

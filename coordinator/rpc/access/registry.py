@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
@@ -19,6 +20,7 @@ from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["Actor", "Members", "Registry", "Token"]
 
+REFRESHED_AT_ONCE: Final = 256  # records
 NO_SUCH_DATABASE: Final = "cannot select database"
 
 
@@ -124,16 +126,28 @@ class Registry:
         return Members(*(frozenset(from_json(ids)) if ids else frozenset() for ids in lists))
 
     async def _fetch_actor(self, id: int) -> Actor:
-        names = ("pubkey", "x_old_pubkey", "x_old_until", "x_revoked")
-        ((pubkey, old, old_until, revoked),) = await self.read(
-            GLOBAL, ("HMGET", self._keyspace(GLOBAL).actor(id), *names)
-        )
-        if pubkey is None:
-            return Actor(is_revoked=True)
-        texts = [pubkey]
-        if old is not None and old_until is not None and time.time() < int(old_until):
-            texts.append(old)
-        return Actor(_keys(texts), pubkey.decode(), revoked is not None)
+        (reply,) = await self.read(GLOBAL, self._actor_command(id))
+        return _actor_of(reply)
+
+    def _actor_command(self, id: int) -> Command:
+        return ("HMGET", self._keyspace(GLOBAL).actor(id), "pubkey", "x_old_pubkey", "x_old_until", "x_revoked")
+
+    def _token_command(self, id: str) -> Command:
+        names = ("digest", "principal", "expires_at", "parent", "key", "access", "contexts", "used_at")
+        return ("HMGET", self._keyspace(GLOBAL).token(id), *names)
+
+    async def refresh(self, actors: Collection[int], tokens: Collection[str]) -> None:
+        """Ask about many at once. Raises StorageError."""
+        wanted: list[tuple[int | None, str]] = [*((id, "") for id in actors), *((None, id) for id in tokens)]
+        for first in range(0, len(wanted), REFRESHED_AT_ONCE):
+            part = wanted[first : first + REFRESHED_AT_ONCE]
+            asked_at = time.monotonic()
+            commands = [self._token_command(token) if id is None else self._actor_command(id) for id, token in part]
+            for (id, token), reply in zip(part, await self.read(GLOBAL, *commands), strict=True):
+                if id is None:
+                    self.tokens.learn(token, _token_of(token, reply), asked_at)
+                else:
+                    self.actors.learn(id, _actor_of(reply), asked_at)
 
     async def _fetch_runner(self, ids: tuple[int, int]) -> Actor:
         context, id = ids
@@ -146,26 +160,38 @@ class Registry:
         return Actor(is_revoked=True) if pubkey is None else Actor(_keys([pubkey]), pubkey.decode())
 
     async def _fetch_token(self, id: str) -> Token | None:
-        names = ("digest", "principal", "expires_at", "parent", "key", "access", "contexts", "used_at")
-        ((digest, principal, expires_at, parent, key, access, contexts, used_at),) = await self.read(
-            GLOBAL, ("HMGET", self._keyspace(GLOBAL).token(id), *names)
-        )
-        if digest is None or principal is None or expires_at is None:
-            return None
-        named = read_principal(principal.decode())
-        if named is None:
-            return None
-        whole = Principal(
-            named.kind,
-            named.id,
-            named.context_id,
-            key=(key or b"").decode(),
-            token=id,
-            parent=(parent or b"").decode(),
-            expires_at=int(expires_at),
-            scope=Scope(frozenset(from_json(contexts)) if contexts else None, access == b"read"),
-        )
-        return Token(digest.decode(), whole, int(used_at or 0))
+        (reply,) = await self.read(GLOBAL, self._token_command(id))
+        return _token_of(id, reply)
+
+
+def _actor_of(reply: Any) -> Actor:
+    pubkey, old, old_until, revoked = reply
+    if pubkey is None:
+        return Actor(is_revoked=True)
+    texts = [pubkey]
+    if old is not None and old_until is not None and time.time() < int(old_until):
+        texts.append(old)
+    return Actor(_keys(texts), pubkey.decode(), revoked is not None)
+
+
+def _token_of(id: str, reply: Any) -> Token | None:
+    digest, principal, expires_at, parent, key, access, contexts, used_at = reply
+    if digest is None or principal is None or expires_at is None:
+        return None
+    named = read_principal(principal.decode())
+    if named is None:
+        return None
+    whole = Principal(
+        named.kind,
+        named.id,
+        named.context_id,
+        key=(key or b"").decode(),
+        token=id,
+        parent=(parent or b"").decode(),
+        expires_at=int(expires_at),
+        scope=Scope(frozenset(from_json(contexts)) if contexts else None, access == b"read"),
+    )
+    return Token(digest.decode(), whole, int(used_at or 0))
 
 
 def _keys(texts: list[bytes]) -> tuple[PublicKey, ...]:
