@@ -270,6 +270,7 @@ def test_a_token_makes_tokens_that_end_with_it(guarded: CoordinatorProcess, oper
         assert one.code("token.create", {"label": "grandchild"}) == FORBIDDEN
     with caller(guarded, "http", limited["token"]) as one:
         assert one.code("token.create", {"label": "more"}) == FORBIDDEN
+        assert one.code("token.revoke", {"id": child["id"]}) == FORBIDDEN
     operator.result("token.revoke", {"id": root["id"]})
     for token in (root, child, limited):
         for _ in range(100):

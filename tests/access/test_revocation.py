@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -226,3 +227,27 @@ def test_a_change_takes_effect_well_within_the_second_it_may_take(
             operator.result("context.create", callers.context(id, admins=[], executors=[], readers=[]))
             took.append(soon(lambda one=one, id=id: "error" in one.call("context.load", {"id": id})))  # type: ignore[misc]
     assert min(took) < 1.0
+
+
+def test_no_secret_is_in_the_log(tmp_path: Path) -> None:
+    key = Key()
+    with coordinator("--data-dir", str(tmp_path), "--auth", "keys", "--log-level", "debug") as server:
+        secret = callers.operator_token(tmp_path)
+        with caller(server, "http", secret) as operator:
+            operator.result("actor.create", callers.actor(1, key.public))
+            token, _ = token_of(operator, "actor:1")
+            metrics = operator.http.get("/metrics").text if operator.http is not None else ""
+        secrets = [secret, token]
+        with caller(server, "http") as http:
+            secrets.append(http.log_in(key, "actor:1")["token"])
+        for shown in (token, "hc_" + "x" * 43):
+            with caller(server, "http", shown) as one:
+                one.call("token.create", {"label": "x", "expires_in": "soon"})
+                one.call("auth.login", {"token": shown})
+                one.call("token.revoke", [shown])
+        with caller(server, "ws", token) as one:
+            secrets.append(one.result("token.create", {"label": "x"})["token"])
+        logged = json.dumps(server.logs) + metrics
+    assert server.logs
+    assert not [one for one in secrets if one in logged]
+    assert "hc_" not in logged

@@ -68,6 +68,8 @@ async def login(access: Access | None, params: models.LoginParams) -> bytes:
         raise _invalid("principal", "is neither actor:ID nor runner:CONTEXT:ID")
     expires_at = await _nonce_expiry(access, params.nonce)
     await access.gate.verifying.take()
+    if not access.gate.registry.is_at_hand(named):  # else whoever has no key could use up the store's connections
+        await access.gate.opening.take()
     server, _ = await access.gate.identity()
     text = signed_text(
         "login", server=server, host=access.host, principal=named.name, nonce=params.nonce, expires_at=expires_at
@@ -247,7 +249,10 @@ async def list_tokens(access: Access | None, params: models.TokenListParams) -> 
 
 async def revoke_token(access: Access | None, params: models.TokenRevokeParams) -> bytes:
     access = _need(access)
-    registry = access.gate.registry
+    registry, caller = access.gate.registry, access.principal
+    assert caller is not None, "who calls this has logged in"
+    if not caller.scope.is_whole and params.id != caller.token:
+        raise Forbidden("the token is limited, so it revokes no other than itself", "revoke tokens")
     keys = access.gate.keyspace(GLOBAL)
     (principal,) = await registry.read(GLOBAL, ("HGET", keys.token(params.id), "principal"))
     named = None if principal is None else read_principal(principal.decode())

@@ -53,6 +53,7 @@ LOGINS: Final = 4096  # tokens shown over HTTP, remembered
 USED_EVERY: Final = 60  # seconds between two notes that a token is in use
 
 LOGIN_EVERY: Final = 0.005  # seconds between two signatures that are looked at, which take a tenth of that
+OPENED_EVERY: Final = 0.05  # seconds between two logins that need a context of which nobody else asks anything now
 LOGINS_WAITING: Final = 200
 
 HOW: Final = "log in first: send `Authorization: Bearer hc_…`, or call auth.login on a WebSocket; see specs/security.md"
@@ -114,7 +115,8 @@ class Conversation(Protocol):
 class _Turns:
     """Who wants a signature looked at waits for a turn, so that a flood of logins costs others little."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: float) -> None:
+        self._every = every
         self._next = 0.0
         self._waiting = 0
 
@@ -123,10 +125,10 @@ class _Turns:
         if self._waiting >= LOGINS_WAITING:
             raise Overloaded("too many log in at once; try again in a second", LOGINS_WAITING, "logins")
         now = trio.current_time()
-        at = self._next = max(now, self._next) + LOGIN_EVERY
+        at = self._next = max(now, self._next) + self._every
         self._waiting += 1
         try:
-            await trio.sleep_until(at - LOGIN_EVERY)
+            await trio.sleep_until(at - self._every)
         finally:
             self._waiting -= 1
 
@@ -162,7 +164,8 @@ class Gate:
         self._logins: dict[str, _Login] = {}
         self._noted: dict[str, float] = {}  # tokens, and when the store was last told of their use
         self.denied = 0
-        self.verifying = _Turns()
+        self.verifying = _Turns(LOGIN_EVERY)
+        self.opening = _Turns(OPENED_EVERY)
         self._identity: tuple[str, bytes] | None = None
 
     async def identity(self) -> tuple[str, bytes]:

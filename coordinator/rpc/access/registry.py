@@ -92,6 +92,10 @@ class Registry:
         """The answer of an operation that changes nothing. Raises a CoordinatorError."""
         return await self._directory.call(context, operation, writes=False, timeout=self._timeout)
 
+    def is_at_hand(self, principal: Principal) -> bool:
+        """Whether to ask about it takes no further connection to the store."""
+        return principal.kind != "runner" or self._directory.is_active(principal.context_id)
+
     def record_known(self, principal: Principal) -> Known[Actor] | None:
         """The record of an actor or a runner, if it is known now."""
         if principal.kind == "actor":
