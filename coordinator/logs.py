@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from coordinator.printable import visible, visible_lines
+from coordinator.redaction import redact, redact_values
 
 __all__ = ["Seldom", "configure", "configure_plain"]
 
@@ -59,19 +60,33 @@ def _show(_: object, __: str, entry: structlog.typing.EventDict) -> structlog.ty
     return shown
 
 
+def _hide_secrets(_: object, __: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What is no text is shown by its `repr`, so that becomes one if there is a secret in it."""
+    return {name: _without_secrets(name, value) for name, value in entry.items()}
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    if name in ("exc_info", "level", "logger", "timestamp", "worker") or value is None:
+        return value
+    if isinstance(value, str | dict | list | tuple):
+        return redact_values(value)
+    shown = repr(value)
+    return value if redact(shown) == shown else redact(shown)
+
+
 def _write_traceback(stream: TextIO, exc_info: Any) -> None:
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, exc_info)
-    stream.write(visible_lines(plain.getvalue()))
+    stream.write(visible_lines(redact(plain.getvalue())))
 
 
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return visible_lines(super().format(record))
+        return visible_lines(redact(super().format(record)))
 
 
 def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(visible_lines("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(visible_lines(redact("".join(traceback.format_exception(kind, error, trace)))))
 
 
 def configure_plain() -> None:
@@ -99,11 +114,15 @@ def configure(level: str, form: Literal["auto", "console", "json"], worker: int 
     final: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if console:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)
-        final += [_show, renderer]
+        final += [_hide_secrets, _show, renderer]
     else:
         # Without the frames' variables, which hold clients' data and the store's password.
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        final += [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+        final += [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            _hide_secrets,
+            structlog.processors.JSONRenderer(),
+        ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

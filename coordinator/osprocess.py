@@ -7,6 +7,7 @@ import ctypes
 import errno
 import gc
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +25,8 @@ __all__ = [
     "die_with_parent",
     "exit_status",
     "file_limit",
+    "hide_process",
+    "hide_secret_variables",
     "memory_limit",
     "open_files",
     "raise_file_limit",
@@ -33,6 +36,10 @@ __all__ = [
 OUT_OF_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE}
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_IS_SECRET: Final = re.compile(
+    rb"^HEROCOORDINATOR_(?:\w*KEY|\w*TOKEN|REDIS_URL)$|^(?:REDIS|VALKEY)_URL$|_TOKEN$|_SECRET$|_KEY$|PASSWORD"
+)
 _POLL_EVERY: Final = 0.05  # seconds between looks whether a process has ended, where nothing tells us
 
 
@@ -102,6 +109,27 @@ def _memory_limits() -> Iterator[Path]:
             continue
         inner = root / group.strip("/")
         yield from (place / name for place in (inner, *inner.parents) if place.is_relative_to(root))
+
+
+def hide_process() -> None:
+    """Keep our memory and descriptors from other processes of this user. Root sees them all the same. Linux only;
+    elsewhere nothing."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def hide_secret_variables() -> None:
+    """Blank the variables with secrets that we were started with where the system shows them to others of this user and
+    to root. `os.environ` keeps them. Linux only; elsewhere nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    variables = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+    at = 0
+    while variables and (address := variables[at]) is not None:
+        name, _, value = ctypes.string_at(address).partition(b"=")
+        if _IS_SECRET.search(name):
+            ctypes.memset(address + len(name) + 1, ord("*"), len(value))
+        at += 1
 
 
 def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:

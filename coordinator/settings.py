@@ -24,15 +24,14 @@ from pydantic import (
 )
 
 from coordinator.hosts import allowed_host, allowed_origin, is_loopback, read_host
+from coordinator.redaction import without_credentials
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.embedded import Fsync
 from coordinator.storage.keys import Isolation
 from coordinator.storage.topology import Topology
 from coordinator.storage.url import topology_from_url
 
-__all__ = ["ENVIRONMENT_PREFIX", "File", "Settings"]
-
-ENVIRONMENT_PREFIX = "HEROCOORDINATOR"
+__all__ = ["File", "Settings"]
 
 LONGEST: Final = 10 * 365 * 86400.0  # seconds that a setting may name
 LARGEST: Final = 2**40  # of anything that is counted
@@ -51,7 +50,7 @@ def usable_cores() -> int:
 class Settings(BaseModel):
     """What `herocoordinator serve` runs with. Times are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     api_http_ip: str = Field("127.0.0.1", description="Address the HTTP API listens on.")
     api_http_port: Port = Field(9652, description="Port of the HTTP API; 0 takes a free one.")
@@ -108,9 +107,14 @@ class Settings(BaseModel):
 
     redis_url: str | None = Field(
         None,
+        repr=False,
         description="An existing Redis (7 or newer) or Valkey: redis://, rediss:// or unix://, with redis-py's "
         "options; redis+cluster:// for a cluster, redis+sentinel:// for a master that Sentinels name. Without it an "
         "embedded Valkey keeps the data in the data directory.",
+    )
+    redis_url_file: File | None = Field(
+        None,
+        description="A file with that URL, for one with a password: every user of the machine sees a command line.",
     )
     redis_addr: str | None = Field(None, description="HOST:PORT, short for --redis-url redis://HOST:PORT.")
     isolation: Isolation = Field(
@@ -221,6 +225,25 @@ class Settings(BaseModel):
         "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_redis_url(cls, given: Any) -> Any:
+        """Once, so that every worker has the same."""
+        path = given.get("redis_url_file") if isinstance(given, dict) else None
+        if path is None or not str(path).strip():
+            return given
+        if given.get("redis_url") is not None:
+            raise ValueError("give --redis-url or --redis-url-file, not both")
+        try:
+            url = Path(path).expanduser().read_text().strip()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"--redis-url-file: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+            ) from None
+        if not url:
+            raise ValueError(f"--redis-url-file: {path} is empty")
+        return {**given, "redis_url": url}
+
     @field_validator("*", mode="before")
     @classmethod
     def _is_something(cls, value: Any) -> Any:
@@ -253,7 +276,7 @@ class Settings(BaseModel):
     def _has_host_and_port(cls, address: str | None) -> str | None:
         host = None if address is None else read_host(address)
         if address is not None and (host is None or not host.port):
-            raise ValueError(f"{address!r} is no HOST:PORT, as 127.0.0.1:6379")
+            raise ValueError(f"{without_credentials(address)!r} is no HOST:PORT, as 127.0.0.1:6379")
         return address
 
     @field_validator("data_dir")
@@ -272,7 +295,9 @@ class Settings(BaseModel):
         parts = urlsplit(url)
         is_bare = not parts.query and not parts.fragment and not any(character.isspace() for character in url)
         if parts.scheme not in ("http", "https") or read_host(parts.netloc) is None or not is_bare:
-            raise ValueError(f"{url!r} is no http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+            raise ValueError(
+                f"{without_credentials(url)!r} is no http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]"
+            )
         return url.rstrip("/")
 
     @field_validator("allowed_origins", "allowed_hosts")

@@ -17,8 +17,10 @@ import trio
 
 from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
 from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJson, Request
-from coordinator.actors.supervisor import ROUND_CALLS, Supervisor
+from coordinator.actors.rounds import ROUND_CALLS
+from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
+from coordinator.storage import functions
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
 from coordinator.supervision import contain, report, supervise
@@ -43,8 +45,8 @@ class Directory:
         round_timeout: seconds the store may take for one round.
 
     Attributes:
-        apply_effects: is told the effects of each transition; the engine sets it.
-        effects_unknown: is told of a context in which something may have been done whose effects we were not told, and
+        apply_effects: called with the effects of each transition; the engine sets it.
+        effects_unknown: called with a context in which something may have been done whose effects we do not know, and
             whether that was more than looking at queues and events; the engine sets it.
     """
 
@@ -68,50 +70,50 @@ class Directory:
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
-        self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda address, effects: None
-        self.effects_unknown: Callable[[ContextKey, bool], None] = lambda address, wrote: None
+        self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda context, effects: None
+        self.effects_unknown: Callable[[ContextKey, bool], None] = lambda context, wrote: None
         self.crashes = 0
         self.expired = 0
 
     # -- posting
 
-    def post_nowait(self, address: ContextKey, request: Request) -> None:
+    def post_nowait(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox. Raises trio.WouldBlock when that is full."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self._mailboxes.get(context)
         if mailbox is None:
-            mailbox = self._open(address)
+            mailbox = self._open(context)
         else:
-            self._mailboxes.move_to_end(address)
+            self._mailboxes.move_to_end(context)
         mailbox.post_nowait(request)
 
-    async def post(self, address: ContextKey, request: Request) -> None:
+    async def post(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, waiting while that is full, until its deadline at most."""
-        await (self._mailboxes.get(address) or self._open(address)).post(request)
+        await (self._mailboxes.get(context) or self._open(context)).post(request)
 
-    def post_soon(self, address: ContextKey, request: Request) -> None:
+    def post_soon(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, as soon as there is room."""
         try:
-            self.post_nowait(address, request)
+            self.post_nowait(context, request)
         except trio.WouldBlock:
             assert self._nursery is not None
-            self._nursery.start_soon(self._post_when_there_is_room, address, request)
+            self._nursery.start_soon(self._post_when_there_is_room, context, request)
 
-    async def _post_when_there_is_room(self, address: ContextKey, request: Request) -> None:
+    async def _post_when_there_is_room(self, context: ContextKey, request: Request) -> None:
         try:
-            await self.post(address, request)
+            await self.post(context, request)
         except Exception as error:
-            request.finish(report("posting a request", error, context=address))
+            request.finish(report("posting a request", error, context=context))
 
     # -- sizes
 
-    def expected(self, address: ContextKey) -> int:
+    def expected(self, context: ContextKey) -> int:
         """Bytes a record of the context may have, as far as we know."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self._mailboxes.get(context)
         return UNKNOWN_BYTES if mailbox is None else mailbox.expected
 
-    def saw(self, address: ContextKey, size: int) -> None:
+    def saw(self, context: ContextKey, size: int) -> None:
         """A record of so many bytes is about to be written."""
-        (self._mailboxes.get(address) or self._open(address)).saw(size)
+        (self._mailboxes.get(context) or self._open(context)).saw(size)
 
     # -- life
 
@@ -132,7 +134,7 @@ class Directory:
         return sum(request.calls for mailbox in self._mailboxes.values() for request in mailbox.pending)
 
     @property
-    def addresses(self) -> list[ContextKey]:
+    def contexts(self) -> list[ContextKey]:
         """The contexts with a mailbox, and GLOBAL if it has one."""
         return [*self._mailboxes]
 
@@ -165,19 +167,19 @@ class Directory:
 
     # -- supervisors
 
-    def _open(self, address: ContextKey) -> Mailbox:
-        mailbox = self._mailboxes[address] = Mailbox(address, self._mailbox_length)
+    def _open(self, context: ContextKey) -> Mailbox:
+        mailbox = self._mailboxes[context] = Mailbox(context, self._mailbox_length)
         self._want_slot(mailbox)
         return mailbox
 
     def _want_slot(self, mailbox: Mailbox) -> None:
-        if mailbox.address is GLOBAL or self._has_slot():
+        if mailbox.context is GLOBAL or self._has_slot():
             self._start(mailbox)
             return
-        self._waiting[mailbox.address] = mailbox
-        for address in self._mailboxes:
-            supervisor = self._supervisors.get(address)
-            if supervisor is not None and supervisor.is_free and address is not GLOBAL:
+        self._waiting[mailbox.context] = mailbox
+        for context in self._mailboxes:
+            supervisor = self._supervisors.get(context)
+            if supervisor is not None and supervisor.is_free and context is not GLOBAL:
                 supervisor.retire()
                 break
 
@@ -191,11 +193,11 @@ class Directory:
         slot_since = trio.current_time()
 
         def wanted_elsewhere() -> bool:
-            if not self._waiting or mailbox.address is GLOBAL:
+            if not self._waiting or mailbox.context is GLOBAL:
                 return False
             return mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM
 
-        is_spread, address = self._store.layout.is_spread, mailbox.address
+        is_spread, context = self._store.layout.is_spread, mailbox.context
         supervisor = Supervisor(
             mailbox,
             self._store,
@@ -203,41 +205,41 @@ class Directory:
             compute=self._compute,
             park=self._park,
             apply_effects=self.apply_effects,
-            effects_unknown=self._lost_global if is_spread and address is None else self.effects_unknown,
+            effects_unknown=self._lost_global if is_spread and context is None else self.effects_unknown,
             wanted_elsewhere=wanted_elsewhere,
             slice_calls=lambda: self.slice_calls or ROUND_CALLS,
-            register=partial(self._register, address) if is_spread and address is not None else None,
+            register=partial(self._register, context) if is_spread and context is not None else None,
         )
-        self._supervisors[mailbox.address] = supervisor
+        self._supervisors[mailbox.context] = supervisor
         self._nursery.start_soon(self._oversee, supervisor, mailbox)
 
     async def _oversee(self, supervisor: Supervisor, mailbox: Mailbox) -> None:
-        """Run a supervisor; afterwards pass its slot on, and see that what is still pending gets another one."""
+        """Run a supervisor; afterwards pass its slot on, and get another one for what is still pending."""
         try:
             await supervisor.run()
         except Exception as crash:
             self.crashes += 1
-            error = report("a supervisor", crash, context=mailbox.address)
+            error = report("a supervisor", crash, context=mailbox.context)
             for request in mailbox.running:
                 request.finish(error)
             mailbox.running = []
-            self.effects_unknown(mailbox.address, True)
+            self.effects_unknown(mailbox.context, True)
             await trio.sleep(RESTART_DELAY)
-        del self._supervisors[mailbox.address]
+        del self._supervisors[mailbox.context]
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
         if mailbox.is_quiet:
-            del self._mailboxes[mailbox.address]
-        elif mailbox.address is GLOBAL:
+            del self._mailboxes[mailbox.context]
+        elif mailbox.context is GLOBAL:
             self._start(mailbox)
         else:
-            self._waiting[mailbox.address] = mailbox
+            self._waiting[mailbox.context] = mailbox
         if self._waiting and self._has_slot():
             self._start(self._waiting.popitem(last=False)[1])
 
     # -- calls of our own
 
     async def call(
-        self, address: ContextKey, operation: Operation, *, writes: bool = True, timeout: float = math.inf
+        self, context: ContextKey, operation: Operation, *, writes: bool = True, timeout: float = math.inf
     ) -> RawJson:
         """Carry out an operation in a context within `timeout` seconds. Returns its answer.
 
@@ -250,7 +252,7 @@ class Directory:
             outcomes.append(outcome)
             answered.set()
 
-        self.call_soon(address, operation, then, writes=writes, timeout=timeout)
+        self.call_soon(context, operation, then, writes=writes, timeout=timeout)
         await answered.wait()
         (outcome,) = outcomes
         if isinstance(outcome, CoordinatorError):
@@ -259,7 +261,7 @@ class Directory:
 
     def call_soon(
         self,
-        address: ContextKey,
+        context: ContextKey,
         operation: Operation,
         then: Callable[[Outcome], None],
         *,
@@ -269,23 +271,33 @@ class Directory:
         """The same from where nothing can be awaited: `then` is called with the outcome. It must not block."""
         request = _InternalRequest(operation, deadline=trio.current_time() + timeout, writes=writes)
         request.then = then
-        self.post_soon(address, request)
+        self.post_soon(context, request)
         return request
 
     # -- contexts spread over servers
 
-    async def _register(self, context: int) -> str | None:
-        """Register a context as known where GLOBAL is. Returns why not, if it could not be."""
-        commands = self._store.layout.register_contexts(context)
-        try:
-            await self.call(GLOBAL, one_step(commands), timeout=self._round_timeout)
-        except CoordinatorError as error:
-            return str(error.data["detail"])
-        return None
+    async def _register(self, context: int, creates: bool) -> tuple[bool, str | None]:
+        """Register a context as known where GLOBAL is, or, if nothing is created in it, as ours if it is known. Returns
+        whether it is, and why not if it could not be."""
+        layout = self._store.layout
+        commands = layout.register_contexts(context) if creates else layout.own_context(context)
+        is_known = True
 
-    def _lost_global(self, address: ContextKey, wrote: bool) -> None:
+        def register() -> Operation:
+            nonlocal is_known
+            replies = yield commands
+            is_known = not any(map(functions.is_unknown_context, replies))
+            return b""
+
+        try:
+            await self.call(GLOBAL, register(), timeout=self._round_timeout)
+        except CoordinatorError as error:
+            return False, str(error.data["detail"])
+        return is_known, None
+
+    def _lost_global(self, context: ContextKey, wrote: bool) -> None:
         """GLOBAL may come back without what was registered last, while the contexts, elsewhere, have lost nothing."""
-        self.effects_unknown(address, wrote)
+        self.effects_unknown(context, wrote)
         if self._registering_again is not None and not self._registering_again.done:
             return  # what was registered after that was asked for has not been answered either
         registered = self.registered_contexts
@@ -303,7 +315,7 @@ class Directory:
             nonlocal is_parked
             if is_parked and not request.done:
                 is_parked = False
-                self.post_soon(mailbox.address, request)
+                self.post_soon(mailbox.context, request)
 
         step.on(resume)
 
@@ -328,7 +340,7 @@ class Directory:
             await trio.sleep(HOUSEKEEPING_EVERY)
             now = trio.current_time()
             for mailbox in [*self._mailboxes.values()]:
-                with contain("sweeping a mailbox", context=mailbox.address):
+                with contain("sweeping a mailbox", context=mailbox.context):
                     self._sweep(mailbox, now)
             self._is_crowded = sum(bool(mailbox.pending) for mailbox in self._mailboxes.values()) > FEW
 
@@ -339,7 +351,7 @@ class Directory:
         for request in expired:
             reason = mailbox.fault or "the context is too busy, or the store too slow"
             request.finish(_given_up(request, f"not answered in time: {reason}"))
-        supervisor = self._supervisors.get(mailbox.address)
+        supervisor = self._supervisors.get(mailbox.context)
         if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
             supervisor.retire()
 
@@ -351,7 +363,7 @@ class _InternalRequest(Request):
 
     then: Callable[[Outcome], None]
 
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         self.then(outcome)
 
 

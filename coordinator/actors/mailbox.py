@@ -22,7 +22,7 @@ class Mailbox:
 
     Attributes:
         pending: every request posted and not yet answered, oldest first.
-        running: those taken out of the queue, in the order their next step will be sent.
+        running: those popped from the queue, in the order their next step will be sent.
         idle_since: when it last became empty, on trio's clock.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
@@ -30,8 +30,8 @@ class Mailbox:
         doubts: what was sent on connections that were given up.
     """
 
-    def __init__(self, address: ContextKey, length: int) -> None:
-        self.address = address
+    def __init__(self, context: ContextKey, length: int) -> None:
+        self.context = context
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
         self.idle_since = trio.current_time()
@@ -41,8 +41,8 @@ class Mailbox:
         self.doubts = Doubts()
         self._posters = 0  # tasks waiting for room
         self._send, self._receive = trio.open_memory_channel[Request | None](length)
-        self.take = self._receive.receive
-        self.take_nowait = self._receive.receive_nowait
+        self.pop = self._receive.receive
+        self.pop_nowait = self._receive.receive_nowait
 
     @property
     def is_quiet(self) -> bool:
@@ -83,12 +83,12 @@ class Mailbox:
             self._posters -= 1
 
     def detach(self, request: Request) -> None:
-        """Let go of a request that was taken; whoever has it posts it again."""
+        """Let go of a request that was popped; whoever has it posts it again."""
         del self.pending[request]
         request.mailbox = None
 
     async def post_again(self, request: Request) -> None:
-        """Queue a request that was taken before and is still pending."""
+        """Queue a request that was popped before and is still pending."""
         await self._send.send(request)
 
     def wake(self) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Reply
+from coordinator.storage.keys import ContextKey
 from coordinator.supervision import report
-
-if TYPE_CHECKING:
-    from coordinator.actors.mailbox import Mailbox
 
 __all__ = [
     "ORDINARY_BYTES",
@@ -23,6 +21,7 @@ __all__ = [
     "Outcome",
     "Park",
     "Parking",
+    "Queue",
     "RawJson",
     "Request",
     "WithEffects",
@@ -116,6 +115,22 @@ Answerable = tuple[Command, Callable[[Reply, Any], RawJson | WithEffects], Any]
 are that, and it costs a fifth of a generator."""
 
 
+class Queue(Protocol):
+    """A context's mailbox, as far as a request that is in it has to do with it."""
+
+    context: ContextKey
+    pending: dict[Request, None]
+
+    def saw(self, size: int) -> None:
+        """A record of so many bytes was written or read."""
+
+    def detach(self, request: Request) -> None:
+        """Let go of a request that was popped; whoever has it posts it again."""
+
+    async def post_again(self, request: Request) -> None:
+        """Queue a request that was popped before and is still pending."""
+
+
 class Request(ABC):
     """An operation on its way through a mailbox, and where its answer goes.
 
@@ -132,6 +147,7 @@ class Request(ABC):
         commands: the step to send next, None before the first one and while computing.
         known: replies to some of those, by their places, that came although the rest has to be sent again.
         resume_with: what the operation is sent when it is next advanced.
+        mailbox: the one in which it is pending, if it is.
     """
 
     __slots__ = (
@@ -161,7 +177,7 @@ class Request(ABC):
         self.commands: list[Command] | None = None
         self.known: dict[int, Reply] | None = None
         self.resume_with: Any = None
-        self.mailbox: Mailbox | None = None
+        self.mailbox: Queue | None = None
 
     @property
     def is_in_doubt(self) -> bool:
@@ -169,14 +185,14 @@ class Request(ABC):
         return self.writes and self.unanswered > 0
 
     def finish(self, outcome: Outcome) -> None:
-        """Answer, unless that was done before. Never blocks and never raises."""
+        """Reply, unless that was done before. Never blocks and never raises."""
         if self.done:
             return
         self.done = True
         if self.mailbox is not None:
             del self.mailbox.pending[self]
         try:
-            self.answer(outcome)
+            self.reply(outcome)
         except Exception as error:  # neither the context nor who else is answered in this round has to do with it
             report("handing out an outcome", error)
 
@@ -195,5 +211,5 @@ class Request(ABC):
             self.operation.close()
 
     @abstractmethod
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         """Hand the outcome to whoever asked; an error is that of all its calls. Must not block or raise."""

@@ -7,24 +7,22 @@ has applied and what it has replied to them. Only the others are sent again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
+from coordinator.actors.request import Request
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.keys import ContextKey, Transition
 
-if TYPE_CHECKING:
-    from coordinator.actors.request import Request
-
-__all__ = ["Doubts", "Writer"]
+__all__ = ["Doubts", "Place", "Writer", "applied"]
 
 RENEW_EVERY: Final = 6 * 3600.0  # seconds; WRITER_TTL in once.lua is four times that
 
 CONNECTIONS: Final = 8  # given up, of which we remember that the store has to close them
 
-Place = tuple["Request", int]
+Place = tuple[Request, int]
 """A request, and which of its commands."""
 
 
@@ -69,11 +67,11 @@ class Doubts:
 class Writer:
     """One context's writer, for as long as it has a supervisor."""
 
-    def __init__(self, store: Store, address: ContextKey) -> None:
+    def __init__(self, store: Store, context: ContextKey) -> None:
         self._store = store
-        self._keys = store.layout.keyspace(address)
+        self._keys = store.layout.keyspace(context)
         # GLOBAL and context 0 may have the same keys.
-        self._name = f"{store.name}:{'global' if address is None else address}"
+        self._name = f"{store.name}:{'global' if context is None else context}"
         self._epoch = 0
         self._stamp = ""
         self._unanswered = 0
@@ -87,21 +85,17 @@ class Writer:
         self._renew_at = 0.0
 
     @property
-    def is_registered(self) -> bool:
+    def is_fenced(self) -> bool:
         """Whether the store knows the epoch, and will for long enough."""
         return trio.current_time() < self._renew_at
 
-    def register(self) -> Command:
-        """Makes the store know the epoch."""
-        return functions.fence(self._keys, self._name, self._epoch, None)
+    def fence(self, doubts: Doubts | None = None) -> Command:
+        """Makes the store know the epoch and refuse earlier ones; asks which of the calls in doubt it has applied."""
+        return functions.fence(self._keys, self._name, self._epoch, None if not doubts else min(doubts.calls) - 1)
 
-    def registered(self) -> None:
+    def fenced(self) -> None:
         """The store has said that it does."""
         self._renew_at = trio.current_time() + RENEW_EVERY
-
-    def settle(self, doubts: Doubts) -> Command:
-        """The same, and asks which of the calls in doubt it has applied."""
-        return functions.fence(self._keys, self._name, self._epoch, min(doubts.calls) - 1)
 
     def release(self) -> Command | None:
         """Makes the store forget us. None: it does not know us."""

@@ -1,25 +1,39 @@
-"""The command line. A module a command here; `herocoordinator runner` is in `coordinator.runner`."""
+"""The command line. A module a command; what `herocoordinator runner` does is in `coordinator.runner`."""
 
 from __future__ import annotations
+
+import importlib
+from typing import Final
 
 import click
 
 from coordinator import __version__
-from coordinator.cli.access import context, key, login, token, whoami
-from coordinator.cli.call import call, openrpc
-from coordinator.cli.cert import cert
-from coordinator.cli.demo import demo
-from coordinator.cli.flow import flow
-from coordinator.cli.prerequisite import prerequisite
-from coordinator.cli.repair import repair
-from coordinator.cli.runner import runner
-from coordinator.cli.serve import serve
 from coordinator.logs import configure_plain
 
 __all__ = ["main"]
 
+_ACCESS: Final = ("key", "login", "token", "whoami", "context")
+_COMMANDS: Final = (
+    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert", "repair", "version"),
+)
+"""Each is in the module of its name, but for those of `access`; in the order of --help."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    """Imports a command's module when it is asked for: the server's, for one, take longer than most commands do."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return [*_COMMANDS]
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = "access" if name in _ACCESS else name
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="herocoordinator")
 def main() -> None:
     """HeroCoordinator: a coordinator for distributed work.
@@ -37,29 +51,3 @@ def main() -> None:
     --key FILE --as actor:ID, or --token-file FILE, or the variables HEROCOORDINATOR_KEY, _AS, _TOKEN_FILE or _TOKEN.
     """
     configure_plain()
-
-
-@click.command()
-def version() -> None:
-    """Print the version."""
-    click.echo(f"herocoordinator, version {__version__}")
-
-
-for command in (
-    serve,
-    runner,
-    flow,
-    prerequisite,
-    demo,
-    call,
-    openrpc,
-    key,
-    login,
-    token,
-    whoami,
-    context,
-    cert,
-    repair,
-    version,
-):
-    main.add_command(command)

@@ -11,13 +11,14 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
 from coordinator.rpc.access.operator import rotate
-from coordinator.settings import ENVIRONMENT_PREFIX, Settings
+from coordinator.settings import Settings
 from coordinator.signing import Unusable, new_key, write_secret
 
 __all__ = ["context", "key", "login", "token", "whoami"]

@@ -1,4 +1,4 @@
-"""`herocoordinator openrpc` and `herocoordinator call`: the contract, and one call of it from a shell."""
+"""`herocoordinator call`: one call from a shell."""
 
 from __future__ import annotations
 
@@ -14,18 +14,11 @@ from coordinator.cli.connection import credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, fail
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
-from coordinator.rpc.openrpc import document
 
-__all__ = ["call", "openrpc"]
+__all__ = ["call"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:9652"
 CALL_TIMEOUT: Final = 60.0
-
-
-@click.command()
-def openrpc() -> None:
-    """Print the OpenRPC document of the API."""
-    click.echo(json.dumps(document(), indent=2))
 
 
 def _positive(_context: click.Context, _option: click.Parameter, seconds: float) -> float:

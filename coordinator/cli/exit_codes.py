@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final, NoReturn
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.output import say
-from coordinator.settings import ENVIRONMENT_PREFIX
 
 __all__ = [
     "AS_VARIABLE",

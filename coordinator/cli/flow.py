@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import click
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
 from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
@@ -32,7 +33,6 @@ from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
 from coordinator.models import MAX_PAGE, Flow, FlowStatus
-from coordinator.settings import ENVIRONMENT_PREFIX
 
 __all__ = ["flow", "read"]
 

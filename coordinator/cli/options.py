@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from coordinator.cli.output import say
-from coordinator.settings import File
 
 __all__ = ["Command", "options_of", "validated"]
 
@@ -39,10 +38,12 @@ def options_of(
         for name, field in reversed(settings.model_fields.items()):
             if name not in but:
                 kind, default = _click_type(field)
+                is_flag = field.annotation is bool
                 command = click.option(
                     "--" + name.replace("_", "-"),
                     name,
-                    type=kind,
+                    type=bool if is_flag else kind,
+                    is_flag=is_flag,
                     default=None,
                     envvar=[f"{prefix}_{name.upper()}", *([others[name]] if name in others else [])],
                     show_envvar=True,
@@ -70,13 +71,14 @@ def _click_type(field: FieldInfo) -> tuple[Any, str]:
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = typing.get_args(annotation)[0]
     value = field.get_default(call_default_factory=True, validated_data={})
-    shown = "" if value in (None, (), "") or value is PydanticUndefined else f"  [default: {value}]"
+    shown = "" if value in (None, (), "", False) or value is PydanticUndefined else f"  [default: {value}]"
     if typing.get_origin(annotation) is typing.Literal:
         return click.Choice(typing.get_args(annotation)), shown
+    if getattr(annotation, "__supertype__", None) is Path:  # settings.File
+        return click.Path(), shown
     kinds: dict[Any, Any] = {
         int: int,
         float: float,
         Path: click.Path(file_okay=False),  # '' is no path: not a Path yet
-        File: click.Path(),
     }
     return kinds.get(annotation, str), shown

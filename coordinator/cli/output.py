@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from coordinator.printable import visible, visible_json
+from coordinator.redaction import redact
 
 __all__ = ["say", "say_json", "say_raw"]
 
 
 def say(line: str = "", *, err: bool = False) -> None:
     """Print a line, on standard error if so wanted. It stays one, also with a line's end in it."""
-    click.echo(visible(line), err=err)
+    click.echo(visible(redact(line)), err=err)
 
 
 def say_raw(line: str) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.output import say
 from coordinator.client import Client
 from coordinator.models import SatisfiedPrerequisite
-from coordinator.settings import ENVIRONMENT_PREFIX
 
 __all__ = ["prerequisite"]
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.exit_codes import fail
 from coordinator.cli.output import say
-from coordinator.settings import ENVIRONMENT_PREFIX, Settings
+from coordinator.settings import Settings
 from coordinator.storage import aof
+from coordinator.storage.private import NotPrivate, open_private
 
 __all__ = ["repair"]
 
@@ -29,14 +31,14 @@ def repair(data_dir: Path | None) -> None:
     """
     directory = (data_dir or Settings().data_dir).absolute()
     try:
-        with (directory / "lock").open("a+") as ours, (directory / "valkey.lock").open("a+") as valkeys:
+        with open_private(directory / "lock", "a+") as ours, open_private(directory / "valkey.lock", "a+") as valkeys:
             for lock in (ours, valkeys):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for line in aof.repair(directory):
                 say(line)
     except BlockingIOError:
         fail(f"the data directory {directory} is in use: stop its coordinator first")
-    except aof.CannotRepair as error:
+    except (aof.CannotRepair, NotPrivate) as error:
         fail(str(error))
     except OSError as error:
         fail(f"cannot repair {directory}: {error.strerror or error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ from coordinator import logs
 from coordinator.cli.exit_codes import CA_VARIABLE, URL_VARIABLE, fail, first_leaf
 from coordinator.cli.options import Command, options_of, validated
 from coordinator.client import RpcError
+from coordinator.osprocess import hide_process, hide_secret_variables
+from coordinator.runner.isolate import CannotIsolate
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import ENVIRONMENT_PREFIX, RunnerSettings
 
@@ -31,11 +34,20 @@ class _Command(click.ParamType[str]):
         return [text.strip() for text in rv.split(";") if text.strip()]
 
 
+class _Paths(click.ParamType[str]):
+    """In the variable several are separated as in PATH."""
+
+    name = "PATH"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [text for text in rv.split(os.pathsep) if text]
+
+
 def _repeated(name: str, kind: Any, metavar: str, separated: str) -> Callable[[Command], Command]:
     field = RunnerSettings.model_fields[name]
     description = field.description
     return click.option(
-        f"--{name}",
+        f"--{name.replace('_', '-')}",
         name,
         type=kind,
         multiple=True,
@@ -50,10 +62,11 @@ def _repeated(name: str, kind: Any, metavar: str, separated: str) -> Callable[[C
 @click.command()
 @_repeated("context", click.INT, "N", "blanks")
 @_repeated("type", _Command(), "NAME=COMMAND", "semicolons")
+@_repeated("isolate_path", _Paths(), "PATH", "colons")
 @options_of(
     RunnerSettings,
     ENVIRONMENT_PREFIX,
-    but=("context", "type"),
+    but=("context", "type", "isolate_path"),
     shared={"url": URL_VARIABLE, "ca": CA_VARIABLE},
 )
 def runner(**given: Any) -> None:
@@ -73,25 +86,27 @@ def runner(**given: Any) -> None:
     HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_FLOW_ID  HERO_JOB_ID  HERO_ATTEMPT
     HERO_ATTEMPT_ID  names this attempt and no other
 
-    A job has succeeded if its script exits with 0 and its result is as above. Scripts run with this process's rights:
-    it is no sandbox.
+    A job has succeeded if its script exits with 0 and its result is as above. Scripts run with this process's rights,
+    and read what it can, unless --isolate gives each a sandbox of its own.
 
     \b
     herocoordinator runner --context 1
-    herocoordinator runner --context 1 --context 2 --id 7 --capacity 8 --type 'Sal=/bin/sh -e'
+    herocoordinator runner --context 1 --context 2 --isolate --capacity 8 --type 'Sal=/bin/sh -e'
     herocoordinator runner --context 1 --url https://hero.example:9652 --ca ca.pem
 
     A lost connection is made again, for as long as it takes; scripts go on meanwhile, but at most for --lease: then
     they are stopped, or paused if the coordinator is known to be away. Told to stop it takes no more jobs, finishes
     what it has, and exits with 0; told twice it kills what runs.
     """
-    settings = validated(RunnerSettings, given)
+    settings = validated(RunnerSettings, {name: value for name, value in given.items() if value != ()})
+    hide_process()
+    hide_secret_variables()
     logs.configure(settings.log_level, settings.log_format)
     try:
         trio.run(_run, settings)
     except* RpcError as group:
         fail(f"the coordinator at {settings.url} refuses this runner: {first_leaf(group)}")
-    except* OSError as group:
+    except* (OSError, CannotIsolate) as group:
         fail(str(first_leaf(group)))
 
 

@@ -5,28 +5,37 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 import structlog
 import trio
 
-from coordinator import logs
+from coordinator import ENVIRONMENT_PREFIX, logs
 from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import options_of, validated
-from coordinator.osprocess import collect_garbage_less_often, open_files, raise_file_limit, share_the_interpreter_fairly
+from coordinator.osprocess import (
+    collect_garbage_less_often,
+    hide_secret_variables,
+    open_files,
+    raise_file_limit,
+    share_the_interpreter_fairly,
+)
 from coordinator.server.app import App
 from coordinator.server.bootstrap import CannotListen, CannotUseTokens
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
-from coordinator.settings import ENVIRONMENT_PREFIX, Settings
+from coordinator.settings import Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
+from coordinator.storage.url import has_password
 
 __all__ = ["CANNOT_SERVE", "serve"]
 
 log = structlog.get_logger("coordinator")
+
+_URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_REDIS_URL"
 
 CANNOT_SERVE = (
     CannotListen,
@@ -53,10 +62,12 @@ def serve(**given: Any) -> None:
     herocoordinator serve --data-dir ./data --workers 2
     herocoordinator serve --isolation prefix --redis-url redis://127.0.0.1:6379
     """
+    _move_off_the_command_line(given["redis_url"])
     for name in ("allowed_origins", "allowed_hosts", "behind_proxy"):
         if given[name] is not None:
             given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
     settings = validated(Settings, given)
+    hide_secret_variables()
     logs.configure(settings.log_level, settings.log_format)
     settings = _fitting(settings)
     collect_garbage_less_often()
@@ -65,6 +76,23 @@ def serve(**given: Any) -> None:
         trio.run(_serve, settings)
     except* CANNOT_SERVE as group:
         fail(str(first_leaf(group)))
+
+
+def _move_off_the_command_line(url: str | None) -> None:
+    """With a password in the store's URL, start anew without that and with the variable instead: every user of the
+    machine sees our command line."""
+    if url is None or not has_password(url):
+        return
+    # As Python itself was called; what was given otherwise, as in a test of this command, is nobody's to see.
+    before = sys.orig_argv
+    for at, word in enumerate(before):
+        if word == f"--redis-url={url}":
+            words = [*before[:at], *before[at + 1 :]]
+        elif word == url and before[at - 1] == "--redis-url":
+            words = [*before[: at - 1], *before[at + 1 :]]
+        else:
+            continue
+        os.execve(sys.executable, [sys.executable, *words[1:]], {**os.environ, _URL_VARIABLE: url})
 
 
 def _fitting(settings: Settings) -> Settings:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from coordinator.redaction import without_credentials
+
 __all__ = ["DEFAULT_HTTP_PORT", "DEFAULT_WS_PORT", "Address"]
 
 DEFAULT_HTTP_PORT: Final = 9652
@@ -52,12 +54,14 @@ class Address:
         """
         text = text.strip()
         if any(character.isspace() or not character.isprintable() for character in text):
-            raise ValueError(f"{text!r} is no URL: there is a blank in it")
+            raise ValueError(f"{without_credentials(text)!r} is no URL: there is a blank in it")
         if "://" not in text:
             text = _with_scheme(text)
         parts = _split(text)
         if parts.scheme not in _PORTS:
-            raise ValueError(f"{text!r} begins with {parts.scheme}://; a coordinator's URL is {_FORMS}")
+            raise ValueError(
+                f"{without_credentials(text)!r} begins with {parts.scheme}://; a coordinator's URL is {_FORMS}"
+            )
         if "@" in parts.netloc:
             raise ValueError(
                 f"there are credentials before the @ of the URL for {parts.hostname!r}; "
@@ -66,9 +70,11 @@ class Address:
         try:
             port = parts.port
         except ValueError:
-            raise ValueError(f"{text!r} has no port from 1 to 65535 behind its host{_bracket_hint(parts)}") from None
+            raise ValueError(
+                f"{without_credentials(text)!r} has no port from 1 to 65535 behind its host{_bracket_hint(parts)}"
+            ) from None
         if port == 0:
-            raise ValueError(f"{text!r} has port 0, where nobody listens")
+            raise ValueError(f"{without_credentials(text)!r} has port 0, where nobody listens")
         host = _host(parts, text)
         return cls(
             scheme=parts.scheme,
@@ -127,10 +133,10 @@ def _with_scheme(text: str) -> str:
     """What is meant by HOST or HOST:PORT."""
     name, colon, rest = text.partition(":")
     if name.lower() in _PORTS and colon and not rest.isdigit():
-        raise ValueError(f"{text!r} is no URL: it needs :// behind {name}")
+        raise ValueError(f"{without_credentials(text)!r} is no URL: it needs :// behind {name}")
     netloc = text.partition("/")[0]
     if not netloc:
-        raise ValueError(f"{text!r} is no URL: a coordinator's is {_FORMS}")
+        raise ValueError(f"{without_credentials(text)!r} is no URL: a coordinator's is {_FORMS}")
     return f"{'http' if netloc.endswith(f':{DEFAULT_HTTP_PORT}') else 'ws'}://{text}"
 
 
@@ -138,7 +144,8 @@ def _split(text: str) -> SplitResult:
     try:
         return urlsplit(text)
     except ValueError as error:  # brackets that do not match, or hold no IPv6 address
-        raise ValueError(f"{text!r} is no URL: {error}") from None
+        why = "there is something wrong behind the @" if "@" in text else error
+        raise ValueError(f"{without_credentials(text)!r} is no URL: {why}") from None
 
 
 def _bracket_hint(parts: SplitResult) -> str:
@@ -149,9 +156,9 @@ def _bracket_hint(parts: SplitResult) -> str:
 def _host(parts: SplitResult, text: str) -> str:
     host = unquote(parts.hostname or "")
     if not host:
-        raise ValueError(f"{text!r} names no host; a coordinator's URL is {_FORMS}")
+        raise ValueError(f"{without_credentials(text)!r} names no host; a coordinator's URL is {_FORMS}")
     if hint := _bracket_hint(parts):
-        raise ValueError(f"{text!r} is no URL{hint}")
+        raise ValueError(f"{without_credentials(text)!r} is no URL{hint}")
     if ":" in host:
         return host
     try:

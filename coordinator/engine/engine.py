@@ -46,6 +46,7 @@ from coordinator.models.execution import (
 from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
+from coordinator.storage.faults import ReplyError
 from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Refused, Silent, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
@@ -182,6 +183,12 @@ class Engine:
         except Exception as error:
             report("waking those who wait", error, context=address)
             self._look_later(address)
+
+    def expect_job(self, address: ContextKey, script_type: str) -> None:
+        """A call that is in the context's mailbox may queue a job of this type. Whoever is next to be woken when it has
+        asks right behind it, in the same round: so the job need not wait for another one. Never blocks."""
+        if address in self._contexts:
+            self._contexts[address].wake_idle(script_type)
 
     def effects_unknown(self, address: ContextKey, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""
@@ -368,7 +375,8 @@ class Engine:
         self._connected.polled(keys.address, params.runner_id, params.script_types)
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
-        holder = params.take_id or uuid.uuid4().hex
+        # With the runner in it, for what a take has brought is nobody's who only knows, or chances on, its take_id.
+        holder = f"{params.runner_id}:{params.take_id or uuid.uuid4().hex}"
         is_taking = False
         self._polling.add(waiter)
         try:
@@ -491,7 +499,10 @@ class Engine:
 
         def operation() -> Operation:
             (reply,) = yield [functions.tick(self._layout.keyspace(address), TICK_LIMIT)]
-            return WithEffects(b"", functions.read_effects(reply))
+            faults, effects = functions.read_tick(reply)
+            for fault in faults:
+                report("a timer in the store", ReplyError(fault), context=address)
+            return WithEffects(b"", effects)
 
         try:
             self._directory.call_soon(address, operation(), end)
@@ -503,7 +514,7 @@ class Engine:
 
     def _owned_contexts(self) -> list[int]:
         """The contexts whose timers are ours to handle, as far as we know."""
-        known = {*self._contexts, *self._directory.addresses}
+        known = {*self._contexts, *self._directory.contexts}
         return [context for context in known if context is not None]
 
     async def _renew_membership(self) -> None:

@@ -6,6 +6,7 @@ other request, and a lost connection to the store is none of its business.
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from abc import ABC, abstractmethod
 from collections import deque
@@ -45,6 +46,7 @@ LAPSE_KNOWN_AFTER: Final = 2.0  # seconds after the end of a lease; by then the 
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 BEGINNING: Final = "0-0"
 _LOG: Final = b'"kind":"log"'
+SECRET_BYTES: Final = 16  # random ones in the tokens of each take, so that nobody guesses an attempt's
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
 
 
@@ -134,7 +136,7 @@ class SubscriptionRequest(Request):
 
     failed: Callable[[CoordinatorError], None]
 
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+    def reply(self, outcome: RawJson | CoordinatorError) -> None:
         if isinstance(outcome, CoordinatorError):
             self.failed(outcome)
 
@@ -426,6 +428,7 @@ def take(
         max_bytes=TAKE_BYTES,
         holder=holder,
         number=number,
+        secret=secrets.token_urlsafe(SECRET_BYTES),
         script_types=runner.script_types,
     )
     effects: list[bytes] = []

@@ -59,24 +59,32 @@ class Waiters:
         """Wake one runner that found nothing, not the one whose id is `but`; it wakes the next unless it empties the
         queue. If there is none, one that is looking just now looks again: it may have looked before the job was there.
         Returns whether there was one."""
-        looking: Parking | None = None
-        for id, runner in self.runners.items():
-            if script_type in runner.script_types and runner.runner_id != but:
-                if runner.is_hungry and runner.is_parked and not runner.session.is_congested:
-                    self.runners[id] = self.runners.pop(id)
-                    runner.wake()
-                    return True
-                if not runner.is_parked:
-                    looking = looking or runner
+        if self.wake_idle(script_type, but):
+            return True
+        for runner in self.runners.values():
+            if script_type in runner.script_types and runner.runner_id != but and not runner.is_parked:
+                runner.wake()
+                return True
         for waiter in self.waiters:
             if script_type in waiter.script_types and waiter.runner_id != but:
-                if waiter.is_parked:
-                    waiter.wake()
-                    return True
-                looking = looking or waiter
-        if looking is not None:
-            looking.wake()
-        return looking is not None
+                waiter.wake()
+                return True
+        return False
+
+    def wake_idle(self, script_type: str, but: int | None = None) -> bool:
+        """Wake one runner that found nothing and waits, not the one whose id is `but`. Returns whether there was
+        one."""
+        for id, runner in self.runners.items():
+            is_asked = script_type in runner.script_types and runner.runner_id != but
+            if is_asked and runner.is_hungry and runner.is_parked and not runner.session.is_congested:
+                self.runners[id] = self.runners.pop(id)
+                runner.wake()
+                return True
+        for waiter in self.waiters:
+            if script_type in waiter.script_types and waiter.runner_id != but and waiter.is_parked:
+                waiter.wake()
+                return True
+        return False
 
     def there(self) -> dict[str, set[int]]:
         """Script types → the runners that are there to take jobs of them."""

@@ -69,6 +69,7 @@ EdgeTuple = TypeAliasType(
 )
 
 
+MAX_EMBEDDED = 1_000  # jobs of a message, which is written in one step; a flow may have more
 MAX_PREREQUISITES = 1_000  # of a job: it is made to wait for all of them in one step
 
 
@@ -170,7 +171,7 @@ class _MessageFields(Model):
 
 
 class MessageCreate(_MessageFields):
-    job: Annotated[list[JobCreate], FIRST_FAULT, Field(max_length=MAX_ITEMS)]
+    job: Annotated[list[JobCreate], FIRST_FAULT, Field(max_length=MAX_EMBEDDED)]
     logs: StringList = Field(default_factory=list)
 
 

@@ -197,7 +197,7 @@ class RunnersConnected(Model):
 class RunnerSubscribed(Model):
     subscription: str
     lease: float
-    lost: Annotated[list[Token], Field(description="Tokens of `holding` that are no longer valid")]
+    lost: Annotated[list[Token], Field(description="Tokens of `holding` that are not, or no longer, this runner's")]
 
 
 class JobTakeParams(Model):
@@ -208,7 +208,7 @@ class JobTakeParams(Model):
     wait: Annotated[float, Field(ge=0, le=MAX_WAIT, strict=False, description="Seconds to wait for a job")] = 0.0
     lease: Lease = 30.0
     take_id: Annotated[
-        str, Field(max_length=64, description="Sent again with the same one, the call returns the same jobs")
+        str, Field(max_length=64, description="Sent again with the same one, the runner gets the same jobs")
     ] = ""
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn, TypeVar, get_args
 
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Answerable, Compute, Further, Operation, WithEffects
+from coordinator.actors.request import Answerable, Compute, Further, Operation, Park, WithEffects
 from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
@@ -33,10 +33,10 @@ from coordinator.operations.listing import PAGE_BYTES
 from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json, spoken
 from coordinator.operations.slices import in_slices
 from coordinator.storage import codec, functions
-from coordinator.storage.connection import Reply
+from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import JOB_GIVEN
 from coordinator.storage.functions import Arguments, Effects, Fields, Refused, Submitted, Word, write_arguments
-from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name, message_name
+from coordinator.storage.keys import Keyspace, Transition, flow_name, index_entry, job_name, message_name
 
 __all__ = [
     "cancel_flow",
@@ -150,7 +150,7 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     Nothing of it runs before all is there. If we do not come to the end, a timer of the store gives it up, or starts it
     if all was there.
     """
-    flow, token = given_members(params.flow), uuid.uuid4().hex
+    flow, name, token = given_members(params.flow), flow_name(params.flow.id), uuid.uuid4().hex
     outcome: Fields | Refused | None = None
     effects: Effects = ()
     for start in range(0, len(params.jobs) + JOBS_ADDED, JOBS_ADDED):
@@ -161,7 +161,7 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
             return _flow_outcome(params.context_id, params.flow.id, refused, effects)
     for start in range(0, len(params.jobs), JOBS_ADDED):
         jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
-        (reply,) = yield Further([functions.flow_add(keys, flow, token, jobs)], effects)
+        (reply,) = yield Further([functions.flow_add(keys, name, token, jobs)], effects)
         outcome, effects = functions.read_flow_add(reply)
         if outcome is not None:
             break
@@ -386,40 +386,81 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
         if started is not None:
             outcome = None
             break
-        writes: Mapping[str, Arguments]
+        jobs: Sequence[Mapping[str, Any]]
         if len(embedded) <= EMBEDDED_INLINE:
-            writes = _writes(embedded)
+            jobs = _jobs_to_send(embedded)
         else:
-            writes = yield Compute(partial(_writes, embedded))
-        (reply,) = yield [functions.message_send(keys, message, embedded, uuid.uuid4().hex, writes)]
-        outcome, effects = functions.read_message_send(reply)
+            jobs = yield Compute(partial(_jobs_to_send, embedded))
+        if _is_one_call(jobs):
+            writes = {job_name(job["caller_id"], job["id"]): _write_sent(job) for job in jobs}
+            command = functions.message_send(keys, message, embedded, uuid.uuid4().hex, writes)
+            outcome, effects = yield from in_slices(command, functions.read_message_send)
+        else:
+            outcome, effects = yield from _send_in_slices(keys, message, embedded, jobs)
         if outcome is None or outcome.word is not Word.CHANGED:
             break
-    match outcome:
+    if outcome is not None:
+        _raise_unsent(outcome, ids)
+    loaded = MessageLoadParams(context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    record = yield from load_message(keys, loaded)
+    return WithEffects(record, effects)
+
+
+def _raise_unsent(refused: Refused, ids: Mapping[str, int]) -> NoReturn:
+    match refused:
         case Refused(Word.NONE):
             raise NotFound("message", **ids)
         case Refused(Word.BUSY, [bytes(job), bytes(run)]):
             _raise_busy(job, run)
         case Refused(Word.DIFFERS, [bytes(job), bytes(member), bytes(status)]):
             _raise_differs(job, member, status)
-        case Refused():
-            raise Conflict("the message is being changed", **ids)
-    loaded = MessageLoadParams(context_id=params.context_id, caller_id=params.caller_id, id=params.id)
-    record = yield from load_message(keys, loaded)
-    return WithEffects(record, effects)
+        case Refused(Word.STATE):
+            raise Conflict("the message is being sent", **ids)
+    raise Conflict("the message is being changed", **ids)
 
 
-def _writes(embedded: bytes) -> Mapping[str, Arguments]:
-    """What `write` takes of each of a message's embedded jobs. Raises what flow.dag raises for a flow's."""
+def _send_in_slices(
+    keys: Keyspace, message: str, embedded: bytes, jobs: Sequence[Mapping[str, Any]]
+) -> Generator[list[Command] | Compute | Park, Any, tuple[Refused | None, Effects]]:
+    """Send a message with many jobs. Nothing of it runs before all are there; see _submit_in_slices."""
+    token = uuid.uuid4().hex
+    outcome: Refused | None = None
+    effects: Effects = ()
+    for start in range(0, len(jobs) + JOBS_ADDED, JOBS_ADDED):
+        checked = jobs[start : start + JOBS_ADDED]
+        command = (
+            functions.message_check(keys, message, checked)
+            if checked
+            else functions.message_begin(keys, message, embedded, token)
+        )
+        outcome, effects = yield from in_slices(command, functions.read_message_send)
+        if outcome is None or outcome.word is not Word.NEW:
+            return outcome, effects
+    for start in range(0, len(jobs), JOBS_ADDED):
+        added = jobs[start : start + JOBS_ADDED]
+        (reply,) = yield Further([functions.flow_add(keys, message, token, added)], effects)
+        refused, effects = functions.read_flow_add(reply)
+        if refused is not None:
+            return (Refused(Word.CHANGED) if refused.word is Word.NONE else refused), effects
+    return (yield from in_slices(functions.message_start(keys, message, token), functions.read_message_send))
+
+
+def _is_one_call(jobs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a message with these jobs is sent in one call of the store."""
+    names = sum(len(job["depends"]) + len(job["prerequisites"]) for job in jobs)
+    return len(jobs) <= ONE_CALL and names <= ONE_CALL_NAMES
+
+
+def _jobs_to_send(embedded: bytes) -> Sequence[Mapping[str, Any]]:
+    """What is given of each of a message's embedded jobs. Raises what flow.dag raises for a flow's."""
     jobs = {(job["caller_id"], job["id"]): job for job in from_json(embedded)}.values()
     _check_embedded(jobs)
-    return {job_name(job["caller_id"], job["id"]): _sent(job) for job in jobs}
+    return [{name: job[name] for name in JOB_GIVEN if name in job and (name != "result" or job[name])} for job in jobs]
 
 
-def _sent(job: Mapping[str, Any]) -> Arguments:
+def _write_sent(given: Mapping[str, Any]) -> Arguments:
     """What `write` takes of an embedded job."""
-    given = {name: job[name] for name in JOB_GIVEN if name in job and (name != "result" or job[name])}
-    return write_arguments(codec.JOB, given, index_entry(job["caller_id"], job["id"]), NEW_JOB)
+    return write_arguments(codec.JOB, given, index_entry(given["caller_id"], given["id"]), NEW_JOB)
 
 
 def _check_embedded(jobs: Collection[Mapping[str, Any]]) -> None:
@@ -434,8 +475,9 @@ def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> O
         msg = f"has {len(payload)} bytes as JSON; at most {MAX_PAYLOAD} are allowed: pass on where the rest is instead"
         raise InvalidParams([{"loc": ["payload"], "msg": msg, "type": "payload_too_large"}])
     by = None if params.by is None else to_json(params.by)
-    (reply,) = yield [functions.prerequisite_satisfy(keys, params.name, params.flow_id, by=by, payload=payload)]
-    outcome, effects = functions.read_prerequisite_satisfy(reply)
+    token = uuid.uuid4().hex
+    command = functions.prerequisite_satisfy(keys, params.name, params.flow_id, token, by=by, payload=payload)
+    outcome, effects = yield from in_slices(command, functions.read_prerequisite_satisfy)
     match outcome:
         case Refused(Word.NONE):
             raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)

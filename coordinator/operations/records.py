@@ -6,6 +6,7 @@ No I/O here, so each can be driven by hand; the supervisor drives them against t
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -40,7 +41,7 @@ from coordinator.storage import codec, functions
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import stored_defaults
-from coordinator.storage.functions import EmbeddedJob, Initial, Refused, write_arguments
+from coordinator.storage.functions import Initial, Refused, write_arguments
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024  # of a message's jobs after which their results are left out
@@ -54,6 +55,8 @@ DAG_BYTES: Final = 1024 * 1024  # of jobs a step
 DAG_INLINE: Final = 500  # jobs and edges up to which a graph is computed on the event loop, about 1 ms
 DAG_EDGES: Final = 500_000  # of a graph that is computed at all
 EMBEDDED_INLINE: Final = 300  # jobs of a message up to which they are encoded on the event loop, about 1 ms
+EMBEDDED_BYTES: Final = 32 * 1024  # of those stored before, up to which they are read there
+ATTEMPTS_TO_WRITE: Final = 5  # a message that changes under us so often is reported as a conflict
 RENDERED_AT_ONCE: Final = 5_000  # edges; the interpreter does nothing else meanwhile
 
 NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched")
@@ -129,13 +132,20 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     given = given_members(message)
     del given["job"]
     write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
-    jobs: list[EmbeddedJob]
-    if len(message.job) <= EMBEDDED_INLINE:
-        jobs = [_embedded(job) for job in message.job]
+    name = message_name(message.caller_id, message.id)
+    stored = b""  # most are new
+    for _ in range(ATTEMPTS_TO_WRITE):
+        if len(message.job) <= EMBEDDED_INLINE and len(stored) <= EMBEDDED_BYTES:
+            pieces = _embedded(message.job, stored)
+        else:
+            pieces = yield Compute(partial(_embedded, message.job, stored))
+        (reply,) = yield [functions.message_upsert(keys, name, stored, pieces, write)]
+        fields = functions.read_message_upsert(reply)
+        if not isinstance(fields, bytes):
+            break
+        stored = fields
     else:
-        jobs = yield Compute(lambda: [_embedded(job) for job in message.job])
-    (reply,) = yield [functions.message_upsert(keys, message_name(message.caller_id, message.id), jobs, write)]
-    fields = functions.read_message_upsert(reply)
+        raise Conflict("the message is being changed", context_id=params.context_id, id=message.id)
     if b"x_started" in fields:
         ids = MessageLoadParams(context_id=params.context_id, caller_id=message.caller_id, id=message.id)
         return (yield from load_message(keys, ids))
@@ -150,7 +160,11 @@ def load_message(keys: Keyspace, params: MessageLoadParams) -> Generator[list[Co
         raise NotFound("message", **ids)
     fields = dict(fields)
     if b"x_started" in fields:
-        embedded = yield from _embedded_now(keys, fields[b"x_jobs"].decode().split())
+        names = fields[b"x_jobs"].decode().split()
+        if names == [functions.LARGE]:
+            (listed,) = yield [("LRANGE", keys.plan(message_name(params.caller_id, params.id)), 0, -1)]
+            names = [name.decode() for name in listed]
+        embedded = yield from _embedded_now(keys, names)
         fields[b"job"] = b"[" + b",".join(embedded) + b"]"
         logged = yield from _newest_lines(keys.logs(params.caller_id, params.id))
         if logged:
@@ -303,10 +317,32 @@ _NULLABLE: Final[dict[type[Model], list[str]]] = {
 }
 
 
-def _embedded(job: JobCreate) -> EmbeddedJob:
-    members = given_members(job)
-    result = to_json(members.pop("result")) if "result" in members else ""
-    return EmbeddedJob(job.caller_id, job.id, to_json(members)[1:-1], result)
+def _embedded(jobs: Sequence[JobCreate], stored: bytes) -> list[bytes]:
+    """The field `job` of a message, in pieces between which the time goes.
+
+    A job that the message has already, as `stored` says, keeps its created_at, its status and, unless a new one is
+    given, its result.
+    """
+    known = {(job["caller_id"], job["id"]): job for job in (from_json(stored) if stored else ())}
+    pieces: list[bytes] = []
+    text = b"["
+    for job in jobs:
+        members = given_members(job)
+        before = known.get((job.caller_id, job.id), _NO_JOB)
+        members.setdefault("result", before["result"])
+        text += to_json(members)[:-1] + b',"created_at":'
+        if before is _NO_JOB:
+            pieces.append(text)
+            text = b""
+        else:
+            text += b"%d" % before["created_at"]
+        pieces.append(text + b',"updated_at":')
+        text = b',"status":"%b"},' % before["status"].encode()
+    pieces.append(text.removesuffix(b",") + b"]")
+    return pieces
+
+
+_NO_JOB: Final[Mapping[str, Any]] = {"result": {}, "status": "Dispatched"}
 
 
 _UPSERTS: Final = {codec.FLOW: functions.flow_upsert, codec.JOB: functions.job_upsert}

@@ -22,13 +22,15 @@ import structlog
 import trio
 
 from coordinator.models import Assignment, LogStream, ScriptType
+from coordinator.runner import inside
 from coordinator.runner.fence import Fence
+from coordinator.runner.isolate import CannotIsolate, Isolation
 from coordinator.runner.output import Output
-from coordinator.runner.results import read_results
+from coordinator.runner.results import Results, read_results
 from coordinator.runner.spawn import CannotStart, Ended, Script, Spawner
-from coordinator.runner.warden import CUT_OFF, OUT_OF_MEMORY, Spec
+from coordinator.runner.warden import CUT_OFF, NO_SANDBOX, OUT_OF_MEMORY, Spec
 
-__all__ = ["PYTHON", "BadEnvironment", "Executor", "Interpreter", "Outcome", "environment"]
+__all__ = ["PYTHON", "BadEnvironment", "Executor", "Interpreter", "Outcome", "Places", "environment"]
 
 log = structlog.get_logger("coordinator.runner")
 
@@ -42,6 +44,7 @@ VARIABLE_BYTES: Final = 32 * os.sysconf("SC_PAGE_SIZE")
 """What Linux allows for one variable: its name, `=`, its value and a NUL."""
 _ENVIRONMENT_BYTES: Final = 6 * 1024 * 1024  # and for all, and the arguments, together; less if the stack is small
 _MEBIBYTE: Final = 1024 * 1024
+_CHECK_TIMEOUT: Final = 30.0  # seconds a first sandbox may take
 _CUT_OFF: Final = "the runner was cut off from the coordinator for longer than the lease, and has stopped the script"
 
 
@@ -95,12 +98,65 @@ class Executor:
         interpreters: by script type.
         memory_limit: bytes that a script and all it starts may have together, 0 for no limit.
         grace: seconds from SIGTERM to SIGKILL.
+        isolation: how each script gets a sandbox of its own; None for none.
     """
 
     spawner: Spawner
     interpreters: Mapping[ScriptType, Interpreter]
     memory_limit: int = 0
     grace: float = 2.0
+    isolation: Isolation | None = None
+
+    async def check(self) -> None:
+        """Try a sandbox, if there are to be any. Raises CannotIsolate."""
+        if self.isolation is None:
+            return
+        programs = [interpreter.argv[0] for interpreter in self.interpreters.values()]
+        argv = [sys.executable, "-I", "-c", _LOOK_FOR, *programs]
+        output = Output(_READ_BYTES)
+        ended, why = None, f"there was none within {_CHECK_TIMEOUT:g} s"
+        try:
+            with self.isolation.user() as user, trio.move_on_after(_CHECK_TIMEOUT):
+                async with self._directory() as directory:
+                    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+                    script = await self.spawner.start(
+                        self._sandboxed(self.isolation, directory, user, argv, env, "", "")
+                    )
+                    try:
+                        async with trio.open_nursery() as readers:
+                            readers.start_soon(_read, script, output)
+                            ended = await script.wait()
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await script.aclose()
+        except (CannotStart, OSError) as error:
+            why = str(error)
+        if ended is not None:
+            output.close()
+            why = _last_line(output.captures["stderr"].tail) or _explain(ended.status)
+        if ended is None or ended.status != 0 or ended.by == NO_SANDBOX:
+            raise CannotIsolate(f"--isolate: no sandbox can be made here: {why}; {_way_out(why)}")
+
+    def _sandboxed(
+        self,
+        isolation: Isolation,
+        directory: Path,
+        user: int,
+        argv: list[str],
+        env: dict[str, str],
+        copied: str,
+        stdin: str,
+    ) -> Spec:
+        """Raises OSError."""
+        (directory / "result").touch()
+        return {
+            "argv": argv,
+            "env": env,
+            "cwd": "/",
+            "stdin": stdin or os.devnull,
+            "memory": self.memory_limit,
+            "sandbox": isolation.sandbox(directory, user, argv, env, copied),
+        }
 
     async def execute(
         self,
@@ -116,9 +172,11 @@ class Executor:
         With a fence it runs only as long as that allows. `more_inputs` are pages of the results that are not in the
         assignment.
         """
+        users = contextlib.ExitStack()
         try:
             async with self._directory() as directory:
-                spec = await trio.to_thread.run_sync(self._prepare, assignment, directory)
+                user = users.enter_context(self.isolation.user()) if self.isolation is not None else -1
+                spec = await trio.to_thread.run_sync(self._prepare, assignment, directory, user)
                 if more_inputs is not None:
                     await _add_inputs(directory / "inputs.json", more_inputs)
                 script = await self.spawner.start(spec)
@@ -135,6 +193,7 @@ class Executor:
         except OSError as error:
             return Outcome({}, f"cannot prepare the attempt's files: {error.strerror}")
         finally:
+            users.close()
             output.close()
 
     @contextlib.asynccontextmanager
@@ -147,26 +206,35 @@ class Executor:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_remove, directory)
 
-    def _prepare(self, assignment: Assignment, directory: Path) -> Spec:
+    def _prepare(self, assignment: Assignment, directory: Path, user: int = -1) -> Spec:
         """Write the attempt's files. Raises BadEnvironment or OSError."""
         interpreter = self.interpreters[assignment.job.script_type]
-        env = environment(assignment, directory)
+        places = Places.in_directory(directory) if self.isolation is None else _IN_SANDBOX
+        env = environment(assignment, directory, places)
         work = directory / "work"
-        for place in (work, directory / "tmp"):
-            place.mkdir()
+        if self.isolation is None:
+            for place in (work, directory / "tmp"):
+                place.mkdir()
         (directory / "inputs.json").write_text(json.dumps(assignment.inputs))
         if assignment.prerequisites:
             met = {name: met.model_dump(exclude_none=True) for name, met in assignment.prerequisites.items()}
             (directory / "prerequisites.json").write_text(json.dumps(met))
-            env["HERO_PREREQUISITES"] = str(directory / "prerequisites.json")
+            env["HERO_PREREQUISITES"] = str(places.given / "prerequisites.json")
         (directory / "result").touch()
         if _DEPENDS in assignment.env_vars:
             (directory / "depends.json").write_text(assignment.env_vars[_DEPENDS], "utf-8")
+        text = assignment.job.script.encode(errors="surrogatepass")
+        name = "script" if interpreter.on_stdin else "script.py"
+        argv = [*interpreter.argv] if interpreter.on_stdin else [*interpreter.argv, name]
+        if self.isolation is not None:
+            (directory / name).write_bytes(text)
+            copied, stdin = ("", str(directory / name)) if interpreter.on_stdin else (name, "")
+            return self._sandboxed(self.isolation, directory, user, argv, env, copied, stdin)
         # In the working directory, so that Python's import path begins there.
-        script = directory / "script" if interpreter.on_stdin else work / "script.py"
-        script.write_bytes(assignment.job.script.encode(errors="surrogatepass"))
+        script = directory / name if interpreter.on_stdin else work / name
+        script.write_bytes(text)
         return {
-            "argv": [*interpreter.argv] if interpreter.on_stdin else [*interpreter.argv, script.name],
+            "argv": argv,
             "env": env,
             "cwd": str(work),
             "stdin": str(script) if interpreter.on_stdin else os.devnull,
@@ -211,6 +279,8 @@ class Executor:
 
     def _outcome(self, directory: Path, output: Output, ending: _Ending, spec: Spec) -> Outcome:
         results = read_results(directory / "result")
+        if ending.ended is not None and ending.ended.found & inside.NO_RESULT_FILE:
+            results = Results({}, "HERO_RESULT cannot be read: it is no file any more")
         captured: dict[str, str] = {stream: capture.tail for stream, capture in output.captures.items()}
         ended = ending.ended
         if ended is None:
@@ -224,18 +294,73 @@ class Executor:
                 f"memory limit exceeded: the script and what it started had {ended.memory / _MEBIBYTE:.0f} MiB, the "
                 f"runner's --memory-limit is {self.memory_limit / _MEBIBYTE:.0f} MiB"
             )
+        elif ended.by == NO_SANDBOX:
+            error = f"there was no sandbox to be had for it: {_last_line(captured['stderr']) or _explain(ended.status)}"
         elif ended.errno == errno.E2BIG:
             error, retry = _too_large(spec), False
-        elif ended.status != 0:
-            last_line = next((line for line in reversed(captured["stderr"].splitlines()) if line.strip()), "")
+        elif ended.status != 0 or ended.found & inside.PROCESSES:
+            last_line = _last_line(captured["stderr"])
             error = _explain(ended.status)
-            error = f"{error}: {last_line.strip()[:_QUOTED]}" if last_line else error
+            error = f"{error}: {last_line}" if last_line else error
+            error = self._with_limit(error, last_line, ended)
         if results.fault is not None:
             output.note(results.fault)
             error = error or results.fault
         if ended.by == CUT_OFF and not ending.is_ours:
             return Outcome(result, _CUT_OFF, values=results.values, is_lost=True)
         return Outcome(result, error, retry, results.values)
+
+    def _with_limit(self, error: str, last_line: str, ended: Ended) -> str:
+        """What to say of a script that failed, with the limit of its sandbox that it came up against, if it did."""
+        isolation = self.isolation
+        if isolation is None:
+            return error
+
+        def hit(found: int, *words: str) -> bool:
+            return bool(ended.found & found) or any(word in last_line for word in words)
+
+        if hit(inside.PROCESSES, os.strerror(errno.EAGAIN), "can't start new thread", "Cannot fork"):
+            return (
+                f"process limit exceeded: the script and what it started are to be at most {isolation.processes} "
+                f"processes and threads, the runner's --process-limit ({error})"
+            )
+        if hit(inside.FILE, os.strerror(errno.EFBIG), "File size limit") or -ended.status == signal.SIGXFSZ:
+            return f"file limit exceeded: the runner's --file-limit is {_mebibytes(isolation.file)} ({error})"
+        if hit(inside.DISK, os.strerror(errno.ENOSPC)):
+            return (
+                f"disk limit exceeded: the runner's --disk-limit is {_mebibytes(isolation.disk)}, and a file for each "
+                f"4 KiB of it ({error})"
+            )
+        return error
+
+
+_LOOK_FOR: Final = """
+import os, sys
+missing = [path for path in sys.argv[1:] if not os.access(path, os.X_OK)]
+sys.exit(f"{', '.join(missing)} cannot be run in it" if missing else 0)
+"""
+"""A script that complains of the programs it cannot see."""
+
+
+def _way_out(why: str) -> str:
+    if "cannot be run in it" in why:
+        return "show it with --isolate-path"
+    if "find source path" in why or ("ermission denied" in why and "namespace" not in why):
+        return "scripts need to read what is named there"
+    return (
+        "allow user namespaces (in a container, its seccomp profile and privileges; else sysctl "
+        "user.max_user_namespaces and kernel.unprivileged_userns_clone, or AppArmor's profile of bwrap), start the "
+        "runner as root, or leave --isolate out for scripts that may do all that the runner may"
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / _MEBIBYTE:g} MiB"
+
+
+def _last_line(text: str) -> str:
+    """The last one that is not blank, as it is quoted."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()[:_QUOTED]
 
 
 async def _add_inputs(path: Path, pages: InputPages) -> None:
@@ -306,22 +431,52 @@ async def _read_one(stream: trio.lowlevel.FdStream, name: LogStream, output: Out
         output.feed(name, bytes(data))
 
 
-def environment(assignment: Assignment, directory: Path) -> dict[str, str]:
-    """The script's environment: a few of our own variables, the assignment's over them, HERO_* over those.
+@dataclass(frozen=True)
+class Places:
+    """Where a script finds its files.
+
+    Attributes:
+        given: the directory of those it was given.
+        temporary, result: for what it writes.
+        home: its home directory, if it is not the runner's.
+    """
+
+    given: Path
+    temporary: Path
+    result: Path
+    home: Path | None = None
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> Places:
+        return cls(directory, directory / "tmp", directory / "result")
+
+
+_IN_SANDBOX: Final = Places(Path(inside.JOB), Path(inside.TEMPORARY), Path(inside.RESULT), Path(inside.HOME))
+
+
+def environment(assignment: Assignment, directory: Path, places: Places | None = None) -> dict[str, str]:
+    """The script's environment: a few of our own variables, the assignment's over them, HERO_* over those. Nothing else
+    that is in ours: there may be secrets.
+
+    Args:
+        places: where it finds its files, if that is not in the attempt's directory.
 
     Raises BadEnvironment.
     """
+    places = places or Places.in_directory(directory)
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    if places.home is not None:
+        env["HOME"] = str(places.home)
     if "LANG" not in env and "LC_ALL" not in env:
         env["LANG"] = "C.UTF-8"
-    env["TMPDIR"] = str(directory / "tmp")
+    env["TMPDIR"] = str(places.temporary)
     env["PYTHONUNBUFFERED"] = "1"  # so that lines are logged when they are written
     for name, value in assignment.env_vars.items():
         if not name or "=" in name or "\0" in name + value or not _is_encodable(name + value):
             raise BadEnvironment(f"env_vars: no environment can hold {name[:_QUOTED]!r}")
         env[name] = value
     if _DEPENDS in env:
-        env[f"{_DEPENDS}_FILE"] = str(directory / "depends.json")
+        env[f"{_DEPENDS}_FILE"] = str(places.given / "depends.json")
         if _variable_bytes(_DEPENDS, env[_DEPENDS]) > VARIABLE_BYTES:
             del env[_DEPENDS]
     job = assignment.job
@@ -333,8 +488,8 @@ def environment(assignment: Assignment, directory: Path) -> dict[str, str]:
         "HERO_JOB_ID": str(job.id),
         "HERO_ATTEMPT": str(assignment.attempt),
         "HERO_ATTEMPT_ID": attempt_id(assignment),
-        "HERO_INPUTS": str(directory / "inputs.json"),
-        "HERO_RESULT": str(directory / "result"),
+        "HERO_INPUTS": str(places.given / "inputs.json"),
+        "HERO_RESULT": str(places.result),
     }
 
 
@@ -387,10 +542,20 @@ def _remove(directory: Path) -> None:
     if directory.exists():
         for root, names, _ in os.walk(directory):
             for name in names:
-                path = os.path.join(root, name)
-                if not os.path.islink(path):
-                    with contextlib.suppress(OSError):
-                        os.chmod(path, 0o700)
+                _permit(os.path.join(root, name))
         shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
         log.warning("cannot remove an attempt's files", directory=str(directory))
+
+
+def _permit(path: str) -> None:
+    """Let us look into a directory again. What somebody has put in its place, such as a link, stays as it is."""
+    with contextlib.suppress(OSError):
+        if not hasattr(os, "O_PATH"):
+            os.chmod(path, 0o700, follow_symlinks=False)
+            return
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+        finally:
+            os.close(descriptor)

@@ -58,15 +58,22 @@ class Service:
         Raises, possibly in a group:
             RpcError: the coordinator does not accept us.
             OSError: there is no process to be had at the start.
+            CannotIsolate: there is no sandbox to be had.
         """
         settings = self._settings
         session = secrets.token_hex(16)
+        isolation = await trio.to_thread.run_sync(settings.isolation)
         async with contextlib.AsyncExitStack() as stack:
             spawner = await stack.enter_async_context(open_spawner())
             clients = await self._connect(stack)
             executor = Executor(
-                spawner, settings.interpreters, memory_limit=settings.memory_limit, grace=settings.kill_grace
+                spawner,
+                settings.interpreters,
+                memory_limit=settings.memory_limit,
+                grace=settings.kill_grace,
+                isolation=isolation,
             )
+            await executor.check()
             self._contexts = [
                 _ContextService(context, session, clients[context], executor, settings) for context in settings.context
             ]

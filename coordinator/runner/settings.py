@@ -6,6 +6,8 @@ import os
 import shlex
 import shutil
 import socket
+import sys
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -25,10 +27,15 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.stream import tls_context
 from coordinator.models import MAX_CAPACITY, IpAddr, Lease, ScriptType, UInt32
 from coordinator.runner.execute import PYTHON, Interpreter
+from coordinator.runner.isolate import Isolation, find_bubblewrap
 
 __all__ = ["ENVIRONMENT_PREFIX", "RunnerSettings"]
 
 ENVIRONMENT_PREFIX: Final = "HEROCOORDINATOR_RUNNER"
+_SMALLEST_DISK: Final = 1024 * 1024
+_ONLY_ISOLATED: Final = ("isolate_network", "isolate_path", "process_limit", "disk_limit", "file_limit")
+_SECRET_FILES: Final = ("key", "key_file", "token_file")
+"""Settings, as far as there are such, that name files no script may read."""
 _SCRIPT_TYPES: Final[tuple[ScriptType, ...]] = ("Osis", "Sal", "V", "Python")
 
 
@@ -39,7 +46,7 @@ def _processors() -> int:
 class RunnerSettings(BaseModel):
     """What `herocoordinator runner` runs with. Times are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str = Field(
         "ws://127.0.0.1:9653",
@@ -73,6 +80,30 @@ class RunnerSettings(BaseModel):
         (),
         description="Run scripts of the type NAME (Osis, Sal, V, Python) with this command, which gets "
         "the script on its standard input. Give it once for each type. Python needs none; `Python=` takes no Python.",
+    )
+    isolate: bool = Field(
+        False,
+        description="Run each script in a sandbox of its own, made by bubblewrap (bwrap): without network, without "
+        "files but the system's and its own, within the limits below.",
+    )
+    isolate_network: bool = Field(
+        False, description="With --isolate: let scripts use the machine's network, its loopback included."
+    )
+    isolate_path: tuple[str, ...] = Field(
+        (), description="With --isolate: a file or directory that scripts may read too. Give it once for each."
+    )
+    process_limit: PositiveInt = Field(
+        512, description="With --isolate: processes and threads of a script and all it starts together."
+    )
+    disk_limit: Annotated[int, Field(ge=_SMALLEST_DISK)] = Field(
+        1024**3,
+        description="With --isolate: what a script and all it starts may have written at once. It is kept in memory, "
+        "beside --memory-limit.",
+    )
+    file_limit: PositiveInt = Field(1024**3, description="With --isolate: the size of a file that a script writes.")
+    shared: bool = Field(
+        False,
+        description="Serve several contexts without --isolate: scripts of one can read and change what another's do.",
     )
     lease: Lease = Field(
         30.0, description="A job is given to another runner when the coordinator has not heard from us for so long."
@@ -132,6 +163,39 @@ class RunnerSettings(BaseModel):
         if not _interpreters(types):
             raise ValueError("no script type is left to run")
         return types
+
+    @field_validator("isolate_path")
+    @classmethod
+    def _can_be_shown(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Isolation.checked_path(Path(path))) for path in paths)
+
+    @model_validator(mode="after")
+    def _keeps_contexts_apart(self) -> RunnerSettings:
+        if len(self.context) > 1 and not self.isolate and not self.shared:
+            raise ValueError(
+                "one runner for several contexts lets scripts of one read and change what another's do: give --isolate "
+                "to keep them apart, --shared if they may, or start a runner for each context"
+            )
+        given = [name for name in _ONLY_ISOLATED if name in self.model_fields_set and getattr(self, name)]
+        if given and not self.isolate:
+            raise ValueError(f"--{given[0].replace('_', '-')} needs --isolate")
+        return self
+
+    def isolation(self) -> Isolation | None:
+        """How scripts are kept apart, if they are. Raises CannotIsolate."""
+        if not self.isolate:
+            return None
+        secrets = [getattr(self, name, None) for name in _SECRET_FILES]
+        programs = [Path(interpreter.argv[0]) for interpreter in self.interpreters.values()]
+        return Isolation(
+            find_bubblewrap(),
+            network=self.isolate_network,
+            paths=(*map(Path, self.isolate_path), *(path for path in programs if not path.is_relative_to(sys.prefix))),
+            hidden=tuple(Path(secret) for secret in secrets if isinstance(secret, str | Path)),
+            processes=self.process_limit,
+            disk=self.disk_limit,
+            file=self.file_limit,
+        )
 
     @property
     def interpreters(self) -> dict[ScriptType, Interpreter]:

@@ -27,6 +27,8 @@ __all__ = ["CannotStart", "Ended", "Script", "Spawner", "open_spawner"]
 log = structlog.get_logger("coordinator.runner")
 
 _STOP_TIMEOUT: Final = 10.0  # seconds the warden may take to clean up
+_FOR_THE_WARDEN: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""Variables it gets. Scripts of the same user may see its environment, and ours may hold secrets."""
 
 
 class CannotStart(Exception):
@@ -41,12 +43,14 @@ class Ended(NamedTuple):
         by: who ended it: a constant of `warden`.
         errno: why it could not be run, 0 if it could.
         memory: bytes that it and what it started had when that was last looked at.
+        found: what its sandbox says of it: constants of `inside`, or'ed.
     """
 
     status: int
     by: int
     errno: int
     memory: int
+    found: int = 0
 
 
 class Script:
@@ -188,6 +192,7 @@ class Spawner:
                 [sys.executable, "-I", "-S", "-X", "utf8", warden.__file__, str(self.directory)],
                 stdin=far.fileno(),
                 stdout=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _FOR_THE_WARDEN if name in os.environ},
                 start_new_session=True,
             )
         except BaseException:

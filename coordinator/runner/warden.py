@@ -13,6 +13,10 @@ then on come orders (see ORDER); the end of the stream has the guard kill everyt
 guard has ended it, the guard kills what it left behind, answers how it was (see ENDING) and exits. When the runner's
 end of the warden's own socket closes, the warden waits for the guards, removes the directory it was given and exits.
 
+A script in a sandbox (see isolate.py) is two processes further down, below bubblewrap and `inside.py`, which tells the
+guard how the script has ended. The guard ends the script alone and lets its result be brought out before it ends the
+sandbox.
+
 The guard also ends a script by itself: when it and what it started have more memory than they may, and when the runner
 does not say in time that they may go on, because it is cut off from the coordinator, or hangs.
 """
@@ -34,7 +38,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, NoReturn, TypedDict
+from typing import Final, NoReturn, NotRequired, TypedDict
 
 __all__ = [
     "BY_ITSELF",
@@ -42,10 +46,12 @@ __all__ = [
     "ENDING",
     "GO_ON",
     "LENGTH",
+    "NO_SANDBOX",
     "ORDER",
     "OUT_OF_MEMORY",
     "PAUSE",
     "TERMINATE",
+    "Sandbox",
     "Spec",
 ]
 
@@ -57,16 +63,18 @@ TERMINATE: Final = b"T"  # SIGTERM to the script's process group
 GO_ON: Final = b"G"  # for so long, then SIGTERM, and so much later the end; also what was paused
 PAUSE: Final = b"P"  # stop all of it where it is, for as long as it takes
 
-ENDING: Final = struct.Struct(">IBIQ")
-"""The script's wait status, who ended it, the errno with which it could not be run or 0, and the memory (bytes) that it
-and what it started had when the guard last looked."""
+ENDING: Final = struct.Struct(">IBIQB")
+"""The script's wait status, who ended it, the errno with which it could not be run or 0, the memory (bytes) that it
+and what it started had when the guard last looked, and what its sandbox found (see `inside.REPORT`)."""
 BY_ITSELF: Final = 0  # or by the runner
 OUT_OF_MEMORY: Final = 1
 CUT_OFF: Final = 2  # there was no GO_ON in time
+NO_SANDBOX: Final = 3  # there was none to be had, so it has not run
 
 _DESCRIPTORS: Final = 3
 _CANNOT_RUN: Final = 127  # the status shells use for it
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LEFT_TO_THE_RUNNER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PROC: Final = Path("/proc")
@@ -75,16 +83,32 @@ _SLOWEST_LOOK: Final = 0.5  # seconds between two looks at how much memory there
 _FASTEST_LOOK: Final = 0.01  # and at least
 _LOOK_SHARE: Final = 0.05  # of a processor's time, for all looks together
 _NEVER: Final = float("inf")
+_REPORT: Final = struct.Struct(">IIB")  # inside.REPORT
+_REPORT_TO, _RESULT_TO, _SECCOMP = 50, 51, 52  # descriptors with which the sandbox is started
+_SANDBOX_WITHIN: Final = 2.0  # seconds in which a sandbox whose script was killed must bring the result out
+_SANDBOX_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH")
+
+
+class Sandbox(TypedDict):
+    """Where to run it. `argv` is bubblewrap with its arguments and what it starts, `owner` the user to whom the pipes
+    are given or -1, `result` the file to which the result is brought, `seccomp` one with a filter, or ""."""
+
+    argv: list[str]
+    owner: int
+    result: str
+    seccomp: str
 
 
 class Spec(TypedDict):
-    """What to run. `memory` is what it and all it starts may have together in bytes, 0 for no limit; `stdin` a file."""
+    """What to run. `memory` is what it and all it starts may have together in bytes, 0 for no limit; `stdin` a file.
+    In a `sandbox` its own process starts it, which has read `argv` and `env` from a file."""
 
     argv: list[str]
     env: dict[str, str]
     cwd: str
     stdin: str
     memory: int
+    sandbox: NotRequired[Sandbox]
 
 
 # -- warden
@@ -92,6 +116,7 @@ class Spec(TypedDict):
 
 def _warden(requests: socket.socket, directory: str) -> None:
     """Fork a guard a request, until the runner is gone."""
+    _prctl(_PR_SET_DUMPABLE, 0)  # scripts of the same user neither trace us nor take a guard's descriptors
     for number in _LEFT_TO_THE_RUNNER:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards leave no zombies
@@ -157,6 +182,7 @@ class _Guard:
         self._terminates_at = self._kills_at = _NEVER
         self._kill_grace = 0.0
         self._is_paused = False
+        self._is_sandboxed = False
 
     def run(self, stdout: int, stderr: int) -> None:
         spec = self._read_spec()
@@ -168,20 +194,31 @@ class _Guard:
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         failed, failure = os.pipe()
+        reported, report = os.pipe()
         self._memory = _Memory(spec["memory"])
+        self._is_sandboxed = "sandbox" in spec
         guard = os.getpid()
         self._script = os.fork()
         if self._script == 0:
-            _become(spec, stdout, stderr, failure, guard)
-        for descriptor in (stdout, stderr, failure):
+            _become(spec, stdout, stderr, failure, report, guard)
+        for descriptor in (stdout, stderr, failure, report):
             os.close(descriptor)
-        self._watch(child_ended)
+        has_ended = self._watch(child_ended)
+        if self._is_sandboxed and not has_ended:
+            self._end_in_sandbox(child_ended)
         self._end_everything()
         if self._status is not None:
             error = os.read(failed, _ERRNO.size)  # at once, for nobody has the other end any more
-            errno = _ERRNO.unpack(error)[0] if error else 0
+            errno, found = _ERRNO.unpack(error)[0] if error else 0, 0
+            if self._is_sandboxed and not errno:
+                said = os.read(reported, _REPORT.size)
+                if len(said) == _REPORT.size:
+                    self._status, errno, found = _REPORT.unpack(said)
+                elif has_ended:
+                    self._ended_by = NO_SANDBOX
+            ending = ENDING.pack(self._status, self._ended_by, errno, self._memory.used, found)
             with contextlib.suppress(OSError):  # nobody there to hear it
-                self._control.sendall(ENDING.pack(self._status, self._ended_by, errno, self._memory.used))
+                self._control.sendall(ending)
 
     def _read_spec(self) -> Spec | None:
         """What the runner wants run; None if it changed its mind."""
@@ -195,8 +232,8 @@ class _Guard:
                     return spec
         return None
 
-    def _watch(self, child_ended: int) -> None:
-        """Until the script has ended or must end."""
+    def _watch(self, child_ended: int) -> bool:
+        """Until the script has ended or must end; whether it has."""
         while not self._script_has_ended():
             wake_at = min(self._memory.look_at, self._terminates_at, self._kills_at)
             timeout = None if wake_at == _NEVER else max(0.0, wake_at - time.monotonic())
@@ -206,17 +243,18 @@ class _Guard:
                     os.read(child_ended, 4096)
             # An order before a deadline: it may be that the script may go on.
             if self._control.fileno() in ready and not self._obey():
-                return
+                return False
             now = time.monotonic()
             if now >= self._memory.look_at and self._memory.is_too_much(self._family()):
                 self._ended_by = OUT_OF_MEMORY
-                return
+                return False
             if now >= self._kills_at:
-                return
+                return False
             if now >= self._terminates_at:
                 self._ended_by = CUT_OFF
                 self._terminates_at, self._kills_at = _NEVER, now + self._kill_grace
                 self._terminate()
+        return True
 
     def _script_has_ended(self) -> bool:
         """Also reaps orphans, but not the script: while it is a zombie its process group cannot become another's."""
@@ -242,7 +280,7 @@ class _Guard:
             return False
         order, allowed, grace = ORDER.unpack(data)
         if order == TERMINATE:
-            if self._is_paused:  # it could act meanwhile
+            if self._is_paused or (self._is_sandboxed and self._sandboxed_script() is None):  # it could act meanwhile
                 return False
             self._terminate()
         elif order == PAUSE:
@@ -253,39 +291,68 @@ class _Guard:
         return True
 
     def _terminate(self) -> None:
+        script = self._sandboxed_script() if self._is_sandboxed else self._script
+        if script is None:
+            return
         try:
-            os.killpg(self._script, signal.SIGTERM)
+            os.killpg(script, signal.SIGTERM)
         except ProcessLookupError:  # it has no group of its own yet
-            os.kill(self._script, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # of a sandbox's, which somebody else reaps
+                os.kill(script, signal.SIGTERM)
 
     def _pause(self) -> None:
         """Stop every process of the script where it is; also those that are started while we do."""
         self._terminates_at, self._is_paused = _NEVER, True
         stopped: set[int] = set()
-        while more := set(self._family()) - stopped:
+        while more := set(self._family(with_sandbox=True)) - stopped:
             self._send_to(more, signal.SIGSTOP)
             stopped |= more
 
     def _resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            self._send_to(self._family(), signal.SIGCONT)
+            self._send_to(self._family(with_sandbox=True), signal.SIGCONT)
 
     def _send_to(self, processes: Iterable[int], number: signal.Signals) -> None:
         for process in processes:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, number)
 
-    def _family(self) -> Iterator[int]:
-        """The script and what descends from it, as far as the system tells."""
+    def _family(self, *, with_sandbox: bool = False) -> Iterator[int]:
+        """The script and what descends from it, as far as the system tells; and, if so wanted, what makes its sandbox,
+        from which it may not have been started yet."""
         if not self._sees_orphans:
             yield self._script
             return
-        unseen = [os.getpid()]
+        unseen = self._inner() if self._is_sandboxed and not with_sandbox else [os.getpid()]
         while unseen:
             for child in _children_of(unseen.pop()):
                 yield child
                 unseen.append(child)
+
+    def _inner(self) -> list[int]:
+        """The first process inside the sandbox, as soon as there is one."""
+        return list(_children_of(self._script))
+
+    def _sandboxed_script(self) -> int | None:
+        """The script itself: the first that was started inside, so the oldest there."""
+        return next((child for inner in self._inner() for child in _children_of(inner)), None)
+
+    def _end_in_sandbox(self, child_ended: int) -> None:
+        """Kill the script; then the sandbox brings the result out, says how it was, and ends with all that is in it."""
+        script = self._sandboxed_script()
+        if script is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(script, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(script, signal.SIGKILL)
+        self._send_to([self._script, *self._inner()], signal.SIGCONT)  # they may be paused
+        until = time.monotonic() + _SANDBOX_WITHIN
+        while not self._script_has_ended() and (remaining := until - time.monotonic()) > 0:
+            if select.select([child_ended], [], [], remaining)[0]:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(child_ended, 4096)
 
     def _end_everything(self) -> None:
         """Kill the script's group and, as orphans become ours, whatever descends from it; reap them all."""
@@ -369,9 +436,10 @@ def _kibibytes(path: str, names: tuple[bytes, ...]) -> int:
 _ERRNO: Final = struct.Struct(">I")
 
 
-def _become(spec: Spec, stdout: int, stderr: int, failure: int, guard: int) -> NoReturn:
+def _become(spec: Spec, stdout: int, stderr: int, failure: int, report: int, guard: int) -> NoReturn:
     """Turn this process into the script; what prevents that is said on the script's stderr, its errno to `failure`."""
     command = spec["argv"][0]
+    argv, env = spec["argv"], spec["env"]
     try:
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
@@ -386,13 +454,34 @@ def _become(spec: Spec, stdout: int, stderr: int, failure: int, guard: int) -> N
         _limit(resource.RLIMIT_CORE, 0)
         if spec["memory"] and not _PROC.exists():  # the guard cannot watch it
             _limit(resource.RLIMIT_DATA, spec["memory"])
-        os.execve(command, spec["argv"], spec["env"])
+        if "sandbox" in spec:
+            command, argv, env = _enter(spec["sandbox"], report)
+        os.execve(command, argv, env)
     except Exception as error:
         why = getattr(error, "strerror", None) or error
         os.write(failure, _ERRNO.pack(getattr(error, "errno", None) or 0))
         os.write(2, f"herocoordinator runner: cannot run {command}: {why}\n".encode(errors="replace"))
     finally:
         os._exit(_CANNOT_RUN)
+
+
+def _enter(sandbox: Sandbox, report: int) -> tuple[str, list[str], dict[str, str]]:
+    """What to execute for a sandbox, after giving it its descriptors. Nothing of the script's environment is in what
+    runs outside."""
+    if sandbox["owner"] >= 0:  # or /dev/stdout could not be opened
+        for descriptor in (1, 2):
+            os.fchown(descriptor, sandbox["owner"], sandbox["owner"])
+    result = os.open(sandbox["result"], os.O_WRONLY | os.O_NOFOLLOW)
+    descriptors = [(report, _REPORT_TO), (result, _RESULT_TO)]
+    options: list[str] = []
+    if sandbox["seccomp"]:
+        descriptors.append((os.open(sandbox["seccomp"], os.O_RDONLY), _SECCOMP))
+        options = ["--seccomp", str(_SECCOMP)]
+    for source, number in descriptors:
+        os.dup2(source, number)
+    command, *rest = sandbox["argv"]
+    env = {name: os.environ[name] for name in _SANDBOX_VARIABLES if name in os.environ}
+    return command, [command, *options, *rest, str(_REPORT_TO), str(_RESULT_TO)], env
 
 
 def _limit(what: int, value: int) -> None:

@@ -65,10 +65,12 @@ class Connection:
     Attributes:
         id: the store's number of it, which another one may have after the store was started again; 0: unknown.
         tag: what nobody else's connection to the store has ever had.
+        lacks_layout: its context does not say what layout it has, for nothing was stored in it yet.
     """
 
     id = 0
     tag = ""
+    lacks_layout = False
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -320,6 +322,7 @@ class Store:
         self._agreed.add(str(endpoint))
         if address is not None and layout != str(library.SCHEMA).encode():
             await self._migrate(connection, keys, layout)
+            connection.lacks_layout = layout is None
 
     async def _migrate(self, connection: Connection, keys: Keyspace, layout: Reply) -> None:
         """Bring a context to the layout of this version, part by part; who comes next goes on where this ends.

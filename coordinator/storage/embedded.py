@@ -39,6 +39,7 @@ from coordinator.storage.connection import Command, Connection, Reply
 from coordinator.storage.disk import NO_SPACE, AppendOnlyRoom, DirectoryGone, free_bytes, low_water
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import TRANSPORT_ERRORS, ReplyError, StoreUnavailable
+from coordinator.storage.private import NotPrivate, close_to_others, open_private
 from coordinator.supervision import supervise
 
 __all__ = ["DataDirectoryInUse", "EmbeddedFailed", "EmbeddedValkey", "Fsync"]
@@ -269,7 +270,7 @@ class EmbeddedValkey:
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         # Started from this thread: see die_with_parent. In a session of its own, so that Ctrl-C reaches us alone and we
         # decide the order. It inherits its lock, which so is held until it is gone, also when we are killed.
-        with (self.data_dir / "valkey.log").open("ab") as output:
+        with open_private(self.data_dir / "valkey.log", "ab") as output:
             self._process = subprocess.Popen(
                 [str(get_binary_path()), *arguments],
                 stdin=subprocess.DEVNULL,
@@ -278,6 +279,7 @@ class EmbeddedValkey:
                 cwd=self.data_dir,
                 pass_fds=(self._process_lock.fileno(),),
                 start_new_session=True,
+                umask=0o077,
                 restore_signals=False,  # SIGXFSZ stays ignored: a file at its limit is an error, not the end
                 preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - only a system call
             )
@@ -496,8 +498,11 @@ class EmbeddedValkey:
         with contextlib.ExitStack() as acquired:
             try:
                 self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-                ours = acquired.enter_context((self.data_dir / "lock").open("a+"))
-                self._process_lock = acquired.enter_context((self.data_dir / "valkey.lock").open("a+"))
+                close_to_others(self.data_dir)
+                ours = acquired.enter_context(open_private(self.data_dir / "lock", "a+"))
+                self._process_lock = acquired.enter_context(open_private(self.data_dir / "valkey.lock", "a+"))
+            except NotPrivate as error:
+                raise DataDirectoryInUse(f"cannot use the data directory: {error}") from error
             except OSError as error:
                 raise DataDirectoryInUse(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
             if not _try_lock(ours):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Final
 
 import hiredis
 import trio
+
+from coordinator.redaction import redact
 
 __all__ = [
     "NO_REPLICAS",
@@ -18,6 +21,7 @@ __all__ = [
     "StoreMisconfigured",
     "StoreUnavailable",
     "explain_refusal",
+    "is_library_fault",
     "is_moving",
     "is_transient",
     "is_write_refusal",
@@ -32,8 +36,15 @@ class StoreMisconfigured(Exception):
     """The store answers, but as set up it will never serve this: wrong password, database out of range, too old."""
 
 
+_ECHO: Final = re.compile(r",? with args beginning with.*", re.S)
+"""A server that does not know a command quotes its arguments, and those of HELLO are the password."""
+
+
 class ReplyError(Exception):
-    """An error reply to one command. Passed around as a value, as it comes from the reader."""
+    """An error reply to one command, without secrets. Passed around as a value, as it comes from the reader."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(redact(_ECHO.sub("", text)))
 
 
 class ReplyNotKept(ReplyError):
@@ -74,6 +85,8 @@ _TRANSIENT: Final = (
     "ERR max number of clients reached",
 )
 
+_IN_LIBRARY: Final = re.compile(r"(?:ERR )?@?user_function:\d+: ")
+
 REPLY_LOST: Final = "the connection to the store was lost"
 
 
@@ -102,6 +115,11 @@ def explain_refusal(error: ReplyError) -> str:
         reason = text.rpartition(": ")[2] if text.startswith("MISCONF Errors writing to the AOF file") else text
         return f"the store takes no writes now: {reason[:1].lower() + reason[1:] if reason != text else text}"
     return f"the store refused: {text}"
+
+
+def is_library_fault(error: ReplyError) -> bool:
+    """Whether the function library is at fault: the text names a place in it, as Lua begins what it raises."""
+    return _IN_LIBRARY.match(str(error)) is not None
 
 
 def is_transient(error: ReplyError) -> bool:

@@ -19,6 +19,7 @@ from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.faults import ReplyError, ReplyNotKept
 from coordinator.storage.fields import FLOW_GIVEN, JOB_ASSIGNED, JOB_GIVEN, JOB_TEXTS, NOT_GIVEN, NUL, stored_defaults
 from coordinator.storage.keys import Command, Keyspace, Transition, flow_name, index_entry, job_name
+from coordinator.storage.library import SCHEMA
 
 Arguments = Sequence[str | bytes | int]
 Effects = Sequence[bytes]
@@ -50,11 +51,15 @@ class Word(enum.Enum):
 LONG: Final = frozenset(
     {
         *("hc_flow_start", "hc_flow_retry", "hc_flow_cancel", "hc_flow_check", "hc_flow_create", "hc_flow_add"),
-        *("hc_record_delete", "hc_message_send", "hc_prerequisite_satisfy", "hc_tick"),
+        *("hc_message_send", "hc_message_check", "hc_message_begin", "hc_message_start"),
+        *("hc_record_delete", "hc_prerequisite_satisfy", "hc_tick"),
         *("hc_guarded_long", "hc_guarded_long_ending"),
     }
 )
 """Functions one call of which may be as much work as a call may be, whatever the number of its arguments."""
+
+LARGE: Final = "@"
+"""The field x_jobs of a run whose jobs are in a list; see Keyspace.plan."""
 
 _WORDS: Final = {word.value: word for word in Word}
 
@@ -194,7 +199,7 @@ GROWING: Final = frozenset(
         *("hc_flow_submit", "hc_flow_create", "hc_flow_add"),
         "hc_flow_start",
         "hc_flow_retry",
-        "hc_message_send",
+        *("hc_message_send", "hc_message_begin", "hc_message_start"),
         "hc_log",
         *("hc_guarded", "hc_guarded_long", "hc_token_create"),
     }
@@ -329,23 +334,22 @@ def effects_of(reply: Any) -> Effects:
     return effects
 
 
-class EmbeddedJob(NamedTuple):
-    """A job in a message: its members as JSON without braces, its result as JSON or '' if it was not given."""
+def message_upsert(keys: Keyspace, name: str, stored: bytes, pieces: Sequence[bytes], write: Arguments) -> Transition:
+    """Create or update the message of this name.
 
-    caller_id: int
-    id: int
-    members: bytes
-    result: bytes | str
-
-
-def message_upsert(keys: Keyspace, name: str, jobs: Sequence[EmbeddedJob], write: Arguments) -> Transition:
-    """Create or update the message of this name, completing its embedded jobs."""
-    return keys.transition("hc_message_upsert", name, len(jobs), *(item for job in jobs for item in job), *write)
+    Args:
+        stored: its field `job` as it was read; nothing if it is not there.
+        pieces: what that becomes, with the time (s) between them.
+    """
+    return keys.transition("hc_message_upsert", name, stored, len(pieces), *pieces, *write)
 
 
-def read_message_upsert(reply: Any) -> Fields:
-    """The whole record."""
-    return fields_of(reply[0][0])
+def read_message_upsert(reply: Any) -> Fields | bytes:
+    """The whole record; or, if what was read is not stored any more, its field `job`."""
+    result = reply[0]
+    if result[0] == Word.CHANGED.value:
+        return result[1]  # type: ignore[no-any-return] # what the parser gives is untyped
+    return fields_of(result[0])
 
 
 def record_delete(keys: Keyspace, name: str, token: str, *, again: bool = False) -> Transition:
@@ -423,11 +427,16 @@ def flow_submit(
 
 def flow_check(keys: Keyspace, flow: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Transition:
     """Whether a flow and these jobs of it, of which these members are given, may be created. Read as `flow_create`."""
-    arguments: list[str | int | bytes] = [flow_name(flow["id"]), *codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)]
+    given = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
+    return keys.transition("hc_flow_check", flow_name(flow["id"]), *given, *_to_check(jobs))
+
+
+def _to_check(jobs: Sequence[Mapping[str, Any]]) -> list[str | int | bytes]:
+    arguments: list[str | int | bytes] = []
     for job in jobs:
         arguments.append(job_name(job["caller_id"], job["id"]))
         arguments += codec.JOB.values(job, JOB_GIVEN, NOT_GIVEN)
-    return keys.transition("hc_flow_check", *arguments)
+    return arguments
 
 
 def flow_create(keys: Keyspace, flow: Mapping[str, Any], token: str) -> Transition:
@@ -436,9 +445,10 @@ def flow_create(keys: Keyspace, flow: Mapping[str, Any], token: str) -> Transiti
     return keys.transition("hc_flow_create", flow_name(flow["id"]), index_entry(flow["id"]), token, *given)
 
 
-def flow_add(keys: Keyspace, flow: Mapping[str, Any], token: str, jobs: Sequence[Mapping[str, Any]]) -> Transition:
-    """Create jobs, of which these members are given, for a flow that is being created."""
-    arguments: list[str | int | bytes] = [flow_name(flow["id"]), token, len(jobs)]
+def flow_add(keys: Keyspace, name: str, token: str, jobs: Sequence[Mapping[str, Any]]) -> Transition:
+    """Create jobs, of which these members are given, for the flow of this name that is being created, or the message
+    that is being sent."""
+    arguments: list[str | int | bytes] = [name, token, len(jobs)]
     for job in jobs:
         arguments += (job_name(job["caller_id"], job["id"]), index_entry(job["caller_id"], job["id"]))
         arguments += codec.JOB.values(job, JOB_GIVEN, NOT_GIVEN)
@@ -570,12 +580,13 @@ def take(
     max_bytes: int,
     holder: str,
     number: str,
+    secret: str,
     script_types: Sequence[str],
 ) -> Transition:
     """Hand queued jobs to a runner, each with a new attempt and a lease of so many seconds. Asked again for the take
-    `number` of `holder`, if that was its last, the same."""
-    own = (runner_id, session, topic, int(lease * 1000), count, max_bytes, holder, number)
-    return keys.transition("hc_take", *own, *script_types)
+    `number` of `holder`, if that was its last, the same. `secret`: of this take; the tokens of its attempts have it."""
+    own = f"{runner_id} {int(lease * 1000)} {count} {max_bytes} {number} {secret}"
+    return keys.transition("hc_take", own, session, topic, holder, *script_types)
 
 
 def read_take(reply: Any) -> tuple[Taken, Effects]:
@@ -705,7 +716,7 @@ def resume(keys: Keyspace, runner_id: int, session: str, holding: Sequence[str])
 
 
 def read_resume(reply: Any) -> tuple[set[str] | None, Effects]:
-    """Those of the tokens that are not valid any more. None: ask again, it has not looked at all attempts yet."""
+    """Those of the tokens that are not its running attempts'. None: ask again, not all attempts are looked at yet."""
     result, effects = reply
     word, details = _read("hc_resume", result, Word.OK, Word.MORE)
     return None if word is Word.MORE else {token.decode() for token in details[0]}, effects
@@ -752,12 +763,28 @@ def message_send(
     return keys.transition("hc_message_send", *arguments)
 
 
+def message_check(keys: Keyspace, name: str, jobs: Sequence[Mapping[str, Any]]) -> Transition:
+    """Whether the message of this name, which has many jobs, may be sent with these ones of them."""
+    return keys.transition("hc_message_check", name, *_to_check(jobs))
+
+
+def message_begin(keys: Keyspace, name: str, embedded: bytes, token: str) -> Transition:
+    """Begin to send the message of this name, whose field `job` was read as `embedded`; flow_add brings its jobs.
+    `token` names these calls."""
+    return keys.transition("hc_message_begin", name, embedded, token)
+
+
+def message_start(keys: Keyspace, name: str, token: str) -> Transition:
+    """Send the message of this name, all of whose jobs were brought."""
+    return keys.transition("hc_message_start", name, token)
+
+
 def read_message_send(reply: Any) -> tuple[Refused | None, Effects]:
-    """None: it is sent. Refused: NONE, CHANGED, MISSING with the job, BUSY with the job and its run, DIFFERS as in
-    `read_flow_submit`."""
+    """None: it is sent. Refused: NEW, to be gone on with; NONE, CHANGED, MISSING with the job, BUSY with the job and
+    its run, DIFFERS as in `read_flow_submit`, STATE and MORE as in `read_flow`."""
     result, effects = reply
-    expected = (Word.OK, Word.NONE, Word.CHANGED, Word.BUSY, Word.MISSING, Word.DIFFERS)
-    word, details = _read("hc_message_send", result, *expected)
+    expected = (Word.NEW, Word.OK, Word.NONE, Word.CHANGED, Word.BUSY, Word.MISSING, Word.DIFFERS)
+    word, details = _read("a function of messages", result, *expected, Word.STATE, Word.MORE)
     return None if word is Word.OK else Refused(word, details), effects
 
 
@@ -771,13 +798,13 @@ class Satisfied(NamedTuple):
 
 
 def prerequisite_satisfy(
-    keys: Keyspace, name: str, flow_id: int | None, *, by: bytes | None, payload: bytes | None
+    keys: Keyspace, name: str, flow_id: int | None, token: str, *, by: bytes | None, payload: bytes | None
 ) -> Transition:
     """Remember a prerequisite as satisfied, by whom and with what (JSON), and release the jobs that waited for it:
-    those of one flow, or all."""
+    those of one flow, or all. `token` names the call."""
     said = ((b"by", by), (b"payload", payload))
     more = b"".join(b',"%b":%b' % (label, value) for label, value in said if value is not None)
-    return keys.transition("hc_prerequisite_satisfy", name, _flow_or_none(flow_id), more)
+    return keys.transition("hc_prerequisite_satisfy", name, _flow_or_none(flow_id), more, token)
 
 
 def _flow_or_none(flow_id: int | None) -> str:
@@ -785,9 +812,10 @@ def _flow_or_none(flow_id: int | None) -> str:
 
 
 def read_prerequisite_satisfy(reply: Any) -> tuple[Satisfied | Refused, Effects]:
-    """Refused: NONE, there is no such flow; DIFFERS, it was satisfied with another payload before."""
+    """Refused: NONE, there is no such flow; DIFFERS, it was satisfied with another payload before; MORE if it has to be
+    called again."""
     result, effects = reply
-    word, details = _read("hc_prerequisite_satisfy", result, Word.OK, Word.NONE, Word.DIFFERS)
+    word, details = _read("hc_prerequisite_satisfy", result, Word.OK, Word.NONE, Word.DIFFERS, Word.MORE)
     if word is not Word.OK:
         return Refused(word), effects
     stored, released = details
@@ -884,9 +912,16 @@ def tick(keys: Keyspace, limit: int) -> Transition:
     return keys.transition("hc_tick", limit)
 
 
+def read_tick(reply: Any) -> tuple[list[str], Effects]:
+    """What has failed, for each timer."""
+    result, effects = reply
+    _, details = _read("hc_tick", result, Word.OK)
+    return [fault.decode(errors="replace") for fault in details[1:]], effects
+
+
 def read_effects(reply: Any) -> Effects:
-    """The effects of a transition whose result does not matter: hc_tick, hc_untake, hc_runners_there and those of
-    connected runners."""
+    """The effects of a transition whose result does not matter: hc_untake, hc_runners_there and those of connected
+    runners."""
     result, effects = reply
     _read("a transition", result, Word.OK)
     return effects  # type: ignore[no-any-return] # what the parser gives is untyped
@@ -912,6 +947,11 @@ def read_presence(reply: Any) -> tuple[bool, list[str]]:
     """Whether it was known before, and the dead."""
     was_known, dead = reply
     return was_known == 1, [name.decode() for name in dead]
+
+
+def tell_layout(keys: Keyspace) -> Command:
+    """Says what layout a context has in which nothing was stored before."""
+    return ("HSETNX", keys.engine, "schema", SCHEMA)
 
 
 def is_unknown_context(reply: Any) -> bool:

@@ -165,6 +165,10 @@ class Keyspace:
         """A list: the lines runners logged for a message."""
         return f"{self.prefix}logs:{caller_id}:{id}"
 
+    def plan(self, run: str) -> str:
+        """A list: the jobs of a run that has many, by its name."""
+        return f"{self.prefix}plan:{run}"
+
     def events(self, flow_id: int) -> str:
         """A stream: what happened to a flow."""
         return f"{self.prefix}events:{flow_id}"

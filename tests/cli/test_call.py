@@ -56,6 +56,7 @@ def on_ipv6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorPro
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_ipv6_address_in_brackets_is_reached(on_ipv6: CoordinatorProcess, transport: str) -> None:
     url = getattr(on_ipv6, transport)
@@ -66,6 +67,7 @@ def test_an_ipv6_address_in_brackets_is_reached(on_ipv6: CoordinatorProcess, tra
     assert called.returncode == 0, called.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_reply_over_1_mib_is_printed_whole(server: CoordinatorProcess, context: int, transport: str) -> None:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -352,7 +352,7 @@ def test_a_flow_that_is_not_there_is_said_in_one_line_and_exits_with_1(flows: Fl
 
 
 def test_following_a_flow_ends_when_it_is_deleted(server: CoordinatorProcess, flows: Flows) -> None:
-    with httpx.Client(base_url=server.http) as http:
+    with httpx.Client(base_url=server.http, verify=False) as http:
 
         def call(method: str, **params: Any) -> None:
             body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"context_id": flows.context, **params}}

@@ -16,6 +16,7 @@ from coordinator.settings import Settings
 from coordinator.storage.cluster import slot_of
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import GLOBAL, Layout
+from tests.flows.test_nothing_left import OF_NOTHING, request
 from tests.support.api import Api, Caller
 from tests.support.cluster import ValkeyCluster, ask, context_in
 from tests.support.clustered import clients_of, in_thread, running_flows, serving_store
@@ -263,6 +264,47 @@ async def test_what_was_noted_is_noted_again_when_its_node_may_have_lost_it(thre
         await until(lambda: node.zmscore("{global}:contexts", [*map(str, contexts)]) == contexts)
 
 
+@pytest.mark.parametrize("place", ["where GLOBAL is", "elsewhere"])
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_comes_to_nothing_leaves_nothing_there(three: ValkeyCluster, place: str, together: bool) -> None:
+    node = three.owner(GLOBAL) if place == "where GLOBAL is" else elsewhere(three, GLOBAL)
+    unknown, known = contexts_of(three, node, 2)
+    global_node, own = three.client(GLOBAL), three.client(unknown)
+    calls = [request(method, {"context_id": unknown, **params}, id=1) for method, params in OF_NOTHING]
+    async with serving_store(three.url, **PREFIX) as (app, clients), httpx.AsyncClient(base_url=http_url(app)) as http:
+        for body in [calls] if together else calls:
+            await http.post("/", json=body)
+
+        assert global_node.zscore("{global}:contexts", unknown) is None
+        assert not any(global_node.sismember(key, str(unknown)) for key in global_node.keys("{global}:engaged:*"))
+        left = [key for key in map(str, own.keys(f"{{{unknown}}}:*")) if not key.startswith(f"{{{unknown}}}:writer:")]
+        assert left == []
+
+        # What creates something makes it known, although something was written there before in vain.
+        await clients[1].call("job.create", job(known, 1))
+        await http.post("/", json=request("flow.cancel", {"context_id": unknown, "id": 1}, id=1))
+        await clients[0].call("job.create", job(unknown, 1))
+        assert global_node.zscore("{global}:contexts", unknown) == unknown
+        assert {str(unknown), str(known)} <= {
+            member for key in global_node.keys("{global}:engaged:*") for member in global_node.smembers(key)
+        }
+
+
+async def test_a_context_that_another_has_made_known_is_ours_once_we_write_to_it(three: ValkeyCluster) -> None:
+    (context,) = contexts_of(three, elsewhere(three, GLOBAL))
+    node = three.client(GLOBAL)
+
+    def owners() -> int:
+        return sum(node.sismember(key, str(context)) for key in node.keys("{global}:engaged:*"))
+
+    async with serving_store(three.url, **PREFIX) as (_, first), serving_store(three.url, **PREFIX) as (_, second):
+        await first[0].call("job.create", job(context, 1))
+        assert owners() == 1
+        with pytest.raises(ErrorReply):
+            await second[1].call("flow.cancel", {"context_id": context, "id": 1})
+        assert owners() == 2
+
+
 # -- two coordinators
 
 
@@ -333,5 +375,8 @@ async def test_a_server_of_its_own_is_not_taken_for_a_cluster(store: ValkeyProce
 
 
 async def test_readiness_is_that_of_the_cluster(three: ValkeyCluster) -> None:
-    async with serving_store(three.url, **PREFIX) as (app, _), httpx.AsyncClient(base_url=http_url(app)) as http:
+    async with (
+        serving_store(three.url, **PREFIX) as (app, _),
+        httpx.AsyncClient(base_url=http_url(app), verify=False) as http,
+    ):
         assert (await http.get("/readyz")).status_code == 200

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import take
@@ -16,7 +18,7 @@ from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
 from tests.support.exchanges import alone
 
-__all__ = ["CALLER", "RUNNER", "Attempt", "Context", "Runner", "job", "message"]
+__all__ = ["CALLER", "RUNNER", "Attempt", "Begun", "Context", "Runner", "job", "message"]
 
 CALLER: Final = 7
 TICK_LIMIT: Final = 200
@@ -308,3 +310,34 @@ class Context:
             "env_vars": {},
             **members,
         }
+
+
+class Begun:
+    """A method that was called, and is done slice by slice."""
+
+    def __init__(self, context: Context, operation: Operation) -> None:
+        self._context = context
+        self._operation = operation
+        self._given: Any = None
+        self.answer: Any = None
+
+    def go_on(self) -> bool:
+        """Do a slice. False: that was the last one, and there is an answer."""
+        try:
+            step = self._operation.send(self._given)
+        except StopIteration as finished:
+            ended = finished.value
+            self.answer = from_json(ended.answer if isinstance(ended, WithEffects) else ended)
+            return False
+        assert isinstance(step, list)
+        self._given = self._context.wire.ask(*step)
+        return True
+
+    def do(self, slices: int) -> bool:
+        """Do so many, or all there are. Whether there may be more."""
+        return all(self.go_on() for _ in range(slices))
+
+    def finish(self) -> Any:
+        while self.go_on():
+            pass
+        return self.answer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.actors.joining import ARGUMENTS, join, part
+from coordinator.actors.pipeline import ARGUMENTS, join, part
 from coordinator.storage import functions, library
 from coordinator.storage.faults import ReplyError
 from coordinator.storage.keys import Command, Layout, Transition
@@ -102,7 +102,8 @@ def prepare(context: Context) -> list[Transition]:
         return context.keys.transition("hc_finish", f"job:7:{id}", token or tokens[id], f'{{"of":"{id}"}}')
 
     def take(number: int) -> Transition:
-        return context.keys.transition("hc_take", 3, "", "runner3", 30_000, 5, 1_000_000, "somebody", number, "Python")
+        own = f"3 30000 5 1000000 {number} secret{number}"
+        return context.keys.transition("hc_take", own, "", "runner3", "somebody", "Python")
 
     return [
         *(finish(1), finish(21), finish(2), finish(1), finish(2, "stale")),
@@ -135,6 +136,7 @@ def all_there_is(context: Context) -> dict[str, Any]:
 def timeless(content: Any) -> str:
     """With all that is different each time made the same."""
     text = re.sub(r"\b\d{13}(-\d+)?\b", "TIME", repr(content).replace(r"\x00", "|"))
+    text = re.sub(r"(?<![\w-])[\w-]{22}(?=-7-\d)", "SECRET", text)
     return re.sub(r"\b1\d{9}\b", "SECONDS", text)
 
 

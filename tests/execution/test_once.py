@@ -102,6 +102,7 @@ def test_a_repeatable_transition_is_called_again(writer: Writer, context: Contex
         max_bytes=1000,
         holder="h",
         number="1",
+        secret="s",
         script_types=["Python"],
     )
     writer.call(take)
@@ -148,6 +149,7 @@ def test_an_older_take_of_a_holder_is_no_new_one(context: Context) -> None:
             max_bytes=1000,
             holder="h",
             number=number,
+            secret="s",
             script_types=["Python"],
         )
         (reply,) = context.wire.ask(command)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from coordinator import models
 from coordinator.errors import Conflict, InvalidParams, NotFound
-from tests.execution.driver import CALLER, Context, job
+from coordinator.operations import execution
+from tests.execution.driver import CALLER, Begun, Context, job
 
 
 def awaited(context: Context) -> dict[str, int]:
@@ -321,16 +323,59 @@ def test_the_list_says_who_waits_but_not_more_than_a_few(context: Context) -> No
 # -- many, and earlier versions
 
 
+def begin_satisfy(context: Context) -> Begun:
+    params = models.PrerequisiteSatisfyParams(context_id=context.id, name="paid")
+    return Begun(context, execution.satisfy_prerequisite(context.keys, params))
+
+
 def test_many_jobs_are_released_some_at_a_time(context: Context) -> None:
     context.submit(1, [job(id, prerequisites=["paid"]) for id in range(1, 701)])
 
     assert context.satisfy("paid")["released"] == 700
 
     assert "due:0" in context.wire.effects
-    assert context.status(1)["counts"]["Dispatched"] == 300
-    context.tick()
-    context.tick()
+    assert context.status(1)["counts"]["Dispatched"] == 100
+    for _ in range(6):
+        context.tick()
     assert context.status(1)["counts"]["Dispatched"] == 700
+
+
+def test_jobs_of_many_flows_are_released_some_flows_at_a_time(context: Context) -> None:
+    flows = range(1, 121)
+    for flow in flows:
+        context.submit(flow, [job(flow, prerequisites=["paid"])])
+    context.submit(200, [job(201), job(202, [201], prerequisites=["paid"])])
+    begun = begin_satisfy(context)
+
+    assert begun.go_on()
+    first = sum(context.load_job(id)["status"] == "Dispatched" for id in flows)
+    assert 0 < first <= 60
+    assert begun.finish()["released"] == 121
+    for _ in range(10):
+        context.tick()
+    assert all(context.load_job(id)["status"] == "Dispatched" for id in flows)
+    assert context.prerequisites()["waiting"] == []
+    assert context.satisfy("paid")["released"] == 0
+
+
+def test_if_its_caller_goes_away_all_are_released_and_those_that_wait_on_are_known(context: Context) -> None:
+    for flow in range(1, 121):
+        context.submit(flow, [job(flow, prerequisites=["paid", "signed"])])
+    begun = begin_satisfy(context)
+    assert begun.go_on()
+
+    context.wire.ask(("HINCRBY", f"{context.keys.prefix}engine", "skew", 6_000))
+    for _ in range(30):
+        context.tick()
+
+    assert begun.finish()["released"] == 120  # which the store remembers
+    (waited,) = context.prerequisites()["waiting"]
+    assert (waited["name"], waited["jobs"]) == ("signed", 120)
+    context.revoke("paid")
+    assert {waited["name"]: waited["jobs"] for waited in context.prerequisites()["waiting"]} == {
+        "paid": 120,
+        "signed": 120,
+    }
 
 
 def test_jobs_that_were_to_be_released_are_not_once_their_flow_has_ended(context: Context) -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from coordinator import models
-from coordinator.actors.request import Operation, WithEffects
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, NotFound
 from coordinator.operations import execution, listing
 from coordinator.storage import functions
 from coordinator.storage.keys import Isolation, Layout
 from tests.execution.conftest import CONTEXT, SHARED_DATABASE
-from tests.execution.driver import CALLER, RUNNER, Attempt, Context, Runner, job
+from tests.execution.driver import CALLER, RUNNER, Attempt, Begun, Context, Runner, job
 from tests.execution.machine import Machine
 from tests.execution.sliced import SOURCE, SettledWire, small_slices
 from tests.execution.wire import Wire
@@ -54,37 +49,6 @@ def test_in_slices_flows_behave_as_their_model_whatever_happens(settled: Context
 
 
 # -- between slices
-
-
-class Begun:
-    """A method that was called, and is done slice by slice."""
-
-    def __init__(self, context: Context, operation: Operation) -> None:
-        self._context = context
-        self._operation = operation
-        self._given: Any = None
-        self.answer: Any = None
-
-    def go_on(self) -> bool:
-        """Do a slice. False: that was the last one, and there is an answer."""
-        try:
-            step = self._operation.send(self._given)
-        except StopIteration as finished:
-            ended = finished.value
-            self.answer = from_json(ended.answer if isinstance(ended, WithEffects) else ended)
-            return False
-        assert isinstance(step, list)
-        self._given = self._context.wire.ask(*step)
-        return True
-
-    def do(self, slices: int) -> bool:
-        """Do so many, or all there are. Whether there may be more."""
-        return all(self.go_on() for _ in range(slices))
-
-    def finish(self) -> Any:
-        while self.go_on():
-            pass
-        return self.answer
 
 
 def begin(context: Context, method: Any, **members: Any) -> Begun:
@@ -446,6 +410,7 @@ def test_what_was_abandoned_is_deleted_a_little_later(context: Context) -> None:
 def test_a_message_of_many_jobs_ends_in_slices(context: Context, how: str) -> None:
     context.create_message(1, [job(id, prerequisites=["paid"]) for id in range(1, 9)] + [job(9), job(10)], timeout=100)
     context.send(1)
+    context.settle()
     first, second = context.take(9, Runner(lease=3600))
 
     if how == "fail":
@@ -529,70 +494,3 @@ def test_a_flow_kept_long_enough_is_deleted_in_slices_unless_a_job_of_it_runs(st
     (names,) = wire.ask(("KEYS", "*"))
     assert {name for name in names if b"flow:1" in name or b"job:" in name} == {b"deleted:flow:1"}
     wire.close()
-
-
-# -- at full size
-
-SIZE: Final = 100_000
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> Iterator[Context]:
-    """A context as it is, in a store that notes how long each call takes."""
-    store = ValkeyProcess(tmp_path, "--slowlog-log-slower-than", "1000", "--slowlog-max-len", "1000000")
-    layout = Layout("index", coordinator="coordinator 3600000 0")
-    wire = Wire(store.port, CONTEXT)
-    yield Context(wire, layout, CONTEXT)
-    wire.close()
-    store.kill()
-
-
-@contextmanager
-def each_call_is_short(context: Context, what: str) -> Iterator[None]:
-    """The store works at no call for longer than a small part of the whole.
-
-    That is by its own clock, in which there is also what others do on this machine, so what is said of most calls is
-    closer than what is said of the longest.
-    """
-    context.wire.ask(("SLOWLOG", "RESET"), ("CONFIG", "RESETSTAT"))
-    yield
-    context.settle()
-    entries, stats = context.wire.ask(("SLOWLOG", "GET", -1), ("INFO", "commandstats"))
-    calls, total = re.findall(r"cmdstat_fcall:calls=(\d+),usec=(\d+)", stats.decode())[0]
-    times = sorted(entry[2] for entry in entries if entry[3][0] == b"FCALL")
-    times = [0] * (int(calls) - len(times)) + times
-    print(
-        f"{what}: {calls} calls, {int(total) / 1e6:.1f} s, median {times[len(times) // 2]} µs, longest {times[-1]} µs"
-    )
-    assert int(calls) > 100
-    assert times[len(times) // 2] < 10_000
-    assert times[-1] < int(total) / 4  # one call that does it all is the whole
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_hundred_thousand_jobs_keep_the_store_for_no_long_call(large: Context) -> None:
-    execution.ONE_CALL, execution.JOBS_ADDED = 200, 100  # type: ignore[misc] # as they are
-
-    def depends(id: int) -> list[int]:
-        return [1] if 1 < id <= SIZE // 2 else [id - SIZE // 2] if id > SIZE // 2 else []
-
-    for first in range(1, SIZE + 1, 2_000):
-        large.create_jobs(job(id, depends(id)) for id in range(first, first + 2_000))
-    large.create_flow(1, range(1, SIZE + 1))
-
-    with each_call_is_short(large, "start"):
-        assert large.start(1)["status"] == "Started"
-    with each_call_is_short(large, "finish of what half of them wait for"):
-        large.finish(large.take_one())
-    with each_call_is_short(large, "fail"):
-        large.fail(large.take_one())
-        assert large.load_flow(1)["status"] == "Error"
-    with each_call_is_short(large, "retry"):
-        assert large.retry(1)["status"] == "Started"
-    attempts = large.take(10)
-    assert len(attempts) == 10
-    with each_call_is_short(large, "cancel"):
-        assert large.cancel(1)["status"] == "Error"
-    with each_call_is_short(large, "delete"):
-        assert large.delete_flow(1) == SIZE + 1

@@ -14,8 +14,8 @@ import trio.testing
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
+from coordinator.actors.pipeline import together
 from coordinator.actors.request import Answerable, Compute, Operation, Outcome, RawJson, Request
-from coordinator.actors.stepping import together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
@@ -71,7 +71,7 @@ class Kept(Sink):
         self.arrived = trio.Event()
         self.response = b""
 
-    def deliver(self, response: Response | None, calls: int = 1) -> None:
+    def reply(self, response: Response | None, calls: int = 1) -> None:
         assert isinstance(response, bytes)
         self.response = response
         self.arrived.set()
@@ -301,11 +301,11 @@ class FailsOnce(Kept):
 
     has_failed = False
 
-    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
         if not self.has_failed:
             self.has_failed = True
             raise ZeroDivisionError
-        super().put(at, id, response)
+        super().reply_to(at, id, response)
 
 
 async def test_a_reply_that_cannot_be_handed_out_keeps_no_other_back(store: ValkeyProcess) -> None:
@@ -331,7 +331,7 @@ class Counting(Sink):
     def __init__(self) -> None:
         self.replies = 0
 
-    def deliver(self, response: Response | None, calls: int = 1) -> None:
+    def reply(self, response: Response | None, calls: int = 1) -> None:
         self.replies += 1
 
     def waits_for(self, call: Request) -> None:

@@ -13,6 +13,8 @@ from tests.support.clients import connected
 from tests.support.records import create, load, sample
 from tests.support.server import coordinator
 
+pytestmark = pytest.mark.slow
+
 CUT = "the append-only file ended in the middle of a command, which was cut off"
 
 

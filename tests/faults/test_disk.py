@@ -19,6 +19,8 @@ from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import job
 from tests.support.waiting import until_sync
 
+pytestmark = pytest.mark.slow
+
 REFUSED_LOG = "the embedded store takes no writes; reads go on"
 BACK_LOG = "the embedded store takes writes again"
 SCRIPT = "x" * 300_000

@@ -15,6 +15,8 @@ from tests.support.records import create, sample
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 from tests.support.waiting import until_sync
 
+pytestmark = pytest.mark.slow
+
 MEMORY = "out of memory"
 
 
@@ -122,5 +124,5 @@ def test_the_transitions_that_grow_the_store_are_those_of_the_library() -> None:
 
 
 def readiness(server: CoordinatorProcess) -> tuple[int, dict[str, Any]]:
-    response = httpx.get(f"{server.http}/readyz", headers=JSON, timeout=30)
+    response = httpx.get(f"{server.http}/readyz", headers=JSON, timeout=30, verify=False)
     return response.status_code, response.json()

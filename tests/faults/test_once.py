@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -281,9 +282,10 @@ async def test_a_late_write_that_nobody_waits_for_is_not_applied(store: ValkeyPr
     async with pair(store, user=user) as to:
         await to.here.call("job.create", **a_job("1"))
         to.proxy.hold_back()
-        with trio.move_on_after(0.1):
-            async with ws_api(to.here_url) as leaving:
-                await leaving.call("job.create", **a_job("2"))
+        async with ws_api(to.here_url) as leaving, trio.open_nursery() as nursery:
+            nursery.start_soon(partial(leaving.call, "job.create", **a_job("2")))
+            await to.proxy.until_kept(1)
+            nursery.cancel_scope.cancel()
         accepted = to.proxy.accepted
         await to.proxy.until_accepted(accepted + 1)
         await to.here.call("job.create", **a_job("3"))

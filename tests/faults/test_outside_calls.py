@@ -24,6 +24,8 @@ from tests.support.streaming import StreamingClient, streaming
 from tests.support.waiting import until
 from tests.support.workers import follower, worker
 
+pytestmark = pytest.mark.slow
+
 HANG = 120.0
 SILENCE = 5.5  # seconds; after five the store is asked whether it is there
 ROUNDS = 3  # in each, either of two tasks may come first
@@ -97,10 +99,11 @@ async def test_a_subscription_is_made_at_the_moment_the_store_has_been_silent_fo
                 with stopped(store):
                     waiters = [await client.send("flow.subscribe", of_flow) for client in clients]
                     await trio.sleep(0.5)  # until it has been sent to the store
+                    os.kill(server.process.pid, signal.SIGSTOP)  # or it might take its workers for hung
                     for pid in serving:
                         os.kill(pid, signal.SIGSTOP)
                 await trio.sleep(SILENCE)
-                for pid in serving:
+                for pid in (*serving, server.process.pid):
                     os.kill(pid, signal.SIGCONT)
                 for waiter in waiters:
                     assert (await waiter())["subscription"]

@@ -19,6 +19,8 @@ from tests.support.proxy import proxied
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 from tests.support.workers import Worker, worker
 
+pytestmark = pytest.mark.slow
+
 HANG: Final = 60.0
 HOUR: Final = 3600
 
@@ -37,7 +39,8 @@ def timed(clock: SettableClock, tmp_path: Path) -> Iterator[ValkeyProcess]:
 
 @pytest.fixture
 def server(timed: ValkeyProcess) -> Iterator[CoordinatorProcess]:
-    with coordinator("--redis-url", timed.url) as running:
+    # A runner that was silent for a lease gets nothing until it is heard of, and be it by its answer to a ping.
+    with coordinator("--redis-url", timed.url, "--ws-ping-interval", "0.5") as running:
         yield running
 
 
@@ -112,7 +115,7 @@ async def test_a_lease_begun_after_the_clock_was_set_ends_too(
     clock: SettableClock, server: CoordinatorProcess, step: int
 ) -> None:
     with trio.fail_after(HANG):
-        async with worker(server.ws, 1, capacity=9, lease=1.0) as runner:
+        async with worker(server.ws, 1, capacity=9, lease=2.0) as runner:
             for flow in (1, 2, 3):
                 clock.set(step if flow % 2 else 0)
                 await submit(runner.api, 1, wide(1, flow), flow)
@@ -140,11 +143,11 @@ async def test_a_restart_that_lasts_longer_than_the_lease_loses_nothing(tmp_path
     """Runners get a lease from when the coordinator is back."""
     with trio.fail_after(HANG):
         with coordinator("--data-dir", str(tmp_path)) as server:
-            async with worker(server.ws, 1, capacity=3, session="mine", lease=2.0) as runner:
+            async with worker(server.ws, 1, capacity=3, session="mine", lease=4.0) as runner:
                 await submit(runner.api, 1, wide(3))
                 held = await runner.jobs(3)
             server.kill()
-        await trio.sleep(4)
+        await trio.sleep(6)
 
         with coordinator("--data-dir", str(tmp_path)) as again:
             await trio.sleep(1)
@@ -158,12 +161,12 @@ async def test_a_restart_that_lasts_longer_than_the_lease_loses_nothing(tmp_path
 async def test_an_external_store_knows_that_no_coordinator_was_there(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG):
         with coordinator("--redis-url", store.url) as server:
-            async with worker(server.ws, 1, session="mine", lease=2.0) as runner:
+            async with worker(server.ws, 1, session="mine", lease=4.0) as runner:
                 await submit(runner.api, 1, wide(1))
                 held = await runner.job()
             server.process.kill()
             server.process.wait(10)
-        await trio.sleep(4)
+        await trio.sleep(6)
 
         with coordinator("--redis-url", store.url) as again:
             await trio.sleep(1)
@@ -187,12 +190,12 @@ async def test_a_runner_that_does_not_come_back_is_missed_one_lease_after_the_re
 
 async def test_a_store_that_stops_for_a_while_loses_nothing(store: ValkeyProcess) -> None:
     with trio.fail_after(HANG), coordinator("--redis-url", store.url, "--store-timeout", "20") as server:
-        async with worker(server.ws, 1, lease=2.0) as runner:
+        async with worker(server.ws, 1, lease=4.0) as runner:
             await submit(runner.api, 1, wide(1))
             held = await runner.job()
             os.kill(store.process.pid, signal.SIGSTOP)
             try:
-                await trio.sleep(4)
+                await trio.sleep(6)
             finally:
                 os.kill(store.process.pid, signal.SIGCONT)
             await trio.sleep(1)

@@ -81,6 +81,7 @@ async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_wh
             await until_count(api, 1, NOBODY)
 
 
+@pytest.mark.slow
 async def test_those_that_stay_are_renewed(store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "MEMBERSHIP_EVERY", 0.1)
     monkeypatch.setattr(connected, "RENEW_EVERY", 0.2)

@@ -32,7 +32,7 @@ OF_NOTHING: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture
 def http(store: ValkeyProcess) -> Iterator[httpx.Client]:
-    with coordinator("--redis-url", store.url) as server, httpx.Client(base_url=server.http) as client:
+    with coordinator("--redis-url", store.url) as server, httpx.Client(base_url=server.http, verify=False) as client:
         yield client
 
 
@@ -76,7 +76,7 @@ def test_a_context_another_coordinator_has_made_known_is_owned_once_it_is_writte
     http: httpx.Client, store: ValkeyProcess
 ) -> None:
     call(http, "flow.submit", **submission(8, {1: []}))
-    with coordinator("--redis-url", store.url) as second, httpx.Client(base_url=second.http) as other:
+    with coordinator("--redis-url", store.url) as second, httpx.Client(base_url=second.http, verify=False) as other:
         call(other, "flow.cancel", context_id=8, id=1)
 
         engaged = store.client(0).keys("engaged:*")

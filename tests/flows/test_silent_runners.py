@@ -10,6 +10,8 @@ from tests.support.flows import submit, wide
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.workers import outcome_of, register, worker
 
+pytestmark = pytest.mark.slow
+
 HANG = 60.0
 
 
@@ -41,7 +43,7 @@ async def test_a_silent_session_that_speaks_gets_jobs_again(
     server: CoordinatorProcess, ws: Api, context: int, word: str
 ) -> None:
     with trio.fail_after(HANG):
-        async with worker(server.ws, context, 3, lease=0.5) as silent:
+        async with worker(server.ws, context, 3, lease=2.0) as silent:  # long enough for it to finish in
             await submit(ws, context, wide(1))
             lost = await silent.job()
             await until_lost(ws, context)
@@ -115,16 +117,16 @@ async def test_a_job_waits_for_another_runner_only_for_a_while(
 async def test_a_runner_that_polls_and_says_nothing_leaves_the_job_to_another(
     server: CoordinatorProcess, http: Api, context: int
 ) -> None:
-    polling = {"context_id": context, "script_types": ["Python"], "wait": 1}
+    polling = {"context_id": context, "script_types": ["Python"], "wait": 2}
     with trio.fail_after(HANG):
         await register(http, context, 3)
         await register(http, context, 4)
         await submit(http, context, wide(1), lost_retries=1)
-        assert (await http.call("job.take", **polling, runner_id=3, lease=3))["jobs"]
+        assert (await http.call("job.take", **polling, runner_id=3, lease=4))["jobs"]
         await until_lost(http, context)
-        await trio.sleep(1.2)  # the pause between attempts
 
-        assert (await http.call("job.take", **polling, runner_id=3, lease=3))["jobs"] == []
+        # It waits for longer than the pause between attempts, and is held back for four seconds.
+        assert (await http.call("job.take", **polling, runner_id=3))["jobs"] == []
         (again,) = (await http.call("job.take", **polling, runner_id=4))["jobs"]
         assert (await http.call("job.finish", **outcome_of(again)))["attempt"] == 2
 
@@ -187,7 +189,7 @@ async def test_a_runner_that_reports_on_another_connection_is_not_silent(
     server: CoordinatorProcess, ws: Api, context: int
 ) -> None:
     with trio.fail_after(HANG):
-        async with worker(server.ws, context, 3, lease=0.5) as runner:
+        async with worker(server.ws, context, 3, lease=2.0) as runner:
             for flow in range(1, 4):
                 await submit(ws, context, wide(1, flow), flow)
                 assignment = await runner.job()

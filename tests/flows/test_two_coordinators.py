@@ -19,6 +19,8 @@ from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 from tests.support.waiting import until
 from tests.support.workers import follower, outcome_of, register, worker
 
+pytestmark = pytest.mark.slow
+
 HANG: Final = 50.0
 LONG: Final = 3600.0  # seconds of a lease nobody waits for
 
@@ -232,7 +234,6 @@ async def leave_work_behind(api: Api, url: str) -> None:
         await runner.fail(failing)
 
 
-@pytest.mark.slow
 async def test_one_takes_over_the_leases_and_pauses_of_one_that_was_killed(
     store: ValkeyProcess, vigilant: None
 ) -> None:
@@ -252,7 +253,6 @@ async def test_one_takes_over_the_leases_and_pauses_of_one_that_was_killed(
             await until(lambda: store.client().zcard("coordinators") == 1)
 
 
-@pytest.mark.slow
 async def test_one_that_was_thought_dead_is_taken_over_from_once_more_when_it_dies(
     store: ValkeyProcess, vigilant: None
 ) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from coordinator.storage.library import SCHEMA
 from tests.support.clients import Client, HttpClient, connected
 from tests.support.server import ValkeyProcess, coordinator, valkey
+from tests.support.streaming import job
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "upgrades"
 VERSIONS = (3, 4, 5, 6)
@@ -126,3 +128,21 @@ def test_data_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
         fault = client.error("flow.load", {"context_id": 1, "id": 1})
         assert fault["code"] == -32010
         assert "layout 999" in fault["data"]["detail"]
+
+
+@pytest.mark.parametrize("isolation", ["index", "prefix"])
+def test_a_context_says_its_layout_from_its_first_record_on(tmp_path: Path, isolation: str) -> None:
+    """Else whoever connects next would have to look through all that was stored, and could not on a full disk."""
+    with (
+        valkey(tmp_path) as own,
+        coordinator("--redis-url", own.url, "--isolation", isolation) as server,
+        connected(server, "http") as client,
+    ):
+        store, engine = (own.client(db=3), "engine") if isolation == "index" else (own.client(), "{3}:engine")
+
+        assert client.error("flow.load", {"context_id": 3, "id": 1})["code"] == -32001
+        assert client.error("flow.cancel", {"context_id": 3, "id": 1})["code"] == -32001
+        assert not store.exists(engine)
+
+        client.result("job.create", job(3, 1))
+        assert store.hget(engine, "schema") == str(SCHEMA)

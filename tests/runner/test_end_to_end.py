@@ -113,7 +113,7 @@ async def test_a_variable_that_cannot_be_is_not_tried_again(server: CoordinatorP
 async def test_a_timeout_ends_the_whole_family_of_a_script(server: CoordinatorProcess, client: Client) -> None:
     context = new_context()
     with runner(server.ws, context, arguments=("--kill-grace", "0.1")):
-        flow = await submit(client, context, job(1, FAMILY + "time.sleep(600)", timeout=2))
+        flow = await submit(client, context, job(1, FAMILY + "time.sleep(600)", timeout=5))
         pids = [int(word) for word in (await flow.first_line()).split()]
         assert len(pids) == 3
         await flow.ended()
@@ -145,8 +145,8 @@ async def test_a_cancelled_flow_ends_its_scripts_and_the_runner_goes_on(
 
 async def test_a_job_longer_than_its_lease_is_kept(server: CoordinatorProcess, client: Client) -> None:
     context = new_context()
-    with runner(server.ws, context, arguments=("--lease", "0.6")):
-        flow = await submit(client, context, job(1, "import time; time.sleep(2.5)", retries=3))
+    with runner(server.ws, context, arguments=("--lease", "2")):
+        flow = await submit(client, context, job(1, "import time; time.sleep(5)", retries=3))
         events = await flow.ended()
 
     assert [event.status for event in events if event.kind == "job"] == ["Started", "Finished"]
@@ -157,7 +157,7 @@ async def test_a_killed_runner_loses_its_job_to_another(
 ) -> None:
     context = new_context()
     go = tmp_path / "go"
-    with runner(server.ws, context, arguments=("--id", "1", "--lease", "0.5")) as first:
+    with runner(server.ws, context, arguments=("--id", "1", "--lease", "2")) as first:
         flow = await submit(client, context, job(1, WAITING, retries=1, env_vars={"GO": str(go)}))
         pid = int(await flow.first_line())
         with runner(server.ws, context, arguments=("--id", "2")):

@@ -346,6 +346,7 @@ async def test_memory_is_limited_for_the_script_and_what_it_starts_together(exec
     assert (await run(executor, ALLOCATES)).error is None
 
 
+@pytest.mark.slow
 async def test_two_gigabytes_are_stopped_at_a_limit_of_one(executor: Executor) -> None:
     limited = dataclasses.replace(executor, memory_limit=1024**3)
 
@@ -431,12 +432,15 @@ async def test_lines_are_seen_while_the_script_runs(executor: Executor) -> None:
 
 async def test_both_streams_are_logged_in_the_order_in_which_they_were_written(executor: Executor) -> None:
     script = """
-import sys, time
+import fcntl, struct, sys, termios, time
+def until_read(stream):
+    while struct.unpack("i", fcntl.ioctl(stream, termios.FIONREAD, bytes(4))) != (0,):
+        time.sleep(0.001)
 for number in range(20):
     print("out", number, end="" if number == 19 else "\\n")
-    time.sleep(0.03)
+    until_read(sys.stdout)
     print("err", number, file=sys.stderr)
-    time.sleep(0.03)
+    until_read(sys.stderr)
 """
 
     ran = await run(executor, script)
@@ -456,7 +460,7 @@ print("oops", file=sys.stderr)
 print("30%", end="", flush=True)
 time.sleep(600)
 """
-    begun = Begun(executor, script, timeout=2 if how == "timeout" else 0)
+    begun = Begun(executor, script, timeout=5 if how == "timeout" else 0)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(begun.run)
@@ -465,7 +469,7 @@ time.sleep(600)
             begun.stop.set()
 
     assert begun.ran is not None
-    assert begun.ran.error == ("timed out after 2 s" if how == "timeout" else "killed by SIGTERM: oops")
+    assert begun.ran.error == ("timed out after 5 s" if how == "timeout" else "killed by SIGTERM: oops")
     assert begun.ran.result == {"rows": "3", "stdout": "10%\r20%\r30%", "stderr": "oops\n", "exit_code": "-15"}
     assert sorted(begun.ran.lines) == sorted(["10%", "20%", "oops", "30%"])
 
@@ -480,10 +484,11 @@ async def test_what_a_script_leaves_running_is_killed_when_it_ends(executor: Exe
     assert [pid for pid in map(int, ran.result["stdout"].split()) if is_running(pid)] == []
 
 
+@pytest.mark.slow
 async def test_a_timeout_kills_the_whole_family(executor: Executor) -> None:
-    ran = await run(executor, FAMILY + "time.sleep(600)", timeout=2)
+    ran = await run(executor, FAMILY + "time.sleep(600)", timeout=5)
 
-    assert ran.error == "timed out after 2 s"
+    assert ran.error == "timed out after 5 s"
     assert ran.result["exit_code"] == "-9"
     pids = [int(word) for word in ran.result["stdout"].split()]
     assert len(pids) == 3

@@ -68,7 +68,7 @@ async def client(server: CoordinatorProcess) -> AsyncIterator[Client]:
 
 async def finish_all(server: CoordinatorProcess, context: int) -> None:
     """Take every job of another type, and finish it with a large result."""
-    async with httpx.AsyncClient(timeout=60) as http:
+    async with httpx.AsyncClient(timeout=60, verify=False) as http:
 
         async def call(method: str, **params: object) -> dict[str, list[dict[str, dict[str, int]]]]:
             content = json.dumps(request(method, {"context_id": context, **params}, 1))

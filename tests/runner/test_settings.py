@@ -68,7 +68,7 @@ def test_what_cannot_be_is_refused(given: dict[str, Any]) -> None:
 
 
 def test_a_context_given_twice_counts_once() -> None:
-    assert settings(context=(2, 1, 2)).context == (2, 1)
+    assert settings(context=(2, 1, 2), shared=True).context == (2, 1)
 
 
 @pytest.mark.parametrize(

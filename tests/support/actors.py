@@ -32,7 +32,7 @@ class Asked(Request):
         self.answers = 0
         self.outcome: RawJson | CoordinatorError | None = None
 
-    def answer(self, outcome: RawJson | CoordinatorError) -> None:
+    def reply(self, outcome: RawJson | CoordinatorError) -> None:
         self.outcome = outcome
         self.answers += 1
         self.answered.set()

@@ -31,6 +31,8 @@ class RunnerProcess(LoggingProcess):
 
     def __init__(self, url: str, *contexts: int, arguments: tuple[str, ...] = (), wait: bool = True) -> None:
         given = [text for context in contexts for text in ("--context", str(context))]
+        if len(contexts) > 1 and "--isolate" not in arguments:
+            given.append("--shared")
         super().__init__("runner", "--url", url, "--log-format", "json", "--log-level", "debug", *given, *arguments)
         if wait:
             self.wait_for_contexts(len(contexts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import resource
 import signal
 import socket
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -184,6 +185,7 @@ class ValkeyProcess:
                 return
             except redis.exceptions.ConnectionError:
                 assert time.monotonic() < deadline, "Valkey does not start"
+                assert self.process.poll() is None, "Valkey has ended"
                 time.sleep(0.02)
 
     def client(self, db: int = 0) -> redis.Redis:
@@ -203,8 +205,23 @@ def valkey(directory: Path, *arguments: str, environment: Mapping[str, str] | No
         server.kill()
 
 
+_PORTS: Final = range(10_000, 30_000)
+"""Below those that the system gives to who asks for any: none of these is taken by somebody's connection while what is
+to listen there is not there yet, or is being started again."""
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port on which nothing listens; no other process of these tests gets it as long as this one lives."""
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0herocoordinator-tests-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("", port))
+        except OSError:
+            mark.close()
+            continue
+        _reserved.append(mark)
         return port

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.testing
 import trio_websocket
 import trustme
 from websockets.exceptions import WebSocketException
@@ -131,7 +132,7 @@ async def test_a_handshake_under_way_does_not_hold_up_a_shutdown(
     monkeypatch.setattr(tlsstream, "HANDSHAKE_TIMEOUT", 3600.0)
     async with serving(data_dir=tmp_path, shutdown_grace=3600.0, **files.settings) as app:
         silent = [await trio.open_tcp_stream(*address) for address in (app.http_address, app.ws_address)]
-        await trio.sleep(0.2)  # they are accepted
+        await trio.testing.wait_all_tasks_blocked()  # they are accepted
         app.stop()
         for stream in silent:
             async with stream:

@@ -206,6 +206,7 @@ def test_an_entry_that_can_be_no_host_is_said(entry: str) -> None:
         AccessPolicy("127.0.0.1", allowed_hosts=[entry])
 
 
+@pytest.mark.slow
 @unhurried
 @given(st.text(), st.text())
 def test_no_header_raises(origin: str, host: str) -> None:

@@ -11,13 +11,15 @@ from typing import Any, Final
 import pytest
 
 from coordinator.errors import InvalidParams, InvalidRequest
-from coordinator.rpc.jsonrpc.counting import MAX_VALUES, has_more_values
-from coordinator.rpc.jsonrpc.decode import Item, Reader
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES, has_more_values, is_costly
+from coordinator.rpc.jsonrpc.decode import LARGE_CALL, Item, Reader
+from coordinator.rpc.jsonrpc.params import ONE_BY_ONE
 from coordinator.rpc.methods import METHODS
 from tests.support.streaming import job
 
 MIB: Final = 1024 * 1024
 TIMES_AN_ORDINARY_ONE: Final = 4
+PARTS: Final = 3
 READER: Final = Reader(METHODS, 1000)
 
 
@@ -166,7 +168,38 @@ def test_no_shape_takes_much_longer_than_an_ordinary_message(shape: str) -> None
     ordinary = max(seconds(ORDINARY), 0.004)
 
     assert seconds(filled(*SHAPES[shape])) < TIMES_AN_ORDINARY_ONE * ordinary
-    assert seconds(fitting(*SHAPES[shape])) < TIMES_AN_ORDINARY_ONE * ordinary
+    # Those with many values are read in parts, in another thread: that is more work in all.
+    assert seconds(fitting(*SHAPES[shape])) < TIMES_AN_ORDINARY_ONE * PARTS * ordinary
+
+
+def test_objects_of_a_list_are_looked_at_one_by_one_and_their_faults_are_told_as_ever() -> None:
+    jobs = [job(1, id, "")["job"] for id in range(ONE_BY_ONE + 50)]
+    flow = {**_FLOW, "jobs": [spec["id"] for spec in jobs]}
+    message: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "flow.submit"}
+
+    def read(**params: Any) -> Any:
+        data = text({**message, "params": {"context_id": 1, "flow": flow, **params}}).ljust(LARGE_CALL + 1).encode()
+        outcomes = []
+        for in_parts in (False, True):
+            _, items = READER.read(data, in_parts=in_parts)
+            [(_, _, outcome)] = items
+            outcomes.append(outcome.data if isinstance(outcome, InvalidParams) else outcome)
+        at_once, in_parts = outcomes
+        assert at_once == in_parts
+        return in_parts
+
+    assert [spec.id for spec in read(jobs=jobs).jobs] == flow["jobs"]
+    jobs[ONE_BY_ONE + 7] = {**jobs[7], "timeout": "soon"}
+    (fault,) = read(jobs=jobs)
+    assert fault["loc"] == ["jobs", ONE_BY_ONE + 7, "timeout"]
+    (fault,) = read(jobs=[*jobs[:ONE_BY_ONE], 7, *jobs])
+    assert fault["loc"] == ["jobs", ONE_BY_ONE]
+
+
+@pytest.mark.parametrize(("message", "is_slow"), [("x" * 900_000, False), ("[" + "[]," * 90_000 + "1]", True)])
+def test_what_is_slow_to_read_is_known_before(message: str, is_slow: bool) -> None:
+    assert is_costly(message) is is_costly(message.encode()) is is_slow
+    assert not is_costly(message[:1000])
 
 
 def first(data: bytes) -> Item:

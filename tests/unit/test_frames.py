@@ -148,6 +148,7 @@ def test_however_the_bytes_are_cut_the_events_are_the_same(data: bytes, places: 
     assert all(not isinstance(event, Close | Failure) for event in at_once[:-1])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(streams, st.integers(0, 140))
 def test_it_never_holds_more_than_a_message(data: bytes, limit: int) -> None:

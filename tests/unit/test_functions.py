@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.actors.progress import advance
 from coordinator.actors.request import WithEffects
-from coordinator.actors.stepping import advance
 from coordinator.errors import InternalError
 from coordinator.models import FlowParams, JobHeartbeatParams
 from coordinator.operations import execution
@@ -59,12 +59,13 @@ def test_the_library_uses_no_word_but_those_of_its_tables() -> None:
         (functions.read_report, [b"fine Finished 1"]),
         (functions.read_append_log, [b"busy"]),
         (functions.read_take, [b"some", []]),
-        (functions.read_message_send, [b"new"]),
+        (functions.read_message_send, [b"all"]),
         (functions.read_flow_follow, [b"again", 1]),
         (functions.read_flow_read, [b"again", 1, []]),
         (functions.read_resume, [b"none", []]),
         (functions.read_prerequisite_satisfy, [b"new", b"1", 1]),
         (functions.read_effects, [b"new"]),
+        (functions.read_tick, [b"new"]),
         (functions.read_runners_count, [b"none", []]),
     ],
 )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import structlog.testing
 
+from coordinator.actors.pipeline import together
 from coordinator.actors.request import Answerable, Operation, Outcome, WithEffects
-from coordinator.actors.stepping import together
 from coordinator.errors import InternalError, NotFound, StorageError
 
 

@@ -106,7 +106,7 @@ class Refuses(Asked):
 
     __slots__ = ()
 
-    def answer(self, outcome: object) -> None:
+    def reply(self, outcome: object) -> None:
         raise RuntimeError("for a test")
 
 

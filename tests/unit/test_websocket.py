@@ -60,7 +60,7 @@ class Held:
         for request in requests:
             request._outcomes += [b"{}"] * request.calls  # type: ignore[attr-defined]
             request.done = True
-            request.answer(b"")  # where `finish` would report what is wrong with it, this raises
+            request.reply(b"")  # where `finish` would report what is wrong with it, this raises
 
 
 class FrontEnd(WebSocketFrontEnd):

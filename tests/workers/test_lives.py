@@ -102,7 +102,7 @@ async def test_a_killed_worker_is_replaced_and_the_other_loses_no_call(two: Coor
             await until(lambda: lost.is_lost)
             before = len(kept.acknowledged)
             for _ in range(20):  # and both ports go on accepting
-                async with streaming(two.ws) as client, httpx.AsyncClient() as http:
+                async with streaming(two.ws) as client, httpx.AsyncClient(verify=False) as http:
                     await client.call("job.load", job_ids(1, lost.acknowledged[0]))
                     assert (await http.get(f"{two.http}/readyz")).status_code == 200
             await replaced(two, victim)
@@ -386,7 +386,7 @@ async def test_who_connects_while_a_worker_stops_gets_another(embedded: Coordina
                 await trio.to_thread.run_sync(embedded.wait_for, "stopping")
 
                 for _ in range(10):
-                    async with streaming(embedded.ws) as client, httpx.AsyncClient() as http:
+                    async with streaming(embedded.ws) as client, httpx.AsyncClient(verify=False) as http:
                         assert worker_with(embedded, embedded.ws, client.port) == staying
                         assert (await http.get(f"{embedded.http}/healthz")).status_code == 200
 

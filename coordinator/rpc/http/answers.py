@@ -310,7 +310,7 @@ class _Reply(Sink):
         self._arrived = trio.Event()
         self.has_arrived = False
 
-    def deliver(self, response: Response | None, calls: int = 1) -> None:
+    def reply(self, response: Response | None, calls: int = 1) -> None:
         self.has_arrived = True
         self._respond(response, self._access is not None and self._access.refused >= calls)
         self._arrived.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, Final, assert_never
@@ -12,15 +12,16 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
+from coordinator.actors.pipeline import together
+from coordinator.actors.progress import advance, outcome_of
 from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Operation, Outcome, RawJson, Request
-from coordinator.actors.stepping import advance, outcome_of, together
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, NotLoggedIn, ReplyTooLarge
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.counting import MAX_VALUES
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
@@ -32,17 +33,18 @@ __all__ = ["Dispatcher", "Intake", "Response", "Sink"]
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
 LARGE_BATCH: Final = 128 * 1024  # bytes of a response that is not copied to be in one piece
+COSTLY_SLICE: Final = 64  # calls of a costly message after which others get on, though they are in no other context
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 KEYSPACES: Final = 1024  # remembered
 
 _NOT_BEGUN: Final = "a call could not be begun"
 _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
 
-Put = Callable[[int, bytes | None, bytes | None], None]
+ReplyTo = Callable[[int, bytes | None, bytes | None], None]
 """Takes the reply to the call at a place of its message, with that call's id."""
 
-Place = tuple[Put, int, bytes | None]
-"""Where a call's reply is put, and the place and id that is told there."""
+Place = tuple[ReplyTo, int, bytes | None]
+"""Where a call's reply goes, its place in the message, and its id."""
 
 
 Response = bytes | list[bytes]
@@ -53,29 +55,29 @@ class Sink(ABC):
     """Where the replies to a client's messages go."""
 
     @abstractmethod
-    def deliver(self, response: Response | None, calls: int = 1) -> None:
+    def reply(self, response: Response | None, calls: int = 1) -> None:
         """Send the response to a message of `calls` calls, or None if it gets none. Must not block or raise."""
 
     @abstractmethod
     def waits_for(self, call: Request) -> None:
-        """Told of a call that may take long; to be abandoned if the client leaves."""
+        """Learn of a call that may take long, which is to be abandoned if the client leaves."""
 
-    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
         """Take the reply to a message that is a call."""
-        self.deliver(response)
+        self.reply(response)
 
-    def put_opening(self, opening: Opening) -> Put:
-        """As `put`, for a call that may open a subscription."""
+    def reply_to_opening(self, opening: Opening) -> ReplyTo:
+        """As `reply_to`, for a call that may open a subscription."""
 
-        def put(at: int, id: bytes | None, response: bytes | None) -> None:
-            self.put(at, id, response)
+        def reply_to(at: int, id: bytes | None, response: bytes | None) -> None:
+            self.reply_to(at, id, response)
             opening.replied()
 
-        return put
+        return reply_to
 
 
 class _Batch:
-    """Collects the replies to a batch in its order, and delivers the array once all are in.
+    """Collects the replies to a batch in its order, and replies with the array once all are in.
 
     Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory. Those kept
     are taken from the client's budget only when all calls are on their way: before, they would keep the rest back.
@@ -111,7 +113,7 @@ class _Batch:
             self._is_on_its_way = True
             self._budget.take(self._limit - self._room)
 
-    def put(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
         if response is not None:
             if len(response) > self._room and id is not None:
                 response = self.too_large(id)
@@ -129,14 +131,14 @@ class _Batch:
             if self._is_on_its_way:
                 self._budget.give_back(kept)
             render = protocol.render_large_batch if kept > LARGE_BATCH else protocol.render_batch
-            self._sink.deliver(render(present) if present else None, length)
+            self._sink.reply(render(present) if present else None, length)
             for opening in self._openings:
                 opening.replied()
 
-    def put_opening(self, opening: Opening) -> Put:
-        """As `put`, for a call that may open a subscription."""
+    def reply_to_opening(self, opening: Opening) -> ReplyTo:
+        """As `reply_to`, for a call that may open a subscription."""
         self._openings.append(opening)
-        return self.put
+        return self.reply_to
 
 
 class _Call(Request):
@@ -161,12 +163,12 @@ class _Call(Request):
         self.load = max(1, weight // ORDINARY_BYTES)
         budget.take(weight)
 
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         self.budget.give_back(self.weight)
         if self.is_record and type(outcome) is bytes and self.mailbox is not None:
             self.mailbox.saw(len(outcome))
-        put, at, id = self.place
-        put(at, id, _rendered(id, outcome))
+        reply_to, at, id = self.place
+        reply_to(at, id, _rendered(id, outcome))
 
 
 class _Commands(Request):
@@ -205,14 +207,14 @@ class _Commands(Request):
         for told in self.on_posted:
             told()
 
-    def answer(self, outcome: Outcome) -> None:
+    def reply(self, outcome: Outcome) -> None:
         self._budget.give_back(self.weight)
         outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
-        for (put, at, id), own in zip(self.places, outcomes, strict=False):
+        for (reply_to, at, id), own in zip(self.places, outcomes, strict=False):
             if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
                 self.mailbox.saw(len(own))
             try:
-                put(at, id, _rendered(id, own))
+                reply_to(at, id, _rendered(id, own))
             except Exception as error:  # which must not keep the others' replies back
                 report("handing out a reply", error)
         self._outcomes.clear()
@@ -248,8 +250,24 @@ class Dispatcher:
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
         self.reader = Reader(METHODS, max_batch, document, max_values)
+        self.reading = trio.CapacityLimiter(1)  # of more threads at once, each would keep the event loop waiting
         self.max_batch_reply = max_batch_reply
         self.calls = 0
+
+    def read_costly(self, data: str | bytes | bytearray) -> tuple[int | None, Iterable[Item], int | None]:
+        """Read a message that takes long to read, in another thread: as `Reader.read` does, and how large what it
+        writes is if it is one call."""
+        length, items = self.reader.read(data, in_parts=True)
+        if length is not None:
+            return length, items, None
+        [(id, method, params)] = items
+        largest = _largest_written(method, params) if method is not None and method.writes else None
+        return None, [(id, method, params)], largest
+
+
+def _largest_written(method: Method, params: Any) -> int:
+    """Bytes of the largest record that a call writes."""
+    return max((len(to_json(record)) for record in method.written(params)), default=0)
 
 
 class Intake:
@@ -280,7 +298,9 @@ class Intake:
         self._open: _Commands | None = None  # not posted yet
         self._together = TOGETHER
         self._is_large = False  # the message being taken
+        self._largest: int | None = None  # bytes of a record it writes, if that is known already
         self._taken = 0  # calls since others got on
+        self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
     async def take(self, data: str | bytes | bytearray) -> int:
@@ -293,15 +313,22 @@ class Intake:
         """
         dispatcher = self._dispatcher
         slice_calls = dispatcher.directory.slice_calls
-        length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
+        if is_costly(data):
+            length, items, self._largest = await trio.to_thread.run_sync(
+                dispatcher.read_costly, data, limiter=dispatcher.reading
+            )
+            slice_calls = slice_calls or COSTLY_SLICE
+        else:
+            self._largest = None
+            length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
         calls = length or 1
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
-        put, batch, budget = self._sink.put, None, self._budget
+        reply_to, batch, budget = self._sink.reply_to, None, self._budget
         if length is not None:
             batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
-            put = batch.put
+            reply_to = batch.reply_to
         self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
         access = self._access
@@ -311,14 +338,14 @@ class Intake:
                 await self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
-                put(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
+                reply_to(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
                 continue
             if access is not None and item[1] is not None:
                 allowed = access.admit(item[1], item[2])
                 if allowed is None:
                     allowed = await self._judged(access, item[1], item[2])
                 item = (item[0], allowed, item[2]) if type(allowed) is Method else (item[0], None, allowed)
-            full = self._add(item, put, at, deadline)
+            full = self._add(item, reply_to, at, deadline)
             if full is not None:
                 await full
             if slice_calls is not None:
@@ -337,11 +364,15 @@ class Intake:
             await full
         if self._session is not None:
             self._session.message_done()
+        if self._queued:
+            queued, self._queued = self._queued, {}
+            for context, script_type in queued:
+                self._dispatcher.engine.expect_job(context, script_type)
 
-    def _tell_sizes(self, method: Method, address: ContextKey, params: Any) -> None:
+    def _tell_sizes(self, method: Method, context: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""
-        largest = max((len(to_json(record)) for record in method.written(params)), default=0)
-        self._dispatcher.directory.saw(address, largest)
+        largest = _largest_written(method, params) if self._largest is None else self._largest
+        self._dispatcher.directory.saw(context, largest)
 
     async def _wait_for_budget(self) -> None:
         """Wait until the client has accepted enough of its replies; what was taken goes on its way before."""
@@ -357,38 +388,38 @@ class Intake:
             await full
         return await access.judge(method, params)
 
-    def _add(self, item: Item, put: Put, at: int, deadline: float) -> Awaitable[None] | None:
+    def _add(self, item: Item, reply_to: ReplyTo, at: int, deadline: float) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
-            put(at, id, _rendered(id, params))
+            reply_to(at, id, _rendered(id, params))
             return None
         if self._is_large and method.writes:
             self._tell_sizes(method, method.context(params), params)
         does = method.does
-        if type(does) is not OneCommand:  # most are, and a `match` would cost each of them a tenth of a microsecond
+        if type(does) is not OneCommand:  # most are, and a `match` here costs each of them a tenth of a microsecond
             if type(does) is Personal:
-                return self._add_personal(method, does, params, (put, at, id))
-            return self._add_alone(method, does, params, (put, at, id), deadline)
+                return self._add_personal(method, does, params, (reply_to, at, id))
+            return self._add_alone(method, does, params, (reply_to, at, id), deadline)
         calls = self._open
-        address = method.context(params)
-        if calls is not None and (calls.keys.address != address or calls.writes != method.writes):
+        context = method.context(params)
+        if calls is not None and (calls.keys.address != context or calls.writes != method.writes):
             calls = None
-        keys = self._dispatcher.keyspace(address) if calls is None else calls.keys
+        keys = self._dispatcher.keyspace(context) if calls is None else calls.keys
         try:
             answerable = does.begin(keys, params)
         except Exception as error:
-            put(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
+            reply_to(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
             return None
         full = None
         if calls is None:
             full = self._post()
-            expected = self._dispatcher.directory.expected(address)
+            expected = self._dispatcher.directory.expected(context)
             self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
         calls.creates = calls.creates or method.creates(params)
         calls.answerables.append(answerable)
-        calls.places.append((put, at, id))
+        calls.places.append((reply_to, at, id))
         calls.weight += calls.expected if method.is_record else SMALL
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
@@ -402,7 +433,7 @@ class Intake:
         full = self._post()
         if full is not None:
             await full
-        put, at, id = place
+        reply_to, at, id = place
         outcome: Outcome
         try:
             outcome = await does.answer(self._access, params)
@@ -410,31 +441,31 @@ class Intake:
             outcome = outcome_of(error, "an answer", method=method.name)
             if isinstance(error, NotLoggedIn) and self._access is not None:
                 self._access.refused += 1
-        put(at, id, _rendered(id, outcome))
+        reply_to(at, id, _rendered(id, outcome))
 
     async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
             await full
-        put, at, id = place
-        address = method.context(params)
-        keys = self._dispatcher.keyspace(address)
+        reply_to, at, id = place
+        context = method.context(params)
+        keys = self._dispatcher.keyspace(context)
         commands: list[Command] | None = None
         takes_long = False
         match does:
             case Steps(begin):
                 operation = _begun(method, begin, keys, params)
                 if method.writes and not isinstance(operation, _OUTCOME):
-                    operation, commands = await _until_first_commands(operation, address)
+                    operation, commands = await _until_first_commands(operation, context)
             case Live(begin_live, needs_reply, extra_timeout):
                 if id is None and needs_reply:
-                    put(at, id, None)
+                    reply_to(at, id, None)
                     return
                 opening = None
                 if self._session is not None:
                     opening = Opening()
-                    put = self._replies.put_opening(opening)
+                    reply_to = self._replies.reply_to_opening(opening)
                 caller = Caller(self._budget, self._session, opening)
                 operation = _begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
                 if extra_timeout is not None:
@@ -443,20 +474,28 @@ class Intake:
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
-            put(at, id, _rendered(id, operation))
+            reply_to(at, id, _rendered(id, operation))
             return
         directory = self._dispatcher.directory
-        call = _Call(method, operation, (put, at, id), self._budget, directory.expected(address), deadline=deadline)
+        place = reply_to, at, id
+        call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.commands = commands
         call.creates = method.creates(params)
         try:
-            directory.post_nowait(address, call)
+            directory.post_nowait(context, call)
         except trio.WouldBlock:
-            await directory.post(address, call)
+            await directory.post(context, call)
+        script_type = method.queues(params) if method.queues is not None else None
+        if script_type is not None:
+            self._queued[context, script_type] = None
         if takes_long:
-            self._sink.waits_for(call)
-            if self._access is not None:
-                self._access.gate.watch(call, self._access, method, params)
+            self._waits_for(call, method, params)
+
+    def _waits_for(self, call: _Call, method: Method, params: Any) -> None:
+        """A call may take long: it ends with its client, and when that may not make it any more."""
+        self._sink.waits_for(call)
+        if self._access is not None:
+            self._access.gate.watch(call, self._access, method, params)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""

@@ -44,7 +44,7 @@ class Reader:
         methods: by name.
         max_batch: calls in one batch.
         document: what rpc.discover answers; the one that names the default ports unless given.
-        max_values: values in a message; of strings it may have half as many.
+        max_values: values in a message; of strings it may have half as many, of lists and objects a quarter.
     """
 
     def __init__(
@@ -68,7 +68,8 @@ class Reader:
         """A message's calls in order, and how many there are if it is a batch. Never raises on bad input.
 
         They may be looked at one by one as they are asked for. So it is with `in_parts` if the batch is large: that is
-        more work in all, but others get on in between.
+        more work in all, but others get on in between. Params that are large are then read in parts as well, for
+        another thread.
         """
         if has_more_values(data, self._max_values):
             return None, [self._too_many_values(data)]
@@ -83,9 +84,9 @@ class Reader:
                 return None, [unknown]
         try:
             if not _may_hold_nan(text):
-                if not is_batch:
+                if not is_batch and not (in_parts and len(text) > LARGE_CALL):
                     return None, [self._item_of(self._validate_call(text))]
-                if in_parts and len(text) > LARGE_BATCH:
+                if in_parts and len(text) > (LARGE_BATCH if is_batch else LARGE_CALL):
                     raise _InParts
                 batch = self._validate_batch(text)
                 if 0 < len(batch) <= self._max_batch:
@@ -102,7 +103,9 @@ class Reader:
         id = protocol.first_id(head.encode(errors="replace") if isinstance(head, str) else bytes(head))
         limit = self._max_values
         fault = InvalidRequest(
-            f"a message of more than {limit} values, or half as many strings; send it in parts", limit=limit
+            f"a message of more than {limit} values, or half as many strings, or a quarter as many lists and objects; "
+            "send it in parts",
+            limit=limit,
         )
         return id, None, fault
 

@@ -10,8 +10,10 @@ In each, null in place of the params is no params.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 
+from annotated_types import MaxLen
 from pydantic import ValidationError
 
 from coordinator.errors import InvalidParams
@@ -20,8 +22,28 @@ from coordinator.models import Model
 __all__ = ["ParamsReader"]
 
 MAX_FAULTS = 20
+ONE_BY_ONE: Final = 200  # objects of a list from which on their models are made one by one
 
 P = TypeVar("P", bound=Model)
+
+
+def _lists_of(model: type[Model], *path: str) -> list[tuple[tuple[str, ...], Callable[[Any], Model], int]]:
+    """The lists of objects in a params object: their places, what makes one's model, and how many there may be."""
+    found: list[tuple[tuple[str, ...], Callable[[Any], Model], int]] = []
+    for name, member in model.model_fields.items():
+        (item, *_) = get_args(member.annotation) or (None,)
+        if get_origin(member.annotation) is list and isinstance(item, type) and issubclass(item, Model):
+            most = next((limit.max_length for limit in member.metadata if isinstance(limit, MaxLen)), ONE_BY_ONE)
+            found.append(((*path, name), item.__pydantic_validator__.validate_python, most))
+        elif isinstance(member.annotation, type) and issubclass(member.annotation, Model):
+            found += _lists_of(member.annotation, *path, name)
+    return found
+
+
+def _with(params: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """The params with another value at that place."""
+    name, *rest = path
+    return {**params, name: _with(params[name], tuple(rest), value) if rest else value}
 
 
 class ParamsReader(Generic[P]):
@@ -38,6 +60,7 @@ class ParamsReader(Generic[P]):
     def __init__(self, model: type[P], payload_member: str | None = None) -> None:
         self._validate = model.__pydantic_validator__.validate_python
         self._names = list(model.model_fields)
+        self._lists = _lists_of(model)
         self._payload_member = payload_member
         self.is_plain = any(member.is_required() for member in model.model_fields.values())
 
@@ -48,7 +71,7 @@ class ParamsReader(Generic[P]):
             InvalidParams: every fault with its place, the first 20 of them.
         """
         try:
-            validated: P = self._validate(self._to_object(params))
+            validated: P = self._validate(self._with_items(self._to_object(params)))
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             raise InvalidParams(
@@ -64,6 +87,29 @@ class ParamsReader(Generic[P]):
         if self._payload_member is not None:
             self.check_context(validated)
         return validated
+
+    def _with_items(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The params, with the models of a long list of objects made one by one: in a thread, others get on meanwhile.
+
+        An object that is none stays what it is, with those behind it, for `_validate` to tell what is wrong.
+        """
+        for path, validate, most in self._lists:
+            holder: Any = params
+            for name in path[:-1]:
+                holder = holder.get(name)
+                if type(holder) is not dict:
+                    break
+            items = holder.get(path[-1]) if type(holder) is dict else None
+            if type(items) is not list or len(items) <= ONE_BY_ONE:
+                continue
+            items = [*items]
+            try:
+                for at in range(min(len(items), most)):
+                    items[at] = validate(items[at])
+            except ValidationError:
+                pass
+            params = _with(params, path, items)
+        return params
 
     def _to_object(self, params: dict[str, Any] | list[Any]) -> dict[str, Any]:
         names = self._names

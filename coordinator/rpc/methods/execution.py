@@ -45,7 +45,7 @@ _SUBSCRIBE: Final = (*READ, Overloaded, WebSocketRequired)
 _UNSUBSCRIBE: Final = (InvalidParams, NotSubscribed, WebSocketRequired)
 
 _FLOW_EXAMPLE: Final = {"context_id": 1, "id": 1}
-_ATTEMPT_EXAMPLE: Final = {"context_id": 1, "caller_id": 7, "id": 1, "token": "1795487798000-1"}
+_ATTEMPT_EXAMPLE: Final = {"context_id": 1, "caller_id": 7, "id": 1, "token": "Yk3vXo8mT1qFbW0dLr5zNg-7-1"}
 _LIST_EXAMPLE: Final = {"context_id": 1, "limit": 20}
 
 
@@ -76,6 +76,11 @@ def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: model
 
 def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.JobTakeParams) -> Operation:
     return engine.take_job(caller.budget, keys, params)
+
+
+def _first_type(params: models.FlowSubmitParams) -> str | None:
+    """The script type of a job that waits for nothing."""
+    return next((job.script_type for job in params.jobs if not job.depends and not job.prerequisites), None)
 
 
 def _ended(session: Session, params: Any) -> None:
@@ -110,6 +115,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.Flow,
             (*WRITE, *_DAG, Conflict),
             does=Steps(execution.submit_flow),
+            queues=_first_type,
             writes=True,
             creates=creates_something,
             payload_member="flow",

@@ -118,6 +118,8 @@ class Method:
             such calls make a context known.
         replies: how large they may be.
         written: from validated params to what each record that is written has of them.
+        queues: from validated params to the script type of a job that may be run as soon as it is carried out, if
+            there is one.
         example: params shown in the OpenRPC document; None if there are none.
         is_record: whether its replies are records.
         only_reads: whether nothing is missed by who gets no reply to it, as nothing was changed and nothing begun.
@@ -133,6 +135,7 @@ class Method:
     right: Right | None = None
     writes: bool = False
     creates: Callable[[Any], bool] = _nothing
+    queues: Callable[[Any], str | None] | None = None
     payload_member: str | None = None
     replies: Replies = "record"
     written: Callable[[Any], Sequence[models.Model]] = lambda params: (params,)

@@ -113,7 +113,7 @@ class Connection(Session, Sink):
 
     # -- what calls are answered with, and what subscriptions send
 
-    def deliver(self, response: Response | None, calls: int = 1) -> None:
+    def reply(self, response: Response | None, calls: int = 1) -> None:
         self._in_flight -= calls
         if self._few_enough is not None and self._in_flight < self._few_enough[0]:
             self._few_enough[1].set()

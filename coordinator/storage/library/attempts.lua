@@ -6,7 +6,7 @@ local AT_ONCE = 10000 -- ms from its beginning within which an attempt fails at 
 local TROUBLED_LIMIT = 10000 -- runners of a context blamed, after which all are forgiven
 local LONGEST_HOLD = 60000 -- ms for which a runner in trouble gets nothing
 local LOOKED_BACK = 500 -- timers looked at in one call
-local NAMES_JOB = '^%d+%-%d+%-(%d+)%-(%d+)$' -- a token; those of version 7 named no job
+local NAMES_JOB = '^.+%-(%d+)%-(%d+)$' -- a token; those of early versions named no job
 local KEPT_LIMIT = 100 -- such jobs passed over in one call
 local STALE_LIMIT = 200 -- stale queue entries dropped in one call
 local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless a single one is larger
@@ -249,6 +249,17 @@ local function put_back(queue, jobs)
   end
 end
 
+-- A queue was emptied: nobody need come for what was put into it in this call.
+local function forget_ready(tx, type)
+  for _, told in ipairs({tx.effects, tx.news}) do
+    for at = #told, 1, -1 do
+      if told[at] == EFFECT.READY .. type then
+        table.remove(told, at)
+      end
+    end
+  end
+end
+
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
 -- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
 -- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
@@ -256,12 +267,11 @@ end
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
-    local queue, kept = tx.prefix .. 'queue:' .. string.lower(type), {}
-    while #popped < count and #kept < KEPT_LIMIT do
-      local entries = redis.call('RPOP', queue, math.min(count - #popped, 100))
-      if not entries then
-        break
-      end
+    local queue, kept, is_empty = tx.prefix .. 'queue:' .. string.lower(type), {}, false
+    while #popped < count and #kept < KEPT_LIMIT and not is_empty do
+      local asked = math.min(count - #popped, 100)
+      local entries = redis.call('RPOP', queue, asked) or {}
+      is_empty = #entries < asked
       for i, job in ipairs(entries) do
         if bytes <= 0 or stale > STALE_LIMIT then
           for back = #entries, i, -1 do
@@ -271,11 +281,19 @@ local function pop(tx, count, bytes, types, runner)
           enqueue(tx, moved)
           return popped, true
         end
-        local record = read_job(tx, job)
+        local is_readable, record = pcall(read_job, tx, job)
+        if not is_readable then -- it is no record any more, which concerns no other
+          arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          record = {}
+        end
         local run = record[RUN]
         local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED] and not seen[job]
         if is_queued and not runs[run] then
-          runs[run] = redis.call('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
+          runs[run] = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
+        end
+        if is_queued and runs[run].err then
+          arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          is_queued = false
         end
         if is_queued and record[TYPE] ~= type then
           add(moved, record[TYPE], job)
@@ -287,9 +305,13 @@ local function pop(tx, count, bytes, types, runner)
         elseif is_queued and runs[run][1] == '1' then
           seen[job] = true
           local env_vars = runs[run][2] or '{}'
-          local inputs = encode_inputs(tx, job, record[PARENTS])
-          popped[#popped + 1] = {job, record, env_vars, inputs}
-          bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+          local are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
+          if are_readable then
+            popped[#popped + 1] = {job, record, env_vars, inputs}
+            bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+          else
+            arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          end
         elseif is_queued and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING) then
           redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
         else
@@ -298,6 +320,9 @@ local function pop(tx, count, bytes, types, runner)
       end
     end
     put_back(queue, kept)
+    if is_empty and #kept == 0 then
+      forget_ready(tx, type)
+    end
   end
   enqueue(tx, moved)
   return popped, false
@@ -378,31 +403,37 @@ local function taken_before(tx, holder, number)
   return attempts
 end
 
--- Hand queued jobs to a runner, each with a new attempt and a lease.
--- Arguments: 1 runner id, 2 its session or '', 3 its topic, 4 lease in ms, 5 how many at most, 6 bytes of them after
--- which it is enough, 7 who asks (its last take is remembered), 8 which of its takes this is, then script types.
+-- Hand queued jobs to a runner, each with a new attempt and a lease. The secret is in the tokens of these attempts, so
+-- that whoever was not told them cannot name one.
+-- Arguments: 1 with spaces between: runner id, lease in ms, how many at most, bytes of them after which it is enough,
+-- which take of its holder this is, a secret of its own; 2 the runner's session or '', 3 its topic, 4 the holder, whose
+-- last take is remembered, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the
 -- last one again: 'again', the same attempts, as far as they still run.
 local function take(tx, args, o, last)
-  local runner, session, lease = args[o + 1], args[o + 2], args[o + 4]
-  local topic = ',"topic":' .. cjson.encode(args[o + 3])
-  local count, bytes, holder, number = tonumber(args[o + 5]), tonumber(args[o + 6]), args[o + 7], args[o + 8]
+  local runner, lease, count, bytes, number, secret =
+    string.match(args[o + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+  local session, topic, holder = args[o + 2], ',"topic":' .. cjson.encode(args[o + 3]), args[o + 4]
   local again = taken_before(tx, holder, number)
   if again then
     return WORD.AGAIN, again
   end
-  local types = slice(args, o + 9, last)
-  count = share_of(tx, runner, session, count, types)
-  local popped, more = pop(tx, count, bytes, types, runner)
+  local types = slice(args, o + 5, last)
+  count = share_of(tx, runner, session, tonumber(count), types)
+  local popped, more = pop(tx, count, tonumber(bytes), types, runner)
   if #popped == 0 then
     return more and WORD.MORE or WORD.ALL, {}
   end
-  local token = redis.call('HINCRBY', tx.engine, 'tokens', #popped) - #popped
   local attempts, taken = {}, {}
   for i, item in ipairs(popped) do
-    local name = tx.at .. '-' .. (token + i) .. string.gsub(string.sub(item[1], 4), ':', '-')
-    attempts[i] = begin_attempt(tx, item, name, runner, session, topic, lease)
-    taken[i] = item[1] .. ' ' .. name
+    local token = secret .. string.gsub(string.sub(item[1], 4), ':', '-')
+    local went_well, told = attempt(tx, begin_attempt, tx, item, token, runner, session, topic, lease)
+    if went_well then
+      attempts[#attempts + 1] = told[1]
+      taken[#taken + 1] = item[1] .. ' ' .. token
+    else -- its runner is not told of it, so it is lost
+      arm(tx, 'lease:' .. item[1], tx.now + lease)
+    end
   end
   local remembered = tx.prefix .. 'take:' .. holder
   redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
@@ -758,19 +789,20 @@ local function look_back(tx, memory)
   return memory.walked == true
 end
 
--- The job of a running attempt, by its token; nil if it does not run.
-local function job_of(tx, memory, token)
+-- Whether a runner has a running attempt with this token, in that session of its own. One that was handed out in no
+-- session is its, too.
+local function has_attempt(tx, memory, runner, session, token)
   local caller, id = string.match(token, NAMES_JOB)
   local job = caller and 'job:' .. caller .. ':' .. id or memory.unnamed[token]
-  if job and running(tx, job, token, 'status') then
-    return job
-  end
+  local attempt = job and running(tx, job, token, 'status')
+  return attempt and attempt.runner == runner
+    and (attempt.session == session or attempt.session == '' or attempt.session == POLLING)
 end
 
 -- A runner has (re)connected and says which attempts it works on. Those of its session, if it has one, that it does not
 -- name never reached it. What this costs depends on that runner's attempts, not on how many there are.
 -- Arguments: 1 runner id, 2 its session or '', then tokens.
--- Result: 'ok', those of the tokens that are not valid any more | 'more': nothing is done yet, ask again.
+-- Result: 'ok', those of the tokens that are no running attempt of its | 'more': nothing is done yet, ask again.
 local function resume(tx, args, o, last)
   local runner, session = args[o + 1], args[o + 2]
   local memory, named, lost = memory_of(tx), {}, {}
@@ -782,7 +814,7 @@ local function resume(tx, args, o, last)
     local token = args[at]
     if not named[token] then
       named[token] = true
-      if not job_of(tx, memory, token) then
+      if not has_attempt(tx, memory, runner, session, token) then
         lost[#lost + 1] = token
       end
     end

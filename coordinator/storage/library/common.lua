@@ -2,9 +2,9 @@
 -- (`now`, ms on the clock of timers; `wall`, ms on the server's own, and `at`, the same as text), and gathers what
 -- coordinators must learn of it (`effects`).
 --
--- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: tokens (last attempt number given out), skew
--- (ms added to the clock), clock (what `adopt_clock` has made of that). On a cluster every function is given one key
--- more, which never exists (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
+-- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: skew (ms added to the clock), clock (what
+-- `adopt_clock` has made of that). On a cluster every function is given one key more, which never exists
+-- (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
 -- is the context's channel, 2 the coordinator that asks: its name, for how long (ms) it keeps an ended flow's events
 -- and ended runs (0: for ever), how many lost attempts a job may have that does not say so itself, and the library it
 -- knows, its number and digest, with spaces between: what another one is given or returns may be different. A call that
@@ -44,6 +44,8 @@ local LOGS_KEPT = '10000' -- so many reports of log lines
 local ONE_CALL = 200 -- jobs
 local ONE_CALL_BYTES = 8192 -- of the names of what they wait for
 local WORK = 300 -- commands, about, of a slice
+local ANSWER_KEPT = '60000' -- ms for which it is remembered what a long call was answered, should that be lost
+local LOOK_AGAIN = 60000 -- ms after which it is seen whether what could not be done can be done now
 
 -- How a result begins. storage/functions.py lists the same.
 local WORD = {
@@ -177,12 +179,15 @@ local function begin(keys, args, is_reading)
     due = nil,
     work = WORK, -- commands that may be spent on what can wait for another call
     active = {}, -- run → its x_active, as far as it was looked at
-    ended = {}, -- runs of which jobs have finished, each once: see flush_finished
-    count_of = {}, -- how many of a run's jobs that are
-    unlinked_of = {}, -- how many of those no job is known to wait for
-    freed = {}, -- run → the jobs that wait for those, each once
-    met_of = {}, -- such a job → for how many of them
-    result_of = {}, -- jobs that finished in this call → their results
+    noted = 0, -- jobs that have finished, see note_finished: of each, its run, what waits for it, and who noted that
+    noted_run = {},
+    noted_waiting = {},
+    noted_by = {},
+    place = 1, -- of the transition in the call
+    result_of = {}, -- those jobs → their results
+    faults = nil, -- of a part of what was to be done, which the rest goes on without: see note_fault
+    undo = nil, -- timers that were set or moved, each with what it was before, if a fault is to undo that: see attempt
+    told = nil, -- flows to which something had happened before a fault
   }
   if clock.set ~= 0 then
     skew = adopt_clock(tx, skew, is_reading)
@@ -232,6 +237,7 @@ local function set_timers(tx)
     call_each('ZREM', tx.prefix .. 'timers', disarmed)
   end
   tx.timers = {}
+  tx.undo = tx.undo and {}
 end
 
 -- A runner is to stop an attempt.
@@ -239,16 +245,87 @@ local function announce_cancel(tx, runner, job, token, reason)
   announce(tx, EFFECT.CANCEL .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
+local NO_TIMER = ''
+
+local function change_timer(tx, name, at)
+  local undo = tx.undo
+  if undo then
+    local count, before = #undo, tx.timers[name]
+    if before == nil then
+      before = NO_TIMER
+    end
+    undo[count + 1], undo[count + 2] = name, before
+  end
+  tx.timers[name] = at
+end
+
 -- Set the timer `name` of a record, or move it; like `disarm`, `set_timers` carries it out.
 local function arm(tx, name, at)
-  tx.timers[name] = at
+  change_timer(tx, name, at)
   if not tx.due or at < tx.due then
     tx.due = at
   end
 end
 
 local function disarm(tx, name)
-  tx.timers[name] = false
+  change_timer(tx, name, false)
+end
+
+local function shorten(items, count)
+  for at = #items, count + 1, -1 do
+    items[at] = nil
+  end
+end
+
+local function collect(act, ...)
+  return {act(...)}
+end
+
+-- What the server, or Lua, says of a fault.
+local function fault_text(fault)
+  return type(fault) == 'table' and fault.err or tostring(fault)
+end
+
+-- A part of what transition `number` of the call was to do has failed, and the rest goes on. It is answered with that.
+local function note_fault(tx, fault, number)
+  tx.faults = tx.faults or {}
+  tx.faults[#tx.faults + 1] = {number = number, text = fault_text(fault)}
+end
+
+-- The faults noted so far, which are the caller's to report now.
+local function faults_of(tx)
+  local faults = tx.faults or {}
+  tx.faults = nil
+  return faults
+end
+
+-- Do one of several things that are done in one call, `act(...)`, so that a fault of it concerns no other: what it has
+-- written stays, as if it had been the only one, but what the end of the call would have made of it is forgotten.
+-- Returns true and a list of what it returned, or false and what was wrong.
+local function attempt(tx, act, ...)
+  tx.undo = tx.undo or {}
+  local undone, effects, news, noted, due = #tx.undo, #tx.effects, #tx.news, tx.noted, tx.due
+  local went_well, result = pcall(collect, act, ...)
+  if went_well then
+    return true, result
+  end
+  for at = #tx.undo - 1, undone + 1, -2 do
+    local name, before = tx.undo[at], tx.undo[at + 1]
+    if before == NO_TIMER then
+      before = nil
+    end
+    tx.timers[name] = before
+  end
+  shorten(tx.undo, undone)
+  shorten(tx.effects, effects)
+  shorten(tx.news, news)
+  tx.noted, tx.due, tx.active = noted, due, {}
+  tx.told = tx.told or {}
+  for run in pairs(tx.events) do
+    tx.told[run] = true
+  end
+  tx.events = {}
+  return false, fault_text(result)
 end
 
 local function job_id(job)

@@ -182,10 +182,11 @@ local function known_of(tx, records, optional)
   return known
 end
 
--- Put the members `names` of a record behind `fields`, from the arguments of the call from `first` on. One that was not
--- given is what is stored, `kept`, or its default; it is left out if there is neither.
-local function put_members(fields, names, args, first, kept, defaults)
-  local count = #fields
+-- Put the members `names` of a record behind the first `count` items of `fields`, behind all if it is nil, from the
+-- arguments of the call from `first` on. One that was not given is what is stored, `kept`, or its default; it is left
+-- out if there is neither. Returns how many items there are then.
+local function put_members(fields, names, args, first, kept, defaults, count)
+  count = count or #fields
   for i, name in ipairs(names) do
     local value = args[first + i - 1]
     if value == NOT_GIVEN then
@@ -196,6 +197,7 @@ local function put_members(fields, names, args, first, kept, defaults)
       count = count + 2
     end
   end
+  return count
 end
 
 -- Where a member is among those of a job that may be given.
@@ -264,6 +266,7 @@ local function flow_submit(tx, args, o)
     end
   end
   local new, ready, pending = {}, {}, count
+  local fields = {'status', '', 'x_run', '', 'created_at', '', 'updated_at', tx.seconds} -- of each, in its turn
   for i, job in ipairs(jobs) do
     local at = places[i]
     local members = at + 4
@@ -295,20 +298,21 @@ local function flow_submit(tx, args, o)
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
     end
     if not is_done then
-      local fields = {'status', status, 'x_run', owner, 'created_at', created_at, 'updated_at', tx.seconds, name, value}
-      put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS)
+      fields[2], fields[4], fields[6], fields[9], fields[10] = status, owner, created_at, name, value
+      local last = put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS, 10)
       if prerequisites ~= '[]' then
-        put(fields, 'x_awaits', prerequisites)
+        fields[last + 1], fields[last + 2] = 'x_awaits', prerequisites
+        last = last + 2
       end
-      local rest, before = members + #JOB_GIVEN, #fields
+      local rest = members + #JOB_GIVEN
       for place = rest, rest + args[at + 2] - 1 do
-        before = before + 1
-        fields[before] = args[place]
+        last = last + 1
+        fields[last] = args[place]
       end
-      redis.call('HSET', keys[i + 1], unpack(fields))
+      redis.call('HSET', keys[i + 1], unpack(fields, 1, last))
     end
   end
-  local fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
+  fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 6, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', keys[1], unpack(fields))
@@ -340,6 +344,22 @@ local function refuse_create(tx, flow)
   return nil, status
 end
 
+-- Whether a job may be created for a run, its members being the arguments from `first` on, or is what was created
+-- before. Returns nothing if so; else 'busy', the job, its run | 'differs', the job, the member that is another, its
+-- status.
+local function refuse_job(tx, run, job, args, first, is_begun)
+  local status, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
+  if status and not is_begun and is_taken(tx, run, status, owner) then
+    return WORD.BUSY, job, owner
+  end
+  if status and (is_begun or status == 'Finished') then
+    local other = SHARING.difference(tx, job, JOB_GIVEN, args, first, JOB_DEFAULTS)
+    if other then
+      return WORD.DIFFERS, job, other, status
+    end
+  end
+end
+
 -- Whether a flow and these jobs of it may be created, or are what was created before.
 -- Arguments: 1 the flow, then the members FLOW_GIVEN names; for each job: the job, the members JOB_GIVEN names.
 -- Result: 'new': as far as this shows | 'more', 'state': as flow_create | 'busy', 'differs': as flow_submit.
@@ -356,16 +376,9 @@ local function flow_check(tx, args, o, last)
     return WORD.DIFFERS, flow, other, status
   end
   for at = o + 2 + #FLOW_GIVEN, last, 1 + #JOB_GIVEN do
-    local job = args[at]
-    local was, owner = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run'))
-    if was and not is_begun and is_taken(tx, flow, was, owner) then
-      return WORD.BUSY, job, owner
-    end
-    if was and (is_begun or was == 'Finished') then
-      other = SHARING.difference(tx, job, JOB_GIVEN, args, at + 1, JOB_DEFAULTS)
-      if other then
-        return WORD.DIFFERS, job, other, was
-      end
+    local word, job, detail, was = refuse_job(tx, flow, args[at], args, at + 1, is_begun)
+    if word then
+      return word, job, detail, was
     end
   end
   return WORD.NEW
@@ -396,7 +409,6 @@ local function flow_create(tx, args, o)
     redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
   end
   begin_launch(tx, flow, token)
-  redis.call('UNLINK', tx.prefix .. 'listed:' .. flow)
   if not status then
     redis.call('HSET', key, 'x_before', 'New')
   end
@@ -409,7 +421,7 @@ function STEP.create(tx, flow)
   return give_up(tx, flow, {})
 end
 
--- Create jobs of a flow that is being created.
+-- Create jobs of a flow that is being created, or a message that is being sent.
 -- Arguments: 1 the flow, 2 the token, 3 how many jobs; for each: the job, its index entry, the members JOB_GIVEN names.
 -- Result: 'ok' | 'busy', job, its run: the flow is given up | 'none': it was given up.
 local function flow_add(tx, args, o)

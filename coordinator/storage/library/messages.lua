@@ -1,23 +1,33 @@
 -- Messages: sent, that is their embedded jobs run; and prerequisites: satisfied, revoked.
 
--- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is, and so
--- do jobs that are Finished, which count as done.
--- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the
--- job, how many items follow, those as `write` takes them.
--- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job |
--- 'differs', a job that is Finished, the member that is another, its status.
-local function message_send(tx, args, o)
-  local message = args[o + 1]
-  local key = tx.prefix .. message
-  local embedded, sent, total, ack =
-    unpack(redis.call('HMGET', key, 'job', 'x_started', 'timeout', 'timeout_ack'))
-  if not embedded then
+-- Why a message cannot be sent now: 'none' | 'ok': it was sent before | what go_on_first returns. Nothing if it can.
+local function refuse_send(tx, message)
+  local status, step, sent = unpack(redis.call('HMGET', tx.prefix .. message, 'status', 'x_step', 'x_started'))
+  if not status then
     return WORD.NONE
   end
   if sent then
     return WORD.OK
   end
-  if embedded ~= args[o + 2] then
+  if step then
+    return go_on_first(tx, message, step)
+  end
+end
+
+-- Make the jobs embedded in a message jobs of the context and run them. One that was sent before stays as it is, and so
+-- do jobs that are Finished, which count as done.
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a transport id, 4 how many jobs; for each: the
+-- job, how many items follow, those as `write` takes them.
+-- Result: 'ok' | 'none' | 'changed': `job` is another by now | 'busy', job, its run | 'missing', job |
+-- 'differs', a job that is Finished, the member that is another, its status | 'more': it is being sent in slices, to be
+-- called again | 'state', what it is in.
+local function message_send(tx, args, o)
+  local message = args[o + 1]
+  local word, detail, owner = refuse_send(tx, message)
+  if word then
+    return word, detail, owner
+  end
+  if redis.call('HGET', tx.prefix .. message, 'job') ~= args[o + 2] then
     return WORD.CHANGED
   end
   local at, jobs = o + 5, {}
@@ -48,42 +58,154 @@ local function message_send(tx, args, o)
   if not plan then
     return fault, job
   end
-  redis.call('HSET', key, 'transport_id', args[o + 3], 'transport_status', 'Queued')
-  for name, limit in pairs({ack = ack, total = total}) do
-    if limit ~= '0' then
-      arm(tx, name .. ':' .. message, tx.now + limit * 1000)
-    end
-  end
+  queue_message(tx, message, args[o + 3])
   launch(tx, message, plan)
   return WORD.OK
 end
 
+-- Whether a message with many jobs may be sent with these ones of them. It is sent as a large flow is created (see
+-- steps.lua): message_begin, flow_add, message_start.
+-- Arguments: 1 the message; for each job: the job, the members JOB_GIVEN names.
+-- Result: 'new': as far as this shows | 'ok', 'none', 'busy', 'differs', 'more', 'state': as message_send.
+local function message_check(tx, args, o, last)
+  local message = args[o + 1]
+  local word, detail, owner = refuse_send(tx, message)
+  if word then
+    return word, detail, owner
+  end
+  for at = o + 2, last, 1 + #JOB_GIVEN do
+    local fault, job, more, status = refuse_job(tx, message, args[at], args, at + 1, false)
+    if fault then
+      return fault, job, more, status
+    end
+  end
+  return WORD.NEW
+end
+
+-- Begin to send a message with many jobs, which flow_add brings. `job` is what is sent, whatever it becomes meanwhile.
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, 3 a token that names these calls, which becomes
+-- its transport id.
+-- Result: 'new' | 'changed', 'ok', 'none', 'more', 'state': as message_send.
+local function message_begin(tx, args, o)
+  local message, token = args[o + 1], args[o + 3]
+  local embedded, step, whose = unpack(redis.call('HMGET', tx.prefix .. message, 'job', 'x_step', 'x_token'))
+  if step and is_step(step, 'create') and whose == token then
+    return WORD.NEW
+  end
+  local word, detail, owner = refuse_send(tx, message)
+  if word then
+    return word, detail, owner
+  end
+  if embedded ~= args[o + 2] then
+    return WORD.CHANGED
+  end
+  begin_launch(tx, message, token)
+  arm(tx, 'step:' .. message, tx.now + CREATE_PAUSE)
+  return WORD.NEW
+end
+
+-- Send a message all of whose jobs were brought.
+-- Arguments: 1 the message, 2 the token of those calls.
+-- Result: 'changed': it was given up | 'ok', 'none', 'busy', 'missing', 'more', 'state': as message_send.
+local function message_start(tx, args, o)
+  local message = args[o + 1]
+  local step, token = unpack(redis.call('HMGET', tx.prefix .. message, 'x_step', 'x_token'))
+  if step and is_step(step, 'create') and token == args[o + 2] then
+    redis.call('HSET', tx.prefix .. message, 'x_pending', split(step)[3])
+    begin_step(tx, message, 'link 0 1 0 0', STEP_PAUSE)
+    return WORD.MORE
+  end
+  local word, detail, owner = refuse_send(tx, message)
+  return word or WORD.CHANGED, detail, owner
+end
+
+-- Release a job that waited for the prerequisite `name`, unless it waits for something else; then it waits on.
+local function release_waiting(tx, job, name, ready)
+  local status, run, wait = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_wait'))
+  tx.work = tx.work - 10
+  if status ~= 'WaitingForPrerequisites' or not run or not is_active(tx, run) then
+    return
+  end
+  if name and (tonumber(wait) or 0) > 0 then
+    enroll(tx, run, job, {name})
+  else
+    release(tx, run, job, 0, ready)
+  end
+end
+
 -- Release jobs, as far as their prerequisites are satisfied now and nothing else is unmet.
-local function release_all(tx, jobs)
+local function release_all(tx, jobs, name)
   local ready = {}
   for _, job in ipairs(jobs) do
-    local run = redis.call('HGET', tx.prefix .. job, 'x_run')
-    if run and is_active(tx, run) then
-      release(tx, run, job, 0, ready)
+    local went_well, fault = attempt(tx, release_waiting, tx, job, name, ready)
+    if not went_well then
+      note_fault(tx, fault, tx.place)
     end
   end
   enqueue(tx, ready)
 end
 
--- Release jobs of the set `releasing`, some now and the others when its timer is due, which is at once.
-local function release_some(tx, releasing)
-  release_all(tx, redis.call('SPOP', tx.prefix .. releasing, PREREQUISITES.AT_ONCE))
-  if redis.call('EXISTS', tx.prefix .. releasing) == 1 then
-    arm(tx, 'release:' .. releasing, tx.now)
+-- Release jobs of a set, some now and the others when its timer is due, which is at once.
+local function release_some(tx, awaited)
+  local name = string.match(awaited, '^awaited:%d+ %S+ (.*)$') -- nil: of an earlier version, which has kept them
+  local jobs = redis.call('SPOP', tx.prefix .. awaited, tx.releases or PREREQUISITES.AT_ONCE)
+  tx.releases = (tx.releases or PREREQUISITES.AT_ONCE) - #jobs
+  release_all(tx, jobs, name)
+  if redis.call('EXISTS', tx.prefix .. awaited) == 1 then
+    arm(tx, 'release:' .. awaited, tx.now)
   end
+end
+
+-- A prerequisite is satisfied for the jobs of a run: release those that waited for it. Returns how many there are.
+local function release_run(tx, run, name)
+  local awaiting = tx.prefix .. 'awaiting:' .. run .. ' ' .. name
+  local count = redis.call('SCARD', awaiting)
+  if count == 0 then
+    return 0
+  end
+  local awaited = 'awaited:' .. redis.call('HINCRBY', tx.engine, 'releases', 1) .. ' ' .. run .. ' ' .. name
+  redis.call('RENAME', awaiting, tx.prefix .. awaited)
+  release_some(tx, awaited)
+  return count
+end
+
+-- Go on with a prerequisite that is satisfied for the whole context: with the next runs of `spread:TOKEN NAME`.
+-- `pause`: ms after which a timer goes on. Returns how many jobs had waited, and whether there are more runs.
+local function spread(tx, spreading, pause)
+  local name, count, ready = string.match(spreading, '^spread:%S+ (.*)$'), 0, {}
+  for _, run in ipairs(redis.call('SPOP', tx.prefix .. spreading, PREREQUISITES.RUNS_AT_ONCE)) do
+    if string.sub(run, 1, 4) == 'job:' then -- of an earlier version: x_wait counts it
+      release(tx, redis.call('HGET', tx.prefix .. run, 'x_run'), run, 1, ready)
+      count = count + 1
+    else
+      local is_own = string.sub(run, 1, 5) == 'flow:'
+        and redis.call('HEXISTS', tx.prefix .. 'prerequisites:' .. run, name) == 1
+      local waited = release_run(tx, run, name)
+      count = count + (is_own and 0 or waited) -- those wait for others
+    end
+    tx.work = tx.work - 6
+  end
+  enqueue(tx, ready)
+  local has_more = redis.call('EXISTS', tx.prefix .. spreading) == 1
+  if has_more then
+    arm(tx, 'spread:' .. spreading, tx.now + pause)
+  else
+    disarm(tx, 'spread:' .. spreading)
+    if redis.call('EXISTS', tx.prefix .. 'waiting:' .. name) == 0 then
+      redis.call('ZREM', tx.prefix .. 'awaits', name)
+      redis.call('SREM', tx.prefix .. 'awaited', name)
+    end
+  end
+  return count, has_more
 end
 
 -- Remember a prerequisite as satisfied, for the jobs of one flow or of the whole context, and release those that waited
 -- for it. One that was satisfied before stays as it is.
 -- Arguments: 1 its name, 2 the flow or '', 3 what is said of it, as the more members of a SatisfiedPrerequisite in
--- JSON: by, payload; each with a comma before it.
+-- JSON: by, payload; each with a comma before it; 4 a token that names this call.
 -- Result: 'ok', what is stored of it (see prerequisites.lua), how many jobs had waited | 'none': there is no such flow
--- | 'differs': it was satisfied with another payload.
+-- | 'differs': it was satisfied with another payload | 'more': it is satisfied, but many have waited for it: to
+-- be called again.
 local function prerequisite_satisfy(tx, args, o)
   local name, flow, more = args[o + 1], args[o + 2], args[o + 3]
   local satisfied, scope = tx.prefix .. 'prerequisites', ''
@@ -93,45 +215,43 @@ local function prerequisite_satisfy(tx, args, o)
     end
     satisfied, scope = satisfied .. ':' .. flow, job_id(flow)
   end
-  local waiting, old, sets, count = tx.prefix .. 'waiting:' .. name, {}, {}, 0
-  for _, run in ipairs(flow ~= '' and {flow} or redis.call('SMEMBERS', waiting)) do
-    if string.sub(run, 1, 4) == 'job:' then
-      old[#old + 1] = run
-      count = count + 1
-    else
-      local awaiting = tx.prefix .. 'awaiting:' .. run .. ' ' .. name
-      sets[#sets + 1] = awaiting
-      count = count + (satisfied_by(tx, run, name) and 0 or redis.call('SCARD', awaiting))
-    end
-  end
+  local waiting, spreading = tx.prefix .. 'waiting:' .. name, 'spread:' .. args[o + 4] .. ' ' .. name
+  local counted = tx.prefix .. 'released:' .. args[o + 4]
+  local before = redis.call('GET', counted)
   local stored, payload = redis.call('HGET', satisfied, name), string.match(more, ',"payload":(.*)$')
+  local was_satisfied = flow ~= '' and satisfied_by(tx, flow, name)
   if stored then
     if payload and not SHARING.is_same(string.match(stored, ',"payload":(.*)$') or '{}', payload) then
       return WORD.DIFFERS
+    end
+    if not before then
+      return WORD.OK, stored, 0
     end
   else
     stored = tx.at .. more
     redis.call('HSET', satisfied, name, stored)
     redis.call('ZADD', tx.prefix .. 'index:prerequisite', '0', name .. '\0' .. scope)
   end
-  if #old > 0 then -- of an earlier version: x_wait counts it
-    local ready = {}
-    for _, job in ipairs(old) do
-      redis.call('SREM', waiting, job)
-      release(tx, redis.call('HGET', tx.prefix .. job, 'x_run'), job, 1, ready)
-    end
+  if flow ~= '' then
+    local count = release_run(tx, flow, name)
+    return WORD.OK, stored, was_satisfied and 0 or count
+  end
+  if not before then
     if redis.call('EXISTS', waiting) == 0 then
-      redis.call('ZREM', tx.prefix .. 'awaits', name)
-      redis.call('SREM', tx.prefix .. 'awaited', name)
+      return WORD.OK, stored, 0
     end
-    enqueue(tx, ready)
+    redis.call('RENAME', waiting, tx.prefix .. spreading)
+  elseif redis.call('EXISTS', tx.prefix .. spreading) == 0 then
+    return WORD.OK, stored, tonumber(before)
   end
-  local releasing = 'releasing:' .. name
-  for first = 1, #sets, 1000 do
-    local key = tx.prefix .. releasing
-    redis.call('SUNIONSTORE', key, key, unpack(sets, first, math.min(first + 999, #sets)))
+  local count, has_more = spread(tx, spreading, STEP_PAUSE)
+  if before or has_more then
+    count = redis.call('INCRBY', counted, count)
+    redis.call('PEXPIRE', counted, ANSWER_KEPT)
   end
-  release_some(tx, releasing)
+  if has_more then
+    return WORD.MORE
+  end
   return WORD.OK, stored, count
 end
 
@@ -152,6 +272,9 @@ local function prerequisite_revoke(tx, args, o)
 end
 
 register('hc_message_send', message_send, GROWS)
+register('hc_message_check', message_check)
+register('hc_message_begin', message_begin, GROWS)
+register('hc_message_start', message_start, GROWS)
 register('hc_prerequisite_satisfy', prerequisite_satisfy)
 register('hc_prerequisite_revoke', prerequisite_revoke)
 register('hc_prerequisite_list', prerequisite_list)

@@ -4,10 +4,13 @@
 -- the name, NUL, the flow's id or nothing. A job waits for all of its prerequisites until it is released; whether they
 -- are satisfied is looked at whenever that may have become so. Until then it is in the set `awaiting:RUN NAME`, and its
 -- run in the set `waiting:NAME` (earlier versions: the job, for as long as the name was not satisfied, which x_wait
--- counted too); `awaits` is a sorted set of those names.
+-- counted too); `awaits` is a sorted set of those names. When a name becomes satisfied, the set
+-- `awaiting:RUN NAME` is renamed to `awaited:NUMBER RUN NAME`, and `waiting:NAME` to `spread:TOKEN NAME`, from which
+-- jobs and runs are taken some at a time; those that have to wait on are in the first ones again.
 
 local PREREQUISITES = {
-  AT_ONCE = 300, -- jobs released in one call
+  AT_ONCE = 100, -- jobs released in one call
+  RUNS_AT_ONCE = 50, -- runs whose jobs are
   RUNS = 1000, -- runs looked at for a list
   SHOWN = 10, -- of the jobs that wait, in a list
 }

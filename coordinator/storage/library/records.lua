@@ -126,40 +126,17 @@ local function record_upsert(tx, args, o)
   return upsert(tx, args, o)
 end
 
--- Create or update a message, completing its embedded jobs.
--- An embedded job the stored message already has (same caller_id and id) keeps its created_at, status and,
--- unless a new one is given, result.
--- Arguments: 1 the message, 2 how many jobs, for each: caller_id, id, its own members as JSON text without braces, its
--- result as JSON or '' if not given; then as `write` takes them.
--- Result: the whole record, as HGETALL does.
+-- Create or update a message.
+-- Arguments: 1 the message, 2 its `job` field as the caller read it, '' if it is not there, 3 how many pieces of the
+-- new one, those: the time goes between them; then as `write` takes them.
+-- Result: the whole record, as HGETALL does | 'changed', its `job` field, which is another, or ''.
 local function message_upsert(tx, args, o)
-  local message, job_count, time, at = args[o + 1], tonumber(args[o + 2]), tx.seconds, o + 2
-  local known = {}
-  local message_created_at, stored = unpack(redis.call('HMGET', tx.prefix .. message, 'created_at', 'job'))
-  if stored then
-    for _, job in ipairs(cjson.decode(stored)) do
-      known[string.format('%.0f:%.0f', job.caller_id, job.id)] = job
-    end
+  local message, first, last = args[o + 1], o + 4, o + 3 + args[o + 3]
+  local created_at, stored = unpack(redis.call('HMGET', tx.prefix .. message, 'created_at', 'job'))
+  if (stored or '') ~= args[o + 2] then
+    return WORD.CHANGED, stored or ''
   end
-  local jobs = {}
-  for i = 0, job_count - 1 do
-    local caller_id, id, members, result = unpack(args, at + 4 * i + 1, at + 4 * i + 4)
-    local job = known[caller_id .. ':' .. id]
-    local created_at, status = time, 'Dispatched'
-    if job then
-      created_at, status = string.format('%.0f', job.created_at), job.status
-      if result == '' then
-        -- keys of a decoded object are strings, so this is an object again, also when empty
-        result = cjson.encode(job.result)
-      end
-    end
-    if result == '' then
-      result = '{}'
-    end
-    jobs[#jobs + 1] = '{' .. members .. ',"result":' .. result .. ',"created_at":' .. created_at
-      .. ',"updated_at":' .. time .. ',"status":"' .. status .. '"}'
-  end
-  write(tx, message, message_created_at, args, at + 4 * job_count + 1)
-  redis.call('HSET', tx.prefix .. message, 'job', '[' .. table.concat(jobs, ',') .. ']')
+  write(tx, message, created_at, args, last + 1)
+  redis.call('HSET', tx.prefix .. message, 'job', table.concat(args, tx.seconds, first, last))
   return redis.call('HGETALL', tx.prefix .. message)
 end

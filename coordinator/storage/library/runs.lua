@@ -125,7 +125,7 @@ end
 -- first, in slices, and given here.
 local function finish_run(tx, run, leaves, result)
   local key = tx.prefix .. run
-  if leaves == LARGE and not result then
+  if leaves == LARGE and not result and string.sub(run, 1, 5) == 'flow:' then
     tx.active[run] = IS.ENDING
     redis.call('HSET', key, 'x_active', IS.ENDING, 'x_pending', '0')
     begin_step(tx, run, 'result 0')
@@ -141,6 +141,18 @@ local function finish_run(tx, run, leaves, result)
     disarm_message(tx, run)
   end
   retain(tx, run)
+end
+
+-- A message is on its way to runners.
+local function queue_message(tx, message, transport_id)
+  local key = tx.prefix .. message
+  local total, ack = unpack(redis.call('HMGET', key, 'timeout', 'timeout_ack'))
+  redis.call('HSET', key, 'transport_id', transport_id, 'transport_status', 'Queued')
+  for name, limit in pairs({ack = ack, total = total}) do
+    if limit ~= '0' then
+      arm(tx, name .. ':' .. message, tx.now + limit * 1000)
+    end
+  end
 end
 
 -- Put a job of a run that ends back: it waits to be started again.
@@ -510,73 +522,146 @@ local function release(tx, run, job, count, ready)
   add(ready, type, job)
 end
 
--- A job of a run has finished, and these waited for it (a last one '+JOB': so did those in the list next:JOB). What
--- comes of that is for `flush_finished`, so that many jobs of one run that finish at once are counted off at once.
+-- A job of a run has finished, and these waited for it (a last one '+JOB': so did those in the list next:JOB); nil: it
+-- is not known yet which. What comes of that is for `flush_finished`, so that many jobs of one run that finish at once
+-- are counted off at once.
 local function note_finished(tx, run, waiting)
-  local count = tx.count_of[run]
-  if not count then
-    count = 0
-    tx.ended[#tx.ended + 1] = run
-    tx.freed[run] = {}
-  end
-  tx.count_of[run] = count + 1
-  if not waiting then
-    tx.unlinked_of[run] = (tx.unlinked_of[run] or 0) + 1
-  else
-    local freed = tx.freed[run]
-    for job in string.gmatch(waiting, '%S+') do
-      local met = tx.met_of[job]
-      if not met then
-        met = 0
-        freed[#freed + 1] = job
-      end
-      tx.met_of[job] = met + 1
+  local noted = tx.noted + 1
+  tx.noted = noted
+  tx.noted_run[noted], tx.noted_waiting[noted], tx.noted_by[noted] = run, waiting or false, tx.place
+end
+
+-- The jobs noted as finished, by run: `notes` (which), `count`, how many of them are `unlinked`, the jobs that waited
+-- for the others, `freed`, each once, and for how many of them, `met`. Also the runs in their order.
+local function sort_noted(tx)
+  local runs, of_run = {}, {}
+  for note = 1, tx.noted do
+    local run, waiting = tx.noted_run[note], tx.noted_waiting[note]
+    local it = of_run[run]
+    if not it then
+      it = {notes = {}, count = 0, unlinked = 0, freed = {}, met = {}}
+      of_run[run], runs[#runs + 1] = it, run
     end
+    it.count = it.count + 1
+    it.notes[it.count] = note
+    if not waiting then
+      it.unlinked = it.unlinked + 1
+    else
+      local freed, met = it.freed, it.met
+      for job in string.gmatch(waiting, '%S+') do
+        if not met[job] then
+          freed[#freed + 1] = job
+        end
+        met[job] = (met[job] or 0) + 1
+      end
+    end
+  end
+  return runs, of_run
+end
+
+-- Whose finished job another one waited for, of those noted for a run.
+local function notes_freeing(tx, it, job)
+  local notes = {}
+  for _, note in ipairs(it.notes) do
+    if string.find(' ' .. (tx.noted_waiting[note] or '') .. ' ', ' ' .. job .. ' ', 1, true) then
+      notes[#notes + 1] = note
+    end
+  end
+  return notes
+end
+
+-- A job could not be released for all that have finished at once: release it for one after the other, to learn which of
+-- them that concerns.
+local function release_singly(tx, run, it, job, ready, fault, blame)
+  local is_blamed, notes = false, notes_freeing(tx, it, job)
+  for _, note in ipairs(notes) do
+    local went_well, its_fault = pcall(release, tx, run, job, 1, ready)
+    if not went_well then
+      blame(its_fault, {note})
+      is_blamed = true
+    end
+  end
+  if not is_blamed then
+    blame(fault, {notes[#notes]})
   end
 end
 
--- Queue the jobs that waited for those counted off, and end the runs of which those were the last.
+-- Count jobs of a run off. `blame` is told of faults, and which notes they concern.
+local function count_off(tx, run, it, ready, blame)
+  local key = tx.prefix .. run
+  local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
+  local count = it.count
+  if active == IS.STARTING then
+    count = 0 -- how many are not finished is looked at later
+  elseif active == IS.SETTLING then
+    count = count - it.unlinked -- those that were not looked at yet
+  end
+  if count == 0 then
+    return
+  end
+  pending = pending - count
+  if active == IS.ACTIVE or active == IS.SETTLING then
+    local later = {}
+    for _, job in ipairs(it.freed) do
+      if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
+        local went_well, fault = pcall(release, tx, run, job, it.met[job], ready)
+        if not went_well then
+          release_singly(tx, run, it, job, ready, fault, blame)
+        end
+        tx.work = tx.work - 2
+      else
+        later[#later + 1] = string.byte(job) == 43 and job or it.met[job] .. ' ' .. job
+      end
+    end
+    if #later > 0 then
+      call_each('RPUSH', tx.prefix .. 'free:' .. run, later)
+      arm(tx, 'free:' .. run, tx.now)
+    end
+  end
+  -- Of a run that has failed at least the job that did is never counted off.
+  if pending == 0 and active == IS.ACTIVE then
+    local went_well, fault = pcall(finish_run, tx, run, leaves)
+    if not went_well then
+      blame(fault, {it.notes[#it.notes]})
+      tx.active = {}
+      redis.call('HSET', key, 'x_pending', '0')
+    end
+  else
+    redis.call('HSET', key, 'x_pending', pending)
+  end
+end
+
+-- Queue the jobs that waited for those counted off, and end the runs of which those were the last. What a fault does
+-- not concern goes on.
 local function flush_finished(tx)
-  if #tx.ended == 0 then
+  if tx.noted == 0 then
     return
   end
   local ready = {}
-  for _, run in ipairs(tx.ended) do
-    local key = tx.prefix .. run
-    local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
-    local count = tx.count_of[run]
-    if active == IS.STARTING then
-      count = 0 -- how many are not finished is looked at later
-    elseif active == IS.SETTLING then
-      count = count - (tx.unlinked_of[run] or 0) -- those that were not looked at yet
+  local function blame(fault, notes)
+    for _, note in ipairs(notes) do
+      note_fault(tx, fault, tx.noted_by[note])
     end
-    if count > 0 then
-      pending = pending - count
-      if active == IS.ACTIVE or active == IS.SETTLING then
-        local later = {}
-        for _, job in ipairs(tx.freed[run]) do
-          if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
-            release(tx, run, job, tx.met_of[job], ready)
-            tx.work = tx.work - 2
-          else
-            later[#later + 1] = string.byte(job) == 43 and job or tx.met_of[job] .. ' ' .. job
-          end
+  end
+  local runs, of_run = sort_noted(tx)
+  for _, run in ipairs(runs) do
+    local went_well, fault = pcall(count_off, tx, run, of_run[run], ready, blame)
+    if not went_well then
+      blame(fault, of_run[run].notes)
+    end
+  end
+  for type, jobs in pairs(ready) do
+    local went_well, fault = pcall(enqueue, tx, {[type] = jobs})
+    if not went_well then
+      for _, job in ipairs(jobs) do
+        for _, run in ipairs(runs) do
+          local notes = notes_freeing(tx, of_run[run], job)
+          blame(fault, {notes[#notes]}) -- those before it have not released it
         end
-        if #later > 0 then
-          call_each('RPUSH', tx.prefix .. 'free:' .. run, later)
-          arm(tx, 'free:' .. run, tx.now)
-        end
-      end
-      -- Of a run that has failed at least the job that did is never counted off.
-      if pending == 0 and active == IS.ACTIVE then
-        finish_run(tx, run, leaves)
-      else
-        redis.call('HSET', key, 'x_pending', pending)
       end
     end
   end
-  enqueue(tx, ready)
-  tx.ended, tx.count_of, tx.unlinked_of, tx.freed, tx.met_of = {}, {}, {}, {}, {}
+  tx.noted, tx.result_of = 0, {}
 end
 
 -- Wake those who follow the flows that have new events.
@@ -584,6 +669,11 @@ local function announce_events(tx)
   local marks = {}
   for flow in pairs(tx.events) do
     marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
+  end
+  for flow in pairs(tx.told or {}) do
+    if not tx.events[flow] then
+      marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
+    end
   end
   if exists_any(marks) then
     for _, mark in ipairs(marks) do
@@ -599,7 +689,6 @@ local REPEATABLE = {} -- those that may be applied again and again, so that nobo
 
 -- What is left to do at the end of a call, and its reply. `keep`: how that is kept, if it has to be; see once.lua.
 local function close(tx, result, keep, redo)
-  flush_finished(tx)
   set_timers(tx)
   announce_events(tx)
   if #tx.news > 0 then
@@ -626,13 +715,16 @@ local function register(name, transition, flags, is_repeatable)
   REPEATABLE[name] = is_repeatable
   local function callback(keys, args)
     local tx = begin(keys, args, flags == READS)
-    return close(tx, {transition(tx, args, 2, #args)}, not is_repeatable and keep_one)
+    local result = {transition(tx, args, 2, #args)}
+    flush_finished(tx)
+    local fault = tx.faults and tx.faults[1]
+    local reply = close(tx, result, not is_repeatable and not fault and keep_one)
+    if fault then
+      error({err = fault.text})
+    end
+    return reply
   end
   redis.register_function{function_name = name, callback = callback, flags = flags or ENDS}
-end
-
-local function attempt_transition(transition, ...)
-  return {transition(...)}
 end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
@@ -644,14 +736,22 @@ local function many(keys, args)
   local tx = begin(keys, args)
   local results, at, before = {}, 3, nil
   local redo, is_kept = nil, false
+  local function flush()
+    flush_finished(tx)
+    local faults = faults_of(tx)
+    for at = #faults, 1, -1 do -- of several the first one counts
+      results[faults[at].number] = {WORD.FAULT, faults[at].text}
+    end
+  end
   while at <= #args do
     local name, o = args[at], at + 1
     if before ~= name then
-      flush_finished(tx)
+      flush()
     end
-    local went_well, result = pcall(attempt_transition, TRANSITIONS[name], tx, args, o, o + args[o])
+    tx.place = #results + 1
+    local went_well, result = attempt(tx, TRANSITIONS[name], tx, args, o, o + args[o])
     if not went_well then
-      result = {WORD.FAULT, type(result) == 'table' and result.err or tostring(result)}
+      result = {WORD.FAULT, result}
     end
     results[#results + 1] = #result == 1 and type(result[1]) == 'string' and result[1] or result
     if REPEATABLE[name] then
@@ -662,6 +762,7 @@ local function many(keys, args)
     end
     before, at = name, o + args[o] + 1
   end
+  flush()
   return close(tx, results, is_kept and keep_many, redo)
 end
 

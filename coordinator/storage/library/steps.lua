@@ -1,6 +1,6 @@
--- What is done with a large flow, in slices: each is one call, so that nobody waits long for it. The flow's field
--- x_step says which step comes next and where it begins, and is set by the call that did the one before; so whoever
--- calls next goes on, the same client or another, or a timer (TIMER.step).
+-- What is done with a large flow, or a message with many jobs, in slices: each is one call, so that nobody waits long
+-- for it. The flow's field x_step says which step comes next and where it begins, and is set by the call that did the
+-- one before; so whoever calls next goes on, the same client or another, or a timer (TIMER.step).
 --
 -- A flow is started, or started again, in these steps; nothing of it is seen to have started before the last one:
 --   claim    each job it lists becomes its own (x_run), the names are written to plan:FLOW:new;
@@ -85,7 +85,12 @@ local function begin_launch(tx, flow, token)
   local key = tx.prefix .. flow
   local before = redis.call('HGET', key, 'x_active') or ''
   local serial = flow .. '#' .. redis.call('HINCRBY', key, 'x_starts', 1)
-  local caller = begin_listing(tx, flow)
+  local caller = nil
+  if token then
+    redis.call('DEL', new_plan(tx, flow))
+  else
+    caller = begin_listing(tx, flow)
+  end
   redis.call('DEL', tx.prefix .. 'ready:' .. flow, tx.prefix .. 'late:' .. flow, tx.prefix .. 'order:' .. flow,
     tx.prefix .. 'free:' .. flow)
   redis.call('HSET', key, 'x_active', IS.STARTING, 'x_before', before, 'x_serial', serial, 'x_token', token or '')
@@ -415,12 +420,15 @@ end
 
 do -- what is local to this block takes no place among the 200 locals a chunk may have
 
--- The flow is started from now on.
+-- The flow is started from now on, or the message sent.
 local function open_flow(tx, flow)
-  local key = tx.prefix .. flow
-  local status, pending, doomed = unpack(redis.call('HMGET', key, 'status', 'x_pending', 'x_doomed'))
-  if status == 'Error' then
+  local key, is_flow = tx.prefix .. flow, string.sub(flow, 1, 5) == 'flow:'
+  local status, pending, doomed, token =
+    unpack(redis.call('HMGET', key, 'status', 'x_pending', 'x_doomed', 'x_token'))
+  if is_flow and status == 'Error' then
     reopen(tx, flow)
+  elseif not is_flow then
+    queue_message(tx, flow, token)
   end
   redis.call('UNLINK', tx.prefix .. 'plan:' .. flow)
   if redis.call('EXISTS', new_plan(tx, flow)) == 1 then -- it may list none any more
@@ -428,8 +436,8 @@ local function open_flow(tx, flow)
   end
   redis.call('UNLINK', tx.prefix .. 'order:' .. flow)
   redis.call('HDEL', key, 'x_before', 'x_serial', 'x_token', 'x_unordered', 'x_doomed')
-  redis.call('HSET', key, 'status', 'Started', 'updated_at', tx.seconds, 'x_started', tx.at, 'x_active', IS.ACTIVE,
-    'x_jobs', LARGE, 'x_leaves', LARGE)
+  redis.call('HSET', key, 'status', is_flow and 'Started' or status, 'updated_at', tx.seconds, 'x_started', tx.at,
+    'x_active', IS.ACTIVE, 'x_jobs', LARGE, 'x_leaves', LARGE)
   arm(tx, 'free:' .. flow, tx.now)
   begin_run(tx, flow, {}, tonumber(pending), LARGE)
   queue_ready(tx, flow)

@@ -1,7 +1,5 @@
 -- What nobody asks for: deletion of records, and timers that are due.
 
-local LOOK_AGAIN = 60000 -- ms after which it is seen whether a run that should go can go now
-
 -- A job stays when the run it belonged to is deleted: it is nobody's.
 local function disown(tx, run, job)
   local key = tx.prefix .. job
@@ -75,8 +73,6 @@ local function jobs_of(tx, run, started, caller, listed)
   end
   return jobs
 end
-
-local ANSWER_KEPT = '60000' -- ms for which it is remembered what a deletion was answered, should that be lost
 
 -- Remember how many records a call has deleted, for whoever asks by this name.
 local function remember_deleted(tx, name, count)
@@ -338,6 +334,14 @@ function TIMER.release(tx, releasing)
   release_some(tx, releasing)
 end
 
+-- There are more runs with jobs to release.
+function TIMER.spread(tx, spreading)
+  local count = spread(tx, spreading, 0)
+  local counted = tx.prefix .. 'released:' .. string.match(spreading, '^spread:(%S+)')
+  redis.call('INCRBY', counted, count)
+  redis.call('PEXPIRE', counted, ANSWER_KEPT)
+end
+
 -- An ended run has been kept long enough. It is kept on while a job of it still runs, or is needed by a run that is
 -- active, or something is done with it.
 function TIMER.keep(tx, run)
@@ -403,9 +407,11 @@ function TIMER.free(tx, run)
   end
 end
 
--- Act on the timers that are due, at most so many and until that was work enough, and report on the queues.
+-- Act on the timers that are due, at most so many and until that was work enough, and report on the queues. One that
+-- fails concerns no other, and is due again later.
 -- Arguments: 1 how many.
--- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0.
+-- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0, then a text for each that has
+-- failed.
 local function tick(tx, args, o)
   local timers = tx.prefix .. 'timers'
   set_timers(tx)
@@ -416,9 +422,14 @@ local function tick(tx, args, o)
     redis.call('ZREM', timers, name)
     local kind, record = string.match(name, '^(%l+):(.*)$')
     if redis.call('EXISTS', tx.prefix .. record) == 1 then
-      TIMER[kind](tx, record)
+      local went_well, fault = attempt(tx, TIMER[kind], tx, record)
+      if not went_well then
+        note_fault(tx, name .. ': ' .. fault)
+        arm(tx, name, tx.now + LOOK_AGAIN)
+      end
     end
   end
+  flush_finished(tx)
   set_timers(tx)
   local quiet = 1
   local nearest = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
@@ -433,7 +444,11 @@ local function tick(tx, args, o)
       tx.effects[#tx.effects + 1] = EFFECT.READY .. type
     end
   end
-  return WORD.OK, quiet
+  local faults = {}
+  for i, fault in ipairs(faults_of(tx)) do
+    faults[i] = fault.text
+  end
+  return WORD.OK, quiet, unpack(faults)
 end
 
 -- Say that a coordinator lives, and find those that do not any more.

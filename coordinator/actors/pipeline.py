@@ -1,18 +1,47 @@
-"""Transitions that are neighbours in a round travel as one function call: the store looks at its clock, the timers and
-who follows once for all of them, and counts the jobs of a flow that finish together off together."""
+"""What travels together: calls of one command as one operation, neighbouring transitions of a round as one function.
+
+What a request costs on its way is paid once for all calls in it. And the store looks at its clock, the timers and who
+follows once for all transitions that are joined, and counts the jobs of a flow that finish together off together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from coordinator.actors.progress import outcome_of
+from coordinator.actors.request import Answerable, Operation, Outcome, WithEffects
+from coordinator.errors import CoordinatorError
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Reply
-from coordinator.storage.keys import Transition
+from coordinator.storage.keys import ContextKey, Transition
 
-__all__ = ["join", "part"]
+__all__ = ["join", "part", "together"]
 
 ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
 WORK: Final = {"hc_resume": 10}  # as how many arguments each of these counts, for each is an attempt that is looked up
+
+
+def together(answerables: Sequence[Answerable], context: ContextKey, outcomes: list[Outcome]) -> Operation:
+    """These as one operation of one step. Their outcomes are appended to `outcomes`.
+
+    It may be sent a CoordinatorError in place of a reply: that is the outcome of the command which asked for it.
+    """
+    effects: list[bytes] = []
+    replies = yield [command for command, _, _ in answerables]
+    for (_, finish, asked), reply in zip(answerables, replies, strict=True):
+        if isinstance(reply, CoordinatorError):
+            outcomes.append(reply)
+            continue
+        try:
+            answer = finish(reply, asked)
+        except Exception as error:
+            outcomes.append(outcome_of(error, "an operation", context=context))
+        else:
+            if isinstance(answer, WithEffects):
+                effects += answer.effects
+                answer = answer.answer
+            outcomes.append(answer)
+    return WithEffects(b"", effects)
 
 
 def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command], list[int]]:

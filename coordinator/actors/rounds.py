@@ -1,0 +1,375 @@
+"""The rounds of one context: what goes together on the wire, who gets the replies, and what remains of a lost one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import trio
+
+from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.pipeline import join, part
+from coordinator.actors.progress import Progress, is_known, learn
+from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request
+from coordinator.actors.writer import Place, Writer
+from coordinator.storage import functions
+from coordinator.storage.connection import Command, Connection, Reply, Store
+from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
+from coordinator.storage.keys import ContextKey
+
+__all__ = ["ROUND_CALLS", "Lost", "Rounds"]
+
+ROUND_CALLS: Final = 256  # about, of a round
+ROUND_SLICES: Final = 2  # at most in a round while others want theirs
+ASKING_LOAD: Final = 32  # calls of a round from which on it asks how large records have become
+LARGE_ROUND: Final = 4  # calls from which on another round is soon sent after it
+
+
+class Lost(NamedTuple):
+    """The connection cannot be used any more."""
+
+    fault: str
+    writes: bool  # whether something may have been changed of which no reply tells
+
+
+class _Slice(NamedTuple):
+    """A part of what was sent in one write: our own commands, then those of the requests, joined."""
+
+    registers: int  # commands that register the context as known
+    fences: int  # commands that make the store know who writes on the connection
+    sizes: int  # commands about the layout and the sizes of its records
+    requests: list[Request]
+    counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
+    numbers: list[int]  # of those commands, 0 for one that has none; nothing if none has
+    writes: bool
+    is_last: bool  # of its round
+
+
+class Rounds:
+    """What a supervisor has sent of a mailbox's requests, and what is to be sent next.
+
+    A round: pop what is pending, join the commands of every operation into one pipeline, send it once, hand each
+    operation its replies, reply to the calls that have ended. So batches form by themselves under load, an idle
+    context answers in one round trip, and requests to a context are served in the order they came. While a round is
+    on the wire, what has arrived since is sent as the next one: the store works on it while we handle the replies.
+
+    Args:
+        round_timeout: seconds the store may take over a round before the connection counts as lost.
+        registers_context: whether the context is registered as known on its own connection, by what is written to it.
+        compute, park, apply_effects, effects_unknown, slice_calls: see Supervisor.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        store: Store,
+        writer: Writer,
+        *,
+        round_timeout: float,
+        registers_context: bool,
+        compute: Callable[[Request, Compute], None],
+        park: Callable[[Request, Park], None],
+        apply_effects: Callable[[ContextKey, Sequence[bytes]], None],
+        effects_unknown: Callable[[ContextKey, bool], None],
+        slice_calls: Callable[[], int],
+    ) -> None:
+        self._mailbox = mailbox
+        self._store = store
+        self._writer = writer
+        self._round_timeout = round_timeout
+        self._registers_context = registers_context
+        self._apply_effects = apply_effects
+        self._slice_calls = slice_calls
+        progress = Progress(mailbox.context, store, compute, park, apply_effects, effects_unknown)
+        self._has_commands = progress.has_commands
+        self._resume = progress.resume
+        self._asks_again = progress.asks_again
+        self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
+        self._is_registered = not registers_context  # the context, on this connection
+        self._keys = store.layout.keyspace(mailbox.context)
+        self._sizes_key = self._keys.sizes()
+        self._largest_told = ORDINARY_BYTES
+
+    def __bool__(self) -> bool:
+        """Whether something is on the wire."""
+        return bool(self._sent)
+
+    @property
+    def on_the_wire(self) -> int:
+        """How many of them are."""
+        return sum(sent.is_last for sent in self._sent)
+
+    @property
+    def has_registered(self) -> bool:
+        """Whether the context was registered as known here, because something was written to it."""
+        return self._registers_context and self._is_registered
+
+    # -- what goes together
+
+    def next_requests(self) -> list[Request]:
+        """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
+        mailbox = self._mailbox
+        in_flight = self._in_flight()
+        waiting = mailbox.running[in_flight:]
+        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - _load(waiting)
+        try:
+            while room > 0:
+                request = mailbox.pop_nowait()
+                if request is not None:
+                    waiting.append(request)
+                    room -= request.load
+        except trio.WouldBlock:
+            pass
+        mailbox.running[in_flight:] = waiting
+        ready = [request for request in waiting if self._has_commands(request)]
+        mailbox.running[in_flight:] = ready
+        return ready
+
+    def without_answered(self, ready: list[Request]) -> list[Request]:
+        """Those of the next requests that were not answered meanwhile. Nothing is on the wire."""
+        self._mailbox.running[:] = remaining = [request for request in ready if self._has_commands(request)]
+        return remaining
+
+    async def send(self, connection: Connection, ready: list[Request]) -> Lost | None:
+        """Send the next round, with these requests. Returns why the connection is lost, if it is."""
+        commands = self._registration(ready)
+        registers = len(commands)
+        slices = [(requests, _commands_of(requests)) for requests in _slices(ready, self._slice_calls())]
+        numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
+        if any(numbered) and not self._writer.is_fenced:
+            commands.append(self._writer.fence())
+        fences = len(commands) - registers
+        load = _load(ready)
+        if connection.lacks_layout and any(request.creates for request in ready):
+            commands.append(functions.tell_layout(self._keys))
+            connection.lacks_layout = False
+        commands += self._about_sizes(load)
+        sizes = len(commands) - registers - fences
+        for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):
+            joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
+            numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
+            commands += joined
+            writes = any(request.writes for request in requests)
+            is_last = requests[-1] is ready[-1]
+            self._sent.append(_Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last))
+            registers = fences = sizes = 0
+        try:
+            unsent = connection.send_now(commands)
+            if unsent:
+                with trio.fail_after(self._round_timeout):
+                    await connection.send_rest(unsent)
+            elif load >= LARGE_ROUND:
+                await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
+        except trio.TooSlowError:
+            return self._lost(f"the store accepted nothing for {self._round_timeout:g} s")
+        except StoreUnavailable as error:
+            return self._lost(str(error))
+        return None
+
+    def _registration(self, ready: list[Request]) -> list[Command]:
+        """Commands that register the context as known, if that was not done and something is written to it."""
+        context = self._mailbox.context
+        if self._is_registered or context is None or not any(request.writes for request in ready):
+            return []
+        layout = self._store.layout
+        creates = any(request.creates for request in ready)
+        return [*(layout.register_context(context) if creates else layout.own_context(context))]
+
+    def _about_sizes(self, load: int) -> list[Command]:
+        """Commands that ask how large records here are, and tell what we have seen, for all who use this store.
+
+        They come before those of a round, so what is written in it is not larger than has been told.
+        """
+        mailbox, key = self._mailbox, self._sizes_key
+        commands: list[Command] = []
+        if mailbox.largest > self._largest_told:
+            commands.append(("ZADD", key, "GT", mailbox.largest, "record"))
+            self._largest_told = mailbox.largest
+        if not mailbox.has_asked or load >= ASKING_LOAD:
+            commands.append(("ZSCORE", key, "record"))
+        return commands
+
+    # -- who gets the replies
+
+    async def receive(self, connection: Connection) -> Lost | None:
+        """Wait for the replies to the slice that was sent first, and hand them out. Returns as `send` does."""
+        sent = self._sent[0]
+        replies: list[Reply] = []
+        fault: str | None = None
+        try:
+            with trio.fail_after(self._round_timeout):
+                preamble = sent.registers + sent.fences + sent.sizes
+                await connection.collect(preamble + len(sent.counts), replies)
+        except trio.TooSlowError:
+            fault = f"the store did not answer within {self._round_timeout:g} s"
+        except StoreUnavailable as error:
+            fault = str(error)
+        if sent.registers:
+            fault = fault or self._check_registered(replies[: sent.registers])
+            del replies[: sent.registers]
+        if sent.fences:
+            fault = fault or self._check_fenced(replies[: sent.fences])
+            del replies[: sent.fences]
+        if sent.sizes:
+            self._learn_sizes(replies[: sent.sizes])
+            del replies[: sent.sizes]
+        fault = self._without_memory(sent, replies) or fault
+        self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
+        self._sent.popleft()
+        self._writer.answered(sent.numbers)
+        parted, effects = part(replies, sent.counts)
+        fault = self._hand_out(sent.requests, parted) or fault
+        if effects:
+            # Only now: a runner that was given a job has to know of it before that is cancelled.
+            self._apply_effects(self._mailbox.context, effects)
+        if fault is not None:
+            return self._lost(fault, writes=sent.writes)
+        if not sent.is_last:
+            await trio.lowlevel.checkpoint()
+        return None
+
+    def _check_registered(self, replies: list[Reply]) -> str | None:
+        """Why the connection cannot be used any more, if so: it may be left in another database."""
+        errors = [reply for reply in replies if isinstance(reply, ReplyError)]
+        for error in errors:
+            if not is_write_refusal(error) or self._store.is_transient(error):
+                return f"registering the context as known failed: {error}"
+        if any(map(functions.is_unknown_context, replies)):
+            return None  # what is written to it next may create something
+        self._is_registered = not errors  # refused, like the writes that follow: those that come later try it again
+        return None
+
+    def _check_fenced(self, replies: list[Reply]) -> str | None:
+        """Why the store does not know who writes on the connection, if so."""
+        for reply in replies:
+            if not isinstance(reply, ReplyError):
+                self._writer.fenced()
+            elif self._store.is_transient(reply):
+                return str(reply)
+            elif not is_write_refusal(reply):  # such a one the writes that follow are given, too
+                return f"beginning to write failed: {reply}"
+        return None
+
+    def _learn_sizes(self, replies: list[Reply]) -> None:
+        mailbox = self._mailbox
+        for reply in replies:
+            if reply is None or type(reply) is float:  # that to ZSCORE
+                mailbox.has_asked = True
+                if reply is not None and reply > mailbox.largest:
+                    mailbox.largest = self._largest_told = int(reply)
+
+    def _without_memory(self, sent: _Slice, replies: list[Reply]) -> str | None:
+        """Learn whether the store is out of memory. If it has refused transitions only because others, which it must
+        refuse, were joined with them, the reason to send all from there on again, apart from each other."""
+        for at, reply in enumerate(replies):
+            if type(reply) is ReplyError and str(reply).startswith(OUT_OF_MEMORY):
+                was_known = self._store.is_out_of_memory
+                self._store.ran_out_of_memory()
+                if not was_known and sent.counts[at] > 1:
+                    del replies[at:]
+                    return str(reply)
+        return None
+
+    def _hand_out(self, ready: list[Request], replies: list[Reply]) -> str | None:
+        """Hand each request its replies; those without keep their step for the next round.
+
+        Returns the error reply that asks for a new connection, if there was one. What came after the request that
+        got it is sent again as well: nothing may overtake it.
+        """
+        transient: str | None = None
+        remaining: list[Request] = []
+        is_without_errors = ReplyError not in map(type, replies)  # seen at once for all of them
+        end = 0
+        for request in ready:
+            assert request.commands is not None
+            begin, end = end, end + len(request.commands) - len(request.known or ())
+            own = replies[begin:end]
+            if is_without_errors and end <= len(replies) and request.known is None:
+                request.unanswered -= 1
+                request.commands = None
+                request.resume_with = own
+                if self._has_commands(request):
+                    remaining.append(request)
+                continue
+            has_all = end <= len(replies)
+            refusal = next((str(reply) for reply in own if self._asks_again(reply)), None)
+            learn(request, own, self._asks_again, of_all=has_all and transient is None and refusal is None)
+            if has_all and (transient is None or all(type(reply) is ReplyError for reply in own)):
+                request.unanswered -= 1  # after another's refusal only if this one was refused as well
+            if has_all:
+                transient = transient or refusal
+            if not is_known(request) or self._resume(request):
+                remaining.append(request)
+        running = self._mailbox.running
+        if transient is None and end == len(replies):
+            # What goes on comes after what was sent meanwhile.
+            in_flight = self._in_flight()
+            running[: len(ready) + in_flight] = running[len(ready) : len(ready) + in_flight] + remaining
+        else:
+            running[: len(ready)] = remaining
+        return transient
+
+    # -- what remains of a lost connection
+
+    def _lost(self, fault: str, *, writes: bool = False) -> Lost:
+        return Lost(fault, writes or any(sent.writes for sent in self._sent))
+
+    def _in_flight(self) -> int:
+        return sum(len(sent.requests) for sent in self._sent)
+
+    def disconnected(self) -> None:
+        """The connection was given up: what is on the wire is in doubt."""
+        for sent in self._sent:
+            self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, 0)
+        self._sent.clear()
+        # The store may come back without its data.
+        self._is_registered = not self._registers_context
+        self._largest_told = ORDINARY_BYTES
+
+    def hand_out_kept(self, kept_replies: Iterable[tuple[list[Place], Reply]]) -> None:
+        """Hand out the replies to calls that were in doubt: the store has applied them, and kept those."""
+        effects: list[bytes] = []
+        for places, reply in kept_replies:
+            parted, of_all = part([reply], [len(places)])
+            effects += of_all
+            for (request, at), own in zip(places, parted, strict=True):
+                kept = functions.read_kept(own)
+                if kept is not None:
+                    request.known = {**(request.known or {}), at: kept}
+        running = self._mailbox.running
+        running[:] = [request for request in running if not is_known(request) or self._resume(request)]
+        if effects:
+            self._apply_effects(self._mailbox.context, effects)
+
+
+def _commands_of(requests: Iterable[Request]) -> list[Command]:
+    """What is to be sent for them now."""
+    commands: list[Command] = []
+    for request in requests:
+        assert request.commands is not None
+        if request.known is None:
+            commands += request.commands
+        else:
+            commands += [command for at, command in enumerate(request.commands) if at not in request.known]
+        request.unanswered += 1
+    return commands
+
+
+def _load(requests: Iterable[Request]) -> int:
+    """As how many calls they count."""
+    return sum(request.load for request in requests)
+
+
+def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
+    """Requests by slices of about `most` calls."""
+    in_slice: list[Request] = []
+    room = most
+    for request in requests:
+        in_slice.append(request)
+        room -= request.load
+        if room <= 0:
+            yield in_slice
+            in_slice, room = [], most
+    if in_slice:
+        yield in_slice

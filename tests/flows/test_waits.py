@@ -1,0 +1,162 @@
+"""A runner that waits has its job in the round that queues it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+import trio
+
+from coordinator.engine.engine import Engine
+from coordinator.server.app import App
+from tests.support.api import Api, http_api, ws_api
+from tests.support.flows import chain, submit, wide
+from tests.support.inprocess import http_url, serving, ws_url
+from tests.support.server import ValkeyProcess
+from tests.support.waiting import until
+from tests.support.workers import outcome_of, register, worker
+
+HANG = 40.0
+CONTEXT = 1
+
+
+def waiting() -> list[Any]:
+    """The runners and calls that have found nothing, at the coordinator that runs in this loop."""
+    (engine,) = [each for each in gc.get_objects() if type(each) is Engine and not each._is_stopping]
+    context = engine._contexts.get(CONTEXT)
+    if context is None:
+        return []
+    runners = [runner for runner in context.runners.values() if runner.is_hungry and runner.is_parked]
+    return [*runners, *(waiter for waiter in context.waiters if waiter.is_parked)]
+
+
+class Calls:
+    """The calls of the function library in the context, by the names of the functions, since this was made."""
+
+    def __init__(self, store: ValkeyProcess) -> None:
+        self._client = redis.Redis.from_url(store.url)
+        self._client.config_set("slowlog-log-slower-than", 0)
+        self._client.config_set("slowlog-max-len", 10_000)
+        self._client.slowlog_reset()
+
+    def names(self) -> list[str]:
+        entries = self._client.slowlog_get(10_000)
+        commands = [entry["command"].decode(errors="replace").split(" ") for entry in reversed(entries)]
+        return [words[1] for words in commands if words[0] == "FCALL" and f"herocoordinator:{CONTEXT}" in words]
+
+    def close(self) -> None:
+        self._client.config_set("slowlog-log-slower-than", 10_000)
+        self._client.close()
+
+
+@asynccontextmanager
+async def listening(store: ValkeyProcess) -> AsyncIterator[App]:
+    """A coordinator that has begun to listen to others about the context, upon which everybody in it looks once more:
+    for a runner of another type."""
+    async with serving(redis_url=store.url) as app:
+        calls = Calls(store)
+        async with worker(ws_url(app), CONTEXT, 9, script_types=["V"]):
+            await until(lambda: sum(name in ("hc_take", "hc_many_ending") for name in calls.names()) > 1)
+            await until(lambda: len(waiting()) == 1)
+            calls.close()
+            yield app
+
+
+@pytest.mark.parametrize("transport", ["ws", "http"])
+async def test_a_waiting_runner_has_it_by_the_call_that_submits_it(store: ValkeyProcess, transport: str) -> None:
+    with trio.fail_after(HANG):
+        async with listening(store) as app, worker(ws_url(app), CONTEXT, 3, capacity=2) as runner:
+            await until(lambda: len(waiting()) == 2)
+            opened = http_api(http_url(app)) if transport == "http" else ws_api(ws_url(app))
+            async with opened as api:
+                calls = Calls(store)
+                await submit(api, CONTEXT, chain(1))
+                assignment = await runner.job()
+                await until(lambda: len(waiting()) == 2)
+                names = calls.names()
+                calls.close()
+
+            assert assignment["job"]["id"] == 1
+            assert names.count("hc_many") == 1
+            assert "hc_take" not in names
+            assert "hc_flow_submit" not in names
+
+
+async def test_a_waiting_call_has_it_by_the_call_that_submits_it(store: ValkeyProcess) -> None:
+    taken: list[Any] = []
+
+    async def take(api: Api) -> None:
+        answer = await api.call("job.take", context_id=CONTEXT, runner_id=3, script_types=["Python"], wait=30)
+        taken.extend(answer["jobs"])
+
+    with trio.fail_after(HANG):
+        async with listening(store) as app, http_api(http_url(app)) as one, ws_api(ws_url(app)) as two:
+            await register(two, CONTEXT)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take, one)
+                await until(lambda: len(waiting()) == 2)
+                calls = Calls(store)
+                await submit(two, CONTEXT, chain(1))
+            names = calls.names()
+            calls.close()
+
+            assert [each["job"]["id"] for each in taken] == [1]
+            assert "hc_take" not in names
+
+
+async def test_a_place_that_is_freed_is_filled_by_the_call_that_frees_it(store: ValkeyProcess) -> None:
+    with trio.fail_after(HANG):
+        async with listening(store) as app, worker(ws_url(app), CONTEXT, 3, capacity=1) as runner:
+            await submit(runner.api, CONTEXT, wide(3))
+            first = await runner.job()
+            calls = Calls(store)
+            await runner.api.call("job.finish", **outcome_of(first))
+            second = await runner.job()
+            names = calls.names()
+            calls.close()
+
+            assert second["job"]["id"] != first["job"]["id"]
+            assert "hc_many_ending" in names
+            assert "hc_take" not in names
+            assert "hc_finish" not in names
+
+
+async def test_they_are_asked_in_turn_and_nobody_for_what_is_taken(store: ValkeyProcess) -> None:
+    """Whoever was not asked for longest is next, and each job costs one take."""
+    with trio.fail_after(HANG):
+        async with (
+            listening(store) as app,
+            worker(ws_url(app), CONTEXT, 3, capacity=9) as three,
+            worker(ws_url(app), CONTEXT, 4, capacity=9) as four,
+        ):
+            await until(lambda: len(waiting()) == 3)
+            calls = Calls(store)
+            for flow in range(1, 7):
+                await submit(three.api, CONTEXT, {flow: []}, flow)
+                while len(three.frames) + len(four.frames) < flow or len(waiting()) < 3:
+                    await trio.sleep(0.01)
+            names = calls.names()
+            calls.close()
+
+            assert (len(three.frames), len(four.frames)) == (3, 3)
+            assert names.count("hc_many") == 6
+            assert "hc_take" not in names
+
+
+async def test_what_one_cannot_take_is_the_next_ones(store: ValkeyProcess) -> None:
+    with trio.fail_after(HANG):
+        async with (
+            listening(store) as app,
+            worker(ws_url(app), CONTEXT, 3, capacity=2) as three,
+            worker(ws_url(app), CONTEXT, 4, capacity=2) as four,
+            worker(ws_url(app), CONTEXT, 5, capacity=9) as five,
+        ):
+            await until(lambda: len(waiting()) == 4)
+            await submit(three.api, CONTEXT, wide(7))
+            await until(lambda: sum(len(runner.frames) for runner in (three, four, five)) == 7)
+
+            assert [len(three.frames), len(four.frames)] == [2, 2]
