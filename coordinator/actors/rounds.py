@@ -58,6 +58,9 @@ class Rounds:
         round_timeout: seconds the store may take over a round before the connection counts as lost.
         registers_context: whether the context is registered as known on its own connection, by what is written to it.
         compute, park, apply_effects, effects_unknown, slice_calls: see Supervisor.
+
+    Attributes:
+        is_unknown: the context was not known when something was last written to it.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Rounds:
         self._asks_again = progress.asks_again
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
         self._is_registered = not registers_context  # the context, on this connection
+        self.is_unknown = False
         self._keys = store.layout.keyspace(mailbox.context)
         self._sizes_key = self._keys.sizes()
         self._largest_told = ORDINARY_BYTES
@@ -236,6 +240,7 @@ class Rounds:
             if not is_write_refusal(error) or self._store.is_transient(error):
                 return f"registering the context as known failed: {error}"
         if any(map(functions.is_unknown_context, replies)):
+            self.is_unknown = True
             return None  # what is written to it next may create something
         self._is_registered = not errors  # refused, like the writes that follow: those that come later try it again
         return None

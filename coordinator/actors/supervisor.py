@@ -190,8 +190,25 @@ class Supervisor:
         if lost is None:
             self._failures = 0
             self._mailbox.fault = None
+            if self._rounds.is_unknown and not self._rounds:
+                await self._leave_nothing()
         else:
             await self._lose(lost)
+
+    async def _leave_nothing(self) -> None:
+        """What was written to a context that nobody knows came to nothing: the store need not know who wrote it."""
+        self._rounds.is_unknown = False
+        release = self._writer.release()
+        if release is None or self._connection is None or self._mailbox.doubts:
+            return
+        self._writer.forgotten()
+        try:
+            with trio.fail_after(self._round_timeout):
+                await self._connection.exchange([release], [])
+        except trio.TooSlowError:
+            await self._lose(Lost(f"the store did not answer within {self._round_timeout:g} s", writes=False))
+        except StoreUnavailable as error:
+            await self._lose(Lost(str(error), writes=False))
 
     async def _lose(self, lost: Lost) -> None:
         """Give up the connection: what was sent, and was not applied, is sent again on another one."""
@@ -218,6 +235,7 @@ class Supervisor:
                 await self._pause()
                 return False
             self._must_register = not is_registered  # what is written next may create something
+            self._rounds.is_unknown = not is_registered
         return True
 
     async def _connect(self) -> bool:

@@ -97,6 +97,10 @@ class Writer:
         """The store has said that it does."""
         self._renew_at = trio.current_time() + RENEW_EVERY
 
+    def forgotten(self) -> None:
+        """It was told to forget us."""
+        self._renew_at = 0.0
+
     def release(self) -> Command | None:
         """Makes the store forget us. None: it does not know us."""
         return functions.release(self._keys, self._name, self._epoch) if self._renew_at else None

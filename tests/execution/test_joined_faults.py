@@ -115,8 +115,19 @@ def prepare(context: Context, plan: Plan) -> list[Command]:
             case "log":
                 return functions.append_log(context.keys, name, token, "stdout", ["one", "two"])
             case "take":
-                head = (4, "session", "runner4", 30_000, 100, 1_000_000, "somebody", next(takes), "Python")
-                return context.keys.transition("hc_take", *head)
+                return functions.take(
+                    context.keys,
+                    runner_id=4,
+                    session="session",
+                    topic="runner4",
+                    lease=30.0,
+                    count=100,
+                    max_bytes=1_000_000,
+                    holder="somebody",
+                    number=str(next(takes)),
+                    secret="s" * 22,
+                    script_types=["Python"],
+                )
             case "write":
                 return write_job(context, id)
             case _:
@@ -159,6 +170,7 @@ def all_there_is(context: Context) -> dict[str, Any]:
 def timeless(content: Any) -> str:
     """With all that is different each time made the same."""
     text = re.sub(r"\b\d{13}(-\d+)?\b", "TIME", repr(content).replace(r"\x00", "|"))
+    text = re.sub(r"(?<![\w-])[\w-]{22}(?=-\d+-\d+\b)", "SECRET", text)
     text = re.sub(r"\b1\d{9}\b", "SECONDS", text)
     text = re.sub(r"\b[0-9a-f]{32}\b", "UUID", text)
     if "'taken'" in text:
@@ -199,6 +211,8 @@ def test_whatever_fails_the_others_are_as_if_called_alone(new_context: NewContex
             for effect in reply[1]
             if not effect.startswith(b"due:")
         }
+        if context.keys.prefix + "queue:python" not in after_those:
+            expected.discard(b"ready:Python")  # a take in the same call has emptied the queue
         assert {timeless(effect) for effect in expected} <= {timeless(effect) for effect in told}, seed
         faults = sum(isinstance(reply, ReplyError) for reply in together)
         failed += faults
