@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import base64
 import os
-import stat
 from pathlib import Path
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["Purpose", "Signer", "Unusable", "new_key", "signed_text"]
+from coordinator.secretfiles import Unusable, read_secret, write_secret
+
+__all__ = ["Purpose", "Signer", "new_key", "signed_text"]
 
 Purpose = Literal["login", "rotate"]
 
 DOMAIN: Final = "herocoordinator.auth.v1"
-MAX_KEY_BYTES: Final = 16 * 1024
 
 
 def signed_text(
@@ -39,10 +39,6 @@ def signed_text(
     parts = (DOMAIN, purpose, server, host.lower(), principal, nonce, str(expires_at), *keys)
     encoded = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-
-
-class Unusable(ValueError):
-    """A file holds no key, or not safely; the text says which and what to do."""
 
 
 class Signer:
@@ -82,28 +78,6 @@ class Signer:
 
     def __repr__(self) -> str:
         return f"<Signer {self.public}>"
-
-
-def read_secret(path: Path, what: str) -> bytes:
-    """What a file holds that nobody else may read. Raises Unusable."""
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & 0o077:
-                raise Unusable(f"others can read the {what} in {path}: chmod 600 {path}")
-            return file.read(MAX_KEY_BYTES)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise Unusable(f"cannot read the {what} in {path}: {reason}") from None
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Make a file that nobody else can read. Raises OSError; FileExistsError if there is anything of that name."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def new_key(path: Path) -> Signer:

@@ -18,8 +18,8 @@ from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
 from coordinator.rpc.access.operator import rotate
+from coordinator.secretfiles import Unusable, write_secret
 from coordinator.settings import Settings
-from coordinator.signing import Unusable, new_key, write_secret
 
 __all__ = ["context", "key", "login", "token", "whoami"]
 
@@ -64,6 +64,8 @@ def new(file: Path) -> None:
     herocoordinator flow list --key ada.key --as actor:7
     """
     try:
+        from coordinator.signing import new_key  # noqa: PLC0415 - the other commands need not wait for it
+
         click.echo(new_key(file).public)
     except FileExistsError:
         fail(f"{file} is there already; a key is never overwritten", EXIT_USAGE)

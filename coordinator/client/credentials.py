@@ -6,12 +6,15 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordinator.client.address import Address
 from coordinator.client.errors import rpc_error
 from coordinator.errors import Conflict, MethodNotFound
-from coordinator.signing import Signer, Unusable, read_secret, signed_text
+from coordinator.secretfiles import Unusable, read_secret
+
+if TYPE_CHECKING:
+    from coordinator.signing import Signer
 
 __all__ = ["Credentials", "Unusable", "from_environment"]
 
@@ -43,7 +46,7 @@ class Credentials:
         """Raises Unusable if they cannot be used: it says which file, and what to do."""
         self.headers()
         if self.key is not None:
-            Signer.read(self.key)
+            _signer(self.key)
             if not self.principal:
                 raise Unusable(f"say whose key {self.key} is: --as actor:ID, or --as runner:CONTEXT:ID")
 
@@ -69,13 +72,12 @@ class Credentials:
         """
         if self.key is None:
             return None
-        signer = Signer.read(self.key)
+        signer = _signer(self.key)
         reply = await ask("auth.challenge", {})
         if _is_open(reply):
             return None
         challenge = _result(reply)
-        signed = signed_text(
-            "login",
+        signed = _signed_text(
             server=str(challenge["server"]),
             host=address.host_header,
             principal=self.principal,
@@ -84,6 +86,18 @@ class Credentials:
         )
         params = {"principal": self.principal, "nonce": challenge["nonce"], "signature": signer.sign(signed)}
         return _result(await ask("auth.login", params))
+
+
+def _signer(file: Path) -> Signer:
+    from coordinator.signing import Signer  # noqa: PLC0415 - what most clients need not takes long to import
+
+    return Signer.read(file)
+
+
+def _signed_text(**parts: Any) -> bytes:
+    from coordinator.signing import signed_text  # noqa: PLC0415
+
+    return signed_text("login", **parts)
 
 
 def _is_open(reply: Any) -> bool:

@@ -15,9 +15,9 @@ import trio
 from coordinator.hosts import is_loopback, url_of
 from coordinator.osprocess import memory_limit
 from coordinator.rpc.access.operator import ensure_token_file
+from coordinator.secretfiles import Unusable
 from coordinator.server.tls import Material, read_material
 from coordinator.settings import Settings
-from coordinator.signing import Unusable
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Connection, Reply, Store
 from coordinator.storage.embedded import EmbeddedValkey

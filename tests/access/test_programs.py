@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from coordinator.client import CannotConnect, Credentials, Forbidden, NotLoggedIn, connect
-from coordinator.signing import Signer, Unusable
+from coordinator.secretfiles import Unusable
+from coordinator.signing import Signer
 from tests.access import callers
 from tests.access.callers import Caller
 from tests.access.conftest import CONTEXT, EXECUTOR

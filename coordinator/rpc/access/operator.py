@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from coordinator.rpc.access.tokens import digest, new_token
-from coordinator.signing import Unusable, read_secret, write_secret
+from coordinator.secretfiles import Unusable, read_secret, write_secret
 
 __all__ = ["OPERATOR_FILE", "TokenFile", "ensure_token_file", "rotate"]
 
