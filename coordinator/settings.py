@@ -80,8 +80,8 @@ class Settings(BaseModel):
     )
     behind_proxy: Names = Field(
         (),
-        description="Networks (CIDR) of a proxy that speaks TLS for us, with commas between. With it, --auth keys needs "
-        "no --tls-cert off loopback, and only that proxy and this machine may connect.",
+        description="Networks (CIDR) of a proxy that speaks TLS for us, with commas between. With it, --auth keys "
+        "needs no --tls-cert off loopback, and only that proxy and this machine may connect.",
     )
     operator_token_file: File | None = Field(
         None,

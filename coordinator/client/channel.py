@@ -35,6 +35,7 @@ log = logging.getLogger("coordinator.client")
 CLOSE_TIMEOUT: Final = 1.0
 REFUSAL_HOLDS: Final = 5.0  # seconds, while the next attempt to connect is under way
 MESSAGE_TOO_BIG: Final = 1009
+LOGIN_ENDED: Final = "auth.ended"
 
 Notification = Callable[[str, dict[str, Any]], None]
 """Takes a notification's method and params. Must not block or raise."""
@@ -296,7 +297,10 @@ class Channel(Calls):
 
     def _notified(self, notification: dict[str, Any]) -> None:
         params = notification.get("params")
-        if type(params) is dict:
+        if notification["method"] == LOGIN_ENDED:
+            what = "a subscription" if type(params) is dict and "subscription" in params else "the login"
+            self.drop(f"the coordinator has ended {what}")  # what is asked for on the next connection says why
+        elif type(params) is dict:
             handler = self._routes.get(str(params.get("subscription")))
             if handler is not None:
                 handler(notification["method"], params)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from coordinator.client import CannotConnect, Credentials, Forbidden, NotLoggedIn, connect
+from coordinator.client import CannotConnect, Credentials, Forbidden, NotFound, NotLoggedIn, connect
 from coordinator.secretfiles import Unusable
 from coordinator.signing import Signer
 from tests.access import callers
@@ -134,6 +134,27 @@ def test_the_client_logs_in_again_on_each_connection(guarded: CoordinatorProcess
         async with connect(guarded.ws, credentials=Credentials(token="hc_" + "x" * 43), give_up_after=0) as forged:
             with pytest.raises(CannotConnect, match="revoked"):
                 await forged.context_load(id=880)
+
+    trio.run(main)
+
+
+def test_a_follower_whose_right_is_taken_away_ends(
+    guarded: CoordinatorProcess, operator: Caller, key: Path, ada: str
+) -> None:
+    operator.result("flow.create", {"context_id": 880, "flow": callers.flow(880, 880, 1, [])})
+    operator.result("flow.start", {"context_id": 880, "id": 1})
+    nobody = callers.context(880, admins=[], executors=[], readers=[])
+
+    async def main() -> None:
+        async with connect(guarded.ws, credentials=Credentials(ada, key), connect_timeout=60) as client:
+            with trio.fail_after(60):
+                async with client.follow_flow(880, 1, forever=True) as events:
+                    assert (await anext(aiter(events))).status == "Started"
+                    await trio.to_thread.run_sync(operator.result, "context.create", nobody)
+                    assert {event.kind async for event in events} <= {"flow"}
+                    assert events.deleted  # as far as it can see
+            with pytest.raises(NotFound):
+                await client.context_load(id=880)
 
     trio.run(main)
 
