@@ -139,10 +139,12 @@ class WebSocketClient(WSListener):
 class HttpClient(asyncio.Protocol):
     """One request in flight, as HTTP/1.1 has it; its messages take turns."""
 
-    def __init__(self, meter: Meter, expectation: Expectation, messages: list[Message], host: str) -> None:
+    def __init__(
+        self, meter: Meter, expectation: Expectation, messages: list[Message], host: str, token: str = ""
+    ) -> None:
         self._meter = meter
         self._expectation = expectation
-        self._requests = [_post(host, message.payload) for message in messages]
+        self._requests = [_post(host, message.payload, token) for message in messages]
         self._next = 0
         self._sent_at = 0.0
         self._received = bytearray()
@@ -212,16 +214,19 @@ class HttpClient(asyncio.Protocol):
 
 
 async def connect_websocket(
-    url: str, meter: Meter, expectation: Expectation, messages: list[Message]
+    url: str, meter: Meter, expectation: Expectation, messages: list[Message], token: str = ""
 ) -> WebSocketClient:
     client = WebSocketClient(meter, expectation, messages)
-    await ws_connect(lambda: client, url, max_frame_size=_MAX_FRAME, ssl_context=unverified())
+    shown = {"Authorization": f"Bearer {token}"} if token else None
+    await ws_connect(lambda: client, url, max_frame_size=_MAX_FRAME, ssl_context=unverified(), extra_headers=shown)
     return client
 
 
-async def connect_http(url: str, meter: Meter, expectation: Expectation, messages: list[Message]) -> HttpClient:
+async def connect_http(
+    url: str, meter: Meter, expectation: Expectation, messages: list[Message], token: str = ""
+) -> HttpClient:
     parts = urlsplit(url)
-    client = HttpClient(meter, expectation, messages, parts.netloc)
+    client = HttpClient(meter, expectation, messages, parts.netloc, token)
     tls = unverified() if parts.scheme == "https" else None
     await asyncio.get_running_loop().create_connection(lambda: client, parts.hostname or "", parts.port or 0, ssl=tls)
     return client
@@ -236,8 +241,9 @@ def unverified() -> ssl.SSLContext:
     return context
 
 
-def _post(host: str, body: bytes) -> bytes:
-    head = f"POST / HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+def _post(host: str, body: bytes, token: str) -> bytes:
+    head = f"POST / HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    head += f"authorization: Bearer {token}\r\n\r\n" if token else "\r\n"
     return head.encode() + body
 
 

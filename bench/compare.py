@@ -123,7 +123,13 @@ def running(contender: Contender, plan: Plan, contexts: int, batch: int = 1) -> 
     started: contextlib.AbstractContextManager[BenchServer]
     if contender.server == "coordinator":
         started = servers.coordinator(
-            plan.cores, plan.data_root, "--fsync", fsync, workers=contender.workers, is_tls=contender.is_tls
+            plan.cores,
+            plan.data_root,
+            "--fsync",
+            fsync,
+            workers=contender.workers,
+            is_tls=contender.is_tls,
+            has_logins=contender.has_logins,
         )
     elif contender.server in stacks.NAMES:
         started = servers.stack(plan.cores, plan.data_root, contender.server, fsync)
@@ -174,5 +180,6 @@ def _load(scenario: Scenario, contender: Contender, server: BenchServer, plan: P
         warm_up=max(plan.warm_up, least),
         seconds=max(plan.seconds, least),
         processes=server.processes,
+        token=server.token,
     )
     return generate(spec, plan.cores.others)

@@ -48,6 +48,7 @@ class LoadSpec:
         pace: seconds from one message of a connection to its next; 0: as soon as it is answered.
         warm_up, seconds: how long to run before measuring, and measuring.
         processes: name → id of those whose processor time is wanted.
+        token: what each request, or each WebSocket's handshake, shows; '' for nothing.
     """
 
     url: str
@@ -62,6 +63,7 @@ class LoadSpec:
     processes: dict[str, int]
     first_context: int = 1
     pace: float = 0.0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ async def _connect(spec: LoadSpec, meter: Meter, number: int) -> WebSocketClient
     contexts = [spec.first_context + (number + slot * spec.connections) % spec.contexts for slot in range(count)]
     messages = [calls.message(spec.calls, spec.batch, context, slot) for slot, context in enumerate(contexts)]
     expectation = Expectation(spec.answer, messages)
-    return await (connect_http if is_http else connect_websocket)(spec.url, meter, expectation, messages)
+    return await (connect_http if is_http else connect_websocket)(spec.url, meter, expectation, messages, spec.token)
 
 
 def _result(

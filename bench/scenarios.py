@@ -28,6 +28,7 @@ class Contender:
         fsync: of its store; None is the product's default, or the one chosen on the command line.
         workers: processes of a coordinator.
         is_tls: it is a coordinator that speaks TLS.
+        has_logins: it is a coordinator that has its callers log in; those here are admins.
     """
 
     name: str
@@ -36,11 +37,13 @@ class Contender:
     fsync: Literal["always", "everysec"] | None = None
     workers: int = 1
     is_tls: bool = False
+    has_logins: bool = False
 
 
 OURS: Final = Contender("coordinator", "coordinator", "result")
 TWO_WORKERS: Final = Contender("2 workers", "coordinator", "result", workers=2)
 SECURE: Final = Contender("coordinator, TLS", "coordinator", "result", is_tls=True)
+LOGGED_IN: Final = Contender("coordinator, logged in", "coordinator", "result", has_logins=True)
 ALWAYS: Final = Contender("fsync always", "coordinator", "result", "always")
 EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec")
 FASTAPI: Final = Contender("FastAPI", "fastapi", "result")
@@ -173,6 +176,11 @@ def _tls(scheme: Scheme, connections: int, window: int, goal: float) -> Scenario
     return Scenario("tls", scheme, "load", connections, SECURE, (Beside(OURS, goal),), window=window)
 
 
+def _auth(scheme: Scheme, kind: Kind, connections: int, window: int, goal: float) -> Scenario:
+    """Callers that have logged in beside open ones."""
+    return Scenario("auth", scheme, kind, connections, LOGGED_IN, (Beside(OURS, goal),), window=window)
+
+
 def _generator(scheme: Scheme, connections: int, batch: int = 1) -> Scenario:
     """The load generator before a server that does next to nothing."""
     subject, beside = (ASYNCIO, HYPERCORN) if scheme == "http" else (PICOWS, ECHO)
@@ -213,6 +221,10 @@ SCENARIOS: Final = (
     _tls("ws", 1, 1, 0.5),
     _tls("http", 1, 1, 0.5),
     _tls("http", 20, 1, 0.5),
+    _auth("ws", "load", 20, WINDOW, 0.97),
+    _auth("ws", "create", 20, WINDOW, 0.97),
+    _auth("http", "load", 20, 1, 0.95),
+    _auth("http", "create", 20, 1, 0.95),
     _generator("http", 1),
     _generator("http", 20),
     _generator("http", 20, batch=BATCH),

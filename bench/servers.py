@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,23 +36,44 @@ class BenchServer:
     Attributes:
         urls: scheme → URL.
         processes: name → id of those that work for it: `server`, `worker 1`, … and its store, `valkey`, if it has one.
+        tokens: of whoever measures, and before it of the operator; none if nobody logs in.
     """
 
     urls: dict[str, str]
     processes: dict[str, int]
+    tokens: list[str] = field(default_factory=list, kw_only=True)
+
+    @property
+    def token(self) -> str:
+        """What a call shows; '' for nothing."""
+        return self.tokens[-1] if self.tokens else ""
 
     def post(self, body: bytes) -> Any:
         """The reply to a JSON-RPC message over HTTP."""
-        request = urllib.request.Request(self.urls["http"], body, {"content-type": "application/json"})
+        shown = {"authorization": f"Bearer {self.token}"} if self.tokens else {}
+        request = urllib.request.Request(self.urls["http"], body, {"content-type": "application/json", **shown})
         with urllib.request.urlopen(request, timeout=60, context=unverified()) as response:
             return json.load(response)
 
     def seed(self, contexts: range) -> None:
         """Create the jobs that calls ask for in these contexts."""
+        if self.tokens:
+            self._make_admin(contexts)
         for context in contexts:
             replies = self.post(calls.seeding(context))
             if not all("result" in reply for reply in replies):
                 raise ServerFailed(f"cannot create the jobs: {replies[0]}")
+
+    def _make_admin(self, contexts: range) -> None:
+        """Go on as an admin of these contexts, rather than as the operator."""
+
+        def call(method: str, **params: Any) -> Any:
+            return self.post(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
+
+        call("actor.create", actor={"id": 1, "pubkey": "none", "address": []})
+        for id in contexts:
+            call("context.create", context={"id": id, "admins": [1], "readers": [], "executors": []})
+        self.tokens.append(call("token.create", label="bench", principal="actor:1")["result"]["token"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +95,13 @@ class Coordinator(BenchServer):
 
 @contextmanager
 def coordinator(
-    cores: Cores, data_root: Path, *flags: str, workers: int = 1, may_warn: bool = False, is_tls: bool = False
+    cores: Cores,
+    data_root: Path,
+    *flags: str,
+    workers: int = 1,
+    may_warn: bool = False,
+    is_tls: bool = False,
+    has_logins: bool = False,
 ) -> Iterator[Coordinator]:
     """A coordinator on a data directory of its own below `data_root`, which is removed afterwards.
 
@@ -85,6 +112,7 @@ def coordinator(
         data = Path(directory, "data")
         log = Path(directory, "log")
         command = ["-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0", "--log-format", "json"]
+        command += ["--auth", "keys"] if has_logins else []
         command += ["--workers", str(workers), *(_certificate(Path(directory)) if is_tls else ())]
         with log.open("wb") as stderr:
             process = subprocess.Popen([sys.executable, *command, "--data-dir", str(data), *flags], stderr=stderr)
@@ -104,6 +132,7 @@ def coordinator(
                         "valkey": valkey,
                     },
                     store=data / "valkey.sock",
+                    tokens=[(data / "operator.token").read_text().strip()] if has_logins else [],
                 )
             except Exception as error:
                 raise ServerFailed(f"{error}; the log says: {_complaints(log) or 'nothing'}") from error

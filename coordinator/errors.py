@@ -16,11 +16,13 @@ __all__ = [
     "CoordinatorError",
     "DagCycleDetected",
     "DagMissingDependency",
+    "Forbidden",
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
     "MethodNotFound",
     "NotFound",
+    "NotLoggedIn",
     "NotSubscribed",
     "Overloaded",
     "ParseError",
@@ -108,6 +110,26 @@ class NotFound(CoordinatorError):
     def __init__(self, kind: str, **ids: int) -> None:
         listed = ", ".join(f"{name} {value}" for name, value in ids.items())
         super().__init__({"kind": kind, "ids": ids, "detail": f"no {kind} with {listed}"})
+
+
+class NotLoggedIn(CoordinatorError):
+    """Nobody has logged in, or what was shown for it is not good, or no longer."""
+
+    code = -32002
+    message = "Not Logged In"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__({"detail": detail})
+
+
+class Forbidden(CoordinatorError):
+    """Who has logged in may not do this. `right`: what that takes."""
+
+    code = -32003
+    message = "Forbidden"
+
+    def __init__(self, detail: str, right: str, **more: Any) -> None:
+        super().__init__({"detail": detail, "right": right, **more})
 
 
 class StorageError(CoordinatorError):
@@ -221,6 +243,8 @@ DOCUMENTED_ERRORS: dict[str, type[CoordinatorError]] = {
         NotSubscribed,
         Overloaded,
         WebSocketRequired,
+        NotLoggedIn,
+        Forbidden,
     )
 }
 """The errors the OpenRPC document lists, by their names there."""

@@ -15,6 +15,7 @@ __all__ = [
     "Origin",
     "allowed_host",
     "allowed_origin",
+    "is_address",
     "is_loopback",
     "is_wildcard",
     "means_this_machine",
@@ -108,6 +109,11 @@ def allowed_host(text: str) -> str:
     if host is None or host.port is not None or ANY in host.name:
         raise ValueError(f"{text!r} is no host: one is a name or an address without a port; * allows any")
     return host.name
+
+
+def is_address(name: str) -> bool:
+    """Whether a `Host.name` is an IP address."""
+    return _address(name) is not None
 
 
 def is_loopback(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -22,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from coordinator.hosts import allowed_host, allowed_origin, read_host
+from coordinator.hosts import allowed_host, allowed_origin, is_loopback, read_host
 from coordinator.redaction import without_credentials
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.embedded import Fsync
@@ -70,6 +71,38 @@ class Settings(BaseModel):
         description="Whether a client must show a certificate of --tls-client-ca: `none`, it is not asked; `optional`, "
         "a wrong one is refused; `required`, none is as well. Unless given, `required` with --tls-client-ca and `none` "
         "without.",
+    )
+
+    auth: Literal["none", "keys"] | None = Field(
+        None,
+        description="Who may call: `none`, whoever reaches the ports; `keys`, who logs in with a key or a token, and "
+        "what each may is in specs/security.md. Unless given, `none` on loopback; elsewhere it must be said.",
+    )
+    behind_proxy: Names = Field(
+        (),
+        description="Networks (CIDR) of a proxy that speaks TLS for us, with commas between. With it, --auth keys "
+        "needs no --tls-cert off loopback, and only that proxy and this machine may connect.",
+    )
+    operator_token_file: File | None = Field(
+        None,
+        description="File of the operator's one or two tokens, made if it is not there (0600). Unless given, "
+        "operator.token in the data directory; with an external store and --auth keys it must be.",
+    )
+    metrics_token_file: File | None = Field(
+        None, description="File of one or two tokens (hc_…) that show /metrics with --auth keys, beside the operator's."
+    )
+    registration: Literal["closed", "open"] = Field(
+        "closed",
+        description="With --auth keys: `open`, anybody may create an actor that is not there yet, and an actor a "
+        "context that is not there yet, of which it is an admin.",
+    )
+    executor_rights: Literal["submit", "run"] = Field(
+        "submit",
+        description="With --auth keys, executors may create, run and delete jobs, flows and messages of their own "
+        "(`submit`), or run what admins have created under their id (`run`).",
+    )
+    reader_logs: Literal["hidden", "shown"] = Field(
+        "hidden", description="Whether readers see log lines, with --auth keys."
     )
 
     redis_url: str | None = Field(
@@ -183,7 +216,9 @@ class Settings(BaseModel):
         description="Origins of web pages that may call, beside the server's own; comma-separated, * for any.",
     )
     allowed_hosts: Names = Field(
-        (), description="Names accepted in Host when listening on loopback, beside loopback's own; * for any."
+        (),
+        description="Names accepted in Host, beside loopback's, addresses off loopback, this machine's name, "
+        "--public-url's and the certificate's; * for any.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least serious level logged.")
     log_format: Literal["auto", "console", "json"] = Field(
@@ -288,6 +323,35 @@ class Settings(BaseModel):
             )
         return self
 
+    @field_validator("behind_proxy")
+    @classmethod
+    def _are_networks(cls, networks: Names) -> Names:
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network!r} is no network, as 10.0.0.0/24 or 10.0.0.7") from None
+        return networks
+
+    @model_validator(mode="after")
+    def _check_auth(self) -> Settings:
+        outside = [address for address in (self.api_http_ip, self.api_ws_ip) if not is_loopback(address)]
+        if outside and self.auth is None:
+            raise ValueError(
+                f"{outside[0]} is not loopback: give --auth keys, so that callers log in, or --auth none to let "
+                "everybody who reaches it call everything"
+            )
+        if self.auth != "keys":
+            return self
+        if outside and not (self.is_tls or self.behind_proxy):
+            raise ValueError(
+                f"{outside[0]} is not loopback: with --auth keys, tokens need TLS there: give --tls-cert and "
+                "--tls-key, or --behind-proxy for a proxy that speaks it"
+            )
+        if self.external_store() is not None and self.operator_token_file is None:
+            raise ValueError("--auth keys with an external store needs --operator-token-file, made if it is not there")
+        return self
+
     @model_validator(mode="after")
     def _check_tls(self) -> Settings:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -298,6 +362,16 @@ class Settings(BaseModel):
         if self.tls_client_certs in ("optional", "required") and self.tls_client_ca is None:
             raise ValueError(f"--tls-client-certs {self.tls_client_certs} needs --tls-client-ca")
         return self
+
+    @property
+    def has_logins(self) -> bool:
+        """Whether callers log in."""
+        return self.auth == "keys"
+
+    @property
+    def operator_file(self) -> Path:
+        """Where the operator's tokens are, if callers log in."""
+        return self.operator_token_file or self.data_dir / "operator.token"
 
     @property
     def is_tls(self) -> bool:

@@ -138,6 +138,10 @@ class Directory:
         """The contexts with a mailbox, and GLOBAL if it has one."""
         return [*self._mailboxes]
 
+    def is_active(self, address: ContextKey) -> bool:
+        """Whether the context has a mailbox."""
+        return address in self._mailboxes
+
     @property
     def registered_contexts(self) -> list[int]:
         """The contexts with a supervisor that has registered them as known."""

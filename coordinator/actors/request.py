@@ -204,6 +204,12 @@ class Request(ABC):
         except Exception as error:  # neither the context nor who else is answered in this round has to do with it
             report("handing out an outcome", error)
 
+    def end(self, error: CoordinatorError) -> None:
+        """Answer with an error, and drop the operation where it is, unless that was answered before."""
+        if not self.done:
+            self.finish(error)
+            self.operation.close()
+
     def abandon(self) -> None:
         """Nobody waits for the answer any more: drop the operation where it is."""
         if not self.done:

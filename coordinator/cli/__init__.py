@@ -12,8 +12,11 @@ from coordinator.logs import configure_plain
 
 __all__ = ["main"]
 
-_COMMANDS: Final = ("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", "cert", "repair", "version")
-"""Each is in the module of its name, in the order of --help."""
+_ACCESS: Final = ("key", "login", "token", "whoami", "context")
+_COMMANDS: Final = (
+    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert", "repair", "version"),
+)
+"""Each is in the module of its name, but for those of `access`; in the order of --help."""
 
 
 class _Commands(click.Group):
@@ -25,7 +28,8 @@ class _Commands(click.Group):
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        module = "access" if name in _ACCESS else name
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
 
 
@@ -43,6 +47,7 @@ def main() -> None:
     herocoordinator call context.load '[1]'
 
     `herocoordinator COMMAND --help` explains a command. Where the coordinator is, each command reads from --url or
-    HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA.
+    HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA. Where callers log in, it takes
+    --key FILE --as actor:ID, or --token-file FILE, or the variables HEROCOORDINATOR_KEY, _AS, _TOKEN_FILE or _TOKEN.
     """
     configure_plain()

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from coordinator.cli.connection import run, where
+from coordinator.cli.connection import credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, fail
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
@@ -55,7 +55,7 @@ def call(method: str, params: str | None, url: str, ca: Path | None, timeout: fl
 
     async def main() -> int:
         try:
-            result = await call_once(url, method, content, ca=ca, timeout=timeout)
+            result = await call_once(url, method, content, ca=ca, timeout=timeout, credentials=credentials())
         except RpcError as error:
             _print_error(error)
             return EXIT_ERROR

@@ -172,7 +172,7 @@ def _next_steps(names: tuple[str, ...], authority: Path, certificate: Path, key:
     host = f"[{names[0]}]" if ":" in names[0] else names[0]
     serving = ["herocoordinator", "serve", "--tls-cert", str(certificate), "--tls-key", str(key)]
     if not _is_loopback(names[0]):
-        serving += ["--api-http-ip", "0.0.0.0", "--api-ws-ip", "0.0.0.0"]
+        serving += ["--api-http-ip", "0.0.0.0", "--api-ws-ip", "0.0.0.0", "--auth", "keys"]
     elif names[0] == "::1":
         serving += ["--api-http-ip", "::1", "--api-ws-ip", "::1"]
     trust = ["--url", f"wss://{host}:{defaults['api_ws_port'].default}", "--ca", str(authority)]

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import trio
 from pydantic import ValidationError
 
 from coordinator.cli.exit_codes import (
+    AS_VARIABLE,
     CA_VARIABLE,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_NO_CONNECTION,
     EXIT_USAGE,
+    KEY_VARIABLE,
+    TOKEN,
+    TOKEN_FILE_VARIABLE,
     URL_VARIABLE,
     fail,
     first_leaf,
 )
 from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
 from coordinator.client.address import Address
+from coordinator.client.credentials import Credentials, Unusable
 from coordinator.client.stream import tls_context
 
-__all__ = ["DEFAULT_CONTEXT", "DEFAULT_URL", "Place", "connected", "run", "run_connected", "where"]
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "DEFAULT_URL",
+    "Place",
+    "connected",
+    "credentials",
+    "run",
+    "run_connected",
+    "where",
+    "who",
+]
 
 DEFAULT_URL: Final = "ws://127.0.0.1:9653"
 DEFAULT_CONTEXT: Final = 1
@@ -62,7 +78,8 @@ class Place:
 
 
 def where(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command --url and --ca, which every command has alike.
+    """Give a command --url, --ca, and what it logs in with, which every command has alike. The last is kept with the
+    command line, see `credentials`.
 
     Args:
         default: the URL without one.
@@ -87,9 +104,52 @@ def where(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     )
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        return url(ca(command))
+        return url(ca(who(command)))
 
     return decorate
+
+
+def who(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say who calls, where callers log in."""
+    file = click.Path(dir_okay=False, path_type=Path)
+    for name, kind, metavar, variable, about in (
+        ("--token-file", file, "FILE", TOKEN_FILE_VARIABLE, f"Log in with the token in it; or give it in {TOKEN}."),
+        ("--as", str, "PRINCIPAL", AS_VARIABLE, "Whose --key it is: actor:ID, or runner:CONTEXT:ID."),
+        ("--key", file, "FILE", KEY_VARIABLE, "Log in with this private key; see `herocoordinator key new`."),
+    ):
+        command = click.option(
+            name,
+            type=kind,
+            metavar=metavar,
+            envvar=variable,
+            show_envvar=True,
+            expose_value=False,
+            callback=_remember,
+            help=about,
+        )(command)
+    return command
+
+
+def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
+    context.meta[f"{__name__}.{option.opts[0]}"] = value
+
+
+def credentials() -> Credentials | None:
+    """What the command line, or the environment, has to log in with; None for nothing. Exits with 2 if that cannot be
+    used."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return None
+    key, principal, file = (context.meta.get(f"{__name__}.{name}") for name in ("--key", "--as", "--token-file"))
+    token = "" if key is not None or file is not None else os.environ.get(TOKEN, "")
+    if key is None and file is None and not token:
+        return None
+    found = Credentials(principal or "", key, token, None if key is not None else file)
+    try:
+        found.check()
+    except Unusable as error:
+        fail(str(error), EXIT_USAGE)
+    return found
 
 
 def _checked_url(_context: click.Context, _option: click.Parameter, url: str) -> str:
@@ -118,9 +178,10 @@ async def connected(url: str, ca: Path | None = None) -> AsyncIterator[Client]:
         ValueError: the URL is not one.
     """
     # The client cannot tell the first connection from later ones; one attempt must do here.
-    async with connect(url, ca=ca, give_up_after=0) as attempt:
+    who_calls = credentials()
+    async with connect(url, ca=ca, give_up_after=0, credentials=who_calls) as attempt:
         await attempt.wait_connected()
-    async with connect(url, ca=ca, give_up_after=RECONNECT_FOR) as client:
+    async with connect(url, ca=ca, give_up_after=RECONNECT_FOR, credentials=who_calls) as client:
         yield client
 
 

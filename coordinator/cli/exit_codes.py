@@ -9,11 +9,15 @@ from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.output import say
 
 __all__ = [
+    "AS_VARIABLE",
     "CA_VARIABLE",
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "EXIT_NO_CONNECTION",
     "EXIT_USAGE",
+    "KEY_VARIABLE",
+    "TOKEN",
+    "TOKEN_FILE_VARIABLE",
     "URL_VARIABLE",
     "complain",
     "fail",
@@ -26,6 +30,10 @@ EXIT_NO_CONNECTION: Final = 3
 EXIT_INTERRUPTED: Final = 130  # as shells report SIGINT
 
 URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_URL"
+KEY_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_KEY"
+AS_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_AS"
+TOKEN_FILE_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_TOKEN_FILE"
+TOKEN: Final = f"{ENVIRONMENT_PREFIX}_TOKEN"
 CA_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_CA"
 
 

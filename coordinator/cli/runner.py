@@ -72,8 +72,9 @@ def _repeated(name: str, kind: Any, metavar: str, separated: str) -> Callable[[C
 def runner(**given: Any) -> None:
     """Run jobs of a coordinator's flows on this machine until SIGINT or SIGTERM.
 
-    It registers itself, takes jobs of each --context, and runs each script in processes of its own, of which nothing
-    is left when the job has ended. What a script prints is logged line by line. It has an empty working directory,
+    It registers itself (with --key or --token-file an admin has done that), takes jobs of each --context, and runs
+    each script in processes of its own, of which nothing is left when the job has ended. What a script prints is logged
+    line by line. It has an empty working directory,
     PATH, HOME, LANG, LC_ALL, TMPDIR, the job's env_vars, and:
 
     \b

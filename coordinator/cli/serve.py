@@ -22,7 +22,7 @@ from coordinator.osprocess import (
     share_the_interpreter_fairly,
 )
 from coordinator.server.app import App
-from coordinator.server.bootstrap import CannotListen
+from coordinator.server.bootstrap import CannotListen, CannotUseTokens
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
@@ -37,7 +37,15 @@ log = structlog.get_logger("coordinator")
 
 _URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_REDIS_URL"
 
-CANNOT_SERVE = (CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed, StoreMisconfigured, WorkerFailed)
+CANNOT_SERVE = (
+    CannotListen,
+    CannotUseTls,
+    CannotUseTokens,
+    DataDirectoryInUse,
+    EmbeddedFailed,
+    StoreMisconfigured,
+    WorkerFailed,
+)
 """What App.run and Parent.run say they cannot start with."""
 
 
@@ -55,7 +63,7 @@ def serve(**given: Any) -> None:
     herocoordinator serve --isolation prefix --redis-url redis://127.0.0.1:6379
     """
     _move_off_the_command_line(given["redis_url"])
-    for name in ("allowed_origins", "allowed_hosts"):
+    for name in ("allowed_origins", "allowed_hosts", "behind_proxy"):
         if given[name] is not None:
             given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
     settings = validated(Settings, given)

@@ -32,6 +32,7 @@ gives a flow's events, `subscribe_runner` a runner's assignments; both go on aft
 """
 
 from coordinator.client.client import Client, connect
+from coordinator.client.credentials import Credentials
 from coordinator.client.errors import (
     CallTooLarge,
     CannotConnect,
@@ -40,12 +41,14 @@ from coordinator.client.errors import (
     ConnectionLost,
     DagCycleDetected,
     DagMissingDependency,
+    Forbidden,
     InternalError,
     InvalidParams,
     InvalidRequest,
     MethodNotFound,
     NoReply,
     NotFound,
+    NotLoggedIn,
     NotSubscribed,
     Overloaded,
     ParseError,
@@ -66,15 +69,18 @@ __all__ = [
     "ClientError",
     "Conflict",
     "ConnectionLost",
+    "Credentials",
     "DagCycleDetected",
     "DagMissingDependency",
     "FlowFollower",
+    "Forbidden",
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
     "MethodNotFound",
     "NoReply",
     "NotFound",
+    "NotLoggedIn",
     "NotSubscribed",
     "Overloaded",
     "ParseError",

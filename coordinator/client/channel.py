@@ -14,16 +14,18 @@ from typing import Any, Final, Protocol
 
 import h11
 import trio
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from coordinator import models
 from coordinator.client.address import Address
 from coordinator.client.calls import Calls
-from coordinator.client.errors import CannotConnect
+from coordinator.client.credentials import Credentials, Unusable
+from coordinator.client.errors import CannotConnect, RpcError
 from coordinator.client.ledger import Ledger, encode
 from coordinator.client.link import BACKOFF_CAP, open_link, pause_after
-from coordinator.client.reasons import is_refusal, one_line, reason_of
+from coordinator.client.reasons import first_of, is_refusal, one_line, reason_of
+from coordinator.client.stream import time_limit
 from coordinator.errors import InvalidRequest
 
 __all__ = ["Channel", "Subscription"]
@@ -33,6 +35,7 @@ log = logging.getLogger("coordinator.client")
 CLOSE_TIMEOUT: Final = 1.0
 REFUSAL_HOLDS: Final = 5.0  # seconds, while the next attempt to connect is under way
 MESSAGE_TOO_BIG: Final = 1009
+LOGIN_ENDED: Final = "auth.ended"
 
 Notification = Callable[[str, dict[str, Any]], None]
 """Takes a notification's method and params. Must not block or raise."""
@@ -69,7 +72,9 @@ class Channel(Calls):
         max_frame_bytes: int,
         on_connect: Callable[[], None] | None,
         on_disconnect: Callable[[], None] | None,
+        credentials: Credentials | None = None,
     ) -> None:
+        self._credentials = credentials
         ledger = Ledger(max_in_flight=max_in_flight, max_batch=max_batch_length, max_frame_bytes=max_frame_bytes)
         super().__init__(ledger, timeout)
         self.max_frame_bytes = max_frame_bytes
@@ -184,9 +189,13 @@ class Channel(Calls):
             before = self.connections
             self._was_useful = False
             try:
-                link = open_link(self._address, self._tls, self._headers, self._connect_timeout)
+                shown = {} if self._credentials is None else self._credentials.headers()
+                link = open_link(self._address, self._tls, {**self._headers, **shown}, self._connect_timeout)
                 async with link as (socket, nursery):
+                    await self._log_in(socket)
                     await self._converse(socket, nursery)
+            except* (Unusable, RpcError) as group:
+                self._trouble = f"cannot log in: {one_line(str(first_of(group)))}"
             except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed, h11.ProtocolError) as group:
                 self._trouble = reason_of(group, self._address)
                 if is_refusal(group):
@@ -205,6 +214,18 @@ class Channel(Calls):
             log.warning("no connection to %s: %s; again in %.1f s", self._address.url, self._trouble, pause)
             await trio.sleep(min(pause, last_connected + self._give_up_after - now))
             failures += 1
+
+    async def _log_in(self, socket: WebSocketConnection) -> None:
+        """Log in on a new connection, before anything else is sent on it. Raises RpcError, Unusable."""
+        if self._credentials is None:
+            return
+
+        async def ask(method: str, params: Mapping[str, Any]) -> Any:
+            await socket.send_message(to_json({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).decode())
+            return from_json(await socket.get_message())
+
+        with time_limit(self._connect_timeout, "it does not answer the login"):
+            await self._credentials.log_in(ask, self._address)
 
     async def _converse(self, socket: WebSocketConnection, nursery: trio.Nursery) -> None:
         """Use a connection until it ends."""
@@ -276,7 +297,10 @@ class Channel(Calls):
 
     def _notified(self, notification: dict[str, Any]) -> None:
         params = notification.get("params")
-        if type(params) is dict:
+        if notification["method"] == LOGIN_ENDED:
+            what = "a subscription" if type(params) is dict and "subscription" in params else "the login"
+            self.drop(f"the coordinator has ended {what}")  # what is asked for on the next connection says why
+        elif type(params) is dict:
             handler = self._routes.get(str(params.get("subscription")))
             if handler is not None:
                 handler(notification["method"], params)

@@ -13,6 +13,7 @@ import trio
 from coordinator import models
 from coordinator.client.address import Address
 from coordinator.client.channel import Channel
+from coordinator.client.credentials import Credentials
 from coordinator.client.flows import FlowFollower
 from coordinator.client.methods import Methods
 from coordinator.client.runners import RunnerSubscription, subscribed_runner
@@ -115,6 +116,7 @@ async def connect(
     max_frame_bytes: int = 1024 * 1024,
     on_connect: Callable[[], None] | None = None,
     on_disconnect: Callable[[], None] | None = None,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[Client]:
     """A client of the coordinator at this URL, which connects by itself, now and whenever the connection is lost.
 
@@ -133,6 +135,7 @@ async def connect(
         keepalive: seconds of silence after which the server is pinged; after as long again it counts as gone.
         max_in_flight, max_batch_length, max_frame_bytes: the server's settings of these names. Calls beyond the first
             wait for their turn.
+        credentials: what to log in with on each connection, where callers log in.
         on_connect, on_disconnect: called, without arguments, when a connection is made and when it is lost. They must
             not block or raise.
 
@@ -155,6 +158,7 @@ async def connect(
         max_frame_bytes=max_frame_bytes,
         on_connect=on_connect,
         on_disconnect=on_disconnect,
+        credentials=credentials,
     )
     failure: BaseException | None = None
     try:

@@ -16,12 +16,14 @@ __all__ = [
     "ConnectionLost",
     "DagCycleDetected",
     "DagMissingDependency",
+    "Forbidden",
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
     "MethodNotFound",
     "NoReply",
     "NotFound",
+    "NotLoggedIn",
     "NotSubscribed",
     "Overloaded",
     "ParseError",
@@ -146,6 +148,14 @@ class StaleToken(RpcError):
 
 
 class NotSubscribed(RpcError):
+    pass
+
+
+class NotLoggedIn(RpcError):
+    pass
+
+
+class Forbidden(RpcError):
     pass
 
 

@@ -122,6 +122,16 @@ class Methods:
     prerequisite_revoke = _Method("prerequisite.revoke", models.PrerequisiteRevokeParams, models.Revoked)
     prerequisite_list = _Method("prerequisite.list", models.PrerequisiteListParams, models.Prerequisites)
 
+    auth_challenge = _Method("auth.challenge", models.ChallengeParams, models.Challenge)
+    auth_login = _Method("auth.login", models.LoginParams, models.LoggedIn)
+    auth_renew = _Method("auth.renew", models.LoginParams, models.LoggedIn)
+    auth_whoami = _Method("auth.whoami", models.WhoAmIParams, models.WhoAmI)
+    token_create = _Method("token.create", models.TokenCreateParams, models.NewToken)
+    token_list = _Method("token.list", models.TokenListParams, models.TokenPage)
+    token_revoke = _Method("token.revoke", models.TokenRevokeParams, models.TokenRevoked)
+    actor_rotate_key = _Method("actor.rotate_key", models.KeyRotateParams, models.Actor)
+    actor_revoke = _Method("actor.revoke", models.ActorRevokeParams, models.ActorRevoked)
+
     async def job_take(
         self: _Caller,
         *,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import h11
@@ -15,7 +16,8 @@ from trio_websocket import HandshakeError
 from coordinator import __version__
 from coordinator.client.address import Address
 from coordinator.client.client import connect
-from coordinator.client.errors import CannotConnect, NoReply, rpc_error
+from coordinator.client.credentials import Credentials
+from coordinator.client.errors import CannotConnect, NoReply, RpcError, rpc_error
 from coordinator.client.ledger import encode_call
 from coordinator.client.reasons import Unreachable, describe_status, describe_unexpected, one_line, reason_of
 from coordinator.client.stream import Stream, open_stream, time_limit, tls_context
@@ -37,13 +39,14 @@ async def call_once(
     ca: str | os.PathLike[str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     timeout: float = 60.0,
+    credentials: Credentials | None = None,
 ) -> Any:
     """Connect, call, and return the result as plain Python objects. The call is sent once.
 
     Args:
         url: http:// or https:// for a POST, ws:// or wss:// (or a path that ends with /ws) for a WebSocket.
         timeout: seconds until there must be an answer.
-        params, headers, ca, ssl_context: as `connect` and `Client.call` have them.
+        params, headers, ca, ssl_context, credentials: as `connect` and `Client.call` have them.
 
     Raises:
         RpcError: it was answered with an error; the subclass says which.
@@ -54,7 +57,9 @@ async def call_once(
     """
     address = Address.parse(url)
     if not address.is_websocket:
-        return await _post(address, method, params, headers or {}, ca, ssl_context, timeout)
+        post = partial(_post, address, ca=ca, ssl_context=ssl_context, timeout=timeout)
+        shown = {**(headers or {}), **(await _shown(address, credentials, post, headers or {}))}
+        return await post(method, params, shown)
     async with connect(
         url,
         headers=headers,
@@ -64,8 +69,31 @@ async def call_once(
         give_up_after=0,
         connect_timeout=min(CONNECT_TIMEOUT, timeout),
         max_frame_bytes=MAX_MESSAGE_BYTES,
+        credentials=credentials,
     ) as client:
         return await client.call(method, params, resend=False)
+
+
+async def _shown(
+    address: Address,
+    credentials: Credentials | None,
+    post: Callable[[str, Any, Mapping[str, str]], Awaitable[Any]],
+    headers: Mapping[str, str],
+) -> Mapping[str, str]:
+    """The headers that say who calls. A key logs in first, for a token."""
+    if credentials is None:
+        return {}
+
+    async def ask(method: str, params: Mapping[str, Any]) -> Any:
+        try:
+            return {"result": await post(method, params, headers)}
+        except RpcError as error:
+            return {"error": {"code": error.code, "message": error.message, "data": error.data}}
+
+    logged_in = await credentials.log_in(ask, address)
+    if logged_in is None:
+        return credentials.headers()
+    return {"Authorization": f"Bearer {logged_in['token']}"}
 
 
 async def _post(
@@ -73,6 +101,7 @@ async def _post(
     method: str,
     params: Any,
     headers: Mapping[str, str],
+    *,
     ca: str | os.PathLike[str] | None,
     ssl_context: ssl.SSLContext | None,
     timeout: float,

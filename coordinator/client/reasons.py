@@ -14,7 +14,7 @@ from trio_websocket import ConnectionRejected, HandshakeError
 
 from coordinator.client.address import Address
 
-__all__ = ["Unreachable", "describe_status", "describe_unexpected", "is_refusal", "one_line", "reason_of"]
+__all__ = ["Unreachable", "describe_status", "describe_unexpected", "first_of", "is_refusal", "one_line", "reason_of"]
 
 MAX_WORDS: Final = 300
 """Characters of a server's own words that are shown."""
@@ -48,7 +48,7 @@ _CLEAR_SCHEME: Final = {"https": "http", "wss": "ws"}
 _SECURE_SCHEME: Final = {"http": "https", "ws": "wss"}
 
 _STATUS_HINTS: Final = {
-    401: "it asks for credentials",
+    401: "it asks for credentials: --key FILE --as actor:ID, or --token-file FILE",
     403: "it does not let us in",
     407: "a proxy asks for credentials",
     429: "it is asked too often",
@@ -72,6 +72,13 @@ def reason_of(error: BaseException, address: Address) -> str:
     if errors:
         return _words_of(errors) + _port_hint(errors, address)
     return one_line(next((words for cause in causes if (words := str(cause))), type(error).__name__))
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first exception in a group of them, or itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -280,15 +280,23 @@ class Engine:
         return answer
 
     def follow_flow(
-        self, session: Session, opening: Opening | None, keys: Keyspace, params: FlowSubscribeParams
+        self,
+        session: Session,
+        opening: Opening | None,
+        keys: Keyspace,
+        params: FlowSubscribeParams,
+        *,
+        sees_logs: bool = True,
     ) -> Operation:
-        """Begin to stream a flow's events."""
+        """Begin to stream a flow's events, with its log lines or without."""
         self._check_room(session)
         (reply,) = yield [functions.flow_follow(keys, params.id, FOLLOWED_FOR, params.after)]
         has_missed = functions.read_flow_follow(reply)
         if isinstance(has_missed, Refused):
             raise cannot_read_events(has_missed.word, params.context_id, params.id)
-        subscription = FlowSubscription(session, keys, flow_id=params.id, after=params.after, in_batches=params.batch)
+        subscription = FlowSubscription(
+            session, keys, flow_id=params.id, after=params.after, in_batches=params.batch, sees_logs=sees_logs
+        )
         self._listened_to(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "missed": has_missed})

@@ -45,6 +45,7 @@ TAKE_BYTES: Final = 256 * 1024  # of assignments handed out in one take, unless 
 LAPSE_KNOWN_AFTER: Final = 2.0  # seconds after the end of a lease; by then the store has said so, unless it ended well
 ENDED_EARLY: Final = 1000  # reports remembered of a client whose subscription is on its way
 BEGINNING: Final = "0-0"
+_LOG: Final = b'"kind":"log"'
 SECRET_BYTES: Final = 16  # random ones in the tokens of each take, so that nobody guesses an attempt's
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
 
@@ -120,11 +121,12 @@ class Session(ABC):
 
 class Caller(NamedTuple):
     """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
-    that the call opens."""
+    that the call opens. `sees_logs`: it is told of log lines."""
 
     budget: Budget
     session: Session | None
     opening: Opening | None
+    sees_logs: bool = True
 
 
 class SubscriptionRequest(Request):
@@ -329,12 +331,26 @@ class RunnerSubscription(Subscription):
 
 
 class FlowSubscription(Subscription):
-    """Streams a flow's events, from the store, so that a slow client costs no memory here."""
+    """Streams a flow's events, from the store, so that a slow client costs no memory here.
+
+    Attributes:
+        sees_logs: log lines are among them.
+    """
 
     kind = "flow"
 
-    def __init__(self, session: Session, keys: Keyspace, *, flow_id: int, after: str, in_batches: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        keys: Keyspace,
+        *,
+        flow_id: int,
+        after: str,
+        in_batches: bool,
+        sees_logs: bool = True,
+    ) -> None:
         super().__init__(session, keys, in_batches=in_batches)
+        self.sees_logs = sees_logs
         self.flow_id = flow_id
         self._after = after
         self._has_missed = False
@@ -345,6 +361,11 @@ class FlowSubscription(Subscription):
 
     def _tell(self, found: ReadEvents) -> None:
         """Notify the client of these events."""
+        if not self.sees_logs:
+            found = found._replace(events=[event for event in found.events if not event[1].startswith(_LOG)])
+            if not found.events:
+                self._has_missed = found.missed  # the next one says so
+                return
         notices = [b'%b"event_id":"%b",%b}}' % (self._head, *event) for event in found.events]
         if found.missed:
             notices[0] = b'%b,"missed":true}}' % notices[0][:-2]

@@ -1,5 +1,6 @@
-"""The API's types, and nothing else: the contract's own, and those of running flows."""
+"""The API's types, and nothing else: the contract's own, those of running flows, and of logging in."""
 
+from coordinator.models.access import *  # noqa: F403
 from coordinator.models.base import *  # noqa: F403
 from coordinator.models.contract import *  # noqa: F403
 from coordinator.models.execution import *  # noqa: F403

@@ -214,6 +214,11 @@ class ActorCreateParams(Model):
 
 class ActorLoadParams(Model):
     id: UInt32
+    context_id: Annotated[
+        UInt32 | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Where callers log in: a context of which the caller is an admin and the actor a member"),
+    ] = None
 
 
 class ContextCreateParams(Model):

@@ -377,5 +377,5 @@ def _loaded(reply: Reply, asked: tuple[Record, Sequence[int], Model]) -> RawJson
     record, ids, params = asked
     loaded = record.loaded(ids, reply)
     if loaded is None:
-        raise NotFound(record.kind, **params.__dict__)
+        raise NotFound(record.kind, **{name: id for name, id in params.__dict__.items() if id is not None})
     return loaded

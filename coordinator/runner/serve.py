@@ -63,15 +63,9 @@ class Service:
         settings = self._settings
         session = secrets.token_hex(16)
         isolation = await trio.to_thread.run_sync(settings.isolation)
-        async with (
-            open_spawner() as spawner,
-            connect(
-                settings.url,
-                ca=settings.ca,
-                on_connect=self._connected,
-                keepalive=min(max(settings.lease, _KEEPALIVE[0]), _KEEPALIVE[1]),
-            ) as client,
-        ):
+        async with contextlib.AsyncExitStack() as stack:
+            spawner = await stack.enter_async_context(open_spawner())
+            clients = await self._connect(stack)
             executor = Executor(
                 spawner,
                 settings.interpreters,
@@ -81,7 +75,7 @@ class Service:
             )
             await executor.check()
             self._contexts = [
-                _ContextService(context, session, client, executor, settings) for context in settings.context
+                _ContextService(context, session, clients[context], executor, settings) for context in settings.context
             ]
             with self._leaving:
                 async with trio.open_nursery() as nursery:
@@ -89,6 +83,25 @@ class Service:
                         nursery.start_soon(service.run)
                         if self._is_stopping:
                             service.stop()
+
+    async def _connect(self, stack: contextlib.AsyncExitStack) -> dict[int, Client]:
+        """A client for each context: one for all, unless we log in, as another one in each."""
+        settings = self._settings
+        client: Client | None = None
+        clients: dict[int, Client] = {}
+        for context in settings.context:
+            if client is None or settings.key is not None:
+                client = await stack.enter_async_context(
+                    connect(
+                        settings.url,
+                        ca=settings.ca,
+                        on_connect=self._connected,
+                        keepalive=min(max(settings.lease, _KEEPALIVE[0]), _KEEPALIVE[1]),
+                        credentials=settings.credentials(context),
+                    )
+                )
+            clients[context] = client
+        return clients
 
     def _connected(self) -> None:
         log.info("connected", url=self._settings.url)
@@ -141,14 +154,8 @@ class _ContextService:
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
             with trio.CancelScope() as self._joining:
-                runner = RunnerCreate(
-                    id=settings.id,
-                    pubkey=settings.pubkey,
-                    address=await trio.to_thread.run_sync(settings.own_address, abandon_on_cancel=True),
-                    topic=settings.topic or f"runner{settings.id}",
-                    local=settings.is_local,
-                )
-                await self._client.runner_create(context_id=self._context, runner=runner)
+                if settings.credentials(self._context) is None:  # who logs in was registered by an admin
+                    await self._register()
                 work = await stack.enter_async_context(
                     self._client.subscribe_runner(
                         context_id=self._context,
@@ -169,6 +176,17 @@ class _ContextService:
                 nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused
+
+    async def _register(self) -> None:
+        settings = self._settings
+        runner = RunnerCreate(
+            id=settings.id,
+            pubkey=settings.pubkey,
+            address=await trio.to_thread.run_sync(settings.own_address, abandon_on_cancel=True),
+            topic=settings.topic or f"runner{settings.id}",
+            local=settings.is_local,
+        )
+        await self._client.runner_create(context_id=self._context, runner=runner)
 
     async def _work(self, work: RunnerSubscription) -> RpcError | None:
         """Run what comes, until there will be no more and all of it is reported, or the coordinator refuses us."""

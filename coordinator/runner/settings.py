@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from coordinator.client.address import Address
+from coordinator.client.credentials import Credentials
 from coordinator.client.stream import tls_context
 from coordinator.models import MAX_CAPACITY, IpAddr, Lease, ScriptType, UInt32
 from coordinator.runner.execute import PYTHON, Interpreter
@@ -53,6 +54,14 @@ class RunnerSettings(BaseModel):
     )
     ca: FilePath | None = Field(
         None, description="File of certificates (PEM) to trust for https:// and wss://, instead of the system's."
+    )
+    key: FilePath | None = Field(
+        None,
+        description="Private key of the runner, where callers log in; see `herocoordinator key new`. It is the one "
+        "whose public key an admin has stored with runner.create.",
+    )
+    token_file: FilePath | None = Field(
+        None, description="File of the runner's token, instead of a key; for one context."
     )
     context: tuple[UInt32, ...] = Field(
         min_length=1, description="Context whose jobs to run; give it once for each of several."
@@ -125,6 +134,23 @@ class RunnerSettings(BaseModel):
         if ca is not None:
             tls_context(ca)
         return ca
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> RunnerSettings:
+        if self.key is not None and self.token_file is not None:
+            raise ValueError("give --key or --token-file, not both")
+        if self.token_file is not None and len(self.context) > 1:
+            raise ValueError("a token is of a runner of one context: give --key for several contexts")
+        for context in self.context:
+            if (credentials := self.credentials(context)) is not None:
+                credentials.check()
+        return self
+
+    def credentials(self, context: int) -> Credentials | None:
+        """What to log in with as the runner of a context, if callers log in."""
+        if self.key is not None:
+            return Credentials(f"runner:{context}:{self.id}", self.key)
+        return None if self.token_file is None else Credentials(token_file=self.token_file)
 
     @field_validator("context")
     @classmethod

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 import structlog
 import trio
@@ -12,8 +15,10 @@ import trio
 from coordinator.actors.directory import Directory, one_step
 from coordinator.engine.engine import Engine
 from coordinator.errors import CoordinatorError
+from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
+from coordinator.rpc.access.gate import Gate, Rules
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Limits
@@ -25,12 +30,14 @@ from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
-from coordinator.server.tls import CannotUseTls, Material, Tls, read_material
+from coordinator.server.tls import CannotUseTls, Material, Tls, certified_names, read_material
 from coordinator.settings import Settings
+from coordinator.socketio import peer_host
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command
 from coordinator.storage.topology import Topology
 from coordinator.supervision import FAULTS, faults, supervise
+from coordinator.tlsstream import Secure, TlsStream
 
 __all__ = ["App", "Listener", "Service", "new_name", "reread"]
 
@@ -137,6 +144,7 @@ class Service:
         self.settings = settings
         self._addresses = addresses
         self._tls = Tls(tls)
+        self._own_names = names_of(settings, tls)
         self._max_connections = settings.max_connections if max_connections is None else max_connections
         self._on_disconnect = on_disconnect
         self._page = page or self._own_page
@@ -153,6 +161,22 @@ class Service:
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
         )
 
+        self._gate: Gate | None = None
+        if settings.has_logins:
+            rules = Rules(
+                registration=settings.registration == "open",
+                executors_submit=settings.executor_rights == "submit",
+                readers_see_logs=settings.reader_logs == "shown",
+            )
+            self._gate = Gate(
+                self._directory,
+                self._layout,
+                rules,
+                operator_file=settings.operator_file,
+                metrics_file=settings.metrics_token_file,
+                timeout=settings.request_timeout,
+            )
+
     async def check(self, *, warn: bool = False) -> None:
         """Raises StoreMisconfigured if the store can never work. `warn`, in the log, of one that throws data away."""
         await bootstrap.check(self._store, warn=warn)
@@ -164,6 +188,8 @@ class Service:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
             background.start_soon(supervise, "returning memory", _return_memory)
+            if self._gate is not None:
+                background.start_soon(supervise, "looking at who is logged in", self._gate.run)
             await self._serve(http, ws, stop, started)
             if self.settings.external_store() is not None:
                 with trio.move_on_after(LEAVE_TIMEOUT):
@@ -196,9 +222,15 @@ class Service:
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
             document=document.json,
+            gate=self._gate,
             max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
-        policy = partial(AccessPolicy, allowed_origins=settings.allowed_origins, allowed_hosts=settings.allowed_hosts)
+        policy = partial(
+            AccessPolicy,
+            allowed_origins=settings.allowed_origins,
+            allowed_hosts=settings.allowed_hosts,
+            own_names=self._own_names,
+        )
         websocket = WebSocketFrontEnd(
             dispatcher,
             policy(self._addresses.ws[0]),
@@ -207,7 +239,7 @@ class Service:
             max_frame_bytes=settings.max_frame_bytes,
             max_unsent_bytes=settings.max_unsent_bytes,
             write_timeout=settings.client_write_timeout,
-            secure=self._tls.ws,
+            secure=self._from_proxy(self._tls.ws),
             ping_interval=settings.ws_ping_interval,
             elsewhere=self._addresses.url("http"),
             on_disconnect=partial(self._on_disconnect, "ws"),
@@ -230,7 +262,7 @@ class Service:
             ),
             max_connections=self._max_connections,
             upgrade=partial(websocket.serve_connection, policy=http_policy),
-            secure=self._tls.http,
+            secure=self._from_proxy(self._tls.http),
             on_disconnect=partial(self._on_disconnect, "http"),
         )
         tallies = http_server.tally, websocket.tally
@@ -272,6 +304,20 @@ class Service:
             http_server.stop(settings.shutdown_grace)
             front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
 
+    def _from_proxy(self, secure: Secure) -> Secure:
+        """The same, for connections of the proxy or this machine alone if there is a proxy that speaks TLS for us."""
+        networks = [ipaddress.ip_network(network) for network in self.settings.behind_proxy]
+        if not networks or self.settings.is_tls:
+            return secure
+
+        async def secure_from_proxy(transport: trio.SocketStream) -> trio.SocketStream | TlsStream:
+            host = peer_host(transport)
+            if not is_loopback(host) and not any(_address(host) in network for network in networks):
+                raise trio.BrokenResourceError(f"{host} is no proxy of --behind-proxy")
+            return await secure(transport)
+
+        return secure_from_proxy
+
     async def _ready(self) -> str | None:
         """Why the store does not take writes, or does not answer at all; None if it does."""
         # Writes nothing to a key that never exists, which is refused like a new record: for want of memory, of disk.
@@ -284,6 +330,21 @@ class Service:
 
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()
+
+
+def names_of(settings: Settings, tls: Material | None) -> list[str]:
+    """By which names clients may call us, beside those that the settings allow. No other page can have them."""
+    names = [socket.gethostname()]
+    if settings.public_url is not None:
+        names.append(urlsplit(settings.public_url).hostname or "")
+    if tls is not None:
+        names += certified_names(tls)
+    return [name for name in names if name]
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
 async def _return_memory() -> None:

@@ -12,8 +12,10 @@ from typing import Final, Literal, get_args
 import structlog
 import trio
 
-from coordinator.hosts import url_of
+from coordinator.hosts import is_loopback, url_of
 from coordinator.osprocess import memory_limit
+from coordinator.rpc.access.operator import ensure_token_file
+from coordinator.secretfiles import Unusable
 from coordinator.server.tls import Material, read_material
 from coordinator.settings import Settings
 from coordinator.storage.cluster import Cluster
@@ -27,6 +29,7 @@ __all__ = [
     "FRONT_ENDS",
     "Addresses",
     "CannotListen",
+    "CannotUseTokens",
     "FrontEnd",
     "Resources",
     "acquire",
@@ -53,6 +56,10 @@ SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' conn
 
 class CannotListen(Exception):
     """A port is taken, or an address is not ours."""
+
+
+class CannotUseTokens(Exception):
+    """The operator's token file is not to be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ class Resources:
 async def acquire(settings: Settings) -> AsyncIterator[Resources]:
     """Read the certificate, listen, and start the embedded Valkey unless there is another store.
 
-    Raises: CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed.
+    Raises: CannotListen, CannotUseTls, CannotUseTokens, DataDirectoryInUse, EmbeddedFailed.
     """
     tls = read_material(settings)
     timeout = settings.client_write_timeout
@@ -122,6 +129,13 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
             embedded = EmbeddedValkey(settings.data_dir, settings.fsync, clients, memory)
             await stack.enter_async_context(embedded)
             topology = embedded.endpoint
+        if settings.has_logins:
+            try:
+                ensure_token_file(settings.operator_file)
+            except Unusable as error:
+                raise CannotUseTokens(str(error)) from None
+        else:
+            _say_who_may_call(settings)
         yield Resources(http, ws, addresses, tls, embedded, topology)
 
 
@@ -175,6 +189,17 @@ async def _warn_of_eviction(connection: Connection) -> None:
             policy=policy,
             maxmemory=int(found.get("maxmemory", 0)),
         )
+
+
+def _say_who_may_call(settings: Settings) -> None:
+    outside = [address for address in (settings.api_http_ip, settings.api_ws_ip) if not is_loopback(address)]
+    if outside:
+        log.warning(
+            "EVERYBODY who reaches this address may call everything, run scripts on all runners included: --auth none",
+            addresses=outside,
+        )
+    else:
+        log.info("every local user and every script may call: --auth none; --auth keys has them log in")
 
 
 def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> socket.socket:

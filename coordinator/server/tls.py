@@ -20,11 +20,12 @@ from typing import Final
 
 import structlog
 import trio
+from cryptography import x509
 
 from coordinator.settings import Settings
 from coordinator.tlsstream import Secure, TlsStream, in_the_clear, serve_tls
 
-__all__ = ["CannotUseTls", "Material", "Tls", "read_material"]
+__all__ = ["CannotUseTls", "Material", "Tls", "certified_names", "read_material"]
 
 log = structlog.get_logger("coordinator.tls")
 
@@ -71,6 +72,16 @@ class Material:
             context.load_verify_locations(cadata=self.client_authorities.decode("ascii"))
             context.verify_mode = _VERIFY[self.client_certificates]
         return context
+
+
+def certified_names(material: Material) -> list[str]:
+    """The names our certificate is for; no wildcards."""
+    certificate = x509.load_pem_x509_certificate(material.certificates)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [name for name in names.get_values_for_type(x509.DNSName) if "*" not in name]
 
 
 class Tls:

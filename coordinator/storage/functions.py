@@ -45,6 +45,7 @@ class Word(enum.Enum):
     FAULT = b"fault"  # this transition of several has failed
     REDO = b"redo"  # what a repeatable transition has returned is not kept: it is to be called again
     UNKEPT = b"unkept"  # what the transition has returned was too large to be kept
+    FOREIGN = b"foreign"  # the caller may not do this to that record
 
 
 LONG: Final = frozenset(
@@ -52,6 +53,7 @@ LONG: Final = frozenset(
         *("hc_flow_start", "hc_flow_retry", "hc_flow_cancel", "hc_flow_check", "hc_flow_create", "hc_flow_add"),
         *("hc_message_send", "hc_message_check", "hc_message_begin", "hc_message_start"),
         *("hc_record_delete", "hc_prerequisite_satisfy", "hc_tick"),
+        *("hc_guarded_long", "hc_guarded_long_ending"),
     }
 )
 """Functions one call of which may be as much work as a call may be, whatever the number of its arguments."""
@@ -199,6 +201,7 @@ GROWING: Final = frozenset(
         "hc_flow_retry",
         *("hc_message_send", "hc_message_begin", "hc_message_start"),
         "hc_log",
+        *("hc_guarded", "hc_guarded_long", "hc_token_create"),
     }
 )
 """Transitions that are refused while the store is out of memory. All others go on, so that it can be emptied."""
@@ -954,3 +957,84 @@ def tell_layout(keys: Keyspace) -> Command:
 def is_unknown_context(reply: Any) -> bool:
     """Whether this is the reply to Layout.own_context for one that nothing was written to."""
     return reply == Word.NONE.value  # type: ignore[no-any-return] # what the parser gives is untyped
+
+
+# -- access
+
+
+class Guard(NamedTuple):
+    """What must be true of a record for a transition to be carried out: `kind` is one of the table GUARD in access.lua,
+    which says what it compares `value` with."""
+
+    kind: str
+    record: str
+    value: str | int = ""
+
+
+def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
+    """The transition, unless a guard refuses it; then it changes nothing. Look at the reply with `refusing_guard`."""
+    function = str(transition[1])
+    name = "hc_guarded" + ("_long" if function in LONG else "") + ("" if function in GROWING else "_ending")
+    own = 5 + int(transition[2])  # as in Transition.many
+    flat = [item for guard in guards for item in guard]
+    return Transition(("FCALL", name, *transition[2:own], len(guards), *flat, function, *transition[own:]))
+
+
+def refusing_guard(reply: Any) -> Guard | None:
+    """The guard that has refused a transition; None if it was carried out."""
+    if type(reply) is not list or not reply[0] or reply[0][0] != Word.FOREIGN.value:
+        return None
+    _, kind, record = reply[0]
+    return Guard(kind.decode(), record.decode())
+
+
+def token_create(
+    keys: Keyspace, id: str, principal: str, seconds: int, most: int, kept: Mapping[str, str]
+) -> Transition:
+    """Keep a token for so many seconds, with `kept`. Only in GLOBAL, like the next four."""
+    flat = [item for name, value in kept.items() for item in (name, value)]
+    return keys.transition("hc_token_create", id, principal, seconds, most, *flat)
+
+
+def read_token_create(reply: Any) -> tuple[int, int]:
+    """When it was made, and when it expires (Unix time in seconds)."""
+    _, (created_at, expires_at) = _read("hc_token_create", reply[0], Word.OK)
+    return int(created_at), int(expires_at)
+
+
+def token_revoke(keys: Keyspace, id: str, principal: str) -> Transition:
+    """Let a token of this principal be good no longer."""
+    return keys.transition("hc_token_revoke", id, principal)
+
+
+def read_token_revoke(reply: Any) -> bool:
+    """Whether there was one."""
+    _, (revoked,) = _read("hc_token_revoke", reply[0], Word.OK)
+    return bool(revoked)
+
+
+def token_used(keys: Keyspace, id: str) -> Transition:
+    """A token is in use."""
+    return keys.transition("hc_token_used", id)
+
+
+def key_rotate(keys: Keyspace, id: int, expected: str, new: str, overlap: int) -> Transition:
+    """Give an actor another key; `expected`: the one it must have, or ''. The old one is good for so many seconds."""
+    return keys.transition("hc_key_rotate", f"actor:{id}", expected, new, overlap)
+
+
+def read_key_rotate(reply: Any) -> Refused | None:
+    """Refused: NONE, STATE if the actor was revoked, CHANGED if it has another key."""
+    word, details = _read("hc_key_rotate", reply[0], Word.OK, Word.NONE, Word.STATE, Word.CHANGED)
+    return None if word is Word.OK else Refused(word, details)
+
+
+def actor_revoke(keys: Keyspace, id: int) -> Transition:
+    """Let an actor log in no more."""
+    return keys.transition("hc_actor_revoke", f"actor:{id}")
+
+
+def read_actor_revoke(reply: Any) -> int | None:
+    """Since when (Unix time in seconds); None: there is no such actor."""
+    word, details = _read("hc_actor_revoke", reply[0], Word.OK, Word.NONE)
+    return int(details[0]) if word is Word.OK else None

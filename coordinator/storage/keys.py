@@ -130,6 +130,22 @@ class Keyspace:
         """A sorted set: `record`, by the bytes of the largest record that was seen here, if that is a large one."""
         return f"{self.prefix}sizes"
 
+    def token(self, id: str) -> str:
+        """A hash: what is kept of a token. Only in GLOBAL, as are the next three."""
+        return f"{self.prefix}token:{id}"
+
+    def tokens(self, principal: str) -> str:
+        """A sorted set: the ids of a principal's tokens, by when they expire (s)."""
+        return f"{self.prefix}tokens:{principal}"
+
+    def auth(self) -> str:
+        """A hash: the name that signatures have for the coordinators of this store, and the secret they share."""
+        return f"{self.prefix}auth"
+
+    def used(self, nonce: str) -> str:
+        """There while a nonce that was used would still be good."""
+        return f"{self.prefix}used:{nonce}"
+
     def context(self, id: int) -> str:
         return f"{self.prefix}context:{id}"
 

@@ -42,6 +42,7 @@ _PARTS: Final = (  # each may use those before it
     "upkeep",
     "drafts",
     "connected",
+    "access",
     "migrate",
 )
 

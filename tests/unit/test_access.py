@@ -56,8 +56,28 @@ def test_allowed_hosts_are_accepted_on_loopback() -> None:
 
 
 @pytest.mark.parametrize("bound_to", ["0.0.0.0", "::", "10.0.0.1", "fd00::1", "192.0.2.1"])
-def test_elsewhere_the_host_is_not_checked(bound_to: str) -> None:
-    assert AccessPolicy(bound_to).refusal(None, "coordinator.example") is None
+def test_elsewhere_addresses_and_known_names_are_accepted_and_no_other(bound_to: str) -> None:
+    policy = AccessPolicy(bound_to, own_names=["Coordinator.example"], allowed_hosts=["proxy.example"])
+
+    for host in (
+        "coordinator.example:1",
+        "PROXY.example.",
+        "10.0.0.7:9652",
+        "[fd00::7]",
+        "localhost",
+        "127.0.0.1",
+        None,
+    ):
+        assert policy.refusal(None, host) is None
+    for host in ("evil.example", "10.0.0.7.evil.example", "x.coordinator.example", "", "proxy.example@evil.example"):
+        refusal = policy.refusal(None, host)
+        assert refusal is not None
+        assert "--allowed-hosts" in refusal
+    assert AccessPolicy(bound_to, allowed_hosts=["*"]).refusal(None, "evil.example") is None
+
+
+def test_own_names_open_nothing_on_loopback() -> None:
+    assert AccessPolicy("127.0.0.1", own_names=["coordinator.example"]).refusal(None, "coordinator.example") is not None
 
 
 @pytest.mark.parametrize(
@@ -99,7 +119,7 @@ def test_a_foreign_origin_is_refused(origin: str) -> None:
 )
 @pytest.mark.parametrize("bound_to", ["0.0.0.0", "::"])
 def test_the_servers_own_origin_is_accepted(bound_to: str, origin: str, host: str) -> None:
-    assert AccessPolicy(bound_to).refusal(origin, host) is None
+    assert AccessPolicy(bound_to, allowed_hosts=["*"]).refusal(origin, host) is None
 
 
 @pytest.mark.parametrize(
@@ -121,11 +141,13 @@ def test_the_servers_own_origin_is_accepted(bound_to: str, origin: str, host: st
     ],
 )
 def test_an_origin_that_only_looks_like_the_servers_own_is_foreign(origin: str, host: str | None) -> None:
-    assert AccessPolicy("0.0.0.0").refusal(origin, host) is not None
+    assert AccessPolicy("0.0.0.0", allowed_hosts=["*"]).refusal(origin, host) is not None
 
 
 def test_allowed_origins_are_accepted_whatever_the_host() -> None:
-    policy = AccessPolicy("0.0.0.0", allowed_origins=["https://app.example/", "http://[::1]:3000", "app://hero"])
+    policy = AccessPolicy(
+        "0.0.0.0", allowed_hosts=["*"], allowed_origins=["https://app.example/", "http://[::1]:3000", "app://hero"]
+    )
 
     for origin in (
         *("https://app.example", "HTTPS://APP.EXAMPLE", "https://app.example:443", "wss://app.example"),
@@ -139,15 +161,19 @@ def test_allowed_origins_are_accepted_whatever_the_host() -> None:
 
 
 def test_null_is_allowed_only_where_it_is_listed() -> None:
-    assert AccessPolicy("0.0.0.0", allowed_origins=["*"]).refusal("null", "x") is None
-    assert AccessPolicy("0.0.0.0", allowed_origins=["null"]).refusal("null", "x") is None
-    assert AccessPolicy("0.0.0.0", allowed_origins=["null"]).refusal("http://null", "x") is not None
-    assert AccessPolicy("0.0.0.0", allowed_origins=["http://null"]).refusal("null", "x") is not None
+    assert AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["*"]).refusal("null", "x") is None
+    assert AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["null"]).refusal("null", "x") is None
+    assert (
+        AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["null"]).refusal("http://null", "x") is not None
+    )
+    assert (
+        AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["http://null"]).refusal("null", "x") is not None
+    )
 
 
 @pytest.mark.parametrize("own", ["http://h:9652", "null", "http://a.example"])
 def test_several_origins_are_none(own: str) -> None:
-    policy = AccessPolicy("0.0.0.0", allowed_origins=["null", "http://a.example"])
+    policy = AccessPolicy("0.0.0.0", allowed_hosts=["*"], allowed_origins=["null", "http://a.example"])
 
     assert policy.refusal(joined([own]), "h:9652") is None
     for several in ([own, own], [own, "http://evil.example"], ["http://evil.example", own]):

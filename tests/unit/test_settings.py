@@ -48,7 +48,29 @@ def test_an_address_that_leads_nowhere_is_none(name: str, address: str) -> None:
     [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("::", "::"), ("[::1]", "::1"), ("localhost", "localhost")],
 )
 def test_addresses_are_understood(address: str, read: str) -> None:
-    assert understood(api_http_ip=address) == understood(api_ws_ip=address) == read
+    settings = Settings(auth="none", api_http_ip=address, api_ws_ip=address)
+
+    assert settings.api_http_ip == settings.api_ws_ip == read
+
+
+@pytest.mark.parametrize("name", ["api_http_ip", "api_ws_ip"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
+def test_off_loopback_it_must_be_said_who_may_call(name: str, address: str) -> None:
+    assert "--auth keys" in fault(**{name: address})
+    assert "--tls-cert" in fault(**{name: address, "auth": "keys"})
+    assert Settings(**{name: address, "auth": "keys", "behind_proxy": ("10.0.0.0/8",)}).has_logins
+    assert not Settings(**{name: address, "auth": "none"}).has_logins
+
+
+def test_with_an_external_store_the_operator_s_file_must_be_named(tmp_path: Path) -> None:
+    assert "--operator-token-file" in fault(auth="keys", redis_addr="127.0.0.1:6379")
+    file = tmp_path / "operator"
+    assert Settings(auth="keys", redis_addr="127.0.0.1:6379", operator_token_file=file).operator_file == file
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/33", "proxy", "10.0.0.1/8", ""])
+def test_what_is_no_network_is_no_proxy(network: str) -> None:
+    assert "is no network" in fault(behind_proxy=(network,))
 
 
 @pytest.mark.parametrize(

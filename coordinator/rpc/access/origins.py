@@ -1,8 +1,9 @@
 """Who may call from a browser: the Origin and Host checks of both front-ends.
 
 A page on any site can make its visitor's browser send requests here; only same-origin pages and those on the
-allow-list get through. On loopback the Host must be a loopback name too, or a hostile site could point its own name
-at 127.0.0.1 (DNS rebinding). Clients that are no browsers send no Origin.
+allow-list get through. The Host must be one of ours too, or a hostile site could point its own name at our address
+(DNS rebinding): on loopback a loopback name, elsewhere an address, which no site has for a name, or a name we are told
+of. Clients that are no browsers send no Origin.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from coordinator.hosts import (
     NULL,
     allowed_host,
     allowed_origin,
+    is_address,
     is_loopback,
     means_this_machine,
     read_host,
@@ -30,28 +32,41 @@ class AccessPolicy:
     Args:
         bound_to: the address it listens on.
         allowed_origins: `scheme://host[:port]`, `null`, or `*` for any.
-        allowed_hosts: names accepted in Host beyond the loopback ones, or `*` for any.
+        allowed_hosts: names accepted in Host beyond those it has by itself, or `*` for any.
+        own_names: what this machine, its certificate and its URL are called; accepted off loopback.
 
     Raises:
         ValueError: one of those is neither.
     """
 
     def __init__(
-        self, bound_to: str, *, allowed_origins: Iterable[str] = (), allowed_hosts: Iterable[str] = ()
+        self,
+        bound_to: str,
+        *,
+        allowed_origins: Iterable[str] = (),
+        allowed_hosts: Iterable[str] = (),
+        own_names: Iterable[str] = (),
     ) -> None:
         self._origins = {allowed_origin(text) for text in allowed_origins}
         self._hosts = {allowed_host(text) for text in allowed_hosts}
-        self._checks_host = is_loopback(bound_to) and ANY not in self._hosts
+        self._checks_host = ANY not in self._hosts
+        self._is_outside = not is_loopback(bound_to)
+        if self._is_outside:
+            self._hosts |= {read.name for name in own_names if (read := read_host(name)) is not None}
 
     def refusal(self, origin: str | None, host: str | None) -> str | None:
         """Why this request is refused, or None if it is not. Of a header given several times, see `joined`."""
         if self._checks_host and host is not None:
             named = read_host(host)
-            if named is None or not (named.name in self._hosts or means_this_machine(named.name)):
-                return f"Host {host!r} is not a loopback name; allow it with --allowed-hosts"
+            if named is None or not (named.name in self._hosts or self._is_ours(named.name)):
+                what = "a name of this server" if self._is_outside else "a loopback name"
+                return f"Host {host!r} is not {what}; allow it with --allowed-hosts"
         if origin is not None and not self.is_allowed(origin) and not _is_own(origin, host):
             return f"Origin {origin!r} may not call this server; allow it with --allowed-origins"
         return None
+
+    def _is_ours(self, name: str) -> bool:
+        return means_this_machine(name) or (self._is_outside and is_address(name))
 
     def is_allowed(self, origin: str) -> bool:
         """Whether the origin is on the allow-list."""

@@ -16,7 +16,9 @@ import trio
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.errors import InvalidRequest
+from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
 from coordinator.rpc.http.pages import Page, Pages
 from coordinator.rpc.jsonrpc import protocol
@@ -39,11 +41,13 @@ __all__ = [
 Headers = tuple[tuple[bytes, bytes], ...]
 """Of a response: all but `content-length`, `date` and what concerns the connection."""
 
-Respond = Callable[[Response | None], None]
-"""Gets the response to a call's body, or None if it gets none. Does not block or raise."""
+Respond = Callable[[Response | None, bool], None]
+"""Gets the response to a call's body, or None if it gets none, and whether nothing of it was done because nobody has
+logged in. Does not block or raise."""
 
 JSON: Final = (b"content-type", b"application/json")
 TOO_LARGE: Final = 413
+CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="herocoordinator"')
 
 _RPC_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
 _PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
@@ -87,11 +91,17 @@ class Call:
         coding: of the body; see `coding_of`.
         replied: the response to one that has a reply, without that.
         silent: the response to one that has none.
+        unauthorized: the response to one of which nothing is done, for nobody has logged in; without the reply.
+        host: by which the client has called us, in lower case.
+        digest: of the token it has shown; see `bearer_of`. Both only where callers log in.
     """
 
     coding: bytes
     replied: Answer
     silent: Answer
+    unauthorized: Answer = Answer(401)
+    host: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +110,13 @@ class ShowPage:
 
     Attributes:
         host: by which the client has called us, if it said.
+        authorization: what the client has shown, for a page that not everybody sees; None: everybody sees it.
     """
 
     page: Page
     headers: Headers
     host: str | None
+    authorization: bytes | None = None
 
 
 class WebSocketUpgrade(NamedTuple):
@@ -181,18 +193,22 @@ class Answers:
         if method == b"OPTIONS":
             return Answer(204, (*shared, (b"allow", allowed), *_preflight(request, allowed, is_foreign=is_foreign)))
         if method == b"POST" and path == "/":
-            return self._decide_call(request, shared)
+            return self._decide_call(request, host, shared)
         if method not in (b"GET", b"HEAD"):
             named = method[:20].decode("latin-1")
             return self.refusal(405, f"{named} is not for {path}", *shared, (b"allow", allowed))
         if page is None:
             upgrade = (b"connection", b"upgrade"), (b"upgrade", b"websocket")
             return self.refusal(426, "a WebSocket is here: ask for an upgrade to it", *shared, *upgrade)
+        secret = self._dispatcher.gate is not None and path == "/metrics"
         return self._too_long(request, shared) or ShowPage(
-            page, shared, None if host is None else host.decode("latin-1")
+            page,
+            shared,
+            None if host is None else host.decode("latin-1"),
+            request.headers.get(b"authorization", b"") if secret else None,
         )
 
-    def _decide_call(self, request: Request, shared: Headers) -> Decision:
+    def _decide_call(self, request: Request, host: bytes | None, shared: Headers) -> Decision:
         fault = type_fault(request.headers.get(b"content-type", b""))
         if fault is not None:
             return self.refusal(415, fault, *shared)
@@ -201,7 +217,17 @@ class Answers:
             accepted = b"accept-encoding", ACCEPTED_CODINGS
             return self.refusal(415, f"of Content-Encoding, {ACCEPTED_CODINGS.decode()} are read", *shared, accepted)
         silent = Answer(204, shared)
-        return self._too_long(request, shared) or Call(coding, Answer(200, (*shared, JSON)), silent)
+        too_long = self._too_long(request, shared)
+        if too_long is not None or self._dispatcher.gate is None:
+            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent)
+        return Call(
+            coding,
+            Answer(200, (*shared, JSON)),
+            silent,
+            Answer(401, (*shared, JSON, CHALLENGE)),
+            (host or b"").decode("latin-1").lower(),
+            bearer_of(request.headers.get(b"authorization")),
+        )
 
     def _too_long(self, request: Request, shared: Headers) -> Answer | None:
         length = request.headers.get(b"content-length", b"0")
@@ -233,12 +259,13 @@ class Answers:
 
     async def carry_out(
         self,
+        call: Call,
         message: bytes | bytearray,
         budget: Budget,
         respond: Respond,
         hung_up: Callable[[], Awaitable[None]],
     ) -> bool:
-        """Carry out a JSON-RPC message, whose reply goes to `respond` as soon as there is one.
+        """Carry out a call's JSON-RPC message, whose reply goes to `respond` as soon as there is one.
 
         If the client leaves before a call that may take long has its answer, or this is cancelled, that call is
         abandoned.
@@ -249,8 +276,10 @@ class Answers:
 
         Returns whether `respond` was called; if not, the client is gone.
         """
-        reply = _Reply(respond)
-        intake = Intake(self._dispatcher, reply, budget)
+        gate = self._dispatcher.gate
+        access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
+        reply = _Reply(respond, access)
+        intake = Intake(self._dispatcher, reply, budget, access=access)
         try:
             await intake.take(message)
             await intake.flush()
@@ -262,6 +291,9 @@ class Answers:
 
     async def show(self, shown: ShowPage) -> Answer:
         """Make a page."""
+        gate, authorization = self._dispatcher.gate, shown.authorization
+        if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
+            return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)
 
@@ -269,17 +301,18 @@ class Answers:
 class _Reply(Sink):
     """The sink of one message."""
 
-    __slots__ = ("_arrived", "_long_calls", "_respond", "has_arrived")
+    __slots__ = ("_access", "_arrived", "_long_calls", "_respond", "has_arrived")
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, access: Access | None) -> None:
         self._respond = respond
+        self._access = access
         self._long_calls: list[PostedRequest] = []
         self._arrived = trio.Event()
         self.has_arrived = False
 
     def reply(self, response: Response | None, calls: int = 1) -> None:
         self.has_arrived = True
-        self._respond(response)
+        self._respond(response, self._access is not None and self._access.refused >= calls)
         self._arrived.set()
 
     def waits_for(self, call: PostedRequest) -> None:

@@ -96,13 +96,18 @@ class AsgiApp:
         message = self._answers.message(decision, body)
         if isinstance(message, Answer):
             return message
-        replies: list[Response | None] = []
-        if not await self._answers.carry_out(message, self._budget, replies.append, exchange.hung_up):
+        replies: list[tuple[Response | None, bool]] = []
+
+        def respond(reply: Response | None, is_unauthorized: bool) -> None:
+            replies.append((reply, is_unauthorized))
+
+        if not await self._answers.carry_out(decision, message, self._budget, respond, exchange.hung_up):
             raise _ClientLeft
-        reply = replies[0]
+        reply, is_unauthorized = replies[0]
         if reply is None:
-            return decision.silent
-        return Answer(200, decision.replied.headers, b"".join(reply) if isinstance(reply, list) else reply)
+            return decision.unauthorized if is_unauthorized else decision.silent
+        begun = decision.unauthorized if is_unauthorized else decision.replied
+        return Answer(begun.status, begun.headers, b"".join(reply) if isinstance(reply, list) else reply)
 
     async def _respond(self, scope: Scope, exchange: _Exchange, answer: Answer, send: Send) -> None:
         headers = [header for header in answer.headers if scope["http_version"] != "2" or header[0] not in _HOP_BY_HOP]

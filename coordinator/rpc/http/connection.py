@@ -324,18 +324,22 @@ class Connection:
             await self._respond(head, message)
             return True
         self._head = head
-        if not await self._answers.carry_out(message, self._budget, self._reply, self._hung_up):
+        if not await self._answers.carry_out(call, message, self._budget, self._reply, self._hung_up):
             return False
         if self._unsent:
             await self._flush()
         return True
 
-    def _reply(self, reply: Response | None) -> None:
+    def _reply(self, reply: Response | None, is_unauthorized: bool) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
         head = self._head
         date = _date_line(int(time()))
         if self._waiting.is_stopping and not head.closes:
             date += b"connection: close\r\n"
+        if is_unauthorized:
+            whole = b"" if reply is None else b"".join(reply) if isinstance(reply, list) else reply
+            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.unauthorized, len(whole), date), whole)
+            return
         if reply is None:
             self._begin_sending(b"%b%b\r\n" % (head.silent, date))
         elif isinstance(reply, list):

@@ -18,12 +18,13 @@ from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Firs
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
-from coordinator.errors import CoordinatorError, ReplyTooLarge
+from coordinator.errors import CoordinatorError, NotLoggedIn, ReplyTooLarge
+from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import Item, Reader
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Steps
+from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 
@@ -231,6 +232,7 @@ class Dispatcher:
         max_batch: calls in one batch.
         max_batch_reply: bytes of the reply to one batch.
         document, max_values: see Reader.
+        gate: decides who may call what; None: everybody may call everything.
     """
 
     def __init__(
@@ -244,7 +246,9 @@ class Dispatcher:
         max_batch_reply: int,
         document: bytes | None = None,
         max_values: int = MAX_VALUES,
+        gate: Gate | None = None,
     ) -> None:
+        self.gate = gate
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
@@ -279,9 +283,18 @@ class Intake:
         sink: gets the replies, possibly before `take` returns.
         budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
+        access: says what the client may call; None: everything.
     """
 
-    def __init__(self, dispatcher: Dispatcher, sink: Sink, budget: Budget, session: Session | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        sink: Sink,
+        budget: Budget,
+        session: Session | None = None,
+        access: Access | None = None,
+    ) -> None:
+        self._access = access
         self._dispatcher = dispatcher
         self._sink = sink
         self._budget = budget
@@ -322,13 +335,20 @@ class Intake:
             reply_to = batch.reply_to
         self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
-        for at, item in enumerate(items):
+        access = self._access
+        for at, read in enumerate(items):
+            item = read
             if budget.used >= budget.limit:
                 await self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
                 reply_to(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
                 continue
+            if access is not None and item[1] is not None:
+                allowed = access.admit(item[1], item[2])
+                if allowed is None:
+                    allowed = await self._judged(access, item[1], item[2])
+                item = (item[0], allowed, item[2]) if type(allowed) is Method else (item[0], None, allowed)
             full = self._add(item, reply_to, at, deadline)
             if full is not None:
                 await full
@@ -365,6 +385,13 @@ class Intake:
             await full
         await self._budget.room()
 
+    async def _judged(self, access: Access, method: Method, params: Any) -> Method | CoordinatorError:
+        """Ask whether the client may call this; what was taken goes on its way before."""
+        full = self._post()
+        if full is not None:
+            await full
+        return await access.judge(method, params)
+
     def _add(self, item: Item, reply_to: ReplyTo, at: int, deadline: float) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
@@ -375,6 +402,8 @@ class Intake:
             self._tell_sizes(method, method.context(params), params)
         does = method.does
         if type(does) is not OneCommand:  # most are, and a `match` here costs each of them a tenth of a microsecond
+            if type(does) is Personal:
+                return self._add_personal(method, does, params, (reply_to, at, id))
             return self._add_alone(method, does, params, (reply_to, at, id), deadline)
         calls = self._open
         context = method.context(params)
@@ -402,6 +431,21 @@ class Intake:
             return full  # those before wait for room: these must not overtake them
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
         return self._post() if is_enough else None
+
+    async def _add_personal(self, method: Method, does: Personal, params: Any, place: Place) -> None:
+        """Take a call that is about who calls, and may be another from then on."""
+        full = self._post()
+        if full is not None:
+            await full
+        reply_to, at, id = place
+        outcome: Outcome
+        try:
+            outcome = await does.answer(self._access, params)
+        except Exception as error:
+            outcome = outcome_of(error, "an answer", method=method.name)
+            if isinstance(error, NotLoggedIn) and self._access is not None:
+                self._access.refused += 1
+        reply_to(at, id, _rendered(id, outcome))
 
     async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
@@ -447,7 +491,7 @@ class Intake:
         if script_type is not None:
             self._queued[context, script_type] = None
         if takes_long:
-            self._sink.waits_for(call)
+            self._waits_for(call, method, params)
         if call.answered is not None:
             await call.answered.wait()
 
@@ -456,6 +500,12 @@ class Intake:
             self._dispatcher.directory.post_nowait(context, call)
         except trio.WouldBlock:
             await self._dispatcher.directory.post(context, call)
+
+    def _waits_for(self, call: _Call, method: Method, params: Any) -> None:
+        """A call may take long: it ends with its client, and when that may not make it any more."""
+        self._sink.waits_for(call)
+        if self._access is not None:
+            self._access.gate.watch(call, self._access, method, params)
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""

@@ -124,7 +124,7 @@ class ParamsReader(Generic[P]):
             only = params[0]
             # An object by position is the params object, or the one member of a method that takes one object. If it
             # has none of the members asked for it is the latter.
-            if len(names) > 1 or names[0] in only:
+            if len(names) != 1 or names[0] in only:
                 return only
         if len(params) > len(names):
             many = f"takes at most {len(names)} params by position ({', '.join(names)}), got {len(params)}"

@@ -216,6 +216,10 @@ def render_error(id: bytes, error: CoordinatorError) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id, body)
 
 
+def render_notification(method: str, params: Any) -> bytes:
+    return to_json({"jsonrpc": "2.0", "method": method, "params": params})
+
+
 def render_batch(responses: list[bytes]) -> bytes:
     return b"[%b]" % b",".join(responses)
 

@@ -21,6 +21,7 @@ from coordinator.errors import (
     WebSocketRequired,
 )
 from coordinator.operations import execution, listing
+from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import (
     READ,
     WRITE,
@@ -65,7 +66,8 @@ def _unsubscribe_runner(engine: Engine, caller: Caller, keys: Keyspace, params: 
 
 
 def _follow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.FlowSubscribeParams) -> Operation:
-    return engine.follow_flow(_need(caller.session, "flow.events"), caller.opening, keys, params)
+    session = _need(caller.session, "flow.events")
+    return engine.follow_flow(session, caller.opening, keys, params, sees_logs=caller.sees_logs)
 
 
 def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
@@ -136,6 +138,7 @@ EXECUTION_METHODS: dict[str, Method] = {
                 ],
             },
             written=lambda params: (params.flow, *params.jobs),
+            right=Right.RECORD_WRITE,
         ),
         _method(
             "flow.start",
@@ -146,6 +149,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.start_flow),
             writes=True,
             example=_FLOW_EXAMPLE,
+            right=Right.RUN,
         ),
         _method(
             "flow.cancel",
@@ -156,6 +160,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.cancel_flow),
             writes=True,
             example={"context_id": 1, "id": 1, "reason": "no longer wanted"},
+            right=Right.RUN,
         ),
         _method(
             "flow.retry",
@@ -166,6 +171,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.retry_flow),
             writes=True,
             example=_FLOW_EXAMPLE,
+            right=Right.RUN,
         ),
         _method(
             "flow.status",
@@ -176,6 +182,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.flow_status),
             example=_FLOW_EXAMPLE,
             replies="whole",
+            right=Right.FLOW_READ,
         ),
         _method(
             "flow.events",
@@ -186,6 +193,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.flow_events),
             example=_FLOW_EXAMPLE,
             replies="page",
+            right=Right.FLOW_READ,
         ),
         _method(
             "flow.subscribe",
@@ -196,6 +204,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Live(_follow_flow),
             example=_FLOW_EXAMPLE,
             replies="small",
+            right=Right.FLOW_READ,
         ),
         _method(
             "flow.unsubscribe",
@@ -207,6 +216,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             context=in_global,
             example={"subscription": "0123456789abcdef0123456789abcdef"},
             replies="small",
+            right=Right.SIGNED_IN,
         ),
         _method(
             "runner.subscribe",
@@ -218,6 +228,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Live(_subscribe_runner),
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4, "lease": 30.0},
             replies="small",
+            right=Right.WORK,
         ),
         _method(
             "runner.unsubscribe",
@@ -229,6 +240,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             context=in_global,
             example={"subscription": "0123456789abcdef0123456789abcdef"},
             replies="small",
+            right=Right.SIGNED_IN,
         ),
         _method(
             "job.take",
@@ -240,6 +252,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Live(_take_job, needs_reply=True, extra_timeout=lambda params: params.wait),
             example={"context_id": 1, "runner_id": 3, "script_types": ["Python"], "count": 1, "wait": 20.0},
             replies="small",
+            right=Right.WORK,
         ),
         _method(
             "job.heartbeat",
@@ -251,6 +264,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example=_ATTEMPT_EXAMPLE,
             replies="small",
+            right=Right.ATTEMPT,
         ),
         _method(
             "job.inputs",
@@ -261,6 +275,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.job_inputs),
             example=_ATTEMPT_EXAMPLE,
             replies="page",
+            right=Right.ATTEMPT,
         ),
         _method(
             "job.log",
@@ -272,6 +287,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={**_ATTEMPT_EXAMPLE, "lines": ["hello"], "stream": "stdout"},
             replies="small",
+            right=Right.ATTEMPT,
         ),
         _method(
             "job.tail",
@@ -281,6 +297,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             READ,
             does=Steps(execution.job_tail),
             example={"context_id": 1, "caller_id": 7, "id": 1},
+            right=Right.LOG_READ,
         ),
         _method(
             "job.finish",
@@ -292,6 +309,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={**_ATTEMPT_EXAMPLE, "result": {"answer": "42"}},
             replies="small",
+            right=Right.ATTEMPT,
         ),
         _method(
             "job.fail",
@@ -303,6 +321,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={**_ATTEMPT_EXAMPLE, "error": "exit status 1"},
             replies="small",
+            right=Right.ATTEMPT,
         ),
         _method(
             "message.send",
@@ -314,6 +333,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
             replies="whole",
+            right=Right.RUN,
         ),
         _method(
             "prerequisite.satisfy",
@@ -325,6 +345,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             creates=lambda params: params.flow_id is None,
             example={"context_id": 1, "name": "approved", "flow_id": 1, "by": "Ada", "payload": {"order": "4711"}},
+            right=Right.PREREQUISITE_WRITE,
         ),
         _method(
             "prerequisite.revoke",
@@ -336,6 +357,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={"context_id": 1, "name": "approved"},
             replies="small",
+            right=Right.PREREQUISITE_WRITE,
         ),
         _method(
             "prerequisite.list",
@@ -346,6 +368,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(execution.list_prerequisites),
             example={"context_id": 1},
             replies="page",
+            right=Right.PREREQUISITE_READ,
         ),
         _method(
             "context.list",
@@ -357,6 +380,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             context=in_global,
             example={"limit": 20},
             replies="small",
+            right=Right.CONTEXT_LIST,
         ),
         _method(
             "runner.list",
@@ -367,6 +391,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(listing.list_runners),
             example=_LIST_EXAMPLE,
             replies="page",
+            right=Right.RUNNER_READ,
         ),
         _method(
             "runner.connected",
@@ -378,6 +403,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             context=in_global,
             example={"context_id": 1},
             replies="small",
+            right=Right.RUNNERS_CONNECTED,
         ),
         _method(
             "flow.list",
@@ -388,6 +414,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(listing.page_of(codec.FLOW)),
             example={**_LIST_EXAMPLE, "status": "Started"},
             replies="page",
+            right=Right.RECORD_READ,
         ),
         _method(
             "job.list",
@@ -398,6 +425,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(listing.page_of(codec.JOB)),
             example={**_LIST_EXAMPLE, "status": "Error"},
             replies="page",
+            right=Right.RECORD_READ,
         ),
         _method(
             "message.list",
@@ -408,6 +436,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             does=Steps(listing.page_of(codec.MESSAGE)),
             example=_LIST_EXAMPLE,
             replies="page",
+            right=Right.RECORD_READ,
         ),
         _method(
             "runner.delete",
@@ -419,6 +448,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={"context_id": 1, "id": 3},
             replies="small",
+            right=Right.RUNNER_WRITE,
         ),
         _method(
             "flow.delete",
@@ -430,6 +460,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example=_FLOW_EXAMPLE,
             replies="small",
+            right=Right.DELETE,
         ),
         _method(
             "job.delete",
@@ -441,6 +472,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
             replies="small",
+            right=Right.DELETE,
         ),
         _method(
             "message.delete",
@@ -452,6 +484,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
             replies="small",
+            right=Right.DELETE,
         ),
     )
 }

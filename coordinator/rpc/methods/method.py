@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, final
 
@@ -12,6 +12,7 @@ from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Session
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound, StorageError
 from coordinator.operations.listing import PAGE_BYTES
+from coordinator.rpc.access.rights import Right
 from coordinator.rpc.jsonrpc.params import ParamsReader
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace
 
@@ -23,6 +24,7 @@ __all__ = [
     "Live",
     "Method",
     "OneCommand",
+    "Personal",
     "Steps",
     "creates_something",
     "in_context",
@@ -87,7 +89,19 @@ class Live:
     extra_timeout: Callable[[Any], float] | None = None
 
 
-Does = OneCommand | Steps | Live
+@final
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """Is about who calls. It is answered before the next call of the same client is looked at, which it may concern.
+
+    Attributes:
+        answer: from who calls (None where nobody has to log in) and validated params. It may raise.
+    """
+
+    answer: Callable[[Any, Any], Awaitable[RawJson]]
+
+
+Does = OneCommand | Steps | Live | Personal
 """What a method does."""
 
 
@@ -98,6 +112,7 @@ class Method:
     Attributes:
         context: from validated params to the context they go to.
         payload_member: see ParamsReader.
+        right: what the caller needs where callers log in; without one nobody may call it there.
         writes: whether it changes the store.
         creates: from validated params to whether it may leave something in a context in which nothing was before; only
             such calls make a context known.
@@ -117,6 +132,7 @@ class Method:
     context: Callable[[Any], ContextKey]
     errors: Sequence[type[CoordinatorError]]
     does: Does
+    right: Right | None = None
     writes: bool = False
     creates: Callable[[Any], bool] = _nothing
     queues: Callable[[Any], str | None] | None = None
@@ -131,7 +147,7 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "reader", ParamsReader(self.params, self.payload_member))
         object.__setattr__(self, "is_record", self.replies == "record")
-        object.__setattr__(self, "only_reads", not self.writes and not isinstance(self.does, Live))
+        object.__setattr__(self, "only_reads", not self.writes and not isinstance(self.does, Live | Personal))
 
     def expected(self, record: int) -> int:
         """Bytes a reply may have, if a record may have `record` bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator import models
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency
 from coordinator.operations import records
+from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import (
     READ,
     WRITE,
@@ -47,6 +48,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             writes=True,
             creates=creates_something,
             example={"actor": {"id": 7, "pubkey": "ed25519:7", "address": ["10.0.0.7", "fd00::7"]}},
+            right=Right.ACTOR_CREATE,
         ),
         Method(
             "actor.load",
@@ -56,6 +58,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_global,
             READ,
             does=OneCommand(records.load_actor),
+            right=Right.ACTOR_LOAD,
         ),
         Method(
             "context.create",
@@ -68,6 +71,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             writes=True,
             creates=creates_something,
             example={"context": {"id": 1, "admins": [7], "readers": [], "executors": [7]}},
+            right=Right.CONTEXT_WRITE,
         ),
         Method(
             "context.load",
@@ -77,6 +81,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             lambda params: params.id,
             READ,
             does=OneCommand(records.load_context),
+            right=Right.CONTEXT_READ,
         ),
         Method(
             "runner.create",
@@ -98,6 +103,7 @@ CONTRACT_METHODS: dict[str, Method] = {
                     "local": True,
                 },
             },
+            right=Right.RUNNER_WRITE,
         ),
         Method(
             "runner.load",
@@ -107,6 +113,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             READ,
             does=OneCommand(records.load_runner),
+            right=Right.RUNNER_READ,
         ),
         Method(
             "flow.create",
@@ -129,6 +136,7 @@ CONTRACT_METHODS: dict[str, Method] = {
                     "env_vars": {"STAGE": "test"},
                 },
             },
+            right=Right.RECORD_WRITE,
         ),
         Method(
             "flow.load",
@@ -138,6 +146,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             READ,
             does=OneCommand(records.load_flow),
+            right=Right.RECORD_READ,
         ),
         Method(
             "flow.dag",
@@ -148,6 +157,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             _DAG,
             does=Steps(records.flow_dag),
             replies="whole",
+            right=Right.FLOW_READ,
         ),
         Method(
             "job.create",
@@ -161,6 +171,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             creates=creates_something,
             payload_member="job",
             example={"context_id": 1, "job": _JOB_EXAMPLE},
+            right=Right.RECORD_WRITE,
         ),
         Method(
             "job.load",
@@ -170,6 +181,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             in_context,
             READ,
             does=OneCommand(records.load_job),
+            right=Right.RECORD_READ,
         ),
         Method(
             "message.create",
@@ -197,6 +209,7 @@ CONTRACT_METHODS: dict[str, Method] = {
                     "job": [_JOB_EXAMPLE],
                 },
             },
+            right=Right.RECORD_WRITE,
         ),
         Method(
             "message.load",
@@ -207,6 +220,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             READ,
             does=Steps(records.load_message),
             replies="whole",
+            right=Right.RECORD_READ,
         ),
     )
 }

@@ -16,11 +16,15 @@ import trio
 
 from coordinator.actors.request import Request
 from coordinator.budget import Budget
-from coordinator.engine.subscriptions import Session
+from coordinator.engine.subscriptions import Session, Subscription
+from coordinator.errors import NotLoggedIn
+from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
+    POLICY_VIOLATION,
     Close,
     Failure,
     FrameDecoder,
@@ -31,6 +35,7 @@ from coordinator.rpc.websocket.frames import (
     text_frame,
     text_head,
 )
+from coordinator.rpc.websocket.handshake import UpgradeRequest
 from coordinator.rpc.websocket.outbox import HIGH_WATER, LARGE, Outbox
 from coordinator.socketio import acknowledged, has_hung_up, linger, receive_next
 
@@ -64,6 +69,7 @@ class Connection(Session, Sink):
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_in_flight: unanswered calls it may have before we stop reading.
         write_timeout: seconds without progress after which a client that does not read is given up.
+        shown: the request it has begun with, which may say who it is.
     """
 
     def __init__(
@@ -75,13 +81,15 @@ class Connection(Session, Sink):
         max_frame_bytes: int,
         max_in_flight: int,
         write_timeout: float,
+        shown: UpgradeRequest | None = None,
     ) -> None:
         super().__init__(budget)
         self._stream = stream
         self._outbox = Outbox(
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
         )
-        self._intake = Intake(dispatcher, self, budget, self)
+        self._access = self._access_of(dispatcher.gate, shown)
+        self._intake = Intake(dispatcher, self, budget, self, self._access)
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -97,6 +105,7 @@ class Connection(Session, Sink):
         self._reading = trio.CancelScope()
         self._whole = trio.CancelScope()
         self._is_stopping = False
+        self._farewell: bytes | None = None  # what it is closed with at once
         self._grace_ends = math.inf
         self._heard_at = trio.current_time()
         self._pinged_at: float | None = None  # while that is unanswered
@@ -138,6 +147,31 @@ class Connection(Session, Sink):
             else:
                 self._outbox.write_payload(text_head(len(message)), message)
 
+    # -- who it is
+
+    def _access_of(self, gate: Gate | None, shown: UpgradeRequest | None) -> Access | None:
+        if gate is None:
+            return None
+        if shown is None:
+            return Access(gate, conversation=self)
+        digest = bearer_of(None if shown.authorization is None else shown.authorization.encode("latin-1"))
+        return Access(gate, host=(shown.host or "").lower(), digest=digest, conversation=self)
+
+    def log_out(self, reason: str) -> None:
+        """Say that its login is over, and close. Never blocks."""
+        if self._farewell is None:
+            self.notify([protocol.render_notification("auth.ended", {"reason": reason})], in_batches=False)
+            self._farewell = close_frame(POLICY_VIOLATION, reason)
+            for call in [*self._long_calls]:
+                call.end(NotLoggedIn(reason))
+            self.close()
+            self._reading.cancel()
+
+    def end_subscription(self, subscription: Subscription, reason: str) -> None:
+        params = {"subscription": subscription.id, "reason": reason}
+        self.notify([protocol.render_notification("auth.ended", params)], in_batches=False)
+        subscription.close()
+
     # -- running
 
     async def run(self, received: bytes) -> None:
@@ -146,6 +180,8 @@ class Connection(Session, Sink):
         Args:
             received: what was read of it behind its handshake.
         """
+        if self._access is not None:
+            self._access.gate.opened(self._access)
         try:
             with self._whole:
                 async with trio.open_nursery() as writers:
@@ -160,6 +196,8 @@ class Connection(Session, Sink):
                         writers.cancel_scope.cancel()
         finally:
             self.close()
+            if self._access is not None:
+                self._access.gate.closed(self._access)
 
     def stop(self, grace_ends: float) -> None:
         """Read no more, answer what is in flight until then, close with 1001. Never blocks."""
@@ -187,6 +225,8 @@ class Connection(Session, Sink):
                 with trio.move_on_after(CLOSE_TIMEOUT):
                     await self._fewer_than(1)
             return end
+        if self._farewell is not None:
+            return self._farewell
         with trio.move_on_at(self._grace_ends):
             await self._fewer_than(1)
         self.close()

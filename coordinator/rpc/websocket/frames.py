@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 __all__ = [
     "GOING_AWAY",
     "INVALID_DATA",
+    "POLICY_VIOLATION",
     "PROTOCOL_ERROR",
     "TOO_BIG",
     "Close",
@@ -33,6 +34,7 @@ __all__ = [
 GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
 INVALID_DATA: Final = 1007
+POLICY_VIOLATION: Final = 1008
 TOO_BIG: Final = 1009
 
 _CONTINUATION: Final = 0x0

@@ -28,6 +28,7 @@ _LINE_ENDS: Final = b"\r\n"
 _METHOD: Final = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~0-9-]")
 _REASONS: Final = {
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     426: "Upgrade Required",
     431: "Request Header Fields Too Large",
@@ -64,10 +65,11 @@ class UpgradeRequest:
 
     Attributes:
         head: its bytes.
-        host, origin: of its headers; None without one.
+        host, origin, authorization: of its headers; None without one.
     """
 
-    def __init__(self, head: bytes, host: str | None, origin: str | None) -> None:
+    def __init__(self, head: bytes, host: str | None, origin: str | None, authorization: str | None = None) -> None:
+        self.authorization = authorization
         self.head = head
         self.host = host
         self.origin = origin
@@ -128,7 +130,8 @@ def read_upgrade(head: bytes, elsewhere: str) -> UpgradeRequest:
     if b"transfer-encoding" in headers or headers.get(b"content-length", "0") != "0":
         raise Refused(400, "a request for a WebSocket has no body")
     origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
-    return UpgradeRequest(head, headers.get(b"host"), joined(origins))
+    shown = joined(value.decode("latin-1") for name, value in request.headers if name == b"authorization")
+    return UpgradeRequest(head, headers.get(b"host"), joined(origins), shown)
 
 
 async def accept(request: UpgradeRequest) -> bytes:

@@ -13,7 +13,10 @@ import trio
 
 from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.budget import Budget
+from coordinator.errors import CoordinatorError
+from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
@@ -167,9 +170,10 @@ class WebSocketFrontEnd:
         return False
 
     async def _serve(self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy) -> None:
-        unparsed = await self._shake_hands(stream, received, policy)
-        if unparsed is None or self._is_stopping:
+        shaken = await self._shake_hands(stream, received, policy)
+        if shaken is None or self._is_stopping:
             return
+        upgrade, unparsed = shaken
         connection = Connection(
             stream,
             self._dispatcher,
@@ -177,6 +181,7 @@ class WebSocketFrontEnd:
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
             write_timeout=self._write_timeout,
+            shown=upgrade,
         )
         self._open.add(connection)
         try:
@@ -186,8 +191,10 @@ class WebSocketFrontEnd:
 
     # -- the handshake
 
-    async def _shake_hands(self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy) -> bytes | None:
-        """What was read behind the client's request once the WebSocket is open; None if it is not."""
+    async def _shake_hands(
+        self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy
+    ) -> tuple[UpgradeRequest, bytes] | None:
+        """The client's request and what was read behind it, once the WebSocket is open; None if it is not."""
         with trio.move_on_after(HANDSHAKE_TIMEOUT) as limit, self._is_half_open(limit):
             try:
                 request = await receive_head(stream, received)
@@ -196,12 +203,13 @@ class WebSocketFrontEnd:
                 head, unparsed = request
                 upgrade = read_upgrade(head, self._elsewhere)
                 self._check(upgrade, policy)
+                await self._check_token(upgrade)
                 response = await accept(upgrade)
             except Refused as refused:
                 await self._refuse(stream, refused)
                 return None
             await send_steadily(stream, response, HANDSHAKE_TIMEOUT)
-            return unparsed
+            return upgrade, unparsed
         return None
 
     def _check(self, upgrade: UpgradeRequest, policy: AccessPolicy) -> None:
@@ -211,6 +219,23 @@ class WebSocketFrontEnd:
             raise Refused(403, refusal)
         if self._is_stopping:
             raise Refused(503, "the coordinator is shutting down")
+
+    async def _check_token(self, upgrade: UpgradeRequest) -> None:
+        """Raises Refused if the client shows a token that is not good. Without one it may log in later."""
+        gate = self._dispatcher.gate
+        if gate is None or upgrade.authorization is None:
+            return
+        shown = Access(gate, digest=bearer_of(upgrade.authorization.encode("latin-1")))
+        try:
+            await shown.identify()
+        except CoordinatorError:
+            raise Refused(503, "the store does not answer, so nobody can be let in; try again soon") from None
+        if shown.principal is None:
+            raise Refused(
+                401,
+                "the token is none of this coordinator, or has expired, or was revoked",
+                'www-authenticate: Bearer realm="herocoordinator"',
+            )
 
     async def _refuse(self, stream: trio.abc.Stream, refused: Refused) -> None:
         with trio.move_on_after(REFUSED_TIMEOUT):

@@ -65,6 +65,7 @@ local WORD = {
   FAULT = 'fault',
   REDO = 'redo',
   UNKEPT = 'unkept',
+  FOREIGN = 'foreign',
 }
 
 -- How an effect begins. storage/functions.py lists the same.

@@ -1,0 +1,228 @@
+"""`herocoordinator key`, `login`, `token`, `whoami`, `context`: who calls, and who may."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from coordinator import ENVIRONMENT_PREFIX
+from coordinator.cli.connection import credentials, run, where
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.output import say, say_json
+from coordinator.client import RpcError, call_once
+from coordinator.client.address import Address
+from coordinator.rpc.access.operator import rotate
+from coordinator.secretfiles import Unusable, write_secret
+from coordinator.settings import Settings
+
+__all__ = ["context", "key", "login", "token", "whoami"]
+
+DEFAULT_URL = "http://127.0.0.1:9652"
+_PATH: click.Path = click.Path(path_type=Path)
+UINT32 = click.IntRange(0, 2**32 - 1)
+
+
+def _ask(url: str, ca: Path | None, method: str, params: Any, show: Callable[[Any], None]) -> None:
+    """Call a method and show its result, or say what is wrong, and exit."""
+
+    async def main() -> int:
+        try:
+            result = await call_once(url, method, params, ca=ca, credentials=credentials())
+        except RpcError as error:
+            fail(str(error), EXIT_ERROR)
+        show(result)
+        return 0
+
+    run(main)
+
+
+def _when(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+@click.group()
+def key() -> None:
+    """Keys to log in with."""
+
+
+@key.command("new")
+@click.argument("file", type=click.Path(path_type=Path))
+def new(file: Path) -> None:
+    """Make an Ed25519 key, write it to FILE (0600), and print its public key.
+
+    Whoever administers the coordinator stores that as the `pubkey` of an actor or a runner:
+
+    \b
+    herocoordinator key new ada.key
+    herocoordinator call actor.create '{"actor": {"id": 7, "pubkey": "ed25519:…", "address": []}}'
+    herocoordinator flow list --key ada.key --as actor:7
+    """
+    try:
+        from coordinator.signing import new_key  # noqa: PLC0415 - the other commands need not wait for it
+
+        click.echo(new_key(file).public)
+    except FileExistsError:
+        fail(f"{file} is there already; a key is never overwritten", EXIT_USAGE)
+    except OSError as error:
+        fail(f"cannot write {file}: {(error.strerror or str(error)).lower()}", EXIT_USAGE)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@where(DEFAULT_URL)
+def login(url: str, ca: Path | None, file: Path) -> None:
+    """Log in with --key and --as, and write the token of an hour to FILE (0600), for --token-file.
+
+    \b
+    herocoordinator login --key ada.key --as actor:7 ada.token
+    herocoordinator flow list --token-file ada.token
+    """
+    who = credentials()
+    if who is None or who.key is None:
+        fail("say who logs in: --key FILE --as actor:ID", EXIT_USAGE)
+
+    async def main() -> int:
+        async def ask(method: str, params: Any) -> Any:
+            try:
+                return {"result": await call_once(url, method, params, ca=ca)}
+            except RpcError as error:
+                return {"error": {"code": error.code, "message": error.message, "data": error.data}}
+
+        address = Address.parse(url)
+        if address.is_websocket:
+            fail("a token is got over HTTP: give --url http://… or https://…", EXIT_USAGE)
+        result = await who.log_in(ask, address)
+        if result is None:
+            fail("this coordinator lets everybody call: there is nothing to log in to", EXIT_ERROR)
+        _replace(file, f"{result['token']}\n")
+        say(f"logged in as {result['principal']} until {_when(result['expires_at'])}")
+        return 0
+
+    run(main)
+
+
+def _replace(file: Path, text: str) -> None:
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write_secret(draft, text.encode())
+        os.replace(draft, file)
+    except OSError as error:
+        fail(f"cannot write {file}: {(error.strerror or str(error)).lower()}", EXIT_USAGE)
+
+
+@click.command()
+@where(DEFAULT_URL)
+def whoami(url: str, ca: Path | None) -> None:
+    """Say who the coordinator takes us for."""
+
+    def show(result: Any) -> None:
+        until = f" until {_when(result['expires_at'])}" if "expires_at" in result else ""
+        say(result["principal"] + until)
+
+    _ask(url, ca, "auth.whoami", {}, show)
+
+
+@click.group()
+def token() -> None:
+    """Tokens, by which programs are who made them."""
+
+
+@token.command("create")
+@click.argument("label")
+@click.option("--for", "principal", metavar="PRINCIPAL", help="actor:ID or runner:CONTEXT:ID, if not for ourselves.")
+@click.option("--expires-in", type=click.IntRange(1), default=30 * 86400, show_default=True, help="Seconds.")
+@click.option("--read", is_flag=True, help="For what a reader may do only.")
+@click.option("--context", "contexts", type=UINT32, multiple=True, help="For this context only; or for several.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write it to this file (0600) instead of printing it.")
+@where(DEFAULT_URL)
+def create(url: str, ca: Path | None, label: str, principal: str | None, expires_in: int, read: bool,
+           contexts: tuple[int, ...], out: Path | None) -> None:  # fmt: skip
+    """Make a token. It is shown this once.
+
+    \b
+    herocoordinator token create 'nightly build' --key ada.key --as actor:7 --out build.token
+    herocoordinator token create 'runner 3' --for runner:1:3 --token-file operator.token --out runner3.token
+    """
+    params: dict[str, Any] = {"label": label, "expires_in": expires_in, "access": "read" if read else "full"}
+    if principal is not None:
+        params["principal"] = principal
+    if contexts:
+        params["contexts"] = [*contexts]
+
+    def show(result: Any) -> None:
+        if out is None:
+            click.echo(result["token"])
+        else:
+            _replace(out, f"{result['token']}\n")
+        say(f"token {result['id']} of {result['principal']} expires {_when(result['expires_at'])}", err=True)
+
+    _ask(url, ca, "token.create", params, show)
+
+
+@token.command("list")
+@click.option("--for", "principal", metavar="PRINCIPAL", help="Whose, if not our own.")
+@where(DEFAULT_URL)
+def list_(url: str, ca: Path | None, principal: str | None) -> None:
+    """List tokens, without the secrets."""
+
+    def show(result: Any) -> None:
+        for item in result["items"]:
+            used = f", used {_when(item['used_at'])}" if "used_at" in item else ", never used"
+            say(f"{item['id']}  {item['access']}  expires {_when(item['expires_at'])}{used}  {item['label']}")
+
+    _ask(url, ca, "token.list", {} if principal is None else {"principal": principal}, show)
+
+
+@token.command("revoke")
+@click.argument("id")
+@where(DEFAULT_URL)
+def revoke(url: str, ca: Path | None, id: str) -> None:
+    """Revoke the token with this ID; what it has open ends within a second."""
+
+    def show(result: Any) -> None:
+        if not result["revoked"]:
+            fail("there is no such token, or it is another's", EXIT_ERROR)
+        say("revoked")
+
+    _ask(url, ca, "token.revoke", {"id": id}, show)
+
+
+@token.command("rotate-operator")
+@click.option(
+    "--operator-token-file", type=click.Path(path_type=Path), envvar=f"{ENVIRONMENT_PREFIX}_OPERATOR_TOKEN_FILE"
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), envvar=f"{ENVIRONMENT_PREFIX}_DATA_DIR")
+def rotate_operator(operator_token_file: Path | None, data_dir: Path | None) -> None:
+    """Put a new operator's token in front of its file. The one before is valid until this is done again."""
+    given = {"operator_token_file": operator_token_file, "data_dir": data_dir}
+    try:
+        file = Settings(**{name: value for name, value in given.items() if value is not None}).operator_file
+        rotate(file)
+    except (ValidationError, Unusable) as error:
+        fail(str(error), EXIT_USAGE)
+    except OSError as error:
+        fail(f"cannot write the operator's token file: {(error.strerror or str(error)).lower()}", EXIT_USAGE)
+    say(f"{file} has a new token; the one before is valid until this is done again")
+
+
+@click.group()
+def context() -> None:
+    """Contexts, and who is what in them."""
+
+
+@context.command("members")
+@click.argument("id", type=UINT32)
+@where(DEFAULT_URL)
+def members(url: str, ca: Path | None, id: int) -> None:
+    """Say who is what in the context with this ID, as far as we may know."""
+
+    def show(result: Any) -> None:
+        say_json({role: result[role] for role in ("admins", "executors", "readers")})
+
+    _ask(url, ca, "context.load", {"id": id}, show)

@@ -1,0 +1,125 @@
+"""Who the client is: a key that signs a challenge on each connection, or a token that is shown with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordinator.client.address import Address
+from coordinator.client.errors import rpc_error
+from coordinator.errors import Conflict, MethodNotFound
+from coordinator.secretfiles import Unusable, read_secret
+
+if TYPE_CHECKING:
+    from coordinator.signing import Signer
+
+__all__ = ["Credentials", "Unusable", "from_environment"]
+
+Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+"""Sends a call by its method and params, and returns the reply object."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What to log in with; none of it is shown by `repr`.
+
+    Args:
+        principal: `actor:7`, or `runner:1:3` for runner 3 of context 1. For a key.
+        key: its file; see Signer.read.
+        token: a token.
+        token_file: the file a token is read from, for each connection anew.
+    """
+
+    principal: str = ""
+    key: Path | None = None
+    token: str = ""
+    token_file: Path | None = None
+
+    def __repr__(self) -> str:
+        what = "a token" if self.key is None else f"the key in {self.key}"
+        return f"<Credentials {self.principal or 'of whoever has it'}: {what}>"
+
+    def check(self) -> None:
+        """Raises Unusable if they cannot be used: it says which file, and what to do."""
+        self.headers()
+        if self.key is not None:
+            _signer(self.key)
+            if not self.principal:
+                raise Unusable(f"say whose key {self.key} is: --as actor:ID, or --as runner:CONTEXT:ID")
+
+    def headers(self) -> dict[str, str]:
+        """What a request, or a WebSocket's handshake, shows. Raises Unusable."""
+        token = self.token
+        if not token and self.token_file is not None:
+            words = read_secret(self.token_file, "token").decode(errors="replace").split()
+            token = words[0] if words else ""
+        if not token:
+            return {}
+        if not token.startswith("hc_") or not token.isascii():
+            where = "" if self.token_file is None else f" in {self.token_file}"
+            raise Unusable(f"the token{where} is none: it begins with hc_")
+        return {"Authorization": f"Bearer {token}"}
+
+    async def log_in(self, ask: Ask, address: Address) -> Any:
+        """Log in by the key, if there is one. Returns what auth.login did, None if there is nothing to log in to.
+
+        Raises:
+            RpcError: it was refused.
+            Unusable: the key cannot be read.
+        """
+        if self.key is None:
+            return None
+        signer = _signer(self.key)
+        reply = await ask("auth.challenge", {})
+        if _is_open(reply):
+            return None
+        challenge = _result(reply)
+        signed = _signed_text(
+            server=str(challenge["server"]),
+            host=address.host_header,
+            principal=self.principal,
+            nonce=str(challenge["nonce"]),
+            expires_at=int(challenge["expires_at"]),
+        )
+        params = {"principal": self.principal, "nonce": challenge["nonce"], "signature": signer.sign(signed)}
+        return _result(await ask("auth.login", params))
+
+
+def _signer(file: Path) -> Signer:
+    from coordinator.signing import Signer  # noqa: PLC0415 - what most clients need not takes long to import
+
+    return Signer.read(file)
+
+
+def _signed_text(**parts: Any) -> bytes:
+    from coordinator.signing import signed_text  # noqa: PLC0415
+
+    return signed_text("login", **parts)
+
+
+def _is_open(reply: Any) -> bool:
+    """Whether the coordinator lets everybody call, or knows nothing of logging in."""
+    error = reply.get("error") if isinstance(reply, dict) else None
+    if not isinstance(error, dict):
+        return False
+    data = error.get("data")
+    says_none = error.get("code") == Conflict.code and isinstance(data, dict) and data.get("auth") == "none"
+    return says_none or error.get("code") == MethodNotFound.code
+
+
+def _result(reply: Any) -> Any:
+    if isinstance(reply, dict) and "result" in reply:
+        return reply["result"]
+    raise rpc_error(reply.get("error") if isinstance(reply, dict) else None)
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Credentials | None:
+    """The credentials that the environment names; None if it names none."""
+    key, token = environment.get("HEROCOORDINATOR_KEY"), environment.get("HEROCOORDINATOR_TOKEN", "")
+    file, principal = environment.get("HEROCOORDINATOR_TOKEN_FILE"), environment.get("HEROCOORDINATOR_AS", "")
+    if not (key or token or file):
+        return None
+    return Credentials(principal, Path(key) if key else None, token, Path(file) if file else None)

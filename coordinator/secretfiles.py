@@ -1,0 +1,38 @@
+"""Files that nobody else may read: keys and tokens."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Unusable", "read_secret", "write_secret"]
+
+MAX_BYTES: Final = 16 * 1024
+
+
+class Unusable(ValueError):
+    """A file holds no key, or not safely; the text says which and what to do."""
+
+
+def read_secret(path: Path, what: str) -> bytes:
+    """What a file holds that nobody else may read. Raises Unusable."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & 0o077:
+                raise Unusable(f"others can read the {what} in {path}: chmod 600 {path}")
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Unusable(f"cannot read the {what} in {path}: {reason}") from None
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Make a file that nobody else can read. Raises OSError; FileExistsError if there is anything of that name."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
