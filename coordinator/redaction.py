@@ -13,7 +13,7 @@ _SHORTEST: Final = 4
 """Characters of a secret that is looked for: a shorter one is part of every other word, and everybody guesses it."""
 _HIDDEN: Final = "***"
 _secrets: dict[str, None] = {}  # as they may be written; the longest first, for one may be in another
-_CREDENTIALS: Final = re.compile(r"(?<=://).*@|^(?!.*://).*@", re.S)
+_CREDENTIALS: Final = re.compile(r"^([A-Za-z][\w+.-]*://)?.*@", re.S)
 
 
 def remember(*secrets: str | None) -> None:
@@ -58,4 +58,4 @@ def redact_values(value: Any) -> Any:
 
 def without_credentials(url: str) -> str:
     """A URL, or what was meant as one, without what is before its last @."""
-    return _CREDENTIALS.sub(f"{_HIDDEN}@", url)
+    return _CREDENTIALS.sub(rf"\g<1>{_HIDDEN}@", url)

@@ -280,7 +280,7 @@ class Directory:
         """Register a context as known where GLOBAL is, or, if nothing is created in it, as ours if it is known. Returns
         whether it is, and why not if it could not be."""
         layout = self._store.layout
-        commands = layout.register_contexts(context) if creates else layout.own_context(context)
+        commands = layout.register_contexts(context) if creates else layout.own_contexts(context)
         is_known = True
 
         def register() -> Operation:

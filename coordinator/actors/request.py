@@ -16,6 +16,7 @@ __all__ = [
     "ORDINARY_BYTES",
     "Answerable",
     "Compute",
+    "First",
     "Further",
     "Operation",
     "Outcome",
@@ -85,6 +86,13 @@ class Parking:
                 self.wake()
 
         return Park(on)
+
+
+class First(list[Command]):
+    """Yielded first by an operation that writes in several steps: the calls that its client has sent after it wait for
+    its end, for they may need what it writes."""
+
+    __slots__ = ()
 
 
 class Further(list[Command]):

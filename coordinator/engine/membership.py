@@ -132,7 +132,7 @@ class Membership:
 
     def _own(self, contexts: Sequence[int]) -> Operation:
         if contexts:
-            yield [("SADD", self._keys.owned_contexts(self._name), *contexts)]
+            yield self._layout.own_contexts(*contexts)
         return b""
 
     async def take_over(self, other: str) -> None:

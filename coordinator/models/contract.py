@@ -69,7 +69,7 @@ EdgeTuple = TypeAliasType(
 )
 
 
-MAX_EMBEDDED = 1_000  # jobs of a message, which is written in one step; a flow may have more
+MAX_EMBEDDED = 2_000  # jobs of a message, which is written in one step; a flow may have more
 MAX_PREREQUISITES = 1_000  # of a job: it is made to wait for all of them in one step
 
 

@@ -156,7 +156,7 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     for start in range(0, len(params.jobs) + JOBS_ADDED, JOBS_ADDED):
         checked = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
         command = functions.flow_check(keys, flow, checked) if checked else functions.flow_create(keys, flow, token)
-        refused, effects = yield from in_slices(command, functions.read_flow_create)
+        refused, effects = yield from in_slices(command, functions.read_flow_create, is_first=start == 0)
         if refused is not None:
             return _flow_outcome(params.context_id, params.flow.id, refused, effects)
     for start in range(0, len(params.jobs), JOBS_ADDED):

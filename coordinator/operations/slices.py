@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from coordinator.actors.request import Compute, Further, Park
+from coordinator.actors.request import Compute, First, Further, Park
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.functions import Effects, Refused, Word
 
@@ -15,7 +15,11 @@ _T = TypeVar("_T")
 
 
 def in_slices(
-    command: Command, read: Callable[[Reply], tuple[_T, Effects]], again: Command | None = None
+    command: Command,
+    read: Callable[[Reply], tuple[_T, Effects]],
+    again: Command | None = None,
+    *,
+    is_first: bool = False,
 ) -> Generator[list[Command] | Compute | Park, Any, tuple[_T, Effects]]:
     """Call a transition until it does not answer MORE. Returns what it answers then.
 
@@ -23,8 +27,9 @@ def in_slices(
 
     Args:
         again: the command after the first call, if it is another one.
+        is_first: see First.
     """
-    step = [command]
+    step: list[Command] = First([command]) if is_first else [command]
     while True:
         (reply,) = yield step
         outcome, effects = read(reply)

@@ -246,9 +246,12 @@ class Layout:
 
     def own_context(self, context: int) -> list[Command]:
         """The same, but a context that is not known stays so: its reply is then Word.NONE."""
+        return self._in_global(self.own_contexts(context), context)
+
+    def own_contexts(self, *contexts: int) -> list[Command]:
+        """Commands for GLOBAL that register those of the contexts that are known as owned by us."""
         keys = self.keyspace(GLOBAL)
-        own = keys.call("hc_own_known", keys.contexts(), keys.owned_contexts(self.name), context)
-        return self._in_global([own], context)
+        return [keys.call("hc_own_known", keys.contexts(), keys.owned_contexts(self.name), *contexts)]
 
     def _in_global(self, commands: list[Command], context: int) -> list[Command]:
         if self.isolation == "prefix" or context == 0:

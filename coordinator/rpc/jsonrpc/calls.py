@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from coordinator.actors.directory import Directory
 from coordinator.actors.pipeline import together
 from coordinator.actors.progress import advance, outcome_of
-from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Operation, Outcome, RawJson, Request
+from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, First, Operation, Outcome, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
@@ -148,9 +148,10 @@ class _Call(Request):
         place: its own.
         weight: bytes its reply is expected to have; they are taken from `budget` until it is answered.
         is_record: whether that is a record.
+        answered: set once it is answered, if somebody waits for that.
     """
 
-    __slots__ = ("budget", "is_record", "place", "weight")
+    __slots__ = ("answered", "budget", "is_record", "place", "weight")
 
     def __init__(
         self, method: Method, operation: Operation, place: Place, budget: Budget, expected: int, *, deadline: float
@@ -159,6 +160,7 @@ class _Call(Request):
         self.place = place
         self.budget = budget
         self.is_record = method.is_record
+        self.answered: trio.Event | None = None
         self.weight = weight = method.expected(expected)
         self.load = max(1, weight // ORDINARY_BYTES)
         budget.take(weight)
@@ -167,6 +169,8 @@ class _Call(Request):
         self.budget.give_back(self.weight)
         if self.is_record and type(outcome) is bytes and self.mailbox is not None:
             self.mailbox.saw(len(outcome))
+        if self.answered is not None:
+            self.answered.set()
         reply_to, at, id = self.place
         reply_to(at, id, _rendered(id, outcome))
 
@@ -481,15 +485,21 @@ class Intake:
         call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.commands = commands
         call.creates = method.creates(params)
-        try:
-            directory.post_nowait(context, call)
-        except trio.WouldBlock:
-            await directory.post(context, call)
+        call.answered = trio.Event() if isinstance(commands, First) else None
+        await self._post_alone(context, call)
         script_type = method.queues(params) if method.queues is not None else None
         if script_type is not None:
             self._queued[context, script_type] = None
         if takes_long:
             self._waits_for(call, method, params)
+        if call.answered is not None:
+            await call.answered.wait()
+
+    async def _post_alone(self, context: ContextKey, call: _Call) -> None:
+        try:
+            self._dispatcher.directory.post_nowait(context, call)
+        except trio.WouldBlock:
+            await self._dispatcher.directory.post(context, call)
 
     def _waits_for(self, call: _Call, method: Method, params: Any) -> None:
         """A call may take long: it ends with its client, and when that may not make it any more."""

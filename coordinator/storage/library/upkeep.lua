@@ -478,17 +478,20 @@ local function own(keys, args)
   return redis.status_reply('OK')
 end
 
--- Let a coordinator own a context, if that is known.
+-- Let a coordinator own contexts, those of them that are known.
 -- KEYS: 1 the known contexts, a sorted set. ARGV: 1 the set of the contexts that the coordinator owns, which is in the
--- slot of
--- KEYS 1, 2 the context.
--- Returns: 'ok' | 'none': nothing was ever written to it.
+-- slot of KEYS 1, then contexts.
+-- Returns: 'ok' | 'none': nothing was ever written to one of them.
 local function own_known(keys, args)
-  if not redis.call('ZSCORE', keys[1], args[2]) then
-    return WORD.NONE
+  local word = WORD.OK
+  for i = 2, #args do
+    if redis.call('ZSCORE', keys[1], args[i]) then
+      redis.call('SADD', args[1], args[i])
+    else
+      word = WORD.NONE
+    end
   end
-  redis.call('SADD', args[1], args[2])
-  return WORD.OK
+  return word
 end
 
 redis.register_function{function_name = 'hc_presence', callback = presence, flags = {'allow-oom'}}
