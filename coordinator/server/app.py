@@ -97,6 +97,7 @@ class App:
 
             def started() -> None:
                 log.info("serving", **acquired.described)
+                bootstrap.say_who_may_call(self.settings)
                 task_status.started(self)
 
             async with trio.open_nursery() as nursery:

@@ -35,6 +35,7 @@ __all__ = [
     "acquire",
     "check",
     "layout_of",
+    "say_who_may_call",
 ]
 
 log = structlog.get_logger("coordinator")
@@ -134,8 +135,6 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
                 ensure_token_file(settings.operator_file)
             except Unusable as error:
                 raise CannotUseTokens(str(error)) from None
-        else:
-            _say_who_may_call(settings)
         yield Resources(http, ws, addresses, tls, embedded, topology)
 
 
@@ -191,7 +190,10 @@ async def _warn_of_eviction(connection: Connection) -> None:
         )
 
 
-def _say_who_may_call(settings: Settings) -> None:
+def say_who_may_call(settings: Settings) -> None:
+    """One line in the log if nobody has to log in; a loud one if that is so off loopback."""
+    if settings.has_logins:
+        return
     outside = [address for address in (settings.api_http_ip, settings.api_ws_ip) if not is_loopback(address)]
     if outside:
         log.warning(

@@ -104,11 +104,13 @@ def test_a_token_file_that_others_read_is_refused(tmp_path: Path) -> None:
 
 def test_it_is_said_once_that_everybody_may_call(tmp_path: Path) -> None:
     with coordinator("--data-dir", str(tmp_path)) as server:
-        said = [line for line in server.logs if "may call" in line["event"]]
-        assert [line["level"] for line in said] == ["info"]
+        said = server.wait_for("every local user and every script may call: --auth none; --auth keys has them log in")
+        assert said["level"] == "info"
     with coordinator("--data-dir", str(tmp_path), "--auth", "none", "--api-http-ip", "0.0.0.0") as server:
-        said = [line for line in server.logs if "may call" in line["event"]]
-        assert [line["level"] for line in said] == ["warning"]
+        said = server.wait_for(
+            "EVERYBODY who reaches this address may call everything, run scripts on all runners included: --auth none"
+        )
+        assert said["level"] == "warning"
         port = server.http.rpartition(":")[2]
         assert httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": "evil.example"}).status_code == 403
         assert httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": "10.0.0.7"}).status_code == 200

@@ -109,7 +109,7 @@ REPLIES = [
         b"HTTP/1.1 301 Moved\r\nLocation: https://h:9/\r\n\r\n",
         "301 Moved Permanently (it has moved to https://h:9/)",
     ),
-    ("http", b"HTTP/1.1 401 No\r\n\r\n", "401 Unauthorized (it asks for credentials)"),
+    ("http", b"HTTP/1.1 401 No\r\n\r\n", "401 Unauthorized (it asks for credentials: --key FILE"),
     (
         "http",
         b"HTTP/1.1 403 No\r\n\r\nforeign\x1b[31m Host\n",

@@ -20,7 +20,7 @@ EXAMPLES = [
     for method in json.loads(CHECKED_IN.read_text())["methods"]
     for example in method.get("examples", [])
 ]
-CREATES = [(method, params) for method, params in EXAMPLES if method.endswith(".create")]
+CREATES = [(method, params) for method, params in EXAMPLES if method.endswith(".create") and method != "token.create"]
 
 
 def missing(agreed: Any, served: Any, path: str = "") -> list[str]:

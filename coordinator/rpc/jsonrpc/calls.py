@@ -348,7 +348,7 @@ class Intake:
                 allowed = access.admit(item[1], item[2])
                 if allowed is None:
                     allowed = await self._judged(access, item[1], item[2])
-                item = (item[0], allowed, item[2]) if type(allowed) is Method else (item[0], None, allowed)
+                item = item if allowed is item[1] else _as_allowed(item, allowed)
             full = self._add(item, reply_to, at, deadline)
             if full is not None:
                 await full
@@ -523,6 +523,12 @@ class Intake:
     async def _wait_for_room(self, calls: _Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.address, calls)
         calls.posted()
+
+
+def _as_allowed(item: Item, allowed: Method | CoordinatorError) -> Item:
+    """A call as its client may make it, or its outcome if it may not."""
+    id, _, params = item
+    return (id, allowed, params) if isinstance(allowed, Method) else (id, None, allowed)
 
 
 def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:

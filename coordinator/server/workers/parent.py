@@ -160,6 +160,7 @@ class Parent:
                         accepting = trio.CancelScope()
                         keeping.start_soon(self._accept, acquired, accepting)
                         log.info("serving", **acquired.described, workers=self.settings.workers)
+                        bootstrap.say_who_may_call(self.settings)
                         task_status.started(self)
                         await self._stop.wait()
                         accepting.cancel()
