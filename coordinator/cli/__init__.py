@@ -6,6 +6,7 @@ import importlib
 from typing import Final
 
 import click
+from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
 from coordinator.logs import configure_plain
@@ -31,6 +32,14 @@ class _Commands(click.Group):
         module = "access" if name in _ACCESS else name
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except NoSuchCommand as fault:  # click says what may be meant of the commands that it has, which are none
+            raise NoSuchCommand(fault.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -66,7 +66,7 @@ def new(file: Path) -> None:
     try:
         from coordinator.signing import new_key  # noqa: PLC0415 - the other commands need not wait for it
 
-        click.echo(new_key(file).public)
+        say(new_key(file).public)
     except FileExistsError:
         fail(f"{file} is there already; a key is never overwritten", EXIT_USAGE)
     except OSError as error:
@@ -157,7 +157,7 @@ def create(url: str, ca: Path | None, label: str, principal: str | None, expires
 
     def show(result: Any) -> None:
         if out is None:
-            click.echo(result["token"])
+            say(result["token"])
         else:
             _replace(out, f"{result['token']}\n")
         say(f"token {result['id']} of {result['principal']} expires {_when(result['expires_at'])}", err=True)

@@ -215,17 +215,21 @@ def _has_too_many_files(inside: Inside) -> bool:
 
 
 def _has_full_file(size: int) -> bool:
-    """Whether a file is as large as a file may be, so that more of it was refused."""
-    directories = [WRITABLE]
+    """Whether a file is as large as a file may be, so that more of it was refused. What of the machine is shown there
+    is on other file systems."""
+    directories, own = [WRITABLE], os.stat(WRITABLE).st_dev
     seen = 0
     while directories and seen < _FILES_LOOKED_AT:
         try:
             with os.scandir(directories.pop()) as entries:
                 for entry in entries:
                     seen += 1
-                    if entry.is_dir(follow_symlinks=False):
+                    state = entry.stat(follow_symlinks=False)
+                    if state.st_dev != own:
+                        continue
+                    if stat.S_ISDIR(state.st_mode):
                         directories.append(entry.path)
-                    elif entry.stat(follow_symlinks=False).st_size >= size:
+                    elif state.st_size >= size:
                         return True
         except OSError:
             pass  # it cannot be read, or somebody is about to remove it

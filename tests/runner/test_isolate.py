@@ -429,6 +429,18 @@ async def test_a_failure_within_the_limits_names_none(executor: Executor) -> Non
     assert ran.error == "exit status 1: no such thing"
 
 
+async def test_a_large_file_that_is_only_shown_is_none_of_its_own(executor: Executor, tmp_path: Path) -> None:
+    """Where temporary files are, there may be the Python that scripts run on, too."""
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    (shown / "large").write_bytes(b"")
+    os.truncate(shown / "large", 64 * 1024 * 1024)
+
+    ran = await run(limited(executor, paths=(shown,)), f"open('{shown}/large'); raise SystemExit('no such thing')")
+
+    assert ran.error == "exit status 1: no such thing"
+
+
 # -- where there is no sandbox
 
 
