@@ -435,6 +435,7 @@ def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], explanati
 def test_settings_come_from_the_environment_too(server: CoordinatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     contexts = [new_context(), new_context()]
     monkeypatch.setenv("HEROCOORDINATOR_RUNNER_CONTEXT", " ".join(map(str, contexts)))
+    monkeypatch.setenv("HEROCOORDINATOR_RUNNER_SHARED", "true")
     monkeypatch.setenv("HEROCOORDINATOR_RUNNER_TYPE", "Sal=/bin/sh -e; V=/bin/cat")
 
     with runner(server.ws) as running:
