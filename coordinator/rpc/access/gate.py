@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog
 import trio
@@ -37,6 +37,9 @@ from coordinator.storage import functions
 from coordinator.storage.functions import Guard
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout, flow_name, job_name, message_name
 from coordinator.supervision import contain
+
+if TYPE_CHECKING:
+    from coordinator.rpc.access.audit import Trail
 
 __all__ = ["Access", "Conversation", "Gate", "Rules"]
 
@@ -352,6 +355,7 @@ class Gate:
             )
             if cell is Cell.NO or sees_too_much or access.is_out_of_scope(right):
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
+                access.tell_ended(subscription.keys.address, _denied(right, Role.READER, None), right.value)
 
 
 class _Login:
@@ -385,9 +389,22 @@ class Access:
     Attributes:
         nonces: the challenges of its connection; None if it has none.
         refused: calls refused because nobody has logged in.
+        proven: who has logged in last, over HTTP too.
+        trail: what is written of it to the audit log, if that is kept.
     """
 
-    __slots__ = ("_digest", "_logged_out", "_login", "conversation", "gate", "host", "nonces", "refused")
+    __slots__ = (
+        "_digest",
+        "_logged_out",
+        "_login",
+        "conversation",
+        "gate",
+        "host",
+        "nonces",
+        "proven",
+        "refused",
+        "trail",
+    )
 
     def __init__(
         self, gate: Gate, *, host: str = "", digest: str = "", conversation: Conversation | None = None
@@ -397,6 +414,8 @@ class Access:
         self.conversation = conversation
         self.nonces = None if conversation is None else Nonces()
         self.refused = 0
+        self.proven: Principal | None = None
+        self.trail: Trail | None = None
         self._digest = digest
         self._login = gate.login_of(digest) if conversation is None and digest else _Login()
         self._logged_out: str | None = None
@@ -410,16 +429,24 @@ class Access:
 
     def log_out(self, reason: str) -> None:
         """It is nobody from now on."""
+        if self.conversation is not None:
+            self.tell_ended(None, NotLoggedIn(reason), reason)
         self._login.become(None)
         self._logged_out = reason
         if self.conversation is not None:
             self.conversation.log_out(reason)
+
+    def tell_ended(self, context: ContextKey, error: CoordinatorError, reason: str) -> None:
+        """Have the audit log tell of what was ended of what it has."""
+        if self.trail is not None and self.principal is not None:
+            self.trail.ended(self.principal.name, context, error, reason)
 
     def become(self, principal: Principal) -> None:
         """It has logged in. Raises Conflict if its connection belongs to somebody else."""
         if self.principal is not None and self.principal.identity != principal.identity:
             raise Conflict(f"this connection is {self.principal.name}; open another one", principal=self.principal.name)
         self._login.become(principal)
+        self.proven = principal
         self._logged_out = None
 
     @property
@@ -446,7 +473,7 @@ class Access:
             if not until:
                 return None
             login.good_until = until
-        context = self._context_of(right, params)
+        context = self.context_of(right, params)
         until, members = login.good_until, None
         if context is not None and principal.kind == "actor":
             known = self.gate.registry.members.known(context)
@@ -473,7 +500,7 @@ class Access:
             await self.identify()
             principal, context, members = self.principal, None, None
             if principal is not None:
-                context = self._context_of(method.right, params)
+                context = self.context_of(method.right, params)
                 if context is not None and principal.kind == "actor":
                     members = (await self.gate.registry.members.get(context)).value
         except CoordinatorError as error:
@@ -509,7 +536,7 @@ class Access:
         return self.principal is not None and self.principal.scope.is_reading and right not in _READING
 
     @staticmethod
-    def _context_of(right: Right | None, params: Any) -> ContextKey:
+    def context_of(right: Right | None, params: Any) -> ContextKey:
         """The context that a call is about."""
         if right is Right.CONTEXT_WRITE:
             written: int = params.context.id
