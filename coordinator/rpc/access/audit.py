@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from json import dumps
 from pathlib import Path
 from typing import Any, Final
 
@@ -346,4 +347,4 @@ def _shown(id: bytes | None) -> bytes:
     if id.isdigit() and len(id) <= MAX_ID:
         return b'"%b"' % id
     text = id[: 16 * MAX_ID].decode(errors="ignore").removeprefix('"').removesuffix('"')
-    return to_json(_TOKEN.sub("hc_***", text)[:MAX_ID])
+    return dumps(_TOKEN.sub("hc_***", text)[:MAX_ID]).encode()  # in ASCII, for whoever looks at it on a terminal

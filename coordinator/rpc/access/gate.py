@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 import trio
@@ -38,10 +38,7 @@ from coordinator.storage.functions import Guard
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout, flow_name, job_name, message_name
 from coordinator.supervision import contain
 
-if TYPE_CHECKING:
-    from coordinator.rpc.access.audit import Trail
-
-__all__ = ["Access", "Conversation", "Gate", "Rules"]
+__all__ = ["Access", "Conversation", "Gate", "Rules", "Witness"]
 
 log = structlog.get_logger("coordinator.access")
 
@@ -113,6 +110,13 @@ class Conversation(Protocol):
 
     def end_subscription(self, subscription: Subscription, reason: str) -> None:
         """End one, and say so. Never blocks."""
+
+
+class Witness(Protocol):
+    """What is told of what a client loses while nobody calls."""
+
+    def ended(self, principal: str, context: ContextKey, error: CoordinatorError, reason: str) -> None:
+        """A login, or a subscription in a context, was ended by us. Never blocks."""
 
 
 class _Turns:
@@ -390,7 +394,7 @@ class Access:
         nonces: the challenges of its connection; None if it has none.
         refused: calls refused because nobody has logged in.
         proven: who has logged in last, over HTTP too.
-        trail: what is written of it to the audit log, if that is kept.
+        trail: writes its lines of the audit log, if that is kept.
     """
 
     __slots__ = (
@@ -415,7 +419,7 @@ class Access:
         self.nonces = None if conversation is None else Nonces()
         self.refused = 0
         self.proven: Principal | None = None
-        self.trail: Trail | None = None
+        self.trail: Witness | None = None
         self._digest = digest
         self._login = gate.login_of(digest) if conversation is None and digest else _Login()
         self._logged_out: str | None = None
