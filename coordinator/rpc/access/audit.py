@@ -11,20 +11,20 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from json import dumps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 import trio
-from pydantic_core import to_json
 
 from coordinator.actors.request import Outcome
 from coordinator.errors import CoordinatorError, Forbidden, NotFound, NotLoggedIn, StaleToken, StorageError
 from coordinator.logs import Seldom
 from coordinator.rpc.access.appending import AuditFile
-from coordinator.rpc.access.gate import Access
+from coordinator.rpc.access.gate import Access, is_about_no_context
 from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import Live, Method, Personal
 from coordinator.storage.keys import ContextKey
@@ -64,7 +64,7 @@ class Audit:
     def __init__(self, path: Path) -> None:
         self.lost = 0
         self._file = AuditFile(path)
-        self._lines: list[bytes] = []
+        self._lines: list[str] = []
         self._unwritten = b""  # of those that were taken from there
         self._size = 0  # of both
         self._gap = 0  # lines lost of which the file does not tell yet
@@ -72,44 +72,37 @@ class Audit:
         self._end = trio.Event()
         self._name = secrets.token_hex(4)
         self._clients = count(1)
-        self._second = (0, "")
+        self._now = self._second = (0, "")
         self._failing = Seldom()
 
     def client(self) -> str:
         """A new client's name, which no other one has."""
         return f"{self._name}-{next(self._clients)}"
 
-    def write(
-        self,
-        *,
-        principal: str,
-        method: str,
-        context: ContextKey,
-        outcome: str,
-        reason: str | None,
-        address: str,
-        transport: str,
-        request: str,
-        id: bytes | None,
-    ) -> None:
-        """Have a line written. Never blocks."""
-        why = b"" if reason is None else b',"reason":%b' % to_json(reason[:MAX_REASON])
-        self._add(
-            b'{"at":"%b","principal":"%b","method":"%b","context":%b,"outcome":%b%b,"address":%b,"transport":"%b",'
-            b'"request":"%b","id":%b}\n'
-            % (
-                self._now(),
-                principal.encode(),
-                method.encode(),
-                b"null" if context is None else b"%d" % context,
-                outcome.encode(),
-                why,
-                to_json(address),
-                transport.encode(),
-                request.encode(),
-                _shown(id),
-            )
-        )
+    def now(self) -> str:
+        """As lines have it."""
+        now = int(time.time() * 1000)
+        if now != self._now[0]:
+            second, milliseconds = divmod(now, 1000)
+            if second != self._second[0]:
+                self._second = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._now = now, f"{self._second[1]}.{milliseconds:03d}Z"
+        return self._now[1]
+
+    def add(self, line: str) -> None:
+        """Have a line written, which is ASCII. Never blocks."""
+        size = len(line)
+        if self._size + size > WAITING_BYTES:
+            self.lost += 1
+            self._gap += 1
+            return
+        if self._gap:
+            line = self._told_gap() + line
+            size = len(line)
+        if not self._lines:
+            self._wake.set()
+        self._size += size
+        self._lines.append(line)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -133,27 +126,9 @@ class Audit:
                 writing.cancel()
                 self._give_up_the_rest()
 
-    def _now(self) -> bytes:
-        now = time.time()
-        second = int(now)
-        if self._second[0] != second:
-            self._second = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return b"%b.%03dZ" % (self._second[1].encode(), int((now - second) * 1000))
-
-    def _add(self, line: bytes) -> None:
-        if self._size + len(line) > WAITING_BYTES:
-            self.lost += 1
-            self._gap += 1
-            return
-        if self._gap:
-            line = self._told_gap() + line
-        self._size += len(line)
-        self._lines.append(line)
-        self._wake.set()
-
-    def _told_gap(self) -> bytes:
+    def _told_gap(self) -> str:
         lost, self._gap = self._gap, 0
-        return b'{"at":"%b","lost":%d}\n' % (self._now(), lost)
+        return f'{{"at":"{self.now()}","lost":{lost}}}\n'
 
     async def _write_lines(self) -> None:
         while True:
@@ -164,10 +139,10 @@ class Audit:
             with trio.move_on_after(GATHER):
                 await self._end.wait()
             self._wake = trio.Event()
-            lines = self._unwritten + b"".join(self._lines)
+            lines = self._unwritten + "".join(self._lines).encode()
             if self._gap and self._size <= WAITING_BYTES // 2:
                 told = self._told_gap()
-                lines += told
+                lines += told.encode()
                 self._size += len(told)
             self._lines.clear()
             self._unwritten = lines
@@ -189,10 +164,45 @@ class Audit:
                 await self._end.wait()
 
     def _give_up_the_rest(self) -> None:
-        rest = self._unwritten.count(b"\n") + sum(line.count(b"\n") for line in self._lines)
+        rest = self._unwritten.count(b"\n") + sum(line.count("\n") for line in self._lines)
         if rest:
             self.lost += rest
             log.error("the audit log could not be written to its end", lost=self.lost)
+
+
+class _Kind(NamedTuple):
+    """What there is to know of a method.
+
+    Attributes:
+        is_written: all its calls have a line.
+        is_watched: one may be denied after it was begun.
+        is_login: it may make the client somebody.
+        about: from its params to the context they are about.
+        named: the part of a line that names it.
+    """
+
+    method: Method
+    is_written: bool
+    is_watched: bool
+    is_login: bool
+    about: Callable[[Any], ContextKey]
+    named: str
+
+
+_kinds: Final[dict[str, _Kind]] = {}  # by name, as they are asked for
+
+
+def _kind_of(method: Method) -> _Kind:
+    right, is_login = method.right, method.name in _LOGINS
+    kind = _kinds[method.name] = _Kind(
+        method,
+        is_written=method.writes or is_login,
+        is_watched=isinstance(method.does, Personal | Live) or right is Right.ATTEMPT,
+        is_login=is_login,
+        about=partial(Access.context_of, right) if is_about_no_context(right) else method.context,
+        named=_named(method.name),
+    )
+    return kind
 
 
 class Trail:
@@ -203,15 +213,15 @@ class Trail:
         access: who it is; None where nobody logs in.
     """
 
-    __slots__ = ("_access", "_audit", "_host", "_name", "_number", "_transport")
+    __slots__ = ("_access", "_audit", "_end", "_host", "_number", "_transport")
 
     def __init__(self, audit: Audit, transport: str, host: Callable[[], str], access: Access | None) -> None:
         self._audit = audit
         self._transport = transport
         self._host = host
         self._access = access
-        self._name = audit.client()
         self._number = 0
+        self._end = ""  # of its lines: what they have in common
 
     @property
     def principal(self) -> str:
@@ -227,43 +237,41 @@ class Trail:
         Args:
             allowed: what was decided on it.
         """
-        is_denied = isinstance(allowed, _REFUSALS)
-        is_written = method.writes or method.name in _LOGINS or is_denied
-        if not is_written and not isinstance(method.does, Personal | Live) and method.right is not Right.ATTEMPT:
+        kind = _kinds.get(method.name) or _kind_of(method)
+        is_denied = type(allowed) is not Method and isinstance(allowed, _REFUSALS)
+        if not kind.is_written and not kind.is_watched and not is_denied:
             return reply_to
-        return Followed(
-            self, method, Access.context_of(method.right, params), reply_to, is_written=is_written, is_denied=is_denied
-        )
+        return Followed(self, kind, kind.about(params), reply_to, is_denied)
 
     def connected(self) -> None:
         """A token was shown as the connection was opened; it was good if the client is somebody now."""
         is_good = self._access is not None and self._access.principal is not None
         outcome, reason = ('"ok"', None) if is_good else (str(NotLoggedIn.code), Right.SIGNED_IN.value)
-        self.tell(CONNECT, self.principal, None, outcome, reason, None)
+        self.tell(_named(CONNECT), self.principal, None, outcome, reason, None)
 
     def page_denied(self, path: str) -> None:
         """A page was asked for by somebody who may not see it."""
-        self.tell(path, self.principal, None, str(NotLoggedIn.code), Right.SIGNED_IN.value, None)
+        self.tell(_named(path), self.principal, None, str(NotLoggedIn.code), Right.SIGNED_IN.value, None)
 
     def ended(self, principal: str, context: ContextKey, error: CoordinatorError, reason: str) -> None:
         """A login, or a subscription in a context, was ended by us."""
-        self.tell(ENDED, principal, context, str(error.code), reason, None)
+        self.tell(_named(ENDED), principal, context, str(error.code), reason, None)
 
     def tell(
-        self, method: str, principal: str, context: ContextKey, outcome: str, reason: str | None, id: bytes | None
+        self, named: str, principal: str, context: ContextKey, outcome: str, reason: str | None, id: bytes | None
     ) -> None:
         """Write a line."""
+        audit = self._audit
+        if not self._number:
+            host = dumps(self._host())
+            self._end = f',"address":{host},"transport":"{self._transport}","request":"{audit.client()}.'
         self._number += 1
-        self._audit.write(
-            principal=principal,
-            method=method,
-            context=context,
-            outcome=outcome,
-            reason=reason,
-            address=self._host(),
-            transport=self._transport,
-            request=f"{self._name}.{self._number}",
-            id=id,
+        why = "" if reason is None else f',"reason":{dumps(reason[:MAX_REASON])}'
+        shown = f'"{id.decode()}"' if id is not None and id.isdigit() and len(id) <= MAX_ID else _shown(id)
+        about = "null" if context is None else context
+        audit.add(
+            f'{{"at":"{audit.now()}","principal":"{principal}{named}{about},"outcome":{outcome}{why}{self._end}'
+            f'{self._number}","id":{shown}}}\n'
         )
 
     def who_logged_in(self) -> str:
@@ -277,58 +285,54 @@ class Trail:
 
 
 class Followed:
-    """Takes the outcome of one call, writes its line and passes the outcome on."""
+    """Takes the outcome of one call, passes it on and writes its line.
 
-    __slots__ = ("_context", "_is_denied", "_is_written", "_method", "_principal", "_trail", "then")
+    Attributes:
+        then: takes the outcome after it.
+    """
 
-    def __init__(
-        self,
-        trail: Trail,
-        method: Method,
-        context: ContextKey,
-        then: ReplyTo,
-        *,
-        is_written: bool,
-        is_denied: bool,
-    ) -> None:
+    __slots__ = ("_context", "_is_denied", "_kind", "_principal", "_trail", "then")
+
+    def __init__(self, trail: Trail, kind: _Kind, context: ContextKey, then: ReplyTo, is_denied: bool) -> None:
         self.then = then
         self._trail = trail
-        self._method = method
+        self._kind = kind
         self._context = context
         self._principal = trail.principal
-        self._is_written = is_written
         self._is_denied = is_denied
 
     def __call__(self, at: int, id: bytes | None, outcome: Outcome) -> None:
         try:
             self.then(at, id, outcome)
         finally:
-            self.tell(id, outcome)
+            self._tell(id, outcome)
 
     def abandoned(self, id: bytes | None) -> None:
         """Its client has left before the outcome was known."""
-        if self._is_written:
-            gone = StorageError("the client has left", may_have_been_applied=True)
-            self.tell(id, gone, "the client has left; it may have been carried out")
+        if self._kind.is_written:
+            gone = "the client has left; it may have been carried out"
+            self._trail.tell(self._kind.named, self._principal, self._context, str(StorageError.code), gone, id)
 
-    def tell(self, id: bytes | None, outcome: Outcome, reason: str | None = None) -> None:
-        method, trail, principal = self._method, self._trail, self._principal
+    def _tell(self, id: bytes | None, outcome: Outcome) -> None:
+        kind, trail, principal = self._kind, self._trail, self._principal
         if type(outcome) is bytes:
-            if not self._is_written:
-                return
-            if method.name in _LOGINS:
-                principal = trail.who_logged_in()
-            trail.tell(method.name, principal, self._context, '"ok"', None, id)
+            if kind.is_written:
+                if kind.is_login:
+                    principal = trail.who_logged_in()
+                trail.tell(kind.named, principal, self._context, '"ok"', None, id)
             return
         assert isinstance(outcome, CoordinatorError)
         is_denied = self._is_denied or isinstance(outcome, _DENIALS)
-        if isinstance(outcome, StaleToken) and not self._is_written:
+        if isinstance(outcome, StaleToken) and not kind.is_written:
             is_denied = trail.has_logins
-        if not is_denied and not self._is_written:
-            return
-        if is_denied and reason is None:
-            reason = _right_of(method, outcome)
-        trail.tell(method.name, principal, self._context, str(outcome.code), reason, id)
+        if is_denied or kind.is_written:
+            reason = _right_of(kind.method, outcome) if is_denied else None
+            trail.tell(kind.named, principal, self._context, str(outcome.code), reason, id)
+
+
+def _named(method: str) -> str:
+    """The part of a line that names what is no method of ours."""
+    return f'","method":"{method}","context":'
 
 
 def _right_of(method: Method, error: CoordinatorError) -> str:
@@ -340,11 +344,9 @@ def _right_of(method: Method, error: CoordinatorError) -> str:
     return "nothing" if method.right is None else method.right.value
 
 
-def _shown(id: bytes | None) -> bytes:
-    """A call's id as a text of bounded length. A token that somebody has for one is not shown."""
+def _shown(id: bytes | None) -> str:
+    """A call's id as a text of bounded length, in ASCII, as a terminal may show it. A token is not shown."""
     if id is None:
-        return b"null"
-    if id.isdigit() and len(id) <= MAX_ID:
-        return b'"%b"' % id
+        return "null"
     text = id[: 16 * MAX_ID].decode(errors="ignore").removeprefix('"').removesuffix('"')
-    return dumps(_TOKEN.sub("hc_***", text)[:MAX_ID]).encode()  # in ASCII, for whoever looks at it on a terminal
+    return dumps(_TOKEN.sub("hc_***", text)[:MAX_ID])

@@ -38,7 +38,7 @@ from coordinator.storage.functions import Guard
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout, flow_name, job_name, message_name
 from coordinator.supervision import contain
 
-__all__ = ["Access", "Conversation", "Gate", "Rules", "Witness"]
+__all__ = ["Access", "Conversation", "Gate", "Rules", "Witness", "is_about_no_context"]
 
 log = structlog.get_logger("coordinator.access")
 
@@ -78,6 +78,11 @@ _READING: Final = frozenset(
         *(Right.RUNNERS_CONNECTED, Right.RECORD_READ, Right.FLOW_READ, Right.LOG_READ, Right.PREREQUISITE_READ),
     }
 )
+
+
+def is_about_no_context(right: Right | None) -> bool:
+    """Whether a call that takes this is about no context, or about another than the one it goes to."""
+    return right is None or right in _ABOUT_NO_CONTEXT or right in (Right.CONTEXT_WRITE, Right.CONTEXT_READ)
 
 
 _Waiting = tuple[Request, Method, Any]
