@@ -130,6 +130,7 @@ def running(contender: Contender, plan: Plan, contexts: int, batch: int = 1) -> 
             workers=contender.workers,
             is_tls=contender.is_tls,
             has_logins=contender.has_logins,
+            is_audited=contender.is_audited,
         )
     elif contender.server in stacks.NAMES:
         started = servers.stack(plan.cores, plan.data_root, contender.server, fsync)

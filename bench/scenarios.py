@@ -29,6 +29,7 @@ class Contender:
         workers: processes of a coordinator.
         is_tls: it is a coordinator that speaks TLS.
         has_logins: it is a coordinator that has its callers log in; those here are admins.
+        is_audited: it is a coordinator that keeps an audit log.
     """
 
     name: str
@@ -38,11 +39,13 @@ class Contender:
     workers: int = 1
     is_tls: bool = False
     has_logins: bool = False
+    is_audited: bool = False
 
 
 OURS: Final = Contender("coordinator", "coordinator", "result")
 TWO_WORKERS: Final = Contender("2 workers", "coordinator", "result", workers=2)
 SECURE: Final = Contender("coordinator, TLS", "coordinator", "result", is_tls=True)
+AUDITED: Final = Contender("coordinator, audited", "coordinator", "result", is_audited=True)
 LOGGED_IN: Final = Contender("coordinator, logged in", "coordinator", "result", has_logins=True)
 ALWAYS: Final = Contender("fsync always", "coordinator", "result", "always")
 EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec")
@@ -181,6 +184,11 @@ def _auth(scheme: Scheme, kind: Kind, connections: int, window: int, goal: float
     return Scenario("auth", scheme, kind, connections, LOGGED_IN, (Beside(OURS, goal),), window=window)
 
 
+def _audit(scheme: Scheme, connections: int, window: int) -> Scenario:
+    """Calls that are written to an audit log, beside the same without one."""
+    return Scenario("audit", scheme, "create", connections, AUDITED, (Beside(OURS),), window=window)
+
+
 def _generator(scheme: Scheme, connections: int, batch: int = 1) -> Scenario:
     """The load generator before a server that does next to nothing."""
     subject, beside = (ASYNCIO, HYPERCORN) if scheme == "http" else (PICOWS, ECHO)
@@ -225,6 +233,8 @@ SCENARIOS: Final = (
     _auth("ws", "create", 20, WINDOW, 0.97),
     _auth("http", "load", 20, 1, 0.95),
     _auth("http", "create", 20, 1, 0.95),
+    _audit("ws", 20, WINDOW),
+    _audit("http", 20, 1),
     _generator("http", 1),
     _generator("http", 20),
     _generator("http", 20, batch=BATCH),

@@ -102,6 +102,7 @@ def coordinator(
     may_warn: bool = False,
     is_tls: bool = False,
     has_logins: bool = False,
+    is_audited: bool = False,
 ) -> Iterator[Coordinator]:
     """A coordinator on a data directory of its own below `data_root`, which is removed afterwards.
 
@@ -113,6 +114,7 @@ def coordinator(
         log = Path(directory, "log")
         command = ["-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0", "--log-format", "json"]
         command += ["--auth", "keys"] if has_logins else []
+        command += ["--audit-log", str(Path(directory, "audit.jsonl"))] if is_audited else []
         command += ["--workers", str(workers), *(_certificate(Path(directory)) if is_tls else ())]
         with log.open("wb") as stderr:
             process = subprocess.Popen([sys.executable, *command, "--data-dir", str(data), *flags], stderr=stderr)

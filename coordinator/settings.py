@@ -105,6 +105,12 @@ class Settings(BaseModel):
         "hidden", description="Whether readers see log lines, with --auth keys."
     )
 
+    audit_log: File | None = Field(
+        None,
+        description="File to which a JSON line is appended for each write, denial and login: who, what, where, the "
+        "outcome, without params; `-` for standard error. A new file has mode 0600. See specs/security.md.",
+    )
+
     redis_url: str | None = Field(
         None,
         repr=False,

@@ -22,7 +22,7 @@ from coordinator.osprocess import (
     share_the_interpreter_fairly,
 )
 from coordinator.server.app import App
-from coordinator.server.bootstrap import CannotListen, CannotUseTokens
+from coordinator.server.bootstrap import CannotKeepAudit, CannotListen, CannotUseTokens
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
@@ -38,6 +38,7 @@ log = structlog.get_logger("coordinator")
 _URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_REDIS_URL"
 
 CANNOT_SERVE = (
+    CannotKeepAudit,
     CannotListen,
     CannotUseTls,
     CannotUseTokens,

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
+from coordinator.rpc.access.audit import Audit
 from coordinator.rpc.access.gate import Gate, Rules
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.answers import Answers
@@ -77,7 +79,7 @@ class App:
     async def run(self, *, task_status: trio.TaskStatus[App] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped.
 
-        Raises, before it has started: CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed,
+        Raises, before it has started: CannotKeepAudit, CannotListen, CannotUseTls, DataDirectoryInUse, EmbeddedFailed,
             StoreMisconfigured.
         """
         async with bootstrap.acquire(self.settings) as acquired:
@@ -162,6 +164,7 @@ class Service:
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
         )
 
+        self._audit = None if settings.audit_log is None else Audit(settings.audit_log)
         self._gate: Gate | None = None
         if settings.has_logins:
             rules = Rules(
@@ -184,8 +187,9 @@ class Service:
 
     async def run(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         """Serve from when `started` is called until `stop` is set, then answer what is in flight."""
-        # The store and the directory outlive the front-ends, which need both to answer what is in flight.
-        async with trio.open_nursery() as background:
+        # The store and the directory outlive the front-ends, which need both to answer what is in flight. The audit log
+        # outlives them all: ending, they tell it of what they have given up.
+        async with self._kept_audit(), trio.open_nursery() as background:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
             background.start_soon(supervise, "returning memory", _return_memory)
@@ -196,6 +200,9 @@ class Service:
                 with trio.move_on_after(LEAVE_TIMEOUT):
                     await self._engine.leave()
             background.cancel_scope.cancel()
+
+    def _kept_audit(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._audit is None else self._audit.kept()
 
     def gone(self, coordinator: str) -> None:
         """Another coordinator on the store is gone: take over from it. While `run` serves."""
@@ -224,6 +231,7 @@ class Service:
             max_batch_reply=settings.max_batch_reply_bytes,
             document=document.json,
             gate=self._gate,
+            audit=self._audit,
             max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
         policy = partial(
@@ -288,6 +296,10 @@ class Service:
                 "accept_failures_total": (
                     "Times a client could not be accepted for want of descriptors or memory.",
                     lambda: sum(tally.failures for tally in tallies),
+                ),
+                "audit_lines_lost_total": (
+                    "Lines of the audit log that could not be written, or held any longer.",
+                    lambda: 0 if self._audit is None else self._audit.lost,
                 ),
                 "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
                 "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 import structlog
@@ -14,6 +15,7 @@ import trio
 
 from coordinator.hosts import is_loopback, url_of
 from coordinator.osprocess import memory_limit
+from coordinator.rpc.access.appending import AuditFile
 from coordinator.rpc.access.operator import ensure_token_file
 from coordinator.secretfiles import Unusable
 from coordinator.server.tls import Material, read_material
@@ -23,11 +25,13 @@ from coordinator.storage.connection import Connection, Reply, Store
 from coordinator.storage.embedded import EmbeddedValkey
 from coordinator.storage.faults import ReplyError, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Layout
+from coordinator.storage.private import NotPrivate
 from coordinator.storage.topology import Topology
 
 __all__ = [
     "FRONT_ENDS",
     "Addresses",
+    "CannotKeepAudit",
     "CannotListen",
     "CannotUseTokens",
     "FrontEnd",
@@ -57,6 +61,10 @@ SPARE_CLIENTS: Final = 1000  # of the embedded Valkey, beside the contexts' conn
 
 class CannotListen(Exception):
     """A port is taken, or an address is not ours."""
+
+
+class CannotKeepAudit(Exception):
+    """Nothing can be appended to the file of the audit log."""
 
 
 class CannotUseTokens(Exception):
@@ -114,9 +122,11 @@ class Resources:
 async def acquire(settings: Settings) -> AsyncIterator[Resources]:
     """Read the certificate, listen, and start the embedded Valkey unless there is another store.
 
-    Raises: CannotListen, CannotUseTls, CannotUseTokens, DataDirectoryInUse, EmbeddedFailed.
+    Raises: CannotKeepAudit, CannotListen, CannotUseTls, CannotUseTokens, DataDirectoryInUse, EmbeddedFailed.
     """
     tls = read_material(settings)
+    if settings.audit_log is not None:
+        _check_audit_log(settings.audit_log)
     timeout = settings.client_write_timeout
     async with AsyncExitStack() as stack:
         http = stack.enter_context(_listen("http", settings.api_http_ip, settings.api_http_port, timeout))
@@ -136,6 +146,18 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
             except Unusable as error:
                 raise CannotUseTokens(str(error)) from None
         yield Resources(http, ws, addresses, tls, embedded, topology)
+
+
+def _check_audit_log(path: Path) -> None:
+    """Make the file if there is none. Raises CannotKeepAudit."""
+    file = AuditFile(path)
+    try:
+        file.check()
+    except (OSError, NotPrivate) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CannotKeepAudit(f"--audit-log: {path} cannot be appended to: {reason}") from None
+    finally:
+        file.close()
 
 
 def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:

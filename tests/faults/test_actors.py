@@ -301,11 +301,11 @@ class FailsOnce(Kept):
 
     has_failed = False
 
-    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, outcome: Outcome) -> None:
         if not self.has_failed:
             self.has_failed = True
             raise ZeroDivisionError
-        super().reply_to(at, id, response)
+        super().reply_to(at, id, outcome)
 
 
 async def test_a_reply_that_cannot_be_handed_out_keeps_no_other_back(store: ValkeyProcess) -> None:

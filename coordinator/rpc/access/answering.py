@@ -94,6 +94,7 @@ async def login(access: Access | None, params: models.LoginParams) -> bytes:
     token = tokens.new_token()
     kept = {"label": "login", "key": key, "access": "full"}
     _, until = await _keep(access, token, named.name, HTTP_LOGIN_SECONDS, kept)
+    access.proven = named
     return _json(principal=named.name, expires_at=until, token=token)
 
 

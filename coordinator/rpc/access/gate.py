@@ -38,7 +38,7 @@ from coordinator.storage.functions import Guard
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout, flow_name, job_name, message_name
 from coordinator.supervision import contain
 
-__all__ = ["Access", "Conversation", "Gate", "Rules"]
+__all__ = ["Access", "Conversation", "Gate", "Rules", "Witness", "is_about_no_context"]
 
 log = structlog.get_logger("coordinator.access")
 
@@ -80,6 +80,11 @@ _READING: Final = frozenset(
 )
 
 
+def is_about_no_context(right: Right | None) -> bool:
+    """Whether a call that takes this is about no context, or about another than the one it goes to."""
+    return right is None or right in _ABOUT_NO_CONTEXT or right in (Right.CONTEXT_WRITE, Right.CONTEXT_READ)
+
+
 _Waiting = tuple[Request, Method, Any]
 """A call that may take long, its method as it may be called, and its params."""
 
@@ -110,6 +115,13 @@ class Conversation(Protocol):
 
     def end_subscription(self, subscription: Subscription, reason: str) -> None:
         """End one, and say so. Never blocks."""
+
+
+class Witness(Protocol):
+    """What is told of what a client loses while nobody calls."""
+
+    def ended(self, principal: str, context: ContextKey, error: CoordinatorError, reason: str) -> None:
+        """A login, or a subscription in a context, was ended by us. Never blocks."""
 
 
 class _Turns:
@@ -352,6 +364,7 @@ class Gate:
             )
             if cell is Cell.NO or sees_too_much or access.is_out_of_scope(right):
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
+                access.tell_ended(subscription.keys.address, _denied(right, Role.READER, None), right.value)
 
 
 class _Login:
@@ -385,9 +398,22 @@ class Access:
     Attributes:
         nonces: the challenges of its connection; None if it has none.
         refused: calls refused because nobody has logged in.
+        proven: who has logged in last, over HTTP too.
+        trail: writes its lines of the audit log, if that is kept.
     """
 
-    __slots__ = ("_digest", "_logged_out", "_login", "conversation", "gate", "host", "nonces", "refused")
+    __slots__ = (
+        "_digest",
+        "_logged_out",
+        "_login",
+        "conversation",
+        "gate",
+        "host",
+        "nonces",
+        "proven",
+        "refused",
+        "trail",
+    )
 
     def __init__(
         self, gate: Gate, *, host: str = "", digest: str = "", conversation: Conversation | None = None
@@ -397,6 +423,8 @@ class Access:
         self.conversation = conversation
         self.nonces = None if conversation is None else Nonces()
         self.refused = 0
+        self.proven: Principal | None = None
+        self.trail: Witness | None = None
         self._digest = digest
         self._login = gate.login_of(digest) if conversation is None and digest else _Login()
         self._logged_out: str | None = None
@@ -410,16 +438,24 @@ class Access:
 
     def log_out(self, reason: str) -> None:
         """It is nobody from now on."""
+        if self.conversation is not None:
+            self.tell_ended(None, NotLoggedIn(reason), reason)
         self._login.become(None)
         self._logged_out = reason
         if self.conversation is not None:
             self.conversation.log_out(reason)
+
+    def tell_ended(self, context: ContextKey, error: CoordinatorError, reason: str) -> None:
+        """Have the audit log tell of what was ended of what it has."""
+        if self.trail is not None and self.principal is not None:
+            self.trail.ended(self.principal.name, context, error, reason)
 
     def become(self, principal: Principal) -> None:
         """It has logged in. Raises Conflict if its connection belongs to somebody else."""
         if self.principal is not None and self.principal.identity != principal.identity:
             raise Conflict(f"this connection is {self.principal.name}; open another one", principal=self.principal.name)
         self._login.become(principal)
+        self.proven = principal
         self._logged_out = None
 
     @property
@@ -446,7 +482,7 @@ class Access:
             if not until:
                 return None
             login.good_until = until
-        context = self._context_of(right, params)
+        context = self.context_of(right, params)
         until, members = login.good_until, None
         if context is not None and principal.kind == "actor":
             known = self.gate.registry.members.known(context)
@@ -473,7 +509,7 @@ class Access:
             await self.identify()
             principal, context, members = self.principal, None, None
             if principal is not None:
-                context = self._context_of(method.right, params)
+                context = self.context_of(method.right, params)
                 if context is not None and principal.kind == "actor":
                     members = (await self.gate.registry.members.get(context)).value
         except CoordinatorError as error:
@@ -509,7 +545,7 @@ class Access:
         return self.principal is not None and self.principal.scope.is_reading and right not in _READING
 
     @staticmethod
-    def _context_of(right: Right | None, params: Any) -> ContextKey:
+    def context_of(right: Right | None, params: Any) -> ContextKey:
         """The context that a call is about."""
         if right is Right.CONTEXT_WRITE:
             written: int = params.context.id

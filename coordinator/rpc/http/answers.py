@@ -16,6 +16,7 @@ import trio
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.errors import InvalidRequest
+from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import bearer_of
@@ -279,7 +280,9 @@ class Answers:
         gate = self._dispatcher.gate
         access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
         reply = _Reply(respond, access)
-        intake = Intake(self._dispatcher, reply, budget, access=access)
+        audit = self._dispatcher.audit
+        trail = None if audit is None else Trail(audit, "http", budget.host, access)
+        intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail)
         try:
             await intake.take(message)
             await intake.flush()
@@ -289,10 +292,12 @@ class Answers:
                 reply.abandon()
         return reply.has_arrived
 
-    async def show(self, shown: ShowPage) -> Answer:
-        """Make a page."""
+    async def show(self, shown: ShowPage, budget: Budget) -> Answer:
+        """Make a page. `budget`: the client's."""
         gate, authorization = self._dispatcher.gate, shown.authorization
         if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
+            if self._dispatcher.audit is not None:
+                Trail(self._dispatcher.audit, "http", budget.host, Access(gate)).page_denied("/metrics")
             return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)

@@ -90,7 +90,7 @@ class AsgiApp:
         if isinstance(decision, Answer):
             return decision
         if isinstance(decision, ShowPage):
-            return await self._answers.show(decision)
+            return await self._answers.show(decision, self._budget)
         if not isinstance(decision, Call):
             return self._answers.refusal(404, "no WebSocket over HTTP/2; it is at /ws over HTTP/1.1")
         message = self._answers.message(decision, body)

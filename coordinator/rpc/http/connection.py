@@ -357,7 +357,9 @@ class Connection:
             raise _Refused(await self._too_large(head, decision.headers) if decision.status == TOO_LARGE else decision)
         if head.length:
             await self._body(head)
-        await self._respond(head, decision if isinstance(decision, Answer) else await self._answers.show(decision))
+        await self._respond(
+            head, decision if isinstance(decision, Answer) else await self._answers.show(decision, self._budget)
+        )
 
     async def _too_large(self, head: Head, headers: Headers = ()) -> Answer:
         """The answer to a body over the limit. The first call's id is in it if that arrives soon."""

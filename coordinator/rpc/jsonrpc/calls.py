@@ -18,7 +18,8 @@ from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Firs
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
-from coordinator.errors import CoordinatorError, NotLoggedIn, ReplyTooLarge
+from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, ReplyTooLarge
+from coordinator.rpc.access.audit import Audit, Followed, Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
@@ -38,10 +39,11 @@ LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 KEYSPACES: Final = 1024  # remembered
 
 _NOT_BEGUN: Final = "a call could not be begun"
+_NEEDS_REPLY: Final = "nothing is begun of which a reply has to tell, as this is a notification"
 _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
 
-ReplyTo = Callable[[int, bytes | None, bytes | None], None]
-"""Takes the reply to the call at a place of its message, with that call's id."""
+ReplyTo = Callable[[int, bytes | None, Outcome], None]
+"""Takes the outcome of the call at a place of its message, with that call's id."""
 
 Place = tuple[ReplyTo, int, bytes | None]
 """Where a call's reply goes, its place in the message, and its id."""
@@ -62,15 +64,15 @@ class Sink(ABC):
     def waits_for(self, call: Request) -> None:
         """Learn of a call that may take long, which is to be abandoned if the client leaves."""
 
-    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
-        """Take the reply to a message that is a call."""
-        self.reply(response)
+    def reply_to(self, at: int, id: bytes | None, outcome: Outcome) -> None:
+        """Take the outcome of a message that is a call."""
+        self.reply(_rendered(id, outcome))
 
     def reply_to_opening(self, opening: Opening) -> ReplyTo:
         """As `reply_to`, for a call that may open a subscription."""
 
-        def reply_to(at: int, id: bytes | None, response: bytes | None) -> None:
-            self.reply_to(at, id, response)
+        def reply_to(at: int, id: bytes | None, outcome: Outcome) -> None:
+            self.reply_to(at, id, outcome)
             opening.replied()
 
         return reply_to
@@ -102,10 +104,10 @@ class _Batch:
         id, method, _ = item
         return id is not None and method is not None and method.only_reads
 
-    def too_large(self, id: bytes) -> bytes:
-        """The reply in place of one for which there is no room."""
+    def too_large(self) -> CoordinatorError:
+        """The outcome in place of one for which there is no room."""
         self.is_full = True
-        return protocol.render_error(id, ReplyTooLarge(self._limit))
+        return ReplyTooLarge(self._limit)
 
     def is_on_its_way(self) -> None:
         """The last of its calls was taken."""
@@ -113,10 +115,11 @@ class _Batch:
             self._is_on_its_way = True
             self._budget.take(self._limit - self._room)
 
-    def reply_to(self, at: int, id: bytes | None, response: bytes | None) -> None:
+    def reply_to(self, at: int, id: bytes | None, outcome: Outcome) -> None:
+        response = _rendered(id, outcome)
         if response is not None:
             if len(response) > self._room and id is not None:
-                response = self.too_large(id)
+                response = protocol.render_error(id, self.too_large())
             size = len(response)
             self._room -= size
             if self._is_on_its_way:
@@ -172,7 +175,13 @@ class _Call(Request):
         if self.answered is not None:
             self.answered.set()
         reply_to, at, id = self.place
-        reply_to(at, id, _rendered(id, outcome))
+        reply_to(at, id, outcome)
+
+    def abandon(self) -> None:
+        reply_to, _, id = self.place
+        if type(reply_to) is Followed and not self.done:
+            reply_to.abandoned(id)
+        super().abandon()
 
 
 class _Commands(Request):
@@ -218,7 +227,7 @@ class _Commands(Request):
             if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
                 self.mailbox.saw(len(own))
             try:
-                reply_to(at, id, _rendered(id, own))
+                reply_to(at, id, own)
             except Exception as error:  # which must not keep the others' replies back
                 report("handing out a reply", error)
         self._outcomes.clear()
@@ -233,6 +242,7 @@ class Dispatcher:
         max_batch_reply: bytes of the reply to one batch.
         document, max_values: see Reader.
         gate: decides who may call what; None: everybody may call everything.
+        audit: what is written and denied is told to it, if it is kept.
     """
 
     def __init__(
@@ -247,8 +257,10 @@ class Dispatcher:
         document: bytes | None = None,
         max_values: int = MAX_VALUES,
         gate: Gate | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.gate = gate
+        self.audit = audit
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
@@ -284,6 +296,7 @@ class Intake:
         budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
         access: says what the client may call; None: everything.
+        trail: writes the client's lines of the audit log, if that is kept.
     """
 
     def __init__(
@@ -293,8 +306,11 @@ class Intake:
         budget: Budget,
         session: Session | None = None,
         access: Access | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self._access = access
+        self._trail = trail
+        self._is_judged = access is not None or trail is not None
         self._dispatcher = dispatcher
         self._sink = sink
         self._budget = budget
@@ -335,21 +351,23 @@ class Intake:
             reply_to = batch.reply_to
         self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
-        access = self._access
+        access, trail, is_judged = self._access, self._trail, self._is_judged
         for at, read in enumerate(items):
             item = read
+            answer_to: ReplyTo = reply_to
             if budget.used >= budget.limit:
                 await self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
-                reply_to(at, item[0], batch.too_large(item[0] or protocol.NULL_ID))
+                reply_to(at, item[0], batch.too_large())
                 continue
-            if access is not None and item[1] is not None:
-                allowed = access.admit(item[1], item[2])
+            if is_judged and item[1] is not None:
+                allowed = item[1] if access is None else access.admit(item[1], item[2])
                 if allowed is None:
-                    allowed = await self._judged(access, item[1], item[2])
+                    allowed = await self._judged(item[1], item[2])
+                answer_to = reply_to if trail is None else trail.follow(item[1], item[2], allowed, reply_to)
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
-            full = self._add(item, reply_to, at, deadline)
+            full = self._add(item, answer_to, at, deadline)
             if full is not None:
                 await full
             if slice_calls is not None:
@@ -385,18 +403,19 @@ class Intake:
             await full
         await self._budget.room()
 
-    async def _judged(self, access: Access, method: Method, params: Any) -> Method | CoordinatorError:
+    async def _judged(self, method: Method, params: Any) -> Method | CoordinatorError:
         """Ask whether the client may call this; what was taken goes on its way before."""
+        assert self._access is not None, "without it everybody may"
         full = self._post()
         if full is not None:
             await full
-        return await access.judge(method, params)
+        return await self._access.judge(method, params)
 
     def _add(self, item: Item, reply_to: ReplyTo, at: int, deadline: float) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
-            reply_to(at, id, _rendered(id, params))
+            reply_to(at, id, params)
             return None
         if self._is_large and method.writes:
             self._tell_sizes(method, method.context(params), params)
@@ -413,7 +432,7 @@ class Intake:
         try:
             answerable = does.begin(keys, params)
         except Exception as error:
-            reply_to(at, id, _rendered(id, outcome_of(error, _NOT_BEGUN, method=method.name)))
+            reply_to(at, id, outcome_of(error, _NOT_BEGUN, method=method.name))
             return None
         full = None
         if calls is None:
@@ -445,7 +464,11 @@ class Intake:
             outcome = outcome_of(error, "an answer", method=method.name)
             if isinstance(error, NotLoggedIn) and self._access is not None:
                 self._access.refused += 1
-        reply_to(at, id, _rendered(id, outcome))
+        except trio.Cancelled:
+            if type(reply_to) is Followed:
+                reply_to.abandoned(id)
+            raise
+        reply_to(at, id, outcome)
 
     async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
         """Take a call that does not travel together with others."""
@@ -464,12 +487,12 @@ class Intake:
                     operation, commands = await _until_first_commands(operation, context)
             case Live(begin_live, needs_reply, extra_timeout):
                 if id is None and needs_reply:
-                    reply_to(at, id, None)
+                    reply_to(at, id, InvalidRequest(_NEEDS_REPLY))
                     return
                 opening = None
                 if self._session is not None:
                     opening = Opening()
-                    reply_to = self._replies.reply_to_opening(opening)
+                    reply_to = _instead(reply_to, self._replies.reply_to_opening(opening))
                 caller = Caller(self._budget, self._session, opening)
                 operation = _begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
                 if extra_timeout is not None:
@@ -478,7 +501,7 @@ class Intake:
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
-            reply_to(at, id, _rendered(id, operation))
+            reply_to(at, id, operation)
             return
         directory = self._dispatcher.directory
         place = reply_to, at, id
@@ -529,6 +552,14 @@ def _as_allowed(item: Item, allowed: Method | CoordinatorError) -> Item:
     """A call as its client may make it, or its outcome if it may not."""
     id, _, params = item
     return (id, allowed, params) if isinstance(allowed, Method) else (id, None, allowed)
+
+
+def _instead(reply_to: ReplyTo, other: ReplyTo) -> ReplyTo:
+    """What hands the outcome to `other`, and to the audit log if that is told of this call."""
+    if type(reply_to) is not Followed:
+        return other
+    reply_to.then = other
+    return reply_to
 
 
 def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:

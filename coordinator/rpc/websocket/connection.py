@@ -18,6 +18,7 @@ from coordinator.actors.request import Request
 from coordinator.budget import Budget
 from coordinator.engine.subscriptions import Session, Subscription
 from coordinator.errors import NotLoggedIn
+from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.jsonrpc import protocol
@@ -89,7 +90,10 @@ class Connection(Session, Sink):
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
         )
         self._access = self._access_of(dispatcher.gate, shown)
-        self._intake = Intake(dispatcher, self, budget, self, self._access)
+        trail = None if dispatcher.audit is None else Trail(dispatcher.audit, "ws", budget.host, self._access)
+        if self._access is not None:
+            self._access.trail = trail
+        self._intake = Intake(dispatcher, self, budget, self, self._access, trail)
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0

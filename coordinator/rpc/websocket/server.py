@@ -14,6 +14,7 @@ import trio
 from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
+from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import bearer_of
@@ -203,7 +204,7 @@ class WebSocketFrontEnd:
                 head, unparsed = request
                 upgrade = read_upgrade(head, self._elsewhere)
                 self._check(upgrade, policy)
-                await self._check_token(upgrade)
+                await self._check_token(upgrade, partial(peer_host, stream))
                 response = await accept(upgrade)
             except Refused as refused:
                 await self._refuse(stream, refused)
@@ -220,7 +221,7 @@ class WebSocketFrontEnd:
         if self._is_stopping:
             raise Refused(503, "the coordinator is shutting down")
 
-    async def _check_token(self, upgrade: UpgradeRequest) -> None:
+    async def _check_token(self, upgrade: UpgradeRequest, host: Callable[[], str]) -> None:
         """Raises Refused if the client shows a token that is not good. Without one it may log in later."""
         gate = self._dispatcher.gate
         if gate is None or upgrade.authorization is None:
@@ -230,6 +231,8 @@ class WebSocketFrontEnd:
             await shown.identify()
         except CoordinatorError:
             raise Refused(503, "the store does not answer, so nobody can be let in; try again soon") from None
+        if self._dispatcher.audit is not None:
+            Trail(self._dispatcher.audit, "ws", host, shown).connected()
         if shown.principal is None:
             raise Refused(
                 401,

@@ -1,0 +1,352 @@
+"""The audit log: who wrote what, who was refused what, and who has logged in; a JSON object a line.
+
+An `Audit` is one for each process, a `Trail` one for each client. A line is made when a call's outcome is known, and
+holds nothing of its params or its result. Lines are written in another thread, in order, soon after.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from json import dumps
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import structlog
+import trio
+
+from coordinator.actors.request import Outcome
+from coordinator.errors import CoordinatorError, Forbidden, NotFound, NotLoggedIn, StaleToken, StorageError
+from coordinator.logs import Seldom
+from coordinator.rpc.access.appending import AuditFile
+from coordinator.rpc.access.gate import Access, is_about_no_context
+from coordinator.rpc.access.rights import Right
+from coordinator.rpc.methods.method import Live, Method, Personal
+from coordinator.storage.keys import ContextKey
+from coordinator.supervision import supervise
+
+__all__ = ["Audit", "Followed", "Trail"]
+
+log = structlog.get_logger("coordinator.audit")
+
+WAITING_BYTES: Final = 4 * 1024 * 1024  # of lines that are not written yet
+GATHER: Final = 0.05  # seconds in which lines come together: a thread is asked that seldom
+RETRY_EVERY: Final = 0.5  # seconds, while they cannot be written
+FLUSH_TIMEOUT: Final = 5.0  # seconds for what remains in the end
+MAX_ID: Final = 64  # characters of a call's id
+MAX_REASON: Final = 200
+
+CONNECT: Final = "connect"  # in place of a method: a WebSocket's handshake with a token
+ENDED: Final = "auth.ended"  # what a login or a subscription has ended with
+_LOGINS: Final = frozenset({"auth.login", "auth.renew"})
+_DENIALS: Final = (Forbidden, NotLoggedIn)
+_REFUSALS: Final = (*_DENIALS, NotFound)  # before it was begun; a stranger is told that there is no context
+_TOKEN: Final = re.compile(r"hc_[\w-]+")
+
+ReplyTo = Callable[[int, bytes | None, Outcome], None]
+"""Takes a call's outcome; see `calls`."""
+
+
+class Audit:
+    """The lines of this process, on their way to the file.
+
+    They are held in memory while they cannot be written, up to a bound. Beyond that they are lost: calls go on.
+
+    Attributes:
+        lost: lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.lost = 0
+        self._file = AuditFile(path)
+        self._lines: list[str] = []
+        self._unwritten = b""  # of those that were taken from there
+        self._size = 0  # of both
+        self._gap = 0  # lines lost of which the file does not tell yet
+        self._wake = trio.Event()
+        self._end = trio.Event()
+        self._name = secrets.token_hex(4)
+        self._clients = count(1)
+        self._now = self._second = (0, "")
+        self._failing = Seldom()
+
+    def client(self) -> str:
+        """A new client's name, which no other one has."""
+        return f"{self._name}-{next(self._clients)}"
+
+    def now(self) -> str:
+        """As lines have it."""
+        now = int(time.time() * 1000)
+        if now != self._now[0]:
+            second, milliseconds = divmod(now, 1000)
+            if second != self._second[0]:
+                self._second = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._now = now, f"{self._second[1]}.{milliseconds:03d}Z"
+        return self._now[1]
+
+    def add(self, line: str) -> None:
+        """Have a line written, which is ASCII. Never blocks."""
+        size = len(line)
+        if self._size + size > WAITING_BYTES:
+            self.lost += 1
+            self._gap += 1
+            return
+        if self._gap:
+            line = self._told_gap() + line
+            size = len(line)
+        if not self._lines:
+            self._wake.set()
+        self._size += size
+        self._lines.append(line)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """While this lasts lines are written, and in the end those that remain."""
+        writing, is_over = trio.CancelScope(shield=True), trio.Event()
+
+        async def write() -> None:
+            with writing:
+                await supervise("writing the audit log", self._write_lines)
+            is_over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            try:
+                yield
+            finally:
+                self._end.set()
+                self._wake.set()
+                with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
+                    await is_over.wait()
+                writing.cancel()
+                self._give_up_the_rest()
+
+    def _told_gap(self) -> str:
+        lost, self._gap = self._gap, 0
+        return f'{{"at":"{self.now()}","lost":{lost}}}\n'
+
+    async def _write_lines(self) -> None:
+        while True:
+            if not self._size and not self._gap:
+                if self._end.is_set():
+                    return
+                await self._wake.wait()
+            with trio.move_on_after(GATHER):
+                await self._end.wait()
+            self._wake = trio.Event()
+            lines = self._unwritten + "".join(self._lines).encode()
+            if self._gap and self._size <= WAITING_BYTES // 2:
+                told = self._told_gap()
+                lines += told.encode()
+                self._size += len(told)
+            self._lines.clear()
+            self._unwritten = lines
+            written, fault = await trio.to_thread.run_sync(self._file.append, lines, abandon_on_cancel=True)
+            self._unwritten = lines[written:]
+            self._size -= written
+            if fault is None:
+                continue
+            if self._end.is_set():
+                return
+            if self._failing.is_due():
+                log.error(
+                    "the audit log cannot be written; calls go on, and lines are lost once too many wait",
+                    reason=fault,
+                    waiting_bytes=self._size,
+                    lost=self.lost,
+                )
+            with trio.move_on_after(RETRY_EVERY):
+                await self._end.wait()
+
+    def _give_up_the_rest(self) -> None:
+        rest = self._unwritten.count(b"\n") + sum(line.count("\n") for line in self._lines)
+        if rest:
+            self.lost += rest
+            log.error("the audit log could not be written to its end", lost=self.lost)
+
+
+class _Kind(NamedTuple):
+    """What there is to know of a method.
+
+    Attributes:
+        is_written: all its calls have a line.
+        is_watched: one may be denied after it was begun.
+        is_login: it may make the client somebody.
+        about: from its params to the context they are about.
+        named: the part of a line that names it.
+    """
+
+    method: Method
+    is_written: bool
+    is_watched: bool
+    is_login: bool
+    about: Callable[[Any], ContextKey]
+    named: str
+
+
+_kinds: Final[dict[str, _Kind]] = {}  # by name, as they are asked for
+
+
+def _kind_of(method: Method) -> _Kind:
+    right, is_login = method.right, method.name in _LOGINS
+    kind = _kinds[method.name] = _Kind(
+        method,
+        is_written=method.writes or is_login,
+        is_watched=isinstance(method.does, Personal | Live) or right is Right.ATTEMPT,
+        is_login=is_login,
+        about=partial(Access.context_of, right) if is_about_no_context(right) else method.context,
+        named=_named(method.name),
+    )
+    return kind
+
+
+class Trail:
+    """One client's: a WebSocket connection, or an HTTP message.
+
+    Args:
+        host: tells where it is.
+        access: who it is; None where nobody logs in.
+    """
+
+    __slots__ = ("_access", "_audit", "_end", "_host", "_number", "_transport")
+
+    def __init__(self, audit: Audit, transport: str, host: Callable[[], str], access: Access | None) -> None:
+        self._audit = audit
+        self._transport = transport
+        self._host = host
+        self._access = access
+        self._number = 0
+        self._end = ""  # of its lines: what they have in common
+
+    @property
+    def principal(self) -> str:
+        """Whom a line is about."""
+        if self._access is None:
+            return "anybody"
+        principal = self._access.principal
+        return "nobody" if principal is None else principal.name
+
+    def follow(self, method: Method, params: Any, allowed: Method | CoordinatorError, reply_to: ReplyTo) -> ReplyTo:
+        """What takes the outcome of a call so that there is a line of it, if there is to be one.
+
+        Args:
+            allowed: what was decided on it.
+        """
+        kind = _kinds.get(method.name) or _kind_of(method)
+        is_denied = type(allowed) is not Method and isinstance(allowed, _REFUSALS)
+        if not kind.is_written and not kind.is_watched and not is_denied:
+            return reply_to
+        return Followed(self, kind, kind.about(params), reply_to, is_denied)
+
+    def connected(self) -> None:
+        """A token was shown as the connection was opened; it was good if the client is somebody now."""
+        is_good = self._access is not None and self._access.principal is not None
+        outcome, reason = ('"ok"', None) if is_good else (str(NotLoggedIn.code), Right.SIGNED_IN.value)
+        self.tell(_named(CONNECT), self.principal, None, outcome, reason, None)
+
+    def page_denied(self, path: str) -> None:
+        """A page was asked for by somebody who may not see it."""
+        self.tell(_named(path), self.principal, None, str(NotLoggedIn.code), Right.SIGNED_IN.value, None)
+
+    def ended(self, principal: str, context: ContextKey, error: CoordinatorError, reason: str) -> None:
+        """A login, or a subscription in a context, was ended by us."""
+        self.tell(_named(ENDED), principal, context, str(error.code), reason, None)
+
+    def tell(
+        self, named: str, principal: str, context: ContextKey, outcome: str, reason: str | None, id: bytes | None
+    ) -> None:
+        """Write a line."""
+        audit = self._audit
+        if not self._number:
+            host = dumps(self._host())
+            self._end = f',"address":{host},"transport":"{self._transport}","request":"{audit.client()}.'
+        self._number += 1
+        why = "" if reason is None else f',"reason":{dumps(reason[:MAX_REASON])}'
+        shown = f'"{id.decode()}"' if id is not None and id.isdigit() and len(id) <= MAX_ID else _shown(id)
+        about = "null" if context is None else context
+        audit.add(
+            f'{{"at":"{audit.now()}","principal":"{principal}{named}{about},"outcome":{outcome}{why}{self._end}'
+            f'{self._number}","id":{shown}}}\n'
+        )
+
+    def who_logged_in(self) -> str:
+        """Whom the login that has just succeeded is of."""
+        proven = None if self._access is None else self._access.proven
+        return self.principal if proven is None else proven.name
+
+    @property
+    def has_logins(self) -> bool:
+        return self._access is not None
+
+
+class Followed:
+    """Takes the outcome of one call, passes it on and writes its line.
+
+    Attributes:
+        then: takes the outcome after it.
+    """
+
+    __slots__ = ("_context", "_is_denied", "_kind", "_principal", "_trail", "then")
+
+    def __init__(self, trail: Trail, kind: _Kind, context: ContextKey, then: ReplyTo, is_denied: bool) -> None:
+        self.then = then
+        self._trail = trail
+        self._kind = kind
+        self._context = context
+        self._principal = trail.principal
+        self._is_denied = is_denied
+
+    def __call__(self, at: int, id: bytes | None, outcome: Outcome) -> None:
+        try:
+            self.then(at, id, outcome)
+        finally:
+            self._tell(id, outcome)
+
+    def abandoned(self, id: bytes | None) -> None:
+        """Its client has left before the outcome was known."""
+        if self._kind.is_written:
+            gone = "the client has left; it may have been carried out"
+            self._trail.tell(self._kind.named, self._principal, self._context, str(StorageError.code), gone, id)
+
+    def _tell(self, id: bytes | None, outcome: Outcome) -> None:
+        kind, trail, principal = self._kind, self._trail, self._principal
+        if type(outcome) is bytes:
+            if kind.is_written:
+                if kind.is_login:
+                    principal = trail.who_logged_in()
+                trail.tell(kind.named, principal, self._context, '"ok"', None, id)
+            return
+        assert isinstance(outcome, CoordinatorError)
+        is_denied = self._is_denied or isinstance(outcome, _DENIALS)
+        if isinstance(outcome, StaleToken) and not kind.is_written:
+            is_denied = trail.has_logins
+        if is_denied or kind.is_written:
+            reason = _right_of(kind.method, outcome) if is_denied else None
+            trail.tell(kind.named, principal, self._context, str(outcome.code), reason, id)
+
+
+def _named(method: str) -> str:
+    """The part of a line that names what is no method of ours."""
+    return f'","method":"{method}","context":'
+
+
+def _right_of(method: Method, error: CoordinatorError) -> str:
+    """What a call that was denied would have needed."""
+    if isinstance(error, Forbidden):
+        return str(error.data["right"])
+    if method.right is Right.PUBLIC:
+        return Right.SIGNED_IN.value
+    return "nothing" if method.right is None else method.right.value
+
+
+def _shown(id: bytes | None) -> str:
+    """A call's id as a text of bounded length, in ASCII, as a terminal may show it. A token is not shown."""
+    if id is None:
+        return "null"
+    text = id[: 16 * MAX_ID].decode(errors="ignore").removeprefix('"').removesuffix('"')
+    return dumps(_TOKEN.sub("hc_***", text)[:MAX_ID])
