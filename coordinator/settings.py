@@ -165,6 +165,15 @@ class Settings(BaseModel):
         description="Bytes of replies a connection may leave unaccepted, those expected of its calls on their way "
         "included; at it no more of its calls go to the store.",
     )
+    caller_calls: NonNegativeInt = Field(
+        0,
+        description="Calls a second of one caller: of who has logged in, or else of an address (of IPv6 its /64). Two "
+        "seconds' worth may come at once; what is more gets an error that says when to try again. Each of the workers "
+        "counts by itself, and gives its share. 0 is no limit.",
+    )
+    caller_bytes: NonNegativeInt = Field(
+        0, description="Bytes a second of one caller's messages and the replies to them, in the same way."
+    )
     max_result_bytes: PositiveInt = Field(
         1024 * 1024, description="Size of the result of a job or flow, as JSON; a larger one is refused."
     )

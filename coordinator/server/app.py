@@ -19,6 +19,7 @@ from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.gate import Gate, Rules
+from coordinator.rpc.access.limits import Limits as CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Limits
@@ -214,6 +215,9 @@ class Service:
         document = ServedDocument(
             self._addresses.http, self._addresses.ws, public_url=settings.public_url, is_tls=settings.is_tls
         )
+        limits = None
+        if settings.caller_calls or settings.caller_bytes:
+            limits = CallerLimits(settings.caller_calls, settings.caller_bytes, 1 / settings.workers)
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -223,6 +227,7 @@ class Service:
             max_batch_reply=settings.max_batch_reply_bytes,
             document=document.json,
             gate=self._gate,
+            limits=limits,
             max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
         policy = partial(
@@ -269,6 +274,10 @@ class Service:
         self.metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
+                "messages_limited_total": (
+                    "Messages refused because their caller was over its limits.",
+                    lambda: 0 if limits is None else limits.refused,
+                ),
                 "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
                 "supervisor_crashes_total": ("Supervisors that crashed and were restarted.", lambda: directory.crashes),
                 "internal_faults_total": (FAULTS, faults),

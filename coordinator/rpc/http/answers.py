@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -15,8 +16,9 @@ import trio
 
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
-from coordinator.errors import InvalidRequest
+from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.rpc.access.gate import Access
+from coordinator.rpc.access.limits import Account
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
@@ -41,9 +43,9 @@ __all__ = [
 Headers = tuple[tuple[bytes, bytes], ...]
 """Of a response: all but `content-length`, `date` and what concerns the connection."""
 
-Respond = Callable[[Response | None, bool], None]
-"""Gets the response to a call's body, or None if it gets none, and whether nothing of it was done because nobody has
-logged in. Does not block or raise."""
+Respond = Callable[[Response | None, "Answer | None"], None]
+"""Gets the response to a call's body, or None if it gets none; and if nothing of it was done, for nobody has logged in
+or the caller is over its limits, the response that says so, without that body. Does not block or raise."""
 
 JSON: Final = (b"content-type", b"application/json")
 TOO_LARGE: Final = 413
@@ -278,8 +280,10 @@ class Answers:
         """
         gate = self._dispatcher.gate
         access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
-        reply = _Reply(respond, access)
-        intake = Intake(self._dispatcher, reply, budget, access=access)
+        limits = self._dispatcher.limits
+        account = None if limits is None else limits.account(access, budget.address)
+        reply = _Reply(call, respond, access, account)
+        intake = Intake(self._dispatcher, reply, budget, access=access, account=account)
         try:
             await intake.take(message)
             await intake.flush()
@@ -301,18 +305,30 @@ class Answers:
 class _Reply(Sink):
     """The sink of one message."""
 
-    __slots__ = ("_access", "_arrived", "_long_calls", "_respond", "has_arrived")
+    __slots__ = ("_access", "_account", "_arrived", "_call", "_long_calls", "_respond", "has_arrived")
 
-    def __init__(self, respond: Respond, access: Access | None) -> None:
+    def __init__(self, call: Call, respond: Respond, access: Access | None, account: Account | None) -> None:
+        self._call = call
         self._respond = respond
         self._access = access
+        self._account = account
         self._long_calls: list[PostedRequest] = []
         self._arrived = trio.Event()
         self.has_arrived = False
 
     def reply(self, response: Response | None, calls: int = 1) -> None:
+        if self._account is not None and response is not None:
+            self._account.spend(sum(map(len, response)) if isinstance(response, list) else len(response))
+        is_unauthorized = self._access is not None and self._access.refused >= calls
+        self._answer(response, self._call.unauthorized if is_unauthorized else None)
+
+    def refuse(self, response: bytes, refused: Overloaded) -> None:
+        retry_after = b"retry-after", b"%d" % ceil(refused.data["retry_after"])
+        self._answer(response, Answer(429, (*self._call.replied.headers, retry_after)))
+
+    def _answer(self, response: Response | None, instead: Answer | None) -> None:
         self.has_arrived = True
-        self._respond(response, self._access is not None and self._access.refused >= calls)
+        self._respond(response, instead)
         self._arrived.set()
 
     def waits_for(self, call: PostedRequest) -> None:

@@ -89,7 +89,9 @@ class Connection(Session, Sink):
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
         )
         self._access = self._access_of(dispatcher.gate, shown)
-        self._intake = Intake(dispatcher, self, budget, self, self._access)
+        limits = dispatcher.limits
+        self._account = None if limits is None else limits.account(self._access, budget.address)
+        self._intake = Intake(dispatcher, self, budget, self, self._access, self._account)
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -119,6 +121,8 @@ class Connection(Session, Sink):
             self._few_enough[1].set()
         if response is None or self._says_no_more:
             return
+        if self._account is not None:
+            self._account.spend(sum(map(len, response)) if isinstance(response, list) else len(response))
         if isinstance(response, list):
             self._outbox.write_payload(text_head(sum(map(len, response))), *response)
         elif len(response) < LARGE:
