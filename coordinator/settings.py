@@ -81,7 +81,8 @@ class Settings(BaseModel):
     behind_proxy: Names = Field(
         (),
         description="Networks (CIDR) of a proxy that speaks TLS for us, with commas between. With it, --auth keys "
-        "needs no --tls-cert off loopback, and only that proxy and this machine may connect.",
+        "needs no --tls-cert off loopback, and only that proxy and this machine may connect. Where a client is, it is "
+        "believed by X-Forwarded-For or Forwarded.",
     )
     operator_token_file: File | None = Field(
         None,

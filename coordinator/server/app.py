@@ -18,6 +18,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
+from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate, Rules
 from coordinator.rpc.access.limits import Limits as CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
@@ -236,6 +237,7 @@ class Service:
             allowed_hosts=settings.allowed_hosts,
             own_names=self._own_names,
         )
+        proxies = Proxies(settings.behind_proxy)
         websocket = WebSocketFrontEnd(
             dispatcher,
             policy(self._addresses.ws[0]),
@@ -247,6 +249,7 @@ class Service:
             secure=self._from_proxy(self._tls.ws),
             ping_interval=settings.ws_ping_interval,
             elsewhere=self._addresses.url("http"),
+            proxies=proxies,
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
         http_policy = policy(self._addresses.http[0])
@@ -256,6 +259,7 @@ class Service:
             Pages(document=document, ready=self._ready, metrics=self._page),
             max_body_bytes=settings.max_body_bytes,
             has_websocket=True,
+            proxies=proxies,
         )
         http_server = HttpServer(
             answers,

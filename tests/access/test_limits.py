@@ -58,13 +58,15 @@ def _patiently(one: Caller, method: str, params: Any) -> Any:
         time.sleep(reply["error"]["data"]["retry_after"])
 
 
-def _open(server: CoordinatorProcess, transport: str, token: str | None) -> Caller:
-    one = Caller(server, transport.removesuffix("2"), token)
+def _open(
+    server: CoordinatorProcess, transport: str, token: str | None, headers: dict[str, str] | None = None
+) -> Caller:
+    one = Caller(server, transport.removesuffix("2"), token, headers)
     if transport == "http2":
         assert one.http is not None
-        headers = dict(one.http.headers)
+        shown = dict(one.http.headers)
         one.http.close()
-        one.http = httpx.Client(base_url=one.url, headers=headers, timeout=30, http1=False, http2=True)
+        one.http = httpx.Client(base_url=one.url, headers=shown, timeout=30, http1=False, http2=True)
     return one
 
 
@@ -252,3 +254,30 @@ def test_without_limits_nothing_is_refused() -> None:
     with coordinator() as server, caller(server, "ws") as one:
         for _ in range(10 * BURST):
             assert "result" in one.send(WHOAMI)
+
+
+@pytest.mark.parametrize(("proxy", "counts"), [("127.0.0.0/8", True), ("192.0.2.0/24", False)])
+def test_an_address_that_a_proxy_tells_counts_and_no_other(proxy: str, counts: bool) -> None:
+    """The test calls from 127.0.0.1, which is the proxy or is not."""
+    arguments = "--caller-calls", str(CALLS), "--behind-proxy", proxy
+    for transport in TRANSPORTS:
+        with coordinator(*arguments) as server:
+            one, same, other = (
+                _open(server, transport, None, {"x-forwarded-for": f"198.51.100.9, {address}"})
+                for address in ("203.0.113.1", "203.0.113.1", "203.0.113.2")
+            )
+            try:
+                _flood(one)
+                assert _flood_length(same) < BURST // 2
+                assert (_flood_length(other) >= BURST) is counts
+            finally:
+                for client in (one, same, other):
+                    client.close()
+
+
+def _flood_length(one: Caller) -> int:
+    """Calls that succeed until one is refused."""
+    done = 0
+    while "result" in one.send(WHOAMI):
+        done += 1
+    return done

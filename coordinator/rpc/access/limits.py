@@ -176,7 +176,7 @@ class Account:
         """Seconds in which no more is to be read of a client that was refused: whoever goes on sending costs little."""
         self._bucket.refusals += 1
         retry_after: float = refused.data["retry_after"]
-        return min(retry_after, FIRST_PAUSE * 2 ** min(self._bucket.refusals - 1, DOUBLED))
+        return min(retry_after, FIRST_PAUSE * (1 << min(self._bucket.refusals - 1, DOUBLED)))
 
 
 @lru_cache(4096)

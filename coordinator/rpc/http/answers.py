@@ -17,6 +17,7 @@ import trio
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.errors import InvalidRequest, Overloaded
+from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.limits import Account
 from coordinator.rpc.access.origins import AccessPolicy
@@ -96,6 +97,7 @@ class Call:
         unauthorized: the response to one of which nothing is done, for nobody has logged in; without the reply.
         host: by which the client has called us, in lower case.
         digest: of the token it has shown; see `bearer_of`. Both only where callers log in.
+        told: where it is from as it tells; see Proxies.
     """
 
     coding: bytes
@@ -104,6 +106,7 @@ class Call:
     unauthorized: Answer = Answer(401)
     host: str = ""
     digest: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class Answers:
         pages: what GET shows.
         max_body_bytes: size of a body, with its coding and without; a larger one gets 413.
         has_websocket: connections that are to be WebSockets are served.
+        proxies: those that are believed where a request is from.
     """
 
     def __init__(
@@ -150,7 +154,9 @@ class Answers:
         *,
         max_body_bytes: int,
         has_websocket: bool,
+        proxies: Proxies | None = None,
     ) -> None:
+        self._proxies = proxies or Proxies()
         self._dispatcher = dispatcher
         self._policy = policy
         self._pages = pages
@@ -220,8 +226,9 @@ class Answers:
             return self.refusal(415, f"of Content-Encoding, {ACCEPTED_CODINGS.decode()} are read", *shared, accepted)
         silent = Answer(204, shared)
         too_long = self._too_long(request, shared)
+        told = self._proxies.told(request.headers)
         if too_long is not None or self._dispatcher.gate is None:
-            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent)
+            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent, told=told)
         return Call(
             coding,
             Answer(200, (*shared, JSON)),
@@ -229,6 +236,7 @@ class Answers:
             Answer(401, (*shared, JSON, CHALLENGE)),
             (host or b"").decode("latin-1").lower(),
             bearer_of(request.headers.get(b"authorization")),
+            told,
         )
 
     def _too_long(self, request: Request, shared: Headers) -> Answer | None:
@@ -281,7 +289,9 @@ class Answers:
         gate = self._dispatcher.gate
         access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
         limits = self._dispatcher.limits
-        account = None if limits is None else limits.account(access, budget.address)
+        account = None
+        if limits is not None:
+            account = limits.account(access, self._proxies.address(budget.address, call.told))
         reply = _Reply(call, respond, access, account)
         intake = Intake(self._dispatcher, reply, budget, access=access, account=account)
         try:

@@ -14,6 +14,7 @@ import trio
 from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
+from coordinator.rpc.access.forwarded import Proxies, peer_address
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import bearer_of
@@ -48,6 +49,7 @@ class WebSocketFrontEnd:
         write_timeout: seconds without progress after which a client that does not read is disconnected.
         ping_interval: seconds of silence after which a client is pinged; 0 for never.
         elsewhere: where the HTTP API is; a client that is looking for it is told so.
+        proxies: those that are believed where a client is.
         secure: makes a TLS stream of a connection that was accepted, if that is spoken.
         on_disconnect: called when the connection of a listener's client has been closed.
 
@@ -68,6 +70,7 @@ class WebSocketFrontEnd:
         write_timeout: float,
         ping_interval: float = 0.0,
         elsewhere: str = "another port",
+        proxies: Proxies | None = None,
         secure: Secure = in_the_clear,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,6 +83,7 @@ class WebSocketFrontEnd:
         self._write_timeout = write_timeout
         self._ping_interval = ping_interval
         self._elsewhere = elsewhere
+        self._proxies = proxies or Proxies()
         self._secure = secure
         self._on_disconnect = on_disconnect
         self.tally = Tally()
@@ -177,7 +181,7 @@ class WebSocketFrontEnd:
         connection = Connection(
             stream,
             self._dispatcher,
-            Budget(self._max_unsent_bytes, partial(peer_host, stream)),
+            Budget(self._max_unsent_bytes, lambda: peer_address(peer_host(stream), upgrade.headers, self._proxies)),
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
             write_timeout=self._write_timeout,
