@@ -175,6 +175,10 @@ class Settings(BaseModel):
     caller_bytes: NonNegativeInt = Field(
         0, description="Bytes a second of one caller's messages and the replies to them, in the same way."
     )
+    context_jobs: NonNegativeInt = Field(
+        0, description="Jobs one context may have; what would create more is refused. 0 is no limit."
+    )
+    context_flows: NonNegativeInt = Field(0, description="Flows one context may have, in the same way.")
     max_result_bytes: PositiveInt = Field(
         1024 * 1024, description="Size of the result of a job or flow, as JSON; a larger one is refused."
     )

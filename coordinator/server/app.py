@@ -22,12 +22,14 @@ from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate, Rules
 from coordinator.rpc.access.limits import Limits as CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.quotas import within_quotas
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.pages import Pages
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
+from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
@@ -229,6 +231,7 @@ class Service:
             document=document.json,
             gate=self._gate,
             limits=limits,
+            methods=within_quotas(METHODS, jobs=settings.context_jobs, flows=settings.context_flows),
             max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
         policy = partial(

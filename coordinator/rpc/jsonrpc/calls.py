@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import repeat
@@ -240,6 +240,7 @@ class Dispatcher:
         document, max_values: see Reader.
         gate: decides who may call what; None: everybody may call everything.
         limits: of each caller; None: there are none.
+        methods: what may be called.
     """
 
     def __init__(
@@ -255,6 +256,7 @@ class Dispatcher:
         max_values: int = MAX_VALUES,
         gate: Gate | None = None,
         limits: Limits | None = None,
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self.gate = gate
         self.limits = limits
@@ -262,7 +264,7 @@ class Dispatcher:
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
-        self.reader = Reader(METHODS, max_batch, document, max_values)
+        self.reader = Reader(methods, max_batch, document, max_values)
         self.reading = trio.CapacityLimiter(1)  # of more threads at once, each would keep the event loop waiting
         self.max_batch_reply = max_batch_reply
         self.calls = 0
