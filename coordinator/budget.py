@@ -27,19 +27,27 @@ class Budget:
         places: those the client has of what there is a limited number of; see engine/places.py.
     """
 
-    __slots__ = ("_has_room", "_reserved", "host", "limit", "places", "used")
+    __slots__ = ("_address", "_has_room", "_reserved", "host", "limit", "places", "used")
 
     def __init__(self, limit: int, host: Callable[[], str] = lambda: "") -> None:
         self.limit = limit
         self.host = host
         self.places = 0
         self.used = 0
+        self._address: str | None = None
         self._has_room: trio.Event | None = None  # while somebody waits for room
         self._reserved: deque[Reservation] = deque()  # not granted yet
 
     @property
     def is_spent(self) -> bool:
         return self.used >= self.limit
+
+    @property
+    def address(self) -> str:
+        """What `host` tells, asked once."""
+        if self._address is None:
+            self._address = self.host()
+        return self._address
 
     def take(self, size: int) -> None:
         """So many bytes more are held, or expected. Never blocks."""

@@ -211,13 +211,13 @@ class NotSubscribed(CoordinatorError):
 
 
 class Overloaded(CoordinatorError):
-    """More subscriptions or waiting calls than `setting` allows."""
+    """More subscriptions, waiting calls, calls or bytes than `setting` allows. `more` tells when that changes."""
 
     code = -32043
     message = "Overloaded"
 
-    def __init__(self, detail: str, limit: int, setting: str) -> None:
-        super().__init__({"detail": detail, "limit": limit, "setting": setting})
+    def __init__(self, detail: str, limit: int, setting: str, **more: Any) -> None:
+        super().__init__({"detail": detail, "limit": limit, "setting": setting, **more})
 
 
 class WebSocketRequired(CoordinatorError):

@@ -81,7 +81,8 @@ class Settings(BaseModel):
     behind_proxy: Names = Field(
         (),
         description="Networks (CIDR) of a proxy that speaks TLS for us, with commas between. With it, --auth keys "
-        "needs no --tls-cert off loopback, and only that proxy and this machine may connect.",
+        "needs no --tls-cert off loopback, and only that proxy and this machine may connect. Where a client is, it is "
+        "believed by X-Forwarded-For or Forwarded.",
     )
     operator_token_file: File | None = Field(
         None,
@@ -171,6 +172,19 @@ class Settings(BaseModel):
         description="Bytes of replies a connection may leave unaccepted, those expected of its calls on their way "
         "included; at it no more of its calls go to the store.",
     )
+    caller_calls: NonNegativeInt = Field(
+        0,
+        description="Calls a second of one caller: of who has logged in, or else of an address (of IPv6 its /64). Two "
+        "seconds' worth may come at once; what is more gets an error that says when to try again. Each of the workers "
+        "counts by itself, and gives its share. 0 is no limit.",
+    )
+    caller_bytes: NonNegativeInt = Field(
+        0, description="Bytes a second of one caller's messages and the replies to them, in the same way."
+    )
+    context_jobs: NonNegativeInt = Field(
+        0, description="Jobs one context may have; what would create more is refused. 0 is no limit."
+    )
+    context_flows: NonNegativeInt = Field(0, description="Flows one context may have, in the same way.")
     max_result_bytes: PositiveInt = Field(
         1024 * 1024, description="Size of the result of a job or flow, as JSON; a larger one is refused."
     )

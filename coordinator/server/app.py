@@ -20,14 +20,18 @@ from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.audit import Audit
+from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate, Rules
+from coordinator.rpc.access.limits import Limits as CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.quotas import within_quotas
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.pages import Pages
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
+from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
@@ -222,6 +226,9 @@ class Service:
         document = ServedDocument(
             self._addresses.http, self._addresses.ws, public_url=settings.public_url, is_tls=settings.is_tls
         )
+        limits = None
+        if settings.caller_calls or settings.caller_bytes:
+            limits = CallerLimits(settings.caller_calls, settings.caller_bytes, 1 / settings.workers)
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -232,6 +239,8 @@ class Service:
             document=document.json,
             gate=self._gate,
             audit=self._audit,
+            limits=limits,
+            methods=within_quotas(METHODS, jobs=settings.context_jobs, flows=settings.context_flows),
             max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
         policy = partial(
@@ -240,6 +249,7 @@ class Service:
             allowed_hosts=settings.allowed_hosts,
             own_names=self._own_names,
         )
+        proxies = Proxies(settings.behind_proxy)
         websocket = WebSocketFrontEnd(
             dispatcher,
             policy(self._addresses.ws[0]),
@@ -251,6 +261,7 @@ class Service:
             secure=self._from_proxy(self._tls.ws),
             ping_interval=settings.ws_ping_interval,
             elsewhere=self._addresses.url("http"),
+            proxies=proxies,
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
         http_policy = policy(self._addresses.http[0])
@@ -260,6 +271,7 @@ class Service:
             Pages(document=document, ready=self._ready, metrics=self._page),
             max_body_bytes=settings.max_body_bytes,
             has_websocket=True,
+            proxies=proxies,
         )
         http_server = HttpServer(
             answers,
@@ -278,6 +290,10 @@ class Service:
         self.metrics = Metrics(
             {
                 "calls_total": ("Calls received, each of a batch counted.", lambda: dispatcher.calls),
+                "messages_limited_total": (
+                    "Messages refused because their caller was over its limits.",
+                    lambda: 0 if limits is None else limits.refused,
+                ),
                 "calls_expired_total": ("Calls not answered by their deadline.", lambda: directory.expired),
                 "supervisor_crashes_total": ("Supervisors that crashed and were restarted.", lambda: directory.crashes),
                 "internal_faults_total": (FAULTS, faults),

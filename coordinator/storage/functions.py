@@ -973,11 +973,55 @@ class Guard(NamedTuple):
 
 def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
     """The transition, unless a guard refuses it; then it changes nothing. Look at the reply with `refusing_guard`."""
+    if not guards:
+        return transition
     function = str(transition[1])
-    name = "hc_guarded" + ("_long" if function in LONG else "") + ("" if function in GROWING else "_ending")
     own = 5 + int(transition[2])  # as in Transition.many
     flat = [item for guard in guards for item in guard]
+    if function.startswith("hc_guarded"):
+        more = int(transition[own]) + len(guards)
+        return Transition((*transition[:own], more, *flat, *transition[own + 1 :]))
+    name = "hc_guarded" + ("_long" if function in LONG else "") + ("" if function in GROWING else "_ending")
     return Transition(("FCALL", name, *transition[2:own], len(guards), *flat, function, *transition[own:]))
+
+
+QUOTA: Final = "quota"
+
+
+def quota_guards(transition: Transition, quotas: Mapping[str, int], jobs: Sequence[str] = ()) -> list[Guard]:
+    """That of a kind of records (`job`, `flow`) there are so many at most, with those a transition would create, and if
+    it begins to create a flow, the `jobs` that are to follow."""
+    named = _created_by(transition, 5 + int(transition[2]))
+    if transition[1] == "hc_flow_create":
+        named += jobs
+    kinds = {name: name.partition(":")[0] for name in named}
+    return [
+        Guard(QUOTA, f"{kind} {most}", " ".join(name for name in named if kinds[name] == kind))
+        for kind, most in quotas.items()
+        if kind in kinds.values()
+    ]
+
+
+def _created_by(transition: Transition, own: int) -> list[str]:
+    """The jobs and flows that a transition, whose own arguments begin there, creates unless they are there."""
+    given: Sequence[Any] = transition[own:]
+    match transition[1]:
+        case "hc_job_upsert" | "hc_flow_upsert" | "hc_flow_create":
+            return [given[0]]
+        case "hc_flow_draft":
+            return [given[1]]
+        case "hc_flow_submit":
+            return [given[0], *given[2].split(" ")]
+        case "hc_flow_add":
+            return [*given[3 :: 2 + len(JOB_GIVEN)]]
+        case "hc_message_send":
+            names, at = [], 4
+            for _ in range(int(given[3])):
+                names.append(given[at])
+                at += 2 + int(given[at + 1])
+            return names
+        case _:
+            return []
 
 
 def refusing_guard(reply: Any) -> Guard | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,8 +51,15 @@ class Caller:
         token: shown with each request, or with the handshake.
     """
 
-    def __init__(self, server: CoordinatorProcess, transport: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        server: CoordinatorProcess,
+        transport: str,
+        token: str | None = None,
+        more_headers: Mapping[str, str] | None = None,
+    ) -> None:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        headers |= more_headers or {}
         self.url = getattr(server, transport)
         self.host = urlsplit(self.url).netloc
         self.notes: list[Any] = []

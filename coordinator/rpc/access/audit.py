@@ -209,16 +209,16 @@ class Trail:
     """One client's: a WebSocket connection, or an HTTP message.
 
     Args:
-        host: tells where it is.
+        address: where it is.
         access: who it is; None where nobody logs in.
     """
 
-    __slots__ = ("_access", "_audit", "_end", "_host", "_number", "_transport")
+    __slots__ = ("_access", "_address", "_audit", "_end", "_number", "_transport")
 
-    def __init__(self, audit: Audit, transport: str, host: Callable[[], str], access: Access | None) -> None:
+    def __init__(self, audit: Audit, transport: str, address: str, access: Access | None) -> None:
         self._audit = audit
         self._transport = transport
-        self._host = host
+        self._address = address
         self._access = access
         self._number = 0
         self._end = ""  # of its lines: what they have in common
@@ -263,7 +263,7 @@ class Trail:
         """Write a line."""
         audit = self._audit
         if not self._number:
-            host = dumps(self._host())
+            host = dumps(self._address)
             self._end = f',"address":{host},"transport":"{self._transport}","request":"{audit.client()}.'
         self._number += 1
         why = "" if reason is None else f',"reason":{dumps(reason[:MAX_REASON])}'

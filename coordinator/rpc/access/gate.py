@@ -178,6 +178,7 @@ class Gate:
         self.denied = 0
         self.verifying = _Turns(LOGIN_EVERY)
         self.opening = _Turns(OPENED_EVERY)
+        self.finding_out = _Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
         self._identity: tuple[str, bytes] | None = None
 
     async def identity(self) -> tuple[str, bytes]:
@@ -457,6 +458,11 @@ class Access:
         self._login.become(principal)
         self.proven = principal
         self._logged_out = None
+
+    @property
+    def may_be_somebody(self) -> bool:
+        """It has shown a token of which it is not known whose it is."""
+        return bool(self._digest) and self.principal is None and self._logged_out is None
 
     @property
     def is_refused(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Answerable, Compute, First, Further, Operation, RawJson, WithEffects
-from coordinator.errors import CoordinatorError, StaleToken
+from coordinator.errors import CoordinatorError, Overloaded, StaleToken
 from coordinator.rpc.methods.method import Live, Method, OneCommand, Personal, Steps
 from coordinator.storage import functions
 from coordinator.storage.functions import Guard
@@ -43,7 +43,7 @@ def guarded(method: Method, guards: Guards, refusal: Refusal) -> Method:
             needed = guards(params)
             command, finish, asked = begin_one(keys, params)
             assert type(command) is Transition, f"{method.name} is to be guarded, so it is a transition"
-            return functions.guarded(command, needed), _guarded_answer, (finish, asked, refusal, params)
+            return guarded_command(command, needed, finish, asked, refusal, params)
 
         return replace(method, does=replace(does, begin=begin))
     assert isinstance(does, Steps), f"{method.name} cannot be guarded"
@@ -51,21 +51,41 @@ def guarded(method: Method, guards: Guards, refusal: Refusal) -> Method:
 
     def begin_guarded(keys: Keyspace, params: Any) -> Operation:
         needed = guards(params)
-        return _guarded_steps(begin_steps(keys, params), needed, refusal, params)
+        return guarded_steps(begin_steps(keys, params), lambda command: needed, refusal, params)
 
     return replace(method, does=replace(does, begin=begin_guarded))
+
+
+def guarded_command(
+    command: Transition, guards: Sequence[Guard], finish: Any, asked: Any, refusal: Refusal, params: Any
+) -> Answerable:
+    """A command and how its answer is made, unless a guard refuses it."""
+    return functions.guarded(command, guards), _guarded_answer, (finish, asked, refusal, params)
+
+
+def over_quota(guard: Guard) -> Overloaded:
+    """What is said of a guard of `functions.quota_guards` that has refused."""
+    kind, most = guard.record.split(" ")
+    detail = f"this context may have {most} {kind}s, with those that this would create; delete some"
+    return Overloaded(detail, int(most), f"context_{kind}s")
+
+
+def _refused(guard: Guard, refusal: Refusal, params: Any) -> CoordinatorError:
+    return over_quota(guard) if guard.kind == functions.QUOTA else refusal(guard, params)
 
 
 def _guarded_answer(reply: Any, asked: Any) -> RawJson | WithEffects:
     finish, inner, refusal, params = asked
     guard = functions.refusing_guard(reply)
     if guard is not None:
-        raise refusal(guard, params)
+        raise _refused(guard, refusal, params)
     answer: RawJson | WithEffects = finish(reply, inner)
     return answer
 
 
-def _guarded_steps(operation: Operation, guards: Sequence[Guard], refusal: Refusal, params: Any) -> Operation:
+def guarded_steps(
+    operation: Operation, guards: Callable[[Transition], Sequence[Guard]], refusal: Refusal, params: Any
+) -> Operation:
     """Each transition of the operation, guarded."""
     sent: Any = None
     try:
@@ -79,7 +99,8 @@ def _guarded_steps(operation: Operation, guards: Sequence[Guard], refusal: Refus
                 sent = yield step
                 continue
             commands = [
-                functions.guarded(command, guards) if type(command) is Transition else command for command in step
+                functions.guarded(command, guards(command)) if type(command) is Transition else command
+                for command in step
             ]
             if isinstance(step, Further):
                 sent = yield Further(commands, step.effects)
@@ -88,7 +109,7 @@ def _guarded_steps(operation: Operation, guards: Sequence[Guard], refusal: Refus
             for reply in sent:
                 guard = functions.refusing_guard(reply)
                 if guard is not None:
-                    raise refusal(guard, params)
+                    raise _refused(guard, refusal, params)
     finally:
         operation.close()
 

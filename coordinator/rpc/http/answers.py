@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -15,9 +16,11 @@ import trio
 
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
-from coordinator.errors import InvalidRequest
+from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Access
+from coordinator.rpc.access.limits import Account
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
@@ -42,9 +45,9 @@ __all__ = [
 Headers = tuple[tuple[bytes, bytes], ...]
 """Of a response: all but `content-length`, `date` and what concerns the connection."""
 
-Respond = Callable[[Response | None, bool], None]
-"""Gets the response to a call's body, or None if it gets none, and whether nothing of it was done because nobody has
-logged in. Does not block or raise."""
+Respond = Callable[[Response | None, "Answer | None"], None]
+"""Gets the response to a call's body, or None if it gets none; and if nothing of it was done, for nobody has logged in
+or the caller is over its limits, the response that says so, without that body. Does not block or raise."""
 
 JSON: Final = (b"content-type", b"application/json")
 TOO_LARGE: Final = 413
@@ -95,6 +98,7 @@ class Call:
         unauthorized: the response to one of which nothing is done, for nobody has logged in; without the reply.
         host: by which the client has called us, in lower case.
         digest: of the token it has shown; see `bearer_of`. Both only where callers log in.
+        told: where it is from as it tells; see Proxies.
     """
 
     coding: bytes
@@ -103,6 +107,7 @@ class Call:
     unauthorized: Answer = Answer(401)
     host: str = ""
     digest: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,7 @@ class Answers:
         pages: what GET shows.
         max_body_bytes: size of a body, with its coding and without; a larger one gets 413.
         has_websocket: connections that are to be WebSockets are served.
+        proxies: those that are believed where a request is from.
     """
 
     def __init__(
@@ -149,7 +155,9 @@ class Answers:
         *,
         max_body_bytes: int,
         has_websocket: bool,
+        proxies: Proxies | None = None,
     ) -> None:
+        self._proxies = proxies or Proxies()
         self._dispatcher = dispatcher
         self._policy = policy
         self._pages = pages
@@ -219,8 +227,9 @@ class Answers:
             return self.refusal(415, f"of Content-Encoding, {ACCEPTED_CODINGS.decode()} are read", *shared, accepted)
         silent = Answer(204, shared)
         too_long = self._too_long(request, shared)
+        told = self._proxies.told(request.headers)
         if too_long is not None or self._dispatcher.gate is None:
-            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent)
+            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent, told=told)
         return Call(
             coding,
             Answer(200, (*shared, JSON)),
@@ -228,6 +237,7 @@ class Answers:
             Answer(401, (*shared, JSON, CHALLENGE)),
             (host or b"").decode("latin-1").lower(),
             bearer_of(request.headers.get(b"authorization")),
+            told,
         )
 
     def _too_long(self, request: Request, shared: Headers) -> Answer | None:
@@ -279,10 +289,14 @@ class Answers:
         """
         gate = self._dispatcher.gate
         access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
-        reply = _Reply(respond, access)
-        audit = self._dispatcher.audit
-        trail = None if audit is None else Trail(audit, "http", budget.host, access)
-        intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail)
+        audit, limits = self._dispatcher.audit, self._dispatcher.limits
+        account = trail = None
+        if audit is not None or limits is not None:
+            address = self._proxies.address(budget.address, call.told)
+            trail = None if audit is None else Trail(audit, "http", address, access)
+            account = None if limits is None else limits.account(access, address)
+        reply = _Reply(call, respond, access, account)
+        intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account)
         try:
             await intake.take(message)
             await intake.flush()
@@ -297,7 +311,7 @@ class Answers:
         gate, authorization = self._dispatcher.gate, shown.authorization
         if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
             if self._dispatcher.audit is not None:
-                Trail(self._dispatcher.audit, "http", budget.host, Access(gate)).page_denied("/metrics")
+                Trail(self._dispatcher.audit, "http", budget.address, Access(gate)).page_denied("/metrics")
             return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)
@@ -306,18 +320,30 @@ class Answers:
 class _Reply(Sink):
     """The sink of one message."""
 
-    __slots__ = ("_access", "_arrived", "_long_calls", "_respond", "has_arrived")
+    __slots__ = ("_access", "_account", "_arrived", "_call", "_long_calls", "_respond", "has_arrived")
 
-    def __init__(self, respond: Respond, access: Access | None) -> None:
+    def __init__(self, call: Call, respond: Respond, access: Access | None, account: Account | None) -> None:
+        self._call = call
         self._respond = respond
         self._access = access
+        self._account = account
         self._long_calls: list[PostedRequest] = []
         self._arrived = trio.Event()
         self.has_arrived = False
 
     def reply(self, response: Response | None, calls: int = 1) -> None:
+        if self._account is not None and response is not None:
+            self._account.spend(sum(map(len, response)) if isinstance(response, list) else len(response))
+        is_unauthorized = self._access is not None and self._access.refused >= calls
+        self._answer(response, self._call.unauthorized if is_unauthorized else None)
+
+    def refuse(self, response: bytes, refused: Overloaded) -> None:
+        retry_after = b"retry-after", b"%d" % ceil(refused.data["retry_after"])
+        self._answer(response, Answer(429, (*self._call.replied.headers, retry_after)))
+
+    def _answer(self, response: Response | None, instead: Answer | None) -> None:
         self.has_arrived = True
-        self._respond(response, self._access is not None and self._access.refused >= calls)
+        self._respond(response, instead)
         self._arrived.set()
 
     def waits_for(self, call: PostedRequest) -> None:

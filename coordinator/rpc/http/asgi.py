@@ -96,17 +96,17 @@ class AsgiApp:
         message = self._answers.message(decision, body)
         if isinstance(message, Answer):
             return message
-        replies: list[tuple[Response | None, bool]] = []
+        replies: list[tuple[Response | None, Answer | None]] = []
 
-        def respond(reply: Response | None, is_unauthorized: bool) -> None:
-            replies.append((reply, is_unauthorized))
+        def respond(reply: Response | None, instead: Answer | None) -> None:
+            replies.append((reply, instead))
 
         if not await self._answers.carry_out(decision, message, self._budget, respond, exchange.hung_up):
             raise _ClientLeft
-        reply, is_unauthorized = replies[0]
+        reply, instead = replies[0]
         if reply is None:
-            return decision.unauthorized if is_unauthorized else decision.silent
-        begun = decision.unauthorized if is_unauthorized else decision.replied
+            return instead or decision.silent
+        begun = instead or decision.replied
         return Answer(begun.status, begun.headers, b"".join(reply) if isinstance(reply, list) else reply)
 
     async def _respond(self, scope: Scope, exchange: _Exchange, answer: Answer, send: Send) -> None:

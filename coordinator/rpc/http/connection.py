@@ -330,15 +330,16 @@ class Connection:
             await self._flush()
         return True
 
-    def _reply(self, reply: Response | None, is_unauthorized: bool) -> None:
+    def _reply(self, reply: Response | None, instead: Answer | None) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
         head = self._head
         date = _date_line(int(time()))
         if self._waiting.is_stopping and not head.closes:
             date += b"connection: close\r\n"
-        if is_unauthorized:
+        if instead is not None:
             whole = b"" if reply is None else b"".join(reply) if isinstance(reply, list) else reply
-            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.unauthorized, len(whole), date), whole)
+            lines = response_head(instead, head.connection)
+            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (lines, len(whole), date), whole)
             return
         if reply is None:
             self._begin_sending(b"%b%b\r\n" % (head.silent, date))

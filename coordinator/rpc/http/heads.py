@@ -57,7 +57,7 @@ class Head:
         expects_continue: the client waits for a 100 before it sends the body.
         omits_body: the response has none, whatever its headers say.
         connection: the line that says what becomes of the connection, or none.
-        replied, silent, unauthorized: the beginning of the response to a call; see Call.
+        replied, silent: the beginning of the response to a call; see Call.
         http2: the upgrade to HTTP/2 that it asks for.
     """
 
@@ -70,7 +70,6 @@ class Head:
     connection: bytes = b""
     replied: bytes = b""
     silent: bytes = b""
-    unauthorized: bytes = b""
     http2: Http2Upgrade | None = None
 
 
@@ -124,7 +123,6 @@ class HeadReader:
             connection=connection,
             replied=response_head(call.replied, connection) if call else b"",
             silent=response_head(call.silent, connection) if call else b"",
-            unauthorized=response_head(call.unauthorized, connection) if call else b"",
             http2=None if is_old else _http2_upgrade(request),
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import repeat
 from typing import Any, Final, assert_never
@@ -18,9 +19,10 @@ from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Firs
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
-from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, ReplyTooLarge
+from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded, ReplyTooLarge
 from coordinator.rpc.access.audit import Audit, Followed, Trail
 from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.limits import Account, Limits
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import Item, Reader
@@ -59,6 +61,10 @@ class Sink(ABC):
     @abstractmethod
     def reply(self, response: Response | None, calls: int = 1) -> None:
         """Send the response to a message of `calls` calls, or None if it gets none. Must not block or raise."""
+
+    def refuse(self, response: bytes, refused: Overloaded) -> None:
+        """Send the response to a message of which nothing is done, for its caller is over its limits. As `reply`."""
+        self.reply(response)
 
     @abstractmethod
     def waits_for(self, call: Request) -> None:
@@ -243,6 +249,8 @@ class Dispatcher:
         document, max_values: see Reader.
         gate: decides who may call what; None: everybody may call everything.
         audit: what is written and denied is told to it, if it is kept.
+        limits: of each caller; None: there are none.
+        methods: what may be called.
     """
 
     def __init__(
@@ -258,14 +266,17 @@ class Dispatcher:
         max_values: int = MAX_VALUES,
         gate: Gate | None = None,
         audit: Audit | None = None,
+        limits: Limits | None = None,
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self.gate = gate
         self.audit = audit
+        self.limits = limits
         self.directory = directory
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
-        self.reader = Reader(METHODS, max_batch, document, max_values)
+        self.reader = Reader(methods, max_batch, document, max_values)
         self.reading = trio.CapacityLimiter(1)  # of more threads at once, each would keep the event loop waiting
         self.max_batch_reply = max_batch_reply
         self.calls = 0
@@ -297,6 +308,7 @@ class Intake:
         session: subscriptions are made on it.
         access: says what the client may call; None: everything.
         trail: writes the client's lines of the audit log, if that is kept.
+        account: what the client has used of its limits; None: it has none.
     """
 
     def __init__(
@@ -307,10 +319,12 @@ class Intake:
         session: Session | None = None,
         access: Access | None = None,
         trail: Trail | None = None,
+        account: Account | None = None,
     ) -> None:
         self._access = access
         self._trail = trail
         self._is_judged = access is not None or trail is not None
+        self._account = account
         self._dispatcher = dispatcher
         self._sink = sink
         self._budget = budget
@@ -323,7 +337,7 @@ class Intake:
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
-    async def take(self, data: str | bytes | bytearray) -> int:
+    async def take(self, data: str | bytes | bytearray) -> int:  # noqa: PLR0912 - each step in a call costs all others
         """Take one message. Its last calls may wait for more, until `flush`.
 
         Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
@@ -331,6 +345,10 @@ class Intake:
         the time there is: yielding costs it a quarter of its calls). Cancelled, calls not yet posted are dropped and
         the sink gets nothing.
         """
+        account = self._account
+        if account is not None and (refused := await self._over_limits(account, data)) is not None:
+            await self._refuse(account, data, refused)
+            return 1
         dispatcher = self._dispatcher
         slice_calls = dispatcher.directory.slice_calls
         if is_costly(data):
@@ -341,6 +359,9 @@ class Intake:
         else:
             self._largest = None
             length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
+        if account is not None and length and (refused := account.admit_batch(length)) is not None:
+            await self._refuse(account, data, refused)
+            return 1
         calls = length or 1
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
@@ -390,6 +411,26 @@ class Intake:
             queued, self._queued = self._queued, {}
             for context, script_type in queued:
                 self._dispatcher.engine.expect_job(context, script_type)
+
+    async def _over_limits(self, account: Account, data: str | bytes | bytearray) -> Overloaded | None:
+        """Count a message, or say why it may not be. A checkpoint only if the caller has to be found out for that."""
+        size = len(data) if type(data) is not str or data.isascii() else len(data.encode("utf-8", "replace"))
+        access = self._access
+        if access is not None and access.may_be_somebody:
+            with suppress(CoordinatorError):  # while the store is away it counts by its address
+                if account.is_used_up(size):  # by others, and it may have limits of its own: a few are looked at
+                    await access.gate.finding_out.take()
+                await access.identify()
+        refused = account.admit(size)
+        if refused is not None and (calls := protocol.about_calls(data)) > 1:
+            refused = account.refusal_of(calls, size) or refused
+        return refused
+
+    async def _refuse(self, account: Account, data: str | bytes | bytearray, refused: Overloaded) -> None:
+        """Answer that a message is not carried out, and wait a little: a client that goes on sending is held by TCP."""
+        self._sink.refuse(protocol.render_error(protocol.id_of(data), refused), refused)
+        await self.flush()
+        await trio.sleep(account.pause(refused))
 
     def _tell_sizes(self, method: Method, context: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""

@@ -19,7 +19,9 @@ __all__ = [
     "NULL_ID",
     "Call",
     "Invalid",
+    "about_calls",
     "first_id",
+    "id_of",
     "parse",
     "render_batch",
     "render_error",
@@ -91,6 +93,28 @@ def first_id(head: bytes) -> bytes:
     except ValueError:
         return NULL_ID
     return _first_id(message if type(message) is list else [message], None)
+
+
+def id_of(message: str | bytes | bytearray) -> bytes:
+    """The id of a message that is not to be carried out, or the first in a batch, if it takes no time to tell; else
+    `null`. Never raises."""
+    is_whole = len(message) <= MAX_HEAD
+    head = message[:MAX_HEAD]
+    text = head.encode("utf-8", "replace") if isinstance(head, str) else bytes(head)
+    if not is_whole:
+        return first_id(text)
+    try:
+        read = from_json(without_mark(text), allow_inf_nan=False)
+    except ValueError:
+        return NULL_ID
+    return _first_id(read if type(read) is list else [read], None)
+
+
+def about_calls(message: str | bytes | bytearray) -> int:
+    """How many calls a message holds, as far as that is to be told without reading it."""
+    if isinstance(message, str):
+        return message.count('"jsonrpc"') if message[:1] == "[" else 1
+    return message.count(b'"jsonrpc"') if message[:1] == b"[" else 1
 
 
 def _read_again(data: str | bytes | bytearray) -> tuple[Any, Halves | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator import models
-from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency
+from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, Overloaded
 from coordinator.operations import records
 from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import (
@@ -121,7 +121,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.FlowCreateParams,
             models.Flow,
             in_context,
-            WRITE,
+            (*WRITE, Overloaded),
             does=OneCommand(records.create_flow),
             writes=True,
             creates=creates_something,
@@ -165,7 +165,7 @@ CONTRACT_METHODS: dict[str, Method] = {
             models.JobCreateParams,
             models.Job,
             in_context,
-            (*WRITE, Conflict),
+            (*WRITE, Conflict, Overloaded),
             does=OneCommand(records.create_job),
             writes=True,
             creates=creates_something,

@@ -90,10 +90,12 @@ class Connection(Session, Sink):
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
         )
         self._access = self._access_of(dispatcher.gate, shown)
-        trail = None if dispatcher.audit is None else Trail(dispatcher.audit, "ws", budget.host, self._access)
+        trail = None if dispatcher.audit is None else Trail(dispatcher.audit, "ws", budget.address, self._access)
         if self._access is not None:
             self._access.trail = trail
-        self._intake = Intake(dispatcher, self, budget, self, self._access, trail)
+        limits = dispatcher.limits
+        self._account = None if limits is None else limits.account(self._access, budget.address)
+        self._intake = Intake(dispatcher, self, budget, self, self._access, trail, self._account)
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -123,6 +125,8 @@ class Connection(Session, Sink):
             self._few_enough[1].set()
         if response is None or self._says_no_more:
             return
+        if self._account is not None:
+            self._account.spend(sum(map(len, response)) if isinstance(response, list) else len(response))
         if isinstance(response, list):
             self._outbox.write_payload(text_head(sum(map(len, response))), *response)
         elif len(response) < LARGE:

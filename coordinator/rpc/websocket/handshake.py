@@ -8,7 +8,7 @@ the head can reach it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import h11
@@ -66,9 +66,18 @@ class UpgradeRequest:
     Attributes:
         head: its bytes.
         host, origin, authorization: of its headers; None without one.
+        headers: all of them, by lower-case names; the values of a repeated one joined by commas.
     """
 
-    def __init__(self, head: bytes, host: str | None, origin: str | None, authorization: str | None = None) -> None:
+    def __init__(
+        self,
+        head: bytes,
+        host: str | None,
+        origin: str | None,
+        authorization: str | None = None,
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> None:
+        self.headers = headers or {}
         self.authorization = authorization
         self.head = head
         self.host = host
@@ -131,7 +140,10 @@ def read_upgrade(head: bytes, elsewhere: str) -> UpgradeRequest:
         raise Refused(400, "a request for a WebSocket has no body")
     origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
     shown = joined(value.decode("latin-1") for name, value in request.headers if name == b"authorization")
-    return UpgradeRequest(head, headers.get(b"host"), joined(origins), shown)
+    all_headers: dict[bytes, bytes] = {}
+    for name, value in request.headers:
+        all_headers[name] = b"%b, %b" % (all_headers[name], value) if name in all_headers else value
+    return UpgradeRequest(head, headers.get(b"host"), joined(origins), shown, all_headers)
 
 
 async def accept(request: UpgradeRequest) -> bytes:

@@ -15,6 +15,7 @@ from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.forwarded import Proxies, peer_address
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import bearer_of
@@ -49,6 +50,7 @@ class WebSocketFrontEnd:
         write_timeout: seconds without progress after which a client that does not read is disconnected.
         ping_interval: seconds of silence after which a client is pinged; 0 for never.
         elsewhere: where the HTTP API is; a client that is looking for it is told so.
+        proxies: those that are believed where a client is.
         secure: makes a TLS stream of a connection that was accepted, if that is spoken.
         on_disconnect: called when the connection of a listener's client has been closed.
 
@@ -69,6 +71,7 @@ class WebSocketFrontEnd:
         write_timeout: float,
         ping_interval: float = 0.0,
         elsewhere: str = "another port",
+        proxies: Proxies | None = None,
         secure: Secure = in_the_clear,
         on_disconnect: Callable[[], None] = lambda: None,
     ) -> None:
@@ -81,6 +84,7 @@ class WebSocketFrontEnd:
         self._write_timeout = write_timeout
         self._ping_interval = ping_interval
         self._elsewhere = elsewhere
+        self._proxies = proxies or Proxies()
         self._secure = secure
         self._on_disconnect = on_disconnect
         self.tally = Tally()
@@ -178,7 +182,7 @@ class WebSocketFrontEnd:
         connection = Connection(
             stream,
             self._dispatcher,
-            Budget(self._max_unsent_bytes, partial(peer_host, stream)),
+            Budget(self._max_unsent_bytes, partial(self._address_of, stream, upgrade)),
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
             write_timeout=self._write_timeout,
@@ -189,6 +193,9 @@ class WebSocketFrontEnd:
             await connection.run(unparsed)
         finally:
             self._open.discard(connection)
+
+    def _address_of(self, stream: trio.abc.Stream, upgrade: UpgradeRequest) -> str:
+        return peer_address(peer_host(stream), upgrade.headers, self._proxies)
 
     # -- the handshake
 
@@ -204,7 +211,7 @@ class WebSocketFrontEnd:
                 head, unparsed = request
                 upgrade = read_upgrade(head, self._elsewhere)
                 self._check(upgrade, policy)
-                await self._check_token(upgrade, partial(peer_host, stream))
+                await self._check_token(upgrade, stream)
                 response = await accept(upgrade)
             except Refused as refused:
                 await self._refuse(stream, refused)
@@ -221,7 +228,7 @@ class WebSocketFrontEnd:
         if self._is_stopping:
             raise Refused(503, "the coordinator is shutting down")
 
-    async def _check_token(self, upgrade: UpgradeRequest, host: Callable[[], str]) -> None:
+    async def _check_token(self, upgrade: UpgradeRequest, stream: trio.abc.Stream) -> None:
         """Raises Refused if the client shows a token that is not good. Without one it may log in later."""
         gate = self._dispatcher.gate
         if gate is None or upgrade.authorization is None:
@@ -232,7 +239,8 @@ class WebSocketFrontEnd:
         except CoordinatorError:
             raise Refused(503, "the store does not answer, so nobody can be let in; try again soon") from None
         if self._dispatcher.audit is not None:
-            Trail(self._dispatcher.audit, "ws", host, shown).connected()
+            address = self._address_of(stream, upgrade)
+            Trail(self._dispatcher.audit, "ws", address, shown).connected()
         if shown.principal is None:
             raise Refused(
                 401,

@@ -51,6 +51,25 @@ function GUARD.key(tx, actor, pubkey)
   return stored and (revoked or stored ~= pubkey)
 end
 
+-- There are so many records of a kind at most, with those that are to be created. `what`: the kind, a space, how many;
+-- `names`: of those, with spaces between. Only where it might be too many is looked which of them are there already.
+function GUARD.quota(tx, what, names)
+  local kind, most = string.match(what, '^(%l+) (%d+)$')
+  local _, more = string.gsub(names, '%S+', '')
+  local free = tonumber(most) - redis.call('ZCARD', tx.prefix .. 'index:' .. kind)
+  if more <= free then
+    return false
+  end
+  local seen, new = {}, 0
+  for name in string.gmatch(names, '%S+') do
+    if not seen[name] and redis.call('EXISTS', tx.prefix .. name) == 0 then
+      new = new + 1
+    end
+    seen[name] = true
+  end
+  return new > math.max(free, 0)
+end
+
 -- A transition, unless a guard refuses it.
 -- Arguments: 1 how many guards; of each: its name, the record, what that is compared with; then the transition's
 -- function and its own arguments.
