@@ -55,6 +55,8 @@ USED_EVERY: Final = 60  # seconds between two notes that a token is in use
 LOGIN_EVERY: Final = 0.005  # seconds between two signatures that are looked at, which take a tenth of that
 OPENED_EVERY: Final = 0.05  # seconds between two logins that need a context of which nobody else asks anything now
 LOGINS_WAITING: Final = 200
+FAILED_EVERY: Final = 0.005  # seconds between two messages that are read of those who were not let in, of all together
+LONGEST_PAUSE: Final = 2.0  # seconds until one of them is read again
 
 HOW: Final = "log in first: send `Authorization: Bearer hc_…`, or call auth.login on a WebSocket; see specs/security.md"
 
@@ -145,6 +147,20 @@ class _Turns:
             self._waiting -= 1
 
 
+class _Pauses:
+    """Who was refused for want of a login is read again after a pause, the longer the more of them there are: a flood of
+    bad tokens costs others little, and nobody waits who has logged in."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def take(self) -> None:
+        now = trio.current_time()
+        at = max(now, self._next)
+        self._next = min(at + FAILED_EVERY, now + LONGEST_PAUSE)
+        await trio.sleep_until(at)
+
+
 class Gate:
     """Shared by all front-ends of a process. `run` it beside the directory.
 
@@ -178,6 +194,7 @@ class Gate:
         self.denied = 0
         self.verifying = _Turns(LOGIN_EVERY)
         self.opening = _Turns(OPENED_EVERY)
+        self.failing = _Pauses()
         self.finding_out = _Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
         self._identity: tuple[str, bytes] | None = None
 

@@ -325,6 +325,7 @@ class Intake:
         self._trail = trail
         self._is_judged = access is not None or trail is not None
         self._account = account
+        self._refused = 0  # calls, for want of a login, that were paused for
         self._dispatcher = dispatcher
         self._sink = sink
         self._budget = budget
@@ -398,6 +399,8 @@ class Intake:
                     await trio.lowlevel.checkpoint()
         if batch is not None:
             batch.is_on_its_way()
+        if access is not None and access.refused != self._refused:
+            await self._pause_for_refused(access)
         return calls
 
     async def flush(self) -> None:
@@ -411,6 +414,12 @@ class Intake:
             queued, self._queued = self._queued, {}
             for context, script_type in queued:
                 self._dispatcher.engine.expect_job(context, script_type)
+
+    async def _pause_for_refused(self, access: Access) -> None:
+        """Read on a little later: calls were refused for want of a login."""
+        self._refused = access.refused
+        await self.flush()
+        await access.gate.failing.take()
 
     async def _over_limits(self, account: Account, data: str | bytes | bytearray) -> Overloaded | None:
         """Count a message, or say why it may not be. A checkpoint only if the caller has to be found out for that."""
