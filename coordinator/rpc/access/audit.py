@@ -124,6 +124,8 @@ class Audit:
                 with trio.move_on_after(FLUSH_TIMEOUT, shield=True):
                     await is_over.wait()
                 writing.cancel()
+                if is_over.is_set():  # else a thread may still be at it
+                    self._file.close()
                 self._give_up_the_rest()
 
     def _told_gap(self) -> str:
