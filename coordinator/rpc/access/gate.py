@@ -148,8 +148,8 @@ class _Turns:
 
 
 class _Pauses:
-    """Who was refused for want of a login is read again after a pause, the longer the more of them there are: a flood of
-    bad tokens costs others little, and nobody waits who has logged in."""
+    """Who was refused for want of a login is read again after a pause, the longer the more of them there are: a flood
+    of bad tokens costs others little, and nobody waits who has logged in."""
 
     def __init__(self) -> None:
         self._next = 0.0

@@ -338,7 +338,7 @@ class Intake:
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
-    async def take(self, data: str | bytes | bytearray) -> int:  # noqa: PLR0912 - each step in a call costs all others
+    async def take(self, data: str | bytes | bytearray) -> int:  # noqa: PLR0912, PLR0915 - a step more costs all calls
         """Take one message. Its last calls may wait for more, until `flush`.
 
         Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
