@@ -76,7 +76,7 @@ class Settings(BaseModel):
     auth: Literal["none", "keys"] | None = Field(
         None,
         description="Who may call: `none`, whoever reaches the ports; `keys`, who logs in with a key or a token, and "
-        "what each may is in specs/security.md. Unless given, `none` on loopback; elsewhere it must be said.",
+        "what each may is in SECURITY.md. Unless given, `none` on loopback; elsewhere it must be said.",
     )
     behind_proxy: Names = Field(
         (),
@@ -109,7 +109,7 @@ class Settings(BaseModel):
     audit_log: File | None = Field(
         None,
         description="File to which a JSON line is appended for each write, denial and login: who, what, where, the "
-        "outcome, without params; `-` for standard error. A new file has mode 0600. See specs/security.md.",
+        "outcome, without params; `-` for standard error. A new file has mode 0600. See SECURITY.md.",
     )
 
     redis_url: str | None = Field(

@@ -17,7 +17,7 @@ MAX_KEY_OVERLAP = 30 * 86_400
 PrincipalName = Annotated[str, Field(max_length=40, description="`actor:7`, or `runner:1:3` for runner 3 of context 1")]
 Nonce = Annotated[str, Field(max_length=100, description="Of auth.challenge; it is good once")]
 Signature = Annotated[
-    str, Field(max_length=100, description="Ed25519, in base64, of the text that specs/security.md describes")
+    str, Field(max_length=100, description="Ed25519, in base64, of the text that SECURITY.md describes")
 ]
 PublicKeyText = Annotated[str, Field(max_length=1000)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Names a token; it is no secret")]

@@ -1,5 +1,5 @@
 """Clients of a coordinator that has its callers log in, written without the coordinator's own code: sockets, JSON, and
-the signatures that specs/security.md describes."""
+the signatures that SECURITY.md describes."""
 
 from __future__ import annotations
 

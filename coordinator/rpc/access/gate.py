@@ -58,7 +58,7 @@ LOGINS_WAITING: Final = 200
 FAILED_EVERY: Final = 0.005  # seconds between two messages that are read of those who were not let in, of all together
 LONGEST_PAUSE: Final = 2.0  # seconds until one of them is read again
 
-HOW: Final = "log in first: send `Authorization: Bearer hc_…`, or call auth.login on a WebSocket; see specs/security.md"
+HOW: Final = "log in first: send `Authorization: Bearer hc_…`, or call auth.login on a WebSocket; see SECURITY.md"
 
 _ABOUT_NO_CONTEXT: Final = frozenset(
     {
