@@ -40,9 +40,15 @@ Line = dict[str, Any]
 
 
 def lines(path: Path) -> list[Line]:
-    """All there are. Each is whole."""
-    text = path.read_bytes() if path.exists() else b""
-    assert text == b"" or text.endswith(b"\n")
+    """All there are. Each is whole, as soon as what did not go in whole is taken back."""
+    text = b""
+
+    def is_whole() -> bool:
+        nonlocal text
+        text = path.read_bytes() if path.exists() else b""
+        return text == b"" or text.endswith(b"\n")
+
+    until_sync(is_whole)
     return [json.loads(line) for line in text.splitlines()]
 
 
