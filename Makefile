@@ -1,4 +1,4 @@
-# make serve | demo | test | test-fast | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
+# make serve | demo | test | test-fast | test-long | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test test-fast lint format bench bench-flows clean FORCE
+.PHONY: serve demo test test-fast test-long lint format bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -16,7 +16,10 @@ demo: $(VENV)/serve.stamp
 	@$(BIN)/herocoordinator demo examples/diamond.toml $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart=0 $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart=0 -m 'not long' $(ARGS)
+
+test-long: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart=0 -m long $(ARGS)
 
 test-fast: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart=0 -m 'not slow' $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import httpx
 import pytest
@@ -10,6 +11,23 @@ import pytest
 from tests.support.clients import TRANSPORTS, Client, connected, plain_http
 from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
+
+LONG: Final = {
+    *("access/test_audit", "cli/test_demo", "cli/test_flow_views", "cli/test_foreign_text", "cli/test_large_flows"),
+    *("cluster/test_fail_over", "cluster/test_sentinel", "execution/test_full_size", "execution/test_stateful"),
+    *("faults/test_damaged_files", "faults/test_disk", "faults/test_flushed", "faults/test_full_memory"),
+    *("faults/test_outside_calls", "faults/test_private_files", "faults/test_register", "faults/test_secrets"),
+    *("flows/test_chaos", "flows/test_clock", "flows/test_restart", "flows/test_scale", "flows/test_upgrades"),
+    *("runner/test_ended_attempts", "stateful/test_records", "workers/test_flows", "workers/test_hung"),
+}
+"""Files whose slow tests are `long`: together they take a third of the time of all."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        part = "/".join(item.path.with_suffix("").parts[-2:])
+        if part in LONG and item.get_closest_marker("slow") is not None:
+            item.add_marker("long")
 
 
 @pytest.fixture
