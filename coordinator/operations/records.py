@@ -56,7 +56,7 @@ DAG_INLINE: Final = 500  # jobs and edges up to which a graph is computed on the
 DAG_EDGES: Final = 500_000  # of a graph that is computed at all
 EMBEDDED_INLINE: Final = 300  # jobs of a message up to which they are encoded on the event loop, about 1 ms
 EMBEDDED_BYTES: Final = 32 * 1024  # of those stored before, up to which they are read there
-ATTEMPTS_TO_WRITE: Final = 5  # a message that changes under us so often is reported as a conflict
+ATTEMPTS_TO_WRITE: Final = 1_000  # each time another writer came first; by then the call has reached its deadline
 RENDERED_AT_ONCE: Final = 5_000  # edges; the interpreter does nothing else meanwhile
 
 NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched")

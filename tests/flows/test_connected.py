@@ -85,10 +85,10 @@ async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_wh
 async def test_those_that_stay_are_renewed(store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "MEMBERSHIP_EVERY", 0.1)
     monkeypatch.setattr(connected, "RENEW_EVERY", 0.2)
-    monkeypatch.setattr(connected, "COUNTS_FOR", 3.0)
+    monkeypatch.setattr(connected, "COUNTS_FOR", 6.0)
     async with serving(redis_url=store.url) as app, worker(ws_url(app), 1, 3), ws_api(ws_url(app)) as api:
         await until_count(api, 1, {**NOBODY, "Python": 1})
-        ends = trio.current_time() + 8
+        ends = trio.current_time() + 10
         while trio.current_time() < ends:
             assert await count(api, 1) == {**NOBODY, "Python": 1}
             await trio.sleep(0.2)
