@@ -138,9 +138,9 @@ class Directory:
         """The contexts with a mailbox, and GLOBAL if it has one."""
         return [*self._mailboxes]
 
-    def is_active(self, address: ContextKey) -> bool:
+    def is_active(self, context: ContextKey) -> bool:
         """Whether the context has a mailbox."""
-        return address in self._mailboxes
+        return context in self._mailboxes
 
     @property
     def registered_contexts(self) -> list[int]:

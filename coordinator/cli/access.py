@@ -24,7 +24,6 @@ from coordinator.settings import Settings
 __all__ = ["context", "key", "login", "token", "whoami"]
 
 DEFAULT_URL = "http://127.0.0.1:9652"
-_PATH: click.Path = click.Path(path_type=Path)
 UINT32 = click.IntRange(0, 2**32 - 1)
 
 

@@ -121,7 +121,7 @@ class Session(ABC):
 
 class Caller(NamedTuple):
     """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
-    that the call opens. `sees_logs`: it is told of log lines."""
+    that the call opens. `sees_logs`: whether it may read log lines."""
 
     budget: Budget
     session: Session | None

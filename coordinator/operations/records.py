@@ -56,7 +56,6 @@ DAG_INLINE: Final = 500  # jobs and edges up to which a graph is computed on the
 DAG_EDGES: Final = 500_000  # of a graph that is computed at all
 EMBEDDED_INLINE: Final = 300  # jobs of a message up to which they are encoded on the event loop, about 1 ms
 EMBEDDED_BYTES: Final = 32 * 1024  # of those stored before, up to which they are read there
-ATTEMPTS_TO_WRITE: Final = 1_000  # each time another writer came first; by then the call has reached its deadline
 RENDERED_AT_ONCE: Final = 5_000  # edges; the interpreter does nothing else meanwhile
 
 NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched")
@@ -134,7 +133,7 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
     name = message_name(message.caller_id, message.id)
     stored = b""  # most are new
-    for _ in range(ATTEMPTS_TO_WRITE):
+    while True:  # until the call's deadline, if other writers always come first
         if len(message.job) <= EMBEDDED_INLINE and len(stored) <= EMBEDDED_BYTES:
             pieces = _embedded(message.job, stored)
         else:
@@ -144,8 +143,6 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
         if not isinstance(fields, bytes):
             break
         stored = fields
-    else:
-        raise Conflict("the message is being changed", context_id=params.context_id, id=message.id)
     if b"x_started" in fields:
         ids = MessageLoadParams(context_id=params.context_id, caller_id=message.caller_id, id=message.id)
         return (yield from load_message(keys, ids))

@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidStatus
 from tests.access import callers
 from tests.access.callers import Caller, Key, caller
 from tests.access.conftest import CONTEXT, OTHER_CONTEXT
+from tests.support.disks import small_file_system
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import job
 from tests.support.waiting import until_sync
@@ -418,12 +419,8 @@ def test_a_file_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB of its own."""
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)], check=False).returncode:
-        pytest.skip("mounting a file system needs root")
-    yield mounted
-    subprocess.run(["umount", "--lazy", str(mounted)], check=True)
+    with small_file_system(tmp_path, "1m") as mounted:
+        yield mounted
 
 
 def lost(server: CoordinatorProcess) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from coordinator.storage.disk import NO_SPACE
 from tests.support.clients import JSON, connected
+from tests.support.disks import small_file_system
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.streaming import job
 from tests.support.waiting import until_sync
@@ -30,12 +30,8 @@ HTTP = httpx.Client(timeout=30)
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MB of its own."""
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mounted)], check=False).returncode:
-        pytest.skip("mounting a file system needs root")
-    yield mounted
-    subprocess.run(["umount", "--lazy", str(mounted)], check=True)
+    with small_file_system(tmp_path, "24m") as mounted:
+        yield mounted
 
 
 def fill(disk: Path, leave: int = 0) -> Path:

@@ -132,7 +132,7 @@ async def _nonce_expiry(access: Access, nonce: str) -> int:
 
 
 async def _use_nonce(access: Access, nonce: str) -> None:
-    """Of nonces that no connection keeps, the store sees to it that each is used once."""
+    """The store lets each nonce that no connection keeps be used once."""
     if access.nonces is None:
         key = access.gate.keyspace(GLOBAL).used(nonce)
         (before,) = await access.gate.registry.write(GLOBAL, ("SET", key, "1", "NX", "PX", 2000 * CHALLENGE_SECONDS))
@@ -198,7 +198,7 @@ async def _keep(access: Access, token: str, principal: str, seconds: int, kept: 
 
 
 async def _target(access: Access, name: str | None) -> Principal:
-    """Whose tokens a call is about. Raises Forbidden if they are no business of the caller's."""
+    """Whose tokens a call is about. Raises Forbidden if the caller may not know of them."""
     caller = access.principal
     assert caller is not None
     if name is None:

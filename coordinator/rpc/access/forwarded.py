@@ -88,7 +88,7 @@ def peer_address(peer: str, headers: Mapping[bytes, bytes], proxies: Proxies) ->
 
 
 def _entries(header: str) -> list[str]:
-    """Of a Forwarded header, the addresses after `for=`, one for each proxy; '' of one that tells none."""
+    """The addresses after `for=` in a Forwarded header, one for each proxy; '' where it tells none."""
     ends = [match.start() for match in _QUOTED.finditer(header) if match[0] == ","]
     elements = [header[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, None], strict=True)]
     found = [_FOR.search(element) for element in elements]

@@ -120,7 +120,7 @@ class Conversation(Protocol):
 
 
 class Witness(Protocol):
-    """What is told of what a client loses while nobody calls."""
+    """Writes down what a client loses while nobody calls."""
 
     def ended(self, principal: str, context: ContextKey, error: CoordinatorError, reason: str) -> None:
         """A login, or a subscription in a context, was ended by us. Never blocks."""
@@ -620,10 +620,6 @@ class Access:
             return _Judge(self, method, right, role, cell, context, members).variant(params)
         raise _denied(right, role, context)
 
-    def _telling_of_members(self, method: Method) -> Method:
-        gate = self.gate
-        return gate.variant((method.name, "told"), lambda: restricted.then(method, gate.members_changed))
-
 
 def _good_until(principal: Principal, tokens: Iterable[Known[Token | None]], record: Known[Actor]) -> float:
     """Until when that is known to be good, 0 if it is not."""
@@ -726,7 +722,7 @@ class _Judge(NamedTuple):
                     return method
                 # What was taken under a name is told again to who asks under that name.
                 return self.access.gate.variant(
-                    (method.name, id), lambda: restricted.with_params(method, lambda given: _own_take(given, id))
+                    (method.name, id), lambda: restricted.called_with(method, params=lambda given: _own_take(given, id))
                 )
             case Right.RUNNER_READ if method.name == "runner.list":
                 return self._telling("self", id, restricted.only_runner(id))
@@ -814,7 +810,7 @@ class _Judge(NamedTuple):
                 return method
             return self.access.gate.variant(
                 (method.name, "reader"),
-                lambda: restricted.with_caller(method, lambda caller: caller._replace(sees_logs=False)),
+                lambda: restricted.called_with(method, caller=lambda caller: caller._replace(sees_logs=False)),
             )
         if not sees_logs:
             hides.append(restricted.hidden_logs)

@@ -12,14 +12,27 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Answerable, Compute, First, Further, Operation, RawJson, WithEffects
+from coordinator.engine.subscriptions import Caller
 from coordinator.errors import CoordinatorError, Overloaded, StaleToken
 from coordinator.rpc.methods.method import Live, Method, OneCommand, Personal, Steps
 from coordinator.storage import functions
 from coordinator.storage.functions import Guard
 from coordinator.storage.keys import Keyspace, Transition, job_name
 
-__all__ = ["Guards", "Hide", "guarded", "hidden_addresses", "hidden_admins", "hidden_env", "hidden_logs", "only_runner",
-           "own_attempt", "telling", "then", "with_caller", "with_params"]  # fmt: skip
+__all__ = [
+    "Guards",
+    "Hide",
+    "called_with",
+    "guarded",
+    "hidden_addresses",
+    "hidden_admins",
+    "hidden_env",
+    "hidden_logs",
+    "only_runner",
+    "own_attempt",
+    "telling",
+    "then",
+]
 
 AT_ONCE: Final = 256 * 1024  # bytes of a reply that is read and written again on the event loop, about 2 ms
 
@@ -160,30 +173,26 @@ def own_attempt(method: Method, runner_id: int) -> Method:
     return replace(method, does=replace(does, begin=reading))
 
 
-def with_params(method: Method, changed: Callable[[Any], Any]) -> Method:
-    """The method, called with other params than those that were sent. For one that needs the engine."""
+def called_with(
+    method: Method,
+    *,
+    caller: Callable[[Caller], Caller] = lambda caller: caller,
+    params: Callable[[Any], Any] = lambda params: params,
+) -> Method:
+    """A method that needs the engine, called with another caller, or other params, than those that were sent.
+
+    Args:
+        caller, params: make the other one.
+    """
     does = method.does
     assert isinstance(does, Live), f"{method.name} needs no engine"
     begin = does.begin
-    return replace(
-        method,
-        does=replace(does, begin=lambda engine, caller, keys, params: begin(engine, caller, keys, changed(params))),
-    )
-
-
-def with_caller(method: Method, changed: Callable[[Any], Any]) -> Method:
-    """The method, with something changed about its caller."""
-    does = method.does
-    assert isinstance(does, Live), f"{method.name} needs no engine"
-    begin = does.begin
-    return replace(
-        method,
-        does=replace(does, begin=lambda engine, caller, keys, params: begin(engine, changed(caller), keys, params)),
-    )
+    changed = replace(does, begin=lambda engine, by, keys, sent: begin(engine, caller(by), keys, params(sent)))
+    return replace(method, does=changed)
 
 
 def only_runner(id: int) -> Hide:
-    """Of a page of runners, or a runner, that one."""
+    """Takes every runner but that one away from a page of them."""
 
     def hide(reply: Any) -> None:
         if "items" in reply:

@@ -248,7 +248,7 @@ class Dispatcher:
         max_batch_reply: bytes of the reply to one batch.
         document, max_values: see Reader.
         gate: decides who may call what; None: everybody may call everything.
-        audit: what is written and denied is told to it, if it is kept.
+        audit: writes down each write and each denial; None: no audit log is kept.
         limits: of each caller; None: there are none.
         methods: what may be called.
     """

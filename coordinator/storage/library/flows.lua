@@ -360,6 +360,18 @@ local function refuse_job(tx, run, job, args, first, is_begun)
   end
 end
 
+-- The same of many jobs. Each is named by one of the arguments from `first` to `last`, and its members follow. Returns
+-- 'new' if all of them may be created; else what refuse_job does of the first that may not.
+local function refuse_jobs(tx, run, args, first, last, is_begun)
+  for at = first, last, 1 + #JOB_GIVEN do
+    local word, job, detail, was = refuse_job(tx, run, args[at], args, at + 1, is_begun)
+    if word then
+      return word, job, detail, was
+    end
+  end
+  return WORD.NEW
+end
+
 -- Whether a flow and these jobs of it may be created, or are what was created before.
 -- Arguments: 1 the flow, then the members FLOW_GIVEN names; for each job: the job, the members JOB_GIVEN names.
 -- Result: 'new': as far as this shows | 'more', 'state': as flow_create | 'busy', 'differs': as flow_submit.
@@ -375,13 +387,7 @@ local function flow_check(tx, args, o, last)
   if other then
     return WORD.DIFFERS, flow, other, status
   end
-  for at = o + 2 + #FLOW_GIVEN, last, 1 + #JOB_GIVEN do
-    local word, job, detail, was = refuse_job(tx, flow, args[at], args, at + 1, is_begun)
-    if word then
-      return word, job, detail, was
-    end
-  end
-  return WORD.NEW
+  return refuse_jobs(tx, flow, args, o + 2 + #FLOW_GIVEN, last, is_begun)
 end
 
 -- Begin to create a flow of many jobs, which flow_add brings and flow_start starts.

@@ -73,13 +73,7 @@ local function message_check(tx, args, o, last)
   if word then
     return word, detail, owner
   end
-  for at = o + 2, last, 1 + #JOB_GIVEN do
-    local fault, job, more, status = refuse_job(tx, message, args[at], args, at + 1, false)
-    if fault then
-      return fault, job, more, status
-    end
-  end
-  return WORD.NEW
+  return refuse_jobs(tx, message, args, o + 2, last, false)
 end
 
 -- Begin to send a message with many jobs, which flow_add brings. `job` is what is sent, whatever it becomes meanwhile.
