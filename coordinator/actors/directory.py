@@ -22,6 +22,7 @@ from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage import functions
 from coordinator.storage.connection import Store
+from coordinator.storage.faults import ReplyError, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
 from coordinator.supervision import contain, report, supervise
 
@@ -276,9 +277,14 @@ class Directory:
 
     # -- contexts spread over servers
 
-    async def _register(self, context: int, creates: bool) -> tuple[bool, str | None]:
+    async def _register(self, context: int, creates: bool) -> bool:
         """Register a context as known where GLOBAL is, or, if nothing is created in it, as ours if it is known. Returns
-        whether it is, and why not if it could not be."""
+        whether it is.
+
+        Raises:
+            StoreUnavailable: GLOBAL has not answered in time.
+            ReplyError: it has refused.
+        """
         layout = self._store.layout
         commands = layout.register_contexts(context) if creates else layout.own_contexts(context)
         is_known = True
@@ -289,11 +295,15 @@ class Directory:
             is_known = not any(map(functions.is_unknown_context, replies))
             return b""
 
+        deadline = trio.current_time() + self._round_timeout
         try:
             await self.call(GLOBAL, register(), timeout=self._round_timeout)
         except CoordinatorError as error:
-            return False, str(error.data["detail"])
-        return is_known, None
+            fault = str(error.data["detail"])
+            if trio.current_time() < deadline:  # else it may succeed later
+                raise ReplyError(f"registering the context as known failed: {fault}") from error
+            raise StoreUnavailable(fault) from error
+        return is_known
 
     def _lost_global(self, context: ContextKey, wrote: bool) -> None:
         """GLOBAL may come back without what was registered last, while the contexts, elsewhere, have lost nothing."""

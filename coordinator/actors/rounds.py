@@ -317,6 +317,23 @@ class Rounds:
 
     # -- what remains of a lost connection
 
+    def refuse_writes(self, error: ReplyError) -> None:
+        """The store takes no writes now: give this reply to all that `running` has to send, and keep what reads.
+        Nothing is on the wire."""
+        for request in self._mailbox.running:
+            commands = request.commands or []
+            refused: dict[int, Reply] = {
+                at: error for at, command in enumerate(commands) if self._writer.is_needed([command])
+            }
+            if refused:
+                request.known = {**refused, **(request.known or {})}
+        self._advance_known()
+
+    def _advance_known(self) -> None:
+        """Advance the requests of `running` that need nothing more for their step."""
+        running = self._mailbox.running
+        running[:] = [request for request in running if not is_known(request) or self._resume(request)]
+
     def _lost(self, fault: str, *, writes: bool = False) -> Lost:
         return Lost(fault, writes or any(sent.writes for sent in self._sent))
 
@@ -342,8 +359,7 @@ class Rounds:
                 kept = functions.read_kept(own)
                 if kept is not None:
                     request.known = {**(request.known or {}), at: kept}
-        running = self._mailbox.running
-        running[:] = [request for request in running if not is_known(request) or self._resume(request)]
+        self._advance_known()
         if effects:
             self._apply_effects(self._mailbox.context, effects)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -17,7 +18,13 @@ from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Connection, Reply, Store
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_moving
+from coordinator.storage.faults import (
+    ReplyError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    is_moving,
+    is_write_refusal,
+)
 from coordinator.storage.keys import ContextKey
 
 __all__ = ["State", "Supervisor"]
@@ -28,6 +35,7 @@ ROUNDS_SENT: Final = 2  # at once
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
+REFUSED_PAUSE: Final = 0.5  # seconds before a store that takes no writes is asked again what it has applied
 
 
 class State(enum.Enum):
@@ -60,7 +68,7 @@ class Supervisor:
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
         slice_calls: of how many calls the replies are handled before other tasks get on.
         register: registers the context as known, where that cannot be done on its own connection, or, given False, as
-            ours if it is known. Returns whether it is, and why not if it could not be.
+            ours if it is known. Returns whether it is. Raises StoreUnavailable, or ReplyError for a refusal.
     """
 
     def __init__(
@@ -75,7 +83,7 @@ class Supervisor:
         effects_unknown: Callable[[ContextKey, bool], None],
         wanted_elsewhere: Callable[[], bool],
         slice_calls: Callable[[], int],
-        register: Callable[[bool], Awaitable[tuple[bool, str | None]]] | None = None,
+        register: Callable[[bool], Awaitable[bool]] | None = None,
     ) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
@@ -143,17 +151,22 @@ class Supervisor:
         if self._wanted_elsewhere():
             return False
         while not running:
-            if mailbox.is_quiet and mailbox.doubts:
+            is_in_doubt = mailbox.is_quiet and bool(mailbox.doubts)
+            if is_in_doubt:
                 # Nobody waits for it any more, but what was sent may be applied until the store is told otherwise.
-                if not await self._connect() and self._wanted_elsewhere():
-                    return False
-                continue
-            if mailbox.is_quiet:
+                if not await self._connect():
+                    if self._wanted_elsewhere():
+                        return False
+                    continue
+                is_in_doubt = bool(mailbox.doubts)  # the store takes no writes now, and this is one
+            elif mailbox.is_quiet:
                 if self._told_to_retire:
                     return False
                 mailbox.idle_since = trio.current_time()
                 self.state = State.IDLE
-            request = await mailbox.pop()
+            request = None
+            with trio.move_on_after(REFUSED_PAUSE if is_in_doubt else math.inf):
+                request = await mailbox.pop()
             if request is not None:
                 running.append(request)
             elif self._wanted_elsewhere():
@@ -229,17 +242,22 @@ class Supervisor:
             return False
         if self._must_register and any(request.writes for request in ready):
             assert self._register is not None
-            is_registered, fault = await self._register(any(request.creates for request in ready))
-            if fault is not None:
-                self._mailbox.fault = f"registering the context as known failed: {fault}"
+            try:
+                is_registered = await self._register(any(request.creates for request in ready))
+            except StoreUnavailable as error:
+                self._mailbox.fault = f"registering the context as known failed: {error}"
                 await self._pause()
                 return False
+            except ReplyError as error:
+                self._rounds.refuse_writes(error)
+                return True
             self._must_register = not is_registered  # what is written next may create something
             self._rounds.is_unknown = not is_registered
         return True
 
     async def _connect(self) -> bool:
-        """Connect, unless that is done. False if it failed: either `running` was answered, or try again."""
+        """Connect, unless that is done. False if it failed: either `running` was answered, or try again. While the
+        store takes no writes, those of `running` are refused, doubts remain, and the connection serves to read."""
         if self._connection is not None and not self._mailbox.doubts:
             return True
         self.state = State.CONNECTING
@@ -286,8 +304,12 @@ class Supervisor:
                 await connection.exchange([self._writer.fence(doubts)], replies)
         except trio.TooSlowError:
             raise StoreUnavailable(f"the store did not answer within {self._round_timeout:g} s") from None
-        if isinstance(replies[0], ReplyError):
-            fault = str(replies[0])
+        refusal = replies[0]
+        if isinstance(refusal, ReplyError):
+            if is_write_refusal(refusal) and not self._store.is_transient(refusal):
+                self._rounds.refuse_writes(refusal)
+                return
+            fault = str(refusal)
             raise StoreUnavailable(fault if is_moving(fault) else f"ending earlier connections failed: {fault}")
         self._writer.fenced()
         kept_replies = applied(doubts, replies[0])

@@ -20,11 +20,14 @@ def descriptors_of(pid: int) -> set[int]:
 
 @contextlib.contextmanager
 def limited(pid: int, spare: int = 0) -> Iterator[None]:
-    """That running process may open only so many more descriptors (of its soft limit), until this ends."""
+    """That running process may open only so many more descriptors (of its soft limit), until this ends; without a
+    spare one none at all, not even in place of those it closes."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = descriptors_of(pid)
-    free = (number for number in range(before[0]) if number not in used)
-    limit = next(number for count, number in enumerate(free) if count == spare)
+    limit = 3  # with fewer, poll(2) refuses to wait for one
+    if spare:
+        used = descriptors_of(pid)
+        free = (number for number in range(before[0]) if number not in used)
+        limit = next(number for count, number in enumerate(free) if count == spare)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         yield
