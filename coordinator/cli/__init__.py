@@ -9,6 +9,7 @@ import click
 from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
+from coordinator.importing import importing
 from coordinator.logs import configure_plain
 
 __all__ = ["main"]
@@ -30,7 +31,8 @@ class _Commands(click.Group):
         if name not in _COMMANDS:
             return None
         module = "access" if name in _ACCESS else name
-        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        with importing():
+            command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
 
     def resolve_command(
