@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 import trio
@@ -27,17 +27,20 @@ from coordinator.rpc.access.fresh import FRESH_FOR, Known
 from coordinator.rpc.access.judge import Judge, Rules, denied, role_of
 from coordinator.rpc.access.login import Nonces
 from coordinator.rpc.access.operator import TokenFile
-from coordinator.rpc.access.principals import Principal
+from coordinator.rpc.access.principals import BY_JWT, Principal
 from coordinator.rpc.access.registry import Actor, Members, Registry, Token
 from coordinator.rpc.access.rights import TABLE, Cell, Right, Role
-from coordinator.rpc.access.tokens import NO_TOKEN, id_of
+from coordinator.rpc.access.tokens import NO_TOKEN, NOTHING, Shown, id_of
 from coordinator.rpc.access.turns import Pauses, Turns
 from coordinator.rpc.methods.method import Method
 from coordinator.storage import functions
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 from coordinator.supervision import contain
 
-__all__ = ["Access", "Conversation", "Gate", "Rules", "Witness", "is_about_no_context"]
+if TYPE_CHECKING:
+    from coordinator.rpc.access.provider import Provider  # which needs an extra
+
+__all__ = ["NOT_GOOD", "Access", "Conversation", "Gate", "Rules", "Witness", "is_about_no_context"]
 
 log = structlog.get_logger("coordinator.access")
 
@@ -54,6 +57,7 @@ USED_EVERY: Final = 60  # seconds between two notes that a token is in use
 LOGIN_EVERY: Final = 0.005  # seconds between two signatures that are looked at, which take a tenth of that
 OPENED_EVERY: Final = 0.05  # seconds between two logins that need a context of which nobody else asks anything now
 
+NOT_GOOD: Final = "the token is none of this coordinator, or has expired, or was revoked"
 HOW: Final = "log in first: send `Authorization: Bearer hc_…`, or call auth.login on a WebSocket; see SECURITY.md"
 
 _ABOUT_NO_CONTEXT: Final = frozenset(
@@ -114,6 +118,7 @@ class Gate:
     Args:
         operator_file: the operator's tokens.
         metrics_file: those that show the page of metrics, beside the operator's.
+        provider: verifies JWTs, if any are taken.
         timeout: seconds for what a decision needs of the store, FETCH_TIMEOUT at most.
     """
 
@@ -125,6 +130,7 @@ class Gate:
         *,
         operator_file: Path | None,
         metrics_file: Path | None = None,
+        provider: Provider | None = None,
         timeout: float = FETCH_TIMEOUT,
     ) -> None:
         self.registry = Registry(directory, layout, min(timeout, FETCH_TIMEOUT))
@@ -132,6 +138,7 @@ class Gate:
         self.rules = rules
         self.operators = TokenFile(operator_file)
         self._metrics = TokenFile(metrics_file)
+        self._provider = provider
         self._variants: dict[tuple[object, ...], Method] = {}
         self._open: set[Access] = set()  # of connections
         self._waiting: dict[Request, tuple[Access, Method, Any]] = {}  # calls that may take long
@@ -173,24 +180,42 @@ class Gate:
         """The operator, if it has a token of this digest."""
         return Principal("operator", token=id_of(digest), key=digest) if self.operators.has(digest) else None
 
-    async def principal_of(self, digest: str) -> Principal | None:
-        """Who has shown a token of this digest; None if it is not good. Raises StorageError."""
-        if not digest:
-            return None
+    async def principal_of(self, shown: Shown) -> Principal:
+        """Who has shown this. Raises NotLoggedIn if it is not good; Overloaded, StorageError."""
+        if shown.jwt or shown.certified is not None:
+            return await self._known_elsewhere(shown)
+        digest = shown.digest
         operator = self.operator_of(digest)
         if operator is not None:
             return operator
-        token = (await self.registry.tokens.get(id_of(digest))).value
+        token = None if digest == NO_TOKEN else (await self.registry.tokens.get(id_of(digest))).value
         if token is None or token.digest != digest or not await self.good_until(token.principal):
-            return None
+            raise NotLoggedIn(NOT_GOOD)
         return token.principal
+
+    async def _known_elsewhere(self, shown: Shown) -> Principal:
+        """Whom an identity provider, or who has signed a certificate, vouches for."""
+        principal = shown.certified
+        if principal is None:
+            if self._provider is None:
+                raise NotLoggedIn("this coordinator takes no JWT, only tokens hc_…; see --jwt-keys")
+            principal = await self._provider.principal_of(shown.digest, shown.jwt)
+        if not self.registry.is_at_hand(principal):
+            await self.opening.take()
+        if not await self.good_until(principal):
+            what = "the JWT" if shown.certified is None else "the certificate"
+            detail = f"{what} names {principal.name}, which is not there or was revoked; or it has just expired"
+            raise NotLoggedIn(detail)
+        return principal
 
     def fresh_until(self, principal: Principal) -> float | None:
         """Until when (time.monotonic) it is known that who has logged in still may; 0: it may not any more; None: the
         store has to be asked. Never blocks."""
         if principal.kind == "operator":
             return time.monotonic() + FRESH_FOR if self.operators.has(principal.key) else 0.0
-        tokens = [self.registry.tokens.known(id) for id in (principal.token, principal.parent) if id]
+        if not self._is_vouched_for(principal):
+            return 0.0
+        tokens = [self.registry.tokens.known(id) for id in principal.tokens]
         record = self.registry.record_known(principal)
         if record is None or None in tokens:
             return None
@@ -201,8 +226,14 @@ class Gate:
         until = self.fresh_until(principal)
         if until is not None:
             return until
-        tokens = [await self.registry.tokens.get(id) for id in (principal.token, principal.parent) if id]
+        tokens = [await self.registry.tokens.get(id) for id in principal.tokens]
         return _good_until(principal, tokens, await self.registry.record_of(principal))
+
+    def _is_vouched_for(self, principal: Principal) -> bool:
+        """Whether the key by which an identity provider has said who it is, if one has, is still the provider's."""
+        if not principal.key.startswith(BY_JWT):
+            return True
+        return self._provider is not None and self._provider.has_key(principal.key)
 
     def note_use(self, token: str) -> bool:
         """Whether the store should be told that a token is used."""
@@ -251,6 +282,8 @@ class Gate:
                 await trio.sleep(SWEEP_EVERY)
                 self.operators.look()
                 self._metrics.look()
+                if self._provider is not None:
+                    self._provider.look()
                 with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at who is logged in"):
                     await self._sweep(nursery, with_idle=number % IDLE_EVERY == 0)
 
@@ -292,7 +325,7 @@ class Gate:
         """Have the store say what `fresh_until` needs of actors, and of tokens. Raises StorageError."""
         unknown = [principal for principal in principals if self.fresh_until(principal) is None]
         actors = {principal.id for principal in unknown if principal.kind == "actor"}
-        tokens = {id for principal in unknown for id in (principal.token, principal.parent) if id}
+        tokens = {id for principal in unknown for id in principal.tokens}
         await self.registry.refresh(actors, tokens)
 
     def _end(self, access: Access, calls: Iterable[_Waiting]) -> None:
@@ -357,7 +390,7 @@ class Access:
 
     Args:
         host: the Host it has called us by.
-        digest: of the token it has shown with its request.
+        shown: what it has shown with its request.
         conversation: its connection, if that stays open.
 
     Attributes:
@@ -368,9 +401,9 @@ class Access:
     """
 
     __slots__ = (
-        "_digest",
         "_logged_out",
         "_login",
+        "_shown",
         "conversation",
         "gate",
         "host",
@@ -381,7 +414,7 @@ class Access:
     )
 
     def __init__(
-        self, gate: Gate, *, host: str = "", digest: str = "", conversation: Conversation | None = None
+        self, gate: Gate, *, host: str = "", shown: Shown = NOTHING, conversation: Conversation | None = None
     ) -> None:
         self.gate = gate
         self.host = host
@@ -390,11 +423,11 @@ class Access:
         self.refused = 0
         self.proven: Principal | None = None
         self.trail: Witness | None = None
-        self._digest = digest
-        self._login = gate.login_of(digest) if conversation is None and digest else _Login()
+        self._shown = shown
+        self._login = gate.login_of(shown.digest) if conversation is None and shown.digest else _Login()
         self._logged_out: str | None = None
-        if digest == NO_TOKEN:
-            self._digest, self._logged_out = "", "the Authorization header holds no token: it is `Bearer hc_…`"
+        if shown.digest == NO_TOKEN:
+            self._shown, self._logged_out = NOTHING, "the Authorization header holds no token: it is `Bearer hc_…`"
 
     @property
     def principal(self) -> Principal | None:
@@ -426,12 +459,12 @@ class Access:
     @property
     def may_be_somebody(self) -> bool:
         """It has shown a token of which it is not known whose it is."""
-        return bool(self._digest) and self.principal is None and self._logged_out is None
+        return bool(self._shown.digest) and self.principal is None and self._logged_out is None
 
     @property
-    def is_refused(self) -> bool:
-        """What it has shown is not good."""
-        return self._logged_out is not None
+    def refusal(self) -> str | None:
+        """Why what it has shown is not good, if it is not."""
+        return self._logged_out
 
     # -- calls
 
@@ -446,7 +479,7 @@ class Access:
         if right is Right.PUBLIC:
             return method
         if principal is None:
-            return None if self._digest else self._decide(method, params, None, None)
+            return None if self._shown.digest else self._decide(method, params, None, None)
         if time.monotonic() >= login.good_until:
             until = self.gate.fresh_until(principal)
             if not until:
@@ -487,15 +520,18 @@ class Access:
         return self._decide(method, params, context, members)
 
     async def identify(self) -> None:
-        """Find out who it is, by the token it has shown, or whether it still is. Raises StorageError."""
+        """Find out who it is, by what it has shown, or whether it still is. Raises Overloaded, StorageError."""
         gate = self.gate
         if self.principal is None:
-            if not self._digest:
+            if not self._shown.digest:
                 return
-            principal = await gate.principal_of(self._digest)
-            if principal is None:
-                self._logged_out = "the token is none of this coordinator, or has expired, or was revoked"
+            try:
+                principal = await gate.principal_of(self._shown)
+            except NotLoggedIn as refused:
+                self._logged_out = refused.data["detail"]
                 return
+            if self.conversation is not None:
+                self._shown = self._shown._replace(jwt="")  # it may be large, and is not needed any more
             self._login.become(principal)
             if principal.token and principal.kind != "operator" and gate.note_use(principal.token):
                 await gate.registry.write(GLOBAL, functions.token_used(gate.keyspace(GLOBAL), principal.token))

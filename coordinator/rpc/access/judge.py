@@ -37,9 +37,14 @@ class Rules(NamedTuple):
 class Shared(Protocol):
     """What a process has once: see `gate.Gate`."""
 
-    registry: Registry
-    rules: Rules
-    keyspace: Callable[[ContextKey], Keyspace]
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def keyspace(self) -> Callable[[ContextKey], Keyspace]: ...
 
     def variant(self, key: tuple[object, ...], make: Callable[[], Method]) -> Method:
         """A method as somebody may call it, made once."""
