@@ -141,6 +141,7 @@ def test_a_token_counts_before_a_certificate(server: CoordinatorProcess, files: 
     assert refused.value.response.status_code == 401
 
 
+@pytest.mark.slow
 def test_one_that_was_revoked_or_has_expired_ends(server: CoordinatorProcess, files: Files) -> None:
     secure = certified(files, f"herocoordinator:actor:{OTHER}")
     short = certified(files, f"herocoordinator:actor:{ACTOR}", seconds=6)

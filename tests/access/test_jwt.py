@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ def keys_file(directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(directory: Path, keys_file: Path) -> Iterator[CoordinatorProcess]:
     flags = ("--jwt-keys", str(keys_file), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--workers", "2")
+    flags += ("--audit-log", str(directory / "audit"))
     with coordinator("--data-dir", str(directory / "data"), "--auth", "keys", *flags) as running:
         with caller(running, "http", callers.operator_token(directory / "data")) as operator:
             operator.result("actor.create", callers.actor(ACTOR, Key().public))
@@ -58,25 +60,42 @@ def operator(server: CoordinatorProcess, directory: Path) -> Iterator[Caller]:
         yield one
 
 
-def refusals(server: CoordinatorProcess, token: str) -> list[str]:
-    """What is said to who shows it everywhere where it could count; all of them are refusals."""
-    call = {"jsonrpc": "2.0", "id": 1, "method": "context.load", "params": {"id": CONTEXT}}
-    shown = {"authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=server.http, headers=shown, timeout=60) as http:
-        refused = http.post("/", json=call)
+class Doors:
+    """Everywhere where a token could count."""
+
+    def __init__(self, server: CoordinatorProcess, http: httpx.Client, nobody: Caller) -> None:
+        self._server = server
+        self._http = http
+        self._nobody = nobody
+
+    def refusals(self, token: str) -> list[str]:
+        """What is said to who shows it; all of them refuse it."""
+        call = {"jsonrpc": "2.0", "id": 1, "method": "context.load", "params": {"id": CONTEXT}}
+        shown = {"authorization": f"Bearer {token}"}
+        refused = self._http.post("/", json=call, headers=shown)
         assert refused.status_code == 401, refused.text
-        assert http.get("/metrics").status_code == 401
-        session = http.post("/session", headers={"origin": server.http})
+        assert self._http.get("/metrics", headers=shown).status_code == 401
+        session = self._http.post("/session", headers={"origin": self._server.http, **shown})
         assert session.status_code == 401
         assert "set-cookie" not in session.headers
-    with pytest.raises(InvalidStatus) as handshake:
-        Caller(server, "ws", token)
-    assert handshake.value.response.status_code == 401
-    with caller(server, "ws") as one:
-        error = one.error("auth.login", {"token": token})
-        assert error["code"] in (NOBODY, INVALID)
-        assert one.code("context.load", {"id": CONTEXT}) == NOBODY
-    return [refused.json()["error"]["data"]["detail"], (handshake.value.response.body or b"").decode()]
+        with pytest.raises(InvalidStatus) as handshake:
+            Caller(self._server, "ws", token)
+        assert handshake.value.response.status_code == 401
+        assert self._nobody.code("auth.login", {"token": token}) in (NOBODY, INVALID)
+        assert self._nobody.code("context.load", {"id": CONTEXT}) == NOBODY
+        return [refused.json()["error"]["data"]["detail"], (handshake.value.response.body or b"").decode()]
+
+
+@pytest.fixture(scope="module")
+def http(server: CoordinatorProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.http, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def doors(server: CoordinatorProcess, http: httpx.Client) -> Iterator[Doors]:
+    with caller(server, "ws") as nobody:
+        yield Doors(server, http, nobody)
 
 
 @pytest.mark.parametrize("key", [RSA, EC, ED], ids=["RSA", "EC", "Ed25519"])
@@ -96,6 +115,17 @@ def test_a_jwt_is_who_it_says_on_both_transports(server: CoordinatorProcess, key
     with caller(server, "ws", key.sign(claims(f"runner:{CONTEXT}:{RUNNER}"))) as one:
         assert one.result("runner.load", {"context_id": CONTEXT, "id": RUNNER})["id"] == RUNNER
         assert one.code("job.list", {"context_id": CONTEXT}) == FORBIDDEN
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_one_and_says_who_it_is(server: CoordinatorProcess, tmp_path: Path) -> None:
+    file = tmp_path / "ada.jwt"
+    file.touch(mode=0o600)
+    file.write_text(RSA.sign(claims(f"actor:{ACTOR}")))
+
+    said = herocoordinator("whoami", "--url", server.ws, "--token-file", str(file))
+
+    assert f"actor:{ACTOR}" in said.stdout, said.stderr
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -132,6 +162,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "expiry a text": (lambda: RSA.sign(claims("actor:7", exp=str(int(time.time()) + 600))), ""),
     "expiry without end": (lambda: RSA.sign(claims("actor:7", exp=float("inf"))), ""),
     "expiry no number": (lambda: RSA.sign(claims("actor:7", exp=float("nan"))), ""),
+    "expiry in no year": (lambda: RSA.sign(claims("actor:7", exp=10**30)), "no time"),
     "not good yet": (lambda: RSA.sign(claims("actor:7", nbf=int(time.time()) + 60)), "nbf"),
     "an odd beginning": (lambda: RSA.sign(claims("actor:7", nbf="soon")), ""),
     "the operator": (lambda: RSA.sign(claims("operator")), "neither"),
@@ -163,10 +194,10 @@ def _raw(key: ProviderKey) -> bytes:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_jwt_is_refused_everywhere(server: CoordinatorProcess, name: str) -> None:
+def test_a_bad_jwt_is_refused_everywhere(doors: Doors, name: str) -> None:
     make, why = BAD[name]
 
-    for detail in refusals(server, make()):
+    for detail in doors.refusals(make()):
         assert why in detail
 
 
@@ -186,6 +217,7 @@ def test_no_jwt_is_a_token_of_the_operator_or_in_a_cookie_or_a_query(server: Coo
         assert one.code("token.revoke", {"id": token[:32]}) in (NOBODY, INVALID)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["operator-token-file", "metrics-token-file"])
 def test_a_jwt_in_a_file_of_tokens_gives_nobody_anything(tmp_path: Path, how: str) -> None:
     file = tmp_path / "token"
@@ -208,7 +240,10 @@ def test_a_jwt_in_a_file_of_tokens_gives_nobody_anything(tmp_path: Path, how: st
         assert "--jwt-keys" in refused_call.text  # no provider is known here
 
 
-def test_a_connection_ends_when_its_jwt_expires_and_what_was_made_by_it_does(server: CoordinatorProcess) -> None:
+@pytest.mark.slow
+def test_a_connection_ends_when_its_jwt_expires_and_what_was_made_by_it_does(
+    server: CoordinatorProcess, doors: Doors
+) -> None:
     said = claims(f"actor:{ACTOR}", exp=int(time.time()) + 4)
     token = ED.sign(said)
     with caller(server, "ws", token) as one, caller(server, "http", token) as http:
@@ -227,7 +262,30 @@ def test_a_connection_ends_when_its_jwt_expires_and_what_was_made_by_it_does(ser
         with pytest.raises(ConnectionClosed):
             one.next_reply(SOON)
         assert http.code("context.load", {"id": CONTEXT}) == NOBODY
-    assert any("expired" in detail for detail in refusals(server, token))
+    assert any("expired" in detail for detail in doors.refusals(token))
+
+
+def test_the_audit_log_tells_of_sessions_and_has_no_jwt(
+    server: CoordinatorProcess, directory: Path, http: httpx.Client
+) -> None:
+    token, origin = RSA.sign(claims(f"actor:{ACTOR}")), {"origin": server.http}
+    begun = http.post("/session", headers={"authorization": f"Bearer {token}", **origin})
+    cookie = begun.headers["set-cookie"].partition(";")[0]
+    http.cookies.clear()
+    assert http.delete("/session", headers={"cookie": cookie, **origin}).status_code == 204
+    assert http.post("/session", headers={"authorization": f"Bearer {token}x", **origin}).status_code == 401
+
+    def lines() -> list[tuple[str, Any]]:
+        text = (directory / "audit").read_text()
+        assert token[:20] not in text
+        assert cookie.partition("=")[2] not in text
+        read = [json.loads(line) for line in text.splitlines()]
+        return [(line["principal"], line["outcome"]) for line in read if line["method"] == "session"]
+
+    began = time.monotonic()
+    while lines()[-3:] != [(f"actor:{ACTOR}", "ok"), (f"actor:{ACTOR}", "ok"), ("nobody", NOBODY)]:
+        assert time.monotonic() - began < SOON, lines()
+        time.sleep(0.05)
 
 
 def ends(one: Caller, http: Caller) -> None:
@@ -239,7 +297,7 @@ def ends(one: Caller, http: Caller) -> None:
         time.sleep(0.02)
 
 
-def test_a_revoked_actor_is_refused_with_a_jwt_too(server: CoordinatorProcess, operator: Caller) -> None:
+def test_a_revoked_actor_is_refused_with_a_jwt_too(server: CoordinatorProcess, operator: Caller, doors: Doors) -> None:
     id = next(_ids)
     operator.result("actor.create", callers.actor(id))
     token = EC.sign(claims(f"actor:{id}"))
@@ -250,7 +308,7 @@ def test_a_revoked_actor_is_refused_with_a_jwt_too(server: CoordinatorProcess, o
         operator.result("actor.revoke", {"id": id})
 
         ends(one, http)
-    assert all("revoked" in detail for detail in refusals(server, EC.sign(claims(f"actor:{id}", jti="again"))))
+    assert all("revoked" in detail for detail in doors.refusals(EC.sign(claims(f"actor:{id}", jti="again"))))
 
 
 def test_a_key_that_leaves_the_file_ends_what_it_has_signed(server: CoordinatorProcess, keys_file: Path) -> None:
@@ -269,6 +327,7 @@ def test_a_key_that_leaves_the_file_ends_what_it_has_signed(server: CoordinatorP
         assert other.result("context.load", {"id": CONTEXT})["id"] == CONTEXT
 
 
+@pytest.mark.slow
 def test_without_the_extra_the_start_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(jwks(RSA))
     (tmp_path / "lib").mkdir()

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -94,7 +95,8 @@ def chromium(directory: Path, *names: str) -> Iterator[Browser]:
     """
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip("NO BROWSER IS INSTALLED (apt-get install chromium): what a page may do is not tested")
+        warnings.warn("Chromium is missing: NO test of what pages in a browser may do runs", stacklevel=1)
+        pytest.skip("Chromium is missing: apt-get install chromium")
     rules = ", ".join(f"MAP {name} 127.0.0.1" for name in names)
     process = subprocess.Popen(
         [found, *FLAGS, f"--user-data-dir={directory}", f"--host-resolver-rules={rules}", "about:blank"],

@@ -7,7 +7,6 @@ nothing else. No address, key or certificate in a header is looked at.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import stat
@@ -41,6 +40,7 @@ MAX_TRIED: Final = 8  # keys a token without a key's name is tried with
 LEAST_RSA: Final = 2048  # bits
 VERIFIED: Final = 4096  # tokens that are remembered until they expire
 VERIFY_EVERY: Final = 0.005  # seconds between two signatures that are verified, which take a tenth of that at most
+LATEST: Final = 253_402_300_800  # the end of the year 9999
 GRACE: Final = 5.0  # seconds in which a file that is being written may be none
 
 _OF_EC: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
@@ -199,7 +199,7 @@ class Provider:
         named = read_principal(name) if isinstance(name, str) else None
         if named is None:
             raise NotLoggedIn(f"the JWT's claim `{self._claim}` names neither actor:ID nor runner:CONTEXT:ID")
-        if type(expires_at) not in (int, float) or not math.isfinite(expires_at):
+        if type(expires_at) not in (int, float) or not 0 < expires_at < LATEST:
             raise NotLoggedIn("the JWT's `exp` is no time")
         return Principal(named.kind, named.id, named.context_id, key=key.mark, expires_at=expires_at)
 

@@ -59,8 +59,11 @@ async def begin_session(access: Access) -> Session:
 
     Raises:
         Conflict: it is the operator.
+        NotLoggedIn: it is nobody.
         StorageError: the store does not answer.
     """
+    if access.principal is None:
+        raise NotLoggedIn(access.refusal or "a session is begun with a token: `Authorization: Bearer hc_…`")
     principal = _in_browser(access.principal)
     scope = principal.scope
     kept = {

@@ -16,7 +16,7 @@ from coordinator.errors import Conflict, CoordinatorError, NotLoggedIn, Overload
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.cookies import cleared_cookie, session_cookie, shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
-from coordinator.rpc.access.gate import NOT_GOOD, Access, Gate
+from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.sessions import begin_session, end_session
 from coordinator.rpc.access.tokens import Shown, shown_by
@@ -87,10 +87,10 @@ class Sessions:
             return Refusal(429, refused.data["detail"], retry_after=ceil(refused.data["retry_after"]))
         try:
             await access.identify()
-            if change.ends:
-                await end_session(access)
-                return cleared_cookie(self._policy), b""
-            return await self._begin(access, address)
+            if access.principal is None:
+                await gate.failing.take()
+            trail = None if self._dispatcher.audit is None else Trail(self._dispatcher.audit, "http", address, access)
+            return await (self._end(access, trail) if change.ends else self._begin(access, trail))
         except NotLoggedIn as error:
             return Refusal(401, error.data["detail"], is_challenge=True)
         except Conflict as error:
@@ -98,13 +98,22 @@ class Sessions:
         except CoordinatorError:
             return Refusal(503, "the store does not answer, or too many log in at once; try again soon", retry_after=1)
 
-    async def _begin(self, access: Access, address: str) -> tuple[bytes, bytes]:
-        if self._dispatcher.audit is not None:
-            Trail(self._dispatcher.audit, "http", address, access).connected()
-        if access.principal is None:
-            await access.gate.failing.take()
-            raise NotLoggedIn(access.refusal or NOT_GOOD)
-        session = await begin_session(access)
+    async def _end(self, access: Access, trail: Trail | None) -> tuple[bytes, bytes]:
+        principal = access.principal
+        await end_session(access)
+        if trail is not None and principal is not None:
+            trail.session_ended(principal.name)
+        return cleared_cookie(self._policy), b""
+
+    async def _begin(self, access: Access, trail: Trail | None) -> tuple[bytes, bytes]:
+        try:
+            session = await begin_session(access)
+        except (Conflict, NotLoggedIn):
+            if trail is not None:
+                trail.session_begun(is_good=False)
+            raise
+        if trail is not None:
+            trail.session_begun(is_good=True)
         body = to_json({"principal": session.principal.name, "expires_at": session.expires_at})
         return session_cookie(self._policy, session.token, session.seconds), body
 

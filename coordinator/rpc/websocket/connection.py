@@ -161,7 +161,7 @@ class Connection(Session, Sink):
             return None
         if shown is None:
             return Access(gate, conversation=self)
-        access = Access(gate, host=(shown.host or "").lower(), shown=shown.shown, conversation=self)
+        access = Access(gate, host=(shown.host or "").lower(), shown=shown.shown._replace(jwt=""), conversation=self)
         if shown.principal is not None:
             access.become(shown.principal)  # so that it ends with its login though it never calls
         return access
