@@ -33,6 +33,8 @@ from coordinator.storage.url import topology_from_url
 
 __all__ = ["File", "Settings"]
 
+JWT_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+
 LONGEST: Final = 10 * 365 * 86400.0  # seconds that a setting may name
 LARGEST: Final = 2**40  # of anything that is counted
 
@@ -91,6 +93,22 @@ class Settings(BaseModel):
     )
     metrics_token_file: File | None = Field(
         None, description="File of one or two tokens (hc_…) that show /metrics with --auth keys, beside the operator's."
+    )
+    jwt_keys: File | None = Field(
+        None,
+        description="With --auth keys, take JWTs of an identity provider that these public keys have signed: a file "
+        "with a JWKS, or with keys or certificates in PEM, read again when it changes. Needs the extra `jwt`, and the "
+        "next two.",
+    )
+    jwt_issuer: str | None = Field(None, description="What the claim `iss` of a JWT must be.")
+    jwt_audience: str | None = Field(None, description="What the claim `aud` of a JWT must be, or have in a list.")
+    jwt_algorithms: Names = Field(
+        (),
+        description="Algorithms of JWTs, with commas between. Unless given, what a JWKS says of a key; else RS256 of "
+        "RSA, ES256, ES384 or ES512 by the curve, EdDSA of Ed25519.",
+    )
+    jwt_principal_claim: str = Field(
+        "sub", description="The claim of a JWT that says whose it is: actor:ID or runner:CONTEXT:ID."
     )
     registration: Literal["closed", "open"] = Field(
         "closed",
@@ -370,6 +388,31 @@ class Settings(BaseModel):
             )
         if self.external_store() is not None and self.operator_token_file is None:
             raise ValueError("--auth keys with an external store needs --operator-token-file, made if it is not there")
+        return self
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _are_of_public_keys(cls, algorithms: Names) -> Names:
+        for algorithm in algorithms:
+            if algorithm not in JWT_ALGORITHMS:
+                raise ValueError(
+                    f"{algorithm!r} is no algorithm that public keys verify; they are {', '.join(JWT_ALGORITHMS)}"
+                )
+        return algorithms
+
+    @model_validator(mode="after")
+    def _check_jwt(self) -> Settings:
+        needed = {"--jwt-issuer": self.jwt_issuer, "--jwt-audience": self.jwt_audience}
+        if self.jwt_keys is None:
+            given = [flag for flag, value in needed.items() if value is not None]
+            if given or self.jwt_algorithms:
+                raise ValueError(f"{(*given, '--jwt-algorithms')[0]} needs --jwt-keys")
+            return self
+        missing = [flag for flag, value in needed.items() if value is None]
+        if missing:
+            raise ValueError(f"--jwt-keys needs {missing[0]}: a JWT for somebody else must not be good here")
+        if self.auth != "keys":
+            raise ValueError("--jwt-keys needs --auth keys: without that nobody logs in")
         return self
 
     @model_validator(mode="after")

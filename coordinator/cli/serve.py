@@ -64,7 +64,7 @@ def serve(**given: Any) -> None:
     herocoordinator serve --isolation prefix --redis-url redis://127.0.0.1:6379
     """
     _move_off_the_command_line(given["redis_url"])
-    for name in ("allowed_origins", "allowed_hosts", "behind_proxy"):
+    for name in ("allowed_origins", "allowed_hosts", "behind_proxy", "jwt_algorithms"):
         if given[name] is not None:
             given[name] = tuple(item.strip() for item in given[name].split(",") if item.strip())
     settings = validated(Settings, given)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.client.address import Address
 from coordinator.client.errors import rpc_error
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from coordinator.signing import Signer
 
 __all__ = ["Credentials", "Unusable", "from_environment"]
+
+_TOKEN: Final = re.compile(r"hc_[\x21-\x7e]*|[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """Sends a call by its method and params, and returns the reply object."""
@@ -58,9 +61,9 @@ class Credentials:
             token = words[0] if words else ""
         if not token:
             return {}
-        if not token.startswith("hc_") or not token.isascii():
+        if not _TOKEN.fullmatch(token):
             where = "" if self.token_file is None else f" in {self.token_file}"
-            raise Unusable(f"the token{where} is none: it begins with hc_")
+            raise Unusable(f"the token{where} is none: it begins with hc_, or is a JWT")
         return {"Authorization": f"Bearer {token}"}
 
     async def log_in(self, ask: Ask, address: Address) -> Any:

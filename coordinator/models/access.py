@@ -12,6 +12,7 @@ from coordinator.models.base import LEFT_OUT_WHEN_UNSET, Model, Timestamp, UInt3
 from coordinator.models.contract import Actor
 
 MAX_TOKEN_SECONDS = 366 * 86_400
+MAX_TOKEN = 8192
 MAX_KEY_OVERLAP = 30 * 86_400
 
 PrincipalName = Annotated[str, Field(max_length=40, description="`actor:7`, or `runner:1:3` for runner 3 of context 1")]
@@ -41,9 +42,14 @@ class LoginParams(Model):
     nonce: Annotated[Nonce | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     signature: Annotated[Signature | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     token: Annotated[
-        Annotated[str, Field(max_length=100)] | SkipJsonSchema[None],
+        Annotated[str, Field(max_length=MAX_TOKEN)] | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
-        Field(description="Instead of a signature; on a WebSocket only"),
+        Field(description="Instead of a signature, `hc_…` or a JWT; on a WebSocket only"),
+    ] = None
+    ticket: Annotated[
+        Annotated[str, Field(max_length=MAX_TOKEN)] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Instead of a signature, from auth.ticket; on a WebSocket only"),
     ] = None
 
 
@@ -55,6 +61,15 @@ class LoggedIn(Model):
     token: Annotated[
         Secret | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, Field(description="Over HTTP, for the calls that follow")
     ] = None
+
+
+class TicketParams(Model):
+    pass
+
+
+class Ticket(Model):
+    ticket: Annotated[str, Field(description="For auth.login on a WebSocket, once: whoever has it is the caller")]
+    expires_at: Timestamp
 
 
 class WhoAmIParams(Model):

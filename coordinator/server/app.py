@@ -182,6 +182,7 @@ class Service:
                 rules,
                 operator_file=settings.operator_file,
                 metrics_file=settings.metrics_token_file,
+                provider=bootstrap.provider_of(settings),
                 timeout=settings.request_timeout,
             )
 
@@ -248,6 +249,7 @@ class Service:
             allowed_origins=settings.allowed_origins,
             allowed_hosts=settings.allowed_hosts,
             own_names=self._own_names,
+            scheme=_scheme_of(settings),
         )
         proxies = Proxies(settings.behind_proxy)
         websocket = WebSocketFrontEnd(
@@ -369,6 +371,13 @@ def names_of(settings: Settings, tls: Material | None) -> list[str]:
     if tls is not None:
         names += certified_names(tls)
     return [name for name in names if name]
+
+
+def _scheme_of(settings: Settings) -> str:
+    """Of our pages, as browsers reach them."""
+    if settings.public_url is not None:
+        return urlsplit(settings.public_url).scheme
+    return "https" if settings.is_tls or settings.behind_proxy else "http"
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import structlog
 import trio
@@ -28,6 +28,9 @@ from coordinator.storage.keys import GLOBAL, Layout
 from coordinator.storage.private import NotPrivate
 from coordinator.storage.topology import Topology
 
+if TYPE_CHECKING:
+    from coordinator.rpc.access.provider import Provider
+
 __all__ = [
     "FRONT_ENDS",
     "Addresses",
@@ -39,6 +42,7 @@ __all__ = [
     "acquire",
     "check",
     "layout_of",
+    "provider_of",
     "say_who_may_call",
 ]
 
@@ -68,7 +72,7 @@ class CannotKeepAudit(Exception):
 
 
 class CannotUseTokens(Exception):
-    """The operator's token file is not to be used; the text says why."""
+    """The operator's token file, or that of an identity provider's keys, is not to be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,38 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
                 ensure_token_file(settings.operator_file)
             except Unusable as error:
                 raise CannotUseTokens(str(error)) from None
+            _check_provider(settings)
         yield Resources(http, ws, addresses, tls, embedded, topology)
+
+
+def provider_of(settings: Settings) -> Provider | None:
+    """What verifies JWTs, if any are taken. To be called once `acquire` has found that it can be."""
+    if settings.jwt_keys is None or settings.jwt_issuer is None or settings.jwt_audience is None:
+        return None
+    from coordinator.rpc.access.provider import Provider  # noqa: PLC0415 - it needs an extra
+
+    return Provider(
+        settings.jwt_keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        claim=settings.jwt_principal_claim,
+        algorithms=settings.jwt_algorithms,
+    )
+
+
+def _check_provider(settings: Settings) -> None:
+    """Read the keys of --jwt-keys once, before anything is served. Raises CannotUseTokens."""
+    if settings.jwt_keys is None:
+        return
+    try:
+        from coordinator.rpc.access.provider import read_keys  # noqa: PLC0415 - it needs an extra
+    except ImportError as error:
+        detail = f"--jwt-keys needs the extra `jwt`: pip install 'herocoordinator[jwt]' ({error})"
+        raise CannotUseTokens(detail) from None
+    try:
+        read_keys(settings.jwt_keys, settings.jwt_algorithms)
+    except Unusable as error:
+        raise CannotUseTokens(f"--jwt-keys: {error}") from None
 
 
 def _check_audit_log(path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class Caller:
 
     Args:
         token: shown with each request, or with the handshake.
+        url: where it calls, if not where the transport has a port of its own.
+        secure: for TLS.
     """
 
     def __init__(
@@ -57,19 +60,28 @@ class Caller:
         transport: str,
         token: str | None = None,
         more_headers: Mapping[str, str] | None = None,
+        *,
+        url: str | None = None,
+        secure: ssl.SSLContext | None = None,
     ) -> None:
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         headers |= more_headers or {}
-        self.url = getattr(server, transport)
+        self.url = url or getattr(server, transport)
         self.host = urlsplit(self.url).netloc
         self.notes: list[Any] = []
         self.http: httpx.Client | None = None
         self.ws: ClientConnection | None = None
         if transport == "http":
-            self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE)
+            self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, verify=secure or True)
         else:
-            self._opened = connect(self.url, additional_headers=headers, open_timeout=PATIENCE)
+            self._opened = connect(self.url, additional_headers=headers, open_timeout=PATIENCE, ssl=secure)
             self.ws = self._opened.__enter__()
+
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self.http is not None:

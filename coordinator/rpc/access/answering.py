@@ -10,11 +10,12 @@ from pydantic_core import from_json, to_json
 from coordinator import models
 from coordinator.errors import Conflict, Forbidden, InvalidParams, NotFound, NotLoggedIn
 from coordinator.operations.records import load_actor
-from coordinator.rpc.access import tokens
+from coordinator.rpc.access import sessions, tokens
 from coordinator.rpc.access.keys import PublicKey, read_key
 from coordinator.rpc.access.login import CHALLENGE_SECONDS, is_ours, sealed_nonce
 from coordinator.rpc.access.principals import Principal, Scope, read_principal
 from coordinator.rpc.access.rights import Right, Role
+from coordinator.rpc.access.sessions import keep_token, log_in_by_ticket
 from coordinator.signing import signed_text
 from coordinator.storage import functions
 from coordinator.storage.functions import Word
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
     from coordinator.rpc.access.gate import Access
 
 __all__ = ["challenge", "create_token", "list_tokens", "login", "renew", "revoke_actor", "revoke_token", "rotate_key",
-           "whoami"]  # fmt: skip
+           "ticket", "whoami"]  # fmt: skip
 
 LOGIN_SECONDS: Final = 12 * 3600  # that a login with a key lasts on a WebSocket
 HTTP_LOGIN_SECONDS: Final = 3600  # and the token it is answered with over HTTP
-TOKENS: Final = 200  # of one principal
 _NOBODY: Final = PublicKey(bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
 
 
@@ -59,10 +59,10 @@ async def challenge(access: Access | None, params: models.ChallengeParams) -> by
 
 async def login(access: Access | None, params: models.LoginParams) -> bytes:
     access = _need(access)
-    if params.token is not None:
-        return await _login_by_token(access, params)
+    if params.token is not None or params.ticket is not None:
+        return await _login_by_what_was_got(access, params)
     if params.principal is None or params.nonce is None or params.signature is None:
-        raise _invalid("principal", "needs `nonce` and `signature` beside it; or give a `token` instead of them")
+        raise _invalid("principal", "needs `nonce` and `signature` beside it; or give a `token` or a `ticket` instead")
     named = read_principal(params.principal)
     if named is None:
         raise _invalid("principal", "is neither actor:ID nor runner:CONTEXT:ID")
@@ -93,22 +93,30 @@ async def login(access: Access | None, params: models.LoginParams) -> bytes:
         return _json(principal=named.name, expires_at=until)
     token = tokens.new_token()
     kept = {"label": "login", "key": key, "access": "full"}
-    _, until = await _keep(access, token, named.name, HTTP_LOGIN_SECONDS, kept)
+    _, until = await keep_token(access, token, named.name, HTTP_LOGIN_SECONDS, kept)
     access.proven = named
     return _json(principal=named.name, expires_at=until, token=token)
 
 
-async def _login_by_token(access: Access, params: models.LoginParams) -> bytes:
-    if access.conversation is None:
+async def _login_by_what_was_got(access: Access, params: models.LoginParams) -> bytes:
+    """By a token, a JWT or a ticket."""
+    member = "token" if params.ticket is None else "ticket"
+    given = params.token, params.ticket, params.principal, params.nonce, params.signature
+    if sum(value is not None for value in given) > 1:
+        raise _invalid(member, "says by itself who it is; leave the others out")
+    if params.ticket is not None:
+        principal = await log_in_by_ticket(access, params.ticket)
+    elif access.conversation is None:
         raise _invalid("token", "over HTTP a token is sent with each request, as `Authorization: Bearer hc_…`")
-    if params.principal is not None or params.nonce is not None or params.signature is not None:
-        raise _invalid("token", "says by itself who it is; leave the others out")
-    principal = await access.gate.principal_of(tokens.digest(params.token or ""))
-    if principal is None:
-        raise NotLoggedIn("the token is none of this coordinator, or has expired, or was revoked")
+    else:
+        principal = await access.gate.principal_of(tokens.read_token(params.token or ""))
     access.become(principal)
     until = None if principal.kind == "operator" else int(principal.expires_at)
     return _json(principal=principal.name, expires_at=until)
+
+
+async def ticket(access: Access | None, params: models.TicketParams) -> bytes:
+    return await sessions.ticket(_need(access), params)
 
 
 async def renew(access: Access | None, params: models.LoginParams) -> bytes:
@@ -146,8 +154,8 @@ async def whoami(access: Access | None, params: models.WhoAmIParams) -> bytes:
     await access.identify()
     principal = access.principal
     if principal is None:
-        if access.is_refused:
-            raise NotLoggedIn("the token is none of this coordinator, or has expired, or was revoked")
+        if access.refusal is not None:
+            raise NotLoggedIn(access.refusal)
         return _json(principal="stranger")
     if principal.kind == "operator":
         return _json(principal="operator")
@@ -168,14 +176,14 @@ async def create_token(access: Access | None, params: models.TokenCreateParams) 
             detail = "this token was made by another, or is limited; log in with the key to make tokens"
             raise Forbidden(detail, "create tokens")
         kept |= {"key": caller.key, "parent": caller.token}
-        if caller.token:
+        if not caller.logged_in_by_key:
             seconds = max(1, min(seconds, int(caller.expires_at - time.time())))
     elif (await access.gate.registry.record_of(target)).value.is_revoked:
         raise NotFound(target.kind, id=target.id)
     if params.contexts is not None:
         kept["contexts"] = to_json(sorted(set(params.contexts))).decode()
     token = tokens.new_token()
-    created_at, expires_at = await _keep(access, token, target.name, seconds, kept)
+    created_at, expires_at = await keep_token(access, token, target.name, seconds, kept)
     return _json(
         id=tokens.id_of(tokens.digest(token)),
         principal=target.name,
@@ -186,15 +194,6 @@ async def create_token(access: Access | None, params: models.TokenCreateParams) 
         expires_at=expires_at,
         token=token,
     )
-
-
-async def _keep(access: Access, token: str, principal: str, seconds: int, kept: dict[str, str]) -> tuple[int, int]:
-    digest = tokens.digest(token)
-    keys = access.gate.keyspace(GLOBAL)
-    given = {"digest": digest, **{name: value for name, value in kept.items() if value}}
-    command = functions.token_create(keys, tokens.id_of(digest), principal, seconds, TOKENS, given)
-    (reply,) = await access.gate.registry.write(GLOBAL, command)
-    return functions.read_token_create(reply)
 
 
 async def _target(access: Access, name: str | None) -> Principal:

@@ -42,6 +42,7 @@ MAX_ID: Final = 64  # characters of a call's id
 MAX_REASON: Final = 200
 
 CONNECT: Final = "connect"  # in place of a method: a WebSocket's handshake with a token
+SESSION: Final = "session"  # a browser's, begun or ended
 ENDED: Final = "auth.ended"  # what a login or a subscription has ended with
 _LOGINS: Final = frozenset({"auth.login", "auth.renew"})
 _DENIALS: Final = (Forbidden, NotLoggedIn)
@@ -247,9 +248,19 @@ class Trail:
 
     def connected(self) -> None:
         """A token was shown as the connection was opened; it was good if the client is somebody now."""
-        is_good = self._access is not None and self._access.principal is not None
+        self._logged_in(CONNECT, is_good=self._access is not None and self._access.principal is not None)
+
+    def session_begun(self, *, is_good: bool) -> None:
+        """A browser has asked for a session, and has one now if what it has shown was good."""
+        self._logged_in(SESSION, is_good=is_good)
+
+    def _logged_in(self, by: str, *, is_good: bool) -> None:
         outcome, reason = ('"ok"', None) if is_good else (str(NotLoggedIn.code), Right.SIGNED_IN.value)
-        self.tell(_named(CONNECT), self.principal, None, outcome, reason, None)
+        self.tell(_named(by), self.principal, None, outcome, reason, None)
+
+    def session_ended(self, principal: str) -> None:
+        """A browser has ended its session."""
+        self.tell(_named(SESSION), principal, None, '"ok"', "ended", None)
 
     def page_denied(self, path: str) -> None:
         """A page was asked for by somebody who may not see it."""

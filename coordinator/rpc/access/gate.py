@@ -13,32 +13,34 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 import trio
-from pydantic_core import from_json, to_json
 
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Request
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
-from coordinator.errors import Conflict, CoordinatorError, Forbidden, NotFound, NotLoggedIn, Overloaded
-from coordinator.operations.listing import list_contexts
+from coordinator.errors import Conflict, CoordinatorError, Forbidden, NotLoggedIn
 from coordinator.rpc.access import restricted
 from coordinator.rpc.access.fresh import FRESH_FOR, Known
+from coordinator.rpc.access.judge import Judge, Rules, denied, role_of
 from coordinator.rpc.access.login import Nonces
 from coordinator.rpc.access.operator import TokenFile
-from coordinator.rpc.access.principals import Principal
+from coordinator.rpc.access.principals import BY_JWT, Principal
 from coordinator.rpc.access.registry import Actor, Members, Registry, Token
 from coordinator.rpc.access.rights import TABLE, Cell, Right, Role
-from coordinator.rpc.access.tokens import NO_TOKEN, id_of
+from coordinator.rpc.access.tokens import NO_TOKEN, NOTHING, Shown, id_of
+from coordinator.rpc.access.turns import Pauses, Turns
 from coordinator.rpc.methods.method import Method
 from coordinator.storage import functions
-from coordinator.storage.functions import Guard
-from coordinator.storage.keys import GLOBAL, ContextKey, Layout, flow_name, job_name, message_name
+from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 from coordinator.supervision import contain
 
-__all__ = ["Access", "Conversation", "Gate", "Rules", "Witness", "is_about_no_context"]
+if TYPE_CHECKING:
+    from coordinator.rpc.access.provider import Provider  # which needs an extra
+
+__all__ = ["NOT_GOOD", "Access", "Conversation", "Gate", "Rules", "Witness", "is_about_no_context"]
 
 log = structlog.get_logger("coordinator.access")
 
@@ -54,10 +56,8 @@ USED_EVERY: Final = 60  # seconds between two notes that a token is in use
 
 LOGIN_EVERY: Final = 0.005  # seconds between two signatures that are looked at, which take a tenth of that
 OPENED_EVERY: Final = 0.05  # seconds between two logins that need a context of which nobody else asks anything now
-LOGINS_WAITING: Final = 200
-FAILED_EVERY: Final = 0.005  # seconds between two messages that are read of those who were not let in, of all together
-LONGEST_PAUSE: Final = 2.0  # seconds until one of them is read again
 
+NOT_GOOD: Final = "the token is none of this coordinator, or has expired, or was revoked"
 HOW: Final = "log in first: send `Authorization: Bearer hc_…`, or call auth.login on a WebSocket; see SECURITY.md"
 
 _ABOUT_NO_CONTEXT: Final = frozenset(
@@ -91,20 +91,6 @@ _Waiting = tuple[Request, Method, Any]
 """A call that may take long, its method as it may be called, and its params."""
 
 
-class Rules(NamedTuple):
-    """What the settings say.
-
-    Attributes:
-        registration: whether anybody may create actors that are new, and actors new contexts of their own.
-        executors_submit: executors may create and delete what is their own; if not, they run what is there.
-        readers_see_logs: so they do.
-    """
-
-    registration: bool = False
-    executors_submit: bool = True
-    readers_see_logs: bool = False
-
-
 class Conversation(Protocol):
     """A connection that stays open."""
 
@@ -126,47 +112,13 @@ class Witness(Protocol):
         """A login, or a subscription in a context, was ended by us. Never blocks."""
 
 
-class _Turns:
-    """Who wants a signature looked at waits for a turn, so that a flood of logins costs others little."""
-
-    def __init__(self, every: float) -> None:
-        self._every = every
-        self._next = 0.0
-        self._waiting = 0
-
-    async def take(self) -> None:
-        """Raises Overloaded."""
-        if self._waiting >= LOGINS_WAITING:
-            raise Overloaded("too many log in at once; try again in a second", LOGINS_WAITING, "logins")
-        now = trio.current_time()
-        at = self._next = max(now, self._next) + self._every
-        self._waiting += 1
-        try:
-            await trio.sleep_until(at - self._every)
-        finally:
-            self._waiting -= 1
-
-
-class _Pauses:
-    """Who was refused for want of a login is read again after a pause, the longer the more of them there are: a flood
-    of bad tokens costs others little, and nobody waits who has logged in."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    async def take(self) -> None:
-        now = trio.current_time()
-        at = max(now, self._next)
-        self._next = min(at + FAILED_EVERY, now + LONGEST_PAUSE)
-        await trio.sleep_until(at)
-
-
 class Gate:
     """Shared by all front-ends of a process. `run` it beside the directory.
 
     Args:
         operator_file: the operator's tokens.
         metrics_file: those that show the page of metrics, beside the operator's.
+        provider: verifies JWTs, if any are taken.
         timeout: seconds for what a decision needs of the store, FETCH_TIMEOUT at most.
     """
 
@@ -178,6 +130,7 @@ class Gate:
         *,
         operator_file: Path | None,
         metrics_file: Path | None = None,
+        provider: Provider | None = None,
         timeout: float = FETCH_TIMEOUT,
     ) -> None:
         self.registry = Registry(directory, layout, min(timeout, FETCH_TIMEOUT))
@@ -185,6 +138,7 @@ class Gate:
         self.rules = rules
         self.operators = TokenFile(operator_file)
         self._metrics = TokenFile(metrics_file)
+        self._provider = provider
         self._variants: dict[tuple[object, ...], Method] = {}
         self._open: set[Access] = set()  # of connections
         self._waiting: dict[Request, tuple[Access, Method, Any]] = {}  # calls that may take long
@@ -192,10 +146,10 @@ class Gate:
         self._logins: dict[str, _Login] = {}
         self._noted: dict[str, float] = {}  # tokens, and when the store was last told of their use
         self.denied = 0
-        self.verifying = _Turns(LOGIN_EVERY)
-        self.opening = _Turns(OPENED_EVERY)
-        self.failing = _Pauses()
-        self.finding_out = _Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
+        self.verifying = Turns(LOGIN_EVERY)
+        self.opening = Turns(OPENED_EVERY)
+        self.failing = Pauses()
+        self.finding_out = Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
         self._identity: tuple[str, bytes] | None = None
 
     async def identity(self) -> tuple[str, bytes]:
@@ -226,24 +180,42 @@ class Gate:
         """The operator, if it has a token of this digest."""
         return Principal("operator", token=id_of(digest), key=digest) if self.operators.has(digest) else None
 
-    async def principal_of(self, digest: str) -> Principal | None:
-        """Who has shown a token of this digest; None if it is not good. Raises StorageError."""
-        if not digest:
-            return None
+    async def principal_of(self, shown: Shown) -> Principal:
+        """Who has shown this. Raises NotLoggedIn if it is not good; Overloaded, StorageError."""
+        if shown.jwt or shown.certified is not None:
+            return await self._known_elsewhere(shown)
+        digest = shown.digest
         operator = self.operator_of(digest)
         if operator is not None:
             return operator
-        token = (await self.registry.tokens.get(id_of(digest))).value
+        token = None if digest == NO_TOKEN else (await self.registry.tokens.get(id_of(digest))).value
         if token is None or token.digest != digest or not await self.good_until(token.principal):
-            return None
+            raise NotLoggedIn(NOT_GOOD)
         return token.principal
+
+    async def _known_elsewhere(self, shown: Shown) -> Principal:
+        """Whom an identity provider, or who has signed a certificate, vouches for."""
+        principal = shown.certified
+        if principal is None:
+            if self._provider is None:
+                raise NotLoggedIn("this coordinator takes no JWT, only tokens hc_…; see --jwt-keys")
+            principal = await self._provider.principal_of(shown.digest, shown.jwt)
+        if not self.registry.is_at_hand(principal):
+            await self.opening.take()
+        if not await self.good_until(principal):
+            what = "the JWT" if shown.certified is None else "the certificate"
+            detail = f"{what} names {principal.name}, which is not there or was revoked; or it has just expired"
+            raise NotLoggedIn(detail)
+        return principal
 
     def fresh_until(self, principal: Principal) -> float | None:
         """Until when (time.monotonic) it is known that who has logged in still may; 0: it may not any more; None: the
         store has to be asked. Never blocks."""
         if principal.kind == "operator":
             return time.monotonic() + FRESH_FOR if self.operators.has(principal.key) else 0.0
-        tokens = [self.registry.tokens.known(id) for id in (principal.token, principal.parent) if id]
+        if not self._is_vouched_for(principal):
+            return 0.0
+        tokens = [self.registry.tokens.known(id) for id in principal.tokens]
         record = self.registry.record_known(principal)
         if record is None or None in tokens:
             return None
@@ -254,8 +226,14 @@ class Gate:
         until = self.fresh_until(principal)
         if until is not None:
             return until
-        tokens = [await self.registry.tokens.get(id) for id in (principal.token, principal.parent) if id]
+        tokens = [await self.registry.tokens.get(id) for id in principal.tokens]
         return _good_until(principal, tokens, await self.registry.record_of(principal))
+
+    def _is_vouched_for(self, principal: Principal) -> bool:
+        """Whether the key by which an identity provider has said who it is, if one has, is still the provider's."""
+        if not principal.key.startswith(BY_JWT):
+            return True
+        return self._provider is not None and self._provider.has_key(principal.key)
 
     def note_use(self, token: str) -> bool:
         """Whether the store should be told that a token is used."""
@@ -304,6 +282,8 @@ class Gate:
                 await trio.sleep(SWEEP_EVERY)
                 self.operators.look()
                 self._metrics.look()
+                if self._provider is not None:
+                    self._provider.look()
                 with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at who is logged in"):
                     await self._sweep(nursery, with_idle=number % IDLE_EVERY == 0)
 
@@ -345,7 +325,7 @@ class Gate:
         """Have the store say what `fresh_until` needs of actors, and of tokens. Raises StorageError."""
         unknown = [principal for principal in principals if self.fresh_until(principal) is None]
         actors = {principal.id for principal in unknown if principal.kind == "actor"}
-        tokens = {id for principal in unknown for id in (principal.token, principal.parent) if id}
+        tokens = {id for principal in unknown for id in principal.tokens}
         await self.registry.refresh(actors, tokens)
 
     def _end(self, access: Access, calls: Iterable[_Waiting]) -> None:
@@ -382,7 +362,7 @@ class Gate:
             )
             if cell is Cell.NO or sees_too_much or access.is_out_of_scope(right):
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
-                access.tell_ended(subscription.keys.address, _denied(right, Role.READER, None), right.value)
+                access.tell_ended(subscription.keys.address, denied(right, Role.READER, None), right.value)
 
 
 class _Login:
@@ -410,7 +390,7 @@ class Access:
 
     Args:
         host: the Host it has called us by.
-        digest: of the token it has shown with its request.
+        shown: what it has shown with its request.
         conversation: its connection, if that stays open.
 
     Attributes:
@@ -421,9 +401,9 @@ class Access:
     """
 
     __slots__ = (
-        "_digest",
         "_logged_out",
         "_login",
+        "_shown",
         "conversation",
         "gate",
         "host",
@@ -434,7 +414,7 @@ class Access:
     )
 
     def __init__(
-        self, gate: Gate, *, host: str = "", digest: str = "", conversation: Conversation | None = None
+        self, gate: Gate, *, host: str = "", shown: Shown = NOTHING, conversation: Conversation | None = None
     ) -> None:
         self.gate = gate
         self.host = host
@@ -443,11 +423,11 @@ class Access:
         self.refused = 0
         self.proven: Principal | None = None
         self.trail: Witness | None = None
-        self._digest = digest
-        self._login = gate.login_of(digest) if conversation is None and digest else _Login()
+        self._shown = shown
+        self._login = gate.login_of(shown.digest) if conversation is None and shown.digest else _Login()
         self._logged_out: str | None = None
-        if digest == NO_TOKEN:
-            self._digest, self._logged_out = "", "the Authorization header holds no token: it is `Bearer hc_…`"
+        if shown.digest == NO_TOKEN:
+            self._shown, self._logged_out = NOTHING, "the Authorization header holds no token: it is `Bearer hc_…`"
 
     @property
     def principal(self) -> Principal | None:
@@ -479,12 +459,12 @@ class Access:
     @property
     def may_be_somebody(self) -> bool:
         """It has shown a token of which it is not known whose it is."""
-        return bool(self._digest) and self.principal is None and self._logged_out is None
+        return bool(self._shown.digest) and self.principal is None and self._logged_out is None
 
     @property
-    def is_refused(self) -> bool:
-        """What it has shown is not good."""
-        return self._logged_out is not None
+    def refusal(self) -> str | None:
+        """Why what it has shown is not good, if it is not."""
+        return self._logged_out
 
     # -- calls
 
@@ -499,7 +479,7 @@ class Access:
         if right is Right.PUBLIC:
             return method
         if principal is None:
-            return None if self._digest else self._decide(method, params, None, None)
+            return None if self._shown.digest else self._decide(method, params, None, None)
         if time.monotonic() >= login.good_until:
             until = self.gate.fresh_until(principal)
             if not until:
@@ -524,7 +504,7 @@ class Access:
         right, principal = method.right, self.principal
         if context is None or principal is None or right is None or method.context(params) != context:
             return False
-        return right not in _BY_PARAMS or TABLE[right].of(_role(principal, context, members)) is Cell.YES
+        return right not in _BY_PARAMS or TABLE[right].of(role_of(principal, context, members)) is Cell.YES
 
     async def judge(self, method: Method, params: Any) -> Method | CoordinatorError:
         """As `admit`, having asked the store. If that does not answer, nothing is allowed."""
@@ -540,15 +520,18 @@ class Access:
         return self._decide(method, params, context, members)
 
     async def identify(self) -> None:
-        """Find out who it is, by the token it has shown, or whether it still is. Raises StorageError."""
+        """Find out who it is, by what it has shown, or whether it still is. Raises Overloaded, StorageError."""
         gate = self.gate
         if self.principal is None:
-            if not self._digest:
+            if not self._shown.digest:
                 return
-            principal = await gate.principal_of(self._digest)
-            if principal is None:
-                self._logged_out = "the token is none of this coordinator, or has expired, or was revoked"
+            try:
+                principal = await gate.principal_of(self._shown)
+            except NotLoggedIn as refused:
+                self._logged_out = refused.data["detail"]
                 return
+            if self.conversation is not None:
+                self._shown = self._shown._replace(jwt="")  # it may be large, and is not needed any more
             self._login.become(principal)
             if principal.token and principal.kind != "operator" and gate.note_use(principal.token):
                 await gate.registry.write(GLOBAL, functions.token_used(gate.keyspace(GLOBAL), principal.token))
@@ -561,7 +544,7 @@ class Access:
         if principal is None:
             return Role.STRANGER
         members = (await self.gate.registry.members.get(context)).value if principal.kind == "actor" else None
-        return _role(principal, context, members)
+        return role_of(principal, context, members)
 
     def is_out_of_scope(self, right: Right) -> bool:
         """Whether its token is not good for this, whoever it is."""
@@ -604,7 +587,7 @@ class Access:
             return method
         if principal is None and not (right is Right.ACTOR_CREATE and self.gate.rules.registration):
             raise NotLoggedIn(HOW if self._logged_out is None else f"{self._logged_out}; {HOW}")
-        role = Role.STRANGER if principal is None else _role(principal, context, members)
+        role = Role.STRANGER if principal is None else role_of(principal, context, members)
         cell = TABLE[right].of(role)
         if self.is_out_of_scope(right):
             cell = Cell.NO
@@ -617,8 +600,8 @@ class Access:
         if cell is Cell.YES:
             return method
         if cell is not Cell.NO:
-            return _Judge(self, method, right, role, cell, context, members).variant(params)
-        raise _denied(right, role, context)
+            return Judge(self, method, right, role, cell, context, members).variant(params)
+        raise denied(right, role, context)
 
 
 def _good_until(principal: Principal, tokens: Iterable[Known[Token | None]], record: Known[Actor]) -> float:
@@ -631,289 +614,3 @@ def _good_until(principal: Principal, tokens: Iterable[Known[Token | None]], rec
             return 0.0
         until = min(until, token.until)
     return until
-
-
-def _role(principal: Principal, context: ContextKey, members: Members | None) -> Role:
-    if principal.kind == "operator":
-        return Role.OPERATOR
-    contexts = principal.scope.contexts
-    if context is not None and contexts is not None and context not in contexts:
-        return Role.STRANGER
-    if principal.kind == "runner":
-        return Role.RUNNER if context is None or context == principal.context_id else Role.STRANGER
-    if members is None:
-        return Role.STRANGER
-    role = members.role_of(principal.id)
-    return Role.READER if principal.scope.is_reading and role in (Role.ADMIN, Role.EXECUTOR) else role
-
-
-def _denied(right: Right, role: Role, context: ContextKey, detail: str = "") -> CoordinatorError:
-    """What a call that is not allowed is answered. A stranger does not learn whether the context is there."""
-    if role is Role.STRANGER and context is not None:
-        return NotFound("context", id=context)
-    whose = "your token is" if role is Role.OPERATOR else f"a {role.value} is"
-    return Forbidden(detail or f"{whose} not allowed to {right.value}", right.value)
-
-
-class _Judge(NamedTuple):
-    """Decides on a call of somebody who has a right in part."""
-
-    access: Access
-    method: Method
-    right: Right
-    role: Role
-    cell: Cell
-    context: ContextKey
-    members: Members | None
-
-    def variant(self, params: Any) -> Method:
-        """The method as it may be called with these params. Raises what it is answered if it may not."""
-        judge = _JUDGES.get(self.cell)
-        if judge is None:
-            raise self._denied("")
-        return judge(self, params)
-
-    def _if_executors_submit(self, params: Any) -> Method:
-        if not self.access.gate.rules.executors_submit:
-            raise self._denied("executors run what admins have created here, and neither create nor delete")
-        return self._of_caller(params)
-
-    def _for_own_flows(self, params: Any) -> Method:
-        if params.flow_id is None:
-            raise self._denied("for the whole context that is for its admins; name a flow of yours by flow_id")
-        return self._guarded()
-
-    def _of_members(self, params: Any) -> Method:
-        if params.id != self.id and (self.members is None or params.id not in self.members):
-            raise self._denied(f"actor {params.id} is no member of context {self.context}")
-        return self.method
-
-    def _without_foreign_env(self, params: Any) -> Method:
-        return self._telling("env", self.id, restricted.hidden_env(self.id))
-
-    def _without_admins(self, params: Any) -> Method:
-        return self._telling("admins", 0, restricted.hidden_admins)
-
-    def _without_address(self, params: Any) -> Method:
-        return self._telling("address", 0, restricted.hidden_addresses)
-
-    @property
-    def id(self) -> int:
-        principal = self.access.principal
-        assert principal is not None
-        return principal.id
-
-    def _denied(self, detail: str) -> CoordinatorError:
-        return _denied(self.right, self.role, self.context, detail)
-
-    def _telling(self, what: str, id: int, hide: restricted.Hide) -> Method:
-        method = self.method
-        if method.name in _LIVE:
-            return method  # events have no env_vars
-        return self.access.gate.variant((method.name, what, id), lambda: restricted.telling(method, hide))
-
-    def _of_itself(self, params: Any) -> Method:
-        method, id = self.method, self.id
-        match self.right:
-            case Right.WORK:
-                if params.runner_id != id:
-                    raise self._denied(f"runner {id} cannot work as runner {params.runner_id}")
-                if method.name != "job.take":
-                    return method
-                # What was taken under a name is told again to who asks under that name.
-                return self.access.gate.variant(
-                    (method.name, id), lambda: restricted.called_with(method, params=lambda given: _own_take(given, id))
-                )
-            case Right.RUNNER_READ if method.name == "runner.list":
-                return self._telling("self", id, restricted.only_runner(id))
-            case Right.ACTOR_LOAD | Right.KEY_ROTATE if self.role is Role.RUNNER:
-                raise self._denied("")
-            case _:
-                if params.id != id:
-                    raise self._denied("")
-                return method
-
-    def _of_its_own(self, params: Any) -> Method:
-        method, id = self.method, self.id
-        match self.right:
-            case Right.ATTEMPT:
-                return self.access.gate.variant((method.name, id), lambda: restricted.own_attempt(method, id))
-            case Right.CONTEXT_LIST:
-                return self.access.gate.variant(
-                    (method.name, "own"), lambda: restricted.personal(method, _own_contexts)
-                )
-            case _:
-                return self._of_caller(params)
-
-    def _of_caller(self, params: Any) -> Method:
-        """For records whose caller_id is the client's."""
-        for caller in _callers(params):
-            if caller != self.id:
-                raise self._denied(f"its caller_id is {caller}, and yours is {self.id}: it would be another's")
-        return self._guarded()
-
-    def _guarded(self) -> Method:
-        method, id, right = self.method, self.id, self.right
-
-        def refusal(guard: Guard, _: Any) -> CoordinatorError:
-            if guard.kind == "idle":
-                return Forbidden("it is running, and only an admin may change what is", right.value)
-            return Forbidden(f"it is another's: its caller_id, or a job's in it, is not {id}", right.value)
-
-        guards = _GUARDS[method.name]
-        return self.access.gate.variant(
-            (method.name, id), lambda: restricted.guarded(method, lambda params: guards(id, params), refusal)
-        )
-
-    def _created_actor(self, params: Any) -> Method:
-        guard = Guard("key", f"actor:{params.actor.id}", params.actor.pubkey)
-
-        def refusal(guard: Guard, _: Any) -> CoordinatorError:
-            detail = f"{guard.record.replace(':', ' ')} is there with another key, or was revoked: see actor.rotate_key"
-            return Forbidden(detail, self.right.value)
-
-        return restricted.guarded(self.method, lambda params: [guard], refusal)
-
-    def _by_setting(self, params: Any) -> Method:
-        access, principal = self.access, self.access.principal
-        is_open = access.gate.rules.registration
-        if self.right is Right.ACTOR_CREATE:
-            if not is_open:
-                raise self._denied("this coordinator lets its operator create actors, see --registration")
-            guard = Guard("absent", f"actor:{params.actor.id}")
-        else:
-            is_its_own = principal is not None and principal.kind == "actor" and principal.id in params.context.admins
-            if not is_open or not is_its_own or principal is None or not principal.scope.is_whole:
-                raise self._denied("")
-            guard = Guard("absent", f"context:{params.context.id}")
-
-        def refusal(guard: Guard, _: Any) -> CoordinatorError:
-            if self.right is Right.ACTOR_CREATE:
-                return Forbidden(f"there is {guard.record.replace(':', ' ')} already", self.right.value)
-            return self._denied("")
-
-        return restricted.guarded(self.method, lambda params: [guard], refusal)
-
-    def _with_logs_by_setting(self, params: Any) -> Method:
-        if self.right is Right.LOG_READ:
-            if not self.access.gate.rules.readers_see_logs:
-                raise self._denied("readers do not see logs here, see --reader-logs")
-            return self.method
-        return self._of_reader(params)
-
-    def _of_reader(self, params: Any) -> Method:
-        """Without env_vars, and without logs unless the setting says otherwise."""
-        method, hides = self.method, [restricted.hidden_env(None)]
-        sees_logs = self.access.gate.rules.readers_see_logs
-        if method.name in _LIVE:
-            if sees_logs:
-                return method
-            return self.access.gate.variant(
-                (method.name, "reader"),
-                lambda: restricted.called_with(method, caller=lambda caller: caller._replace(sees_logs=False)),
-            )
-        if not sees_logs:
-            hides.append(restricted.hidden_logs)
-
-        def hide(reply: Any) -> None:
-            for one in hides:
-                one(reply)
-
-        return self.access.gate.variant((method.name, "reader"), lambda: restricted.telling(method, hide))
-
-
-_JUDGES: Final[Mapping[Cell, Callable[[_Judge, Any], Method]]] = {
-    Cell.SELF: _Judge._of_itself,
-    Cell.OWN: _Judge._of_its_own,
-    Cell.OWN_SUBMITTED: _Judge._if_executors_submit,
-    Cell.OWN_IDLE: _Judge._if_executors_submit,
-    Cell.OWN_FLOWS: _Judge._for_own_flows,
-    Cell.MEMBERS: _Judge._of_members,
-    Cell.KEEPING_KEYS: _Judge._created_actor,
-    Cell.BY_SETTING: _Judge._by_setting,
-    Cell.LOGS_BY_SETTING: _Judge._with_logs_by_setting,
-    Cell.WITHOUT_FOREIGN_ENV: _Judge._without_foreign_env,
-    Cell.WITHOUT_ENV: _Judge._of_reader,
-    Cell.WITHOUT_ADMINS: _Judge._without_admins,
-    Cell.WITHOUT_ADDRESS: _Judge._without_address,
-}
-_LIVE: Final = frozenset({"flow.subscribe"})
-
-
-def _own_take(params: Any, runner: int) -> Any:
-    return params.model_copy(update={"take_id": f"{runner}/{params.take_id}"}) if params.take_id else params
-
-
-def _callers(params: Any) -> Iterable[int]:
-    """The caller_id of all that params name, at every depth."""
-    callers = {getattr(params, "caller_id", None)}
-    for name in ("job", "flow", "message"):
-        record = getattr(params, name, None)
-        if record is not None:
-            callers.add(record.caller_id)
-            callers.update(job.caller_id for job in getattr(record, "job", ()))
-    callers.update(job.caller_id for job in getattr(params, "jobs", ()))
-    return [caller for caller in callers if caller is not None]
-
-
-_OwnGuards = Callable[[int, Any], list[Guard]]
-
-
-def _own(
-    *,
-    flow: Callable[[Any], int] | None = None,
-    job: Callable[[Any], Any] | None = None,
-    message: Callable[[Any], Any] | None = None,
-    idle: bool = False,
-    embedded: bool = False,
-) -> _OwnGuards:
-    """The guards of a call about one record."""
-
-    def guards(id: int, params: Any) -> list[Guard]:
-        if flow is not None:
-            name = flow_name(flow(params))
-        elif job is not None:
-            name = job_name(job(params).caller_id, job(params).id)
-        else:
-            assert message is not None
-            name = message_name(message(params).caller_id, message(params).id)
-        needed = [Guard("own", name, id)]
-        if embedded:
-            needed.append(Guard("embedded", name, id))
-        if idle:
-            needed.append(Guard("idle", name))
-        return needed
-
-    return guards
-
-
-_GUARDS: Final[dict[str, _OwnGuards]] = {
-    "flow.create": _own(flow=lambda params: params.flow.id, idle=True),
-    "flow.submit": _own(flow=lambda params: params.flow.id),  # one that runs is not changed by it
-    "job.create": _own(job=lambda params: params.job, idle=True),
-    "message.create": _own(message=lambda params: params.message, idle=True),
-    "flow.start": _own(flow=lambda params: params.id),
-    "flow.retry": _own(flow=lambda params: params.id),
-    "flow.cancel": _own(flow=lambda params: params.id),
-    "message.send": _own(message=lambda params: params, embedded=True),
-    "flow.delete": _own(flow=lambda params: params.id),  # deletion itself refuses what runs, as the next two
-    "job.delete": _own(job=lambda params: params),
-    "message.delete": _own(message=lambda params: params, embedded=True),
-    "prerequisite.satisfy": _own(flow=lambda params: params.flow_id),
-    "prerequisite.revoke": _own(flow=lambda params: params.flow_id),
-}
-
-
-CONTEXTS_LOOKED_AT: Final = 50  # for one page of an actor's contexts, each asked of its own
-
-
-async def _own_contexts(access: Access | None, params: Any) -> bytes:
-    """A page of the contexts in which the client is anybody; it may be empty and have a cursor."""
-    assert access is not None
-    principal, gate = access.principal, access.gate
-    assert principal is not None
-    limited = params.model_copy(update={"limit": min(params.limit, CONTEXTS_LOOKED_AT)})
-    page = from_json(await gate.registry.ask(GLOBAL, list_contexts(gate.keyspace(GLOBAL), limited)))
-    # One after the other: each may need a connection to the store, of which there are so many.
-    page["items"] = [id for id in page["items"] if await access.role_in(id) is not Role.STRANGER]
-    return to_json(page)

@@ -34,6 +34,10 @@ class AccessPolicy:
         allowed_origins: `scheme://host[:port]`, `null`, or `*` for any.
         allowed_hosts: names accepted in Host beyond those it has by itself, or `*` for any.
         own_names: what this machine, its certificate and its URL are called; accepted off loopback.
+        scheme: of our own pages, as browsers reach them.
+
+    Attributes:
+        is_secure: they come over TLS.
 
     Raises:
         ValueError: one of those is neither.
@@ -46,7 +50,10 @@ class AccessPolicy:
         allowed_origins: Iterable[str] = (),
         allowed_hosts: Iterable[str] = (),
         own_names: Iterable[str] = (),
+        scheme: str = "http",
     ) -> None:
+        self._scheme = scheme
+        self.is_secure = scheme == "https"
         self._origins = {allowed_origin(text) for text in allowed_origins}
         self._hosts = {allowed_host(text) for text in allowed_hosts}
         self._checks_host = ANY not in self._hosts
@@ -64,6 +71,11 @@ class AccessPolicy:
         if origin is not None and not self.is_allowed(origin) and not _is_own(origin, host):
             return f"Origin {origin!r} may not call this server; allow it with --allowed-origins"
         return None
+
+    def is_own_page(self, origin: str, host: str | None) -> bool:
+        """Whether this is exactly the origin of our own pages under that host. No list allows another one."""
+        page = read_origin(origin)
+        return page is not None and page.scheme == self._scheme and _is_own(origin, host)
 
     def _is_ours(self, name: str) -> bool:
         return means_this_machine(name) or (self._is_outside and is_address(name))

@@ -7,12 +7,22 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["Principal", "Scope", "read_principal"]
+__all__ = ["BY_CERTIFICATE", "BY_JWT", "Principal", "Scope", "is_public_key", "read_principal"]
 
 Kind = Literal["actor", "runner", "operator"]
 
+BY_JWT: Final = "jwt:"
+"""What stands before the mark of an identity provider's key, in the place of a public key."""
+BY_CERTIFICATE: Final = "certificate"
+"""In that place: a client's certificate."""
+
 LARGEST_ID: Final = 2**32 - 1
 _NAME: Final = re.compile(r"(?:actor:(0|[1-9]\d{0,9})|runner:(0|[1-9]\d{0,9}):(0|[1-9]\d{0,9}))", re.ASCII)
+
+
+def is_public_key(key: str) -> bool:
+    """Whether a principal's `key` is one, and not what stands in its place."""
+    return bool(key) and key != BY_CERTIFICATE and not key.startswith(BY_JWT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +50,10 @@ class Principal:
     Attributes:
         id: of the actor or the runner.
         context_id: the runner's.
-        key: the public key that has logged in, or by which the token was got; '' if none was used.
+        key: the public key that has logged in, or by which the token was got; or BY_JWT and a mark, or BY_CERTIFICATE;
+            '' if none was used.
         token: the id of the token that was shown; '' if none was.
-        parent: the id of the token by which that was made.
+        parent: the ids of the tokens by which that was made, with spaces between.
         expires_at: Unix time in seconds.
     """
 
@@ -61,6 +72,16 @@ class Principal:
         if self.kind == "actor":
             return f"actor:{self.id}"
         return f"runner:{self.context_id}:{self.id}" if self.kind == "runner" else "operator"
+
+    @property
+    def tokens(self) -> list[str]:
+        """The ids of all tokens that must be good for this to be."""
+        return [self.token, *self.parent.split()] if self.token else self.parent.split()
+
+    @property
+    def logged_in_by_key(self) -> bool:
+        """It has a key of its own, and has not shown what ends by itself."""
+        return is_public_key(self.key) and not self.token
 
     @property
     def identity(self) -> tuple[Kind, int, int]:

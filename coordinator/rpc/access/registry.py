@@ -13,7 +13,7 @@ from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import StorageError
 from coordinator.rpc.access.fresh import Fresh, Known
 from coordinator.rpc.access.keys import PublicKey, read_key
-from coordinator.rpc.access.principals import Principal, Scope, read_principal
+from coordinator.rpc.access.principals import Principal, Scope, is_public_key, read_principal
 from coordinator.rpc.access.rights import Role
 from coordinator.storage.connection import Command
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
@@ -56,8 +56,8 @@ class Actor(NamedTuple):
     is_revoked: bool = False
 
     def may_use(self, key: str) -> bool:
-        """Whether somebody who has logged in with this key (''; without one) still may."""
-        return not self.is_revoked and (not key or any(known.text == key for known in self.keys))
+        """Whether somebody who has logged in with this key, if it is one, still may."""
+        return not self.is_revoked and (not is_public_key(key) or any(known.text == key for known in self.keys))
 
 
 class Token(NamedTuple):

@@ -18,13 +18,17 @@ from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.limits import Account
 from coordinator.rpc.access.origins import AccessPolicy
-from coordinator.rpc.access.tokens import bearer_of
+from coordinator.rpc.access.tokens import NOTHING, Shown, bearer_of, shown_by
 from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
 from coordinator.rpc.http.pages import Page, Pages
+from coordinator.rpc.http.sessions import METHODS as SESSION_METHODS
+from coordinator.rpc.http.sessions import PATH as SESSION_PATH
+from coordinator.rpc.http.sessions import ChangeSession, Refusal, Sessions, decide_session
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 
@@ -51,6 +55,7 @@ or the caller is over its limits, the response that says so, without that body. 
 
 JSON: Final = (b"content-type", b"application/json")
 TOO_LARGE: Final = 413
+NOT_STORED: Final = (b"cache-control", b"no-store")
 CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="herocoordinator"')
 
 _RPC_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
@@ -97,7 +102,7 @@ class Call:
         silent: the response to one that has none.
         unauthorized: the response to one of which nothing is done, for nobody has logged in; without the reply.
         host: by which the client has called us, in lower case.
-        digest: of the token it has shown; see `bearer_of`. Both only where callers log in.
+        shown: what it has shown to say who it is. Both only where callers log in.
         told: where it is from as it tells; see Proxies.
     """
 
@@ -106,7 +111,7 @@ class Call:
     silent: Answer
     unauthorized: Answer = Answer(401)
     host: str = ""
-    digest: str = ""
+    shown: Shown = NOTHING
     told: str = ""
 
 
@@ -129,7 +134,7 @@ class WebSocketUpgrade(NamedTuple):
     """The connection is to be a WebSocket. Whether its client may is for the WebSocket front-end to say."""
 
 
-Decision = Answer | Call | ShowPage | WebSocketUpgrade
+Decision = Answer | Call | ShowPage | ChangeSession | WebSocketUpgrade
 
 
 class _Target(NamedTuple):
@@ -160,6 +165,7 @@ class Answers:
         self._proxies = proxies or Proxies()
         self._dispatcher = dispatcher
         self._policy = policy
+        self._sessions = Sessions(dispatcher, policy, self._proxies)
         self._pages = pages
         self.max_body_bytes = max_body_bytes
         self._has_websocket = has_websocket
@@ -195,8 +201,8 @@ class Answers:
     ) -> Decision:
         page = self._pages.by_path.get(path)
         is_rpc = path in ("/", "*")
-        if page is None and path not in ("*", "/ws"):
-            return self.refusal(404, f"nothing at {path[:100]}; JSON-RPC is at /", *shared)
+        if path == SESSION_PATH or (page is None and path not in ("*", "/ws")):
+            return self._decide_elsewhere(request, path, host, shared)
         allowed = _RPC_METHODS if is_rpc else _PAGE_METHODS
         method = request.method
         if method == b"OPTIONS":
@@ -228,6 +234,7 @@ class Answers:
         silent = Answer(204, shared)
         too_long = self._too_long(request, shared)
         told = self._proxies.told(request.headers)
+        named = (host or b"").decode("latin-1").lower()
         if too_long is not None or self._dispatcher.gate is None:
             return too_long or Call(coding, Answer(200, (*shared, JSON)), silent, told=told)
         return Call(
@@ -235,10 +242,43 @@ class Answers:
             Answer(200, (*shared, JSON)),
             silent,
             Answer(401, (*shared, JSON, CHALLENGE)),
-            (host or b"").decode("latin-1").lower(),
-            bearer_of(request.headers.get(b"authorization")),
+            named,
+            self._shown_by(request, named),
             told,
         )
+
+    def _shown_by(self, request: Request, host: str) -> Shown:
+        """What a call shows to say who makes it: a token, or else a cookie."""
+        shown = shown_by(request.headers.get(b"authorization"))
+        return shown if shown.digest else shown_by_cookie(self._policy, request.headers, host)
+
+    def _decide_elsewhere(self, request: Request, path: str, host: bytes | None, shared: Headers) -> Decision:
+        """What is to be done where there is neither a page nor JSON-RPC."""
+        if path != SESSION_PATH:
+            return self.refusal(404, f"nothing at {path[:100]}; JSON-RPC is at /", *shared)
+        if self._dispatcher.gate is None:
+            return self.refusal(404, "nobody logs in here: --auth none", *shared)
+        allowed = b"allow", SESSION_METHODS
+        if request.method == b"OPTIONS":
+            return Answer(204, (*shared, allowed))
+        if request.method not in (b"POST", b"DELETE"):
+            named = request.method[:20].decode("latin-1")
+            return self.refusal(405, f"{named} is not for {SESSION_PATH}", *shared, allowed)
+        decided = decide_session(
+            self._policy,
+            request.method,
+            request.headers,
+            None if host is None else host.decode("latin-1"),
+            self._proxies.told(request.headers),
+        )
+        if isinstance(decided, Refusal):
+            return self._refusal_of(decided)
+        return self._too_long(request, shared) or decided
+
+    def _refusal_of(self, refusal: Refusal) -> Answer:
+        challenge: Headers = (CHALLENGE,) if refusal.is_challenge else ()
+        retry: Headers = ((b"retry-after", b"%d" % refusal.retry_after),) if refusal.retry_after else ()
+        return self.refusal(refusal.status, refusal.detail, *challenge, *retry, NOT_STORED)
 
     def _too_long(self, request: Request, shared: Headers) -> Answer | None:
         length = request.headers.get(b"content-length", b"0")
@@ -275,6 +315,7 @@ class Answers:
         budget: Budget,
         respond: Respond,
         hung_up: Callable[[], Awaitable[None]],
+        certified: Shown = NOTHING,
     ) -> bool:
         """Carry out a call's JSON-RPC message, whose reply goes to `respond` as soon as there is one.
 
@@ -284,11 +325,13 @@ class Answers:
         Args:
             budget: the client's.
             hung_up: returns once the client is gone. Called only while a call waits that may take long.
+            certified: what the client's certificate says, which counts if the request shows nothing.
 
         Returns whether `respond` was called; if not, the client is gone.
         """
         gate = self._dispatcher.gate
-        access = None if gate is None else Access(gate, host=call.host, digest=call.digest)
+        shown = call.shown if call.shown.digest else certified
+        access = None if gate is None else Access(gate, host=call.host, shown=shown)
         audit, limits = self._dispatcher.audit, self._dispatcher.limits
         account = trail = None
         if audit is not None or limits is not None:
@@ -306,8 +349,11 @@ class Answers:
                 reply.abandon()
         return reply.has_arrived
 
-    async def show(self, shown: ShowPage, budget: Budget) -> Answer:
-        """Make a page. `budget`: the client's."""
+    async def show(self, shown: ShowPage | ChangeSession, budget: Budget) -> Answer:
+        """Make a page, or begin or end a session. `budget`: the client's."""
+        if type(shown) is ChangeSession:
+            return await self._change(shown, budget)
+        assert isinstance(shown, ShowPage)
         gate, authorization = self._dispatcher.gate, shown.authorization
         if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
             if self._dispatcher.audit is not None:
@@ -315,6 +361,16 @@ class Answers:
             return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)
+
+    async def _change(self, change: ChangeSession, budget: Budget) -> Answer:
+        gate = self._dispatcher.gate
+        assert gate is not None, "without it there are no sessions"
+        changed = await self._sessions.change(change, gate, budget)
+        if isinstance(changed, Refusal):
+            return self._refusal_of(changed)
+        cookie, body = changed
+        headers: Headers = (NOT_STORED, (b"set-cookie", cookie))
+        return Answer(200, (*headers, JSON), body) if body else Answer(204, headers)
 
 
 class _Reply(Sink):

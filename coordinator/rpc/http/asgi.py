@@ -8,8 +8,10 @@ from typing import Any, Final
 import trio
 
 from coordinator.budget import Budget
+from coordinator.rpc.access.tokens import NOTHING, Shown
 from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage
 from coordinator.rpc.http.connection import SLOWEST_BODY, Limits
+from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Response
 
 __all__ = ["AsgiApp"]
@@ -34,11 +36,18 @@ class AsgiApp:
     Args:
         stalled: called when the client has accepted nothing of a response for the write time-out.
         host: tells where the client is.
+        certified: what its certificate says.
     """
 
     def __init__(
-        self, answers: Answers, limits: Limits, stalled: Callable[[], None], host: Callable[[], str] = lambda: ""
+        self,
+        answers: Answers,
+        limits: Limits,
+        stalled: Callable[[], None],
+        host: Callable[[], str] = lambda: "",
+        certified: Shown = NOTHING,
     ) -> None:
+        self._certified = certified
         self._answers = answers
         self._limits = limits
         self._stalled = stalled
@@ -89,7 +98,7 @@ class AsgiApp:
     async def _answer_to(self, decision: Decision, body: bytearray, exchange: _Exchange) -> Answer:
         if isinstance(decision, Answer):
             return decision
-        if isinstance(decision, ShowPage):
+        if isinstance(decision, ShowPage | ChangeSession):
             return await self._answers.show(decision, self._budget)
         if not isinstance(decision, Call):
             return self._answers.refusal(404, "no WebSocket over HTTP/2; it is at /ws over HTTP/1.1")
@@ -101,7 +110,10 @@ class AsgiApp:
         def respond(reply: Response | None, instead: Answer | None) -> None:
             replies.append((reply, instead))
 
-        if not await self._answers.carry_out(decision, message, self._budget, respond, exchange.hung_up):
+        carried_out = self._answers.carry_out(
+            decision, message, self._budget, respond, exchange.hung_up, self._certified
+        )
+        if not await carried_out:
             raise _ClientLeft
         reply, instead = replies[0]
         if reply is None:

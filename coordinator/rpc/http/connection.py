@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from coordinator.budget import Budget
+from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.http.answers import JSON, TOO_LARGE, Answer, Answers, Call, Headers, ShowPage, WebSocketUpgrade
 from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
@@ -31,6 +32,7 @@ from coordinator.rpc.http.heads import (
     Http2Upgrade,
     response_head,
 )
+from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Response
 from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
 
@@ -125,6 +127,7 @@ class Connection:
         "_answers",
         "_at",
         "_budget",
+        "_certified",
         "_data",
         "_head",
         "_heads",
@@ -144,6 +147,7 @@ class Connection:
         self._heads = heads
         self._limits = limits
         self._waiting = waiting
+        self._certified = certified_by(stream)
         self._budget = Budget(limits.max_unsent_bytes, partial(peer_host, stream))
         self._data = b""  # what was read
         self._start = 0  # where the last request begins there
@@ -191,7 +195,7 @@ class Connection:
                 if not await self._carry_out(head, decision):
                     return False
             else:
-                assert isinstance(decision, Answer | ShowPage)
+                assert isinstance(decision, Answer | ShowPage | ChangeSession)
                 await self._answer(head, decision)
         except _Refused as refused:
             if refused.answer is not None:
@@ -324,7 +328,8 @@ class Connection:
             await self._respond(head, message)
             return True
         self._head = head
-        if not await self._answers.carry_out(call, message, self._budget, self._reply, self._hung_up):
+        carried_out = self._answers.carry_out(call, message, self._budget, self._reply, self._hung_up, self._certified)
+        if not await carried_out:
             return False
         if self._unsent:
             await self._flush()
@@ -351,7 +356,7 @@ class Connection:
         else:
             self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.replied, len(reply), date), reply)
 
-    async def _answer(self, head: Head, decision: Answer | ShowPage) -> None:
+    async def _answer(self, head: Head, decision: Answer | ShowPage | ChangeSession) -> None:
         """Answer what is no call, once its body is there, or at once if that is not worth reading."""
         is_hopeless = head.is_broken or head.length > self._answers.max_body_bytes
         if isinstance(decision, Answer) and (is_hopeless or head.expects_continue):

@@ -27,6 +27,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
 from coordinator.rpc.http.connection import Handover, Limits, Waiting, end
@@ -104,7 +105,7 @@ class _Connection:
         self._limits = limits
         self._config = config
         self._context = context
-        app = AsgiApp(answers, limits, self._abort, partial(peer_host, stream))
+        app = AsgiApp(answers, limits, self._abort, partial(peer_host, stream), certified_by(stream))
         self._app = ASGIWrapper(app)  # type: ignore[arg-type] # its own types
         self._all = trio.CancelScope()  # of all its tasks
         self._reading = trio.CancelScope()

@@ -59,6 +59,17 @@ ACCESS_METHODS: dict[str, Method] = {
             example=_LOGIN_EXAMPLE,
         ),
         Method(
+            "auth.ticket",
+            "A ticket that logs in on a WebSocket, by auth.login, once and within 30 s; for pages that have a cookie",
+            models.TicketParams,
+            models.Ticket,
+            in_global,
+            _USUAL,
+            does=Personal(answering.ticket),
+            right=Right.SIGNED_IN,
+            replies="small",
+        ),
+        Method(
             "auth.whoami",
             "Who the coordinator takes the caller for",
             models.WhoAmIParams,

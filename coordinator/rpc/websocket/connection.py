@@ -20,7 +20,6 @@ from coordinator.engine.subscriptions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access, Gate
-from coordinator.rpc.access.tokens import bearer_of
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.rpc.websocket.frames import (
@@ -162,8 +161,10 @@ class Connection(Session, Sink):
             return None
         if shown is None:
             return Access(gate, conversation=self)
-        digest = bearer_of(None if shown.authorization is None else shown.authorization.encode("latin-1"))
-        return Access(gate, host=(shown.host or "").lower(), digest=digest, conversation=self)
+        access = Access(gate, host=(shown.host or "").lower(), shown=shown.shown._replace(jwt=""), conversation=self)
+        if shown.principal is not None:
+            access.become(shown.principal)  # so that it ends with its login though it never calls
+        return access
 
     def log_out(self, reason: str) -> None:
         """Say that its login is over, and close. Never blocks."""

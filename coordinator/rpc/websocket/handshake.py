@@ -16,6 +16,8 @@ import trio
 from trio_websocket import WebSocketRequest, wrap_server_stream
 
 from coordinator.rpc.access.origins import joined
+from coordinator.rpc.access.principals import Principal
+from coordinator.rpc.access.tokens import NOTHING, Shown
 from coordinator.socketio import receive_next
 
 __all__ = ["MAX_HEAD", "SUBPROTOCOLS", "Refused", "UpgradeRequest", "accept", "read_upgrade", "receive_head"]
@@ -67,6 +69,8 @@ class UpgradeRequest:
         head: its bytes.
         host, origin, authorization: of its headers; None without one.
         headers: all of them, by lower-case names; the values of a repeated one joined by commas.
+        shown, principal: what of it, or of its connection, says who the client is, and who that is. To be set once it
+            was looked at.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class UpgradeRequest:
         headers: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self.headers = headers or {}
+        self.shown: Shown = NOTHING
+        self.principal: Principal | None = None
         self.authorization = authorization
         self.head = head
         self.host = host

@@ -15,10 +15,12 @@ from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.certificates import certified_by
+from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies, peer_address
-from coordinator.rpc.access.gate import Access
+from coordinator.rpc.access.gate import NOT_GOOD, Access
 from coordinator.rpc.access.origins import AccessPolicy
-from coordinator.rpc.access.tokens import bearer_of
+from coordinator.rpc.access.tokens import shown_by
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
@@ -211,7 +213,7 @@ class WebSocketFrontEnd:
                 head, unparsed = request
                 upgrade = read_upgrade(head, self._elsewhere)
                 self._check(upgrade, policy)
-                await self._check_token(upgrade, stream)
+                await self._check_token(upgrade, stream, policy)
                 response = await accept(upgrade)
             except Refused as refused:
                 await self._refuse(stream, refused)
@@ -228,25 +230,34 @@ class WebSocketFrontEnd:
         if self._is_stopping:
             raise Refused(503, "the coordinator is shutting down")
 
-    async def _check_token(self, upgrade: UpgradeRequest, stream: trio.abc.Stream) -> None:
-        """Raises Refused if the client shows a token that is not good. Without one it may log in later."""
+    async def _check_token(self, upgrade: UpgradeRequest, stream: trio.abc.Stream, policy: AccessPolicy) -> None:
+        """Raises Refused if the client shows what is not good. Who shows nothing may log in later."""
         gate = self._dispatcher.gate
-        if gate is None or upgrade.authorization is None:
+        if gate is None:
             return
-        shown = Access(gate, digest=bearer_of(upgrade.authorization.encode("latin-1")))
+        authorization = None if upgrade.authorization is None else upgrade.authorization.encode("latin-1")
+        upgrade.shown = shown_by(authorization)
+        if not upgrade.shown.digest:
+            upgrade.shown = shown_by_cookie(policy, upgrade.headers, upgrade.host, needs_origin=True)
+        if not upgrade.shown.digest:
+            upgrade.shown = certified_by(stream)
+        if not upgrade.shown.digest:
+            return
+        shown = Access(gate, shown=upgrade.shown)
         try:
             await shown.identify()
         except CoordinatorError:
-            raise Refused(503, "the store does not answer, so nobody can be let in; try again soon") from None
+            raise Refused(503, "the store does not answer, or too many log in at once; try again soon") from None
         if self._dispatcher.audit is not None:
             address = self._address_of(stream, upgrade)
             Trail(self._dispatcher.audit, "ws", address, shown).connected()
         if shown.principal is None:
             raise Refused(
                 401,
-                "the token is none of this coordinator, or has expired, or was revoked",
+                shown.refusal or NOT_GOOD,
                 'www-authenticate: Bearer realm="herocoordinator"',
             )
+        upgrade.principal = shown.principal
 
     async def _refuse(self, stream: trio.abc.Stream, refused: Refused) -> None:
         with trio.move_on_after(REFUSED_TIMEOUT):
