@@ -367,8 +367,12 @@ class Engine:
 
     # -- job.take
 
-    def take_job(self, budget: Budget, keys: Keyspace, params: JobTakeParams) -> Operation:
-        """Jobs for a runner that has no WebSocket; waits for one if there is none."""
+    def take_job(self, budget: Budget, keys: Keyspace, params: JobTakeParams, address: str = "") -> Operation:
+        """Jobs for a runner that has no WebSocket; waits for one if there is none.
+
+        Args:
+            address: where the runner is, if that is not where its connection is from.
+        """
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
@@ -401,7 +405,7 @@ class Engine:
                 if attempts or trio.current_time() >= ends or self._is_stopping:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
-                self._wait(keys.address, waiter, budget)
+                self._wait(keys.address, waiter, budget, address)
                 self._wake_at(waiter, ends)
                 yield waiter.park()
         except GeneratorExit:
@@ -419,13 +423,13 @@ class Engine:
             waiter.is_timed = True
             self._timers.call_in(ends - trio.current_time(), waiter.wake)
 
-    def _wait(self, address: ContextKey, waiter: Waiter, client: Budget) -> None:
+    def _wait(self, context_key: ContextKey, waiter: Waiter, client: Budget, address: str) -> None:
         """The call waits for jobs from now on, if it did not before. Raises Overloaded."""
-        context = self._contexts.get(address)
+        context = self._contexts.get(context_key)
         if context is not None and waiter in context.waiters:
             return
-        waiter.place = self._places.take(client, address, waiter.runner_id)
-        self._listened_to(address).waiters[waiter] = None
+        waiter.place = self._places.take(client, context_key, waiter.runner_id, address)
+        self._listened_to(context_key).waiters[waiter] = None
 
     def _stop_waiting(self, address: ContextKey, waiter: Waiter) -> None:
         """What the call may have been woken for is somebody else's."""

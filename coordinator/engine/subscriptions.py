@@ -121,12 +121,14 @@ class Session(ABC):
 
 class Caller(NamedTuple):
     """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
-    that the call opens. `sees_logs`: whether it may read log lines."""
+    that the call opens. `sees_logs`: whether it may read log lines. `address`: where it is, if not where its connection
+    is from."""
 
     budget: Budget
     session: Session | None
     opening: Opening | None
     sees_logs: bool = True
+    address: str = ""
 
 
 class SubscriptionRequest(Request):

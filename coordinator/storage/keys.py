@@ -203,6 +203,7 @@ class Layout:
         is_spread: contexts are on several servers, GLOBAL on one of them; with `prefix` only.
         lost_retries: how many lost attempts are followed by another, of a job that does not say so.
         max_result: bytes of a result, as JSON.
+        counts_bytes: what records take is counted in each context, so that it can be limited.
     """
 
     isolation: Isolation = "index"
@@ -211,6 +212,7 @@ class Layout:
     is_spread: bool = False
     lost_retries: int = 3
     max_result: int = MAX_RESULT
+    counts_bytes: bool = False
 
     @property
     def name(self) -> str:
@@ -219,8 +221,9 @@ class Layout:
 
     @property
     def caller(self) -> str:
-        """The coordinator as transitions take it, with `lost_retries` and the library it knows."""
-        return f"{self.coordinator} {self.lost_retries} {IDENTITY}"
+        """The coordinator as transitions take it, with `counts_bytes`, `lost_retries` and the library it knows."""
+        name, _, keeps = self.coordinator.partition(" ")
+        return f"{name} {int(self.counts_bytes)} {keeps} {self.lost_retries} {IDENTITY}"
 
     def database_of(self, address: ContextKey) -> int:
         if self.isolation == "prefix":

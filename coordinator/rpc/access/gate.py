@@ -25,6 +25,7 @@ from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscriptio
 from coordinator.errors import Conflict, CoordinatorError, Forbidden, NotFound, NotLoggedIn, Overloaded
 from coordinator.operations.listing import list_contexts
 from coordinator.rpc.access import restricted
+from coordinator.rpc.access.failures import Failures
 from coordinator.rpc.access.fresh import FRESH_FOR, Known
 from coordinator.rpc.access.login import Nonces
 from coordinator.rpc.access.operator import TokenFile
@@ -195,6 +196,7 @@ class Gate:
         self.verifying = _Turns(LOGIN_EVERY)
         self.opening = _Turns(OPENED_EVERY)
         self.failing = _Pauses()
+        self.failures = Failures()
         self.finding_out = _Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
         self._identity: tuple[str, bytes] | None = None
 
@@ -499,7 +501,7 @@ class Access:
         if right is Right.PUBLIC:
             return method
         if principal is None:
-            return None if self._digest else self._decide(method, params, None, None)
+            return None if self._digest else self.decide(method, params, None, None)
         if time.monotonic() >= login.good_until:
             until = self.gate.fresh_until(principal)
             if not until:
@@ -512,7 +514,7 @@ class Access:
             if known is None:
                 return None
             until, members = min(until, known.until), known.value
-        allowed = self._decide(method, params, context, members)
+        allowed = self.decide(method, params, context, members)
         if isinstance(allowed, Method) and self._holds_for_all(method, params, context, members):
             if len(login.granted) >= GRANTED:
                 login.granted.clear()
@@ -537,7 +539,7 @@ class Access:
                     members = (await self.gate.registry.members.get(context)).value
         except CoordinatorError as error:
             return error
-        return self._decide(method, params, context, members)
+        return self.decide(method, params, context, members)
 
     async def identify(self) -> None:
         """Find out who it is, by the token it has shown, or whether it still is. Raises StorageError."""
@@ -584,9 +586,10 @@ class Access:
         context: int = params.context_id
         return context
 
-    def _decide(
+    def decide(
         self, method: Method, params: Any, context: ContextKey, members: Members | None
     ) -> Method | CoordinatorError:
+        """What `admit` returns, by who is what in the context."""
         try:
             return self._allowed(method, params, context, members)
         except CoordinatorError as error:
