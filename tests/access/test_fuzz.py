@@ -38,8 +38,8 @@ pytestmark = pytest.mark.slow
 
 
 def _valid() -> list[bytes]:
-    """A call of each method that has an example, but for those that end the login."""
-    found = [{"jsonrpc": "2.0", "id": 1, "method": "rpc.discover"}]
+    """A call of each method that has an example, but for those about logins."""
+    found: list[dict[str, Any]] = []
     for method in DOCUMENT["methods"]:
         for example in method.get("examples", [])[:1]:
             params = {param["name"]: param["value"] for param in example["params"]}
@@ -197,6 +197,7 @@ def test_others_are_served_and_nothing_is_a_fault(tmp_path: Path) -> None:
             while not is_over.is_set():
                 victim.result("context.load", {"id": 2})
                 served += 1
+                time.sleep(0.005)
 
         serving = threading.Thread(target=serve)
         serving.start()
@@ -217,6 +218,7 @@ def test_others_are_served_and_nothing_is_a_fault(tmp_path: Path) -> None:
         finally:
             is_over.set()
             serving.join()
+        print(Path(f"/proc/{server.process.pid}/stat").read_text().split()[13:15], served, sessions)
         assert served > sessions
         assert server.process.poll() is None
         assert _metric(server, operator_token, "internal_faults_total") == 0
@@ -235,5 +237,5 @@ def test_what_is_wrong_differs() -> None:
             whole.append(json.loads(text))
         except ValueError:
             continue
-    assert len(texts) > 1_900
+    assert len(texts) > 1_800
     assert 100 < len(whole) < len(texts)

@@ -406,7 +406,7 @@ class Connection(Session, Sink):
         """Dismiss a client that takes too long to log in, or to send a message."""
         if self.is_closed or self._farewell is not None:
             return
-        if self._access is not None and self._access.principal is None and now > self._login_by:
+        if now > self._login_by and self._is_nobody():
             self._dismiss("nobody has logged in on this connection in time; see --keep-alive-timeout")
             return
         begun = self._decoder.begun
@@ -416,6 +416,11 @@ class Connection(Session, Sink):
             self._begun_at = now
         elif now - self._begun_at > self._message_timeout + begun / SLOWEST_BODY:
             self._dismiss("a message took too long to arrive; see --request-timeout")
+
+    def _is_nobody(self) -> bool:
+        """Whether nobody has logged in who has to; a token that was shown with the handshake was good then."""
+        access = self._access
+        return access is not None and access.principal is None and not access.may_be_somebody
 
     def _dismiss(self, reason: str) -> None:
         """Close with this reason. Never blocks."""
