@@ -35,14 +35,14 @@ def tenants(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         first = context_in(three.shares[0])
         # Of these one shares a server with the first, and one does not.
         contexts = [first, context_in(three.shares[0], [first]), context_in(three.shares[1])]
-        with _serving(home, three.url, contexts) as made:
+        with _Serving(home, three.url, contexts) as made:
             yield made
     else:
-        with valkey(home) as store, _serving(home, store.url, [1, 11, 2**32 - 1]) as made:
+        with valkey(home) as store, _Serving(home, store.url, [1, 11, 2**32 - 1]) as made:
             yield made
 
 
-class _serving:
+class _Serving:
     """A coordinator on that store, with an actor and records in each context."""
 
     def __init__(self, home: Path, url: str, contexts: list[int]) -> None:
