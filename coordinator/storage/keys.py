@@ -95,7 +95,7 @@ class Keyspace:
     """
 
     prefix: str = ""
-    address: ContextKey = None
+    context_key: ContextKey = None
     coordinator: str = ""
     absent: str = ""
     max_result: int = MAX_RESULT
@@ -180,7 +180,7 @@ class Keyspace:
     @property
     def channel(self) -> str:
         """Where coordinators tell each other what happened in the context."""
-        return f"herocoordinator:{self.address}"
+        return f"herocoordinator:{self.context_key}"
 
     def call(self, function: str, key: str, *arguments: str | bytes | int | float) -> Command:
         """The call of a function of the library on `key`, and on what it finds beside it."""
@@ -225,17 +225,17 @@ class Layout:
         name, _, keeps = self.coordinator.partition(" ")
         return f"{name} {int(self.counts_bytes)} {keeps} {self.lost_retries} {IDENTITY}"
 
-    def database_of(self, address: ContextKey) -> int:
+    def database_of(self, context_key: ContextKey) -> int:
         if self.isolation == "prefix":
             return self.database
-        return 0 if address is None else address
+        return 0 if context_key is None else context_key
 
-    def keyspace(self, address: ContextKey) -> Keyspace:
+    def keyspace(self, context_key: ContextKey) -> Keyspace:
         if self.isolation == "index":
-            return Keyspace("", address, self.caller, max_result=self.max_result)
-        prefix = "{global}:" if address is None else f"{{{address}}}:"
+            return Keyspace("", context_key, self.caller, max_result=self.max_result)
+        prefix = "{global}:" if context_key is None else f"{{{context_key}}}:"
         absent = f"{prefix}absent" if self.is_spread else ""
-        return Keyspace(prefix, address, self.caller, absent, max_result=self.max_result)
+        return Keyspace(prefix, context_key, self.caller, absent, max_result=self.max_result)
 
     def register_contexts(self, *contexts: int) -> list[Command]:
         """Commands for GLOBAL that register contexts as known, and as owned by us."""

@@ -375,7 +375,7 @@ class Gate:
     async def _look_at_subscriptions(self, access: Access, conversation: Conversation) -> None:
         for subscription in [*conversation.subscriptions.values()]:
             right = Right.WORK if isinstance(subscription, RunnerSubscription) else Right.FLOW_READ
-            cell = TABLE[right].of(await access.role_in(subscription.keys.address or 0))
+            cell = TABLE[right].of(await access.role_in(subscription.keys.context_key or 0))
             sees_too_much = (
                 isinstance(subscription, FlowSubscription)
                 and subscription.sees_logs
@@ -384,7 +384,7 @@ class Gate:
             )
             if cell is Cell.NO or sees_too_much or access.is_out_of_scope(right):
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
-                access.tell_ended(subscription.keys.address, _denied(right, Role.READER, None), right.value)
+                access.tell_ended(subscription.keys.context_key, _denied(right, Role.READER, None), right.value)
 
 
 class _Login:

@@ -219,7 +219,7 @@ class _Commands(Request):
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
-        operation = together(self.answerables, keys.address, self._outcomes)
+        operation = together(self.answerables, keys.context_key, self._outcomes)
         super().__init__(operation, deadline=deadline, writes=writes)
 
     def complete(self) -> None:
@@ -528,7 +528,7 @@ class Intake:
             return self._add_alone(method, does, params, (reply_to, at, id), deadline)
         calls = self._open
         context = method.context(params)
-        if calls is not None and (calls.keys.address != context or calls.writes != method.writes):
+        if calls is not None and (calls.keys.context_key != context or calls.writes != method.writes):
             calls = None
         keys = self._dispatcher.keyspace(context) if calls is None else calls.keys
         try:
@@ -654,14 +654,14 @@ class Intake:
             return None
         calls.complete()
         try:
-            self._dispatcher.directory.post_nowait(calls.keys.address, calls)
+            self._dispatcher.directory.post_nowait(calls.keys.context_key, calls)
         except trio.WouldBlock:
             return self._wait_for_room(calls)
         calls.posted()
         return None
 
     async def _wait_for_room(self, calls: _Commands) -> None:
-        await self._dispatcher.directory.post(calls.keys.address, calls)
+        await self._dispatcher.directory.post(calls.keys.context_key, calls)
         calls.posted()
 
 
