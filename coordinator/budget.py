@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final
 
 import trio
 
-__all__ = ["Budget", "Reservation"]
+__all__ = ["AHEAD_BYTES", "SLOWEST_BODY", "Budget", "Reservation"]
+
+AHEAD_BYTES: Final = 1024 * 1024
+"""Read of a client whose calls have to wait, to see whether it leaves; no more than that is held for it."""
+
+SLOWEST_BODY: Final = 16 * 1024
+"""Bytes a second that a body or message must come with, once the request time-out is used up."""
 
 
 class Budget:

@@ -216,7 +216,7 @@ class Overloaded(CoordinatorError):
     code = -32043
     message = "Overloaded"
 
-    def __init__(self, detail: str, limit: int, setting: str, **more: Any) -> None:
+    def __init__(self, detail: str, limit: float, setting: str, **more: Any) -> None:
         super().__init__({"detail": detail, "limit": limit, "setting": setting, **more})
 
 

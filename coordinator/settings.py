@@ -199,10 +199,20 @@ class Settings(BaseModel):
     caller_bytes: NonNegativeInt = Field(
         0, description="Bytes a second of one caller's messages and the replies to them, in the same way."
     )
+    caller_store_time: NonNegativeFloat = Field(
+        0.0,
+        description="Seconds of the store's time a second that one caller's calls may take, as 0.2, in the same way: "
+        "what a call takes is known after it, so those that come then are refused until it is paid for.",
+    )
     context_jobs: NonNegativeInt = Field(
         0, description="Jobs one context may have; what would create more is refused. 0 is no limit."
     )
     context_flows: NonNegativeInt = Field(0, description="Flows one context may have, in the same way.")
+    context_bytes: NonNegativeInt = Field(
+        0,
+        description="Bytes of memory the jobs, flows and messages of one context may take, results included, in the "
+        "same way. The same for all coordinators of a store.",
+    )
     max_result_bytes: PositiveInt = Field(
         1024 * 1024, description="Size of the result of a job or flow, as JSON; a larger one is refused."
     )

@@ -11,7 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -44,6 +44,7 @@ class Directory:
         max_connections: contexts' supervisors alive at once.
         idle_timeout: seconds after which an unused supervisor is retired.
         round_timeout: seconds the store may take for one round.
+        measures: whether it is measured what the store takes over the calls of those who are charged for it.
 
     Attributes:
         apply_effects: called with the effects of each transition; the engine sets it.
@@ -59,12 +60,14 @@ class Directory:
         max_connections: int = 256,
         idle_timeout: float = 60.0,
         round_timeout: float = 5.0,
+        measures: bool = False,
     ) -> None:
         self._store = store
         self._mailbox_length = mailbox_length
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
         self._round_timeout = round_timeout
+        self._measures = measures
         self._mailboxes: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # least recently used first
         self._supervisors: dict[ContextKey, Supervisor] = {}
         self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
@@ -104,6 +107,17 @@ class Directory:
             await self.post(context, request)
         except Exception as error:
             request.finish(report("posting a request", error, context=context))
+
+    def admitted_before(self, then: float) -> list[Any]:
+        """The admissions of requests that are not answered yet, and were admitted before (on trio's clock)."""
+        found = []
+        for mailbox in self._mailboxes.values():
+            for request in mailbox.pending:
+                if request.admission is not None:
+                    if request.admission.at >= then:
+                        break  # those behind it came later
+                    found.append(request.admission)
+        return found
 
     # -- sizes
 
@@ -209,6 +223,7 @@ class Directory:
             effects_unknown=self._lost_global if is_spread and context is None else self.effects_unknown,
             wanted_elsewhere=wanted_elsewhere,
             slice_calls=lambda: self.slice_calls or ROUND_CALLS,
+            measures=self._measures,
             register=partial(self._register, context) if is_spread and context is not None else None,
         )
         self._supervisors[mailbox.context] = supervisor
@@ -240,9 +255,16 @@ class Directory:
     # -- calls of our own
 
     async def call(
-        self, context: ContextKey, operation: Operation, *, writes: bool = True, timeout: float = math.inf
+        self,
+        context: ContextKey,
+        operation: Operation,
+        *,
+        writes: bool = True,
+        timeout: float = math.inf,
+        ahead: bool = False,
     ) -> RawJson:
-        """Carry out an operation in a context within `timeout` seconds. Returns its answer.
+        """Carry out an operation in a context within `timeout` seconds, `ahead` of all that waits there or behind it.
+        Returns its answer.
 
         Raises CoordinatorError: it could not be carried out, or the operation has raised that.
         """
@@ -253,7 +275,7 @@ class Directory:
             outcomes.append(outcome)
             answered.set()
 
-        self.call_soon(context, operation, then, writes=writes, timeout=timeout)
+        self.call_soon(context, operation, then, writes=writes, timeout=timeout, ahead=ahead)
         await answered.wait()
         (outcome,) = outcomes
         if isinstance(outcome, CoordinatorError):
@@ -268,11 +290,15 @@ class Directory:
         *,
         writes: bool = True,
         timeout: float = math.inf,
+        ahead: bool = False,
     ) -> Request:
         """The same from where nothing can be awaited: `then` is called with the outcome. It must not block."""
         request = _InternalRequest(operation, deadline=trio.current_time() + timeout, writes=writes)
         request.then = then
-        self.post_soon(context, request)
+        if ahead:
+            (self._mailboxes.get(context) or self._open(context)).post_ahead(request)
+        else:
+            self.post_soon(context, request)
         return request
 
     # -- contexts spread over servers

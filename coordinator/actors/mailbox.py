@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import Final
 
 import trio
@@ -26,6 +27,7 @@ class Mailbox:
         idle_since: when it last became empty, on trio's clock.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
+        ahead: what is to be sent before all that waits, oldest first.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
     """
@@ -34,6 +36,7 @@ class Mailbox:
         self.context = context
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
+        self.ahead: deque[Request] = deque()
         self.idle_since = trio.current_time()
         self.largest = ORDINARY_BYTES
         self.has_asked = False
@@ -63,6 +66,13 @@ class Mailbox:
         self._send.send_nowait(request)
         request.mailbox = self
         self.pending[request] = None
+
+    def post_ahead(self, request: Request) -> None:
+        """Have a request sent before all that waits. Only for a few of the coordinator's own: there is no limit."""
+        request.mailbox = self
+        self.pending[request] = None
+        self.ahead.append(request)
+        self.wake()
 
     async def post(self, request: Request) -> None:
         """Queue a request, waiting while the mailbox is full. Cancelled, it was not queued.

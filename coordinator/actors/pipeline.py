@@ -6,10 +6,11 @@ follows once for all transitions that are joined, and counts the jobs of a flow 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from coordinator.actors.progress import outcome_of
-from coordinator.actors.request import Answerable, Operation, Outcome, WithEffects
+from coordinator.actors.request import Answerable, Compute, Operation, Outcome, WithEffects
 from coordinator.errors import CoordinatorError
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Reply
@@ -36,12 +37,25 @@ def together(answerables: Sequence[Answerable], context: ContextKey, outcomes: l
             answer = finish(reply, asked)
         except Exception as error:
             outcomes.append(outcome_of(error, "an operation", context=context))
-        else:
-            if isinstance(answer, WithEffects):
-                effects += answer.effects
-                answer = answer.answer
-            outcomes.append(answer)
+            continue
+        if type(answer) is not bytes:
+            if isinstance(answer, Compute):
+                outcomes.append((yield Compute(partial(_computed, answer, context))))
+                continue
+            assert isinstance(answer, WithEffects)
+            effects += answer.effects
+            answer = answer.answer
+        outcomes.append(answer)
     return WithEffects(b"", effects)
+
+
+def _computed(step: Compute, context: ContextKey) -> Outcome:
+    """What one of several makes in a thread: what is wrong with it concerns no other."""
+    try:
+        answer: Outcome = step.run()
+    except Exception as error:
+        return outcome_of(error, "a computation", context=context)
+    return answer
 
 
 def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command], list[int]]:

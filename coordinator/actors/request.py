@@ -16,6 +16,7 @@ __all__ = [
     "ORDINARY_BYTES",
     "Answerable",
     "Compute",
+    "Finish",
     "First",
     "Further",
     "Operation",
@@ -118,9 +119,12 @@ raises a CoordinatorError. After a lost connection a step is sent again, but for
 applied: the store has kept their replies. So anything else in a step has to be idempotent."""
 
 
-Answerable = tuple[Command, Callable[[Reply, Any], RawJson | WithEffects], Any]
-"""One command, and what makes the answer of its reply and of the third item, or raises a CoordinatorError. Most calls
-are that, and it costs a fifth of a generator."""
+Finish = Callable[[Reply, Any], RawJson | WithEffects | Compute]
+"""Makes an answer, or a Compute that makes one without effects; or raises a CoordinatorError."""
+
+Answerable = tuple[Command, Finish, Any]
+"""One command, and what makes the answer of its reply and of the third item. Most calls are that, and it costs a fifth
+of a generator."""
 
 
 class Queue(Protocol):
@@ -147,6 +151,8 @@ class Request(ABC):
     Attributes:
         deadline: on trio's clock.
         calls: for how many it stands.
+        admission: what says that it may be carried out, if callers log in.
+        charge: is given the seconds that the store takes over its steps, if those are measured.
         load: as how many ordinary calls it counts in a round, by the bytes expected of its replies.
         writes: whether the operation changes the store.
         creates: whether it may leave something in a context in which nothing was before.
@@ -160,7 +166,9 @@ class Request(ABC):
 
     __slots__ = (
         "__weakref__",
+        "admission",
         "calls",
+        "charge",
         "commands",
         "creates",
         "deadline",
@@ -177,6 +185,8 @@ class Request(ABC):
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
         self.calls = 1
+        self.charge: Callable[[float], None] | None = None
+        self.admission: Any = None
         self.load = 1
         self.deadline = deadline
         self.writes = self.creates = writes

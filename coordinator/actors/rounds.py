@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import trio
 
 from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.metering import Meter, metered
 from coordinator.actors.pipeline import join, part
 from coordinator.actors.progress import Progress, is_known, learn
 from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request
@@ -44,6 +45,7 @@ class _Slice(NamedTuple):
     numbers: list[int]  # of those commands, 0 for one that has none; nothing if none has
     writes: bool
     is_last: bool  # of its round
+    meter: Meter | None  # of what the store takes over the requests' commands, if that is measured
 
 
 class Rounds:
@@ -57,7 +59,7 @@ class Rounds:
     Args:
         round_timeout: seconds the store may take over a round before the connection counts as lost.
         registers_context: whether the context is registered as known on its own connection, by what is written to it.
-        compute, park, apply_effects, effects_unknown, slice_calls: see Supervisor.
+        compute, park, apply_effects, effects_unknown, slice_calls, measures: see Supervisor.
 
     Attributes:
         is_unknown: the context was not known when something was last written to it.
@@ -76,6 +78,7 @@ class Rounds:
         apply_effects: Callable[[ContextKey, Sequence[bytes]], None],
         effects_unknown: Callable[[ContextKey, bool], None],
         slice_calls: Callable[[], int],
+        measures: bool = False,
     ) -> None:
         self._mailbox = mailbox
         self._store = store
@@ -84,6 +87,7 @@ class Rounds:
         self._registers_context = registers_context
         self._apply_effects = apply_effects
         self._slice_calls = slice_calls
+        self._measures = measures
         progress = Progress(mailbox.context, store, compute, park, apply_effects, effects_unknown)
         self._has_commands = progress.has_commands
         self._resume = progress.resume
@@ -116,6 +120,9 @@ class Rounds:
         mailbox = self._mailbox
         in_flight = self._in_flight()
         waiting = mailbox.running[in_flight:]
+        if mailbox.ahead:
+            waiting[:0] = mailbox.ahead
+            mailbox.ahead.clear()
         room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - _load(waiting)
         try:
             while room > 0:
@@ -153,10 +160,13 @@ class Rounds:
         for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):
             joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
             numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
+            meter = None
+            if self._measures:
+                joined, meter = metered(joined, counts, of_slice, requests)
             commands += joined
             writes = any(request.writes for request in requests)
             is_last = requests[-1] is ready[-1]
-            self._sent.append(_Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last))
+            self._sent.append(_Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter))
             registers = fences = sizes = 0
         try:
             unsent = connection.send_now(commands)
@@ -204,7 +214,8 @@ class Rounds:
         try:
             with trio.fail_after(self._round_timeout):
                 preamble = sent.registers + sent.fences + sent.sizes
-                await connection.collect(preamble + len(sent.counts), replies)
+                asked = 0 if sent.meter is None else len(sent.meter.asked)
+                await connection.collect(preamble + len(sent.counts) + asked, replies)
         except trio.TooSlowError:
             fault = f"the store did not answer within {self._round_timeout:g} s"
         except StoreUnavailable as error:
@@ -218,6 +229,8 @@ class Rounds:
         if sent.sizes:
             self._learn_sizes(replies[: sent.sizes])
             del replies[: sent.sizes]
+        if sent.meter is not None:
+            replies = sent.meter.read(replies)
         fault = self._without_memory(sent, replies) or fault
         self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
         self._sent.popleft()

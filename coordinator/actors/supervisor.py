@@ -66,6 +66,7 @@ class Supervisor:
         apply_effects: called with the effects of each transition.
         effects_unknown: called when effects may be missing; see Directory.
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
+        measures: whether the store's time is measured, for who is charged for it.
         slice_calls: of how many calls the replies are handled before other tasks get on.
         register: registers the context as known, where that cannot be done on its own connection, or, given False, as
             ours if it is known. Returns whether it is. Raises StoreUnavailable, or ReplyError for a refusal.
@@ -83,6 +84,7 @@ class Supervisor:
         effects_unknown: Callable[[ContextKey, bool], None],
         wanted_elsewhere: Callable[[], bool],
         slice_calls: Callable[[], int],
+        measures: bool = False,
         register: Callable[[bool], Awaitable[bool]] | None = None,
     ) -> None:
         self.state = State.IDLE
@@ -109,6 +111,7 @@ class Supervisor:
             apply_effects=apply_effects,
             effects_unknown=effects_unknown,
             slice_calls=slice_calls,
+            measures=measures,
         )
         self._told_to_retire = False
 
@@ -151,6 +154,9 @@ class Supervisor:
         if self._wanted_elsewhere():
             return False
         while not running:
+            if mailbox.ahead:
+                running.append(mailbox.ahead.popleft())
+                break
             patience = math.inf
             if mailbox.is_quiet and mailbox.doubts:
                 # Nobody waits for it any more, but what was sent may be applied until the store is told otherwise.

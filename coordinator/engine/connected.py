@@ -51,12 +51,12 @@ class ConnectedRunners:
 
         self._ask(GLOBAL, operation(), lambda outcome: None)
 
-    def polled(self, address: ContextKey, runner_id: int, script_types: Iterable[str]) -> None:
+    def polled(self, context_key: ContextKey, runner_id: int, script_types: Iterable[str]) -> None:
         """A runner asks for jobs by job.take. Most runners do that all the time, so it is not said each time."""
         now = trio.current_time()
         due = []
         for script_type in script_types:
-            connection = Connection(address or 0, script_type, f"{runner_id} take")
+            connection = Connection(context_key or 0, script_type, f"{runner_id} take")
             if self._polled.get(connection, -RENEW_EVERY) <= now - RENEW_EVERY:
                 self._polled[connection] = now
                 due.append(connection)
@@ -72,11 +72,11 @@ class ConnectedRunners:
         for connection in [connection for connection, at in self._polled.items() if at <= now - RENEW_EVERY]:
             del self._polled[connection]
         here: list[Connection] = []
-        for address, context in contexts.items():
+        for context_key, context in contexts.items():
             for runner in context.runners.values():
                 here += _connections(runner)
             for waiter in context.waiters:
-                self.polled(address, waiter.runner_id, waiter.script_types)
+                self.polled(context_key, waiter.runner_id, waiter.script_types)
         if here:
             self._say(here)
 
@@ -90,5 +90,5 @@ class ConnectedRunners:
 
 
 def _connections(runner: RunnerSubscription) -> list[Connection]:
-    context = runner.keys.address or 0
+    context = runner.keys.context_key or 0
     return [Connection(context, script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types]

@@ -145,100 +145,102 @@ class Engine:
 
     # -- effects
 
-    def apply_effects(self, address: ContextKey, effects: Effects) -> None:
+    def apply_effects(self, context_key: ContextKey, effects: Effects) -> None:
         """Act on what a transition has set going. Never blocks or raises: one that fails, or that nobody knows, is
         reported, and its context looked at a little later instead."""
         for effect in effects:
             try:
-                self._apply(address, effect)
+                self._apply(context_key, effect)
             except Exception as error:
-                report("an effect", error, context=address, effect=effect[:100].decode(errors="replace"))
-                self._look_later(address)
+                report("an effect", error, context=context_key, effect=effect[:100].decode(errors="replace"))
+                self._look_later(context_key)
 
-    def _apply(self, address: ContextKey, effect: bytes) -> None:
+    def _apply(self, context_key: ContextKey, effect: bytes) -> None:
         match functions.read_effect(effect):
             case Ready(script_type):
-                self._wake_runner(address, script_type)
+                self._wake_runner(context_key, script_type)
             case Due(seconds):
-                self._arm(address, seconds)
+                self._arm(context_key, seconds)
             case Events(flow_id):
-                self._wake_followers(address, flow_id)
+                self._wake_followers(context_key, flow_id)
             case Cancel() as cancel:
-                self._cancel(address, cancel)
+                self._cancel(context_key, cancel)
             case Silent() as silent:
-                if address in self._contexts:
-                    self._contexts[address].silence(silent)
+                if context_key in self._contexts:
+                    self._contexts[context_key].silence(silent)
             case Other(script_type, runner_id):
-                self._wake_other(address, script_type, runner_id)
+                self._wake_other(context_key, script_type, runner_id)
             case Trouble(runner_id, failed):
-                self._note_trouble(address, runner_id, failed)
+                self._note_trouble(context_key, runner_id, failed)
 
-    def _learn(self, address: ContextKey, effects: Effects | None) -> None:
+    def _learn(self, context_key: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
         if effects is not None:
-            self.apply_effects(address, effects)
+            self.apply_effects(context_key, effects)
             return
         try:
-            self._wake_all(address)
+            self._wake_all(context_key)
         except Exception as error:
-            report("waking those who wait", error, context=address)
-            self._look_later(address)
+            report("waking those who wait", error, context=context_key)
+            self._look_later(context_key)
 
-    def expect_job(self, address: ContextKey, script_type: str) -> None:
+    def expect_job(self, context_key: ContextKey, script_type: str) -> None:
         """A call that is in the context's mailbox may queue a job of this type. Whoever is next to be woken when it has
         asks right behind it, in the same round: so the job need not wait for another one. Never blocks."""
-        if address in self._contexts:
-            self._contexts[address].wake_idle(script_type)
+        if context_key in self._contexts:
+            self._contexts[context_key].wake_idle(script_type)
 
-    def effects_unknown(self, address: ContextKey, wrote: bool) -> None:
+    def effects_unknown(self, context_key: ContextKey, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""
-        self._learn(address, None)
-        if address is not GLOBAL and (wrote or address in self._contexts):
-            self._arm(address, 0.0)
+        self._learn(context_key, None)
+        if context_key is not GLOBAL and (wrote or context_key in self._contexts):
+            self._arm(context_key, 0.0)
 
-    def _look_later(self, address: ContextKey) -> None:
+    def _look_later(self, context_key: ContextKey) -> None:
         """Have everybody in the context look, and its timers looked at, soon. Once for all that failed until then."""
 
         def look() -> None:
-            self._wake_all(address)
-            self._to_look_at.discard(address)
-            self.effects_unknown(address, True)
+            self._wake_all(context_key)
+            self._to_look_at.discard(context_key)
+            self.effects_unknown(context_key, True)
 
-        if address not in self._to_look_at:
-            self._to_look_at.add(address)
+        if context_key not in self._to_look_at:
+            self._to_look_at.add(context_key)
             self._timers.call_in(RETRY_AFTER, look)
 
-    def _wake_all(self, address: ContextKey) -> None:
-        if address in self._contexts:
-            self._contexts[address].wake_all()
+    def _wake_all(self, context_key: ContextKey) -> None:
+        if context_key in self._contexts:
+            self._contexts[context_key].wake_all()
 
-    def _wake_runner(self, address: ContextKey, script_type: str) -> None:
-        if address in self._contexts:
-            self._contexts[address].wake_runner(script_type)
+    def _wake_runner(self, context_key: ContextKey, script_type: str) -> None:
+        if context_key in self._contexts:
+            self._contexts[context_key].wake_runner(script_type)
 
-    def _note_trouble(self, address: ContextKey, runner_id: int, failed: int) -> None:
+    def _note_trouble(self, context_key: ContextKey, runner_id: int, failed: int) -> None:
         self.runners_held_back += 1
         if math.log2(failed).is_integer() or failed == FAILED_IN_A_ROW:  # now and then
-            log.warning("a runner fails all it gets: it gets less", context=address, runner=runner_id, in_a_row=failed)
+            log.warning(
+                "a runner fails all it gets: it gets less", context=context_key, runner=runner_id, in_a_row=failed
+            )
 
-    def _wake_other(self, address: ContextKey, script_type: str, runner_id: int) -> None:
+    def _wake_other(self, context_key: ContextKey, script_type: str, runner_id: int) -> None:
         """There is a job for another runner than this one, which gets it only if nobody else has taken it."""
-        context = self._contexts.get(address)
+        context = self._contexts.get(context_key)
         if context is not None and not context.wake_runner(script_type, runner_id):
-            self._timers.call_in(KEPT_FOR_OTHERS, lambda: self._wake_runner(address, script_type))
+            self._timers.call_in(KEPT_FOR_OTHERS, lambda: self._wake_runner(context_key, script_type))
 
-    def _wake_runners(self, address: ContextKey, script_types: Iterable[str]) -> None:
+    def _wake_runners(self, context_key: ContextKey, script_types: Iterable[str]) -> None:
         """There may be jobs of these types for somebody else."""
         for script_type in script_types:
-            self._wake_runner(address, script_type)
+            self._wake_runner(context_key, script_type)
 
-    def _wake_followers(self, address: ContextKey, flow_id: int) -> None:
-        if address in self._contexts:
-            self._contexts[address].wake_followers(flow_id)
+    def _wake_followers(self, context_key: ContextKey, flow_id: int) -> None:
+        if context_key in self._contexts:
+            self._contexts[context_key].wake_followers(flow_id)
 
-    def _cancel(self, address: ContextKey, cancel: Cancel) -> None:
-        if address in self._contexts:
-            self._contexts[address].cancel(cancel)
+    def _cancel(self, context_key: ContextKey, cancel: Cancel) -> None:
+        if context_key in self._contexts:
+            self._contexts[context_key].cancel(cancel)
 
     # -- subscriptions
 
@@ -257,7 +259,7 @@ class Engine:
         while gone is None:
             replies = yield commands
             gone, effects = functions.read_resume(replies[-1]) if len(commands) > 1 else (set(), ())
-            self.apply_effects(keys.address, effects)
+            self.apply_effects(keys.context_key, effects)
         subscription = RunnerSubscription(
             session,
             keys,
@@ -273,7 +275,7 @@ class Engine:
         until = trio.current_time() + params.lease
         held = (token for token in params.holding if token not in gone and not session.has_ended(token))
         subscription.held.update((token, until) for token in held)
-        self._listened_to(keys.address).runners[subscription.id] = subscription
+        self._listened_to(keys.context_key).runners[subscription.id] = subscription
         self._connected.came(subscription)
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
@@ -297,7 +299,7 @@ class Engine:
         subscription = FlowSubscription(
             session, keys, flow_id=params.id, after=params.after, in_batches=params.batch, sees_logs=sees_logs
         )
-        self._listened_to(keys.address).flows.setdefault(params.id, {})[subscription.id] = subscription
+        self._listened_to(keys.context_key).flows.setdefault(params.id, {})[subscription.id] = subscription
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "missed": has_missed})
         return answer
@@ -339,7 +341,7 @@ class Engine:
         operation = self._until_closed(subscription)
         request = SubscriptionRequest(operation, deadline=math.inf, writes=False)
         request.failed = failed
-        self._directory.post_soon(subscription.keys.address, request)
+        self._directory.post_soon(subscription.keys.context_key, request)
 
     def _log_refusal(self, event: str, **details: object) -> None:
         """Say that the store has refused something of ours. Why it takes no writes at all was said once, for all."""
@@ -352,27 +354,31 @@ class Engine:
         return answer
 
     def _forget(self, subscription: Subscription) -> None:
-        address = subscription.keys.address
-        self._context(address).forget(subscription)
+        context_key = subscription.keys.context_key
+        self._context(context_key).forget(subscription)
         if isinstance(subscription, RunnerSubscription):
             self._connected.left(subscription)
-            self._wake_runners(address, subscription.script_types)  # it may have been woken for a job
-        self._drop_if_unused(address)
+            self._wake_runners(context_key, subscription.script_types)  # it may have been woken for a job
+        self._drop_if_unused(context_key)
 
     def _took(self, runner: RunnerSubscription, effects: Effects, is_empty: bool) -> None:
         """A runner has taken jobs. If it may have left some, somebody else gets a turn."""
-        self.apply_effects(runner.keys.address, effects)
+        self.apply_effects(runner.keys.context_key, effects)
         if not is_empty:
-            self._wake_runners(runner.keys.address, runner.script_types)
+            self._wake_runners(runner.keys.context_key, runner.script_types)
 
     # -- job.take
 
-    def take_job(self, budget: Budget, keys: Keyspace, params: JobTakeParams) -> Operation:
-        """Jobs for a runner that has no WebSocket; waits for one if there is none."""
+    def take_job(self, budget: Budget, keys: Keyspace, params: JobTakeParams, address: str = "") -> Operation:
+        """Jobs for a runner that has no WebSocket; waits for one if there is none.
+
+        Args:
+            address: where the runner is, if that is not where its connection is from.
+        """
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
-        self._connected.polled(keys.address, params.runner_id, params.script_types)
+        self._connected.polled(keys.context_key, params.runner_id, params.script_types)
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
         # With the runner in it, for what a take has brought is nobody's who only knows, or chances on, its take_id.
@@ -384,7 +390,7 @@ class Engine:
                 waiter.look()
                 with budget.reserve(TAKE_BYTES, waiter.wake) as reservation:
                     if not reservation.is_granted:
-                        self._stop_waiting(keys.address, waiter)  # a job it is woken for would be lost on it
+                        self._stop_waiting(keys.context_key, waiter)  # a job it is woken for would be lost on it
                     while not reservation.is_granted:
                         if trio.current_time() >= ends or self._is_stopping:
                             return b'{"jobs":[]}'
@@ -395,23 +401,23 @@ class Engine:
                         keys, waiter, count=params.count, holder=holder, number="1"
                     )
                     is_taking = False
-                self.apply_effects(keys.address, effects)
+                self.apply_effects(keys.context_key, effects)
                 if attempts and not (is_all and len(attempts) < params.count):
-                    self._wake_runners(keys.address, params.script_types)
+                    self._wake_runners(keys.context_key, params.script_types)
                 if attempts or trio.current_time() >= ends or self._is_stopping:
                     jobs = b",".join(b"{" + members for _, members in attempts)
                     return b'{"jobs":[%b]}' % jobs
-                self._wait(keys.address, waiter, budget)
+                self._wait(keys.context_key, waiter, budget, address)
                 self._wake_at(waiter, ends)
                 yield waiter.park()
         except GeneratorExit:
             # Nobody waits for the answer any more, so what was taken, or what we were woken for, is somebody else's.
             if is_taking and not self._is_stopping:
-                self._directory.call_soon(keys.address, self._give_back(keys, holder), lambda outcome: None)
+                self._directory.call_soon(keys.context_key, self._give_back(keys, holder), lambda outcome: None)
             raise
         finally:
             self._polling.discard(waiter)
-            self._stop_waiting(keys.address, waiter)
+            self._stop_waiting(keys.context_key, waiter)
 
     def _wake_at(self, waiter: Waiter, ends: float) -> None:
         """Wake the call when its time is over; asked again it does nothing. A call answered at once leaves no timer."""
@@ -419,24 +425,24 @@ class Engine:
             waiter.is_timed = True
             self._timers.call_in(ends - trio.current_time(), waiter.wake)
 
-    def _wait(self, address: ContextKey, waiter: Waiter, client: Budget) -> None:
+    def _wait(self, context_key: ContextKey, waiter: Waiter, client: Budget, address: str) -> None:
         """The call waits for jobs from now on, if it did not before. Raises Overloaded."""
-        context = self._contexts.get(address)
+        context = self._contexts.get(context_key)
         if context is not None and waiter in context.waiters:
             return
-        waiter.place = self._places.take(client, address, waiter.runner_id)
-        self._listened_to(address).waiters[waiter] = None
+        waiter.place = self._places.take(client, context_key, waiter.runner_id, address)
+        self._listened_to(context_key).waiters[waiter] = None
 
-    def _stop_waiting(self, address: ContextKey, waiter: Waiter) -> None:
+    def _stop_waiting(self, context_key: ContextKey, waiter: Waiter) -> None:
         """What the call may have been woken for is somebody else's."""
-        context = self._contexts.get(address)
+        context = self._contexts.get(context_key)
         if context is not None and waiter in context.waiters:
             del context.waiters[waiter]
             if waiter.place is not None:
                 waiter.place.give_back()
                 waiter.place = None
-            self._wake_runners(address, waiter.script_types)
-            self._drop_if_unused(address)
+            self._wake_runners(context_key, waiter.script_types)
+            self._drop_if_unused(context_key)
 
     def _give_back(self, keys: Keyspace, holder: str) -> Operation:
         (reply,) = yield [functions.untake(keys, holder, "1")]
@@ -444,70 +450,70 @@ class Engine:
 
     # -- contexts
 
-    def _context(self, address: ContextKey) -> Waiters:
-        context = self._contexts.get(address)
+    def _context(self, context_key: ContextKey) -> Waiters:
+        context = self._contexts.get(context_key)
         if context is None:
-            context = self._contexts[address] = Waiters()
+            context = self._contexts[context_key] = Waiters()
         return context
 
-    def _listened_to(self, address: ContextKey) -> Waiters:
+    def _listened_to(self, context_key: ContextKey) -> Waiters:
         """The context's waiters; its Pub/Sub messages will come, and once they do everybody in it looks once more."""
-        self._pubsub.listen(address)
-        return self._context(address)
+        self._pubsub.listen(context_key)
+        return self._context(context_key)
 
-    def _drop_if_unused(self, address: ContextKey) -> None:
-        context = self._contexts.get(address)
+    def _drop_if_unused(self, context_key: ContextKey) -> None:
+        context = self._contexts.get(context_key)
         if context is None or not context.is_empty:
             return
-        self._pubsub.ignore(address)
+        self._pubsub.ignore(context_key)
         if context.due == math.inf and not context.is_ticking:
-            del self._contexts[address]
+            del self._contexts[context_key]
 
     # -- time
 
-    def _arm(self, address: ContextKey, seconds: float) -> None:
+    def _arm(self, context_key: ContextKey, seconds: float) -> None:
         """Have the context's timers handled in so many seconds, or before."""
-        context = self._context(address)
+        context = self._context(context_key)
         at = trio.current_time() + seconds
         if at < context.due:
             context.due = at
-            self._timers.call_in(seconds, lambda: self._tick_if_due(address))
+            self._timers.call_in(seconds, lambda: self._tick_if_due(context_key))
 
-    def _tick_if_due(self, address: ContextKey) -> None:
-        context = self._contexts.get(address)
+    def _tick_if_due(self, context_key: ContextKey) -> None:
+        context = self._contexts.get(context_key)
         if context is not None and context.due <= trio.current_time() and not context.is_ticking:
-            self._tick(address, lambda: None)
+            self._tick(context_key, lambda: None)
 
-    def _tick(self, address: ContextKey, done: Callable[[], None]) -> None:
+    def _tick(self, context_key: ContextKey, done: Callable[[], None]) -> None:
         """Have the context's timers handled now, as often as it takes to succeed; then call `done`."""
-        context = self._context(address)
+        context = self._context(context_key)
         context.is_ticking = True
         context.due = math.inf
 
         def try_again() -> None:
-            self._timers.call_in(RETRY_AFTER, lambda: self._tick(address, done))
+            self._timers.call_in(RETRY_AFTER, lambda: self._tick(context_key, done))
 
         def end(outcome: RawJson | CoordinatorError) -> None:
             if isinstance(outcome, CoordinatorError):
-                self._log_refusal("timers could not be handled; trying again", context=address, error=outcome.data)
+                self._log_refusal("timers could not be handled; trying again", context=context_key, error=outcome.data)
                 try_again()
                 return
             context.is_ticking = False
-            self._tick_if_due(address)
-            self._drop_if_unused(address)
+            self._tick_if_due(context_key)
+            self._drop_if_unused(context_key)
             done()
 
         def operation() -> Operation:
-            (reply,) = yield [functions.tick(self._layout.keyspace(address), TICK_LIMIT)]
+            (reply,) = yield [functions.tick(self._layout.keyspace(context_key), TICK_LIMIT)]
             faults, effects = functions.read_tick(reply)
             for fault in faults:
-                report("a timer in the store", ReplyError(fault), context=address)
+                report("a timer in the store", ReplyError(fault), context=context_key)
             return WithEffects(b"", effects)
 
         try:
-            self._directory.call_soon(address, operation(), end)
+            self._directory.call_soon(context_key, operation(), end)
         except Exception as error:
-            report("handling timers", error, context=address)
+            report("handling timers", error, context=context_key)
             try_again()
 
     # -- membership
@@ -522,29 +528,29 @@ class Engine:
         while True:
             await self._membership.renew()
             now = trio.current_time()
-            for address, context in [*self._contexts.items()]:
+            for context_key, context in [*self._contexts.items()]:
                 for runner in [*context.runners.values()]:
                     runner.forget_expired(now)
                 if context.runners or context.waiters:
                     self._directory.call_soon(
-                        address, self._say_who_is_there(address, context.there()), lambda outcome: None
+                        context_key, self._say_who_is_there(context_key, context.there()), lambda outcome: None
                     )
                 if context.flows:
-                    operation = self._keep_followed(address, [*context.flows])
-                    self._directory.call_soon(address, operation, lambda outcome: None)
+                    operation = self._keep_followed(context_key, [*context.flows])
+                    self._directory.call_soon(context_key, operation, lambda outcome: None)
             self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)
 
-    def _say_who_is_there(self, address: ContextKey, there: Mapping[str, Collection[int]]) -> Operation:
-        keys = self._layout.keyspace(address)
+    def _say_who_is_there(self, context_key: ContextKey, there: Mapping[str, Collection[int]]) -> Operation:
+        keys = self._layout.keyspace(context_key)
         yield [functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()]
         return b""
 
-    def _keep_followed(self, address: ContextKey, flows: Sequence[int]) -> Operation:
-        keys = self._layout.keyspace(address)
+    def _keep_followed(self, context_key: ContextKey, flows: Sequence[int]) -> Operation:
+        keys = self._layout.keyspace(context_key)
         duration = int(FOLLOWED_FOR * 1000)
         kept = yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", duration, "GET") for flow in flows]
         for flow, was_followed in zip(flows, kept, strict=True):
             if was_followed is None:  # so events may not have been announced
-                self._wake_followers(address, flow)
+                self._wake_followers(context_key, flow)
         return b""

@@ -33,9 +33,12 @@ class Places:
         self._of_host: Counter[str] = Counter()
         self.taken = 0
 
-    def take(self, client: Budget, context: ContextKey, runner_id: int) -> Place:
-        """A place for a call of this client. Raises Overloaded."""
-        runner, host = (context, runner_id), client.host()
+    def take(self, client: Budget, context: ContextKey, runner_id: int, address: str = "") -> Place:
+        """A place for a call of this client, which is at `address` or else where its connection is from.
+
+        Raises Overloaded.
+        """
+        runner, host = (context, runner_id), address or client.host()
         whose = (
             ("", self.taken, self._limit),
             (" of this connection", client.places, self._eighth),

@@ -43,16 +43,16 @@ class PubSub:
         self._is_silent = False  # so the store is to be asked whether it is there
         self._changed = trio.Event()  # one of these two
 
-    def listen(self, address: ContextKey) -> None:
+    def listen(self, context_key: ContextKey) -> None:
         """Begin to listen; `learn` is called with None once we do."""
-        if address not in self._wanted:
-            self._wanted[address] = None
+        if context_key not in self._wanted:
+            self._wanted[context_key] = None
             self._changed.set()
 
-    def ignore(self, address: ContextKey) -> None:
+    def ignore(self, context_key: ContextKey) -> None:
         """Stop listening."""
-        if address in self._wanted:
-            del self._wanted[address]
+        if context_key in self._wanted:
+            del self._wanted[context_key]
             self._changed.set()
 
     async def run(self) -> None:
@@ -101,8 +101,8 @@ class PubSub:
         while True:
             commands: list[Command] = []
             wanted = dict.fromkeys(self._wanted)  # as it is now: it may change while we send
-            added = [address for address in wanted if address not in subscribed]
-            dropped = [address for address in subscribed if address not in wanted]
+            added = [context_key for context_key in wanted if context_key not in subscribed]
+            dropped = [context_key for context_key in subscribed if context_key not in wanted]
             if added:
                 commands.append(("SUBSCRIBE", *map(self._channel, added)))
             if dropped:
@@ -119,11 +119,11 @@ class PubSub:
     async def _look_regularly(self) -> None:
         while True:
             await trio.sleep(LOOK_EVERY)
-            for address in [*self._wanted]:
-                self._learn(address, None)
+            for context_key in [*self._wanted]:
+                self._learn(context_key, None)
 
-    def _channel(self, address: ContextKey) -> str:
-        return self._store.layout.keyspace(address).channel
+    def _channel(self, context_key: ContextKey) -> str:
+        return self._store.layout.keyspace(context_key).channel
 
     async def _receive(self, connection: Connection) -> Reply:
         """The next push message or reply. If none comes for long, the store is asked for one."""
@@ -142,10 +142,10 @@ class PubSub:
             return
         kind, channel, content = reply
         name = channel.rpartition(b":")[2]
-        address: ContextKey = int(name) if name.isdigit() else GLOBAL
+        context_key: ContextKey = int(name) if name.isdigit() else GLOBAL
         if kind == b"subscribe":
-            self._learn(address, None)
+            self._learn(context_key, None)
         elif kind == b"message":
             coordinator, *effects = content.split(b"\n")
             if coordinator != self._own:
-                self._learn(address, effects)
+                self._learn(context_key, effects)

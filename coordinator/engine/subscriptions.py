@@ -121,12 +121,14 @@ class Session(ABC):
 
 class Caller(NamedTuple):
     """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
-    that the call opens. `sees_logs`: whether it may read log lines."""
+    that the call opens. `sees_logs`: whether it may read log lines. `address`: where it is, if not where its connection
+    is from."""
 
     budget: Budget
     session: Session | None
     opening: Opening | None
     sees_logs: bool = True
+    address: str = ""
 
 
 class SubscriptionRequest(Request):
@@ -321,7 +323,7 @@ class RunnerSubscription(Subscription):
         notification = (
             b'{"jsonrpc":"2.0","method":"runner.cancel","params":{"subscription":"%b","context_id":%d,'
             b'"caller_id":%d,"id":%d,"token":"%b","reason":%b}}'
-            % (self.id.encode(), self.keys.address or 0, caller_id, job_id, token.encode(), reason)
+            % (self.id.encode(), self.keys.context_key or 0, caller_id, job_id, token.encode(), reason)
         )
         if self.has_begun:
             self.notify([notification])
@@ -356,7 +358,7 @@ class FlowSubscription(Subscription):
         self._has_missed = False
         self._head = (
             b'{"jsonrpc":"2.0","method":"flow.event","params":{"subscription":"%b","context_id":%d,"flow_id":%d,'
-            % (self.id.encode(), keys.address or 0, flow_id)
+            % (self.id.encode(), keys.context_key or 0, flow_id)
         )
 
     def _tell(self, found: ReadEvents) -> None:
@@ -442,7 +444,7 @@ def take(
 
 def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
     """An attempt's token and the members of its Assignment without the opening brace."""
-    context_id = keys.address or 0
+    context_id = keys.context_key or 0
     caller_id, id = told.job
     env_vars = told.record[_ENV_VARS_AT]
     assert env_vars is not None, "each job has some"

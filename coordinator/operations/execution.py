@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar, get_args
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Answerable, Compute, Further, Operation, Park, WithEffects
+from coordinator.actors.request import Answerable, Compute, First, Further, Operation, Park, WithEffects
 from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
 from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
@@ -89,7 +89,7 @@ def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int], Transition]) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        outcome, effects = yield from in_slices(function(keys, params.id), functions.read_flow)
+        outcome, effects = yield from in_slices(function(keys, params.id), functions.read_flow, is_first=True)
         if not (isinstance(outcome, Refused) and outcome.word in (Word.CHANGED, Word.MISSING)):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
@@ -99,7 +99,8 @@ def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    outcome, effects = yield from in_slices(functions.flow_cancel(keys, params.id, reason), functions.read_flow)
+    command = functions.flow_cancel(keys, params.id, reason)
+    outcome, effects = yield from in_slices(command, functions.read_flow, is_first=True)
     return _flow_outcome(params.context_id, params.id, outcome, effects)
 
 
@@ -380,7 +381,8 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
     outcome: Refused | None = Refused(Word.CHANGED)
     effects: Effects = ()
     for _ in range(ATTEMPTS_TO_PLAN):
-        ((embedded, started),) = yield [("HMGET", keys.message(params.caller_id, params.id), "job", "x_started")]
+        look = First([("HMGET", keys.message(params.caller_id, params.id), "job", "x_started")])
+        ((embedded, started),) = yield look
         if embedded is None:
             raise NotFound("message", **ids)
         if started is not None:

@@ -122,7 +122,7 @@ def _bad_cursor() -> InvalidParams:
 
 
 def delete_flow(keys: Keyspace, params: Any) -> Operation:
-    return (yield from _delete(keys, flow_name(params.id)))
+    return (yield from _delete(keys, flow_name(params.id), may_be_large=True))
 
 
 def delete_runner(keys: Keyspace, params: Any) -> Operation:
@@ -134,16 +134,16 @@ def delete_job(keys: Keyspace, params: Any) -> Operation:
 
 
 def delete_message(keys: Keyspace, params: Any) -> Operation:
-    return (yield from _delete(keys, message_name(params.caller_id, params.id)))
+    return (yield from _delete(keys, message_name(params.caller_id, params.id), may_be_large=True))
 
 
-def _delete(keys: Keyspace, record: str) -> Operation:
+def _delete(keys: Keyspace, record: str, *, may_be_large: bool = False) -> Operation:
     token = uuid.uuid4().hex
     command, again = (
         functions.record_delete(keys, record, token),
         functions.record_delete(keys, record, token, again=True),
     )
-    deleted, effects = yield from in_slices(command, functions.read_record_delete, again)
+    deleted, effects = yield from in_slices(command, functions.read_record_delete, again, is_first=may_be_large)
     match deleted:
         case Refused(_, [bytes(busy)]):
             raise Conflict(f"{busy.decode()} is running", record=busy.decode())

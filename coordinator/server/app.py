@@ -19,6 +19,7 @@ from coordinator.errors import CoordinatorError
 from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics
 from coordinator.osprocess import MemoryReturner
+from coordinator.rpc.access.admitted import Admitted
 from coordinator.rpc.access.audit import Audit
 from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate, Rules
@@ -163,6 +164,7 @@ class Service:
             max_connections=settings.store_connections,
             idle_timeout=settings.context_idle_timeout,
             round_timeout=settings.store_timeout,
+            measures=settings.caller_store_time > 0,
         )
         self._engine = Engine(
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
@@ -200,6 +202,8 @@ class Service:
             background.start_soon(supervise, "returning memory", _return_memory)
             if self._gate is not None:
                 background.start_soon(supervise, "looking at who is logged in", self._gate.run)
+                admitted = Admitted(self._directory, self._gate)
+                background.start_soon(supervise, "looking at calls that wait", admitted.run)
             await self._serve(http, ws, stop, started)
             if self.settings.external_store() is not None:
                 with trio.move_on_after(LEAVE_TIMEOUT):
@@ -228,8 +232,10 @@ class Service:
             self._addresses.http, self._addresses.ws, public_url=settings.public_url, is_tls=settings.is_tls
         )
         limits = None
-        if settings.caller_calls or settings.caller_bytes:
-            limits = CallerLimits(settings.caller_calls, settings.caller_bytes, 1 / settings.workers)
+        if settings.caller_calls or settings.caller_bytes or settings.caller_store_time:
+            limits = CallerLimits(
+                settings.caller_calls, settings.caller_bytes, settings.caller_store_time, share=1 / settings.workers
+            )
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -241,7 +247,9 @@ class Service:
             gate=self._gate,
             audit=self._audit,
             limits=limits,
-            methods=within_quotas(METHODS, jobs=settings.context_jobs, flows=settings.context_flows),
+            methods=within_quotas(
+                METHODS, jobs=settings.context_jobs, flows=settings.context_flows, size=settings.context_bytes
+            ),
             max_values=max(MAX_VALUES, max(settings.max_body_bytes, settings.max_frame_bytes) // 8),
         )
         policy = partial(
@@ -262,6 +270,8 @@ class Service:
             write_timeout=settings.client_write_timeout,
             secure=self._from_proxy(self._tls.ws),
             ping_interval=settings.ws_ping_interval,
+            message_timeout=settings.request_timeout,
+            login_timeout=settings.keep_alive_timeout,
             elsewhere=self._addresses.url("http"),
             proxies=proxies,
             on_disconnect=partial(self._on_disconnect, "ws"),

@@ -204,6 +204,7 @@ def layout_of(settings: Settings, topology: Topology, name: str) -> Layout:
         coordinator,
         isinstance(topology, Cluster),
         lost_retries=settings.lost_retries,
+        counts_bytes=settings.context_bytes > 0,
         max_result=settings.max_result_bytes,
     )
 

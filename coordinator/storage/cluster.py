@@ -21,9 +21,9 @@ _MOVED: Final = "MOVED "
 _UNKNOWN_HOSTS: Final = (None, b"", b"?")  # in CLUSTER SLOTS: the host it was asked at
 
 
-def slot_of(address: ContextKey) -> int:
+def slot_of(context_key: ContextKey) -> int:
     """The slot of a context's keys, or of GLOBAL's, in the `prefix` layout."""
-    slot: int = key_slot(b"global" if address is None else b"%d" % address)
+    slot: int = key_slot(b"global" if context_key is None else b"%d" % context_key)
     return slot
 
 
@@ -60,8 +60,8 @@ class Cluster:
     def __str__(self) -> str:
         return shown("cluster", self._seeds)
 
-    async def where(self, address: ContextKey) -> Endpoint:
-        slot = slot_of(address)
+    async def where(self, context_key: ContextKey) -> Endpoint:
+        slot = slot_of(context_key)
         told = self._told.pop(slot, None)
         if told is not None:
             return told
@@ -71,7 +71,7 @@ class Cluster:
             raise StoreUnavailable(f"no node of the cluster has slot {slot}")
         return owner
 
-    def invalidate(self, address: ContextKey, reason: str) -> None:
+    def invalidate(self, context_key: ContextKey, reason: str) -> None:
         if reason.startswith(_MOVED):
             _, slot, where = reason.split(" ")[:3]
             host, _, port = where.rpartition(":")

@@ -205,7 +205,7 @@ class Store:
         self._numbers = itertools.count(1)
         self._missed: dict[ContextKey, str] = {}  # contexts that could not be reached, and which server was not there
 
-    async def open(self, address: ContextKey) -> Connection:
+    async def open(self, context_key: ContextKey) -> Connection:
         """Connect, authenticate, select the context's database and see that our function library is there.
 
         Raises:
@@ -215,18 +215,18 @@ class Store:
         server: Topology = self.topology
         try:
             with trio.fail_after(self._connect_timeout):
-                server = endpoint = await self.topology.where(address)
-                connection = await self._connect(endpoint, address)
+                server = endpoint = await self.topology.where(context_key)
+                connection = await self._connect(endpoint, context_key)
         except trio.TooSlowError:
             fault = f"the store at {server} did not answer within {self._connect_timeout:g} s"
-            raise self._lost(server, address, fault) from None
+            raise self._lost(server, context_key, fault) from None
         except StoreUnavailable as error:
-            raise self._lost(server, address, str(error)) from error
+            raise self._lost(server, context_key, str(error)) from error
         except TRANSPORT_ERRORS as error:
             fault = f"cannot reach the store at {server}: {explain(error)}"
-            raise self._lost(server, address, fault) from error
+            raise self._lost(server, context_key, fault) from error
         if self._missed:
-            self._found(endpoint, address)
+            self._found(endpoint, context_key)
         return connection
 
     def next_number(self) -> int:
@@ -253,38 +253,38 @@ class Store:
             return f"the store takes no writes now: {self.write_fault}"
         return explain_refusal(error)
 
-    def lost(self, address: ContextKey, reason: str) -> None:
+    def lost(self, context_key: ContextKey, reason: str) -> None:
         """A context's connection broke, or gave an error reply that asks for a new one: then that is `reason`."""
-        self.topology.invalidate(address, reason)
+        self.topology.invalidate(context_key, reason)
 
-    def _lost(self, server: Topology, address: ContextKey, reason: str) -> StoreUnavailable:
-        self.topology.invalidate(address, reason)
+    def _lost(self, server: Topology, context_key: ContextKey, reason: str) -> StoreUnavailable:
+        self.topology.invalidate(context_key, reason)
         if str(server) not in self._missed.values():  # said once, not by every context
             log.warning("the store cannot be reached; requests wait for it until their deadline", reason=reason)
-        self._missed[address] = str(server)
+        self._missed[context_key] = str(server)
         return StoreUnavailable(reason)
 
-    def _found(self, endpoint: Endpoint, address: ContextKey) -> None:
+    def _found(self, endpoint: Endpoint, context_key: ContextKey) -> None:
         """The server is there again, or another one in its place."""
-        there = {str(self.topology), str(endpoint), self._missed.get(address)}
+        there = {str(self.topology), str(endpoint), self._missed.get(context_key)}
         missed = {context: server for context, server in self._missed.items() if server not in there}
         if len(missed) < len(self._missed):
             self._missed = missed
             log.warning("the store is back")
 
-    async def _connect(self, endpoint: Endpoint, address: ContextKey) -> Connection:
+    async def _connect(self, endpoint: Endpoint, context_key: ContextKey) -> Connection:
         connection = Connection(await endpoint.open())
         try:
-            await self._greet(connection, endpoint, address)
+            await self._greet(connection, endpoint, context_key)
         except BaseException:
             await connection.aclose()
             raise
         return connection
 
-    async def _greet(self, connection: Connection, endpoint: Endpoint, address: ContextKey) -> None:
-        database = self.layout.database_of(address)
+    async def _greet(self, connection: Connection, endpoint: Endpoint, context_key: ContextKey) -> None:
+        database = self.layout.database_of(context_key)
         replies: list[Reply] = []
-        keys = self.layout.keyspace(address)
+        keys = self.layout.keyspace(context_key)
         connection.tag = f"{self.name}.{self.next_number()}"
         tag: Command = ("CLIENT", "SETINFO", "LIB-VER", connection.tag)  # Redis 7.0 does not know that
         schema: Command = ("HGET", keys.engine, "schema")
@@ -301,8 +301,8 @@ class Store:
                 "out of range" in str(selected) or "invalid DB index" in str(selected)
             ):
                 hint += (
-                    f": context {address} needs it, and the server's setting `databases` is smaller; raise that, or "
-                    "run the coordinator with --isolation prefix"
+                    f": context {context_key} needs it, and the server's setting `databases` is smaller; raise that, "
+                    "or run the coordinator with --isolation prefix"
                 )
             raise _fault(endpoint, selected, hint)
         if isinstance(version, ReplyError) and is_transient(version) and "Function not found" not in str(version):
@@ -319,7 +319,7 @@ class Store:
                     store=str(endpoint),
                 )
         self._agreed.add(str(endpoint))
-        if address is not None and layout != str(library.SCHEMA).encode():
+        if context_key is not None and layout != str(library.SCHEMA).encode():
             await self._migrate(connection, keys, layout)
             connection.lacks_layout = layout is None
 
@@ -334,7 +334,7 @@ class Store:
             raise StoreUnavailable(self.refusal(layout))
         if layout is not None and int(layout) > library.SCHEMA:
             raise StoreMisconfigured(
-                f"context {keys.address} has layout {int(layout)}, of a newer coordinator; this one knows "
+                f"context {keys.context_key} has layout {int(layout)}, of a newer coordinator; this one knows "
                 f"{library.SCHEMA}: start the newer one, or give this one another store or data directory"
             )
         parts = 0
@@ -349,7 +349,9 @@ class Store:
                 break
             parts += 1
         if parts:
-            log.debug("looked through a context for what older versions have stored", context=keys.address, parts=parts)
+            log.debug(
+                "looked through a context for what older versions have stored", context=keys.context_key, parts=parts
+            )
 
     def _check_library(self, endpoint: Endpoint, found: library.Identity | None) -> None:
         """Raises StoreMisconfigured unless ours may take the place of the library that is there.

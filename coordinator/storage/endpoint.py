@@ -83,11 +83,11 @@ class Endpoint:
             words += ["AUTH", self.username or "default", self.password]
         return (*words, "SETNAME", "herocoordinator")
 
-    async def where(self, address: ContextKey) -> Endpoint:
+    async def where(self, context_key: ContextKey) -> Endpoint:
         """Itself. Not a checkpoint."""
         return self
 
-    def invalidate(self, address: ContextKey, reason: str) -> None:
+    def invalidate(self, context_key: ContextKey, reason: str) -> None:
         """There is no other."""
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:

@@ -986,16 +986,29 @@ def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
 
 
 QUOTA: Final = "quota"
+BYTES: Final = "bytes"
+NUMBER: Final = 8  # bytes, about, of an argument that is one
 
 
-def quota_guards(transition: Transition, quotas: Mapping[str, int], jobs: Sequence[str] = ()) -> list[Guard]:
+def quota_guards(
+    transition: Transition, quotas: Mapping[str, int], jobs: Sequence[str] = (), following: int = 0
+) -> list[Guard]:
     """That of a kind of records (`job`, `flow`) there are so many at most, with those a transition would create, and if
-    it begins to create a flow, the `jobs` that are to follow."""
-    named = _created_by(transition, 5 + int(transition[2]))
+    it begins to create a flow, the `jobs` that are to follow; and that all records take so many `bytes` at most, with
+    what it brings, and what is following then."""
+    own = 5 + int(transition[2])
+    named = _created_by(transition, own)
+    size = 0
     if transition[1] == "hc_flow_create":
         named += jobs
+        size += following
+    guards = []
+    if "bytes" in quotas and (named or transition[1] == "hc_message_upsert"):
+        size += sum(len(item) if isinstance(item, str | bytes) else NUMBER for item in transition[own:])
+        written = [str(transition[own])] if transition[1] == "hc_message_upsert" else named
+        guards = [Guard(BYTES, str(quotas["bytes"]), f"{size} {' '.join(written)}")]
     kinds = {name: name.partition(":")[0] for name in named}
-    return [
+    return guards + [
         Guard(QUOTA, f"{kind} {most}", " ".join(name for name in named if kinds[name] == kind))
         for kind, most in quotas.items()
         if kind in kinds.values()
@@ -1025,11 +1038,11 @@ def _created_by(transition: Transition, own: int) -> list[str]:
 
 
 def refusing_guard(reply: Any) -> Guard | None:
-    """The guard that has refused a transition; None if it was carried out."""
+    """The guard that has refused a transition, with what it has said as its value; None if it was carried out."""
     if type(reply) is not list or not reply[0] or reply[0][0] != Word.FOREIGN.value:
         return None
-    _, kind, record = reply[0]
-    return Guard(kind.decode(), record.decode())
+    _, kind, record, said = reply[0]
+    return Guard(kind.decode(), record.decode(), said.decode())
 
 
 def token_create(

@@ -95,7 +95,7 @@ class Keyspace:
     """
 
     prefix: str = ""
-    address: ContextKey = None
+    context_key: ContextKey = None
     coordinator: str = ""
     absent: str = ""
     max_result: int = MAX_RESULT
@@ -180,7 +180,7 @@ class Keyspace:
     @property
     def channel(self) -> str:
         """Where coordinators tell each other what happened in the context."""
-        return f"herocoordinator:{self.address}"
+        return f"herocoordinator:{self.context_key}"
 
     def call(self, function: str, key: str, *arguments: str | bytes | int | float) -> Command:
         """The call of a function of the library on `key`, and on what it finds beside it."""
@@ -203,6 +203,7 @@ class Layout:
         is_spread: contexts are on several servers, GLOBAL on one of them; with `prefix` only.
         lost_retries: how many lost attempts are followed by another, of a job that does not say so.
         max_result: bytes of a result, as JSON.
+        counts_bytes: what records take is counted in each context, so that it can be limited.
     """
 
     isolation: Isolation = "index"
@@ -211,6 +212,7 @@ class Layout:
     is_spread: bool = False
     lost_retries: int = 3
     max_result: int = MAX_RESULT
+    counts_bytes: bool = False
 
     @property
     def name(self) -> str:
@@ -219,20 +221,21 @@ class Layout:
 
     @property
     def caller(self) -> str:
-        """The coordinator as transitions take it, with `lost_retries` and the library it knows."""
-        return f"{self.coordinator} {self.lost_retries} {IDENTITY}"
+        """The coordinator as transitions take it, with `counts_bytes`, `lost_retries` and the library it knows."""
+        name, _, keeps = self.coordinator.partition(" ")
+        return f"{name} {int(self.counts_bytes)} {keeps} {self.lost_retries} {IDENTITY}"
 
-    def database_of(self, address: ContextKey) -> int:
+    def database_of(self, context_key: ContextKey) -> int:
         if self.isolation == "prefix":
             return self.database
-        return 0 if address is None else address
+        return 0 if context_key is None else context_key
 
-    def keyspace(self, address: ContextKey) -> Keyspace:
+    def keyspace(self, context_key: ContextKey) -> Keyspace:
         if self.isolation == "index":
-            return Keyspace("", address, self.caller, max_result=self.max_result)
-        prefix = "{global}:" if address is None else f"{{{address}}}:"
+            return Keyspace("", context_key, self.caller, max_result=self.max_result)
+        prefix = "{global}:" if context_key is None else f"{{{context_key}}}:"
         absent = f"{prefix}absent" if self.is_spread else ""
-        return Keyspace(prefix, address, self.caller, absent, max_result=self.max_result)
+        return Keyspace(prefix, context_key, self.caller, absent, max_result=self.max_result)
 
     def register_contexts(self, *contexts: int) -> list[Command]:
         """Commands for GLOBAL that register contexts as known, and as owned by us."""

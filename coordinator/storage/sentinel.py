@@ -39,10 +39,10 @@ class SentinelService:
     def __str__(self) -> str:
         return self._shown
 
-    async def where(self, address: ContextKey) -> Endpoint:
+    async def where(self, context_key: ContextKey) -> Endpoint:
         return await self._master.get()
 
-    def invalidate(self, address: ContextKey, reason: str) -> None:
+    def invalidate(self, context_key: ContextKey, reason: str) -> None:
         self._master.invalidate()
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:

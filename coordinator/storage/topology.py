@@ -21,7 +21,7 @@ class Topology(Protocol):
     @property
     def database(self) -> int: ...
 
-    async def where(self, address: ContextKey) -> Endpoint:
+    async def where(self, context_key: ContextKey) -> Endpoint:
         """The server that has the keys of a context, or of GLOBAL, as far as is known. Has no deadline of its own.
 
         Raises:
@@ -29,7 +29,7 @@ class Topology(Protocol):
             StoreMisconfigured: nobody ever will.
         """
 
-    def invalidate(self, address: ContextKey, reason: str) -> None:
+    def invalidate(self, context_key: ContextKey, reason: str) -> None:
         """The connection for this context broke, could not be made, or was told to go elsewhere, for this reason."""
 
     def check(self, endpoint: Endpoint, greeting: Mapping[bytes, Any]) -> None:

@@ -338,7 +338,7 @@ async def test_news_lost_between_nodes_is_made_up_for(three: ValkeyCluster, monk
         node, channel = three.client(GLOBAL), f"herocoordinator:{context}"
         await until(lambda: node.pubsub_numsub(channel) == [(channel, 1)])
         # Submitted at another node, which says so where nobody hears it.
-        keys = replace(Layout("prefix", is_spread=True).keyspace(context), address=2**32 - 1)
+        keys = replace(Layout("prefix", is_spread=True).keyspace(context), context_key=2**32 - 1)
         params = FlowSubmitParams.model_validate(submission(context, chain(1)))
         step = next(submit_flow(keys, params))
         assert isinstance(step, list)

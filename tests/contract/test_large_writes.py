@@ -64,3 +64,50 @@ def test_what_is_wrong_with_a_large_write_is_its_error(server: CoordinatorProces
 
     assert answer["error"]["code"] == -32020
     assert answer["error"]["data"]["missing"] == JOBS + 1
+
+
+def outcomes(server: CoordinatorProcess, ask: Any, *sent: dict[str, Any]) -> list[Any]:
+    """The results, or the codes of the errors, of calls sent one behind the other."""
+    answers = {answer["id"]: answer for answer in ask(server, [{**call, "id": at} for at, call in enumerate(sent)])}
+    return [
+        answers[at]["result"] if "result" in answers[at] else answers[at]["error"]["code"] for at in range(len(sent))
+    ]
+
+
+@pytest.mark.parametrize("ask", [ask_http, ask_websocket])
+def test_what_follows_a_change_of_a_large_flow_finds_it_done(
+    server: CoordinatorProcess, context: int, ask: Any
+) -> None:
+    submit, _ = calls(context, "flow")
+    name = {"context_id": context, "id": 1}
+    load = request("flow.load", name, 0)
+
+    made = [
+        request("job.create", {"context_id": context, "job": job}, at)
+        for at, job in enumerate(submit["params"]["jobs"])
+    ]
+    for first in range(0, JOBS, 500):
+        ask_http(server, made[first : first + 500])
+    create = request("flow.create", {"context_id": context, "flow": submit["params"]["flow"]}, 0)
+    assert "result" in ask_http(server, [create])[0]
+
+    changes = ("flow.start", "Started"), ("flow.cancel", "Error"), ("flow.retry", "Started"), ("flow.cancel", "Error")
+    for change, status in changes:
+        _, loaded = outcomes(server, ask, request(change, name, 0), load)
+        assert loaded["status"] == status, change
+    assert outcomes(server, ask, request("flow.delete", name, 0), load) == [{"deleted": JOBS + 1}, -32001]
+
+
+@pytest.mark.parametrize("ask", [ask_http, ask_websocket])
+def test_what_follows_the_sending_of_a_large_message_finds_it_sent(
+    server: CoordinatorProcess, context: int, ask: Any
+) -> None:
+    create, send = calls(context, "message")
+    name = send["params"]
+
+    _, sent, loaded, deleted = outcomes(
+        server, ask, create, send, request("message.load", name, 0), request("message.delete", name, 0)
+    )
+
+    assert sent["transport_status"] == loaded["transport_status"] == "Queued"
+    assert deleted == -32040

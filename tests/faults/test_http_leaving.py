@@ -13,7 +13,7 @@ import h2.connection
 import pytest
 import trio
 
-from coordinator.rpc.http.connection import PIPELINED_BYTES
+from coordinator.budget import AHEAD_BYTES
 from coordinator.server.app import App
 from tests.support.api import ws_api
 from tests.support.flows import submit, wide
@@ -34,7 +34,7 @@ CHUNKED: Final = b"POST / HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n%x\r\n
     len(TAKE),
     TAKE,
 )
-AHEAD: Final = PIPELINED_BYTES + 16 * 1024  # more than the server reads ahead; the kernel holds the rest, and the end
+AHEAD: Final = AHEAD_BYTES + 16 * 1024  # more than the server reads ahead; the kernel holds the rest, and the end
 
 Leave = Callable[[trio.SocketStream], Awaitable[None]]
 

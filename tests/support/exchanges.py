@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.actors.request import Answerable, Operation
+from coordinator.actors.request import Answerable, Compute, Operation
 
 __all__ = ["alone"]
 
@@ -11,4 +11,7 @@ def alone(answerable: Answerable) -> Operation:
     """This one as an operation of one step."""
     command, finish, asked = answerable
     (reply,) = yield [command]
-    return finish(reply, asked)
+    answer = finish(reply, asked)
+    if isinstance(answer, Compute):
+        answer = yield answer
+    return answer

@@ -12,7 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.rpc.http.connection import SLOWEST_BODY, Connection, Handover, Limits, Waiting
+from coordinator.budget import SLOWEST_BODY
+from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting
 from coordinator.rpc.http.heads import MAX_HEAD, PREFACE, HeadReader
 from tests.support.http import MAX_BODY, answers
 
@@ -242,7 +243,7 @@ async def test_a_body_that_comes_steadily_is_waited_for(autojump: None) -> None:
     size = 1 << 21
     async with served(max_body_bytes=size) as client:
         request = post(CALL + b" " * (size - len(CALL)))
-        for at in range(0, len(request), SLOWEST_BODY):
+        for at in range(len(request)):
             await client.send(request[at : at + SLOWEST_BODY])
             await trio.sleep(0.9)
 

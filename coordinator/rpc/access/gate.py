@@ -23,6 +23,7 @@ from coordinator.actors.request import Request
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.errors import Conflict, CoordinatorError, Forbidden, NotLoggedIn
 from coordinator.rpc.access import restricted
+from coordinator.rpc.access.failures import Failures
 from coordinator.rpc.access.fresh import FRESH_FOR, Known
 from coordinator.rpc.access.judge import Judge, Rules, denied, role_of
 from coordinator.rpc.access.login import Nonces
@@ -149,6 +150,7 @@ class Gate:
         self.verifying = Turns(LOGIN_EVERY)
         self.opening = Turns(OPENED_EVERY)
         self.failing = Pauses()
+        self.failures = Failures()
         self.finding_out = Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
         self._identity: tuple[str, bytes] | None = None
 
@@ -353,7 +355,7 @@ class Gate:
     async def _look_at_subscriptions(self, access: Access, conversation: Conversation) -> None:
         for subscription in [*conversation.subscriptions.values()]:
             right = Right.WORK if isinstance(subscription, RunnerSubscription) else Right.FLOW_READ
-            cell = TABLE[right].of(await access.role_in(subscription.keys.address or 0))
+            cell = TABLE[right].of(await access.role_in(subscription.keys.context_key or 0))
             sees_too_much = (
                 isinstance(subscription, FlowSubscription)
                 and subscription.sees_logs
@@ -362,7 +364,7 @@ class Gate:
             )
             if cell is Cell.NO or sees_too_much or access.is_out_of_scope(right):
                 conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
-                access.tell_ended(subscription.keys.address, denied(right, Role.READER, None), right.value)
+                access.tell_ended(subscription.keys.context_key, denied(right, Role.READER, None), right.value)
 
 
 class _Login:
@@ -479,7 +481,7 @@ class Access:
         if right is Right.PUBLIC:
             return method
         if principal is None:
-            return None if self._shown.digest else self._decide(method, params, None, None)
+            return None if self._shown.digest else self.decide(method, params, None, None)
         if time.monotonic() >= login.good_until:
             until = self.gate.fresh_until(principal)
             if not until:
@@ -492,7 +494,7 @@ class Access:
             if known is None:
                 return None
             until, members = min(until, known.until), known.value
-        allowed = self._decide(method, params, context, members)
+        allowed = self.decide(method, params, context, members)
         if isinstance(allowed, Method) and self._holds_for_all(method, params, context, members):
             if len(login.granted) >= GRANTED:
                 login.granted.clear()
@@ -517,7 +519,7 @@ class Access:
                     members = (await self.gate.registry.members.get(context)).value
         except CoordinatorError as error:
             return error
-        return self._decide(method, params, context, members)
+        return self.decide(method, params, context, members)
 
     async def identify(self) -> None:
         """Find out who it is, by what it has shown, or whether it still is. Raises Overloaded, StorageError."""
@@ -567,9 +569,10 @@ class Access:
         context: int = params.context_id
         return context
 
-    def _decide(
+    def decide(
         self, method: Method, params: Any, context: ContextKey, members: Members | None
     ) -> Method | CoordinatorError:
+        """What `admit` returns, by who is what in the context."""
         try:
             return self._allowed(method, params, context, members)
         except CoordinatorError as error:

@@ -1,8 +1,8 @@
-"""How many calls and bytes a caller may have a second: counted before anything of a message is read.
+"""How many calls, bytes and seconds of the store a caller may have a second, counted before a message is read.
 
 Who has logged in is counted by who it is, whatever it calls from; everybody else by address. What a caller has not used
 it keeps for BURST seconds. A message that is more than that by itself is let through when nothing is owed, and what
-comes after it waits until it is paid for; so do replies, whose size nobody knows before.
+comes after it waits until it is paid for; so do replies and the time of the store, which nobody knows before.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ class Bucket:
     """What one caller has used.
 
     Attributes:
-        calls_until, bytes_until: when (trio.current_time) all of that is paid for.
+        calls_until, bytes_until, store_until: when (trio.current_time) all of that is paid for.
         refusals: in a row.
     """
 
-    __slots__ = ("bytes_until", "calls_until", "refusals")
+    __slots__ = ("bytes_until", "calls_until", "refusals", "store_until")
 
     def __init__(self) -> None:
         self.calls_until = 0.0
         self.bytes_until = 0.0
+        self.store_until = 0.0
         self.refusals = 0
 
 
@@ -52,20 +53,28 @@ class Limits:
     Args:
         calls: a second, for one caller; 0 for no limit.
         size: bytes a second, of messages and replies together; 0 for no limit.
-        share: of both, that this process gives; the workers count by themselves.
+        store_time: seconds a second that the store takes over its calls; 0 for no limit.
+        share: of all of it, that this process gives; the workers count by themselves.
 
     Attributes:
         refused: messages.
     """
 
-    def __init__(self, calls: int, size: int, share: float = 1.0) -> None:
+    def __init__(self, calls: int, size: int, store_time: float = 0.0, *, share: float = 1.0) -> None:
         self._calls = calls
         self._size = size
+        self._store_time = store_time
+        self._seconds_a_second = 1 / (store_time * share) if store_time else 0.0
         self._seconds_a_call = 1 / (calls * share) if calls else 0.0
         self._seconds_a_byte = 1 / (size * share) if size else 0.0
         self._logged_in: OrderedDict[object, Bucket] = OrderedDict()  # whom no number of addresses drives out
         self._addresses: OrderedDict[object, Bucket] = OrderedDict()
         self.refused = 0
+
+    @property
+    def counts_store_time(self) -> bool:
+        """Whether that is limited."""
+        return self._store_time > 0
 
     @property
     def callers(self) -> int:
@@ -101,12 +110,17 @@ class Limits:
         bytes_until = bucket.bytes_until if bucket.bytes_until > now else now
         bytes_after = bytes_until + size * self._seconds_a_byte
         latest = now + BURST + ROUNDING
-        if (calls_after > latest and calls_until > now) or (bytes_after > latest and bytes_until > now):
+        store_wait = bucket.store_until - latest
+        if (
+            (calls_after > latest and calls_until > now)
+            or (bytes_after > latest and bytes_until > now)
+            or store_wait > 0
+        ):
             # A message that is more than the burst waits until nothing is owed.
             calls_wait = min(calls_after - latest, calls_until - now)
             bytes_wait = min(bytes_after - latest, bytes_until - now)
             self.refused += counts
-            return self._overloaded(calls_wait, bytes_wait)
+            return self._overloaded(calls_wait, bytes_wait, store_wait)
         if not counts:
             return None
         bucket.calls_until = calls_after
@@ -130,11 +144,18 @@ class Limits:
         if self._seconds_a_byte:
             bucket.bytes_until = max(trio.current_time(), bucket.bytes_until) + size * self._seconds_a_byte
 
-    def _overloaded(self, calls_wait: float, bytes_wait: float) -> Overloaded:
-        wait = math.ceil(max(calls_wait, bytes_wait) * 1000) / 1000
+    def spend_store_time(self, bucket: Bucket, seconds: float) -> None:
+        """Count what the store took over a call."""
+        bucket.store_until = max(trio.current_time(), bucket.store_until) + seconds * self._seconds_a_second
+
+    def _overloaded(self, calls_wait: float, bytes_wait: float, store_wait: float) -> Overloaded:
+        wait = math.ceil(max(calls_wait, bytes_wait, store_wait) * 1000) / 1000
+        limit: float
         limit, what, setting = self._calls, "calls", "caller_calls"
         if bytes_wait > calls_wait:
             limit, what, setting = self._size, "bytes", "caller_bytes"
+        if store_wait > max(calls_wait, bytes_wait):
+            limit, what, setting = self._store_time, "seconds of the store's time", "caller_store_time"
         detail = f"more than {limit} {what} a second from one caller; nothing of this was done, try again in {wait:g} s"
         return Overloaded(detail, limit, setting, retry_after=wait)
 
@@ -171,6 +192,15 @@ class Account:
     def spend(self, size: int) -> None:
         """Count a reply of so many bytes."""
         self._limits.spend(self._bucket, size)
+
+    @property
+    def counts_store_time(self) -> bool:
+        """Whether that is limited."""
+        return self._limits.counts_store_time
+
+    def charge(self, seconds: float) -> None:
+        """Count what the store took over a call of the message that was admitted."""
+        self._limits.spend_store_time(self._bucket, seconds)
 
     def pause(self, refused: Overloaded) -> float:
         """Seconds in which no more is to be read of a client that was refused: whoever goes on sending costs little."""

@@ -1,4 +1,5 @@
-"""How many records a context may have: looked at in the store, in the same step as what would create more."""
+"""How many records a context may have, and what they may take: looked at in the store, in the same step as what would
+create more."""
 
 from __future__ import annotations
 
@@ -16,12 +17,13 @@ from coordinator.storage.keys import Keyspace, Transition, job_name
 
 __all__ = ["within_quotas"]
 
-CREATING: Final = ("job.create", "flow.create", "flow.submit", "message.send")
+CREATING: Final = ("job.create", "flow.create", "flow.submit", "message.create", "message.send")
 
 
-def within_quotas(methods: Mapping[str, Method], *, jobs: int, flows: int) -> dict[str, Method]:
-    """The methods; those that create jobs or flows are refused once their context has so many (0: no limit)."""
-    quotas = {kind: most for kind, most in (("job", jobs), ("flow", flows)) if most}
+def within_quotas(methods: Mapping[str, Method], *, jobs: int, flows: int, size: int) -> dict[str, Method]:
+    """The methods; those that create jobs or flows are refused once their context has so many, and those that write
+    them or messages once all these take `size` bytes (0: no limit)."""
+    quotas = {kind: most for kind, most in (("job", jobs), ("flow", flows), ("bytes", size)) if most}
     if not quotas:
         return {**methods}
     return {**methods, **{name: _within(methods[name], quotas) for name in CREATING}}
@@ -50,9 +52,10 @@ def _within(method: Method, quotas: Mapping[str, int]) -> Method:
             def begin_within(keys: Keyspace, params: Any) -> Operation:
                 # What is created in parts is refused before the first, if that is to be told.
                 jobs = [job_name(job.caller_id, job.id) for job in getattr(params, "jobs", ())]
+                following = sum(len(job.script) for job in getattr(params, "jobs", ()))
 
                 def guards(command: Transition) -> Sequence[Guard]:
-                    return functions.quota_guards(command, quotas, jobs)
+                    return functions.quota_guards(command, quotas, jobs, following)
 
                 return restricted.guarded_steps(begin_steps(keys, params), guards, refusal, params)
 

@@ -108,21 +108,27 @@ class Registry:
             return await self.actors.get(principal.id)
         return await self.runners.get((principal.context_id, principal.id))
 
-    async def _carry_out(self, context: ContextKey, commands: list[Command], *, writes: bool) -> list[Any]:
+    async def _carry_out(
+        self, context: ContextKey, commands: list[Command], *, writes: bool, ahead: bool = False
+    ) -> list[Any]:
         replies: list[Any] = []
 
         def operation() -> Operation:
             replies.extend((yield commands))
             return b""
 
-        await self._directory.call(context, operation(), writes=writes, timeout=self._timeout)
+        await self._directory.call(context, operation(), writes=writes, timeout=self._timeout, ahead=ahead)
         return replies
 
-    async def _fetch_members(self, context: int) -> Members:
+    async def members_ahead(self, context: int) -> Members:
+        """Who is what in a context now, though what waits there may change it. Raises StorageError."""
+        return await self._fetch_members(context, ahead=True)
+
+    async def _fetch_members(self, context: int, *, ahead: bool = False) -> Members:
         keys = self._keyspace(context)
-        names = ("admins", "executors", "readers")
+        command = ("HMGET", keys.context(context), "admins", "executors", "readers")
         try:
-            ((*lists,),) = await self.read(context, ("HMGET", keys.context(context), *names))
+            ((*lists,),) = await self._carry_out(context, [command], writes=False, ahead=ahead)
         except StorageError as error:
             if NO_SUCH_DATABASE in str(error.data.get("detail", "")):
                 return Members()  # the store has no room for such a context, so there is none

@@ -78,21 +78,27 @@ def guarded_command(
 
 def over_quota(guard: Guard) -> Overloaded:
     """What is said of a guard of `functions.quota_guards` that has refused."""
+    if guard.kind == functions.BYTES:
+        limit, used = int(guard.record), int(guard.value)
+        detail = (
+            f"this context's records take {used} bytes and may take {limit}, with what this would write; delete some"
+        )
+        return Overloaded(detail, limit, "context_bytes", used=used)
     kind, most = guard.record.split(" ")
     detail = f"this context may have {most} {kind}s, with those that this would create; delete some"
     return Overloaded(detail, int(most), f"context_{kind}s")
 
 
 def _refused(guard: Guard, refusal: Refusal, params: Any) -> CoordinatorError:
-    return over_quota(guard) if guard.kind == functions.QUOTA else refusal(guard, params)
+    return over_quota(guard) if guard.kind in (functions.QUOTA, functions.BYTES) else refusal(guard, params)
 
 
-def _guarded_answer(reply: Any, asked: Any) -> RawJson | WithEffects:
+def _guarded_answer(reply: Any, asked: Any) -> RawJson | WithEffects | Compute:
     finish, inner, refusal, params = asked
     guard = functions.refusing_guard(reply)
     if guard is not None:
         raise _refused(guard, refusal, params)
-    answer: RawJson | WithEffects = finish(reply, inner)
+    answer: RawJson | WithEffects | Compute = finish(reply, inner)
     return answer
 
 
@@ -140,9 +146,9 @@ def then(method: Method, done: Callable[[Any], None]) -> Method:
     return replace(method, does=replace(does, begin=begin))
 
 
-def _then_done(reply: Any, asked: Any) -> RawJson | WithEffects:
+def _then_done(reply: Any, asked: Any) -> RawJson | WithEffects | Compute:
     finish, inner, done, params = asked
-    answer: RawJson | WithEffects = finish(reply, inner)
+    answer: RawJson | WithEffects | Compute = finish(reply, inner)
     done(params)
     return answer
 
@@ -230,11 +236,16 @@ def telling(method: Method, hide: Hide) -> Method:
     return replace(method, does=replace(does, begin=begin_hiding))
 
 
-def _hidden_answer(reply: Any, asked: Any) -> RawJson | WithEffects:
+def _hidden_answer(reply: Any, asked: Any) -> RawJson | WithEffects | Compute:
     finish, inner, hide = asked
     answer = finish(reply, inner)
     if isinstance(answer, WithEffects):
         return WithEffects(_without(answer.answer, hide), answer.effects)
+    if isinstance(answer, Compute):
+        run = answer.run
+        return Compute(lambda: _without(run(), hide))
+    if len(answer) > AT_ONCE:
+        return Compute(lambda: _without(answer, hide))
     return _without(answer, hide)
 
 

@@ -334,12 +334,13 @@ class Answers:
         access = None if gate is None else Access(gate, host=call.host, shown=shown)
         audit, limits = self._dispatcher.audit, self._dispatcher.limits
         account = trail = None
+        address = self._proxies.address(budget.address, call.told) if call.told else ""
         if audit is not None or limits is not None:
-            address = self._proxies.address(budget.address, call.told)
+            address = address or budget.address
             trail = None if audit is None else Trail(audit, "http", address, access)
             account = None if limits is None else limits.account(access, address)
         reply = _Reply(call, respond, access, account)
-        intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account)
+        intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account, address=address)
         try:
             await intake.take(message)
             await intake.flush()

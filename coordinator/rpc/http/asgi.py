@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import trio
 
-from coordinator.budget import Budget
+from coordinator.budget import SLOWEST_BODY, Budget
 from coordinator.rpc.access.tokens import NOTHING, Shown
 from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage
-from coordinator.rpc.http.connection import SLOWEST_BODY, Limits
+from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Response
 

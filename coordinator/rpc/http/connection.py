@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from coordinator.budget import Budget
+from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.http.answers import JSON, TOO_LARGE, Answer, Answers, Call, Headers, ShowPage, WebSocketUpgrade
 from coordinator.rpc.http.bodies import TooLarge
@@ -38,8 +38,6 @@ from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, s
 
 __all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
 
-SLOWEST_BODY: Final = 16 * 1024  # bytes a second that a body must come with, once the request time-out is used up
-PIPELINED_BYTES: Final = 1024 * 1024  # read ahead, to see whether the client is there
 LOOK_EVERY: Final = 0.5  # seconds between two looks whether it is, once no more may be read ahead
 FIRST_PART_TIMEOUT: Final = 0.25  # seconds for the beginning of a body that is too large
 LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending is dropped before its connection closes
@@ -384,7 +382,7 @@ class Connection:
     async def _hung_up(self) -> None:
         """Return once the client is gone. Reads on to see that, up to a bound; then the system is asked."""
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while len(self._data) - self._at < PIPELINED_BYTES:
+            while len(self._data) - self._at < AHEAD_BYTES:
                 more = await receive_next(self._stream)
                 if not more:
                     return

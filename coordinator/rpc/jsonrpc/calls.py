@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
+from inspect import GEN_CREATED, getgeneratorstate
 from itertools import repeat
 from typing import Any, Final, assert_never
 
@@ -19,10 +20,11 @@ from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, Firs
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
-from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded, ReplyTooLarge
+from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded, ReplyTooLarge, StorageError
+from coordinator.rpc.access.admitted import Admission
 from coordinator.rpc.access.audit import Audit, Followed, Trail
 from coordinator.rpc.access.gate import Access, Gate
-from coordinator.rpc.access.limits import Account, Limits
+from coordinator.rpc.access.limits import Account, Limits, whose
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import Item, Reader
@@ -183,6 +185,11 @@ class _Call(Request):
         reply_to, at, id = self.place
         reply_to(at, id, outcome)
 
+    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
+        """It may not be carried out any more. What was begun is not gone on with."""
+        for error in refused.values():
+            self.end(_in_doubt(error) if self.is_in_doubt else error)
+
     def abandon(self) -> None:
         reply_to, _, id = self.place
         if type(reply_to) is Followed and not self.done:
@@ -212,7 +219,7 @@ class _Commands(Request):
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
-        operation = together(self.answerables, keys.address, self._outcomes)
+        operation = together(self.answerables, keys.context_key, self._outcomes)
         super().__init__(operation, deadline=deadline, writes=writes)
 
     def complete(self) -> None:
@@ -237,6 +244,40 @@ class _Commands(Request):
             except Exception as error:  # which must not keep the others' replies back
                 report("handing out a reply", error)
         self._outcomes.clear()
+
+    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
+        """Some of them may not be carried out any more. Those that were sent already are given up together or not at
+        all: none that may go on is."""
+        if self.done:
+            return
+        if getgeneratorstate(self.operation) != GEN_CREATED:
+            if len(refused) == len(self.places):
+                for at, error in refused.items():
+                    reply_to, place, id = self.places[at]
+                    reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
+                self._withdraw(refused)
+            return
+        for at, error in refused.items():
+            reply_to, place, id = self.places[at]
+            reply_to(place, id, error)
+        self._withdraw(refused)
+
+    def _withdraw(self, refused: Collection[int]) -> None:
+        """These were answered."""
+        assert self.admission is not None
+        for at in sorted(refused, reverse=True):
+            del self.places[at]
+            del self.answerables[at]
+            del self.admission.calls[at]
+        self.calls = len(self.places)
+        if not self.places:
+            self.end(NotLoggedIn("nobody is left to be answered"))
+
+
+def _in_doubt(refused: CoordinatorError) -> StorageError:
+    """What is answered when the store may have applied what may not be done any more."""
+    detail = f"it is not sent again, for its caller may not do it any more ({refused.message})"
+    return StorageError(detail, may_have_been_applied=True)
 
 
 class Dispatcher:
@@ -309,6 +350,7 @@ class Intake:
         access: says what the client may call; None: everything.
         trail: writes the client's lines of the audit log, if that is kept.
         account: what the client has used of its limits; None: it has none.
+        address: where the client is, if that is not where its connection is from.
     """
 
     def __init__(
@@ -320,11 +362,14 @@ class Intake:
         access: Access | None = None,
         trail: Trail | None = None,
         account: Account | None = None,
+        address: str = "",
     ) -> None:
         self._access = access
+        self._address = address
         self._trail = trail
         self._is_judged = access is not None or trail is not None
         self._account = account
+        self._charge = None if account is None or not account.counts_store_time else account.charge
         self._refused = 0  # calls, for want of a login, that were paused for
         self._dispatcher = dispatcher
         self._sink = sink
@@ -346,7 +391,13 @@ class Intake:
         the time there is: yielding costs it a quarter of its calls). Cancelled, calls not yet posted are dropped and
         the sink gets nothing.
         """
-        account = self._account
+        account, access = self._account, self._access
+        if access is not None and access.principal is None:
+            try:
+                await access.gate.failures.turn(whose(self._address or self._budget.address))
+            except Overloaded as overloaded:
+                self._sink.refuse(protocol.render_error(protocol.id_of(data), overloaded), overloaded)
+                return 1
         if account is not None and (refused := await self._over_limits(account, data)) is not None:
             await self._refuse(account, data, refused)
             return 1
@@ -373,7 +424,7 @@ class Intake:
             reply_to = batch.reply_to
         self._replies = batch or self._sink
         self._is_large = len(data) > LARGE_MESSAGE
-        access, trail, is_judged = self._access, self._trail, self._is_judged
+        trail, is_judged = self._trail, self._is_judged
         for at, read in enumerate(items):
             item = read
             answer_to: ReplyTo = reply_to
@@ -417,6 +468,7 @@ class Intake:
 
     async def _pause_for_refused(self, access: Access) -> None:
         """Read on a little later: calls were refused for want of a login."""
+        access.gate.failures.add(whose(self._address or self._budget.address), access.refused - self._refused)
         self._refused = access.refused
         await self.flush()
         await access.gate.failing.take()
@@ -476,7 +528,7 @@ class Intake:
             return self._add_alone(method, does, params, (reply_to, at, id), deadline)
         calls = self._open
         context = method.context(params)
-        if calls is not None and (calls.keys.address != context or calls.writes != method.writes):
+        if calls is not None and (calls.keys.context_key != context or calls.writes != method.writes):
             calls = None
         keys = self._dispatcher.keyspace(context) if calls is None else calls.keys
         try:
@@ -490,8 +542,13 @@ class Intake:
             expected = self._dispatcher.directory.expected(context)
             self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
+            calls.charge = self._charge
+            if self._access is not None:
+                calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout, calls)
         calls.creates = calls.creates or method.creates(params)
         calls.answerables.append(answerable)
+        if calls.admission is not None:
+            calls.admission.calls.append((method, params))
         calls.places.append((reply_to, at, id))
         calls.weight += calls.expected if method.is_record else SMALL
         if does.on_accepted is not None and self._session is not None:
@@ -543,7 +600,7 @@ class Intake:
                 if self._session is not None:
                     opening = Opening()
                     reply_to = _instead(reply_to, self._replies.reply_to_opening(opening))
-                caller = Caller(self._budget, self._session, opening)
+                caller = Caller(self._budget, self._session, opening, address=self._address)
                 operation = _begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
                 if extra_timeout is not None:
                     deadline += extra_timeout(params)
@@ -557,6 +614,8 @@ class Intake:
         place = reply_to, at, id
         call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.commands = commands
+        call.charge = self._charge
+        call.admission = None if takes_long else self._admission(call, method, params, deadline)
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)
@@ -567,6 +626,14 @@ class Intake:
             self._waits_for(call, method, params)
         if call.answered is not None:
             await call.answered.wait()
+
+    def _admission(self, call: _Call, method: Method, params: Any, deadline: float) -> Admission | None:
+        """What says that a call may be carried out; None if everybody may do all."""
+        if self._access is None:
+            return None
+        admission = Admission(self._access, deadline - self._dispatcher.request_timeout, call)
+        admission.calls.append((method, params))
+        return admission
 
     async def _post_alone(self, context: ContextKey, call: _Call) -> None:
         try:
@@ -587,14 +654,14 @@ class Intake:
             return None
         calls.complete()
         try:
-            self._dispatcher.directory.post_nowait(calls.keys.address, calls)
+            self._dispatcher.directory.post_nowait(calls.keys.context_key, calls)
         except trio.WouldBlock:
             return self._wait_for_room(calls)
         calls.posted()
         return None
 
     async def _wait_for_room(self, calls: _Commands) -> None:
-        await self._dispatcher.directory.post(calls.keys.address, calls)
+        await self._dispatcher.directory.post(calls.keys.context_key, calls)
         calls.posted()
 
 

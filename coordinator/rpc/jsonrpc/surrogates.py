@@ -36,8 +36,11 @@ def replace_halves(data: bytes) -> tuple[bytes, Halves] | None:
     """
     if _MASK[:1] in data:
         return None
+    masked = data.replace(_BACKSLASH, _MASK)
+    if _ALONE.search(masked) is None:  # in most there is none, and a template costs more than to look
+        return None
     mark = secrets.token_urlsafe(9).encode()  # 72 random bits: a message cannot hold it by chance or on purpose
-    replaced, count = _ALONE.subn(mark + rb"\1", data.replace(_BACKSLASH, _MASK), MAX_HALVES + 1)
+    replaced, count = _ALONE.subn(mark + rb"\1", masked, MAX_HALVES + 1)
     return (replaced.replace(_MASK, _BACKSLASH), Halves(mark)) if 0 < count <= MAX_HALVES else None
 
 

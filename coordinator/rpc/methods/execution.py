@@ -75,7 +75,7 @@ def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: model
 
 
 def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.JobTakeParams) -> Operation:
-    return engine.take_job(caller.budget, keys, params)
+    return engine.take_job(caller.budget, keys, params, caller.address)
 
 
 def _first_type(params: models.FlowSubmitParams) -> str | None:

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from coordinator.actors.request import Request
-from coordinator.budget import Budget
+from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.engine.subscriptions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.rpc.access.audit import Trail
@@ -26,6 +26,7 @@ from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
     POLICY_VIOLATION,
     Close,
+    Event,
     Failure,
     FrameDecoder,
     Ping,
@@ -45,7 +46,6 @@ CLOSE_TIMEOUT: Final = 2.0  # seconds for the calls in flight when the client cl
 LINGER_BYTES: Final = 64 * 1024 * 1024  # read and dropped at most of a client that was told that we close
 PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
 RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
-AHEAD_BYTES: Final = 1024 * 1024  # read at most of a client at its bound that waits for a job, to see whether it leaves
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
 SLICE_FRAMES: Final = 64  # frames that lead to no call, and messages answered at once, before others get on
 
@@ -69,6 +69,8 @@ class Connection(Session, Sink):
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_in_flight: unanswered calls it may have before we stop reading.
         write_timeout: seconds without progress after which a client that does not read is given up.
+        message_timeout: seconds for a message to arrive in all, and a second more for each SLOWEST_BODY bytes of it.
+        login_timeout: seconds after which the client is dismissed if it has to log in and has not.
         shown: the request it has begun with, which may say who it is.
     """
 
@@ -81,9 +83,15 @@ class Connection(Session, Sink):
         max_frame_bytes: int,
         max_in_flight: int,
         write_timeout: float,
+        message_timeout: float = math.inf,
+        login_timeout: float = math.inf,
         shown: UpgradeRequest | None = None,
     ) -> None:
         super().__init__(budget)
+        self._message_timeout = message_timeout
+        self._login_by = trio.current_time() + login_timeout
+        self._whole_at = 0.0  # when the last message was there in all
+        self._begun_at: float | None = None  # when one was first seen that is not
         self._stream = stream
         self._outbox = Outbox(
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
@@ -268,6 +276,7 @@ class Connection(Session, Sink):
     async def _submit(self, data: bytes) -> bytes | None:
         """Submit the messages that these bytes complete. Returns what to close with if they end the conversation."""
         end: bytes | None = None
+        event: Event | None = None
         self._is_taking = True
         for event in self._decoder.receive(data):
             if type(event) is str or type(event) is bytes:
@@ -292,6 +301,8 @@ class Connection(Session, Sink):
                 self._at_once = 0
                 await trio.lowlevel.checkpoint()
         self._is_taking = False
+        if type(event) is str or type(event) is bytes:
+            self._whole_at = self._heard_at
         await self._intake.flush()
         return end
 
@@ -375,6 +386,7 @@ class Connection(Session, Sink):
 
         To be called every now and then. Never blocks.
         """
+        self._look_at_pace(now)
         if self._state is not _Reader.READING or self.is_closed:
             # Its answer would not be read. But nobody should wait for a job on behalf of a client that is gone.
             self._heard_at = now
@@ -390,6 +402,32 @@ class Connection(Session, Sink):
             self._pinged_at = now
         elif now - self._pinged_at >= PONG_TIMEOUT:
             self.give_up()
+
+    def _look_at_pace(self, now: float) -> None:
+        """Dismiss a client that takes too long to log in, or to send a message."""
+        if self.is_closed or self._farewell is not None:
+            return
+        if now > self._login_by and self._is_nobody():
+            self._dismiss("nobody has logged in on this connection in time; see --keep-alive-timeout")
+            return
+        begun = self._decoder.begun
+        if begun is None or self._state is not _Reader.READING:
+            self._begun_at = None
+        elif self._begun_at is None or self._whole_at > self._begun_at:
+            self._begun_at = now
+        elif now - self._begun_at > self._message_timeout + begun / SLOWEST_BODY:
+            self._dismiss("a message took too long to arrive; see --request-timeout")
+
+    def _is_nobody(self) -> bool:
+        """Whether nobody has logged in who has to; a token that was shown with the handshake was good then."""
+        access = self._access
+        return access is not None and access.principal is None and not access.may_be_somebody
+
+    def _dismiss(self, reason: str) -> None:
+        """Close with this reason. Never blocks."""
+        self._farewell = close_frame(POLICY_VIOLATION, reason)
+        self.close()
+        self._reading.cancel()
 
     def _is_getting_there(self) -> bool:
         """Whether the ping has not reached the client yet because it is reading what was sent before."""

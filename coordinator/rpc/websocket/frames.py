@@ -127,6 +127,13 @@ class FrameDecoder:
         self._unchecked = b""  # its last bytes, which begin a character
         self.is_over = False
 
+    @property
+    def begun(self) -> int | None:
+        """Bytes of a message or frame that has begun and is not there in all; None between them."""
+        if not self._unparsed and not self._opcode and not self._remaining:
+            return None
+        return len(self._unparsed) + len(self._message)
+
     def receive(self, data: bytes) -> Iterator[Event]:
         """The events that these bytes complete, each made when it is asked for."""
         if self._unparsed:

@@ -50,6 +50,9 @@ class WebSocketFrontEnd:
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
         write_timeout: seconds without progress after which a client that does not read is disconnected.
+        message_timeout: seconds for a message to arrive in all, if it is not large; a client that takes longer is
+            disconnected.
+        login_timeout: the same for a client that has to log in and has not.
         ping_interval: seconds of silence after which a client is pinged; 0 for never.
         elsewhere: where the HTTP API is; a client that is looking for it is told so.
         proxies: those that are believed where a client is.
@@ -72,6 +75,8 @@ class WebSocketFrontEnd:
         max_unsent_bytes: int,
         write_timeout: float,
         ping_interval: float = 0.0,
+        message_timeout: float = math.inf,
+        login_timeout: float = math.inf,
         elsewhere: str = "another port",
         proxies: Proxies | None = None,
         secure: Secure = in_the_clear,
@@ -85,6 +90,8 @@ class WebSocketFrontEnd:
         self._max_unsent_bytes = max_unsent_bytes
         self._write_timeout = write_timeout
         self._ping_interval = ping_interval
+        self._message_timeout = message_timeout
+        self._login_timeout = login_timeout
         self._elsewhere = elsewhere
         self._proxies = proxies or Proxies()
         self._secure = secure
@@ -188,6 +195,8 @@ class WebSocketFrontEnd:
             max_frame_bytes=self._max_frame_bytes,
             max_in_flight=self._max_in_flight,
             write_timeout=self._write_timeout,
+            message_timeout=self._message_timeout,
+            login_timeout=self._login_timeout,
             shown=upgrade,
         )
         self._open.add(connection)

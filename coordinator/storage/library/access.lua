@@ -4,7 +4,8 @@
 -- has the ids of a principal's, by when they expire (s). An actor has x_old_pubkey until x_old_until (s) while its key
 -- is being changed, and x_revoked (s) once it may not log in any more.
 
--- Each is given a record and what it is compared with, and returns whether the transition is refused.
+-- Each is given a record and what it is compared with, and returns whether the transition is refused, or a text that is
+-- told of it then.
 local GUARD = {}
 
 -- The record is the caller's, or it is not there.
@@ -70,15 +71,50 @@ function GUARD.quota(tx, what, names)
   return new > math.max(free, 0)
 end
 
+-- The jobs, flows and messages of the context take so many bytes at most, with what is to be written: `what` is how
+-- many bytes that has, then the names of the records, with spaces between. Only where it might be too much is looked
+-- what those take now. Returns what all take if it refuses.
+function GUARD.bytes(tx, most, what)
+  local brought, names = string.match(what, '^(%d+) ?(.*)$')
+  most, brought = tonumber(most), tonumber(brought)
+  local used, before, counting, counted_at =
+    unpack(redis.call('HMGET', tx.engine, 'bytes', 'bytes_before', 'counting', 'counted_at'))
+  if brought <= most and not counted_at then
+    BYTES.begin(tx)
+  elseif counting then
+    BYTES.go_on(tx)
+  end
+  used, before = unpack(redis.call('HMGET', tx.engine, 'bytes', 'bytes_before'))
+  used = math.max(tonumber(used) or 0, tonumber(before) or 0)
+  if used + brought <= most then
+    return false
+  end
+  local seen = {}
+  for name in string.gmatch(names, '%S+') do
+    if not seen[name] then
+      brought = brought - BYTES.counted(tx, tx.prefix .. name)
+    end
+    seen[name] = true
+  end
+  if brought <= 0 or used + brought <= most then
+    return false
+  end
+  if not counting and counted_at and tx.now - counted_at > BYTES.AGAIN then
+    BYTES.begin(tx)
+  end
+  return string.format('%.0f', used)
+end
+
 -- A transition, unless a guard refuses it.
 -- Arguments: 1 how many guards; of each: its name, the record, what that is compared with; then the transition's
 -- function and its own arguments.
--- Result: 'foreign', the guard that refused, the record | what the transition returns.
+-- Result: 'foreign', the guard that refused, the record, what it says beside that or '' | what the transition returns.
 local function guarded(tx, args, o, last)
   local at = o + 2
   for _ = 1, args[o + 1] do
-    if GUARD[args[at]](tx, args[at + 1], args[at + 2]) then
-      return WORD.FOREIGN, args[at], args[at + 1]
+    local refused = GUARD[args[at]](tx, args[at + 1], args[at + 2])
+    if refused then
+      return WORD.FOREIGN, args[at], args[at + 1], type(refused) == 'string' and refused or ''
     end
     at = at + 3
   end

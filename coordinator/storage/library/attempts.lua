@@ -513,6 +513,7 @@ local function late_result(tx, fault, job, token, result)
   end
   if result ~= '' then
     redis.call('HSET', key, 'result', result, 'updated_at', tx.seconds)
+    BYTES.count(tx, job)
   end
   return reported(status, late.number)
 end
@@ -540,6 +541,7 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
   redis.call('HDEL', key, 'x_queued')
   if result then
     redis.call('HSET', key, 'result', result)
+    BYTES.count(tx, attempt.job)
   end
   disarm(tx, 'lease:' .. attempt.job)
   forget_attempt(tx, attempt.job, attempt)
@@ -573,6 +575,9 @@ local function finish(tx, args, o)
   end
   local key = tx.prefix .. job
   redis.call('HSET', key, 'status', 'Finished', 'result', result, 'x_ended', tx.at, 'updated_at', tx.seconds)
+  if tx.counts then
+    BYTES.count(tx, job)
+  end
   tx.result_of[job] = result
   if attempt.number ~= '1' then
     redis.call('HDEL', key, 'x_failure')

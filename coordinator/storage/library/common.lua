@@ -5,9 +5,10 @@
 -- KEYS 1 of a transition is the context's engine hash, `<prefix>engine`: skew (ms added to the clock), clock (what
 -- `adopt_clock` has made of that). On a cluster every function is given one key more, which never exists
 -- (Keyspace.absent). All other keys a function touches must be in the slot of KEYS 1. ARGV 1
--- is the context's channel, 2 the coordinator that asks: its name, for how long (ms) it keeps an ended flow's events
--- and ended runs (0: for ever), how many lost attempts a job may have that does not say so itself, and the library it
--- knows, its number and digest, with spaces between: what another one is given or returns may be different. A call that
+-- is the context's channel, 2 the coordinator that asks: its name, 1 if it counts what records take or 0, for how long
+-- (ms) it keeps an ended flow's events and ended runs (0: for ever), how many lost attempts a job may have that does
+-- not say so itself, and the library it knows, its number and digest, with spaces between: what another one is given
+-- or returns may be different. A call that
 -- is to be applied once has three words more: its writer with the epoch, its number, and how many calls of the writer
 -- are unanswered with this one; see once.lua. Its own arguments follow; in Lua it is given `args`, the place `o` before
 -- the first of its own, and the last place. It returns {result, effects}; a result's first item says how it went.
@@ -142,8 +143,8 @@ end
 
 -- `is_reading`: the call must not write.
 local function begin(keys, args, is_reading)
-  local caller, identity, writer, number, unanswered =
-    string.match(args[2], '^(%S+ %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
+  local caller, counts, identity, writer, number, unanswered =
+    string.match(args[2], '^(%S+ (%d) %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
   if identity ~= IDENTITY then
     error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another '
       .. 'coordinator than the one that calls; only one of the two can use this store: stop the other one, then '
@@ -169,6 +170,8 @@ local function begin(keys, args, is_reading)
     jitter = (time[2] % 1000) / 1000,
     channel = args[1],
     coordinator = caller,
+    counts = counts == '1', -- what records take is counted
+    count = nil, -- the number of the count that holds, once it was looked at
     writer = writer, -- the key of the replies kept for who calls, nil: this call is not to be kept
     number = number,
     unanswered = unanswered,

@@ -30,6 +30,7 @@ function TIMER.abandon(tx, flow)
   redis.call('ZREM', index, entry)
   SHARING.forget(tx, flow)
   local swept = 'abandoned:' .. job_id(flow) .. ':' .. tx.at
+  BYTES.uncount(tx, key)
   redis.call('RENAME', key, tx.prefix .. swept)
   redis.call('HSET', tx.prefix .. swept, 'x_flow', flow, 'x_at', '1', 'x_ended', tx.seconds)
   arm(tx, 'sweep:' .. swept, tx.now)
@@ -60,7 +61,7 @@ function TIMER.sweep(tx, swept)
     local run, made, changed = unpack(redis.call('HMGET', job, 'x_run', 'created_at', 'updated_at'))
     if made and not run and tonumber(made) >= created and tonumber(changed) <= ended then
       if SHARING.fate(tx, name, flow) == 'gone' then
-        remove(job)
+        remove(tx, job)
       end
     end
   end

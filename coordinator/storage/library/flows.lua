@@ -310,12 +310,14 @@ local function flow_submit(tx, args, o)
         fields[last] = args[place]
       end
       redis.call('HSET', keys[i + 1], unpack(fields, 1, last))
+      BYTES.count(tx, job)
     end
   end
   fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 6, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', keys[1], unpack(fields))
+  BYTES.count(tx, flow)
   if #new > 0 then
     call_each('ZADD', tx.prefix .. 'index:job', new)
   end
@@ -409,6 +411,7 @@ local function flow_create(tx, args, o)
   local fields = {'status', 'Dispatched', 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 4, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', key, unpack(fields))
+  BYTES.count(tx, flow)
   if status then
     SHARING.look_again(tx, flow) -- it may have listed others
   else
@@ -468,6 +471,7 @@ local function flow_add(tx, args, o)
         redis.call('ZADD', tx.prefix .. 'index:job', '0', args[at + 1])
         redis.call('RPUSH', new_plan(tx, flow), job)
       end
+      BYTES.count(tx, job)
       pending = is_pending and pending + 1 or pending
     end
     at = at + 2 + #JOB_GIVEN

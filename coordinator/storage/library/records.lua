@@ -59,6 +59,44 @@ local function shape_of(text)
   return shape
 end
 
+-- What records take, if a coordinator wants to limit that (tx.counts). Each job, flow and message has in its field
+-- x_bytes the number of a count and the bytes of memory that were counted for it; the engine's field `bytes` is their
+-- sum, in the count whose number is its field `count`; see upkeep.lua.
+local BYTES = {}
+BYTES.KINDS = {flow = true, job = true, message = true}
+
+function BYTES.number(tx)
+  tx.count = tx.count or redis.call('HGET', tx.engine, 'count') or '0'
+  return tx.count
+end
+
+-- The bytes that were counted for a record in the count that holds.
+function BYTES.counted(tx, key)
+  local count, size = string.match(redis.call('HGET', key, 'x_bytes') or '', '^(%d+) (%d+)$')
+  return count == BYTES.number(tx) and tonumber(size) or 0
+end
+
+-- Count what a job, flow or message takes that was written.
+function BYTES.count(tx, record)
+  if not tx.counts then
+    return
+  end
+  local key = tx.prefix .. record
+  local before, size = BYTES.counted(tx, key), redis.call('MEMORY', 'USAGE', key, 'SAMPLES', '0')
+  if size then
+    redis.call('HSET', key, 'x_bytes', string.format('%s %.0f', BYTES.number(tx), size))
+    redis.call('HINCRBY', tx.engine, 'bytes', string.format('%.0f', size - before))
+  end
+end
+
+-- A record goes: it takes nothing any more.
+function BYTES.uncount(tx, key)
+  local size = tx.counts and BYTES.counted(tx, key) or 0
+  if size ~= 0 then
+    redis.call('HINCRBY', tx.engine, 'bytes', string.format('%.0f', -size))
+  end
+end
+
 -- Create a record or update it, as `created_at` (false: it is new) says; created_at stays, updated_at moves. The
 -- arguments of the call from `first` on: its index entry or '' if its kind has no index, its shape, the values of the
 -- given fields.
@@ -75,6 +113,9 @@ local function write(tx, record, created_at, args, first)
     items[before + 2 * i] = args[first + 1 + i]
   end
   redis.call('HSET', key, unpack(items, 1, before + 2 * shape.count))
+  if tx.counts and BYTES.KINDS[string.match(record, '^%l+')] then
+    BYTES.count(tx, record)
+  end
   if created_at then
     return
   end
@@ -83,11 +124,12 @@ local function write(tx, record, created_at, args, first)
   end
 end
 
-local function remove(key)
+local function remove(tx, key)
   local name, entry = index_entry(key)
   if name then
     redis.call('ZREM', name, entry)
   end
+  BYTES.uncount(tx, key)
   local prefix, job = string.match(key, '^(.-)(job:%d+:%d+)$')
   if job then
     redis.call('DEL', prefix .. 'tail:' .. job)
@@ -138,5 +180,6 @@ local function message_upsert(tx, args, o)
   end
   write(tx, message, created_at, args, last + 1)
   redis.call('HSET', tx.prefix .. message, 'job', table.concat(args, tx.seconds, first, last))
+  BYTES.count(tx, message)
   return redis.call('HGETALL', tx.prefix .. message)
 end

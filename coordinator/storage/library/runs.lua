@@ -135,6 +135,7 @@ local function finish_run(tx, run, leaves, result)
   local ended = {'x_active', '0', 'x_pending', '0', 'x_leaves', '', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
+    BYTES.count(tx, run)
     emit_flow(tx, run, 'Finished')
   else
     redis.call('HSET', key, 'status', 'Processed', 'transport_status', 'Read', unpack(ended))

@@ -510,7 +510,7 @@ function STEP.undo(tx, flow, at)
     local place, status, owner = claimed(was, serial)
     if place and status == 'New' then
       PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
-      remove(tx.prefix .. job)
+      remove(tx, tx.prefix .. job)
     elseif place then
       unclaim(tx, flow, job, status, owner, awaits, following or held)
     end
@@ -527,7 +527,7 @@ function STEP.undo(tx, flow, at)
   SHARING.look_again(tx, flow) -- its jobs are others' again
   if before == 'New' then
     SHARING.forget(tx, flow)
-    remove(key)
+    remove(tx, key)
   elseif before == '' then
     redis.call('HDEL', key, 'x_active')
   else

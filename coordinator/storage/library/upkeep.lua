@@ -31,9 +31,9 @@ end
 -- Delete a run that has ended, or was never started, with the jobs that go with it; it leaves the others. Returns how
 -- many records.
 local function remove_run(tx, run, jobs, kept)
-  local count = remove(tx.prefix .. run)
+  local count = remove(tx, tx.prefix .. run)
   for _, job in ipairs(jobs) do
-    count = count + remove(tx.prefix .. job)
+    count = count + remove(tx, tx.prefix .. job)
   end
   for _, job in ipairs(kept) do
     disown(tx, run, job)
@@ -162,7 +162,7 @@ function STEP.remove(tx, run, list, at)
   at = each_job(tx, run, at, READ_LIST[list], function(job)
     if goes_with(tx, run, job) then
       if SHARING.fate(tx, job, run) == 'gone' then
-        count = count + remove(tx.prefix .. job)
+        count = count + remove(tx, tx.prefix .. job)
       else
         disown(tx, run, job)
       end
@@ -223,7 +223,7 @@ local function record_delete(tx, args, o)
   end
   local word, detail, user
   if kind == 'runner' then
-    word, detail = WORD.OK, remove(key)
+    word, detail = WORD.OK, remove(tx, key)
   elseif kind == 'job' then
     if not SHARING.is_current(tx) then
       return WORD.MORE
@@ -232,7 +232,7 @@ local function record_delete(tx, args, o)
     if fate == 'needed' then
       return WORD.BUSY, record, needs
     end
-    word, detail = WORD.OK, remove(key)
+    word, detail = WORD.OK, remove(tx, key)
   else
     local step, active = unpack(redis.call('HMGET', key, 'x_step', 'x_active'))
     if step and active ~= IS.ACTIVE then
@@ -404,6 +404,56 @@ function TIMER.free(tx, run)
   enqueue(tx, ready)
   if entry then
     arm(tx, 'free:' .. run, tx.now)
+  end
+end
+
+-- What the records of a context take is counted in the transitions that write and remove them, while a coordinator
+-- limits it (BYTES.count). What was there before is counted when it is first asked for, some records in one call, the
+-- others by a timer: then the engine's field `counting` is where it goes on: the kind, and the last entry of its
+-- index. A count begins anew when something is to be refused and the last one is an hour old, for coordinators without
+-- the limit may have written since. Until it is through, `bytes_before`, which was the sum, is what there is at least.
+BYTES.AGAIN = 3600000 -- ms
+BYTES.AT_ONCE = 100 -- records
+BYTES.AFTER = {flow = 'job', job = 'message'}
+
+function BYTES.go_on(tx)
+  local place, looked_at = redis.call('HGET', tx.engine, 'counting'), 0
+  while place and looked_at < BYTES.AT_ONCE do
+    local kind, last = string.match(place, '^(%l+) ?(%S*)$')
+    local after = last == '' and '-' or '(' .. last
+    local entries =
+      redis.call('ZRANGE', tx.prefix .. 'index:' .. kind, after, '+', 'BYLEX', 'LIMIT', 0, BYTES.AT_ONCE - looked_at)
+    for _, entry in ipairs(entries) do
+      local ids = string.gsub(entry, '%d+', function(id) return string.format('%.0f', tonumber(id)) end)
+      BYTES.count(tx, kind .. ':' .. ids)
+    end
+    looked_at = looked_at + #entries
+    if looked_at < BYTES.AT_ONCE then
+      place = BYTES.AFTER[kind]
+    else
+      place = kind .. ' ' .. entries[#entries]
+    end
+  end
+  tx.work = tx.work - 5 * looked_at
+  if place then
+    redis.call('HSET', tx.engine, 'counting', place)
+    arm(tx, 'count:engine', tx.now)
+  else
+    redis.call('HDEL', tx.engine, 'counting', 'bytes_before')
+  end
+end
+
+function BYTES.begin(tx)
+  local before = redis.call('HGET', tx.engine, 'bytes') or '0'
+  tx.count = string.format('%.0f', redis.call('HINCRBY', tx.engine, 'count', 1))
+  redis.call('HSET', tx.engine, 'bytes', '0', 'bytes_before', before, 'counting', 'flow', 'counted_at',
+    string.format('%.0f', tx.now))
+  BYTES.go_on(tx)
+end
+
+function TIMER.count(tx)
+  if tx.counts then
+    BYTES.go_on(tx)
   end
 end
 

@@ -1,0 +1,122 @@
+"""Calls that were admitted and wait in a mailbox: looked at again, so that none is carried out whose caller's role has
+ended meanwhile.
+
+The store is asked who is what in a context ahead of all that waits there, or the answer would come behind the calls
+that are to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import trio
+
+from coordinator.actors.directory import Directory
+from coordinator.errors import CoordinatorError, NotLoggedIn
+from coordinator.rpc.access.fresh import FRESH_FOR
+from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.registry import Members
+from coordinator.rpc.methods.method import Method
+from coordinator.supervision import contain
+
+__all__ = ["Admission", "Admitted"]
+
+LOOKED_AT_AFTER: Final = FRESH_FOR  # seconds since it was admitted, from which on a call is looked at again
+LOOK_EVERY: Final = FRESH_FOR / 2  # seconds
+LOOK_TIMEOUT: Final = 2.0  # seconds for asking about one context
+DECIDED_AT_ONCE: Final = 64  # admissions, before others get on
+
+
+class Refusable(Protocol):
+    """A request some calls of which may be refused before they are carried out."""
+
+    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
+        """Answer those of its calls with these, by their places among those of the admission."""
+
+
+class Admission:
+    """What was admitted: calls of one client to one context that travel together.
+
+    Attributes:
+        at: when, on trio's clock.
+        calls: their methods, as the client may call them, and params.
+        request: with which they travel.
+    """
+
+    __slots__ = ("access", "at", "calls", "request")
+
+    def __init__(self, access: Access, at: float, request: Refusable) -> None:
+        self.access = access
+        self.at = at
+        self.calls: list[tuple[Method, Any]] = []
+        self.request = request
+
+
+class Admitted:
+    """Looks at those of a process."""
+
+    def __init__(self, directory: Directory, gate: Gate) -> None:
+        self._directory = directory
+        self._gate = gate
+
+    async def run(self) -> None:
+        """Look at what has waited for a while, again and again. Never returns."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            admissions = self._directory.admitted_before(trio.current_time() - LOOKED_AT_AFTER)
+            if admissions:
+                with contain("looking at calls that wait"):
+                    await self._look_at(admissions)
+
+    async def _look_at(self, admissions: list[Admission]) -> None:
+        good = {access: await self._is_good(access) for access in {admission.access for admission in admissions}}
+        contexts = {
+            context
+            for admission in admissions
+            if (principal := admission.access.principal) is not None and principal.kind == "actor"
+            for method, params in admission.calls
+            if (context := admission.access.context_of(method.right, params)) is not None
+        }
+        members: dict[int, Members] = {}
+        async with trio.open_nursery() as nursery:
+            for context in contexts:
+                nursery.start_soon(self._ask, context, members)
+        for number, admission in enumerate(admissions, 1):
+            self._decide(admission, members, is_good=good[admission.access])
+            if number % DECIDED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _is_good(self, access: Access) -> bool:
+        """Whether its login is; while the store is away nothing is carried out, and nobody is taken for logged out."""
+        principal = access.principal
+        try:
+            return principal is None or bool(await self._gate.good_until(principal))
+        except CoordinatorError:
+            return True
+
+    async def _ask(self, context: int, members: dict[int, Members]) -> None:
+        with trio.move_on_after(LOOK_TIMEOUT):
+            try:
+                members[context] = await self._gate.registry.members_ahead(context)
+            except CoordinatorError:
+                return  # it is asked again with the next look
+
+    def _decide(self, admission: Admission, members: Mapping[int, Members], *, is_good: bool) -> None:
+        access = admission.access
+        refused: dict[int, CoordinatorError] = {}
+        for at, (method, params) in enumerate(admission.calls):
+            principal, context = access.principal, access.context_of(method.right, params)
+            outcome: Method | CoordinatorError
+            if not is_good:
+                outcome = NotLoggedIn("the login has ended meanwhile")
+            elif context is None or principal is None or principal.kind != "actor":
+                outcome = access.decide(method, params, context, None)
+            elif context in members:
+                outcome = access.decide(method, params, context, members[context])
+            else:
+                continue
+            if isinstance(outcome, CoordinatorError):
+                refused[at] = outcome
+        if refused:
+            admission.request.refuse(refused)
