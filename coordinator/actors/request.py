@@ -146,6 +146,7 @@ class Request(ABC):
 
     Attributes:
         deadline: on trio's clock.
+        begun: when the message was read whose calls it is, by perf_counter; 0 of any other.
         calls: for how many it stands.
         load: as how many ordinary calls it counts in a round, by the bytes expected of its replies.
         writes: whether the operation changes the store.
@@ -160,6 +161,7 @@ class Request(ABC):
 
     __slots__ = (
         "__weakref__",
+        "begun",
         "calls",
         "commands",
         "creates",
@@ -176,6 +178,7 @@ class Request(ABC):
 
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
+        self.begun = 0.0
         self.calls = 1
         self.load = 1
         self.deadline = deadline
