@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from itertools import repeat
 from time import perf_counter
 from typing import Any, Final, assert_never
 
@@ -248,29 +247,29 @@ class _Commands(Request):
 
     def reply(self, outcome: Outcome) -> None:
         self._budget.give_back(self.weight)
-        outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
-        self._measure(outcome)
+        seconds, are_alike = perf_counter() - self.begun, len(self.methods) == 1
+        is_failed = isinstance(outcome, CoordinatorError)
+        outcomes: Sequence[Outcome] = [outcome] * len(self.places) if is_failed else self._outcomes
         for (reply_to, at, id), own in zip(self.places, outcomes, strict=False):
-            if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
+            if type(own) is not bytes:
+                are_alike = False
+            elif len(own) > self.expected and self.mailbox is not None:
                 self.mailbox.saw(len(own))
             try:
                 reply_to(at, id, own)
             except Exception as error:  # which must not keep the others' replies back
                 report("handing out a reply", error)
+        if are_alike:
+            CALLS[self.methods[0][1], OK].observe(seconds, len(self.places))
+        else:
+            self._measure_each(outcomes, seconds)
         self._outcomes.clear()
 
-    def _measure(self, outcome: Outcome) -> None:
-        """Count all of them, at once if they have the same method and went well, as they mostly do."""
-        seconds = perf_counter() - self.begun
-        outcomes, methods, end = self._outcomes, self.methods, len(self.places)
-        if len(methods) == 1 and not isinstance(outcome, CoordinatorError):
-            failed = [own for own in outcomes if type(own) is not bytes]
-            CALLS[methods[0][1], OK].observe(seconds, end - len(failed))
-            for own in failed:
-                CALLS[methods[0][1], _code(own)].observe(seconds)
-            return
-        for begin, name in reversed(methods):
-            for own in repeat(outcome, end - begin) if isinstance(outcome, CoordinatorError) else outcomes[begin:end]:
+    def _measure_each(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Count them when they are of several methods, or did not all go well."""
+        end = len(self.places)
+        for begin, name in reversed(self.methods):
+            for own in outcomes[begin:end]:
                 CALLS[name, _code(own)].observe(seconds)
             end = begin
 
