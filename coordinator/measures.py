@@ -7,6 +7,7 @@ counted once for all calls of a request, or all requests of a round.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -77,9 +78,17 @@ class Counts:
         attempts_retried: attempts that failed, timed out or were lost, and that another one follows.
         events_missed: times a follower was told that events it wanted are no longer kept.
         log_lines_dropped: lines of messages' jobs that were not kept, for their messages have enough.
+        runs_ended: flows and messages that ended, by kind and status.
     """
 
-    __slots__ = ("attempts_lost", "attempts_retried", "attempts_timed_out", "events_missed", "log_lines_dropped")
+    __slots__ = (
+        "attempts_lost",
+        "attempts_retried",
+        "attempts_timed_out",
+        "events_missed",
+        "log_lines_dropped",
+        "runs_ended",
+    )
 
     def __init__(self) -> None:
         self.attempts_lost = 0
@@ -87,6 +96,7 @@ class Counts:
         self.attempts_timed_out = 0
         self.events_missed = 0
         self.log_lines_dropped = 0
+        self.runs_ended: Counter[tuple[str, str]] = Counter()
 
 
 COUNTS: Final = Counts()

@@ -103,6 +103,10 @@ def measured() -> Iterable[Metric]:
         ("outcome",),
         measures.ATTEMPTS,
     )
+    ended = CounterMetricFamily(f"{PREFIX}runs_ended", "Flows and messages that ended.", labels=("kind", "status"))
+    for of, count in COUNTS.runs_ended.items():
+        ended.add_metric(of, count)
+    yield ended
     for name, (text, value) in {
         "attempts_lost": ("Attempts lost with their runners.", COUNTS.attempts_lost),
         "attempts_timed_out": ("Attempts ended here at their time-out.", COUNTS.attempts_timed_out),

@@ -48,7 +48,7 @@ from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Refused, Silent, Trouble
+from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -177,6 +177,8 @@ class Engine:
                 self._wake_other(address, script_type, runner_id)
             case Trouble(runner_id, failed):
                 self._note_trouble(address, runner_id, failed)
+            case Ended() as ended:
+                COUNTS.runs_ended[ended] += 1
 
     def _learn(self, address: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""

@@ -135,7 +135,14 @@ class Trouble(NamedTuple):
     failed: int
 
 
-Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble
+class Ended(NamedTuple):
+    """A run, `flow` or `message`, has ended with this status."""
+
+    kind: str
+    status: str
+
+
+Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended
 
 
 class EffectKind(enum.Enum):
@@ -148,6 +155,7 @@ class EffectKind(enum.Enum):
     SILENT = b"silent"
     OTHER = b"other"
     TROUBLE = b"trouble"
+    ENDED = b"ended"
 
 
 def _read_cancel(value: bytes) -> Cancel:
@@ -179,6 +187,7 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.SILENT.value: _read_silent,
     EffectKind.OTHER.value: _read_other,
     EffectKind.TROUBLE.value: _read_trouble,
+    EffectKind.ENDED.value: lambda value: Ended(*value.decode().split(" ")),
 }
 
 

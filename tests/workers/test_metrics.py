@@ -175,6 +175,9 @@ def test_jobs_are_counted_as_they_wait_begin_and_end(two: CoordinatorProcess) ->
             "attempt_duration_seconds_count", outcome=outcome
         ), outcome
     assert after("attempts_lost_total") - before("attempts_lost_total") == 1
+    assert after("runs_ended_total", kind="flow", status="Error") == 1 + before(
+        "runs_ended_total", kind="flow", status="Error"
+    )
 
 
 def test_how_long_the_oldest_has_waited_grows_and_ends_with_the_wait(two: CoordinatorProcess) -> None:
