@@ -36,11 +36,13 @@ __all__ = [
 class CoordinatorError(Exception):
     """Base of every error a client may be answered with.
 
-    `code` and `message` are the JSON-RPC error's; `data` explains this one occurrence.
+    `code` and `message` are the JSON-RPC error's; `data` explains this one occurrence. `method`: the call's, where who
+    answers it knows no more than this error.
     """
 
     code: ClassVar[int] = -32603
     message: ClassVar[str] = "Internal error"
+    method: str | None = None
 
     def __init__(self, data: Any) -> None:
         super().__init__(data)

@@ -130,6 +130,12 @@ class Settings(BaseModel):
         "outcome, without params; `-` for standard error. A new file has mode 0600. See SECURITY.md.",
     )
 
+    access_log: File | None = Field(
+        None,
+        description="File to which a JSON line is appended for each call: who, what, where, the outcome, how long it "
+        "took and its request id, without params; `-` for standard error. A new file has mode 0600.",
+    )
+
     redis_url: str | None = Field(
         None,
         repr=False,

@@ -150,6 +150,7 @@ class Request(ABC):
 
     Attributes:
         deadline: on trio's clock.
+        begun: when the message was read whose calls it is, by perf_counter; 0 of any other.
         calls: for how many it stands.
         admission: what says that it may be carried out, if callers log in.
         charge: is given the seconds that the store takes over its steps, if those are measured.
@@ -167,6 +168,7 @@ class Request(ABC):
     __slots__ = (
         "__weakref__",
         "admission",
+        "begun",
         "calls",
         "charge",
         "commands",
@@ -184,6 +186,7 @@ class Request(ABC):
 
     def __init__(self, operation: Operation, *, deadline: float, writes: bool) -> None:
         self.operation = operation
+        self.begun = 0.0
         self.calls = 1
         self.charge: Callable[[float], None] | None = None
         self.admission: Any = None

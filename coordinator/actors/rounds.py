@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import perf_counter
 from typing import Final, NamedTuple
 
 import trio
@@ -14,6 +15,7 @@ from coordinator.actors.pipeline import join, part
 from coordinator.actors.progress import Progress, is_known, learn
 from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request
 from coordinator.actors.writer import Place, Writer
+from coordinator.measures import MAILBOX_WAIT, ROUND_TRIPS, ROUNDS
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
@@ -46,6 +48,7 @@ class _Slice(NamedTuple):
     writes: bool
     is_last: bool  # of its round
     meter: Meter | None  # of what the store takes over the requests' commands, if that is measured
+    begun: float  # when that was sent, by perf_counter
 
 
 class Rounds:
@@ -144,6 +147,9 @@ class Rounds:
 
     async def send(self, connection: Connection, ready: list[Request]) -> Lost | None:
         """Send the next round, with these requests. Returns why the connection is lost, if it is."""
+        begun, first = perf_counter(), ready[0]
+        if first.begun and not first.unanswered:
+            MAILBOX_WAIT.observe(begun - first.begun)
         commands = self._registration(ready)
         registers = len(commands)
         slices = [(requests, _commands_of(requests)) for requests in _slices(ready, self._slice_calls())]
@@ -157,7 +163,9 @@ class Rounds:
             connection.lacks_layout = False
         commands += self._about_sizes(load)
         sizes = len(commands) - registers - fences
+        calls = 0
         for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):
+            calls += len(of_slice)
             joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
             numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
             meter = None
@@ -166,8 +174,11 @@ class Rounds:
             commands += joined
             writes = any(request.writes for request in requests)
             is_last = requests[-1] is ready[-1]
-            self._sent.append(_Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter))
+            self._sent.append(
+                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun)
+            )
             registers = fences = sizes = 0
+        ROUNDS.observe(calls)
         try:
             unsent = connection.send_now(commands)
             if unsent:
@@ -220,6 +231,8 @@ class Rounds:
             fault = f"the store did not answer within {self._round_timeout:g} s"
         except StoreUnavailable as error:
             fault = str(error)
+        if sent.is_last and fault is None:
+            ROUND_TRIPS.observe(perf_counter() - sent.begun)
         if sent.registers:
             fault = fault or self._check_registered(replies[: sent.registers])
             del replies[: sent.registers]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -37,6 +37,7 @@ from coordinator.engine.subscriptions import (
 from coordinator.engine.timers import Timers
 from coordinator.engine.waiters import Waiter, Waiters
 from coordinator.errors import CoordinatorError, NotFound, NotSubscribed, Overloaded
+from coordinator.measures import COUNTS
 from coordinator.models.execution import (
     FlowSubscribeParams,
     JobTakeParams,
@@ -47,7 +48,7 @@ from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Events, Other, Ready, Refused, Silent, Trouble
+from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -106,6 +107,10 @@ class Engine:
     def subscriptions(self) -> int:
         """Subscriptions open."""
         return sum(len(context.runners) + sum(map(len, context.flows.values())) for context in self._contexts.values())
+
+    def runners(self) -> Iterator[RunnerSubscription]:
+        """The runners that are connected to us, once for each context they take jobs of."""
+        return (runner for context in self._contexts.values() for runner in context.runners.values())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Never returns. A task of the engine that crashes is started again."""
@@ -172,6 +177,8 @@ class Engine:
                 self._wake_other(context_key, script_type, runner_id)
             case Trouble(runner_id, failed):
                 self._note_trouble(context_key, runner_id, failed)
+            case Ended() as ended:
+                COUNTS.runs_ended[ended] += 1
 
     def _learn(self, context_key: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
@@ -505,8 +512,11 @@ class Engine:
 
         def operation() -> Operation:
             (reply,) = yield [functions.tick(self._layout.keyspace(context_key), TICK_LIMIT)]
-            faults, effects = functions.read_tick(reply)
-            for fault in faults:
+            ticked, effects = functions.read_tick(reply)
+            COUNTS.attempts_lost += ticked.lost
+            COUNTS.attempts_timed_out += ticked.timed_out
+            COUNTS.attempts_retried += ticked.retried
+            for fault in ticked.faults:
                 report("a timer in the store", ReplyError(fault), context=context_key)
             return WithEffects(b"", effects)
 

@@ -20,6 +20,7 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
+from coordinator.measures import COUNTS, START_WAITS
 from coordinator.operations.execution import EVENT_BYTES, EVENTS_A_STEP
 from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
@@ -48,6 +49,7 @@ BEGINNING: Final = "0-0"
 _LOG: Final = b'"kind":"log"'
 SECRET_BYTES: Final = 16  # random ones in the tokens of each take, so that nobody guesses an attempt's
 _ENV_VARS_AT: Final = codec.JOB.field_names.index(b"env_vars")
+_SCRIPT_TYPE_AT: Final = codec.JOB.field_names.index(b"script_type")
 
 
 class Session(ABC):
@@ -368,6 +370,7 @@ class FlowSubscription(Subscription):
             if not found.events:
                 self._has_missed = found.missed  # the next one says so
                 return
+        COUNTS.events_missed += found.missed
         notices = [b'%b"event_id":"%b",%b}}' % (self._head, *event) for event in found.events]
         if found.missed:
             notices[0] = b'%b,"missed":true}}' % notices[0][:-2]
@@ -439,7 +442,16 @@ def take(
         taken, more = functions.read_take(reply)
         effects += more
         if taken.attempts or not taken.may_be_more:  # else only entries that lead nowhere so far
+            for told in taken.attempts:
+                if told.waited is not None:
+                    START_WAITS[_script_type(told),].observe(told.waited)
             return taken.is_last, [_assignment(keys, told, runner.lease) for told in taken.attempts], effects
+
+
+def _script_type(told: Told) -> str:
+    script_type = told.record[_SCRIPT_TYPE_AT]
+    assert script_type is not None, "each job has one"
+    return script_type.decode()
 
 
 def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:

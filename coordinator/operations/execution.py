@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 from coordinator import dag
 from coordinator.actors.request import Answerable, Compute, First, Further, Operation, Park, WithEffects
 from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
+from coordinator.measures import ATTEMPTS, COUNTS
 from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
     FlowCancelParams,
@@ -73,6 +74,8 @@ JOBS_ADDED: Final = 100  # checked, or created, by one call, of a flow with more
 ATTEMPTS_TO_PLAN: Final = 5  # a DAG that changes under us so often is reported as a conflict
 _T = TypeVar("_T")
 SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
+_FINISHED: Final = ATTEMPTS["finished",]
+_ENDED: Final = b'{"status":"%b","attempt":%b}'
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
 
 
@@ -328,6 +331,8 @@ def log_lines(keys: Keyspace, params: JobLogParams) -> Answerable:
 def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
     logged, effects = _accepted(params, functions.read_append_log(reply))
     over = b',"over":true' if logged.is_over else b""
+    if not logged.is_kept:
+        COUNTS.log_lines_dropped += len(params.lines)
     return WithEffects(b'{"lines":%d%b}' % (len(params.lines) * logged.is_kept, over), effects)
 
 
@@ -346,19 +351,30 @@ def job_inputs(keys: Keyspace, params: JobInputsParams) -> Operation:
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
-    return functions.finish(keys, job, params.token, result_json(keys, params.result)), _attempt_ended, params
+    return functions.finish(keys, job, params.token, result_json(keys, params.result)), _finished, params
 
 
 def fail_job(keys: Keyspace, params: JobFailParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
     result = result_json(keys, params.result) if "result" in params.model_fields_set else None
     command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry, is_lost=params.lost)
-    return command, _attempt_ended, params
+    return command, _failed, params
 
 
-def _attempt_ended(reply: Reply, params: JobFinishParams | JobFailParams) -> WithEffects:
+def _finished(reply: Reply, params: JobFinishParams) -> WithEffects:
     reported, effects = _accepted(params, functions.read_report(reply))
-    return WithEffects(b'{"status":"%b","attempt":%b}' % reported, effects)
+    if reported.ran is not None:
+        _FINISHED.observe(reported.ran)
+    return WithEffects(_ENDED % (reported.value, reported.attempt), effects)
+
+
+def _failed(reply: Reply, params: JobFailParams) -> WithEffects:
+    reported, effects = _accepted(params, functions.read_report(reply))
+    if reported.ran is not None:
+        ATTEMPTS["lost" if params.lost else "failed",].observe(reported.ran)
+        COUNTS.attempts_lost += params.lost
+        COUNTS.attempts_retried += reported.value == b"Dispatched"
+    return WithEffects(_ENDED % (reported.value, reported.attempt), effects)
 
 
 def _accepted(params: Any, report: tuple[_T | Refused, Effects]) -> tuple[_T, Effects]:

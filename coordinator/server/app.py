@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import platform
 import socket
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
 import trio
+from prometheus_client.core import Metric
 
+from coordinator import __version__
 from coordinator.actors.directory import Directory, one_step
 from coordinator.engine.engine import Engine
 from coordinator.errors import CoordinatorError
 from coordinator.hosts import is_loopback
-from coordinator.metrics import Metrics
+from coordinator.metrics import Metrics, gauge, measured
 from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.admitted import Admitted
-from coordinator.rpc.access.audit import Audit
+from coordinator.rpc.access.audit import Audit, Logs
 from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate, Rules
 from coordinator.rpc.access.limits import Limits as CallerLimits
@@ -37,11 +40,13 @@ from coordinator.rpc.openrpc import ServedDocument
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
+from coordinator.server.store_view import StoreView
 from coordinator.server.tls import CannotUseTls, Material, Tls, certified_names, read_material
 from coordinator.settings import Settings
 from coordinator.socketio import peer_host
 from coordinator.storage.connection import Store
 from coordinator.storage.keys import GLOBAL, Command
+from coordinator.storage.library import OURS
 from coordinator.storage.topology import Topology
 from coordinator.supervision import FAULTS, faults, supervise
 from coordinator.tlsstream import Secure, TlsStream
@@ -166,11 +171,13 @@ class Service:
             round_timeout=settings.store_timeout,
             measures=settings.caller_store_time > 0,
         )
+        self._store_view = StoreView(self._store)
         self._engine = Engine(
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
         )
 
         self._audit = None if settings.audit_log is None else Audit(settings.audit_log)
+        self._access_log = None if settings.access_log is None else Audit(settings.access_log, "access log")
         self._gate: Gate | None = None
         if settings.has_logins:
             rules = Rules(
@@ -194,9 +201,9 @@ class Service:
 
     async def run(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         """Serve from when `started` is called until `stop` is set, then answer what is in flight."""
-        # The store and the directory outlive the front-ends, which need both to answer what is in flight. The audit log
-        # outlives them all: ending, they tell it of what they have given up.
-        async with self._kept_audit(), trio.open_nursery() as background:
+        # The store and the directory outlive the front-ends, which need both to answer what is in flight. The logs
+        # outlive them all: ending, they tell them of what they have given up.
+        async with _kept(self._audit), _kept(self._access_log), trio.open_nursery() as background:
             await background.start(self._directory.run)
             await background.start(self._engine.run)
             background.start_soon(supervise, "returning memory", _return_memory)
@@ -209,9 +216,6 @@ class Service:
                 with trio.move_on_after(LEAVE_TIMEOUT):
                     await self._engine.leave()
             background.cancel_scope.cancel()
-
-    def _kept_audit(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self._audit is None else self._audit.kept()
 
     def gone(self, coordinator: str) -> None:
         """Another coordinator on the store is gone: take over from it. While `run` serves."""
@@ -245,7 +249,7 @@ class Service:
             max_batch_reply=settings.max_batch_reply_bytes,
             document=document.json,
             gate=self._gate,
-            audit=self._audit,
+            logs=Logs(self._audit, self._access_log) if self._audit or self._access_log else None,
             limits=limits,
             methods=within_quotas(
                 METHODS, jobs=settings.context_jobs, flows=settings.context_flows, size=settings.context_bytes
@@ -280,7 +284,7 @@ class Service:
         answers = Answers(
             dispatcher,
             http_policy,
-            Pages(document=document, ready=self._ready, metrics=self._page),
+            Pages(document=document, ready=self._ready, metrics=self._whole_page),
             max_body_bytes=settings.max_body_bytes,
             has_websocket=True,
             proxies=proxies,
@@ -329,9 +333,34 @@ class Service:
                     "Lines of the audit log that could not be written, or held any longer.",
                     lambda: 0 if self._audit is None else self._audit.lost,
                 ),
+                "access_lines_lost_total": (
+                    "Lines of the access log that could not be written, or held any longer.",
+                    lambda: 0 if self._access_log is None else self._access_log.lost,
+                ),
                 "http_connections": ("HTTP clients connected.", lambda: http_server.connections),
                 "websocket_connections": ("WebSocket clients connected.", lambda: websocket.connections),
-            }
+                "limited_callers": (
+                    "Callers whose limits are counted now.",
+                    lambda: 0 if limits is None else limits.callers,
+                ),
+                "runners_connected": (
+                    "Runners subscribed, once for each context they take jobs of.",
+                    lambda: sum(1 for _ in engine.runners()),
+                ),
+                "runners_busy": (
+                    "Those of them that have an attempt.",
+                    lambda: sum(bool(runner.held) for runner in engine.runners()),
+                ),
+                "runner_capacity": (
+                    "Attempts they may have at a time.",
+                    lambda: sum(runner.capacity for runner in engine.runners()),
+                ),
+                "attempts_held": (
+                    "Attempts they have.",
+                    lambda: sum(len(runner.held) for runner in engine.runners()),
+                ),
+            },
+            self._families,
         )
         async with trio.open_nursery() as front_ends:
             front_ends.start_soon(http_server.serve, _Reusable(http, stop))
@@ -369,8 +398,24 @@ class Service:
             return str(error.data["detail"])
         return None
 
+    def _families(self) -> Iterator[Metric]:
+        build = {"version": __version__, "python": platform.python_version(), "library": str(OURS)}
+        yield gauge("build_info", "What runs here.", tuple(build), {tuple(build.values()): 1})
+        yield from measured()
+        yield from self._store_view.families()
+
+    async def _whole_page(self) -> tuple[bytes, str]:
+        """The page, with what the store says now. Raises trio.TooSlowError."""
+        await self._store_view.look()
+        with self._store_view.shown():
+            return await self._page()
+
     async def _own_page(self) -> tuple[bytes, str]:
         return self.metrics.render()
+
+
+def _kept(log: Audit | None) -> AbstractAsyncContextManager[None]:
+    return nullcontext() if log is None else log.kept()
 
 
 def names_of(settings: Settings, tls: Material | None) -> list[str]:

@@ -68,7 +68,7 @@ class CannotListen(Exception):
 
 
 class CannotKeepAudit(Exception):
-    """Nothing can be appended to the file of the audit log."""
+    """Nothing can be appended to the file of the audit log, or the access log."""
 
 
 class CannotUseTokens(Exception):
@@ -129,8 +129,9 @@ async def acquire(settings: Settings) -> AsyncIterator[Resources]:
     Raises: CannotKeepAudit, CannotListen, CannotUseTls, CannotUseTokens, DataDirectoryInUse, EmbeddedFailed.
     """
     tls = read_material(settings)
-    if settings.audit_log is not None:
-        _check_audit_log(settings.audit_log)
+    for name, path in (("--audit-log", settings.audit_log), ("--access-log", settings.access_log)):
+        if path is not None:
+            _check_log(name, path)
     timeout = settings.client_write_timeout
     async with AsyncExitStack() as stack:
         http = stack.enter_context(_listen("http", settings.api_http_ip, settings.api_http_port, timeout))
@@ -183,14 +184,14 @@ def _check_provider(settings: Settings) -> None:
         raise CannotUseTokens(f"--jwt-keys: {error}") from None
 
 
-def _check_audit_log(path: Path) -> None:
+def _check_log(name: str, path: Path) -> None:
     """Make the file if there is none. Raises CannotKeepAudit."""
     file = AuditFile(path)
     try:
         file.check()
     except (OSError, NotPrivate) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise CannotKeepAudit(f"--audit-log: {path} cannot be appended to: {reason}") from None
+        raise CannotKeepAudit(f"{name}: {path} cannot be appended to: {reason}") from None
     finally:
         file.close()
 

@@ -135,7 +135,14 @@ class Trouble(NamedTuple):
     failed: int
 
 
-Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble
+class Ended(NamedTuple):
+    """A run, `flow` or `message`, has ended with this status."""
+
+    kind: str
+    status: str
+
+
+Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended
 
 
 class EffectKind(enum.Enum):
@@ -148,6 +155,7 @@ class EffectKind(enum.Enum):
     SILENT = b"silent"
     OTHER = b"other"
     TROUBLE = b"trouble"
+    ENDED = b"ended"
 
 
 def _read_cancel(value: bytes) -> Cancel:
@@ -179,6 +187,7 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.SILENT.value: _read_silent,
     EffectKind.OTHER.value: _read_other,
     EffectKind.TROUBLE.value: _read_trouble,
+    EffectKind.ENDED.value: lambda value: Ended(*value.decode().split(" ")),
 }
 
 
@@ -373,6 +382,33 @@ def read_records(keys: Keyspace, names: Sequence[str], max_bytes: int, fields: S
     return keys.call("hc_read", f"{keys.prefix}engine", max_bytes, len(fields), *fields, *names)
 
 
+class Queue(NamedTuple):
+    """How many entries the queue of a script type has, and for how many seconds the next job of it has been queued."""
+
+    entries: int
+    oldest: float
+
+
+class Depths(NamedTuple):
+    """How much there is in a context."""
+
+    queues: list[Queue]  # in the order they were asked for
+    flows: int
+    jobs: int
+    messages: int
+
+
+def depths(keys: Keyspace, script_types: Iterable[str]) -> Command:
+    """How much there is in a context. It writes nothing, and takes as long whatever the answer is."""
+    return keys.call("hc_depths", keys.engine, *(script_type.lower() for script_type in script_types))
+
+
+def read_depths(reply: Any) -> Depths:
+    *queues, flows, jobs, messages = reply
+    items = iter(queues)
+    return Depths([Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)], flows, jobs, messages)
+
+
 # -- flows
 
 
@@ -559,6 +595,7 @@ class Told(NamedTuple):
     prerequisites: bytes  # what they were satisfied by, empty if there are none
     record: list[bytes | None]  # as codec.JOB.spliced takes it
     inputs_from: bytes  # a list of the jobs whose results are not in `inputs`; '' if there are none
+    waited: float | None  # seconds it was queued; None: that was told before
 
 
 class Taken(NamedTuple):
@@ -596,7 +633,7 @@ def read_take(reply: Any) -> tuple[Taken, Effects]:
     return Taken(told, word is Word.MORE, word is Word.ALL), effects
 
 
-_TOLD_BEFORE: Final = 8  # items of what is told of an attempt in front of the record's fields
+_TOLD_BEFORE: Final = 9  # items of what is told of an attempt in front of the record's fields
 _TOLD_AT: Final[list[int | None]] = [
     _TOLD_BEFORE + JOB_ASSIGNED.index(name.decode()) if name.decode() in JOB_ASSIGNED else None
     for name in codec.JOB.field_names
@@ -625,7 +662,13 @@ def _read_told(told: bytes) -> Told:
         at = inputs.rindex(b"[")
         inputs, inputs_from = inputs[:at], inputs[at:]
     job = int(caller_id), int(id)
-    return Told(job, items[0], items[1].decode(), flow_id, items[4], inputs, items[7], record, inputs_from)
+    waited = _seconds_between(*items[8].split()) if items[8] else None
+    return Told(job, items[0], items[1].decode(), flow_id, items[4], inputs, items[7], record, inputs_from, waited)
+
+
+def _seconds_between(begin: bytes, end: bytes) -> float:
+    """Of two times (ms) by the store's clock, which may have been set back between them."""
+    return max(0, int(end) - int(begin)) / 1000
 
 
 class Inputs(NamedTuple):
@@ -665,10 +708,12 @@ def fail(
 
 
 class Reported(NamedTuple):
-    """A report was accepted: the job's status (of a heartbeat, its lease in ms), and the number of its attempt."""
+    """A report was accepted: the job's status (of a heartbeat, its lease in ms), the number of its attempt, and for how
+    many seconds that ran; None: it was reported before."""
 
     value: bytes
     attempt: bytes
+    ran: float | None = None
 
 
 def read_report(reply: Any) -> tuple[Reported | Refused, Effects]:
@@ -677,6 +722,8 @@ def read_report(reply: Any) -> tuple[Reported | Refused, Effects]:
     words = text.split()
     word = _WORDS.get(words[0])
     if word is Word.OK:
+        if len(words) > 4:
+            return Reported(words[1], words[2], _seconds_between(words[3], words[4])), effects
         return Reported(words[1], words[2] if len(words) > 2 else b""), effects
     if word is Word.NONE or word is Word.STALE:
         return Refused(word), effects
@@ -912,11 +959,20 @@ def tick(keys: Keyspace, limit: int) -> Transition:
     return keys.transition("hc_tick", limit)
 
 
-def read_tick(reply: Any) -> tuple[list[str], Effects]:
-    """What has failed, for each timer."""
+class Ticked(NamedTuple):
+    """How many attempts were lost, have timed out, how many of both are followed by another one, and what has failed,
+    for each timer."""
+
+    lost: int
+    timed_out: int
+    retried: int
+    faults: list[str]
+
+
+def read_tick(reply: Any) -> tuple[Ticked, Effects]:
     result, effects = reply
-    _, details = _read("hc_tick", result, Word.OK)
-    return [fault.decode(errors="replace") for fault in details[1:]], effects
+    _, (_, lost, timed_out, retried, *faults) = _read("hc_tick", result, Word.OK)
+    return Ticked(lost, timed_out, retried, [fault.decode(errors="replace") for fault in faults]), effects
 
 
 def read_effects(reply: Any) -> Effects:

@@ -1,7 +1,8 @@
-"""The audit log: who wrote what, who was refused what, and who has logged in; a JSON object a line.
+"""The audit log: who wrote what, who was refused what, and who has logged in; and the access log: who called what, and
+how long it took. A JSON object a line.
 
-An `Audit` is one for each process, a `Trail` one for each client. A line is made when a call's outcome is known, and
-holds nothing of its params or its result. Lines are written in another thread, in order, soon after.
+An `Audit` is one for each process and log, a `Trail` one for each client. A line is made when a call's outcome is
+known, and holds nothing of its params or its result. Lines are written in another thread, in order, soon after.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 from itertools import count
 from json import dumps
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -30,7 +32,7 @@ from coordinator.rpc.methods.method import Live, Method, Personal
 from coordinator.storage.keys import ContextKey
 from coordinator.supervision import supervise
 
-__all__ = ["Audit", "Followed", "Trail"]
+__all__ = ["Audit", "Followed", "Logs", "Trail"]
 
 log = structlog.get_logger("coordinator.audit")
 
@@ -43,6 +45,8 @@ MAX_REASON: Final = 200
 
 CONNECT: Final = "connect"  # in place of a method: a WebSocket's handshake with a token
 SESSION: Final = "session"  # a browser's, begun or ended
+ABANDONED: Final = '"abandoned"'  # an outcome in the access log: the client has left before there was one
+DISCOVER: Final = "rpc.discover"
 ENDED: Final = "auth.ended"  # what a login or a subscription has ended with
 _LOGINS: Final = frozenset({"auth.login", "auth.renew"})
 _DENIALS: Final = (Forbidden, NotLoggedIn)
@@ -58,12 +62,16 @@ class Audit:
 
     They are held in memory while they cannot be written, up to a bound. Beyond that they are lost: calls go on.
 
+    Args:
+        log: which one it is.
+
     Attributes:
         lost: lines.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, log: str = "audit log") -> None:
         self.lost = 0
+        self._log = log
         self._file = AuditFile(path)
         self._lines: list[str] = []
         self._unwritten = b""  # of those that were taken from there
@@ -112,7 +120,7 @@ class Audit:
 
         async def write() -> None:
             with writing:
-                await supervise("writing the audit log", self._write_lines)
+                await supervise(f"writing the {self._log}", self._write_lines)
             is_over.set()
 
         async with trio.open_nursery() as nursery:
@@ -158,7 +166,7 @@ class Audit:
                 return
             if self._failing.is_due():
                 log.error(
-                    "the audit log cannot be written; calls go on, and lines are lost once too many wait",
+                    f"the {self._log} cannot be written; calls go on, and lines are lost once too many wait",
                     reason=fault,
                     waiting_bytes=self._size,
                     lost=self.lost,
@@ -170,7 +178,7 @@ class Audit:
         rest = self._unwritten.count(b"\n") + sum(line.count("\n") for line in self._lines)
         if rest:
             self.lost += rest
-            log.error("the audit log could not be written to its end", lost=self.lost)
+            log.error(f"the {self._log} could not be written to its end", lost=self.lost)
 
 
 class _Kind(NamedTuple):
@@ -208,23 +216,50 @@ def _kind_of(method: Method) -> _Kind:
     return kind
 
 
+class Logs(NamedTuple):
+    """Those that are kept, of which there is one at least."""
+
+    audit: Audit | None
+    access: Audit | None
+
+    def client(self) -> str:
+        """A new client's name, which no other one has."""
+        audit = self.audit or self.access
+        assert audit is not None, "one of them is kept"
+        return audit.client()
+
+
 class Trail:
     """One client's: a WebSocket connection, or an HTTP message.
 
     Args:
         address: where it is.
         access: who it is; None where nobody logs in.
+        client: its name, if it has one already.
+        request_id: that of the HTTP message.
     """
 
-    __slots__ = ("_access", "_address", "_audit", "_end", "_number", "_transport")
+    __slots__ = ("_access", "_address", "_calls", "_client", "_end", "_logs", "_number", "_request_id", "_transport")
 
-    def __init__(self, audit: Audit, transport: str, address: str, access: Access | None) -> None:
-        self._audit = audit
+    def __init__(
+        self,
+        logs: Logs,
+        transport: str,
+        address: str,
+        access: Access | None,
+        *,
+        client: str = "",
+        request_id: str = "",
+    ) -> None:
+        self._logs = logs
         self._transport = transport
         self._address = address
         self._access = access
+        self._client = client
+        self._request_id = request_id
         self._number = 0
-        self._end = ""  # of its lines: what they have in common
+        self._calls = 0  # that the access log has
+        self._end = ""  # of its lines in the audit log: what they have in common
 
     @property
     def principal(self) -> str:
@@ -242,9 +277,42 @@ class Trail:
         """
         kind = _kinds.get(method.name) or _kind_of(method)
         is_denied = type(allowed) is not Method and isinstance(allowed, _REFUSALS)
-        if not kind.is_written and not kind.is_watched and not is_denied:
+        is_audited = self._logs.audit is not None and (kind.is_written or kind.is_watched or is_denied)
+        begun = perf_counter() if self._logs.access is not None else 0.0
+        if not is_audited and not begun:
             return reply_to
-        return Followed(self, kind, kind.about(params), reply_to, is_denied)
+        return Followed(
+            self, kind, kind.about(params), reply_to, is_denied=is_denied, is_audited=is_audited, begun=begun
+        )
+
+    def known(self, id: bytes | None, outcome: Outcome) -> None:
+        """The outcome of a call was known at once, for it is none, or none that may be made."""
+        if self._logs.access is not None:
+            name = DISCOVER if type(outcome) is bytes else getattr(outcome, "method", None)
+            shown = "null" if name is None else dumps(_TOKEN.sub("hc_***", name)[:MAX_ID])
+            self.tell_call(f'","method":{shown},"context":', self.principal, None, _outcome(outcome), 0.0, id)
+
+    def tell_call(
+        self, named: str, principal: str, context: ContextKey, outcome: str, seconds: float, id: bytes | None
+    ) -> None:
+        """Write a line of the access log, if that is kept."""
+        log = self._logs.access
+        if log is None:
+            return
+        self._calls += 1
+        client = self._name()
+        request = self._request_id or (client if self._transport == "http" else f"{client}.{self._calls}")
+        log.add(
+            f'{{"at":"{log.now()}","principal":"{principal}{named}{"null" if context is None else context},'
+            f'"outcome":{outcome},"duration":{seconds:.6f},"address":{dumps(self._address)},'
+            f'"transport":"{self._transport}","client":"{client}","request_id":{_shown(request.encode())},'
+            f'"id":{_shown_id(id)}}}\n'
+        )
+
+    def _name(self) -> str:
+        if not self._client:
+            self._client = self._logs.client()
+        return self._client
 
     def connected(self) -> None:
         """A token was shown as the connection was opened; it was good if the client is somebody now."""
@@ -273,18 +341,19 @@ class Trail:
     def tell(
         self, named: str, principal: str, context: ContextKey, outcome: str, reason: str | None, id: bytes | None
     ) -> None:
-        """Write a line."""
-        audit = self._audit
+        """Write a line of the audit log, if that is kept."""
+        audit = self._logs.audit
+        if audit is None:
+            return
         if not self._number:
             host = dumps(self._address)
-            self._end = f',"address":{host},"transport":"{self._transport}","request":"{audit.client()}.'
+            self._end = f',"address":{host},"transport":"{self._transport}","request":"{self._name()}.'
         self._number += 1
         why = "" if reason is None else f',"reason":{dumps(reason[:MAX_REASON])}'
-        shown = f'"{id.decode()}"' if id is not None and id.isdigit() and len(id) <= MAX_ID else _shown(id)
         about = "null" if context is None else context
         audit.add(
             f'{{"at":"{audit.now()}","principal":"{principal}{named}{about},"outcome":{outcome}{why}{self._end}'
-            f'{self._number}","id":{shown}}}\n'
+            f'{self._number}","id":{_shown_id(id)}}}\n'
         )
 
     def who_logged_in(self) -> str:
@@ -304,24 +373,47 @@ class Followed:
         then: takes the outcome after it.
     """
 
-    __slots__ = ("_context", "_is_denied", "_kind", "_principal", "_trail", "then")
+    __slots__ = ("_begun", "_context", "_is_audited", "_is_denied", "_kind", "_principal", "_trail", "then")
 
-    def __init__(self, trail: Trail, kind: _Kind, context: ContextKey, then: ReplyTo, is_denied: bool) -> None:
+    def __init__(
+        self,
+        trail: Trail,
+        kind: _Kind,
+        context: ContextKey,
+        then: ReplyTo,
+        *,
+        is_denied: bool,
+        is_audited: bool,
+        begun: float,
+    ) -> None:
         self.then = then
         self._trail = trail
         self._kind = kind
         self._context = context
         self._principal = trail.principal
         self._is_denied = is_denied
+        self._is_audited = is_audited
+        self._begun = begun
 
     def __call__(self, at: int, id: bytes | None, outcome: Outcome) -> None:
         try:
             self.then(at, id, outcome)
         finally:
-            self._tell(id, outcome)
+            if self._is_audited:
+                self._tell(id, outcome)
+            if self._begun:
+                has_logged_in = self._kind.is_login and type(outcome) is bytes
+                principal = self._trail.who_logged_in() if has_logged_in else self._principal
+                self._tell_call(principal, _outcome(outcome), id)
+
+    def _tell_call(self, principal: str, outcome: str, id: bytes | None) -> None:
+        seconds = perf_counter() - self._begun
+        self._trail.tell_call(self._kind.named, principal, self._context, outcome, seconds, id)
 
     def abandoned(self, id: bytes | None) -> None:
         """Its client has left before the outcome was known."""
+        if self._begun:
+            self._tell_call(self._principal, ABANDONED, id)
         if self._kind.is_written:
             gone = "the client has left; it may have been carried out"
             self._trail.tell(self._kind.named, self._principal, self._context, str(StorageError.code), gone, id)
@@ -355,6 +447,14 @@ def _right_of(method: Method, error: CoordinatorError) -> str:
     if method.right is Right.PUBLIC:
         return Right.SIGNED_IN.value
     return "nothing" if method.right is None else method.right.value
+
+
+def _outcome(outcome: Outcome) -> str:
+    return '"ok"' if type(outcome) is bytes else str(getattr(outcome, "code", StorageError.code))
+
+
+def _shown_id(id: bytes | None) -> str:
+    return f'"{id.decode()}"' if id is not None and id.isdigit() and len(id) <= MAX_ID else _shown(id)
 
 
 def _shown(id: bytes | None) -> str:

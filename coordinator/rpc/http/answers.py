@@ -6,6 +6,7 @@ whoever sees the same head again. HTTP/1 (`connection`) and Hypercorn's HTTP/2 (
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -62,6 +63,7 @@ _RPC_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
 _PAGE_METHODS: Final = b"GET, HEAD, OPTIONS"
 _WEBSOCKET_PATHS: Final = ("/", "/ws")
 _MAX_LENGTH_DIGITS: Final = 19
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")  # one that is shown, and told back
 _PREFLIGHT_SECONDS: Final = b"600"  # for which a browser may remember the answer
 
 
@@ -104,6 +106,7 @@ class Call:
         host: by which the client has called us, in lower case.
         shown: what it has shown to say who it is. Both only where callers log in.
         told: where it is from as it tells; see Proxies.
+        request_id: the one it has, if that can be shown.
     """
 
     coding: bytes
@@ -113,6 +116,7 @@ class Call:
     host: str = ""
     shown: Shown = NOTHING
     told: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,9 @@ class Answers:
         max_body_bytes: size of a body, with its coding and without; a larger one gets 413.
         has_websocket: connections that are to be WebSockets are served.
         proxies: those that are believed where a request is from.
+
+    Attributes:
+        makes_request_ids: calls that have none get one, for there is a log that shows it.
     """
 
     def __init__(
@@ -168,6 +175,8 @@ class Answers:
         self._sessions = Sessions(dispatcher, policy, self._proxies)
         self._pages = pages
         self.max_body_bytes = max_body_bytes
+        logs = dispatcher.logs
+        self.makes_request_ids = logs is not None and logs.access is not None
         self._has_websocket = has_websocket
 
     def decide(self, request: Request) -> Decision:
@@ -190,6 +199,8 @@ class Answers:
             None if host is None else host.decode("latin-1"),
         )
         vary: Headers = ((b"vary", b"Origin"),) if origin is not None or request.method != b"POST" else ()
+        if b"x-request-id" in request.headers and _REQUEST_ID.fullmatch(request.headers[b"x-request-id"]):
+            vary = (*vary, (b"x-request-id", request.headers[b"x-request-id"]))
         if refused is not None:
             return self.refusal(403, refused, *vary)
         is_foreign = origin is not None and self._policy.is_allowed(origin.decode("latin-1"))
@@ -235,8 +246,9 @@ class Answers:
         too_long = self._too_long(request, shared)
         told = self._proxies.told(request.headers)
         named = (host or b"").decode("latin-1").lower()
+        request_id = next((value.decode() for name, value in shared if name == b"x-request-id"), "")
         if too_long is not None or self._dispatcher.gate is None:
-            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent, told=told)
+            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent, told=told, request_id=request_id)
         return Call(
             coding,
             Answer(200, (*shared, JSON)),
@@ -245,6 +257,7 @@ class Answers:
             named,
             self._shown_by(request, named),
             told,
+            request_id,
         )
 
     def _shown_by(self, request: Request, host: str) -> Shown:
@@ -308,6 +321,12 @@ class Answers:
         except DamagedBody as damaged:
             return self.refusal(400, str(damaged), *call.silent.headers)
 
+    def new_client(self) -> str:
+        """What the logs call the client that has sent a message, which is the request id of one that has none. Only if
+        `makes_request_ids`."""
+        assert self._dispatcher.logs is not None, "a log is kept"
+        return self._dispatcher.logs.client()
+
     async def carry_out(
         self,
         call: Call,
@@ -316,6 +335,7 @@ class Answers:
         respond: Respond,
         hung_up: Callable[[], Awaitable[None]],
         certified: Shown = NOTHING,
+        client: str = "",
     ) -> bool:
         """Carry out a call's JSON-RPC message, whose reply goes to `respond` as soon as there is one.
 
@@ -326,18 +346,20 @@ class Answers:
             budget: the client's.
             hung_up: returns once the client is gone. Called only while a call waits that may take long.
             certified: what the client's certificate says, which counts if the request shows nothing.
+            client: what the logs call it, of `new_client`.
 
         Returns whether `respond` was called; if not, the client is gone.
         """
         gate = self._dispatcher.gate
         shown = call.shown if call.shown.digest else certified
         access = None if gate is None else Access(gate, host=call.host, shown=shown)
-        audit, limits = self._dispatcher.audit, self._dispatcher.limits
+        logs, limits = self._dispatcher.logs, self._dispatcher.limits
         account = trail = None
         address = self._proxies.address(budget.address, call.told) if call.told else ""
-        if audit is not None or limits is not None:
+        if logs is not None or limits is not None:
             address = address or budget.address
-            trail = None if audit is None else Trail(audit, "http", address, access)
+            if logs is not None:
+                trail = Trail(logs, "http", address, access, client=client, request_id=call.request_id)
             account = None if limits is None else limits.account(access, address)
         reply = _Reply(call, respond, access, account)
         intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account, address=address)
@@ -357,8 +379,8 @@ class Answers:
         assert isinstance(shown, ShowPage)
         gate, authorization = self._dispatcher.gate, shown.authorization
         if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
-            if self._dispatcher.audit is not None:
-                Trail(self._dispatcher.audit, "http", budget.address, Access(gate)).page_denied("/metrics")
+            if self._dispatcher.logs is not None:
+                Trail(self._dispatcher.logs, "http", budget.address, Access(gate)).page_denied("/metrics")
             return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)

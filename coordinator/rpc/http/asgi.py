@@ -110,16 +110,18 @@ class AsgiApp:
         def respond(reply: Response | None, instead: Answer | None) -> None:
             replies.append((reply, instead))
 
+        client = self._answers.new_client() if self._answers.makes_request_ids else ""
         carried_out = self._answers.carry_out(
-            decision, message, self._budget, respond, exchange.hung_up, self._certified
+            decision, message, self._budget, respond, exchange.hung_up, self._certified, client
         )
         if not await carried_out:
             raise _ClientLeft
         reply, instead = replies[0]
-        if reply is None:
-            return instead or decision.silent
-        begun = instead or decision.replied
-        return Answer(begun.status, begun.headers, b"".join(reply) if isinstance(reply, list) else reply)
+        begun = instead or (decision.silent if reply is None else decision.replied)
+        headers = begun.headers
+        if client and not decision.request_id:
+            headers = (*headers, (b"x-request-id", client.encode()))
+        return Answer(begun.status, headers, b"".join(reply) if isinstance(reply, list) else reply or b"")
 
     async def _respond(self, scope: Scope, exchange: _Exchange, answer: Answer, send: Send) -> None:
         headers = [header for header in answer.headers if scope["http_version"] != "2" or header[0] not in _HOP_BY_HOP]

@@ -131,6 +131,7 @@ class Connection:
         "_heads",
         "_in_slice",
         "_limits",
+        "_request_id",
         "_start",
         "_stream",
         "_unsent",
@@ -152,6 +153,7 @@ class Connection:
         self._at = 0  # how much of it was dealt with
         self._in_slice = 0  # requests answered of what one read has brought
         self._head: Head  # of the call that is being answered
+        self._request_id = b""  # a line of the response to it: the id it has been given
         self._unsent: deque[bytes] = deque()  # of its response
 
     async def serve(self) -> Handover | None:
@@ -326,7 +328,13 @@ class Connection:
             await self._respond(head, message)
             return True
         self._head = head
-        carried_out = self._answers.carry_out(call, message, self._budget, self._reply, self._hung_up, self._certified)
+        client = ""
+        if self._answers.makes_request_ids:
+            client = self._answers.new_client()
+            self._request_id = b"" if call.request_id else b"x-request-id: %b\r\n" % client.encode()
+        carried_out = self._answers.carry_out(
+            call, message, self._budget, self._reply, self._hung_up, self._certified, client
+        )
         if not await carried_out:
             return False
         if self._unsent:
@@ -339,6 +347,8 @@ class Connection:
         date = _date_line(int(time()))
         if self._waiting.is_stopping and not head.closes:
             date += b"connection: close\r\n"
+        if self._request_id:
+            date += self._request_id
         if instead is not None:
             whole = b"" if reply is None else b"".join(reply) if isinstance(reply, list) else reply
             lines = response_head(instead, head.connection)

@@ -89,7 +89,7 @@ class Sessions:
             await access.identify()
             if access.principal is None:
                 await gate.failing.take()
-            trail = None if self._dispatcher.audit is None else Trail(self._dispatcher.audit, "http", address, access)
+            trail = None if self._dispatcher.logs is None else Trail(self._dispatcher.logs, "http", address, access)
             return await (self._end(access, trail) if change.ends else self._begin(access, trail))
         except NotLoggedIn as error:
             return Refusal(401, error.data["detail"], is_challenge=True)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from functools import lru_cache, partial
 from inspect import GEN_CREATED, getgeneratorstate
-from itertools import repeat
+from time import perf_counter
 from typing import Any, Final, assert_never
 
 import trio
@@ -21,13 +21,14 @@ from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded, ReplyTooLarge, StorageError
+from coordinator.measures import BATCHES, CALLS, OK, OTHER
 from coordinator.rpc.access.admitted import Admission
-from coordinator.rpc.access.audit import Audit, Followed, Trail
+from coordinator.rpc.access.audit import Followed, Logs, Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.access.limits import Account, Limits, whose
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
-from coordinator.rpc.jsonrpc.decode import Item, Reader
+from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
@@ -156,18 +157,20 @@ class _Call(Request):
     """A call on its way.
 
     Attributes:
+        method: its name.
         place: its own.
         weight: bytes its reply is expected to have; they are taken from `budget` until it is answered.
         is_record: whether that is a record.
         answered: set once it is answered, if somebody waits for that.
     """
 
-    __slots__ = ("answered", "budget", "is_record", "place", "weight")
+    __slots__ = ("answered", "budget", "is_record", "method", "place", "weight")
 
     def __init__(
         self, method: Method, operation: Operation, place: Place, budget: Budget, expected: int, *, deadline: float
     ) -> None:
         super().__init__(operation, deadline=deadline, writes=method.writes)
+        self.method = method.name
         self.place = place
         self.budget = budget
         self.is_record = method.is_record
@@ -182,6 +185,7 @@ class _Call(Request):
             self.mailbox.saw(len(outcome))
         if self.answered is not None:
             self.answered.set()
+        _measure(self.method, outcome, self.begun)
         reply_to, at, id = self.place
         reply_to(at, id, outcome)
 
@@ -203,14 +207,29 @@ class _Commands(Request):
     Attributes:
         answerables: theirs; more may be added until it is posted.
         places: theirs.
+        last: the method of the one added last.
+        methods: where in their order calls of another method than before begin, and which.
         on_posted: called once they are in the mailbox.
         expected: bytes that the reply to one of them may have, if it is a record.
         weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
     """
 
-    __slots__ = ("_budget", "_outcomes", "answerables", "expected", "keys", "on_posted", "places", "weight")
+    __slots__ = (
+        "_budget",
+        "_outcomes",
+        "answerables",
+        "expected",
+        "keys",
+        "last",
+        "methods",
+        "on_posted",
+        "places",
+        "weight",
+    )
 
     def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
+        self.last: Method | None = None
+        self.methods: list[tuple[int, str]] = []
         self.keys = keys
         self._budget = budget
         self.expected = expected
@@ -235,15 +254,31 @@ class _Commands(Request):
 
     def reply(self, outcome: Outcome) -> None:
         self._budget.give_back(self.weight)
-        outcomes = repeat(outcome) if isinstance(outcome, CoordinatorError) else self._outcomes
+        seconds, are_alike = perf_counter() - self.begun, len(self.methods) == 1
+        is_failed = isinstance(outcome, CoordinatorError)
+        outcomes: Sequence[Outcome] = [outcome] * len(self.places) if is_failed else self._outcomes
         for (reply_to, at, id), own in zip(self.places, outcomes, strict=False):
-            if type(own) is bytes and len(own) > self.expected and self.mailbox is not None:
+            if type(own) is not bytes:
+                are_alike = False
+            elif len(own) > self.expected and self.mailbox is not None:
                 self.mailbox.saw(len(own))
             try:
                 reply_to(at, id, own)
             except Exception as error:  # which must not keep the others' replies back
                 report("handing out a reply", error)
+        if are_alike:
+            CALLS[self.methods[0][1], OK].observe(seconds, len(self.places))
+        else:
+            self._measure_each(outcomes, seconds)
         self._outcomes.clear()
+
+    def _measure_each(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Count them when they are of several methods, or did not all go well."""
+        end = len(self.places)
+        for begin, name in reversed(self.methods):
+            for own in outcomes[begin:end]:
+                CALLS[name, _code(own)].observe(seconds)
+            end = begin
 
     def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
         """Some of them may not be carried out any more. Those that were sent already are given up together or not at
@@ -269,6 +304,7 @@ class _Commands(Request):
             del self.places[at]
             del self.answerables[at]
             del self.admission.calls[at]
+        self.methods = [(begin - sum(at < begin for at in refused), name) for begin, name in self.methods]
         self.calls = len(self.places)
         if not self.places:
             self.end(NotLoggedIn("nobody is left to be answered"))
@@ -289,7 +325,7 @@ class Dispatcher:
         max_batch_reply: bytes of the reply to one batch.
         document, max_values: see Reader.
         gate: decides who may call what; None: everybody may call everything.
-        audit: writes down each write and each denial; None: no audit log is kept.
+        logs: write down calls, each write and each denial among them; None: no such log is kept.
         limits: of each caller; None: there are none.
         methods: what may be called.
     """
@@ -306,12 +342,12 @@ class Dispatcher:
         document: bytes | None = None,
         max_values: int = MAX_VALUES,
         gate: Gate | None = None,
-        audit: Audit | None = None,
+        logs: Logs | None = None,
         limits: Limits | None = None,
         methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self.gate = gate
-        self.audit = audit
+        self.logs = logs
         self.limits = limits
         self.directory = directory
         self.engine = engine
@@ -348,7 +384,7 @@ class Intake:
         budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
         access: says what the client may call; None: everything.
-        trail: writes the client's lines of the audit log, if that is kept.
+        trail: writes the client's lines of the audit log and the access log, if one is kept.
         account: what the client has used of its limits; None: it has none.
         address: where the client is, if that is not where its connection is from.
     """
@@ -379,6 +415,7 @@ class Intake:
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._largest: int | None = None  # bytes of a record it writes, if that is known already
+        self._begun = 0.0  # when it was read, by perf_counter
         self._taken = 0  # calls since others got on
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
@@ -391,6 +428,7 @@ class Intake:
         the time there is: yielding costs it a quarter of its calls). Cancelled, calls not yet posted are dropped and
         the sink gets nothing.
         """
+        self._begun = perf_counter()
         account, access = self._account, self._access
         if access is not None and access.principal is None:
             try:
@@ -420,6 +458,7 @@ class Intake:
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
         reply_to, batch, budget = self._sink.reply_to, None, self._budget
         if length is not None:
+            BATCHES.observe(length)
             batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
             reply_to = batch.reply_to
         self._replies = batch or self._sink
@@ -432,14 +471,15 @@ class Intake:
                 await self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
-                reply_to(at, item[0], batch.too_large())
-                continue
+                item = _as_allowed(item, batch.too_large())
             if is_judged and item[1] is not None:
                 allowed = item[1] if access is None else access.admit(item[1], item[2])
                 if allowed is None:
                     allowed = await self._judged(item[1], item[2])
                 answer_to = reply_to if trail is None else trail.follow(item[1], item[2], allowed, reply_to)
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
+            elif trail is not None:
+                trail.known(item[0], item[2])
             full = self._add(item, answer_to, at, deadline)
             if full is not None:
                 await full
@@ -489,7 +529,10 @@ class Intake:
 
     async def _refuse(self, account: Account, data: str | bytes | bytearray, refused: Overloaded) -> None:
         """Answer that a message is not carried out, and wait a little: a client that goes on sending is held by TCP."""
-        self._sink.refuse(protocol.render_error(protocol.id_of(data), refused), refused)
+        id = protocol.id_of(data)
+        if self._trail is not None:
+            self._trail.known(id, refused)
+        self._sink.refuse(protocol.render_error(id, refused), refused)
         await self.flush()
         await trio.sleep(account.pause(refused))
 
@@ -517,6 +560,7 @@ class Intake:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
+            _measure(_method_of(params, self._dispatcher.reader), params, self._begun)
             reply_to(at, id, params)
             return None
         if self._is_large and method.writes:
@@ -534,7 +578,9 @@ class Intake:
         try:
             answerable = does.begin(keys, params)
         except Exception as error:
-            reply_to(at, id, outcome_of(error, _NOT_BEGUN, method=method.name))
+            outcome = outcome_of(error, _NOT_BEGUN, method=method.name)
+            _measure(method.name, outcome, self._begun)
+            reply_to(at, id, outcome)
             return None
         full = None
         if calls is None:
@@ -545,6 +591,10 @@ class Intake:
             calls.charge = self._charge
             if self._access is not None:
                 calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout, calls)
+            calls.begun = self._begun
+        if calls.last is not method:
+            calls.last = method
+            calls.methods.append((len(calls.places), method.name))
         calls.creates = calls.creates or method.creates(params)
         calls.answerables.append(answerable)
         if calls.admission is not None:
@@ -575,6 +625,7 @@ class Intake:
             if type(reply_to) is Followed:
                 reply_to.abandoned(id)
             raise
+        _measure(method.name, outcome, self._begun)
         reply_to(at, id, outcome)
 
     async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
@@ -594,7 +645,9 @@ class Intake:
                     operation, commands = await _until_first_commands(operation, context)
             case Live(begin_live, needs_reply, extra_timeout):
                 if id is None and needs_reply:
-                    reply_to(at, id, InvalidRequest(_NEEDS_REPLY))
+                    refused = InvalidRequest(_NEEDS_REPLY)
+                    _measure(method.name, refused, self._begun)
+                    reply_to(at, id, refused)
                     return
                 opening = None
                 if self._session is not None:
@@ -608,11 +661,13 @@ class Intake:
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
+            _measure(method.name, operation, self._begun)
             reply_to(at, id, operation)
             return
         directory = self._dispatcher.directory
         place = reply_to, at, id
         call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
+        call.begun = self._begun
         call.commands = commands
         call.charge = self._charge
         call.admission = None if takes_long else self._admission(call, method, params, deadline)
@@ -667,12 +722,32 @@ class Intake:
 
 def _as_allowed(item: Item, allowed: Method | CoordinatorError) -> Item:
     """A call as its client may make it, or its outcome if it may not."""
-    id, _, params = item
-    return (id, allowed, params) if isinstance(allowed, Method) else (id, None, allowed)
+    id, method, params = item
+    if isinstance(allowed, Method):
+        return id, allowed, params
+    allowed.method = None if method is None else method.name
+    return id, None, allowed
+
+
+def _measure(method: str, outcome: Outcome, begun: float) -> None:
+    """Count a call that did not travel together with others."""
+    CALLS[method, _code(outcome)].observe(perf_counter() - begun)
+
+
+def _code(outcome: Outcome) -> str:
+    return OK if type(outcome) is bytes else str(getattr(outcome, "code", OTHER))
+
+
+def _method_of(outcome: Outcome, reader: Reader) -> str:
+    """The method of a call whose outcome was known at once, as a label has it."""
+    if type(outcome) is bytes:
+        return DISCOVER
+    name = getattr(outcome, "method", None)
+    return name if name is not None and reader.knows(name) else OTHER
 
 
 def _instead(reply_to: ReplyTo, other: ReplyTo) -> ReplyTo:
-    """What hands the outcome to `other`, and to the audit log if that is told of this call."""
+    """What hands the outcome to `other`, and to the logs that are told of this call."""
     if type(reply_to) is not Followed:
         return other
     reply_to.then = other

@@ -18,7 +18,7 @@ from coordinator.rpc.jsonrpc.suggestions import Suggestions
 from coordinator.rpc.methods.method import Method
 from coordinator.rpc.openrpc import ServedDocument
 
-__all__ = ["Item", "Reader"]
+__all__ = ["DISCOVER", "Item", "Reader"]
 
 log = structlog.get_logger("coordinator.rpc")
 
@@ -63,6 +63,10 @@ class Reader:
         call: Any = Annotated[reduce(or_, types), Discriminator("method")]
         self._validate_call = TypeAdapter(call).validator.validate_json
         self._validate_batch = TypeAdapter(Annotated[list[call], FailFast()]).validator.validate_json
+
+    def knows(self, method: str) -> bool:
+        """Whether there is a method of this name."""
+        return method in self._methods or method == DISCOVER
 
     def read(self, data: str | bytes | bytearray, *, in_parts: bool = False) -> tuple[int | None, Iterable[Item]]:
         """A message's calls in order, and how many there are if it is a batch. Never raises on bad input.
@@ -119,7 +123,9 @@ class Reader:
         if name in self._methods or name == DISCOVER:
             return None
         id = protocol.render_id(head["id"]) if "id" in head else None
-        return id, None, MethodNotFound(name, self._suggestions.like(name))
+        fault = MethodNotFound(name, self._suggestions.like(name))
+        fault.method = name
+        return id, None, fault
 
     def _item_of(self, call: dict[str, Any]) -> Item:
         method = self._methods[call["method"]]
@@ -144,9 +150,11 @@ class Reader:
                 return item.id, None, self._document
             raise MethodNotFound(item.method, self._suggestions.like(item.method))
         except CoordinatorError as error:
+            error.method = item.method
             return item.id, None, error
         except Exception:
             fault = InternalError()
+            fault.method = item.method
             log.exception("a call could not be read", incident=fault.incident, method=item.method)
             return item.id, None, fault
 

@@ -97,7 +97,7 @@ class Connection(Session, Sink):
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
         )
         self._access = self._access_of(dispatcher.gate, shown)
-        trail = None if dispatcher.audit is None else Trail(dispatcher.audit, "ws", budget.address, self._access)
+        trail = None if dispatcher.logs is None else Trail(dispatcher.logs, "ws", budget.address, self._access)
         if self._access is not None:
             self._access.trail = trail
         limits = dispatcher.limits

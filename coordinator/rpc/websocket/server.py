@@ -257,9 +257,9 @@ class WebSocketFrontEnd:
             await shown.identify()
         except CoordinatorError:
             raise Refused(503, "the store does not answer, or too many log in at once; try again soon") from None
-        if self._dispatcher.audit is not None:
+        if self._dispatcher.logs is not None:
             address = self._address_of(stream, upgrade)
-            Trail(self._dispatcher.audit, "ws", address, shown).connected()
+            Trail(self._dispatcher.logs, "ws", address, shown).connected()
         if shown.principal is None:
             raise Refused(
                 401,

@@ -1,4 +1,5 @@
-"""The Prometheus page of several processes: what they counted, added up; what the system says of each, side by side."""
+"""The Prometheus page of several processes: what they counted, added up; what the system says of each, side by side;
+and once what all of them would say the same of."""
 
 from __future__ import annotations
 
@@ -10,27 +11,57 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from coordinator.metrics import SHARED
+
 __all__ = ["Totals"]
 
 _OF_PROCESS: Final = "process_"  # as the names of what ProcessCollector reports begin
 _LABEL: Final = "worker"
+_GROWING: Final = ("counter", "histogram")  # types of what never falls
 
-_Name = tuple[str, str]  # of a family, and of a sample in it
+_Series = tuple[str, tuple[tuple[str, str], ...]]  # the name of a sample, and its labels
+
+
+class _Sums:
+    """The samples of one family, added up.
+
+    Attributes:
+        values: of each series.
+    """
+
+    def __init__(self, family: Metric) -> None:
+        self._name, self._text, self._type = family.name, family.documentation, family.type
+        self._is_shared = family.name in SHARED
+        self.values: dict[_Series, float] = {}
+
+    def add(self, family: Metric, **more: str) -> None:
+        """`more`: labels that tell this process's samples from those of others."""
+        for sample in family.samples:
+            series = sample.name, (*sample.labels.items(), *more.items())
+            before = self.values.get(series)
+            if before is None:
+                self.values[series] = sample.value
+            else:
+                self.values[series] = max(before, sample.value) if self._is_shared else before + sample.value
+
+    def whole(self) -> Metric:
+        family = Metric(self._name, self._text, self._type)
+        for (name, labels), value in self.values.items():
+            family.add_sample(name, dict(labels), value)
+        return family
 
 
 class Totals:
     """Adds up, and remembers what processes that ended had counted, so that no counter goes backwards."""
 
     def __init__(self) -> None:
-        self._ended: dict[_Name, float] = {}
+        self._ended: dict[str, _Sums] = {}
 
     def retire(self, families: Iterable[Metric]) -> None:
         """A process has ended; this was the last known of it."""
         for family in families:
-            if family.type == "counter" and not family.name.startswith(_OF_PROCESS):
-                for sample in family.samples:
-                    name = family.name, sample.name
-                    self._ended[name] = self._ended.get(name, 0.0) + sample.value
+            if family.type in _GROWING and not family.name.startswith(_OF_PROCESS):
+                self._ended.setdefault(family.name, _Sums(family)).add(family)
 
     def render(self, processes: Mapping[str, Iterable[Metric]]) -> tuple[bytes, str]:
         """The page and its content type. `processes`: the families of each that runs, by the label it gets."""
@@ -39,20 +70,15 @@ class Totals:
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
     def _added_up(self, processes: Mapping[str, Iterable[Metric]]) -> list[Metric]:
-        added_up: dict[str, Metric] = {}
-        sums: dict[_Name, float] = {}
+        sums: dict[str, _Sums] = {}
+        for name, ended in self._ended.items():
+            sums[name] = _Sums(ended.whole())
+            sums[name].add(ended.whole())
         for label, families in processes.items():
             for family in families:
-                whole = added_up.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-                for sample in family.samples:
-                    if family.name.startswith(_OF_PROCESS):
-                        whole.add_sample(sample.name, {**sample.labels, _LABEL: label}, sample.value)
-                    else:
-                        name = family.name, sample.name
-                        sums[name] = sums.get(name, self._ended.get(name, 0.0)) + sample.value
-        for (family_name, sample_name), value in sums.items():
-            added_up[family_name].add_sample(sample_name, {}, value)
-        return [*added_up.values()]
+                more = {_LABEL: label} if family.name.startswith(_OF_PROCESS) else {}
+                sums.setdefault(family.name, _Sums(family)).add(family, **more)
+        return [each.whole() for each in sums.values()]
 
 
 class _Collected(Collector):

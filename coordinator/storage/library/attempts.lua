@@ -79,13 +79,13 @@ local function encode_inputs(tx, job, parents)
 end
 
 -- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at,
--- what its prerequisites were satisfied by (a JSON object, or '' if it has none) and the members that JOB_ASSIGNED
--- names; joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table
--- costs the server much.
-local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs, updated_at)
+-- what its prerequisites were satisfied by (a JSON object, or '' if it has none), since when it was queued and when
+-- that ended (ms, `waited`; '' if this was told before) and the members that JOB_ASSIGNED names; joined by NUL, which
+-- only the last of them, the script, may contain. One string, for each item of a table costs the server much.
+local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs, updated_at, waited)
   local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
-    .. updated_at .. '\0' .. met .. '\0' .. table.concat(record, '\0', ASSIGNED)
+    .. updated_at .. '\0' .. met .. '\0' .. waited .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- Whether a runner other than this one is there for jobs of a type.
@@ -373,7 +373,8 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
     acknowledge(tx, run)
   end
   emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
-  return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds)
+  local waited = record[QUEUED] .. ' ' .. tx.at
+  return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds, waited)
 end
 
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
@@ -397,7 +398,7 @@ local function taken_before(tx, holder, number)
       local inputs = encode_inputs(tx, job, record[PARENTS])
       local updated_at = redis.call('HGET', tx.prefix .. job, 'updated_at') -- when it was taken, not now
       attempts[#attempts + 1] =
-        encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs, updated_at)
+        encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs, updated_at, '')
     end
   end
   return attempts
@@ -475,6 +476,11 @@ end
 
 local function reported(status, attempt)
   return WORD.OK .. ' ' .. status .. ' ' .. attempt
+end
+
+-- The same as it is told the first time: with when the attempt began and ended (ms).
+local function reported_now(tx, status, attempt)
+  return reported(status, attempt.number) .. ' ' .. attempt.start .. ' ' .. tx.at
 end
 
 -- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just
@@ -566,7 +572,8 @@ end
 
 -- Accept a running attempt's result: store it, release the jobs that waited for it, end the run if it was the last.
 -- Arguments: 1 the job, 2 token, 3 result as JSON.
--- Result: 'ok STATUS ATTEMPT' | 'none' | 'stale'.
+-- Result: 'ok STATUS ATTEMPT', followed by when it began and ended (ms) unless that was reported before | 'none' |
+-- 'stale'.
 local function finish(tx, args, o)
   local job, token, result = args[o + 1], args[o + 2], args[o + 3]
   local attempt, fault = running(tx, job, token, 'x_next')
@@ -588,7 +595,7 @@ local function finish(tx, args, o)
   deliver(tx, attempt.run)
   emit_job(tx, attempt.run, job, 'Finished', attempt)
   note_finished(tx, attempt.run, attempt.more)
-  return reported('Finished', attempt.number)
+  return reported_now(tx, 'Finished', attempt)
 end
 
 -- Report that a running attempt has failed. Of one that was cancelled or timed out here just before, the result is
@@ -611,7 +618,7 @@ local function fail(tx, args, o)
   end
   local status = fail_attempt(tx, attempt, args[o + 3], result, manner ~= '0', manner == '2')
   redis.call('HSET', tx.prefix .. job, 'x_failed', token .. ' ' .. status .. ' ' .. attempt.number)
-  return reported(status, attempt.number)
+  return reported_now(tx, status, attempt)
 end
 
 local function renew(tx, attempt)

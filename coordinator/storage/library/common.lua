@@ -16,8 +16,8 @@
 -- ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer
 -- was set that is due so soon), `silent:RUNNER TOKEN` (a runner let the lease of this attempt lapse), `other:TYPE
 -- RUNNER` (a queue has a job that another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has
--- failed so many attempts in a row, and gets fewer). Records are named by their key without the prefix: `job:7:1`,
--- `flow:1`.
+-- failed so many attempts in a row, and gets fewer), `ended:KIND STATUS` (a flow or message has, with this status).
+-- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
 -- prerequisites were satisfied by when it was released), x_next (jobs waiting for it), x_parents (ids of the jobs it
@@ -78,6 +78,7 @@ local EFFECT = {
   SILENT = 'silent:',
   OTHER = 'other:',
   TROUBLE = 'trouble:',
+  ENDED = 'ended:',
 }
 
 -- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on

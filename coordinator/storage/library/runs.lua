@@ -121,6 +121,11 @@ local function leaf_results(tx, leaves)
   return '{' .. table.concat(entries, ',') .. '}'
 end
 
+-- Our coordinator counts how runs end.
+local function tell_ended(tx, run, status)
+  tx.effects[#tx.effects + 1] = EFFECT.ENDED .. string.match(run, '^%l+') .. ' ' .. status
+end
+
 -- Every job of a run has finished. `leaves`: those no other waits for; of a large run its result is put together
 -- first, in slices, and given here.
 local function finish_run(tx, run, leaves, result)
@@ -137,8 +142,10 @@ local function finish_run(tx, run, leaves, result)
     redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
     BYTES.count(tx, run)
     emit_flow(tx, run, 'Finished')
+    tell_ended(tx, run, 'Finished')
   else
     redis.call('HSET', key, 'status', 'Processed', 'transport_status', 'Read', unpack(ended))
+    tell_ended(tx, run, 'Processed')
     disarm_message(tx, run)
   end
   retain(tx, run)
@@ -204,6 +211,7 @@ local function fail_run(tx, run, reason, job, step)
     redis.call('RPUSH', tx.prefix .. 'logs:' .. string.sub(run, 9), reason)
     disarm_message(tx, run)
   end
+  tell_ended(tx, run, 'Error')
   if is_sliced then
     begin_step(tx, run, step or 'reset 0')
   else

@@ -289,7 +289,10 @@ function TIMER.lease(tx, job)
     announce(tx, EFFECT.SILENT .. attempt.runner .. ' ' .. attempt.token)
   end
   announce_cancel(tx, attempt.runner, job, attempt.token, reason)
-  fail_attempt(tx, attempt, reason, nil, true, is_lost)
+  local status, ended = fail_attempt(tx, attempt, reason, nil, true, is_lost), tx.ended
+  ended.lost = ended.lost + (is_lost and 1 or 0)
+  ended.timed_out = ended.timed_out + (is_lost and 0 or 1)
+  ended.retried = ended.retried + (status == 'Dispatched' and 1 or 0)
 end
 
 -- A pause between attempts is over.
@@ -460,10 +463,11 @@ end
 -- Act on the timers that are due, at most so many and until that was work enough, and report on the queues. One that
 -- fails concerns no other, and is due again later.
 -- Arguments: 1 how many.
--- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0, then a text for each that has
--- failed.
+-- Result: 'ok', 1 if the context is quiet (no timer is set and no queue has a job) or 0, how many attempts were lost,
+-- have timed out, and how many of both are followed by another one, then a text for each timer that has failed.
 local function tick(tx, args, o)
   local timers = tx.prefix .. 'timers'
+  tx.ended = {lost = 0, timed_out = 0, retried = 0}
   set_timers(tx)
   for _, name in ipairs(redis.call('ZRANGE', timers, '-inf', tx.now, 'BYSCORE', 'LIMIT', 0, args[o + 1])) do
     if tx.work <= 0 then
@@ -498,7 +502,8 @@ local function tick(tx, args, o)
   for i, fault in ipairs(faults_of(tx)) do
     faults[i] = fault.text
   end
-  return WORD.OK, quiet, unpack(faults)
+  local ended = tx.ended
+  return WORD.OK, quiet, ended.lost, ended.timed_out, ended.retried, unpack(faults)
 end
 
 -- Say that a coordinator lives, and find those that do not any more.

@@ -1,0 +1,116 @@
+"""What this process measures while it works: plain lists of numbers, of which `metrics` makes a page when it is asked.
+
+To count a value costs a search in a short list and two additions, and nothing is counted for each call that can be
+counted once for all calls of a request, or all requests of a round.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+__all__ = [
+    "ATTEMPTS",
+    "BATCHES",
+    "CALLS",
+    "COUNTS",
+    "MAILBOX_WAIT",
+    "OK",
+    "OTHER",
+    "ROUNDS",
+    "ROUND_TRIPS",
+    "START_WAITS",
+    "Counts",
+    "Histogram",
+    "Histograms",
+]
+
+OK: Final = "ok"
+OTHER: Final = "other"
+"""A method there is not, and whatever else is not worth a label of its own."""
+
+_SHORT: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
+_LONG: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+_CALLS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+
+class Histogram:
+    """How many values there were, by their size.
+
+    Attributes:
+        bounds: the largest value of each bucket but the last, which has none.
+        counts: of each bucket.
+        sum: of all values.
+    """
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value, or several that are the same."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+
+class Histograms(dict[tuple[str, ...], Histogram]):
+    """Histograms by the values of their labels, each made when it is first asked for. A label has few values."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        super().__init__()
+        self._bounds = bounds
+
+    def __missing__(self, labels: tuple[str, ...]) -> Histogram:
+        made = self[labels] = Histogram(self._bounds)
+        return made
+
+
+class Counts:
+    """What is rare, or happens to many at a time.
+
+    Attributes:
+        attempts_lost, attempts_timed_out: attempts that ended so.
+        attempts_retried: attempts that failed, timed out or were lost, and that another one follows.
+        events_missed: times a follower was told that events it wanted are no longer kept.
+        log_lines_dropped: lines of messages' jobs that were not kept, for their messages have enough.
+        runs_ended: flows and messages that ended, by kind and status.
+    """
+
+    __slots__ = (
+        "attempts_lost",
+        "attempts_retried",
+        "attempts_timed_out",
+        "events_missed",
+        "log_lines_dropped",
+        "runs_ended",
+    )
+
+    def __init__(self) -> None:
+        self.attempts_lost = 0
+        self.attempts_retried = 0
+        self.attempts_timed_out = 0
+        self.events_missed = 0
+        self.log_lines_dropped = 0
+        self.runs_ended: Counter[tuple[str, str]] = Counter()
+
+
+COUNTS: Final = Counts()
+CALLS: Final = Histograms(_SHORT)
+"""Seconds from when a message was read to the outcome of a call in it; by method and outcome."""
+BATCHES: Final = Histogram(_CALLS)
+"""Calls of a batch."""
+MAILBOX_WAIT: Final = Histogram(_SHORT)
+"""Seconds from when a message was read to when its first calls were sent to the store; of the first in each round."""
+ROUNDS: Final = Histogram(_CALLS)
+"""Commands of a round."""
+ROUND_TRIPS: Final = Histogram(_SHORT)
+"""Seconds from when a round was sent to when its last reply was read."""
+START_WAITS: Final = Histograms(_LONG)
+"""Seconds a job was queued before a runner got it; by script type."""
+ATTEMPTS: Final = Histograms(_LONG)
+"""Seconds from the beginning of an attempt to its runner's report; by what that says."""
