@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from coordinator import __version__
 from tests.support.server import free_port
 
 ROOT = Path(__file__).parents[1]
-OURS = "%d.%d" % sys.version_info[:2]
+OURS = ".".join(map(str, sys.version_info[:2]))
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -82,7 +81,9 @@ def test_the_sdist_has_all_that_the_wheel_is_built_from(built: tuple[Path, Path]
         archive.extractall(tmp_path, filter="data")
     (unpacked,) = tmp_path.iterdir()
 
-    run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path / "again", cwd=unpacked)
+    run(
+        sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path / "again", cwd=unpacked
+    )
 
     (again,) = (tmp_path / "again").glob("*.whl")
     assert zipfile.ZipFile(again).namelist() == zipfile.ZipFile(wheel).namelist()
@@ -94,7 +95,7 @@ def test_the_sdist_has_all_that_the_wheel_is_built_from(built: tuple[Path, Path]
 
 
 @pytest.fixture(params=VERSIONS)
-def installed(request: pytest.FixtureRequest, built: tuple[Path, Path], tmp_path: Path) -> Iterator[Path]:
+def installed(request: pytest.FixtureRequest, built: tuple[Path, Path], tmp_path: Path) -> Path:
     """The directory of the commands in an environment that has nothing but one of the two, the sdist with our own
     version of Python."""
     python = python_of(request.param)
@@ -104,7 +105,7 @@ def installed(request: pytest.FixtureRequest, built: tuple[Path, Path], tmp_path
     package = built[0] if request.param == OURS else built[1]
     options = ("--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt")
     run(tmp_path / "venv/bin/python", "-m", "pip", "install", *options, package, cwd=tmp_path)
-    yield tmp_path / "venv/bin"
+    return tmp_path / "venv/bin"
 
 
 def test_what_is_installed_serves(installed: Path, tmp_path: Path) -> None:

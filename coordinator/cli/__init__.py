@@ -15,13 +15,21 @@ __all__ = ["main"]
 
 _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
-    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert", "repair", "version"),
+    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
+    *("config", "doctor", "repair", "version"),
 )
 """Each is in the module of its name, but for those of `access`; in the order of --help."""
 
 
 class _Commands(click.Group):
     """Imports a command's module when it is asked for: the server's, for one, take longer than most commands do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options without a command are those of `serve`."""
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0].startswith("-") and args[0] not in own:
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, _: click.Context) -> list[str]:
         return [*_COMMANDS]
@@ -54,6 +62,8 @@ def main() -> None:
     herocoordinator runner --context 1         # in another: it does the work
     herocoordinator flow run examples/diamond.toml
     herocoordinator call context.load '[1]'
+
+    Options without a command are those of `serve`.
 
     `herocoordinator COMMAND --help` explains a command. Where the coordinator is, each command reads from --url or
     HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA. Where callers log in, it takes
