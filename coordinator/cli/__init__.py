@@ -16,9 +16,10 @@ __all__ = ["main"]
 _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
     *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
-    *("config", "doctor", "repair", "version"),
+    *("config", "doctor", "backup", "restore", "repair", "version"),
 )
-"""Each is in the module of its name, but for those of `access`; in the order of --help."""
+"""Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""
+_IN_ANOTHER: Final = {**dict.fromkeys(_ACCESS, "access"), "restore": "backup"}
 
 
 class _Commands(click.Group):
@@ -37,7 +38,7 @@ class _Commands(click.Group):
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = "access" if name in _ACCESS else name
+        module = _IN_ANOTHER.get(name, name)
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
 

@@ -222,6 +222,7 @@ def write_manifest(directory: Path, names: list[str]) -> None:
         lines.append(f"file {name} seq {match[1]} type {match[2][0]}\n")
     new = directory / f"temp-{MANIFEST}"
     with new.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
