@@ -6,6 +6,7 @@ import configparser
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from coordinator.cli.cert import make_certificate
 from coordinator.cli.config import config
 from coordinator.cli.runner import runner
 from coordinator.cli.serve import serve
+from tests.support.server import coordinator
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -94,12 +97,12 @@ def test_the_compose_file_gives_options_that_there_are() -> None:
         assert given[0] == command.name
         assert {word.partition("=")[0] for word in given if word.startswith("--")} <= options_of(command)
         assert service["cap_drop"] == ["ALL"]
-    coordinator = compose["services"]["coordinator"]
-    assert "--tls-cert" in coordinator["command"]
-    assert {volume.partition(":")[0] for volume in coordinator["volumes"] if not volume.startswith(".")} == {
+    served = compose["services"]["coordinator"]
+    assert "--tls-cert" in served["command"]
+    assert {volume.partition(":")[0] for volume in served["volumes"] if not volume.startswith(".")} == {
         *compose["volumes"]
     }
-    assert (DEPLOY / "container" / coordinator["build"]["context"] / coordinator["build"]["dockerfile"]).exists()
+    assert (DEPLOY / "container" / served["build"]["context"] / served["build"]["dockerfile"]).exists()
 
 
 def test_the_container_file_copies_what_the_wheel_is_built_from() -> None:
@@ -110,3 +113,28 @@ def test_the_container_file_copies_what_the_wheel_is_built_from() -> None:
     assert all((ROOT / name).exists() for name in copied)
     variables = {name.lower() for name in re.findall(r"HEROCOORDINATOR_(\w+)=", text)}
     assert {f"--{name.replace('_', '-')}" for name in variables} <= options_of(serve)
+
+
+@pytest.mark.slow
+def test_the_coordinator_of_the_compose_file_starts_and_is_healthy_as_that_says(tmp_path: Path) -> None:
+    service = yaml.safe_load((DEPLOY / "container/compose.yaml").read_text())["services"]["coordinator"]
+    image = dict(re.findall(r"(HEROCOORDINATOR_\w+)=(\S+)", CONTAINERFILE.read_text()))
+    files = make_certificate(("localhost", "coordinator"), 1)
+    for name, content in zip(("ca.pem", "cert.pem", "key.pem"), files, strict=True):
+        (tmp_path / name).write_bytes(content)
+    arguments = [word.replace("/tls/", f"{tmp_path}/") for word in service["command"][1:]]
+    environment = {**image, **service["environment"], "HEROCOORDINATOR_DATA_DIR": str(tmp_path / "data")}
+
+    with coordinator(*arguments, env=environment) as server:
+        python = service["healthcheck"]["test"][-1]
+        port = server.http.rpartition(":")[2]
+        checked = subprocess.run(
+            [sys.executable, "-c", python.replace("/tls/", f"{tmp_path}/").replace(":9652", f":{port}")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (checked.returncode, checked.stderr) == (0, "")
+        assert (tmp_path / "data/operator.token").exists()
+        server.process.kill()  # it would drain
