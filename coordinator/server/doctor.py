@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -48,6 +48,8 @@ LEAST_VERSION: Final = (7, 0)  # of Redis; Valkey began with a later one
 FREE_FOR_LONG: Final = 10  # times the low water
 OTHER_CONNECTIONS: Final = 16  # of a coordinator, beside its contexts'
 VERSION_TIMEOUT: Final = 10.0  # seconds
+FAULTS: Final = (trio.TooSlowError, StoreUnavailable, StoreMisconfigured, *TRANSPORT_ERRORS)
+"""What keeps a store from answering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,46 +268,79 @@ def _own_valkey() -> Finding:
 
 def _store(settings: Settings, topology: Topology) -> Iterator[Finding]:
     try:
-        answers = trio.run(_ask, topology, settings.store_timeout)
-    except trio.TooSlowError:
-        yield _unreachable(topology, f"it did not answer within {settings.store_timeout:g} s")
-    except TRANSPORT_ERRORS as error:
-        yield _unreachable(topology, explain(error))
-    except (StoreUnavailable, StoreMisconfigured) as error:
-        yield _unreachable(topology, str(error))
+        endpoint, answers, others = trio.run(_ask, topology, settings.store_timeout)
+    except FAULTS as error:
+        yield _unreachable(topology, _explained(error, settings.store_timeout))
+        return
+    yield Finding("store", "ok", f"{topology} answers")
+    yield from answers.findings(settings)
+    if not isinstance(topology, Cluster):
+        return
+    silent = [node for node, others_answers in others.items() if not isinstance(others_answers, _Answers)]
+    if silent:
+        names = ", ".join(map(str, silent))
+        yield Finding("cluster", "problem", f"no answer from {names}", "see that these nodes run, and what limits them")
     else:
-        yield Finding("store", "ok", f"{topology} answers")
-        yield from answers.findings(settings, topology)
+        yield Finding("cluster", "ok", f"all {len(others) + 1} nodes answer; what is above is of {endpoint}")
+    for node, told in others.items():
+        if isinstance(told, _Answers):
+            for finding in told.findings(settings, is_node=True):
+                if finding.state != "ok":
+                    yield replace(finding, found=f"{node}: {finding.found}")
 
 
 def _unreachable(topology: Topology, reason: str) -> Finding:
     return Finding("store", "problem", f"{topology}: {reason}", "see that it runs, and --redis-url and its password")
 
 
-async def _ask(topology: Topology, timeout: float) -> _Answers:
+def _explained(error: BaseException, timeout: float) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return f"it did not answer within {timeout:g} s"
+    return str(error) if isinstance(error, StoreUnavailable | StoreMisconfigured) else explain(error)
+
+
+async def _ask(
+    topology: Topology, timeout: float
+) -> tuple[Endpoint, _Answers, dict[Endpoint, _Answers | BaseException]]:
+    """Ask the server that has what is in no context, and the other nodes of a cluster. Raises one of FAULTS."""
     with trio.fail_after(timeout):
         endpoint = await topology.where(GLOBAL)
-        connection = Connection(await endpoint.open())
-        try:
-            replies: list[Reply] = []
-            await connection.exchange([endpoint.hello], replies)
-            if isinstance(replies[0], ReplyError):
-                raise StoreMisconfigured(f"it says: {replies[0]}")
+        answers = await _ask_one(topology, endpoint)
+    others: dict[Endpoint, _Answers | BaseException] = {}
+    for node in topology.nodes if isinstance(topology, Cluster) else []:
+        if node != endpoint:
+            try:
+                with trio.fail_after(timeout):
+                    others[node] = await _ask_one(None, node)
+            except FAULTS as error:
+                others[node] = error
+    return endpoint, answers, others
+
+
+async def _ask_one(topology: Topology | None, endpoint: Endpoint) -> _Answers:
+    """Ask one server, which must be the one to use unless `topology` is None."""
+    connection = Connection(await endpoint.open())
+    try:
+        replies: list[Reply] = []
+        await connection.exchange([endpoint.hello], replies)
+        if isinstance(replies[0], ReplyError):
+            raise StoreMisconfigured(f"it says: {replies[0]}")
+        if topology is not None:
             topology.check(endpoint, replies[0])
-            commands: list[Command] = [
-                ("TIME",),
-                ("INFO",),
-                ("CONFIG", "GET", "databases"),
-                ("CONFIG", "GET", "save"),
-                ("CONFIG", "GET", "min-replicas-to-write"),
-                library.VERSION_COMMAND,
-            ]
-            before = time.time()
-            replies = []
-            await connection.exchange(commands, replies)
-            return _Answers(before, time.time(), *replies)
-        finally:
-            await connection.aclose()
+        commands: list[Command] = [
+            ("TIME",),
+            ("INFO",),
+            ("CONFIG", "GET", "databases"),
+            ("CONFIG", "GET", "save"),
+            ("CONFIG", "GET", "min-replicas-to-write"),
+            library.VERSION_COMMAND,
+        ]
+        before = time.time()
+        replies = []
+        await connection.exchange(commands, replies)
+        return _Answers(before, time.time(), *replies)
+    finally:
+        await connection.aclose()
 
 
 class _Answers:
@@ -326,14 +361,16 @@ class _Answers:
         self._wants_replica = _value(replicas, b"min-replicas-to-write") not in ("", "0")
         self._library = version
 
-    def findings(self, settings: Settings, topology: Topology) -> Iterator[Finding]:
+    def findings(self, settings: Settings, *, is_node: bool = False) -> Iterator[Finding]:
+        """`is_node`: it is one more node of a cluster, which may be a replica."""
         is_embedded = settings.external_store() is None
         if not self._info:
             grant = "let this user call INFO and CONFIG GET, or ask the store's administrator"
             yield Finding("store's settings", "warning", "the store does not tell them", grant)
         else:
             yield self._version()
-            yield self._role()
+            if not is_node:
+                yield self._role()
             yield from self._memory()
             if not is_embedded:
                 yield from self._persistence()
@@ -343,8 +380,6 @@ class _Answers:
             yield from self._clients(settings)
         if settings.isolation == "index" and not is_embedded:
             yield self._contexts()
-        if isinstance(topology, Cluster):
-            yield Finding("cluster", "ok", "its state is ok")
         yield self._own_library()
         yield from self._skew()
 
