@@ -1,13 +1,15 @@
-# make serve | demo | test | test-fast | test-long | lint | bench | bench-flows: each builds .venv by itself when it is missing or out of date.
+# make serve | demo | test | test-fast | test-long | lint | dist | coverage | bench | bench-flows: each builds .venv by itself when it is
+# missing or out of date.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
 VENV := .venv
+DIST := dist
 BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test test-fast test-long lint format bench bench-flows clean FORCE
+.PHONY: serve demo test test-fast test-long lint format dist coverage bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -33,6 +35,19 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The sdist and the wheel, in $(DIST).
+dist: $(VENV)/dev.stamp
+	rm -rf $(DIST)
+	$(BIN)/python -m hatchling build --target sdist --target wheel --directory $(DIST)
+
+# Which lines of the package the tests reach, in the processes that they start too; ARGS=tests/unit looks at some only.
+coverage: $(VENV)/coverage.stamp
+	rm -rf .coverage
+	$(BIN)/python -m coverage run -m pytest -n 3 --dist loadfile --max-worker-restart=0 -m 'not long' $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+	$(BIN)/python -m coverage html --quiet
+
 bench: $(VENV)/peers.stamp
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
@@ -40,7 +55,7 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.
@@ -73,6 +88,9 @@ $(VENV)/serve.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
 	$(call install,.[dev$(COMMA)interop$(COMMA)bench],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp)
+
+$(VENV)/coverage.stamp: $(VENV)/dev.stamp
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)coverage],what measures coverage,$@)
 
 $(VENV)/peers.stamp: $(VENV)/dev.stamp
 	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)peers],what the benchmarks compare with,$@)

@@ -15,7 +15,7 @@ import trio
 from coordinator.printable import visible, visible_lines
 from coordinator.redaction import redact, redact_values
 
-__all__ = ["Seldom", "configure", "configure_plain"]
+__all__ = ["Seldom", "configure", "configure_plain", "set_level"]
 
 SELDOM: Final = 60.0  # seconds
 
@@ -139,3 +139,8 @@ def configure(level: str, form: Literal["auto", "console", "json"], worker: int 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def set_level(level: str) -> None:
+    """From now on log everything at `level` and above."""
+    logging.getLogger().setLevel(level.upper())

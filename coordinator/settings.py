@@ -31,7 +31,7 @@ from coordinator.storage.keys import Isolation
 from coordinator.storage.topology import Topology
 from coordinator.storage.url import topology_from_url
 
-__all__ = ["File", "Settings"]
+__all__ = ["RELOADED", "RELOADED_TLS", "File", "Settings"]
 
 JWT_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
@@ -42,6 +42,16 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Names = tuple[str, ...]
 File = NewType("File", Path)
 """A path to a file; other paths are directories'."""
+
+
+RELOADED_TLS: Final = frozenset({"tls_cert", "tls_key", "tls_client_ca", "tls_client_certs"})
+"""What SIGHUP changes if it is TLS before and after."""
+RELOADED: Final = RELOADED_TLS | {
+    *("allowed_hosts", "allowed_origins", "log_level"),
+    *("executor_rights", "reader_logs", "registration"),
+    *("drain", "shutdown_grace"),
+}
+"""The settings that SIGHUP changes while serving; all others need a restart."""
 
 
 def usable_cores() -> int:
@@ -259,6 +269,11 @@ class Settings(BaseModel):
         0.0, description="Flows and messages that ended are deleted after this, with their jobs; 0 keeps them."
     )
     shutdown_grace: PositiveFloat = Field(10.0, description="Time for requests in flight when told to stop.")
+    drain: NonNegativeFloat = Field(
+        0.0,
+        description="On SIGTERM, serve on for so long while /readyz answers 503, so that load balancers send nobody "
+        "here any more when it stops. SIGINT, or a second SIGTERM, stops at once.",
+    )
 
     public_url: str | None = Field(
         None,

@@ -19,6 +19,7 @@ LONG: Final = {
     *("faults/test_outside_calls", "faults/test_private_files", "faults/test_register", "faults/test_secrets"),
     *("flows/test_chaos", "flows/test_clock", "flows/test_restart", "flows/test_scale", "flows/test_upgrades"),
     *("runner/test_ended_attempts", "stateful/test_records", "workers/test_flows", "workers/test_hung"),
+    "tests/test_dist",
 }
 """Files whose slow tests are `long`: together they take a third of the time of all."""
 

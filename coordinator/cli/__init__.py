@@ -16,13 +16,22 @@ __all__ = ["main"]
 
 _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
-    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert", "repair", "version"),
+    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
+    *("config", "doctor", "backup", "restore", "repair", "version"),
 )
-"""Each is in the module of its name, but for those of `access`; in the order of --help."""
+"""Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""
+_IN_ANOTHER: Final = {**dict.fromkeys(_ACCESS, "access"), "restore": "backup"}
 
 
 class _Commands(click.Group):
     """Imports a command's module when it is asked for: the server's, for one, take longer than most commands do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options without a command are those of `serve`."""
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0].startswith("-") and args[0] not in own:
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, _: click.Context) -> list[str]:
         return [*_COMMANDS]
@@ -30,7 +39,7 @@ class _Commands(click.Group):
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = "access" if name in _ACCESS else name
+        module = _IN_ANOTHER.get(name, name)
         with importing():
             command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
@@ -56,6 +65,8 @@ def main() -> None:
     herocoordinator runner --context 1         # in another: it does the work
     herocoordinator flow run examples/diamond.toml
     herocoordinator call context.load '[1]'
+
+    Options without a command are those of `serve`.
 
     `herocoordinator COMMAND --help` explains a command. Where the coordinator is, each command reads from --url or
     HEROCOORDINATOR_URL, and whose certificates to trust from --ca or HEROCOORDINATOR_CA. Where callers log in, it takes

@@ -6,16 +6,17 @@ import ipaddress
 import platform
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
 import trio
 from prometheus_client.core import Metric
 
-from coordinator import __version__
+from coordinator import __version__, logs
 from coordinator.actors.directory import Directory, one_step
 from coordinator.engine.engine import Engine
 from coordinator.errors import CoordinatorError
@@ -59,6 +60,7 @@ READY_TIMEOUT = 2.0  # seconds the store has to answer /readyz
 LEAVE_TIMEOUT = 1.0  # seconds to tell other coordinators that we go
 RETURN_MEMORY_EVERY = 2.0  # seconds
 STOP_MARGIN = 5.0  # seconds closing may take after the grace period
+STOPPING: Final = "the coordinator is about to stop"
 
 Listener = trio.abc.Listener[trio.SocketStream]
 
@@ -81,9 +83,18 @@ class App:
         """Stop accepting, answer what is in flight within the grace period, then end `run`."""
         self._stop.set()
 
-    def reload(self) -> None:
-        """Serve new connections with the certificate that is in the files now."""
-        if self._service is not None and (material := reread(self.settings)) is not None:
+    def drain(self) -> None:
+        """Serve on, and say that we are not ready, so that nobody is sent here any more."""
+        if self._service is not None:
+            self._service.drain()
+
+    def reload(self, changes: Mapping[str, Any]) -> None:
+        """Change settings of RELOADED, and serve new connections with the certificate that is in the files now."""
+        self.settings = self.settings.model_copy(update=changes)
+        if self._service is None:
+            return
+        self._service.use_settings(self.settings)
+        if (material := reread(self.settings)) is not None:
             self._service.use_certificate(material)
 
     async def run(self, *, task_status: trio.TaskStatus[App] = trio.TASK_STATUS_IGNORED) -> None:
@@ -160,6 +171,9 @@ class Service:
         self._own_names = names_of(settings, tls)
         self._max_connections = settings.max_connections if max_connections is None else max_connections
         self._on_disconnect = on_disconnect
+        self._is_draining = False
+        self._policies: list[AccessPolicy] = []
+        self._on_new_policy: Callable[[], None] = lambda: None
         self._page = page or self._own_page
         self._layout = bootstrap.layout_of(settings, topology, name or new_name())
         self._store = Store(topology, self._layout, connect_timeout=settings.store_timeout, is_embedded=is_embedded)
@@ -180,15 +194,10 @@ class Service:
         self._access_log = None if settings.access_log is None else Audit(settings.access_log, "access log")
         self._gate: Gate | None = None
         if settings.has_logins:
-            rules = Rules(
-                registration=settings.registration == "open",
-                executors_submit=settings.executor_rights == "submit",
-                readers_see_logs=settings.reader_logs == "shown",
-            )
             self._gate = Gate(
                 self._directory,
                 self._layout,
-                rules,
+                rules_of(settings),
                 operator_file=settings.operator_file,
                 metrics_file=settings.metrics_token_file,
                 provider=bootstrap.provider_of(settings),
@@ -229,6 +238,20 @@ class Service:
         """Serve connections accepted from now on with this."""
         self._tls.replace(material)
 
+    def use_settings(self, settings: Settings) -> None:
+        """Serve with these from now on. They differ in settings of RELOADED alone."""
+        self.settings = settings
+        logs.set_level(settings.log_level)
+        for policy in self._policies:
+            policy.allow(settings.allowed_origins, settings.allowed_hosts)
+        self._on_new_policy()
+        if self._gate is not None:
+            self._gate.rules = rules_of(settings)
+
+    def drain(self) -> None:
+        """Serve on, and say that we are not ready."""
+        self._is_draining = True
+
     async def _serve(self, http: Listener, ws: Listener, stop: trio.Event, started: Callable[[], None]) -> None:
         settings = self.settings
         directory, engine = self._directory, self._engine
@@ -264,9 +287,11 @@ class Service:
             scheme=_scheme_of(settings),
         )
         proxies = Proxies(settings.behind_proxy)
+        http_policy, ws_policy = policy(self._addresses.http[0]), policy(self._addresses.ws[0])
+        self._policies = [http_policy, ws_policy]
         websocket = WebSocketFrontEnd(
             dispatcher,
-            policy(self._addresses.ws[0]),
+            ws_policy,
             max_connections=self._max_connections,
             max_in_flight=settings.max_in_flight,
             max_frame_bytes=settings.max_frame_bytes,
@@ -280,7 +305,6 @@ class Service:
             proxies=proxies,
             on_disconnect=partial(self._on_disconnect, "ws"),
         )
-        http_policy = policy(self._addresses.http[0])
         answers = Answers(
             dispatcher,
             http_policy,
@@ -302,6 +326,7 @@ class Service:
             secure=self._from_proxy(self._tls.http),
             on_disconnect=partial(self._on_disconnect, "http"),
         )
+        self._on_new_policy = http_server.forget_heads
         tallies = http_server.tally, websocket.tally
         self.metrics = Metrics(
             {
@@ -367,12 +392,13 @@ class Service:
             front_ends.start_soon(websocket.serve, _Reusable(ws, stop))
             started()
             await stop.wait()
-            log.info("stopping", in_flight=directory.pending, grace_s=settings.shutdown_grace)
+            grace = self.settings.shutdown_grace
+            log.info("stopping", in_flight=directory.pending, grace_s=grace)
             engine.stop()
             self._tls.stop()
-            websocket.stop(settings.shutdown_grace)
-            http_server.stop(settings.shutdown_grace)
-            front_ends.cancel_scope.deadline = trio.current_time() + settings.shutdown_grace + STOP_MARGIN
+            websocket.stop(grace)
+            http_server.stop(grace)
+            front_ends.cancel_scope.deadline = trio.current_time() + grace + STOP_MARGIN
 
     def _from_proxy(self, secure: Secure) -> Secure:
         """The same, for connections of the proxy or this machine alone if there is a proxy that speaks TLS for us."""
@@ -389,7 +415,9 @@ class Service:
         return secure_from_proxy
 
     async def _ready(self) -> str | None:
-        """Why the store does not take writes, or does not answer at all; None if it does."""
+        """Why the store does not take writes, or does not answer at all, or that we are to stop; None if we serve."""
+        if self._is_draining:
+            return STOPPING
         # Writes nothing to a key that never exists, which is refused like a new record: for want of memory, of disk.
         look: Command = ("SETRANGE", f"{self._layout.keyspace(GLOBAL).prefix}absent", 0, "")
         try:
@@ -416,6 +444,15 @@ class Service:
 
 def _kept(log: Audit | None) -> AbstractAsyncContextManager[None]:
     return nullcontext() if log is None else log.kept()
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the settings say that callers who log in may do."""
+    return Rules(
+        registration=settings.registration == "open",
+        executors_submit=settings.executor_rights == "submit",
+        readers_see_logs=settings.reader_logs == "shown",
+    )
 
 
 def names_of(settings: Settings, tls: Material | None) -> list[str]:

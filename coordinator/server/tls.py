@@ -25,7 +25,7 @@ from cryptography import x509
 from coordinator.settings import Settings
 from coordinator.tlsstream import Secure, TlsStream, in_the_clear, serve_tls
 
-__all__ = ["CannotUseTls", "Material", "Tls", "certified_names", "read_material"]
+__all__ = ["CannotUseTls", "Material", "Tls", "certificates_in", "certified_names", "read_material"]
 
 log = structlog.get_logger("coordinator.tls")
 
@@ -130,18 +130,20 @@ class Tls:
         raise trio.BrokenResourceError("the coordinator is stopping")
 
 
-def read_material(settings: Settings) -> Material | None:
-    """What the settings' files hold now; None if there is to be no TLS. An expired certificate is logged.
+def read_material(settings: Settings, *, warn: bool = True) -> Material | None:
+    """What the settings' files hold now; None if there is to be no TLS. `warn`, in the log, of an expired certificate.
 
     Raises:
         CannotUseTls: they cannot be used.
     """
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    certificates = _certificates("--tls-cert", settings.tls_cert)
+    certificates = certificates_in("--tls-cert", settings.tls_cert)
     key = _key("--tls-key", settings.tls_key)
-    authorities = [] if settings.tls_client_ca is None else _certificates("--tls-client-ca", settings.tls_client_ca)
-    _check_pair(settings.tls_cert, certificates, settings.tls_key, key)
+    authorities = [] if settings.tls_client_ca is None else certificates_in("--tls-client-ca", settings.tls_client_ca)
+    parsed = _check_pair(settings.tls_cert, certificates, settings.tls_key, key)
+    if warn:
+        _warn_of_dates(settings.tls_cert, parsed)
     material = Material(
         certificates=b"\n".join(certificates) + b"\n",
         key=key + b"\n",
@@ -169,7 +171,8 @@ def _read(flag: str, path: Path) -> bytes:
     return content
 
 
-def _certificates(flag: str, path: Path) -> list[bytes]:
+def certificates_in(flag: str, path: Path) -> list[bytes]:
+    """Those that the file of a setting holds, in PEM. Raises CannotUseTls."""
     content = _read(flag, path)
     found = _CERTIFICATE.findall(content)
     if not found:
@@ -189,8 +192,10 @@ def _key(flag: str, path: Path) -> bytes:
     return found[0]
 
 
-def _check_pair(certificate_path: Path, certificates: list[bytes], key_path: Path, key: bytes) -> None:
-    """Raises CannotUseTls unless the key is that of the first certificate."""
+def _check_pair(
+    certificate_path: Path, certificates: list[bytes], key_path: Path, key: bytes
+) -> list[x509.Certificate]:
+    """The certificates. Raises CannotUseTls unless the key is that of the first."""
     from cryptography import x509  # noqa: PLC0415 - only a server with TLS needs it
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key  # noqa: PLC0415
 
@@ -213,12 +218,16 @@ def _check_pair(certificate_path: Path, certificates: list[bytes], key_path: Pat
         raise CannotUseTls(
             f"--tls-cert: {certificate_path} is in the wrong order: the certificate of the key must come first"
         )
-    for certificate in parsed:
+    return parsed
+
+
+def _warn_of_dates(path: Path, certificates: list[x509.Certificate]) -> None:
+    for certificate in certificates:
         until, since = certificate.not_valid_after_utc, certificate.not_valid_before_utc
         if not since <= datetime.now(UTC) <= until:
             log.warning(
                 "a certificate has expired" if since <= datetime.now(UTC) else "a certificate is not valid yet",
-                file=str(certificate_path),
+                file=str(path),
                 subject=certificate.subject.rfc4514_string(),
                 valid=f"{since:%Y-%m-%d} to {until:%Y-%m-%d}",
             )

@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-__all__ = ["CannotRepair", "Tail", "directory_of", "fault_before_start", "last_appended", "repair", "tail_of"]
+__all__ = [
+    "MANIFEST",
+    "CannotRepair",
+    "Tail",
+    "directory_of",
+    "fault_before_start",
+    "last_appended",
+    "listed_files",
+    "repair",
+    "tail_of",
+    "write_manifest",
+]
 
 MANIFEST: Final = "appendonly.aof.manifest"
 MOST_ARGUMENTS: Final = 2_000_000
@@ -38,7 +49,7 @@ def fault_before_start(data_dir: Path) -> str | None:
     directory = directory_of(data_dir)
     found = _files(directory)
     if (directory / MANIFEST).exists():
-        missing = [name for name in _listed(directory) if not (directory / name).exists()]
+        missing = [name for name in listed_files(directory) if not (directory / name).exists()]
         if missing:
             names = ", ".join(missing)
             return f"{directory} has no {names}, which its manifest names; put them back, or {_way_out(data_dir)}"
@@ -78,7 +89,7 @@ def _files(directory: Path) -> list[str]:
     return [match[0] for match in sorted(matches, key=lambda match: (match[2], int(match[1])))]
 
 
-def _listed(directory: Path) -> list[str]:
+def listed_files(directory: Path) -> list[str]:
     """The files the manifest names, but for those of which a rewrite has no more need."""
     lines = (directory / MANIFEST).read_text(errors="replace").splitlines()
     words = [line.split() for line in lines]
@@ -88,7 +99,7 @@ def _listed(directory: Path) -> list[str]:
 def last_appended(data_dir: Path) -> int | None:
     """The size of the file that is appended to; None if there is none."""
     try:
-        return (directory_of(data_dir) / _listed(directory_of(data_dir))[-1]).stat().st_size
+        return (directory_of(data_dir) / listed_files(directory_of(data_dir))[-1]).stat().st_size
     except (OSError, IndexError):
         return None
 
@@ -175,7 +186,7 @@ def repair(data_dir: Path) -> Iterator[str]:
     copy = directory.with_name(f"{directory.name}.before-repair-{time.strftime('%Y%m%d-%H%M%S')}")
     shutil.copytree(directory, copy)
     yield f"copied {directory} to {copy}"
-    listed = _listed(directory) if (directory / MANIFEST).exists() else []
+    listed = listed_files(directory) if (directory / MANIFEST).exists() else []
     if not listed:
         base = [name for name in found if ".base." in name][-1:]
         listed = base + [name for name in found if ".incr." in name]
@@ -198,10 +209,11 @@ def repair(data_dir: Path) -> Iterator[str]:
             for later in listed[at + 1 :]:
                 yield f"lost: {later}, which was written after that"
             break
-    _write_manifest(directory, kept)
+    write_manifest(directory, kept)
 
 
-def _write_manifest(directory: Path, names: list[str]) -> None:
+def write_manifest(directory: Path, names: list[str]) -> None:
+    """Name these files, in this order, as those that hold the data. Raises CannotRepair, OSError."""
     lines = []
     for name in names:
         match = _FILE.fullmatch(name)
@@ -210,6 +222,7 @@ def _write_manifest(directory: Path, names: list[str]) -> None:
         lines.append(f"file {name} seq {match[1]} type {match[2][0]}\n")
     new = directory / f"temp-{MANIFEST}"
     with new.open("w") as file:
+        os.fchmod(file.fileno(), 0o600)
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

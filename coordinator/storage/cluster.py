@@ -57,6 +57,11 @@ class Cluster:
     def database(self) -> int:
         return self._seeds[0].database
 
+    @property
+    def nodes(self) -> list[Endpoint]:
+        """Those that one of them has told, replicas too; none before `where` was called."""
+        return [*self._nodes]
+
     def __str__(self) -> str:
         return shown("cluster", self._seeds)
 

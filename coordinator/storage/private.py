@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
 import structlog
 
-__all__ = ["NotPrivate", "close_to_others", "open_private"]
+__all__ = ["NotPrivate", "close_to_others", "open_private", "open_to_others"]
 
 log = structlog.get_logger("coordinator")
 
@@ -67,6 +68,29 @@ def close_to_others(directory: Path) -> None:
     for name in entries:
         if name.startswith(_NAMES):
             _mend_tree(directory / name)
+
+
+def open_to_others(directory: Path) -> list[Path]:
+    """What `close_to_others` would close: the directory and the files of ours in it that others can get at.
+
+    Raises OSError: it cannot be read.
+    """
+    found = [directory] if directory.stat().st_mode & _OTHERS else []
+    for name in sorted(os.listdir(directory)):
+        if name.startswith(_NAMES) and name != "valkey.sock":
+            found += _open_in(directory / name)
+    return found
+
+
+def _open_in(path: Path) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError):  # a rewrite has just removed it
+        state = os.lstat(path)
+        if not stat.S_ISLNK(state.st_mode):
+            if state.st_mode & _OTHERS and not stat.S_ISSOCK(state.st_mode):
+                yield path
+            if stat.S_ISDIR(state.st_mode):
+                for name in sorted(os.listdir(path)):
+                    yield from _open_in(path / name)
 
 
 def _mend_tree(path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, Final
 
 import httpx
 import pytest
 import trio
+from click.testing import CliRunner
 
+from coordinator.cli.doctor import doctor
 from coordinator.engine import engine, membership, pubsub
 from coordinator.models.execution import FlowSubmitParams
 from coordinator.operations.execution import submit_flow
@@ -379,3 +382,24 @@ async def test_readiness_is_that_of_the_cluster(three: ValkeyCluster) -> None:
         httpx.AsyncClient(base_url=http_url(app), verify=False) as http,
     ):
         assert (await http.get("/readyz")).status_code == 200
+
+
+def test_doctor_looks_at_each_node(three: ValkeyCluster) -> None:
+    def findings() -> list[dict[str, str]]:
+        done = CliRunner().invoke(doctor, ["--json", "--redis-url", three.url, "--isolation", "prefix"])
+        assert done.exit_code == 1, done.output  # these keep nothing
+        found: list[dict[str, str]] = json.loads(done.stdout)["findings"]
+        return found
+
+    before = findings()
+    assert [finding["found"][:17] for finding in before if finding["check"] == "cluster"] == ["all 3 nodes answe"]
+    assert sum(finding["check"] == "persistence" for finding in before) == 3
+    assert not [finding for finding in before if finding["check"] == "eviction" and finding["state"] != "ok"]
+
+    other = next(node for node in three.nodes if node is not three.owner(None))
+    ask(other, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        (eviction,) = [item for item in findings() if item["check"] == "eviction" and item["state"] != "ok"]
+        assert str(other.port) in eviction["found"]
+    finally:
+        ask(other, "CONFIG", "SET", "maxmemory-policy", "noeviction")

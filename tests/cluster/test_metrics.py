@@ -22,7 +22,7 @@ PREFIX: Final = {"isolation": "prefix"}
 
 
 def used_memory(node: ValkeyProcess) -> str:
-    lines = ask(node, "INFO", "memory").splitlines()
+    lines: list[str] = ask(node, "INFO", "memory").splitlines()
     return next(line.partition(":")[2] for line in lines if line.startswith("used_memory:"))
 
 

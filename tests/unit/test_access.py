@@ -228,3 +228,21 @@ def test_hosts_and_origins_have_one_spelling() -> None:
     assert read_host("EXAMPLE.com.") == Host("example.com", None)
     assert read_origin("WSS://Example.com") == Origin("https", "example.com", 443)
     assert read_origin("app://x") == Origin("app", "x", None)
+
+
+def test_new_rules_take_the_place_of_the_old_ones_but_not_of_its_own_names() -> None:
+    policy = AccessPolicy(
+        "0.0.0.0",
+        allowed_origins=["https://before.example"],
+        allowed_hosts=["before.example"],
+        own_names=["coordinator.example"],
+    )
+
+    policy.allow(["https://after.example"], ["after.example"])
+
+    assert policy.refusal(None, "before.example") is not None
+    assert policy.refusal("https://before.example", "after.example") is not None
+    assert policy.refusal("https://after.example", "after.example") is None
+    assert policy.refusal(None, "coordinator.example") is None
+    policy.allow([], ["*"])
+    assert policy.refusal(None, "before.example") is None

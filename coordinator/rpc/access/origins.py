@@ -54,12 +54,18 @@ class AccessPolicy:
     ) -> None:
         self._scheme = scheme
         self.is_secure = scheme == "https"
-        self._origins = {allowed_origin(text) for text in allowed_origins}
-        self._hosts = {allowed_host(text) for text in allowed_hosts}
-        self._checks_host = ANY not in self._hosts
         self._is_outside = not is_loopback(bound_to)
+        self._own = set[str]()
         if self._is_outside:
-            self._hosts |= {read.name for name in own_names if (read := read_host(name)) is not None}
+            self._own = {read.name for name in own_names if (read := read_host(name)) is not None}
+        self.allow(allowed_origins, allowed_hosts)
+
+    def allow(self, origins: Iterable[str], hosts: Iterable[str]) -> None:
+        """From now on let in these and no others, beside what it has by itself. Raises ValueError as above."""
+        self._origins = {allowed_origin(text) for text in origins}
+        allowed = {allowed_host(text) for text in hosts}
+        self._checks_host = ANY not in allowed
+        self._hosts = allowed | self._own
 
     def refusal(self, origin: str | None, host: str | None) -> str | None:
         """Why this request is refused, or None if it is not. Of a header given several times, see `joined`."""

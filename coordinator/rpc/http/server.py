@@ -100,6 +100,10 @@ class HttpServer:
                     await supervise("accepting HTTP clients", accept)
             closing.cancel_scope.cancel()
 
+    def forget_heads(self) -> None:
+        """Decide anew on requests like those before: who may call has changed."""
+        self._heads.remembered.cache_clear()
+
     def stop(self, grace: float) -> None:
         """Accept no more, close idle connections, and those still busy after `grace` seconds."""
         self._grace = grace

@@ -28,6 +28,7 @@ __all__ = [
     "AskMetrics",
     "Channel",
     "Clients",
+    "Drain",
     "Failed",
     "Gone",
     "HandOver",
@@ -43,6 +44,7 @@ __all__ = [
     "Stop",
     "StoreFault",
     "UseCertificate",
+    "UseSettings",
     "WorkerChannel",
 ]
 
@@ -102,6 +104,13 @@ class UseCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class UseSettings:
+    """Serve with these from now on."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
 class StoreFault:
     """Why the parent's Valkey takes no writes from now on, or None: it takes them."""
 
@@ -120,6 +129,11 @@ class MetricsPage:
     number: int
     body: bytes
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Serve on, and say that we are not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +205,11 @@ Message = (
     | HandOver
     | Gone
     | UseCertificate
+    | UseSettings
     | StoreFault
     | ReportMetrics
     | MetricsPage
+    | Drain
     | Stop
     | Serving
     | Alive

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
 
+from coordinator import logs
 from coordinator.accepting import Tally, serve_listener
 from coordinator.backoff import Backoff
 from coordinator.engine.membership import left_behind
@@ -31,6 +32,7 @@ from coordinator.server.workers.channel import (
     Alive,
     AskMetrics,
     Clients,
+    Drain,
     Failed,
     Gone,
     HandOver,
@@ -46,6 +48,7 @@ from coordinator.server.workers.channel import (
     Stop,
     StoreFault,
     UseCertificate,
+    UseSettings,
 )
 from coordinator.server.workers.handing import Gated, HeldClient, Worker
 from coordinator.server.workers.liveness import HUNG_AFTER, LOOK_EVERY, process_state, stacks_of
@@ -88,6 +91,7 @@ class Parent:
         self._material: Material | None = None
         self._workers: dict[int, Worker] = {}
         self._has_started = False
+        self._is_draining = False
         self._changed = trio.Event()  # who accepts
         self._last_number = 0  # of a connection
         self._tally = Tally()  # of connections that are not handed over yet
@@ -120,8 +124,20 @@ class Parent:
         self._stop.set()
         self._note_change()
 
-    def reload(self) -> None:
-        """Have the workers serve new connections with the certificate that is in the files now."""
+    def drain(self) -> None:
+        """Have the workers serve on, and say that they are not ready, so that nobody is sent here any more."""
+        self._is_draining = True
+        for worker in self._workers.values():
+            self._post(worker, Drain())
+
+    def reload(self, changes: Mapping[str, Any]) -> None:
+        """Change settings of RELOADED, and have the workers do so and serve new connections with the certificate that
+        is in the files now."""
+        self.settings = self.settings.model_copy(update=changes)
+        logs.set_level(self.settings.log_level)
+        if changes:
+            for worker in self._workers.values():
+                self._post(worker, UseSettings(self.settings))
         if (material := reread(self.settings)) is not None:
             self._material = material
             for worker in self._workers.values():
@@ -267,6 +283,8 @@ class Parent:
         )
         if acquired.embedded is not None and acquired.embedded.fault is not None:
             self._post(worker, StoreFault(acquired.embedded.fault))
+        if self._is_draining:
+            self._post(worker, Drain())
         return worker
 
     async def _kill_if_late(self, worker: Worker) -> None:

@@ -20,6 +20,7 @@ from coordinator.server.workers.channel import (
     Alive,
     AskMetrics,
     Clients,
+    Drain,
     Failed,
     Gone,
     HandOver,
@@ -34,6 +35,7 @@ from coordinator.server.workers.channel import (
     Stop,
     StoreFault,
     UseCertificate,
+    UseSettings,
     WorkerChannel,
 )
 from coordinator.server.workers.liveness import LOOK_EVERY, dump_stacks_on_signal
@@ -176,7 +178,7 @@ class _Worker:
             with contain("a message of the parent", message=type(message).__name__):
                 await self._act_on(message)
 
-    async def _act_on(self, message: Message) -> None:
+    async def _act_on(self, message: Message) -> None:  # noqa: PLR0912 - a branch a message
         match message:
             case HandOver(front_end, number):
                 connection = self._channel.connection()
@@ -189,6 +191,8 @@ class _Worker:
                     self._service.gone(coordinator)
             case UseCertificate(material):
                 self._service.use_certificate(material)
+            case UseSettings(settings):
+                self._service.use_settings(settings)
             case StoreFault(reason):
                 self._service.store_fault(reason)
             case ReportMetrics():
@@ -197,6 +201,8 @@ class _Worker:
                 if number == self._asked:
                     self._page = body, kind
                     self._page_came.set()
+            case Drain():
+                self._service.drain()
             case Stop():
                 self._stop.set()
 
