@@ -37,7 +37,9 @@ ENVIRONMENT: Final = "environment"
 DEFAULT: Final = "default"
 
 LARGEST_FILE: Final = 1024 * 1024  # bytes
-LISTS: Final = tuple(name for name, field in Settings.model_fields.items() if typing.get_origin(field.annotation) is tuple)
+LISTS: Final = frozenset(
+    name for name, field in Settings.model_fields.items() if typing.get_origin(field.annotation) is tuple
+)
 """With commas between, where they are one text."""
 ONE_OF: Final = frozenset({"redis_url", "redis_url_file", "redis_addr"})
 """They say the same thing. Those of the file count only where none of them is given otherwise."""
