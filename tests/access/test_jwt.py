@@ -44,8 +44,8 @@ def keys_file(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def server(directory: Path, keys_file: Path) -> Iterator[CoordinatorProcess]:
-    flags = ("--jwt-keys", str(keys_file), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--workers", "2")
-    flags += ("--audit-log", str(directory / "audit"))
+    flags: tuple[str, ...] = ("--jwt-keys", str(keys_file), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
+    flags += ("--audit-log", str(directory / "audit"), "--workers", "2")
     with coordinator("--data-dir", str(directory / "data"), "--auth", "keys", *flags) as running:
         with caller(running, "http", callers.operator_token(directory / "data")) as operator:
             operator.result("actor.create", callers.actor(ACTOR, Key().public))
