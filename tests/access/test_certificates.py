@@ -173,16 +173,22 @@ def test_one_that_was_revoked_or_has_expired_ends(server: CoordinatorProcess, fi
 def test_a_session_over_tls_has_a_cookie_for_tls_alone(server: CoordinatorProcess, files: Files) -> None:
     with caller(server, "http", files, certified(files, f"herocoordinator:actor:{ACTOR}")) as one:
         token = one.result("token.create", {"label": "x"})["token"]
-    with httpx.Client(base_url=server.http, verify=files.trust()) as http:
-        shown = {"authorization": f"Bearer {token}"}
-        clear = server.http.replace("https://", "http://")
-        assert http.post("/session", headers={"origin": clear, **shown}).status_code == 403
-        begun = http.post("/session", headers={"origin": server.http, **shown})
-        assert begun.status_code == 200
-        assert begun.headers["set-cookie"].startswith("__Host-herocoordinator=hc_")
-        assert "; Secure" in begun.headers["set-cookie"]
-        http.cookies.clear()
-        value = begun.headers["set-cookie"].partition(";")[0].partition("=")[2]
-        for name, who in (("__Host-herocoordinator", f"actor:{ACTOR}"), ("herocoordinator", "stranger")):
-            headers = {"cookie": f"{name}={value}", "origin": server.http}
-            assert http.post("/", headers=headers, json=WHO).json()["result"]["principal"] == who
+    shown, value = {"authorization": f"Bearer {token}"}, ""
+    clear = server.http.replace("https://", "http://")
+
+    def sent(name: str) -> list[tuple[str, str]]:
+        return [("cookie", "a=b"), ("cookie", f"{name}={value}"), ("origin", server.http)]
+
+    for http2 in (False, True):  # browsers speak HTTP/2 over TLS, and may send a cookie in a header of its own
+        with httpx.Client(base_url=server.http, verify=files.trust(), http1=not http2, http2=http2) as http:
+            assert http.post("/session", headers={"origin": clear, **shown}).status_code == 403
+            begun = http.post("/session", headers={"origin": server.http, **shown})
+            assert begun.status_code == 200
+            assert begun.headers["set-cookie"].startswith("__Host-herocoordinator=hc_")
+            assert "; Secure" in begun.headers["set-cookie"]
+            http.cookies.clear()
+            value = begun.headers["set-cookie"].partition(";")[0].partition("=")[2]
+            for name, who in (("__Host-herocoordinator", f"actor:{ACTOR}"), ("herocoordinator", "stranger")):
+                assert http.post("/", headers=sent(name), json=WHO).json()["result"]["principal"] == who
+            assert http.delete("/session", headers=sent("__Host-herocoordinator")).status_code == 204
+            assert "error" in http.post("/", headers=sent("__Host-herocoordinator"), json=WHO).json()

@@ -49,7 +49,7 @@ def shown_by_cookie(
     if origin is not None:
         is_own = policy.is_own_page(origin.decode("latin-1"), host)
     else:
-        is_own = not needs_origin and host is not None and headers.get(b"sec-fetch-site") == b"same-origin"
+        is_own = not needs_origin and bool(host) and headers.get(b"sec-fetch-site") == b"same-origin"
     if not is_own:
         return NOTHING
     pairs = (pair.strip().partition("=") for pair in _SEPARATOR.split(cookie.decode("latin-1")))

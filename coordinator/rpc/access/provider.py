@@ -264,7 +264,7 @@ def _of_jwks(path: Path, content: bytes) -> list[_Found]:
         if member.get("use", "sig") != "sig" or "verify" not in member.get("key_ops", ["verify"]):
             continue
         try:
-            # Without its algorithm, for of that more is asked below than whether there is such a one.
+            # Its algorithm is looked at later: one that PyJWT does not know, or that is `none`, is no reason to fail.
             public = jwt.PyJWK.from_dict({name: value for name, value in member.items() if name != "alg"}).key
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
             log.warning("a key of --jwt-keys is left out: it is none that is known here", kid=str(member.get("kid")))
