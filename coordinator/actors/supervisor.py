@@ -151,21 +151,23 @@ class Supervisor:
         if self._wanted_elsewhere():
             return False
         while not running:
-            is_in_doubt = mailbox.is_quiet and bool(mailbox.doubts)
-            if is_in_doubt:
+            patience = math.inf
+            if mailbox.is_quiet and mailbox.doubts:
                 # Nobody waits for it any more, but what was sent may be applied until the store is told otherwise.
                 if not await self._connect():
                     if self._wanted_elsewhere():
                         return False
                     continue
-                is_in_doubt = bool(mailbox.doubts)  # the store takes no writes now, and this is one
+                if not mailbox.doubts:
+                    continue
+                patience = REFUSED_PAUSE  # the store takes no writes now, and this is one
             elif mailbox.is_quiet:
                 if self._told_to_retire:
                     return False
                 mailbox.idle_since = trio.current_time()
                 self.state = State.IDLE
             request = None
-            with trio.move_on_after(REFUSED_PAUSE if is_in_doubt else math.inf):
+            with trio.move_on_after(patience):
                 request = await mailbox.pop()
             if request is not None:
                 running.append(request)
@@ -280,7 +282,7 @@ class Supervisor:
             for request in self._mailbox.running:
                 request.operation.close()
                 request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))
-            self._mailbox.running = []
+            self._mailbox.running.clear()  # the list stays: who waits for more to do has it in hand
             if self._mailbox.doubts:
                 await self._pause()
             return False

@@ -9,6 +9,7 @@ import click
 from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
+from coordinator.importing import importing
 from coordinator.logs import configure_plain
 
 __all__ = ["main"]
@@ -39,7 +40,8 @@ class _Commands(click.Group):
         if name not in _COMMANDS:
             return None
         module = _IN_ANOTHER.get(name, name)
-        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        with importing():
+            command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         return command
 
     def resolve_command(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 import trio
@@ -40,11 +41,14 @@ __all__ = [
     "Place",
     "connected",
     "credentials",
+    "interruptible",
     "run",
     "run_connected",
     "where",
     "who",
 ]
+
+T = TypeVar("T")
 
 DEFAULT_URL: Final = "ws://127.0.0.1:9653"
 DEFAULT_CONTEXT: Final = 1
@@ -198,7 +202,7 @@ def run_connected(place: Place, work: Callable[[Client], Awaitable[int]]) -> NoR
 def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
     """`run_connected` for work that makes its own connection."""
     try:
-        sys.exit(trio.run(main))
+        sys.exit(trio.run(interruptible, main))
     except SystemExit:
         raise
     except BaseException as raised:
@@ -207,6 +211,25 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
         if status is None:
             raise error from raised
         fail(_words(error), status)
+
+
+async def interruptible(work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` returns. SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt; a second one ends the
+    process. The KeyboardInterrupt that trio itself raises may hit any task: that of the connection, without which
+    nothing can be cleaned up, or one that takes it for a fault of the connection."""
+
+    async def cancel_on_interrupt(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for _ in signals:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_on_interrupt, signals, nursery.cancel_scope)
+            result = await work()
+            nursery.cancel_scope.cancel()
+            return result
+    raise KeyboardInterrupt
 
 
 def _status_of(error: BaseException) -> int | None:

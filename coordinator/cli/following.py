@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Final, cast
 
 import trio
 
-from coordinator.cli.connection import Place
+from coordinator.cli.connection import Place, interruptible
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain, first_leaf
 from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
 from coordinator.cli.flow_state import ENDED, FlowState, Names, duration, named
@@ -80,7 +80,7 @@ async def submit(client: Client, file: FlowFile, context: int, caller: int | Non
     sending = Sending(flow, len(params.jobs))
     try:
         with sending:
-            await _interruptibly(
+            await interruptible(
                 partial(
                     client.submit_flow,
                     context_id=context,
@@ -93,25 +93,6 @@ async def submit(client: Client, file: FlowFile, context: int, caller: int | Non
         sending.explain(is_interrupted=isinstance(first_leaf(group), KeyboardInterrupt))
         raise
     return flow, file.names(first_job)
-
-
-async def _interruptibly(work: Callable[[], Awaitable[object]]) -> None:
-    """Do this; SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt. The signal that trio itself raises
-    may hit any task, also that of the connection, without which nothing can be cleaned up."""
-    is_done = False
-
-    async def cancel_on_interrupt(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        async for _ in signals:
-            scope.cancel()
-
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_on_interrupt, signals, nursery.cancel_scope)
-            await work()
-            is_done = True
-            nursery.cancel_scope.cancel()
-    if not is_done:
-        raise KeyboardInterrupt
 
 
 async def _unused_ids(client: Client, file: FlowFile, context: int, caller: int) -> tuple[int, int]:

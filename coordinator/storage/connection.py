@@ -243,15 +243,14 @@ class Store:
         self._out_of_memory_until = trio.current_time() + OUT_OF_MEMORY_FOR
 
     def is_transient(self, error: ReplyError) -> bool:
-        """Whether the same command may succeed on a new connection."""
-        return is_transient(error) and not (self.is_embedded and is_write_refusal(error))
+        """Whether the same command may succeed on a new connection. An embedded Valkey that has just been started
+        takes no writes for a moment; while it cannot take any, we have been told why."""
+        return is_transient(error) and (self.write_fault is None or not is_write_refusal(error))
 
     def refusal(self, error: ReplyError) -> str:
         """What a caller is told of an error reply."""
-        if self.is_embedded and str(error).startswith(NO_REPLICAS):
-            return (
-                f"the store takes no writes now: {self.write_fault or 'the disk, or the data directory, is at fault'}"
-            )
+        if self.write_fault is not None and str(error).startswith(NO_REPLICAS):
+            return f"the store takes no writes now: {self.write_fault}"
         return explain_refusal(error)
 
     def lost(self, address: ContextKey, reason: str) -> None:

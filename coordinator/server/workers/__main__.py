@@ -2,7 +2,10 @@
 
 import sys
 
-from coordinator.server.workers.worker import main
+from coordinator.importing import importing
+
+with importing():
+    from coordinator.server.workers.worker import main
 
 if __name__ == "__main__":
     sys.exit(main(int(sys.argv[1])))
