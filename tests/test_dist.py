@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without what would let a Python find this checkout."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    """Ours, without what would let a Python find this checkout, and what make tells the makes that it starts."""
+    names = ("PYTHONPATH", "VIRTUAL_ENV", "MAKELEVEL", "MAKEFLAGS", "MFLAGS")
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def run(*command: str | Path, cwd: Path) -> str:

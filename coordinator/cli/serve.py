@@ -31,6 +31,7 @@ from coordinator.settings import RELOADED, RELOADED_TLS, Settings
 from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.url import has_password
+from coordinator.supervision import contain
 
 __all__ = ["CANNOT_SERVE", "serve"]
 
@@ -172,7 +173,8 @@ async def _reload_on_signal(app: App | Parent, reloader: _Reloader, notifier: No
                 app.stop()
                 return
             notifier.reloading()
-            app.reload(await reloader.changes())
+            with contain("reading the settings again"):
+                app.reload(await reloader.changes())
             notifier.ready()
 
 

