@@ -13,7 +13,8 @@ from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 
 LONG: Final = {
-    *("access/test_audit", "cli/test_demo", "cli/test_flow_views", "cli/test_foreign_text", "cli/test_large_flows"),
+    *("access/test_audit", "access/test_fuzz", "access/test_slow_clients", "access/test_waiting_calls"),
+    *("cli/test_demo", "cli/test_flow_views", "cli/test_foreign_text", "cli/test_large_flows"),
     *("cluster/test_fail_over", "cluster/test_sentinel", "execution/test_full_size", "execution/test_stateful"),
     *("faults/test_damaged_files", "faults/test_disk", "faults/test_flushed", "faults/test_full_memory"),
     *("faults/test_outside_calls", "faults/test_private_files", "faults/test_register", "faults/test_secrets"),

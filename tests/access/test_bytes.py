@@ -122,6 +122,7 @@ def test_a_large_flow_counts_too(one: Caller, context: int) -> None:
     one.result("flow.cancel", {"context_id": context, "id": 2})
 
 
+@pytest.mark.slow
 def test_what_retention_deletes_makes_room(one: Caller, context: int) -> None:
     one.result("flow.submit", _submit(context, 1, range(1, 16)))
     _refused(one, "job.create", _job(context, 100, "x" * 100_000))
@@ -143,6 +144,7 @@ def test_results_count_though_they_are_not_refused(one: Caller, context: int) ->
     assert _refused(one, "job.create", _job(context, 100, "x"))["used"] > LIMIT
 
 
+@pytest.mark.slow
 def test_what_was_there_before_the_limit_is_counted(tmp_path: Path) -> None:
     """More than are counted in one call."""
     many, each = 350, 2_000

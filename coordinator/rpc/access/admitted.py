@@ -8,6 +8,7 @@ that are to be looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import trio
@@ -24,7 +25,8 @@ __all__ = ["Admission", "Admitted"]
 
 LOOKED_AT_AFTER: Final = FRESH_FOR  # seconds since it was admitted, from which on a call is looked at again
 LOOK_EVERY: Final = FRESH_FOR / 2  # seconds
-LOOK_TIMEOUT: Final = 2.0  # seconds for asking about one context
+LOOK_TIMEOUT: Final = 2.0  # seconds for one look
+ASK_TIMEOUT: Final = 1.0  # seconds for asking about a context, so that a slow one keeps no other from being looked at
 DECIDED_AT_ONCE: Final = 64  # admissions, before others get on
 
 
@@ -66,7 +68,7 @@ class Admitted:
             await trio.sleep(LOOK_EVERY)
             admissions = self._directory.admitted_before(trio.current_time() - LOOKED_AT_AFTER)
             if admissions:
-                with contain("looking at calls that wait"):
+                with trio.move_on_after(LOOK_TIMEOUT), contain("looking at calls that wait"):
                     await self._look_at(admissions)
 
     async def _look_at(self, admissions: list[Admission]) -> None:
@@ -96,11 +98,8 @@ class Admitted:
             return True
 
     async def _ask(self, context: int, members: dict[int, Members]) -> None:
-        with trio.move_on_after(LOOK_TIMEOUT):
-            try:
-                members[context] = await self._gate.registry.members_ahead(context)
-            except CoordinatorError:
-                return  # it is asked again with the next look
+        with trio.move_on_after(ASK_TIMEOUT), suppress(CoordinatorError):  # it is asked again with the next look
+            members[context] = await self._gate.registry.members_ahead(context)
 
     def _decide(self, admission: Admission, members: Mapping[int, Members], *, is_good: bool) -> None:
         access = admission.access

@@ -3,8 +3,6 @@
 local ELSEWHERE = 5000 -- ms for which a job that is tried again is kept for another runner than the last
 local FAILED_IN_A_ROW = 5 -- attempts that a runner fails at once, after which it gets a smaller share
 local AT_ONCE = 10000 -- ms from its beginning within which an attempt fails at once
-local TROUBLED_LIMIT = 10000 -- runners of a context blamed, after which all are forgiven
-local LONGEST_HOLD = 60000 -- ms for which a runner in trouble gets nothing
 local LOOKED_BACK = 500 -- timers looked at in one call
 local NAMES_JOB = '^.+%-(%d+)%-(%d+)$' -- a token; those of early versions named no job
 local KEPT_LIMIT = 100 -- such jobs passed over in one call
@@ -147,14 +145,16 @@ end
 
 -- A runner gets nothing for a while, twice as long each time, and then one job at a time.
 local function hold_back(tx, trouble, first, times)
-  trouble.till = tx.now + math.min(first * 2 ^ math.min(times, 10), LONGEST_HOLD)
+  local longest = 60000 -- ms
+  trouble.till = tx.now + math.min(first * 2 ^ math.min(times, 10), longest)
 end
 
 local function trouble_of(tx, runner)
   local memory = memory_of(tx)
   if not memory.troubled[runner] then
+    local limit = 10000 -- runners of a context blamed, after which all are forgiven
     memory.blamed = (memory.blamed or 0) + 1
-    if memory.blamed > TROUBLED_LIMIT then -- most of them will not come back
+    if memory.blamed > limit then -- most of them will not come back
       memory.troubled, memory.blamed = {}, 1
     end
     memory.troubled[runner] = {failed = 0, lost = 0, till = 0}
