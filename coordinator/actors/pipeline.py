@@ -19,7 +19,9 @@ from coordinator.storage.keys import ContextKey, Transition
 __all__ = ["join", "part", "together"]
 
 ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
-WORK: Final = {"hc_resume": 10}  # as how many arguments each of these counts, for each is an attempt that is looked up
+WORK: Final = {"hc_resume": 10, "hc_flow_submit": 2}
+"""As how many arguments each of these counts: one of a resume is an attempt that is looked up, and a job that is
+submitted has only a few."""
 
 
 def together(answerables: Sequence[Answerable], context: ContextKey, outcomes: list[Outcome]) -> Operation:

@@ -258,7 +258,7 @@ def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> 
     number, runner, started = functions.read_attempt(last)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
-        % (id, script_type, depends, status, number)
+        % (id, script_type, depends or b"[]", status, number)
     ]
     values = (runner, queued, started, ended, retry, lost)
     parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]

@@ -70,7 +70,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
                 for entry, fields in zip(wanted_now, records, strict=False):
                     cursor = entry.decode()
                     if fields:  # it may have been deleted since
-                        items.append(self._record.to_json(fields_of(fields), entry=0))
+                        items.append(self._record.to_json(fields_of(fields), **_ids(keys, entry)))
                         size += len(items[-1])
                     is_full = len(items) >= params.limit or size >= PAGE_BYTES
                     if is_full:
@@ -111,6 +111,12 @@ def list_runners(keys: Keyspace, params: Any) -> Operation:
 
 def _name(kind: str, entry: bytes) -> str:
     return f"{kind}:" + ":".join(str(int(id)) for id in entry.split(b":"))
+
+
+def _ids(keys: Keyspace, entry: bytes) -> dict[str, int]:
+    """What an entry of an index says of its record."""
+    *caller, id = map(int, entry.split(b":"))
+    return {"context_id": keys.address or 0, **({"caller_id": caller[0]} if caller else {}), "id": id}
 
 
 def _is_number(text: str) -> bool:

@@ -179,11 +179,13 @@ def _embedded_now(keys: Keyspace, names: Sequence[str]) -> Generator[list[Comman
         fields = () if room > 0 else _WITHOUT_RESULT
         records = yield from records_of(keys, names[at:], fields)
         at += len(records)
-        for values in records:
+        for name, values in zip(names[at - len(records) :], records, strict=False):
             record = fields_of(values) if not fields else dict(zip(_WITHOUT_RESULT_NAMES, values, strict=True))
             record = {name: value for name, value in record.items() if value is not None}
             if record:
-                embedded.append(codec.JOB.to_json(record if not fields else {**record, b"result": _REFERENCE}, job=0))
+                _, caller_id, id = name.split(":")
+                ids = {"context_id": keys.address or 0, "caller_id": int(caller_id), "id": int(id)}
+                embedded.append(codec.JOB.to_json(record if not fields else {**record, b"result": _REFERENCE}, **ids))
                 room -= len(embedded[-1])
     return embedded
 
@@ -229,7 +231,7 @@ def flow_dag(keys: Keyspace, params: FlowLoadParams) -> Operation:
         replies = yield [codec.JOB_SUMMARY.load_command(keys.job(caller_id, id)) for id in chunk]
         size = 0
         for id, summary in zip(chunk, replies, strict=True):
-            if None in summary:
+            if not codec.JOB_SUMMARY.fill(summary) or None in summary:
                 raise NotFound("job", context_id=params.context_id, caller_id=caller_id, id=id)
             summaries[id] = summary
             size += sum(map(len, summary))

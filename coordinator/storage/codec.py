@@ -8,7 +8,8 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping, MutableSequence, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from pydantic_core import to_json
 from typing_extensions import TypeAliasType
@@ -16,9 +17,40 @@ from typing_extensions import TypeAliasType
 from coordinator import models
 from coordinator.errors import StorageError
 
-__all__ = ["ACTOR", "CONTEXT", "FLOW", "JOB", "JOB_SUMMARY", "MESSAGE", "RUNNER", "Record", "fields_of", "is_free_text"]
+__all__ = [
+    "ACTOR",
+    "CONTEXT",
+    "FLOW",
+    "FLOW_EMPTY",
+    "JOB",
+    "JOB_EMPTY",
+    "JOB_SUMMARY",
+    "MESSAGE",
+    "RUNNER",
+    "TOLD_BY_KEY",
+    "Record",
+    "fields_of",
+    "is_free_text",
+]
 
 Fields = Mapping[bytes, bytes]
+
+JOB_EMPTY: Final[Mapping[str, Any]] = {
+    "timeout": 0,
+    "retries": 0,
+    "env_vars": {},
+    "prerequisites": [],
+    "depends": [],
+    "result": {},
+}
+"""The members that a job may be stored without, with what they are then: each field costs the store much. Most jobs of
+a flow have little of them."""
+
+FLOW_EMPTY: Final[Mapping[str, Any]] = {"env_vars": {}, "result": {}}
+"""The same of a flow."""
+
+TOLD_BY_KEY: Final = ("id", "caller_id", "context_id")
+"""What a job need not be stored with, because its key tells it."""
 
 
 class Record:
@@ -28,6 +60,7 @@ class Record:
         kind: the name clients know it by, as in NotFound.
         model: what is stored, with its members in reply order. Members with a default may be missing.
         ids: how many of the first members are ids which its key tells, so that a load need not ask for them.
+        empty: the members it may be stored without, with what they are then.
         is_listed: whether there is an index of all of this kind.
 
     Attributes:
@@ -35,7 +68,15 @@ class Record:
         optional_at: where among them are those that may be missing.
     """
 
-    def __init__(self, kind: str, model: type[models.Model], *, ids: int = 1, is_listed: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str,
+        model: type[models.Model],
+        *,
+        ids: int = 1,
+        is_listed: bool = False,
+        empty: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.kind = kind
         self.is_listed = is_listed
         self._members = [
@@ -50,7 +91,7 @@ class Record:
         self._optional_names = {name.decode() for name, *_, is_required in self._members if not is_required}
         self._text = {name.decode() for name, _, is_text, _ in self._members if is_text}
         self._id_names = [*model.model_fields][:ids]
-        self.field_names = [name for name, *_ in self._members[ids:]]
+        self.field_names = names = [name for name, *_ in self._members[ids:]]
         self._rest_of_load = b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in self.field_names)
         annotations = [member.annotation for member in model.model_fields.values()]
         forms = [b"%d"] * ids + [b'"%b"' if _is_word(annotation) else b"%b" for annotation in annotations[ids:]]
@@ -60,6 +101,10 @@ class Record:
         self._templates_without: dict[tuple[int, ...], bytes] = {}  # by where values are missing
         self.optional_at = [at for at, (*_, is_required) in enumerate(self._members[ids:]) if not is_required]
         self._texts_at = [at for at, annotation in enumerate(annotations[ids:]) if is_free_text(annotation)]
+        self._empty = {name.encode(): to_json(value) for name, value in empty.items()}
+        self._created_at = names.index(b"created_at") if b"created_at" in names else 0
+        self._updated_at = names.index(b"updated_at") if b"updated_at" in names else 0
+        self._empty_at = [(at, self._empty[name]) for at, name in enumerate(names) if name in self._empty]
 
     def encode(self, members: Mapping[str, Any]) -> list[str | int | bytes]:
         """The values of these validated members as they are stored."""
@@ -83,6 +128,17 @@ class Record:
             self._rest_of_load,
         )
 
+    def fill(self, values: MutableSequence[bytes | None]) -> bool:
+        """Put what a stored record was left without into the reply to `load_command`. Returns whether it is there."""
+        if values.count(None) == len(values):
+            return False
+        if values[self._updated_at] is None:  # it was not since it was created
+            values[self._updated_at] = values[self._created_at]
+        for at, empty in self._empty_at:
+            if values[at] is None:
+                values[at] = empty
+        return True
+
     def loaded(self, ids: Sequence[int], values: list[bytes | None]) -> bytes | None:
         """The record with these ids as a JSON object, from the reply to `load_command`; None if there is none.
         `values` is changed.
@@ -90,10 +146,10 @@ class Record:
         Raises:
             StorageError: a field is missing.
         """
+        if None in values and not self.fill(values):
+            return None
         missing = values.count(None)
         if missing and missing != sum(values[at] is None for at in self.optional_at):
-            if missing == len(values):
-                return None
             name = next(
                 name.decode()
                 for at, (name, value) in enumerate(zip(self.field_names, values, strict=True))
@@ -135,6 +191,7 @@ class Record:
         parts = [to_json(given)[:-1], b'"created_at":%b,"updated_at":%b' % (created_at, updated_at)]
         for name, value in kept.items():
             if name not in given:
+                value = self._empty.get(name.encode()) if value is None else value
                 if value is None:
                     if name in self._optional_names:
                         continue
@@ -147,16 +204,19 @@ class Record:
         return StorageError(f"the stored {self.kind} with {shown} has no field {name!r}")
 
     def to_json(self, fields: Fields, **ids: int) -> bytes:
-        """The record as a JSON object.
+        """The record as a JSON object. `ids` say which one it is.
 
         Raises:
-            StorageError: a field every such record has is missing; `ids` say which record it is.
+            StorageError: a field every such record has is missing.
         """
         parts = []
         for name, label, is_text, is_required in self._members:
-            value = fields.get(name)
+            otherwise = fields.get(b"created_at") if name == b"updated_at" else self._empty.get(name)
+            value = fields.get(name, otherwise)
             if value is not None:
                 parts.append(label + (to_json(value.decode()) if is_text else value))
+            elif name.decode() in ids:
+                parts.append(label + b"%d" % ids[name.decode()])
             elif is_required:
                 raise self._lacks(name.decode(), ids)
         return b"{" + b",".join(parts) + b"}"
@@ -200,7 +260,7 @@ def _bare(annotation: Any) -> Any:
 ACTOR = Record("actor", models.Actor)
 CONTEXT = Record("context", models.Context)
 RUNNER = Record("runner", models.Runner, is_listed=True)
-FLOW = Record("flow", models.Flow, is_listed=True)
-JOB = Record("job", models.Job, ids=3, is_listed=True)
+FLOW = Record("flow", models.Flow, is_listed=True, empty=FLOW_EMPTY)
+JOB = Record("job", models.Job, ids=3, is_listed=True, empty=JOB_EMPTY)
 MESSAGE = Record("message", models.Message, is_listed=True)
-JOB_SUMMARY = Record("job", models.JobSummary)
+JOB_SUMMARY = Record("job", models.JobSummary, empty=JOB_EMPTY)

@@ -262,6 +262,7 @@ class EmbeddedValkey:
             "maxclients": self._max_clients,
             "maxmemory": self._max_memory,
             "maxmemory-policy": "noeviction",
+            "zset-max-listpack-entries": 32,  # timers come and go: of more, looking through all costs more than a tree
             # What a connection may make it hold of replies not read yet, and of a command that is not whole yet. Ours
             # never ask for so much; these bound what a fault costs.
             "client-output-buffer-limit": f"normal {_OUTPUT_BYTES} {_OUTPUT_BYTES // 4} 60",

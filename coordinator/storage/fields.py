@@ -6,13 +6,13 @@ answered by both without a second edit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic_core import to_json
 
 from coordinator.models import FlowCreate, Job, JobCreate, Model
-from coordinator.storage.codec import is_free_text
+from coordinator.storage.codec import FLOW_EMPTY, JOB_EMPTY, is_free_text
 
 __all__ = ["FLOW_GIVEN", "JOB_ASSIGNED", "JOB_GIVEN", "JOB_TEXTS", "NOT_GIVEN", "NUL", "lua", "stored_defaults"]
 
@@ -62,6 +62,11 @@ def _list(names: Iterable[str]) -> str:
     return "{" + ", ".join(f"'{name}'" for name in names) + "}"
 
 
+def _otherwise(model: type[Model], empty: Mapping[str, Any]) -> dict[str, bytes | None]:
+    """What the members are that a stored record may be without."""
+    return {**stored_defaults(model), **{name: to_json(value) for name, value in empty.items()}}
+
+
 def _map(values: dict[str, bytes | None]) -> str:
     return "{" + ", ".join(f"{name} = '{value.decode()}'" for name, value in values.items() if value is not None) + "}"
 
@@ -69,15 +74,17 @@ def _map(values: dict[str, bytes | None]) -> str:
 def lua() -> str:
     """These lists as a part of the library's source."""
     of_job, of_flow = stored_defaults(JobCreate), stored_defaults(FlowCreate)
+    job_otherwise, flow_otherwise = _otherwise(JobCreate, JOB_EMPTY), _otherwise(FlowCreate, FLOW_EMPTY)
     parts: dict[str, str] = {
         "NOT_GIVEN": f"'\\{NOT_GIVEN[0]}'",
         "NUL": f"'\\{NUL[0]}'",
         "JOB_GIVEN": _list(JOB_GIVEN),
         "JOB_OPTIONAL": _list(of_job),
-        "JOB_DEFAULTS": _map(of_job),
+        "JOB_DEFAULTS": _map(job_otherwise),
+        "JOB_OPEN": _list(job_otherwise),
         "FLOW_GIVEN": _list(FLOW_GIVEN),
         "FLOW_OPTIONAL": _list(of_flow),
-        "FLOW_DEFAULTS": _map(of_flow),
+        "FLOW_DEFAULTS": _map(flow_otherwise),
         "JOB_ASSIGNED": _list(JOB_ASSIGNED),
         "JOB_TEXTS": _list(JOB_TEXTS),
     }

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
-from coordinator.models import Model
+from coordinator.models import JobCreate, Model
 from coordinator.storage import codec
-from coordinator.storage.codec import Record, fields_of
+from coordinator.storage.codec import JOB_EMPTY, TOLD_BY_KEY, Record, fields_of
 from coordinator.storage.faults import ReplyError, ReplyNotKept
 from coordinator.storage.fields import FLOW_GIVEN, JOB_ASSIGNED, JOB_GIVEN, JOB_TEXTS, NOT_GIVEN, NUL, stored_defaults
 from coordinator.storage.keys import Command, Keyspace, Transition, flow_name, index_entry, job_name
@@ -450,15 +450,25 @@ def flow_submit(
         *codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN),
     ]
     for id, job in jobs.items():
-        rest: list[str | bytes] = []
+        given = {name: value for name, value in job.given.items() if not _goes_without_saying(name, value)}
+        values = codec.JOB.encode(given)
         if job.children:
-            rest += ("x_next", " ".join([names[child] for child in job.children]))
+            given["x_next"] = None
+            values.append(" ".join([names[child] for child in job.children]))
         if job.parents:
-            rest += ("x_parents", " ".join(map(str, job.parents)))
-        arguments += (names[id], len(job.parents), len(rest), index_entry(caller_id, id))
-        arguments += codec.JOB.values(job.given, JOB_GIVEN, NOT_GIVEN)
-        arguments += rest
+            given["x_parents"] = None
+            values.append(" ".join(map(str, job.parents)))
+        arguments += (names[id], index_entry(caller_id, id), " ".join(given), *values)
     return keys.transition("hc_flow_submit", *arguments)
+
+
+def _goes_without_saying(name: str, value: Any) -> bool:
+    """Whether a job given this member is the same as one for which hc_flow_submit is not told it."""
+    return name in TOLD_BY_KEY or (name in _SAID_BY_SILENCE and value == JOB_EMPTY[name])
+
+
+_SAID_BY_SILENCE: Final = JOB_EMPTY.keys() - stored_defaults(JobCreate).keys()
+"""What must be given, so that not to be told of it can only mean that it is empty."""
 
 
 def flow_check(keys: Keyspace, flow: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Transition:

@@ -122,6 +122,7 @@ def prepare(context: Context) -> list[Transition]:
 
 def all_there_is(context: Context) -> dict[str, Any]:
     ways = {"hash": ("HGETALL",), "list": ("LRANGE", 0, -1), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+")}
+    ways["string"] = ("GET",)
     found = {}
     for key in sorted(context.wire.ask(("KEYS", "*"))[0]):
         if key.endswith(b"take:"):  # of those in `prepare`

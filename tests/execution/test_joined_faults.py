@@ -162,6 +162,8 @@ def all_there_is(context: Context) -> dict[str, Any]:
             content = content.items()
         if name == "XRANGE":
             content = [fields for _, fields in content]
+        if key.removeprefix(context.keys.prefix.encode()).startswith(b"take:"):
+            content = content.split()
         items = [content] if isinstance(content, bytes) else [timeless(item) for item in content]
         found[key.decode()] = sorted(map(repr, items))
     return found
@@ -172,10 +174,7 @@ def timeless(content: Any) -> str:
     text = re.sub(r"\b\d{13}(-\d+)?\b", "TIME", repr(content).replace(r"\x00", "|"))
     text = re.sub(r"(?<![\w-])[\w-]{22}(?=-\d+-\d+\b)", "SECRET", text)
     text = re.sub(r"\b1\d{9}\b", "SECONDS", text)
-    text = re.sub(r"\b[0-9a-f]{32}\b", "UUID", text)
-    if "'taken'" in text:
-        text = repr(sorted(re.findall(r"[\w:-]+", text)))
-    return text
+    return re.sub(r"\b[0-9a-f]{32}\b", "UUID", text)
 
 
 def outcome(reply: Any) -> Any:

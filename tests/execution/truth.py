@@ -49,7 +49,7 @@ def _look(context: Context, model: Model, awaiting: Mapping[tuple[str, str], Any
 
 def _check_job(job: Job, stored: Mapping[str, str]) -> None:
     assert stored["status"] == job.status, job
-    assert json.loads(stored["result"]) == job.result, job
+    assert json.loads(stored.get("result", "{}")) == job.result, job
     number, *attempt = stored.get("x_attempt", "0").split(" ")
     assert int(number) == job.attempt, job
     assert int(stored.get("x_lost", "0")) == job.lost, job
@@ -67,7 +67,7 @@ def _check_run(run: Run, stored: Mapping[str, str]) -> None:
     assert stored.get("x_active") == (None if run.is_active is None else str(int(run.is_active))), run
     assert stored.get("transport_status") == run.transport, run
     if run.is_flow:
-        assert json.loads(stored["result"]) == run.result, run
+        assert json.loads(stored.get("result", "{}")) == run.result, run
     if run.is_active:
         assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
 

@@ -463,13 +463,13 @@ async def test_a_fault_of_the_function_library_is_an_incident_of_its_own_request
 async def test_a_record_without_one_of_its_fields_is_told_apart_by_that_field(store: ValkeyProcess) -> None:
     async with serving_client(store.url, **PATIENT) as (_, client):
         await client.batch([("job.create", job(3, id)) for id in (1, 2)])
-        store.client(db=3).hdel("job:7:1", "retries")
+        store.client(db=3).hdel("job:7:1", "script_type")
 
         broken, whole = await client.batch([("job.load", job_ids(3, id)) for id in (1, 2)])
 
-    assert "'retries'" in storage_fault(broken)["detail"]
+    assert "'script_type'" in storage_fault(broken)["detail"]
     assert "caller_id 7, id 1" in broken.data["detail"]
-    assert whole["retries"] == 0
+    assert whole["script_type"] == "Python"
 
 
 async def test_a_record_with_bytes_that_are_no_text_fails_its_own_request_only(store: ValkeyProcess) -> None:

@@ -86,9 +86,9 @@ def test_a_record_without_a_field_it_must_have_is_a_storage_error_that_names_it(
     next(operation)
 
     with pytest.raises(StorageError) as caught:
-        operation.send([values_of({name: value for name, value in STORED_JOB.items() if name != b"retries"})])
+        operation.send([values_of({name: value for name, value in STORED_JOB.items() if name != b"script_type"})])
 
-    assert "retries" in caught.value.data["detail"]
+    assert "script_type" in caught.value.data["detail"]
 
 
 def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:

@@ -10,7 +10,11 @@ local GUARD = {}
 
 -- The record is the caller's, or it is not there.
 function GUARD.own(tx, record, caller)
-  local owner = redis.call('HGET', tx.prefix .. record, 'caller_id')
+  local owner = string.match(record, '^job:(%d+):') -- a job's key tells it
+  if owner then
+    return owner ~= caller and redis.call('EXISTS', tx.prefix .. record) == 1
+  end
+  owner = redis.call('HGET', tx.prefix .. record, 'caller_id')
   return owner and owner ~= caller
 end
 

@@ -25,18 +25,28 @@ local AT = {}
 for at = 1, #READ do
   AT[READ[at]] = at
 end
-local STATUS, RUN, QUEUED, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, RESULT, SCRIPT = AT.status, AT.x_run, AT.x_queued,
-  AT.x_attempt, AT.x_parents, AT.script_type, AT.timeout, AT.env_vars, AT.result, AT.script
+local STATUS, RUN, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, SCRIPT = AT.status, AT.x_run, AT.x_attempt, AT.x_parents,
+  AT.script_type, AT.timeout, AT.env_vars, AT.script
+
+-- A record with none of these fields, but those that need not be stored.
+local BLANK = {}
+for i = 1, #READ do
+  BLANK[i] = false
+end
+for i = 1, #JOB_OPEN do
+  BLANK[AT[JOB_OPEN[i]]] = JOB_DEFAULTS[JOB_OPEN[i]] or NOT_GIVEN
+end
 
 local function read_job(tx, job)
-  local record = redis.call('HMGET', tx.prefix .. job, unpack(READ))
-  if record[STATUS] then
-    for _, name in ipairs(JOB_TEXTS) do
-      record[AT[name]] = record[AT[name]] and without_nul(record[AT[name]])
+  local stored, record = redis.call('HGETALL', tx.prefix .. job), {unpack(BLANK)} -- to ask for each by name costs more
+  for i = 1, #stored, 2 do
+    local at = AT[stored[i]]
+    if at then
+      record[at] = stored[i + 1]
     end
-    for _, name in ipairs(JOB_OPTIONAL) do
-      record[AT[name]] = record[AT[name]] or JOB_DEFAULTS[name] or NOT_GIVEN
-    end
+  end
+  for _, name in ipairs(JOB_TEXTS) do
+    record[AT[name]] = record[AT[name]] and without_nul(record[AT[name]])
   end
   return record
 end
@@ -287,7 +297,7 @@ local function pop(tx, count, bytes, types, runner)
           record = {}
         end
         local run = record[RUN]
-        local is_queued = run and record[STATUS] == 'Dispatched' and record[QUEUED] and not seen[job]
+        local is_queued = run and record[STATUS] == 'Dispatched' and record[AT.x_queued] and not seen[job]
         if is_queued and not runs[run] then
           runs[run] = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
         end
@@ -303,12 +313,12 @@ local function pop(tx, count, bytes, types, runner)
           local till = kept_from(tx, job, type, runner)
           tx.due = math.min(tx.due or till, till) -- then it may have it, for whoever looks tells of all queues
         elseif is_queued and runs[run][1] == '1' then
-          seen[job] = true
+          seen[job], tx.active[run] = true, IS.ACTIVE
           local env_vars = runs[run][2] or '{}'
           local are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
           if are_readable then
             popped[#popped + 1] = {job, record, env_vars, inputs}
-            bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+            bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           end
@@ -377,10 +387,21 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds, waited)
 end
 
+-- The last take of `holder`: its number, and what was handed out, of each attempt the job and the token; nil if there
+-- was none.
+local function last_take(tx, holder)
+  local key = tx.prefix .. 'take:' .. holder
+  local remembered = redis.pcall('GET', key)
+  if type(remembered) == 'table' then -- of an earlier version, which had a hash there
+    return unpack(redis.call('HMGET', key, 'number', 'taken'))
+  end
+  return string.match(remembered or '', '^(%d+) (.*)$')
+end
+
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
 -- taken again since; nil if it has not come as far as that take.
 local function taken_before(tx, holder, number)
-  local last, taken = unpack(redis.call('HMGET', tx.prefix .. 'take:' .. holder, 'number', 'taken'))
+  local last, taken = last_take(tx, holder)
   if last and tonumber(number) < tonumber(last) then
     return {}
   end
@@ -436,9 +457,8 @@ local function take(tx, args, o, last)
       arm(tx, 'lease:' .. item[1], tx.now + lease)
     end
   end
-  local remembered = tx.prefix .. 'take:' .. holder
-  redis.call('HSET', remembered, 'number', number, 'taken', table.concat(taken, ' '))
-  redis.call('PEXPIRE', remembered, math.max(tonumber(lease), 60000))
+  redis.call('SET', tx.prefix .. 'take:' .. holder, number .. ' ' .. table.concat(taken, ' '), 'PX',
+    math.max(tonumber(lease), 60000))
   return more and WORD.MORE or WORD.ALL, attempts
 end
 
@@ -449,11 +469,10 @@ local function running(tx, job, token, more)
   if not status then
     return nil, WORD.NONE
   end
-  local attempt = status == 'Started' and attempt_of(field)
+  local attempt = status == 'Started' and attempt_of(field, job, run, value)
   if not attempt or attempt.token ~= token then
     return nil, WORD.STALE
   end
-  attempt.job, attempt.run, attempt.more = job, run, value
   return attempt
 end
 
@@ -535,7 +554,7 @@ local function tries_left(tx, attempt, is_lost)
     limit = limit or string.match(tx.coordinator, ' (%d+) %S+$')
   end
   local count = is_lost and lost + 1 or attempt.number - lost
-  return count <= tonumber(limit), count
+  return count <= tonumber(limit or 0), count
 end
 
 -- An attempt has failed, or was lost: the job is tried again after a pause, or it and its run end in Error.
@@ -765,8 +784,7 @@ end
 -- Arguments: 1 who took, 2 which of its takes.
 -- Result: 'ok'.
 local function untake(tx, args, o)
-  local remembered = tx.prefix .. 'take:' .. args[o + 1]
-  local number, taken = unpack(redis.call('HMGET', remembered, 'number', 'taken'))
+  local number, taken = last_take(tx, args[o + 1])
   if number == args[o + 2] then
     local words = split(taken)
     for at = #words - 1, 1, -2 do
@@ -775,7 +793,7 @@ local function untake(tx, args, o)
         give_back(tx, job)
       end
     end
-    redis.call('DEL', remembered)
+    redis.call('DEL', tx.prefix .. 'take:' .. args[o + 1])
   end
   return WORD.OK
 end

@@ -333,25 +333,32 @@ local function attempt(tx, act, ...)
 end
 
 local function job_id(job)
-  return string.match(job, '%d+$')
+  return string.match(job, '^.*:(%d+)$') -- without the first part, each place in the name would be tried
 end
 
 -- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them:
 -- what happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a
 -- FlowEvent but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a
 -- field l, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
-local function emit(tx, run, kind, members)
+-- `is_first`: what happens to each job of a flow once at most, which so need not trim them: that costs as much again.
+local function emit(tx, run, kind, members, is_first)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
-  if events then -- begun or trimmed in this call
-    redis.call('XADD', events, 'NOMKSTREAM', '*', 'e', event)
-  elseif string.sub(run, 1, 5) == 'flow:' then
+  local is_trimmed = is_first or events -- or soon will be: there is one in this call already
+  if not events then
+    if string.sub(run, 1, 5) ~= 'flow:' then
+      return
+    end
     events = tx.prefix .. 'events:' .. string.sub(run, 6)
     tx.events[run] = events
-    if kind == 'flow' then
-      redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
-    else
-      redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
-    end
+  end
+  if kind == 'flow' then
+    redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
+  elseif is_trimmed and tx.active[run] == '1' then -- then they are there
+    redis.call('XADD', events, '*', 'e', event)
+  elseif is_trimmed then
+    redis.call('XADD', events, 'NOMKSTREAM', '*', 'e', event)
+  else
+    redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
   end
 end
 
@@ -368,7 +375,8 @@ end
 -- A job is in another status. `attempt`: its number and runner, as attempt_of reads them, or nil.
 local function emit_job(tx, run, job, status, attempt, more)
   local about = attempt and ',"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner or ''
-  emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. job_id(job) .. about .. (more or ''))
+  local is_first = attempt and attempt.number == '1' and status ~= 'Dispatched'
+  emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. job_id(job) .. about .. (more or ''), is_first)
 end
 
 local function split(text)

@@ -59,7 +59,7 @@ function TIMER.sweep(tx, swept)
     local name = 'job:' .. caller .. ':' .. string.sub(jobs, first, last)
     local job = tx.prefix .. name
     local run, made, changed = unpack(redis.call('HMGET', job, 'x_run', 'created_at', 'updated_at'))
-    if made and not run and tonumber(made) >= created and tonumber(changed) <= ended then
+    if made and not run and tonumber(made) >= created and tonumber(changed or made) <= ended then
       if SHARING.fate(tx, name, flow) == 'gone' then
         remove(tx, job)
       end

@@ -184,7 +184,8 @@ end
 
 -- Put the members `names` of a record behind the first `count` items of `fields`, behind all if it is nil, from the
 -- arguments of the call from `first` on. One that was not given is what is stored, `kept`, or its default; it is left
--- out if there is neither. Returns how many items there are then.
+-- out if there is neither. A new record, without `kept`, is stored without what is at its default. Returns how many
+-- items there are then.
 local function put_members(fields, names, args, first, kept, defaults, count)
   count = count or #fields
   for i, name in ipairs(names) do
@@ -192,7 +193,7 @@ local function put_members(fields, names, args, first, kept, defaults, count)
     if value == NOT_GIVEN then
       value = kept and kept[name] or defaults[name]
     end
-    if value then
+    if value and (kept or value ~= defaults[name]) then
       fields[count + 1], fields[count + 2] = name, value
       count = count + 2
     end
@@ -200,10 +201,40 @@ local function put_members(fields, names, args, first, kept, defaults, count)
   return count
 end
 
--- Where a member is among those of a job that may be given.
-local GIVEN_AT = {}
-for at = 1, #JOB_GIVEN do -- there is no ipairs yet while the library is loaded
-  GIVEN_AT[JOB_GIVEN[at]] = at - 1
+-- What jobs are submitted with. `seen`: by the text of its names, which fields that are, a few kinds: their `names`, in
+-- order, how many, `count`, and `at`, name → which of them.
+local SUBMITTED = {seen = {}, is_optional = {}}
+for at = 1, #JOB_OPTIONAL do -- there is no ipairs yet while the library is loaded
+  SUBMITTED.is_optional[JOB_OPTIONAL[at]] = true
+end
+
+function SUBMITTED.read(text)
+  local kind = SUBMITTED.seen[text]
+  if not kind then
+    kind = {names = split(text), at = {}}
+    kind.count = #kind.names
+    for at, name in ipairs(kind.names) do
+      kind.at[name] = at
+    end
+    SUBMITTED.seen[text] = kind
+  end
+  return kind
+end
+
+-- The member `name` of the job at `place` among the arguments.
+function SUBMITTED.member(kind, name, args, place)
+  local at = kind.at[name]
+  return at and args[place + 2 + at] or JOB_DEFAULTS[name]
+end
+
+-- All members of that job, in the order of JOB_GIVEN.
+function SUBMITTED.members(kind, args, place)
+  local members = {}
+  for i, name in ipairs(JOB_GIVEN) do
+    local is_given = kind.at[name] or not SUBMITTED.is_optional[name]
+    members[i] = is_given and SUBMITTED.member(kind, name, args, place) or NOT_GIVEN
+  end
+  return members
 end
 
 -- How many of the jobs a job depends on, `depends` (JSON), are not Finished.
@@ -221,19 +252,19 @@ end
 -- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
 -- Jobs that are Finished count as done and stay as they are.
 -- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names,
--- each NOT_GIVEN if it is; for each job: the job, how many others it depends on, how many items the rest of its fields
--- are, its index entry, the members JOB_GIVEN names, the rest (name, value, …): x_next and x_parents as far as it has
--- them.
+-- each NOT_GIVEN if it is; for each job: the job, its index entry, the names of fields, with spaces between, their
+-- values. Of the members JOB_GIVEN names those are left out which the job's key tells, or which are at their default
+-- and must be given; x_next and x_parents are added, as far as it has them.
 -- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run | 'differs', the flow, or a job that
 -- is Finished or was submitted with the flow before, the member that is another, its status. Or 'more', 'state': as
 -- flow_create.
 local function flow_submit(tx, args, o)
   local flow, count = args[o + 1], tonumber(args[o + 5])
-  local keys, jobs, places, at = {tx.prefix .. flow}, {}, {}, o + 6 + #FLOW_GIVEN
+  local keys, jobs, places, kinds, at = {tx.prefix .. flow}, {}, {}, {}, o + 6 + #FLOW_GIVEN
   for i = 1, count do
-    jobs[i], places[i] = args[at], at
+    jobs[i], places[i], kinds[i] = args[at], at, SUBMITTED.read(args[at + 2])
     keys[i + 1] = tx.prefix .. args[at]
-    at = at + 4 + #JOB_GIVEN + args[at + 2]
+    at = at + 3 + kinds[i].count
   end
   local was, known = NEW, nil
   if exists_any(keys) then
@@ -255,7 +286,8 @@ local function flow_submit(tx, args, o)
         return WORD.BUSY, job, it.owner
       end
       if it and (is_begun or it.status == 'Finished') then
-        other = SHARING.difference(tx, job, JOB_GIVEN, args, places[i] + 4, JOB_DEFAULTS)
+        local members = SUBMITTED.members(kinds[i], args, places[i])
+        other = SHARING.difference(tx, job, JOB_GIVEN, members, 1, JOB_DEFAULTS)
         if other then
           return WORD.DIFFERS, job, other, it.status
         end
@@ -266,17 +298,16 @@ local function flow_submit(tx, args, o)
     end
   end
   local new, ready, pending = {}, {}, count
-  local fields = {'status', '', 'x_run', '', 'created_at', '', 'updated_at', tx.seconds} -- of each, in its turn
+  local fields = {'status', '', 'x_run', '', 'created_at', ''} -- of each, in its turn
   for i, job in ipairs(jobs) do
-    local at = places[i]
-    local members = at + 4
-    local depends, prerequisites = args[members + GIVEN_AT.depends], args[members + GIVEN_AT.prerequisites]
+    local place, kind = places[i], kinds[i]
+    local parents, prerequisites = kind.at.x_parents, SUBMITTED.member(kind, 'prerequisites', args, place)
     local status, name, value, owner, created_at = nil, nil, nil, flow, tx.seconds
     local it = known and known[job]
     if it then
       created_at = it.created_at
     else
-      put(new, '0', args[at + 3])
+      put(new, '0', args[place + 1])
     end
     local is_done = it and it.status == 'Finished'
     if is_done then
@@ -291,23 +322,29 @@ local function flow_submit(tx, args, o)
           SHARING.look_again(tx, it.owner)
         end
       end
-      local wait = known and count_unfinished(known, job, depends) or tonumber(args[at + 1])
-      status, name, value =
-        begin_job(tx, flow, job, args[members + GIVEN_AT.script_type], prerequisites, wait, ready)
+      local wait = 0
+      if parents then
+        wait = count_unfinished(known or NEW, job, args[place + 2 + parents])
+      end
+      local type = SUBMITTED.member(kind, 'script_type', args, place)
+      status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
     end
     if not is_done then
-      fields[2], fields[4], fields[6], fields[9], fields[10] = status, owner, created_at, name, value
-      local last = put_members(fields, JOB_GIVEN, args, members, it and it.kept, JOB_DEFAULTS, 10)
+      fields[2], fields[4], fields[6], fields[7], fields[8] = status, owner, created_at, name, value
+      local last = 8
+      if it then -- what it was stored with is not at its default, perhaps
+        fields[9], fields[10], last = 'updated_at', tx.seconds, 10
+        last = put_members(fields, JOB_GIVEN, SUBMITTED.members(kind, args, place), 1, it.kept, JOB_DEFAULTS, last)
+      end
+      for at, field in ipairs(kind.names) do
+        fields[last + 1], fields[last + 2] = field, args[place + 2 + at]
+        last = last + 2
+      end
       if prerequisites ~= '[]' then
         fields[last + 1], fields[last + 2] = 'x_awaits', prerequisites
         last = last + 2
-      end
-      local rest = members + #JOB_GIVEN
-      for place = rest, rest + args[at + 2] - 1 do
-        last = last + 1
-        fields[last] = args[place]
       end
       redis.call('HSET', keys[i + 1], unpack(fields, 1, last))
       BYTES.count(tx, job)

@@ -137,7 +137,7 @@ local function finish_run(tx, run, leaves, result)
     return
   end
   tx.active[run] = IS.ENDED
-  local ended = {'x_active', '0', 'x_pending', '0', 'x_leaves', '', 'x_ended', tx.at, 'updated_at', tx.seconds}
+  local ended = {'x_active', '0', 'x_pending', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
     BYTES.count(tx, run)
@@ -224,12 +224,12 @@ local function fail_run(tx, run, reason, job, step)
 end
 
 -- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease, start and
--- deadline (ms), session. nil if there was none, or nothing is known of it but its number.
-local function attempt_of(field)
+-- deadline (ms), session; and with it these three. nil if there was none, or nothing is known of it but its number.
+local function attempt_of(field, job, run, more)
   local number, token, runner, lease, start, deadline, session =
     string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
   return number and {number = number, token = token, runner = runner, lease = lease, start = start, deadline = deadline,
-    session = session}
+    session = session, job = job, run = run, more = more}
 end
 
 local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in output and a result
@@ -396,9 +396,10 @@ local function read_plan(tx, run, jobs, bytes)
   for i, job in ipairs(jobs) do
     local depends, prerequisites, status, type, owner =
       unpack(redis.call('HMGET', tx.prefix .. job, 'depends', 'prerequisites', 'status', 'script_type', 'x_run'))
-    if not depends then
+    if not status then
       return nil, WORD.MISSING, job
     end
+    depends, prerequisites = depends or '[]', prerequisites or '[]'
     if is_taken(tx, run, status, owner) then
       return nil, WORD.BUSY, job
     end
@@ -600,6 +601,7 @@ local function count_off(tx, run, it, ready, blame)
   local key = tx.prefix .. run
   local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
   local count = it.count
+  tx.active[run] = active
   if active == IS.STARTING then
     count = 0 -- how many are not finished is looked at later
   elseif active == IS.SETTLING then

@@ -242,12 +242,14 @@ function SHARING.is_same(a, b)
 end
 
 -- The first of the members `names` of a record that is there which is another than its value in the arguments from
--- `first` on. Its result does not count, nor does what is not given.
+-- `first` on. Its result does not count, nor does what is not given, or its key tells.
 function SHARING.difference(tx, record, names, args, first, defaults)
   local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
   for i, name in ipairs(names) do
     local given = args[first + i - 1]
-    if name ~= 'result' and given ~= NOT_GIVEN and not SHARING.is_same(stored[i] or defaults[name], given) then
+    local is_told = not stored[i] and (name == 'id' or name == 'caller_id' or name == 'context_id')
+    if name ~= 'result' and given ~= NOT_GIVEN and not is_told
+      and not SHARING.is_same(stored[i] or defaults[name], given) then
       return name
     end
   end
@@ -265,7 +267,8 @@ local function renew(tx, job, stored, names, args, first)
   end
   local key, is_other = tx.prefix .. job, false
   for i, name in ipairs(given) do
-    if RUN_WITH[name] and not SHARING.is_same(redis.call('HGET', key, name), args[first + 1 + i]) then
+    if RUN_WITH[name]
+      and not SHARING.is_same(redis.call('HGET', key, name) or JOB_DEFAULTS[name], args[first + 1 + i]) then
       is_other = true
     end
   end

@@ -231,6 +231,7 @@ local function link_job(tx, flow, serial, job, from, wait, count)
   if not place then
     return false, {WORD.MISSING, job}
   end
+  depends, prerequisites = depends or '[]', prerequisites or '[]'
   local caller, names = string.match(job, '^job:%d+:'), {}
   if from > 1 then
     names[1] = parents

@@ -281,7 +281,7 @@ function TIMER.lease(tx, job)
   if is_lost then
     reason = 'lost: runner ' .. attempt.runner .. ' gave no sign of life for ' .. attempt.lease / 1000 .. ' s'
   else
-    reason = 'timed out after ' .. redis.call('HGET', tx.prefix .. job, 'timeout') .. ' s'
+    reason = 'timed out after ' .. (redis.call('HGET', tx.prefix .. job, 'timeout') or '0') .. ' s'
     redis.call('HSET', tx.prefix .. job, 'x_late', late_until(tx, attempt, attempt.run))
   end
   if is_lost then -- before it has room again
