@@ -39,8 +39,8 @@ def reported(context: Context, command: Any) -> functions.Reported:
 
 
 def test_a_look_at_the_timers_tells_how_attempts_have_ended_once(context: Context) -> None:
-    for id, given in enumerate(({"lost_retries": 1}, {"lost_retries": 0}, {"timeout": 1, "retries": 1}), 1):
-        context.submit(id, [job(id, **given)])
+    for id, one in enumerate((job(1, lost_retries=1), job(2, lost_retries=0), job(3, timeout=1, retries=1)), 1):
+        context.submit(id, [one])
     assert len(context.take(3)) == 3
 
     assert tick(context) == (0, 0, 0)
