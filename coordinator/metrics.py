@@ -23,7 +23,7 @@ PREFIX: Final = "herocoordinator_"
 
 SHARED: Final = frozenset(
     {
-        *(PREFIX + name for name in ("build_info", "contexts_known", "records", "store_up")),
+        *(PREFIX + name for name in ("build_info", "contexts_known", "contexts_looked_at", "records", "store_up")),
         *(PREFIX + name for name in ("store_memory_bytes", "store_memory_limit_bytes")),
         *(PREFIX + name for name in ("queue_jobs", "queue_oldest_seconds")),
     }

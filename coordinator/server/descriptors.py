@@ -18,7 +18,7 @@ HANDOVERS: Final = (
 )
 
 # Descriptors beside those of clients and of contexts.
-RUNTIME: Final = 16  # trio's loop has 6; the rest is for the moment: starting a process takes 5, the metrics page 2
+RUNTIME: Final = 16  # trio's loop has 6; the rest is for the moment: starting a process takes 5, the metrics page 3
 LISTENERS: Final = 2
 EMBEDDED: Final = 4  # of whoever starts the Valkey: two locks, its pidfd, a connection to see whether it answers
 STORE: Final = 8  # GLOBAL's connection, Pub/Sub's, discovery's, looking up names, and some being replaced by others

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from coordinator.metrics import gauge
 from coordinator.operations.execution import SCRIPT_TYPES
 from coordinator.storage import functions
-from coordinator.storage.connection import Command, Reply, Store
+from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
 from coordinator.storage.functions import Depths
@@ -23,8 +23,8 @@ from coordinator.supervision import contain
 __all__ = ["StoreView"]
 
 KEPT_FOR: Final = 2.0  # seconds; who asks for the page more often than that is shown the same again
-LOOK_TIMEOUT: Final = 2.0  # seconds the store has for all of it
-CONTEXTS: Final = 10_000  # looked at, those with the lowest ids
+LOOK_TIMEOUT: Final = 2.0  # seconds for all of it; what was found until then is shown
+CONTEXTS: Final = 2_000  # looked at, those with the lowest ids
 NAMED: Final = 20  # contexts that have a label of their own, those with the lowest ids
 SLICE: Final = 50  # contexts looked at at once: the store is at others' service in between
 OTHER: Final = "other"
@@ -36,15 +36,34 @@ class _Seen:
     """What a look has found.
 
     Attributes:
+        is_up: the store has answered.
         memory, memory_limit: bytes, of all servers; 0: there is no limit. None: one of them does not say.
-        known: contexts ever written to.
-        depths: of those that were looked at.
+        known, looked_at: contexts ever written to, and those of which the rest tells.
+        named: those that have a label of their own.
+        jobs, oldest: jobs that wait, and for how many seconds the next of them has; by context and script type.
+        records: by kind.
     """
 
-    memory: int | None = 0
+    is_up: bool = False
+    memory: int | None = None
     memory_limit: int = 0
     known: int = 0
-    depths: dict[int, Depths] = field(default_factory=dict)
+    looked_at: int = 0
+    named: frozenset[int] = frozenset()
+    jobs: dict[tuple[str, ...], float] = field(default_factory=dict)
+    oldest: dict[tuple[str, ...], float] = field(default_factory=dict)
+    records: dict[tuple[str, ...], float] = field(default_factory=lambda: {(kind,): 0 for kind in KINDS})
+
+    def add(self, context: int, there: Depths) -> None:
+        """What there is in a context."""
+        self.looked_at += 1
+        name = str(context) if context in self.named else OTHER
+        for script_type, queue in zip(SCRIPT_TYPES, there.queues, strict=True):
+            labels = name, script_type
+            self.jobs[labels] = self.jobs.get(labels, 0) + queue.entries
+            self.oldest[labels] = max(self.oldest.get(labels, 0.0), queue.oldest)
+        for kind, count in zip(KINDS, (there.flows, there.jobs, there.messages), strict=True):
+            self.records[kind,] += count
 
 
 class StoreView:
@@ -55,7 +74,7 @@ class StoreView:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._seen: _Seen | None = None
+        self._seen = _Seen()
         self._seen_at = -KEPT_FOR
         self._looking = trio.Lock()
         self._showing = 0
@@ -74,13 +93,13 @@ class StoreView:
         async with self._looking:
             if trio.current_time() < self._seen_at + KEPT_FOR:
                 return
-            self._seen = None
-            with (
-                trio.move_on_after(LOOK_TIMEOUT),
-                contain("looking at the store for the page of metrics"),
-                suppress(StoreUnavailable, StoreMisconfigured, ReplyError),
-            ):
-                self._seen = await self._look()
+            seen = _Seen()
+            with trio.move_on_after(LOOK_TIMEOUT), contain("looking at the store for the page of metrics"):
+                try:
+                    await self._look(seen)
+                except (StoreUnavailable, StoreMisconfigured, ReplyError):
+                    seen.is_up = False
+            self._seen = seen  # only now: a page may be made meanwhile
             self._seen_at = trio.current_time()
 
     def families(self) -> Iterable[Metric]:
@@ -88,33 +107,44 @@ class StoreView:
         if not self._showing:
             return
         seen = self._seen
-        yield gauge("store_up", "1 if the store has answered all this in time.", (), {(): seen is not None})
-        if seen is None:
+        yield gauge("store_up", "1 if the store has answered in time.", (), {(): seen.is_up})
+        if not seen.is_up:
             return
         if seen.memory is not None:
             yield gauge("store_memory_bytes", "Memory that the store uses for data.", (), {(): seen.memory})
             text = "Its maxmemory; 0: it has no such limit."
             yield gauge("store_memory_limit_bytes", text, (), {(): seen.memory_limit})
         yield gauge("contexts_known", "Contexts that were ever written to.", (), {(): seen.known})
-        yield from _of_contexts(seen.depths)
+        yield gauge("contexts_looked_at", "Those of which the next three tell.", (), {(): seen.looked_at})
+        labels, text = ("context", "script_type"), "For how long the job that is next has waited for a runner."
+        yield gauge("queue_jobs", "Jobs that wait for a runner.", labels, seen.jobs)
+        yield gauge("queue_oldest_seconds", text, labels, seen.oldest)
+        yield gauge("records", "Records there are.", ("kind",), seen.records)
 
-    async def _look(self) -> _Seen:
+    async def _look(self, seen: _Seen) -> None:
         """Raises StoreUnavailable, StoreMisconfigured, ReplyError."""
-        seen = _Seen()
         contexts = self._store.layout.keyspace(GLOBAL).contexts()
-        found, seen.known = await self._ask(GLOBAL, [[("ZRANGE", contexts, 0, CONTEXTS - 1), ("ZCARD", contexts)]])
-        for address, ids in await self._servers([int(id) for id in found]):
-            *replies, memory = await self._ask(address, [*self._slices(ids), [("INFO", "memory")]])
-            if isinstance(memory, ReplyError):  # we may not ask
-                seen.memory = None
-            elif seen.memory is not None:
-                used, limit = _memory(memory)
-                seen.memory += used
-                seen.memory_limit += limit
-            for id, reply in zip(ids, replies, strict=True):
-                if not isinstance(reply, ReplyError):  # something else has one of its keys
-                    seen.depths[id] = functions.read_depths(reply)
-        return seen
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(self._connected(GLOBAL))
+            connections = {GLOBAL: connection}
+            found, seen.known = await _asked(
+                connection, [("ZRANGE", contexts, 0, CONTEXTS - 1), ("ZCARD", contexts)], refusable=False
+            )
+            seen.is_up = True
+            ids = [int(id) for id in found]
+            seen.named = frozenset(ids[:NAMED])
+            servers = await self._servers(ids)
+            for address, _ in servers:
+                if address not in connections:
+                    connections[address] = await stack.enter_async_context(self._connected(address))
+            told = [(await _asked(of_server, [("INFO", "memory")]))[0] for of_server in connections.values()]
+            if not any(isinstance(memory, ReplyError) for memory in told):  # else we may not ask
+                used, limits = zip(*map(_memory, told), strict=True)
+                seen.memory, seen.memory_limit = sum(used), sum(limits)
+            for address, there in servers:
+                for start in range(0, len(there), SLICE):
+                    await self._look_at(connections[address], there[start : start + SLICE], seen)
+                    await trio.lowlevel.checkpoint()
 
     async def _servers(self, contexts: Sequence[int]) -> list[tuple[ContextKey, Sequence[int]]]:
         """For each server, by whose keys it is found, which contexts it has."""
@@ -122,61 +152,45 @@ class StoreView:
             return [(GLOBAL, contexts)]
         where = self._store.topology.where
         servers: dict[Endpoint, tuple[ContextKey, list[int]]] = {await where(GLOBAL): (GLOBAL, [])}
-        for context in contexts:
+        for at, context in enumerate(contexts, 1):
             servers.setdefault(await where(context), (context, []))[1].append(context)
+            if at % SLICE == 0:
+                await trio.lowlevel.checkpoint()
         return [*servers.values()]
 
-    def _slices(self, contexts: Sequence[int]) -> Iterator[list[Command]]:
-        """What asks for their depths, some at a time."""
+    async def _look_at(self, connection: Connection, contexts: Sequence[int], seen: _Seen) -> None:
         layout = self._store.layout
-        for start in range(0, len(contexts), SLICE):
-            commands: list[Command] = []
-            for context in contexts[start : start + SLICE]:
-                if layout.isolation == "index":
-                    commands.append(("SELECT", layout.database_of(context)))
-                commands.append(functions.depths(layout.keyspace(context), SCRIPT_TYPES))
-            yield commands
+        commands: list[Command] = []
+        for context in contexts:
+            # Where all are in one database that is selected already, and selected again.
+            commands.append(("SELECT", layout.database_of(context)))
+            commands.append(functions.depths(layout.keyspace(context), SCRIPT_TYPES))
+        replies = iter(await _asked(connection, commands))
+        for context, selected, reply in zip(contexts, replies, replies, strict=True):
+            # The second is refused if something else has one of the context's keys.
+            if not isinstance(selected, ReplyError) and not isinstance(reply, ReplyError):
+                seen.add(context, functions.read_depths(reply))
 
-    async def _ask(self, address: ContextKey, slices: Iterable[list[Command]]) -> list[Any]:
-        """The replies of a server to these commands but SELECT, on one connection.
-
-        Raises StoreUnavailable, StoreMisconfigured; ReplyError: it is none that can be gone on from.
-        """
+    @asynccontextmanager
+    async def _connected(self, address: ContextKey) -> AsyncIterator[Connection]:
         connection = await self._store.open(address)
-        kept: list[Any] = []
         try:
-            for commands in slices:
-                replies: list[Reply] = []
-                await connection.exchange(commands, replies)
-                for command, reply in zip(commands, replies, strict=True):
-                    if command[0] in ("SELECT", "ZRANGE") and isinstance(reply, ReplyError):
-                        raise reply
-                    if command[0] != "SELECT":
-                        kept.append(reply)
+            yield connection
         finally:
             await connection.aclose()
-        return kept
+
+
+async def _asked(connection: Connection, commands: list[Command], *, refusable: bool = True) -> list[Any]:
+    """The replies to commands. Raises StoreUnavailable, and ReplyError unless they may be refused."""
+    replies: list[Reply] = []
+    await connection.exchange(commands, replies)
+    for reply in replies:
+        if not refusable and isinstance(reply, ReplyError):
+            raise reply
+    return replies
 
 
 def _memory(told: Any) -> tuple[int, int]:
     """The bytes a server uses for data, and how many it may."""
     values = dict(line.split(b":", 1) for line in bytes(told).splitlines() if b":" in line)
     return int(values.get(b"used_memory", 0)), int(values.get(b"maxmemory", 0))
-
-
-def _of_contexts(depths: dict[int, Depths]) -> Iterator[Metric]:
-    jobs: dict[tuple[str, ...], float] = {}
-    oldest: dict[tuple[str, ...], float] = {}
-    records = dict.fromkeys(((kind,) for kind in KINDS), 0)
-    named = {*sorted(depths)[:NAMED]}
-    for id, there in sorted(depths.items()):
-        for script_type, queue in zip(SCRIPT_TYPES, there.queues, strict=True):
-            labels = (str(id) if id in named else OTHER, script_type)
-            jobs[labels] = jobs.get(labels, 0) + queue.entries
-            oldest[labels] = max(oldest.get(labels, 0.0), queue.oldest)
-        for kind, count in zip(KINDS, (there.flows, there.jobs, there.messages), strict=True):
-            records[kind,] += count
-    labels = ("context", "script_type")
-    yield gauge("queue_jobs", "Jobs that wait for a runner.", labels, jobs)
-    yield gauge("queue_oldest_seconds", "For how long the job that is next has waited for a runner.", labels, oldest)
-    yield gauge("records", "Records of all contexts looked at.", ("kind",), {of: float(n) for of, n in records.items()})

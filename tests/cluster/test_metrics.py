@@ -21,9 +21,9 @@ pytestmark = pytest.mark.slow
 PREFIX: Final = {"isolation": "prefix"}
 
 
-def used_memory(node: ValkeyProcess) -> str:
-    lines: list[str] = ask(node, "INFO", "memory").splitlines()
-    return next(line.partition(":")[2] for line in lines if line.startswith("used_memory:"))
+def used_memory(node: ValkeyProcess) -> int:
+    lines = ask(node, "INFO", "memory").splitlines()
+    return next(int(line.partition(":")[2]) for line in lines if line.startswith("used_memory:"))
 
 
 async def scraped(url: str) -> dict[tuple[str, ...], float]:
@@ -49,7 +49,7 @@ async def test_contexts_on_all_servers_of_a_cluster_are_looked_at(three: ValkeyC
             await trio.sleep(0.1)
             shown = await scraped(http_url(app))
 
-    memory = [int(used_memory(node)) for node in three.primaries]
+    memory = [used_memory(node) for node in three.primaries]
     assert shown["store_up",] == 1
     assert shown["store_memory_bytes",] > max(memory)
     assert shown["records", "flow"] >= len(used)

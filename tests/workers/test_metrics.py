@@ -70,7 +70,7 @@ def call(server: CoordinatorProcess, method: str, **params: Any) -> Any:
     return httpx.post(server.http, json=message, timeout=WAIT).json()
 
 
-def submit(server: CoordinatorProcess, context: int, *jobs: int, **more: Any) -> None:
+def submission(context: int, *jobs: int) -> dict[str, Any]:
     given = [
         {
             "id": id,
@@ -83,12 +83,15 @@ def submit(server: CoordinatorProcess, context: int, *jobs: int, **more: Any) ->
             "env_vars": {},
             "prerequisites": [],
             "depends": [],
-            **more,
         }
         for id in jobs
     ]
     flow = {"id": jobs[0], "caller_id": 7, "context_id": context, "jobs": [*jobs], "env_vars": {}}
-    assert "result" in call(server, "flow.submit", context_id=context, flow=flow, jobs=given)
+    return {"context_id": context, "flow": flow, "jobs": given}
+
+
+def submit(server: CoordinatorProcess, context: int, *jobs: int) -> None:
+    assert "result" in call(server, "flow.submit", **submission(context, *jobs))
 
 
 def take(server: CoordinatorProcess, context: int, count: int) -> list[dict[str, Any]]:
@@ -142,8 +145,7 @@ def test_calls_are_counted_by_method_and_outcome_however_they_come(two: Coordina
 
 
 def test_methods_there_are_not_have_one_label(two: CoordinatorProcess) -> None:
-    for at in range(50):
-        call(two, f"no.such_method_{at}")
+    httpx.post(two.http, json=[{"jsonrpc": "2.0", "id": at, "method": f"no.such_{at}"} for at in range(50)])
 
     methods = {labels["method"] for labels in Scrape(two).labels("call_duration_seconds_count")}
 
@@ -194,8 +196,11 @@ def test_how_long_the_oldest_has_waited_grows_and_ends_with_the_wait(two: Coordi
 
 
 def test_contexts_beyond_some_share_a_label(two: CoordinatorProcess) -> None:
-    for context in range(10, 45):
-        submit(two, context, 1)
+    flows = [
+        {"jsonrpc": "2.0", "id": context, "method": "flow.submit", "params": submission(context, 1)}
+        for context in range(10, 45)
+    ]
+    assert all("result" in reply for reply in httpx.post(two.http, json=flows, timeout=WAIT).json())
     shown = until(two, "queue_jobs", 1, context="12", script_type="Python")
     while shown("queue_jobs", context="other", script_type="Python") < 35 - 20:
         shown = Scrape(two)

@@ -289,7 +289,7 @@ class Trail:
         """The outcome of a call was known at once, for it is none, or none that may be made."""
         if self._logs.access is not None:
             name = DISCOVER if type(outcome) is bytes else getattr(outcome, "method", None)
-            shown = "null" if name is None else dumps(_TOKEN.sub("hc_***", name)[:MAX_ID])
+            shown = "null" if name is None else dumps(_TOKEN.sub("hc_***", name[: 16 * MAX_ID])[:MAX_ID])
             self.tell_call(f'","method":{shown},"context":', self.principal, None, _outcome(outcome), 0.0, id)
 
     def tell_call(
@@ -305,8 +305,8 @@ class Trail:
         log.add(
             f'{{"at":"{log.now()}","principal":"{principal}{named}{"null" if context is None else context},'
             f'"outcome":{outcome},"duration":{seconds:.6f},"address":{dumps(self._address)},'
-            f'"transport":"{self._transport}","client":"{client}","request_id":{_shown(request.encode())},'
-            f'"id":{_shown_id(id)}}}\n'
+            f'"transport":"{self._transport}","client":"{client}","request_id":'
+            f'{dumps(_TOKEN.sub("hc_***", request))},"id":{_shown_id(id)}}}\n'
         )
 
     def _name(self) -> str:

@@ -478,7 +478,7 @@ class Intake:
                     allowed = await self._judged(item[1], item[2])
                 answer_to = reply_to if trail is None else trail.follow(item[1], item[2], allowed, reply_to)
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
-            elif trail is not None:
+            elif is_judged and trail is not None:
                 trail.known(item[0], item[2])
             full = self._add(item, answer_to, at, deadline)
             if full is not None:
