@@ -116,7 +116,7 @@ def _name(kind: str, entry: bytes) -> str:
 def _ids(keys: Keyspace, entry: bytes) -> dict[str, int]:
     """What an entry of an index says of its record."""
     *caller, id = map(int, entry.split(b":"))
-    return {"context_id": keys.address or 0, **({"caller_id": caller[0]} if caller else {}), "id": id}
+    return {"context_id": keys.context_key or 0, **({"caller_id": caller[0]} if caller else {}), "id": id}
 
 
 def _is_number(text: str) -> bool:

@@ -184,7 +184,7 @@ def _embedded_now(keys: Keyspace, names: Sequence[str]) -> Generator[list[Comman
             record = {name: value for name, value in record.items() if value is not None}
             if record:
                 _, caller_id, id = name.split(":")
-                ids = {"context_id": keys.address or 0, "caller_id": int(caller_id), "id": int(id)}
+                ids = {"context_id": keys.context_key or 0, "caller_id": int(caller_id), "id": int(id)}
                 embedded.append(codec.JOB.to_json(record if not fields else {**record, b"result": _REFERENCE}, **ids))
                 room -= len(embedded[-1])
     return embedded

@@ -44,7 +44,16 @@ def keys_file(directory: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def server(directory: Path, keys_file: Path) -> Iterator[CoordinatorProcess]:
-    flags: tuple[str, ...] = ("--jwt-keys", str(keys_file), "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--workers", "2")
+    flags: tuple[str, ...] = (
+        "--jwt-keys",
+        str(keys_file),
+        "--jwt-issuer",
+        ISSUER,
+        "--jwt-audience",
+        AUDIENCE,
+        "--workers",
+        "2",
+    )
     flags += ("--audit-log", str(directory / "audit"))
     with coordinator("--data-dir", str(directory / "data"), "--auth", "keys", *flags) as running:
         with caller(running, "http", callers.operator_token(directory / "data")) as operator:

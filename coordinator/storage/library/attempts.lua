@@ -25,8 +25,8 @@ local AT = {}
 for at = 1, #READ do
   AT[READ[at]] = at
 end
-local STATUS, RUN, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, SCRIPT = AT.status, AT.x_run, AT.x_attempt, AT.x_parents,
-  AT.script_type, AT.timeout, AT.env_vars, AT.script
+local STATUS, RUN, QUEUED, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, SCRIPT = AT.status, AT.x_run, AT.x_queued,
+  AT.x_attempt, AT.x_parents, AT.script_type, AT.timeout, AT.env_vars, AT.script
 
 -- A record with none of these fields, but those that need not be stored.
 local BLANK = {}
