@@ -142,14 +142,15 @@ end
 
 -- `is_reading`: the call must not write.
 local function begin(keys, args, is_reading)
-  local caller, identity, writer, number, unanswered =
-    string.match(args[2], '^(%S+ %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
-  if identity ~= IDENTITY then
+  -- A pattern for all of it would cost as much as a command.
+  local _, last = string.find(args[2], ' ' .. IDENTITY, 1, true)
+  local writer, number, unanswered = string.match(args[2], '^ ?(%S*) ?(%d*) ?(%d*)$', (last or 0) + 1)
+  if not last or (string.byte(args[2], last + 1) or 32) ~= 32 then
     error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another '
       .. 'coordinator than the one that calls; only one of the two can use this store: stop the other one, then '
       .. 'restart the one that stays'})
   end
-  local prefix = string.sub(keys[1], 1, -7)
+  local caller, prefix = string.sub(args[2], 1, last), string.sub(keys[1], 1, -7)
   if writer == '' then
     writer = nil
   else
