@@ -337,7 +337,7 @@ end
 -- what happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a
 -- FlowEvent but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a
 -- field l, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
--- `is_first`: what happens to each job of a flow once at most, which so need not trim them: that costs as much again.
+-- `is_first`: what happens to each job of a flow about once, which so need not trim them: that costs a fifth more.
 local function emit(tx, run, kind, members, is_first)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
   local is_trimmed = is_first or events -- or soon will be: there is one in this call already
