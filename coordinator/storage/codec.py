@@ -189,9 +189,9 @@ class Record:
             StorageError: one that is kept, and that each record has, was not stored.
         """
         parts = [to_json(given)[:-1], b'"created_at":%b,"updated_at":%b' % (created_at, updated_at)]
-        for name, value in kept.items():
+        for name, stored in kept.items():
             if name not in given:
-                value = self._empty.get(name.encode()) if value is None else value
+                value = self._empty.get(name.encode()) if stored is None else stored
                 if value is None:
                     if name in self._optional_names:
                         continue

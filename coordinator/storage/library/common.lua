@@ -144,14 +144,21 @@ end
 
 -- `is_reading`: the call must not write.
 local function begin(keys, args, is_reading)
+<<<<<<< HEAD
   local caller, counts, identity, writer, number, unanswered =
     string.match(args[2], '^(%S+ (%d) %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
   if identity ~= IDENTITY then
+=======
+  -- A pattern for all of it would cost as much as a command.
+  local _, last = string.find(args[2], ' ' .. IDENTITY, 1, true)
+  local writer, number, unanswered = string.match(args[2], '^ ?(%S*) ?(%d*) ?(%d*)$', (last or 0) + 1)
+  if not last or (string.byte(args[2], last + 1) or 32) ~= 32 then
+>>>>>>> cost
     error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another '
       .. 'coordinator than the one that calls; only one of the two can use this store: stop the other one, then '
       .. 'restart the one that stays'})
   end
-  local prefix = string.sub(keys[1], 1, -7)
+  local caller, prefix = string.sub(args[2], 1, last), string.sub(keys[1], 1, -7)
   if writer == '' then
     writer = nil
   else
@@ -340,7 +347,7 @@ end
 -- what happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a
 -- FlowEvent but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a
 -- field l, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
--- `is_first`: what happens to each job of a flow once at most, which so need not trim them: that costs as much again.
+-- `is_first`: what happens to each job of a flow about once, which so need not trim them: that costs a fifth more.
 local function emit(tx, run, kind, members, is_first)
   local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
   local is_trimmed = is_first or events -- or soon will be: there is one in this call already
