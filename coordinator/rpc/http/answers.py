@@ -198,13 +198,13 @@ class Answers:
             None if origin is None else origin.decode("latin-1"),
             None if host is None else host.decode("latin-1"),
         )
-        vary: Headers = ((b"vary", b"Origin"),) if origin is not None or request.method != b"POST" else ()
+        always: Headers = ((b"vary", b"Origin"),) if origin is not None or request.method != b"POST" else ()
         if b"x-request-id" in request.headers and _REQUEST_ID.fullmatch(request.headers[b"x-request-id"]):
-            vary = (*vary, (b"x-request-id", request.headers[b"x-request-id"]))
+            always = (*always, (b"x-request-id", request.headers[b"x-request-id"]))
         if refused is not None:
-            return self.refusal(403, refused, *vary)
+            return self.refusal(403, refused, *always)
         is_foreign = origin is not None and self._policy.is_allowed(origin.decode("latin-1"))
-        shared: Headers = ((b"access-control-allow-origin", origin), *vary) if is_foreign and origin else vary
+        shared: Headers = ((b"access-control-allow-origin", origin), *always) if is_foreign and origin else always
         return self._decide_path(request, path, host, shared, is_foreign=is_foreign)
 
     def _decide_path(
