@@ -54,7 +54,7 @@ def server(directory: Path, keys_file: Path) -> Iterator[CoordinatorProcess]:
         "--workers",
         "2",
     )
-    flags += ("--audit-log", str(directory / "audit"))
+    flags += ("--audit-log", str(directory / "audit"), "--workers", "2")
     with coordinator("--data-dir", str(directory / "data"), "--auth", "keys", *flags) as running:
         with caller(running, "http", callers.operator_token(directory / "data")) as operator:
             operator.result("actor.create", callers.actor(ACTOR, Key().public))

@@ -144,16 +144,10 @@ end
 
 -- `is_reading`: the call must not write.
 local function begin(keys, args, is_reading)
-<<<<<<< HEAD
-  local caller, counts, identity, writer, number, unanswered =
-    string.match(args[2], '^(%S+ (%d) %d+ %d+ %d+ (%S+)) ?(%S*) ?(%d*) ?(%d*)$')
-  if identity ~= IDENTITY then
-=======
   -- A pattern for all of it would cost as much as a command.
   local _, last = string.find(args[2], ' ' .. IDENTITY, 1, true)
   local writer, number, unanswered = string.match(args[2], '^ ?(%S*) ?(%d*) ?(%d*)$', (last or 0) + 1)
   if not last or (string.byte(args[2], last + 1) or 32) ~= 32 then
->>>>>>> cost
     error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another '
       .. 'coordinator than the one that calls; only one of the two can use this store: stop the other one, then '
       .. 'restart the one that stays'})
@@ -178,7 +172,7 @@ local function begin(keys, args, is_reading)
     jitter = (time[2] % 1000) / 1000,
     channel = args[1],
     coordinator = caller,
-    counts = counts == '1', -- what records take is counted
+    counts = string.byte(caller, string.find(caller, ' ', 1, true) + 1) == 49, -- '1': what records take is counted
     count = nil, -- the number of the count that holds, once it was looked at
     writer = writer, -- the key of the replies kept for who calls, nil: this call is not to be kept
     number = number,
