@@ -48,6 +48,8 @@ _PARTS: Final = (  # each may use those before it
 
 _DECLARED: Final = re.compile(r"^local (function )?(\w+(?:, \w+)*)", re.MULTILINE)  # at the outermost level of a part
 
+_NO_CODE: Final = re.compile(r"'[^'\n]*'|--[^\n]*")
+
 
 def _assembled(parts: Sequence[str]) -> str:
     """The parts as one chunk. Each is a block, for a chunk may have 200 local variables at most (LUAI_MAXVARS of Lua
@@ -64,7 +66,7 @@ def _assembled(parts: Sequence[str]) -> str:
 
         header = f"local {', '.join(sorted(shared))}; do\n" if shared else "do\n"
         blocks.append(f"{header}{_DECLARED.sub(declare, part)}end\n")
-        used_later |= {*re.findall(r"\w+", part)}
+        used_later |= {*re.findall(r"\w+", _NO_CODE.sub("", part))}
     return "".join(reversed(blocks))
 
 
