@@ -33,7 +33,7 @@
 -- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far
 -- that is).
 
-local VERSION = '7'
+local VERSION = '8'
 local IDENTITY = VERSION .. ':' .. DIGEST
 -- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each
 -- time.
