@@ -26,6 +26,8 @@ import trio
 from coordinator.client import Client, ClientError, NotFound, RpcError, StorageError, call_once, connect
 from coordinator.models import ContextCreate
 
+pytestmark = pytest.mark.slow
+
 
 async def main(client: Client) -> None:
     reveal_type(connect("ws://h", ca=Path("ca.pem")))

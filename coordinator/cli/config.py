@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from coordinator.cli.exit_codes import EXIT_ERROR, fail
-from coordinator.cli.output import say
+from coordinator.cli.output import say, say_json
 from coordinator.cli.sources import DEFAULT, Sources, key_of, settings_options
 from coordinator.redaction import redact_values, without_credentials
 from coordinator.server.tls import CannotUseTls, read_material
@@ -46,7 +46,7 @@ def check(ctx: click.Context, /, as_json: bool, **given: Any) -> None:
         shown["redis-url"] = None
     if as_json:
         table = {key: {"value": value, "from": origins[key]} for key, value in shown.items()}
-        click.echo(json.dumps(redact_values(table), indent=2, ensure_ascii=False))
+        say_json(redact_values(table))
     else:
         width = max(len(_assigned(key, value)) for key, value in shown.items() if value is not None)
         width = min(width, 60)

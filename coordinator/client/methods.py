@@ -124,6 +124,7 @@ class Methods:
 
     auth_challenge = _Method("auth.challenge", models.ChallengeParams, models.Challenge)
     auth_login = _Method("auth.login", models.LoginParams, models.LoggedIn)
+    auth_ticket = _Method("auth.ticket", models.TicketParams, models.Ticket)
     auth_renew = _Method("auth.renew", models.LoginParams, models.LoggedIn)
     auth_whoami = _Method("auth.whoami", models.WhoAmIParams, models.WhoAmI)
     token_create = _Method("token.create", models.TokenCreateParams, models.NewToken)

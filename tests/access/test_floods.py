@@ -17,6 +17,8 @@ from tests.access import callers
 from tests.access.callers import Caller, Key, caller
 from tests.support.server import CoordinatorProcess, coordinator
 
+pytestmark = pytest.mark.slow
+
 CONNECTIONS = 50
 SECONDS = 3.0
 A_SECOND = 200  # of those who fail are read, by one process

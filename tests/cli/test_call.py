@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -201,9 +202,10 @@ def wait_for_connection(pid: int, port: int) -> None:
     """Until the process has a connection to this port."""
     ending = f":{port:04X}"
     for _ in range(3000):
-        inodes = {
-            os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink() and path.name.isdigit()
-        }
+        inodes = set()
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                inodes.add(os.readlink(path))
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             _, _, remote, state, *rest = line.split()
             if remote.endswith(ending) and state == "01" and f"socket:[{rest[5]}]" in inodes:

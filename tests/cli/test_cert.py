@@ -14,6 +14,8 @@ from coordinator.server.tls import read_material
 from coordinator.settings import File, Settings
 from tests.support.commands import herocoordinator
 
+pytestmark = pytest.mark.slow
+
 FILES = ("ca.pem", "cert.pem", "key.pem")
 
 

@@ -13,11 +13,14 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.tls import Files
 from tests.tls.test_clients import CALL, NOT_FOUND, post, shaken
+
+pytestmark = pytest.mark.slow
 
 READ_AGAIN = "SIGHUP: the certificate was read again"
 IN_ITS_TERMINAL = """
