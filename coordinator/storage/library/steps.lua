@@ -146,7 +146,7 @@ local function claim(tx, flow, serial, place, job)
     SHARING.look_again(tx, owner)
   end
   if is_startable(status) then
-    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry', 'x_kept')
+    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, done)
@@ -222,30 +222,6 @@ end
 -- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have
 -- yet to finish, and how many there are, so far. Returns those three if that was enough for this call; nil when it is
 -- done, or false and what is in the way.
--- What a job's earlier run has left, and a start that is refused leaves as it is. Kept in x_kept, as a JSON list of names and values.
-local LEFT = {'x_ended', 'x_failure', 'x_attempt', 'x_lost', 'x_returned', 'x_needed', 'x_met'}
-
-local function put_away(key)
-  local left, fields = redis.call('HMGET', key, unpack(LEFT)), {}
-  for at, name in ipairs(LEFT) do
-    if left[at] then
-      put(fields, name, left[at])
-    end
-  end
-  if #fields > 0 then
-    redis.call('HSET', key, 'x_kept', cjson.encode(fields))
-    redis.call('HDEL', key, unpack(LEFT))
-  end
-end
-
-local function put_back_left(key)
-  local kept = redis.call('HGET', key, 'x_kept')
-  if kept then
-    redis.call('HSET', key, unpack(cjson.decode(kept)))
-    redis.call('HDEL', key, 'x_kept')
-  end
-end
-
 local function link_job(tx, flow, serial, job, from, wait, count)
   local key = tx.prefix .. job
   local depends, prerequisites, type, was, parents =
@@ -298,8 +274,9 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     redis.call('HSET', key, 'x_unmet', count)
     return nil
   end
-  put_away(key)
-  redis.call('HDEL', key, 'x_queued', 'x_awaits')
+  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned',
+    'x_needed',
+    'x_met')
   local ready, name, value = {}, nil, nil
   status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
   local fields = {'x_unmet', count, 'status', status, name, value}
@@ -517,7 +494,6 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
   PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
   redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
   redis.call('HSET', key, 'status', status)
-  put_back_left(key)
   if owner == '-' then
     redis.call('HDEL', key, 'x_run')
   else
