@@ -146,18 +146,23 @@ class Record:
         Raises:
             StorageError: a field is missing.
         """
-        if None in values and not self.fill(values):
-            return None
-        missing = values.count(None)
-        if missing and missing != sum(values[at] is None for at in self.optional_at):
-            name = next(
-                name.decode()
-                for at, (name, value) in enumerate(zip(self.field_names, values, strict=True))
-                if value is None and at not in self.optional_at
-            )
-            named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
-            raise self._lacks(name, dict(named))
+        if self._lacks_more(values):
+            if not self.fill(values):
+                return None
+            if self._lacks_more(values):
+                name = next(
+                    name.decode()
+                    for at, (name, value) in enumerate(zip(self.field_names, values, strict=True))
+                    if value is None and at not in self.optional_at
+                )
+                named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
+                raise self._lacks(name, dict(named))
         return self.spliced(ids, values)
+
+    def _lacks_more(self, values: MutableSequence[bytes | None]) -> bool:
+        """Whether others are missing than optional ones. Most records lack only some of those."""
+        missing = values.count(None)
+        return missing > 0 and missing != sum([values[at] is None for at in self.optional_at])
 
     def spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None]) -> bytes:
         """The record as a JSON object from its ids and the values of all its other fields, in their order; None for an
@@ -169,8 +174,8 @@ class Record:
                 values[at] = to_json(value.decode())
         if None not in values:
             return self._template % (*ids, *values)
-        absent = tuple(at for at in self.optional_at if values[at] is None)
-        return self._template_without(absent) % (*ids, *(value for value in values if value is not None))
+        absent = tuple([at for at in self.optional_at if values[at] is None])
+        return self._template_without(absent) % (*ids, *[value for value in values if value is not None])
 
     def _template_without(self, absent: tuple[int, ...]) -> bytes:
         template = self._templates_without.get(absent)
