@@ -48,7 +48,7 @@ class Meter(NamedTuple):
 
 
 def metered(
-    joined: Sequence[Command], counts: Sequence[int], commands: Sequence[Command], requests: Sequence[Request]
+    joined: list[Command], counts: Sequence[int], commands: Sequence[Command], requests: Sequence[Request]
 ) -> tuple[list[Command], Meter | None]:
     """What to send, and the meter for its replies; None if nobody is charged for it.
 
@@ -60,7 +60,7 @@ def metered(
     for request in requests:
         charges += [request.charge] * (len(request.commands or ()) - len(request.known or ()))
     if not any(charges):
-        return [*joined], None
+        return joined, None
     sent: list[Command] = []
     asked: list[int] = []
     shares: list[list[tuple[Charge, float]]] = []

@@ -157,7 +157,7 @@ class Supervisor:
             if mailbox.ahead:
                 running.append(mailbox.ahead.popleft())
                 break
-            patience = math.inf
+            timeout = math.inf
             if mailbox.is_quiet and mailbox.doubts:
                 # Nobody waits for it any more, but what was sent may be applied until the store is told otherwise.
                 if not await self._connect():
@@ -166,14 +166,14 @@ class Supervisor:
                     continue
                 if not mailbox.doubts:
                     continue
-                patience = REFUSED_PAUSE  # the store takes no writes now, and this is one
+                timeout = REFUSED_PAUSE  # the store takes no writes now, and this is one
             elif mailbox.is_quiet:
                 if self._told_to_retire:
                     return False
                 mailbox.idle_since = trio.current_time()
                 self.state = State.IDLE
             request = None
-            with trio.move_on_after(patience):
+            with trio.move_on_after(timeout):
                 request = await mailbox.pop()
             if request is not None:
                 running.append(request)

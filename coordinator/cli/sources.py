@@ -25,7 +25,7 @@ __all__ = [
     "COMMAND_LINE",
     "DEFAULT",
     "ENVIRONMENT",
-    "Effective",
+    "InEffect",
     "Sources",
     "WrongSettings",
     "key_of",
@@ -67,7 +67,7 @@ class WrongSettings(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class InEffect:
     """Attributes:
     settings: those in effect.
     origins: for each that is not the default, by name, where it is from: COMMAND_LINE, ENVIRONMENT or the file's path.
@@ -109,7 +109,7 @@ class Sources:
                 is_variable = ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
                 self._origins[name] = ENVIRONMENT if is_variable else COMMAND_LINE
 
-    def read(self) -> Effective:
+    def read(self) -> InEffect:
         """The settings in effect now. Raises WrongSettings."""
         values, origins = dict(self._given), dict(self._origins)
         if self.file is not None:
@@ -119,11 +119,11 @@ class Sources:
                     values[name] = value
                     origins[name] = str(self.file)
         try:
-            return Effective(Settings(**values), origins)
+            return InEffect(Settings(**values), origins)
         except ValidationError as error:
             raise WrongSettings(*_explained(error, origins)) from None
 
-    def read_or_exit(self) -> Effective:
+    def read_or_exit(self) -> InEffect:
         """The same; what is wrong is said, and the process exits with 2."""
         try:
             return self.read()

@@ -466,7 +466,7 @@ def names_of(settings: Settings, tls: Material | None) -> list[str]:
 
 
 def _scheme_of(settings: Settings) -> str:
-    """Of our pages, as browsers reach them."""
+    """Return the scheme, http or https, by which browsers reach our pages."""
     if settings.public_url is not None:
         return urlsplit(settings.public_url).scheme
     return "https" if settings.is_tls or settings.behind_proxy else "http"

@@ -677,7 +677,7 @@ def _read_told(told: bytes) -> Told:
 
 
 def _seconds_between(begin: bytes, end: bytes) -> float:
-    """Of two times (ms) by the store's clock, which may have been set back between them."""
+    """Return the seconds from one time (ms) to another. The store's clock may have been set back between them."""
     return max(0, int(end) - int(begin)) / 1000
 
 

@@ -33,7 +33,7 @@ def tenants(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param == "cluster":
         three: ValkeyCluster = request.getfixturevalue("three")
         first = context_in(three.shares[0])
-        # Of these one shares a server with the first, and one does not.
+        # One of these shares a server with the first, and the other does not.
         contexts = [first, context_in(three.shares[0], [first]), context_in(three.shares[1])]
         with _Serving(home, three.url, contexts) as made:
             yield made

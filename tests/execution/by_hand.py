@@ -8,10 +8,11 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from coordinator.actors.request import Operation, WithEffects
+from coordinator.storage import functions
 from coordinator.storage.connection import Command
-from coordinator.storage.keys import Layout
+from coordinator.storage.keys import Keyspace, Layout, Transition
 
-__all__ = ["KEYS", "STORED_FLOW", "STORED_JOB", "asks", "ends", "outcome_of", "transition"]
+__all__ = ["KEYS", "STORED_FLOW", "STORED_JOB", "asks", "ends", "outcome_of", "take_one", "transition"]
 
 KEYS: Final = Layout("index").keyspace(1)
 
@@ -72,3 +73,20 @@ def transition(step: list[Command]) -> tuple[str, tuple[Any, ...]]:
     ((name, function, keys, engine, channel, _, *arguments),) = step
     assert (name, keys, engine, channel) == ("FCALL", 1, "engine", "herocoordinator:1")
     return str(function), tuple(arguments)
+
+
+def take_one(keys: Keyspace) -> Transition:
+    """Runner 3 takes one Python job. Sent twice, it is the same take asked for again."""
+    return functions.take(
+        keys,
+        runner_id=3,
+        session="",
+        topic="t",
+        lease=30.0,
+        count=1,
+        max_bytes=1000,
+        holder="h",
+        number="1",
+        secret="s",
+        script_types=["Python"],
+    )

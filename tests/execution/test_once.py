@@ -10,6 +10,7 @@ from coordinator.errors import StorageError
 from coordinator.storage import functions
 from coordinator.storage.faults import ReplyNotKept
 from coordinator.storage.keys import Command, Transition
+from tests.execution.by_hand import take_one
 from tests.execution.driver import Context, job
 
 
@@ -92,19 +93,7 @@ def test_what_is_answered_is_soon_forgotten(writer: Writer, context: Context) ->
 def test_a_repeatable_transition_is_called_again(writer: Writer, context: Context) -> None:
     writer.begin(1)
     context.submit(1, [job(1)])
-    take = functions.take(
-        context.keys,
-        runner_id=3,
-        session="",
-        topic="t",
-        lease=30,
-        count=1,
-        max_bytes=1000,
-        holder="h",
-        number="1",
-        secret="s",
-        script_types=["Python"],
-    )
+    take = take_one(context.keys)
     writer.call(take)
     writer.call(Transition.many([cancel(context), take]))
     kept = writer.begin(2, 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator.storage import functions
 from coordinator.storage.functions import Depths, Queue
+from tests.execution.by_hand import take_one
 from tests.execution.driver import Context, job
 
 SCRIPT_TYPES = ("Osis", "Sal", "V", "Python")
@@ -67,19 +68,7 @@ def test_a_report_tells_how_long_the_attempt_ran_the_first_time(context: Context
 
 def test_what_is_taken_tells_how_long_it_waited_and_told_again_it_does_not(context: Context) -> None:
     context.submit(1, [job(1)])
-    take = functions.take(
-        context.keys,
-        runner_id=3,
-        session="",
-        topic="t",
-        lease=30.0,
-        count=1,
-        max_bytes=1000,
-        holder="h",
-        number="1",
-        secret="s",
-        script_types=["Python"],
-    )
+    take = take_one(context.keys)
 
     (told,) = functions.read_take(context.wire.ask(take)[0])[0].attempts
     (again,) = functions.read_take(context.wire.ask(take)[0])[0].attempts

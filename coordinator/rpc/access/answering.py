@@ -197,7 +197,7 @@ async def create_token(access: Access | None, params: models.TokenCreateParams) 
 
 
 async def _target(access: Access, name: str | None) -> Principal:
-    """Whose tokens a call is about. Raises Forbidden if the caller may not know of them."""
+    """Return the principal whose tokens a call is about. Raises Forbidden if the caller may not know of them."""
     caller = access.principal
     assert caller is not None
     if name is None:

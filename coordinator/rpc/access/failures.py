@@ -36,7 +36,7 @@ class _Failed:
 
 
 class Failures:
-    """Of one process. Addresses are as `limits.whose` gives them."""
+    """Counts failed logins in one process, by address. An address is written as `limits.whose` writes it."""
 
     def __init__(self) -> None:
         self._failed: OrderedDict[str, _Failed] = OrderedDict()

@@ -402,8 +402,8 @@ local function slice(items, first, last)
   return part
 end
 
--- Put jobs that are ready onto the queue of their script type. `entries`: type → jobs. Entries are hints: one whose job
--- is not Dispatched any more when it is popped is dropped.
+-- Put jobs that are ready onto the queue of their script type. `entries`: type → jobs. Entries are hints: one whose
+-- job is not Dispatched any more when it is popped is dropped.
 local function enqueue(tx, entries)
   for type, jobs in pairs(entries) do
     local length = call_each('LPUSH', tx.prefix .. 'queue:' .. string.lower(type), jobs)

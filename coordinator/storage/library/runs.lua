@@ -9,8 +9,8 @@ local function is_taken(tx, run, status, owner)
     or (status ~= 'Finished' and status ~= 'Error' and (is_active(tx, owner) or active_of(tx, owner) == IS.ENDING))
 end
 
--- What is done with a run in slices: `STEP.NAME(tx, run, …)` does one, from where the last one ended, and returns where
--- it has ended: the step's name and its arguments, with spaces between. nil: it was the last one; then perhaps a
+-- What is done with a run in slices: `STEP.NAME(tx, run, …)` does one, from where the last one ended, and returns
+-- where it has ended: the step's name and its arguments, with spaces between. nil: it was the last one; then perhaps a
 -- result.
 local STEP = {}
 
@@ -241,9 +241,9 @@ end
 
 -- What this server remembers of contexts, for as long as it runs. That costs next to nothing, and nobody misses it
 -- for long. By channel and prefix of the context: `there`, the runners that are there to take jobs (script type →
--- runner → until when), `swept` (script type → when those that are no longer there were removed); `troubled`, runners
--- in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`); `kept`, queued jobs that
--- are for another runner than the one that failed or lost them (job → that `runner`, `till`); `sessions`, running
+-- runner → until when), `swept` (script type → when those that are no longer there were removed); `troubled`,
+-- runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`); `kept`, queued
+-- jobs that are for another runner than the one that failed or lost them (job → that `runner`, `till`); `sessions`, running
 -- attempts (runner and session → job → token), those that began before the server did being known when `walked` is
 -- true, which may be where that has got to; `unnamed` (tokens of those which do not name their job → job).
 local memories = {}
