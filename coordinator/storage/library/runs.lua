@@ -239,13 +239,14 @@ local function late_until(tx, attempt, run)
   return string.format('%.0f', tx.now + LATE) .. ' ' .. attempt.token .. ' ' .. attempt.number .. ' ' .. run
 end
 
--- What this server remembers of contexts, for as long as it runs. That costs next to nothing, and nobody misses it
--- for long. By channel and prefix of the context: `there`, the runners that are there to take jobs (script type →
--- runner → until when), `swept` (script type → when those that are no longer there were removed); `troubled`,
--- runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`); `kept`, queued
--- jobs that are for another runner than the one that failed or lost them (job → that `runner`, `till`); `sessions`, running
--- attempts (runner and session → job → token), those that began before the server did being known when `walked` is
--- true, which may be where that has got to; `unnamed` (tokens of those which do not name their job → job).
+-- What this server remembers of contexts, for as long as it runs. That costs next to nothing, and nobody misses
+-- it for long. By channel and prefix of the context: `there`, the runners that are there to take jobs (script
+-- type → runner → until when), `swept` (script type → when those that are no longer there were removed);
+-- `troubled`, runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`);
+-- `kept`, queued jobs that are for another runner than the one that failed or lost them (job → that `runner`,
+-- `till`); `sessions`, running attempts (runner and session → job → token), those that began before the server
+-- did being known when `walked` is true, which may be where that has got to; `unnamed` (tokens of those which do
+-- not name their job → job).
 local memories = {}
 local POLLING = 'job.take' -- the session of attempts handed out on no connection
 
