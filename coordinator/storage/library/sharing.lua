@@ -45,7 +45,7 @@ end
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
 local function forget_run(tx, job)
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met')
+    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met', 'x_kept')
   redis.call('DEL', tx.prefix .. 'tail:' .. job)
 end
 

@@ -146,7 +146,7 @@ local function claim(tx, flow, serial, place, job)
     SHARING.look_again(tx, owner)
   end
   if is_startable(status) then
-    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry')
+    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry', 'x_kept')
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, done)
@@ -184,6 +184,9 @@ function STEP.claim(tx, flow, caller, from, count, pending)
   return 'link 0 1 0 0'
 end
 
+-- Fields of a job that tell of its attempts: a start, once it is certain, begins to count anew.
+local ATTEMPTS = {'x_ended', 'x_failure', 'x_attempt', 'x_lost', 'x_returned', 'x_needed'}
+
 do -- what is local to this block takes no place among the 200 locals a chunk may have
 
 local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
@@ -217,6 +220,16 @@ local function link_to(tx, flow, serial, place, job, parent)
     redis.call('RPUSH', tx.prefix .. spilled, job)
   end
   return status ~= 'Finished'
+end
+
+-- What a job knows of the attempts it has had, as JSON: what is in the way of a start may be found after the job was
+-- linked, and then `unclaim` gives it back.
+local function attempts_of(key)
+  local known, is_any = redis.call('HMGET', key, unpack(ATTEMPTS)), false
+  for i = 1, #ATTEMPTS do
+    is_any = is_any or known[i]
+  end
+  return is_any and cjson.encode(known)
 end
 
 -- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have
@@ -274,14 +287,16 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     redis.call('HSET', key, 'x_unmet', count)
     return nil
   end
-  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned',
-    'x_needed',
-    'x_met')
+  local known = attempts_of(key)
+  redis.call('HDEL', key, 'x_queued', 'x_awaits', 'x_met', unpack(ATTEMPTS))
   local ready, name, value = {}, nil, nil
   status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
   local fields = {'x_unmet', count, 'status', status, name, value}
   if prerequisites ~= '[]' then
     put(fields, 'x_awaits', prerequisites)
+  end
+  if known then
+    put(fields, 'x_kept', known)
   end
   redis.call('HSET', key, unpack(fields))
   if ready[type] then
@@ -492,8 +507,16 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
     return
   end
   PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
-  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
-  redis.call('HSET', key, 'status', status)
+  local given_back, known = {'status', status}, redis.call('HGET', key, 'x_kept')
+  if known then
+    for i, value in ipairs(cjson.decode(known)) do
+      if value then
+        put(given_back, ATTEMPTS[i], value)
+      end
+    end
+  end
+  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued', 'x_kept')
+  redis.call('HSET', key, unpack(given_back))
   if owner == '-' then
     redis.call('HDEL', key, 'x_run')
   else
