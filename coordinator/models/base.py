@@ -33,4 +33,5 @@ LEFT_OUT_WHEN_UNSET = Field(json_schema_extra=_drop_default)
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    # A validator is built when it is first used: a process that calls one method needs few of them.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
