@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 
-from bench import calls
-from bench.calls import Answer, Expectation, Kind
-from bench.clients import HttpClient, Meter, WebSocketClient, connect_http, connect_websocket
-from bench.machine import busy_seconds, cpu_seconds, peak_bytes, pin
+from bench.calls import Answer, expectation
+from bench.machine import busy_seconds, cpu_seconds, peak_bytes, pin, unverified
+from coordinator.client.address import Address
+from coordinator.load.connections import HttpClient, Meter, WebSocketClient, connected
+from coordinator.load.messages import JOBS, Kind, message
 
 __all__ = ["LoadFailed", "LoadResult", "LoadSpec", "generate", "quantile"]
 
@@ -190,13 +191,13 @@ async def _pass(meter: Meter, seconds: float) -> None:
 
 
 async def _connect(spec: LoadSpec, meter: Meter, number: int) -> WebSocketClient | HttpClient:
-    is_http = spec.url.startswith("http")
+    address = Address.parse(spec.url)
     # Over HTTP the messages take turns, over WebSocket all of them are in flight.
-    count = max(1, calls.JOBS // spec.batch) if is_http else spec.window
+    count = spec.window if address.is_websocket else max(1, JOBS // spec.batch)
     contexts = [spec.first_context + (number + slot * spec.connections) % spec.contexts for slot in range(count)]
-    messages = [calls.message(spec.calls, spec.batch, context, slot) for slot, context in enumerate(contexts)]
-    expectation = Expectation(spec.answer, messages)
-    return await (connect_http if is_http else connect_websocket)(spec.url, meter, expectation, messages, spec.token)
+    messages = [message(spec.calls, spec.batch, context, slot) for slot, context in enumerate(contexts)]
+    tls = unverified() if address.is_secure else None
+    return await connected(address, meter, expectation(spec.answer, messages), [messages], tls=tls, token=spec.token)
 
 
 def _result(

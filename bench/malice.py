@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.calls import CALLER
 from bench.compare import Plan
 from bench.hostile import Attack, Kind, attacking
 from bench.load import LoadFailed, LoadResult, generate
@@ -22,6 +21,7 @@ from bench.machine import peak_bytes, resident_bytes
 from bench.servers import BenchServer, ServerFailed
 from bench.servers import coordinator as running_coordinator
 from bench.tenants import HOSTILE_NICENESS, QUIET_CLIENTS, quiet_clients
+from coordinator.load.messages import CALLER
 
 __all__ = ["AFTER_GOAL", "DEAF", "FLOODS", "GROWTH_GOAL", "QUICK", "Malice", "Memory", "Row", "suffered"]
 

@@ -12,10 +12,10 @@ from typing import Final
 import redis
 
 from bench import servers
-from bench.calls import Kind, message
 from bench.compare import Plan
 from bench.machine import resident_bytes
 from bench.servers import Coordinator, ServerFailed
+from coordinator.load.messages import Kind, message
 
 __all__ = ["MemoryStep", "growth", "measure", "use"]
 

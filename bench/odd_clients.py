@@ -11,11 +11,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bench import odd_clients_ws, servers
-from bench.calls import message
 from bench.compare import Plan
 from bench.machine import cpu_seconds
 from bench.odd_clients_ws import CALLS, QUICK_CALLS
 from bench.servers import Coordinator, ServerFailed
+from coordinator.load.messages import message
 
 __all__ = ["GOAL", "OddClient", "measure"]
 

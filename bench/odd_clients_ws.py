@@ -8,9 +8,9 @@ import socket
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench.calls import message
 from bench.machine import cpu_seconds
 from bench.servers import Coordinator, ServerFailed
+from coordinator.load.messages import message
 
 __all__ = ["CALLS", "ODD", "QUICK_CALLS", "Client"]
 

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from bench.calls import Answer, Kind
+from bench.calls import Answer
+from coordinator.load.messages import Kind
 
 __all__ = ["SCENARIOS", "Beside", "Contender", "Scenario"]
 

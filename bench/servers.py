@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import calls, stacks
-from bench.clients import unverified
-from bench.machine import Cores, descendants, pin, program
+from bench.machine import Cores, descendants, pin, program, unverified
 from coordinator.cli.cert import make_certificate
 
 __all__ = ["BenchServer", "Coordinator", "ServerFailed", "coordinator", "peer", "stack"]

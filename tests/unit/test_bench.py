@@ -15,6 +15,7 @@ from bench.machine import Cores
 from bench.malice import BUDGET, DEAF, FLOODS, Malice, Memory, Row
 from bench.report import Results
 from bench.scenarios import COALESCED, FASTAPI, FASTIFY, OURS, SCENARIOS, Beside, Scenario
+from coordinator.load import messages
 
 PLAN = Plan(3, 1.0, 0.25, Cores(0, 1), Path("/tmp"), "always", 0.0)
 FACTS: dict[str, Any] = dict.fromkeys(
@@ -131,25 +132,25 @@ def test_what_malice_sends_is_made_of_whole_frames() -> None:
         assert row.scheme != "ws" or count > 0
 
 
-def reply_to(message: calls.Message, **changes: Any) -> bytes:
+def reply_to(message: messages.Message, **changes: Any) -> bytes:
     result = {**message.jobs[0], "created_at": 1, "updated_at": 1, "result": {}, "status": "Dispatched", **changes}
     return json.dumps({"jsonrpc": "2.0", "id": 0, "result": result}, separators=(",", ":")).encode()
 
 
 def test_a_reply_with_the_jobs_members_is_good() -> None:
-    message = calls.message("load", 1, 1, 0)
-    assert calls.Expectation("result", [message]).slot(reply_to(message)) == 0
+    message = messages.message("load", 1, 1, 0)
+    assert messages.Expectation([message]).slot(reply_to(message)) == 0
 
 
 @pytest.mark.parametrize("changes", [{"script": "print(2)"}, {"owner": 7}])
 def test_a_reply_with_other_members_is_not(changes: dict[str, Any]) -> None:
-    message = calls.message("load", 1, 1, 0)
-    with pytest.raises(calls.BadReply):
-        calls.Expectation("result", [message]).slot(reply_to(message, **changes))
+    message = messages.message("load", 1, 1, 0)
+    with pytest.raises(messages.BadReply):
+        messages.Expectation([message]).slot(reply_to(message, **changes))
 
 
 def test_replies_compare_but_for_the_time_and_what_explains_an_error() -> None:
-    message = calls.message("load", 1, 1, 0)
+    message = messages.message("load", 1, 1, 0)
     early, late = (json.loads(reply_to(message, created_at=at, updated_at=at)) for at in (1, 2))
     assert calls.comparable(early) == calls.comparable(late)
     failures = [{"id": 1, "error": {"code": code, "message": str(code)}} for code in (-32001, -32001, -32602)]

@@ -1,0 +1,343 @@
+"""`herocoordinator bench`: load on a coordinator that runs somewhere, and what it makes of it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from coordinator.cli.connection import connected, credentials, run, where
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.output import say
+from coordinator.client import RpcError, call_once
+from coordinator.client.address import Address
+
+if TYPE_CHECKING:
+    from coordinator.client import Client
+    from coordinator.load.messages import Kind
+    from coordinator.load.run import Measured, Plan
+
+__all__ = ["bench"]
+
+DEFAULT_URL: Final = "ws://127.0.0.1:9653"
+_NEEDED: Final = ("picows", "hdrh", "numpy", "matplotlib")
+
+_SCENARIOS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "load": ("job.load, one call a message", {"mix": {"load": 1}}),
+    "create": ("job.create, one call a message", {"mix": {"create": 1}}),
+    "mixed": ("both, by --mix", {"mix": {"load": 80, "create": 20}}),
+    "batches": ("batches of --batch loads", {"mix": {"load": 1}, "batch": 100, "window": 4}),
+    "contexts": ("loads spread over --contexts contexts", {"mix": {"load": 1}, "contexts": 1000}),
+    "storm": ("connect, one load, close; again and again", {"mix": {"load": 1}, "window": 1, "storm": True}),
+}
+_NAMES: Final = [*_SCENARIOS]
+
+
+class _Mix(click.ParamType[dict[str, int]]):
+    name = "load=N,create=N"
+
+    def convert(self, value: Any, _: click.Parameter | None, __: click.Context | None) -> dict[str, int]:
+        if isinstance(value, dict):
+            return value
+        shares: dict[str, int] = {}
+        for part in value.split(","):
+            kind, sign, count = part.strip().partition("=")
+            if kind not in ("load", "create") or not sign or not count.isdigit() or kind in shares:
+                self.fail(f"{part!r} is no share; write load=80,create=20")
+            shares[kind] = int(count)
+        if not 0 < sum(shares.values()) <= 1000:
+            self.fail("the shares must come to between 1 and 1000")
+        return shares
+
+
+def _positive(_context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter("must be a number over 0", param=parameter)
+    return value
+
+
+def _about() -> str:
+    return "; ".join(f"{name}: {about}" for name, (about, _) in _SCENARIOS.items()) + "."
+
+
+@click.command()
+@click.argument("target", metavar="[URL]", required=False)
+@where(DEFAULT_URL)
+@click.option("--scenario", type=click.Choice(_NAMES), default="load", show_default=True, help=_about())
+@click.option("--rate", type=float, callback=_positive, help="Calls a second, sent when they are due whether or not "
+              "others were answered (an open loop). Unless given, each connection keeps its window full.")  # fmt: skip
+@click.option("--knee", type=float, metavar="MS", callback=_positive,
+              help="Look for the highest rate that is held with a p99 of so many milliseconds.")  # fmt: skip
+@click.option("--connections", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option("--window", type=click.IntRange(1, 10_000), help="Messages in flight on a WebSocket.  [default: 64]")
+@click.option("--batch", type=click.IntRange(1, 1000), help="Calls of a message.  [default: 1; of batches 100]")
+@click.option("--mix", type=_Mix(), help="Shares of the calls.  [default: of mixed, load=80,create=20]")
+@click.option("--contexts", type=click.IntRange(1, 100_000), help="Contexts in use.  [default: 1; of contexts 1000]")
+@click.option("--context", type=click.IntRange(0, 2**32 - 1), help="Use this one and those after it, which are there, "
+              "in place of new ones. Their jobs 1 to 100 of the caller are overwritten, and deleted.")  # fmt: skip
+@click.option("--caller", type=click.IntRange(0, 2**32 - 1), help="Actor on whose behalf.  [default: who is logged in]")
+@click.option("--seconds", type=float, default=10.0, show_default=True, callback=_positive, help="Measured, each step.")
+@click.option("--warm-up", type=float, default=2.0, show_default=True, help="Seconds before that.")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="That generate load.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there.")
+@click.option("--prometheus", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots there.")
+@click.option("--compare", type=click.Path(dir_okay=False, path_type=Path), multiple=True, metavar="REPORT",
+              help="A report to compare with; two of them are compared without a run.")  # fmt: skip
+def bench(target: str | None, url: str, ca: Path | None, compare: tuple[Path, ...], **given: Any) -> None:
+    """Put load on the coordinator at URL, and tell how much it takes and how long answers take.
+
+    It creates contexts of its own and deletes them in the end. In an open loop (--rate, --knee) a latency counts from
+    when a call was due: what a slow answer delays is not left out. What limits may be the generator: then it says so.
+
+    Exit status: 0, or 1 if messages were refused or not answered, 2 a wrong command line, 3 no coordinator.
+
+    \b
+    herocoordinator bench ws://127.0.0.1:9653
+    herocoordinator bench --scenario mixed --mix load=90,create=10 --rate 5000 --seconds 30 --html report.html
+    herocoordinator bench --knee 10 --connections 200 --json now.json --compare before.json
+    herocoordinator bench https://hero.example:9652 --ca ca.pem --token-file ada.token --context 1
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        fail(f"{', '.join(missing)} not installed: pip install 'herocoordinator[bench]'", EXIT_USAGE)
+    from coordinator.load import report  # noqa: PLC0415 - needs the extra
+
+    try:
+        before = [report.read(path) for path in compare]
+    except report.Unreadable as error:
+        fail(str(error), EXIT_USAGE)
+    if len(before) > 2:
+        fail("compare with one report, or two with each other", EXIT_USAGE)
+    if len(before) == 2:
+        _write(given["html"], lambda: report.as_html(before))
+        _say_compared(*before)
+        return
+    try:
+        address = Address.parse(target or url)
+    except ValueError as error:
+        fail(str(error), EXIT_USAGE)
+    if given["warm_up"] < 0:
+        fail("--warm-up must not be negative", EXIT_USAGE)
+    _measure(address, ca, before, given)
+
+
+def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], given: dict[str, Any]) -> None:
+    from coordinator.load import report  # noqa: PLC0415
+    from coordinator.load import run as running  # noqa: PLC0415
+
+    async def main() -> int:
+        who = credentials()
+        token = await _token(address, ca) if who is not None else ""
+        # The calls before and after the load go over a WebSocket, whatever the load does.
+        async with connected(address.url, ca) as client:
+            caller = given["caller"] if given["caller"] is not None else await _caller(client)
+            server = await _server(client)
+            certificate = "" if who is None or who.certificate is None else str(who.certificate)
+            plan = _plan(given, address, str(ca or ""), token, certificate, caller)
+            _say_plan(plan)
+            async with (
+                running.stage(plan, client, lambda line: say(line, err=True)) as contexts,
+                running.generators(plan, contexts) as processes,
+            ):
+                show = _Shown(plan)
+                try:
+                    if given["knee"] is not None:
+                        steps = await running.find_knee(plan, processes, given["knee"], show, show.line)
+                        found = steps[-1]
+                    else:
+                        steps, found = [], await running.run_step(plan, processes, show)
+                finally:
+                    show.end()
+        if given["knee"] is not None and not found.keeps(given["knee"]):
+            say(f"no rate was held with a p99 within {given['knee']:g} ms")
+        made = report.as_json(plan, server, found, steps)
+        _say_result(found)
+        _write(given["json_file"], lambda: _json(made))
+        _write(given["prometheus"], lambda: report.as_prometheus(made))
+        _write(given["html"], lambda: report.as_html([*before, made]))
+        if before:
+            _say_compared(before[0], made)
+        return EXIT_ERROR if found.errors or not found.messages else 0
+
+    async def guarded() -> int:
+        try:
+            return await main()
+        except running.LoadFailed as error:
+            fail(str(error), EXIT_ERROR)
+
+    run(guarded)
+
+
+def _plan(given: dict[str, Any], address: Address, ca: str, token: str, certificate: str, caller: int) -> Plan:
+    from coordinator.load.run import Plan  # noqa: PLC0415
+
+    _, defaults = _SCENARIOS[given["scenario"]]
+
+    def chosen(name: str, otherwise: int) -> int:
+        value: int = given[name] if given[name] is not None else defaults.get(name, otherwise)
+        return value
+
+    window = chosen("window", 64)
+    return Plan(
+        url=address.url,
+        scenario=given["scenario"],
+        kinds=_spread(given["mix"] or defaults["mix"]),
+        batch=chosen("batch", 1),
+        connections=given["connections"],
+        window=window if address.is_websocket else 1,
+        contexts=chosen("contexts", 1),
+        processes=given["processes"],
+        rate=given["rate"] or 0.0,
+        warm_up=given["warm_up"],
+        seconds=given["seconds"],
+        storm=bool(defaults.get("storm")),
+        first_context=given["context"],
+        caller=caller,
+        token=token,
+        ca=ca,
+        certificate=certificate,
+    )
+
+
+def _spread(shares: dict[str, int]) -> tuple[Kind, ...]:
+    """The kinds of messages in turn, each as far from its like as it goes."""
+    divisor = math.gcd(*shares.values())
+    counts = {kind: share // divisor for kind, share in shares.items() if share}
+    whole = sum(counts.values())
+    places = sorted((((at + 0.5) / count, kind) for kind, count in counts.items() for at in range(count)))
+    assert len(places) == whole
+    return tuple(kind for _, kind in places)  # type: ignore[misc] # see _Mix
+
+
+async def _token(address: Address, ca: Path | None) -> str:
+    """What each connection shows: the token that there is, or one that the key logs in for."""
+    who = credentials()
+    assert who is not None
+    if who.key is None:
+        return who.headers().get("Authorization", "").removeprefix("Bearer ")
+    kept: list[str] = []
+
+    async def ask(method: str, params: Any) -> Any:
+        try:
+            return {"result": await call_once(address.url, method, params, ca=ca)}
+        except RpcError as error:
+            return {"error": {"code": error.code, "message": error.message, "data": error.data}}
+
+    logged_in = await who.log_in(ask, address)
+    if logged_in is not None:
+        kept.append(logged_in.get("token", ""))
+    return kept[0] if kept else ""
+
+
+async def _caller(client: Client) -> int:
+    """The actor who is logged in; 7 where nobody needs to be, or the operator is."""
+    try:
+        principal = (await client.call("auth.whoami", {}))["principal"]
+    except RpcError:
+        return 7
+    kind, _, id = str(principal).partition(":")
+    return int(id) if kind == "actor" else 7
+
+
+async def _server(client: Client) -> dict[str, Any]:
+    try:
+        document = await client.call("rpc.discover", {})
+    except RpcError:
+        return {}
+    return {name: document.get("info", {}).get(name) for name in ("title", "version")}
+
+
+# -- what is said
+
+
+def _say_plan(plan: Plan) -> None:
+    what = f"{plan.scenario} at {plan.url}: {plan.connections} connections"
+    if plan.window > 1:
+        what += f" × {plan.window} in flight"
+    if plan.batch > 1:
+        what += f", batches of {plan.batch}"
+    if plan.contexts > 1:
+        what += f", {plan.contexts} contexts"
+    say(what + (f", {plan.rate:,.0f} calls/s" if plan.rate else ", as fast as answers come"))
+
+
+class _Shown:
+    """A line that is kept up to date on a terminal, and nothing elsewhere."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._is_live = sys.stdout.isatty()
+        self._has_line = False
+
+    def __call__(self, found: Measured) -> None:
+        if not self._is_live or not found.series:
+            return
+        now = found.series[-1]
+        span = now.at - (found.series[-2].at if len(found.series) > 1 else 0.0)
+        text = (
+            f"{now.at:6.1f} s  {now.calls / max(span, 1e-9):10,.0f} calls/s  p50 {now.p50_ms:7.2f}  "
+            f"p99 {now.p99_ms:7.2f}  p99.9 {now.p999_ms:7.2f} ms  {found.errors} errors"
+        )
+        width = shutil.get_terminal_size().columns
+        click.echo("\r" + text[: width - 1].ljust(width - 1), nl=False)
+        self._has_line = True
+
+    def line(self, text: str) -> None:
+        self.end()
+        say(text)
+
+    def end(self) -> None:
+        if self._has_line:
+            click.echo("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", nl=False)
+            self._has_line = False
+
+
+def _say_result(found: Measured) -> None:
+    say(f"{found.per_second:,.0f} calls/s for {found.seconds:.1f} s, {found.calls:,} calls")
+    if found.messages:
+        names = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p99.9", 99.99: "p99.99", 100.0: "max"}
+        say("latency, ms: " + "  ".join(f"{name} {found.ms(share):.2f}" for share, name in names.items()))
+    for code, count in found.refused.items():
+        say(f"refused with {code}: {count} messages")
+    for fault, count in found.faults.items():
+        say(f"{count} times: {fault}")
+    if found.unanswered:
+        say(f"not answered: {found.unanswered} messages")
+    if found.fell_behind or (found.rate and found.per_second < 0.97 * found.rate):
+        say(f"the rate asked for, {found.rate:,.0f} calls/s, was not held")
+    if found.is_generator_limit:
+        shares = ", ".join(f"{share:.0%}" for share in found.cpu_shares)
+        say(f"the load generator may be what limits (of a core it used {shares}, and it was {found.late_ms:.1f} ms "
+            "late): give it more --processes, or a machine of its own")  # fmt: skip
+
+
+def _say_compared(old: dict[str, Any], new: dict[str, Any]) -> None:
+    from coordinator.load.report import compared  # noqa: PLC0415
+
+    rows = [("", "before", "now", "ratio"), *compared(old, new)]
+    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    for row in rows:
+        say("  ".join([row[0].ljust(widths[0]), *(row[at].rjust(widths[at]) for at in range(1, 4))]).rstrip())
+
+
+def _json(report: dict[str, Any]) -> str:
+    import json  # noqa: PLC0415
+
+    return json.dumps(report, indent=1) + "\n"
+
+
+def _write(path: Path | None, made: Callable[[], str]) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(made())
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}", EXIT_ERROR)
+    say(f"written: {path}")

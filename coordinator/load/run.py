@@ -1,0 +1,497 @@
+"""A run of load: its contexts are made, generators are started and told what to do, what they measure is put together,
+and in the end everything that was made is deleted."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import trio
+from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+
+from coordinator.client import Client, Forbidden, NotFound, RpcError, StorageError
+from coordinator.load.generator import DRAIN, Spec, Step
+from coordinator.load.messages import CALLER, JOBS, Kind, message
+
+__all__ = ["LoadFailed", "Measured", "Plan", "Second", "find_knee", "generators", "new_histogram", "run_step", "stage"]
+
+HIGHEST: Final = 600_000_000  # microseconds, of the histogram
+DIGITS: Final = 3
+PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
+CPU_LIMIT: Final = 0.9  # of a core, above which a generator is what limits
+LATE_LIMIT: Final = 5.0  # milliseconds by which a generator may be late
+_ASKED_AT_ONCE: Final = 64
+_CONNECT_TIMEOUT: Final = 60.0
+_MANY_DELETES: Final = 100
+
+
+class LoadFailed(Exception):
+    """There is nothing to measure; the text says why in one line."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        kinds: of messages, one after the other, round and round.
+        rate: calls a second in an open loop; 0: a closed loop.
+        first_context: one to use that is there; None: new ones, which are deleted in the end.
+        token: shown by each connection; '' for nothing.
+    """
+
+    url: str
+    scenario: str
+    kinds: tuple[Kind, ...]
+    batch: int = 1
+    connections: int = 20
+    window: int = 64
+    contexts: int = 1
+    processes: int = 1
+    rate: float = 0.0
+    warm_up: float = 2.0
+    seconds: float = 10.0
+    storm: bool = False
+    first_context: int | None = None
+    caller: int = CALLER
+    token: str = ""
+    ca: str = ""
+    certificate: str = ""
+
+
+@dataclass
+class Second:
+    """What was measured since the tick before."""
+
+    at: float
+    calls: int
+    errors: int
+    behind: int
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+
+
+@dataclass
+class Measured:
+    """A step as it was measured, by all generators together.
+
+    Attributes:
+        rate: asked for; 0 in a closed loop.
+        calls: answered with results, `messages` messages.
+        refused: messages answered with errors, by code. `faults`: what else went wrong.
+        histogram: of microseconds from when a message was due, or in a closed loop sent, to its answer.
+        cpu_shares: of each generator, of a core.
+        fell_behind: more was due than the server took; what was measured is of the time until then.
+    """
+
+    rate: float
+    seconds: float = 0.0
+    messages: int = 0
+    calls: int = 0
+    reply_bytes: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
+    fell_behind: bool = False
+    late_ms: float = 0.0
+    cpu_shares: list[float] = field(default_factory=list)
+    histogram: Any = None
+    series: list[Second] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> float:
+        """Calls."""
+        return self.calls / self.seconds if self.seconds else 0.0
+
+    @property
+    def errors(self) -> int:
+        return sum(self.refused.values()) + sum(self.faults.values()) + self.unanswered
+
+    def ms(self, percentile: float) -> float:
+        """The latency that so many of 100 messages do not exceed."""
+        if self.messages == 0:
+            return math.nan
+        value: int = self.histogram.get_value_at_percentile(percentile)
+        return value / 1000
+
+    @property
+    def is_generator_limit(self) -> bool:
+        """Whether it is the generators that could do no more."""
+        return max(self.cpu_shares, default=0.0) > CPU_LIMIT or self.late_ms > LATE_LIMIT
+
+    def keeps(self, limit_ms: float) -> bool:
+        """Whether the rate asked for was held with a p99 within the limit, and without errors."""
+        return (
+            not self.fell_behind
+            and self.errors == 0
+            and self.per_second >= 0.97 * self.rate
+            and self.messages > 0
+            and self.ms(99) <= limit_ms
+        )
+
+
+def new_histogram() -> Any:
+    return HdrHistogram(1, HIGHEST, DIGITS)
+
+
+# -- what it runs in
+
+
+@asynccontextmanager
+async def stage(plan: Plan, client: Client, say: Callable[[str], None]) -> AsyncIterator[list[int]]:
+    """The contexts of a run, with the jobs that calls load in each. Those that were made are deleted in the end.
+
+    Raises:
+        LoadFailed: they cannot be made.
+    """
+    made: list[int] = []
+    own: list[int] = []
+    try:
+        try:
+            if plan.first_context is None:
+                first = await _free_range(client, plan.contexts)
+                contexts = [*range(first, first + plan.contexts)]
+                await _each(contexts, lambda id: _make(client, id, plan.caller, made))
+            else:
+                contexts = [*range(plan.first_context, plan.first_context + plan.contexts)]
+            await _each(contexts, lambda id: _seed(client, id, plan.caller, own))
+        except Forbidden as error:
+            raise LoadFailed(
+                f"{error.message}; log in as somebody who may, or give --context of one whose admin you are"
+            ) from None
+        except RpcError as error:
+            raise LoadFailed(f"the jobs to load cannot be made: {error.message}") from None
+        yield contexts
+    finally:
+        with trio.move_on_after(60 + plan.contexts / 20, shield=True) as scope:
+            await _clean(plan, client, made, own, say)
+        if scope.cancelled_caught:
+            say(f"not everything was deleted in time; it is in the contexts {_range_of(made or own)}")
+
+
+def _range_of(ids: Sequence[int]) -> str:
+    return f"{min(ids)} to {max(ids)}" if len(ids) > 1 else str(ids[0] if ids else "none")
+
+
+async def _each(ids: Sequence[int], act: Callable[[int], Any]) -> None:
+    limit = trio.CapacityLimiter(_ASKED_AT_ONCE)
+
+    async def one(id: int) -> None:
+        async with limit:
+            await act(id)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for id in ids:
+                nursery.start_soon(one, id)
+    except BaseExceptionGroup as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        raise leaf from None
+
+
+async def _free_range(client: Client, count: int) -> int:
+    """The first of so many context ids that are nobody's: high ones, or the lowest where the store has databases for
+    those only (a Redis has 16 unless told otherwise)."""
+    for _ in range(5):
+        first = random.randrange(1_000_000_000, 2_000_000_000)
+        try:
+            if await _is_absent(client, first) and await _is_absent(client, first + count - 1):
+                return first
+        except StorageError:
+            break
+    taken = await _context_ids(client)
+    first = 1
+    for id in sorted(taken):
+        if id >= first + count:
+            break
+        first = max(first, id + 1)
+    try:
+        if await _is_absent(client, first + count - 1):
+            return first
+    except StorageError as error:
+        raise LoadFailed(f"the store has no room for {count} contexts more: {error.message}") from None
+    raise LoadFailed("no context id is free; give --context")
+
+
+async def _context_ids(client: Client) -> list[int]:
+    page = await client.context_list()
+    found = [*page.items]
+    while page.cursor is not None:
+        page = await client.context_list(cursor=page.cursor)
+        found += page.items
+    return found
+
+
+async def _is_absent(client: Client, id: int) -> bool:
+    try:
+        await client.context_load(id=id)
+    except NotFound:
+        return True
+    return False
+
+
+async def _make(client: Client, id: int, caller: int, made: list[int]) -> None:
+    if not await _is_absent(client, id):
+        raise LoadFailed(f"context {id} is somebody's; try again")
+    context = {"id": id, "admins": [caller], "readers": [], "executors": []}
+    await client.call("context.create", {"context": context})
+    made.append(id)
+
+
+async def _seed(client: Client, id: int, caller: int, own: list[int]) -> None:
+    own.append(id)
+    async with trio.open_nursery() as nursery:
+        for job in message("create", JOBS, id, 0, caller).jobs:
+            nursery.start_soon(client.call, "job.create", {"context_id": id, "job": job})
+
+
+async def _clean(plan: Plan, client: Client, made: list[int], own: list[int], say: Callable[[str], None]) -> None:
+    async def whole(id: int) -> None:
+        await client.call("context.delete", {"context_id": id})
+
+    async def jobs(id: int) -> None:
+        for job in message("create", JOBS, id, 0, plan.caller).jobs:
+            with suppress(NotFound):
+                await client.call("job.delete", {"context_id": id, "caller_id": plan.caller, "id": job["id"]})
+
+    try:
+        if made:
+            try:
+                await _each(made, whole)
+                return
+            except RpcError as error:
+                if error.code != -32601:  # no such method: a coordinator from before it
+                    raise
+        await _each(own, jobs)
+        if made:
+            say(f"this coordinator cannot delete contexts; empty ones stay behind: {_range_of(made)}")
+    except Exception as error:  # it was the load that was to be measured
+        say(f"what was made could not be deleted ({error}); it is in the contexts {_range_of(made or own)}")
+
+
+# -- what generates
+
+
+class _Process:
+    """A generator."""
+
+    def __init__(self, process: trio.Process, latencies: Path) -> None:
+        self._process = process
+        self._file = latencies.open("rb")
+        self._lines = _lines_of(process)
+        self._tick: dict[str, Any] = {}
+
+    async def send(self, line: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            await self._process.stdin.send_all(json.dumps(line).encode() + b"\n")
+        except trio.BrokenResourceError:
+            raise LoadFailed("a load generator has ended") from None
+
+    async def next(self) -> dict[str, Any]:
+        try:
+            said: dict[str, Any] = json.loads(await self._lines.__anext__())
+        except StopAsyncIteration:
+            raise LoadFailed("a load generator has ended; see what it said above") from None
+        if "failed" in said:
+            raise LoadFailed(said["failed"])
+        return said
+
+    def latencies(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Those that were written since the last call, in seconds."""
+        return np.frombuffer(self._file.read(), dtype=np.float64)
+
+    async def aclose(self) -> None:
+        self._file.close()
+        if self._process.returncode is None:
+            assert self._process.stdin is not None
+            await self._process.stdin.aclose()
+            with trio.move_on_after(5):
+                await self._process.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def _lines_of(process: trio.Process) -> AsyncIterator[bytes]:
+    assert process.stdout is not None
+    buffer = bytearray()
+    while True:
+        end = buffer.find(b"\n")
+        if end >= 0:
+            line = bytes(buffer[:end])
+            del buffer[: end + 1]
+            yield line
+            continue
+        data = await process.stdout.receive_some()
+        if not data:
+            return
+        buffer += data
+
+
+@asynccontextmanager
+async def generators(plan: Plan, contexts: list[int]) -> AsyncIterator[list[_Process]]:
+    """The processes, which have not connected yet. The token reaches them by a pipe, never by a command line."""
+    count = min(plan.processes, plan.connections)
+    with tempfile.TemporaryDirectory(prefix="herocoordinator-bench-") as directory:
+        started: list[_Process] = []
+        try:
+            for number in range(count):
+                path = Path(directory) / f"{number}.latencies"
+                path.touch()
+                process = await trio.lowlevel.open_process(
+                    [sys.executable, "-P", "-m", "coordinator.load.generator"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is for us, who then end them
+                )
+                started.append(_Process(process, path))
+                first, last = (plan.connections * at // count for at in (number, number + 1))
+                spec = Spec(
+                    url=plan.url,
+                    kinds=[*plan.kinds],
+                    batch=plan.batch,
+                    numbers=(first, last),
+                    all_connections=plan.connections,
+                    window=plan.window,
+                    contexts=contexts,
+                    caller=plan.caller,
+                    latencies=str(path),
+                    token=plan.token,
+                    ca=plan.ca,
+                    certificate=plan.certificate,
+                )
+                await started[-1].send(asdict(spec))
+            yield started
+        finally:
+            with trio.CancelScope(shield=True):
+                for process_ in started:
+                    await process_.aclose()
+
+
+async def run_step(
+    plan: Plan, processes: Sequence[_Process], show: Callable[[Measured], None] = lambda _: None
+) -> Measured:
+    """Measure once. `show` is called with what there is so far, about twice a second.
+
+    Raises:
+        LoadFailed: a generator could not connect.
+    """
+    step = Step(plan.rate / plan.batch / len(processes), plan.warm_up, plan.seconds, plan.storm)
+    found = Measured(plan.rate, histogram=new_histogram())
+    ticks: list[dict[str, Any]] = [{} for _ in processes]
+    ends: list[dict[str, Any]] = []
+    gathered: list[Any] = []
+
+    async def follow(at: int) -> None:
+        process = processes[at]
+        await process.send(asdict(step))
+        while True:
+            said = await process.next()
+            if "end" in said:
+                ends.append(said["end"])
+                return
+            if "tick" in said:
+                ticks[at] = said["tick"]
+                latencies = process.latencies()
+                _record(found.histogram, latencies)
+                gathered.append(latencies)
+                if at == 0:
+                    _sum_up(found, plan, ticks, gathered)
+                    show(found)
+
+    limit = plan.warm_up + plan.seconds + DRAIN + _CONNECT_TIMEOUT
+    try:
+        with trio.fail_after(limit):
+            async with trio.open_nursery() as nursery:
+                for at in range(len(processes)):
+                    nursery.start_soon(follow, at)
+    except trio.TooSlowError:
+        raise LoadFailed(f"the load generators did not end within {limit:g} s") from None
+    except BaseExceptionGroup as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]
+        raise leaf from None
+    _sum_up(found, plan, ticks, gathered)
+    found.seconds = max(end["seconds"] for end in ends)
+    found.late_ms = max(end["late_ms"] for end in ends)
+    found.cpu_shares = [round(end["cpu_share"], 3) for end in ends]
+    found.unanswered = sum(end["unanswered"] for end in ends)
+    found.fell_behind = any(end["fell_behind"] for end in ends)
+    found.reply_bytes = sum(end["reply_bytes"] for end in ends)
+    return found
+
+
+def _record(histogram: Any, latencies: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    microseconds = np.clip((latencies * 1e6).astype(np.int64), 1, HIGHEST)
+    for value, count in zip(*np.unique(microseconds, return_counts=True), strict=True):
+        histogram.record_value(int(value), int(count))
+
+
+def _sum_up(found: Measured, plan: Plan, ticks: list[dict[str, Any]], gathered: list[Any]) -> None:
+    """Bring what was found up to what the generators have said, and note what was new in it."""
+    present = [tick for tick in ticks if tick]
+    if not present:
+        return
+    calls, errors = found.calls, found.errors
+    found.messages = sum(tick["answered"] for tick in present)
+    found.calls = found.messages * plan.batch
+    found.seconds = max(tick["seconds"] for tick in present)
+    found.refused = sum((Counter(tick["refused"]) for tick in present), Counter())
+    found.faults = sum((Counter(tick["faults"]) for tick in present), Counter())
+    latencies = np.concatenate(gathered) if gathered else np.zeros(0)
+    gathered.clear()
+    if len(latencies) == 0 and found.errors == errors:
+        return
+    p50, p99, p999 = np.quantile(latencies, [0.5, 0.99, 0.999]) * 1000 if len(latencies) else [math.nan] * 3
+    behind = sum(tick["behind"] for tick in present)
+    found.series.append(
+        Second(found.seconds, found.calls - calls, found.errors - errors, behind, float(p50), float(p99), float(p999))
+    )
+
+
+# -- how much it can take
+
+
+async def find_knee(
+    plan: Plan,
+    processes: Sequence[_Process],
+    limit_ms: float,
+    show: Callable[[Measured], None],
+    say: Callable[[str], None],
+) -> list[Measured]:
+    """Raise the rate by a half until a p99 within `limit_ms` is not held any more, then halve the span between the last
+    that was and the first that was not, until they are within 5 %. What was measured at each; the best one last."""
+    closed = await run_step(replace(plan, rate=0.0, seconds=min(plan.seconds, 3.0)), processes, show)
+    steps, good, bad, best = [closed], 0.0, math.inf, None
+    rate = max(closed.per_second / 8, 10.0 * plan.batch)
+    while bad / max(good, 1e-9) > 1.05 and rate >= 1.0:
+        found = await run_step(replace(plan, rate=rate), processes, show)
+        steps.append(found)
+        is_held = found.keeps(limit_ms)
+        say(f"{rate:10,.0f} calls/s: p99 {found.ms(99):8.2f} ms, {'held' if is_held else 'not held'}")
+        if is_held:
+            good, best = rate, found
+        else:
+            bad = rate
+            if found.is_generator_limit:
+                say("the load generator is what limits; give it more --processes, or a machine of its own")
+        rate = rate * 1.5 if bad == math.inf else (good + bad) / 2 if good else rate / 2
+    if best is not None:
+        steps.append(best)
+    return steps
