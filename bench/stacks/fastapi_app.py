@@ -97,12 +97,13 @@ class Jobs:
         if not isinstance(calls, list):
             async with self._slots:
                 found = await self.request(self._store, calls)
-            return REPLY.dump_json(self._reply(calls, found))
+            return REPLY.dump_json(self._reply(calls, found), exclude_none=True)  # optional members, not sent either
         async with self._slots, self._store.pipeline(transaction=False) as pipeline:
             for call in calls:
                 self.request(pipeline, call)
             found = await pipeline.execute()
-        return REPLIES.dump_json([self._reply(call, fields) for call, fields in zip(calls, found, strict=True)])
+        replies = [self._reply(call, fields) for call, fields in zip(calls, found, strict=True)]
+        return REPLIES.dump_json(replies, exclude_none=True)
 
     @staticmethod
     def _reply(call: LoadCall | CreateCall, found: dict[bytes, bytes] | list[bytes]) -> Reply:

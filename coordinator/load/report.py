@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -203,7 +204,8 @@ def _plots(names: Sequence[str], reports: Sequence[dict[str, Any]]) -> list[str]
         figure.tight_layout()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
-        drawn.append(out.getvalue().partition("<svg")[2].join(["<svg", ""]))
+        _, begins, rest = out.getvalue().partition("<svg")
+        drawn.append(begins + re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.DOTALL))
 
     figure, axes = plt.subplots(figsize=(8, 3.4))
     for name, report in zip(names, reports, strict=True):

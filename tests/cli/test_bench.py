@@ -1,0 +1,201 @@
+"""`herocoordinator bench`: load on a coordinator that runs somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from coordinator.client import connect
+from coordinator.load.report import Unreadable, read
+from coordinator.load.run import Measured, Plan, find_knee, generators, run_step, stage
+from tests.access import callers
+from tests.support.commands import herocoordinator
+from tests.support.server import CoordinatorProcess, coordinator
+
+pytestmark = pytest.mark.slow
+
+SHORT = ("--seconds", "0.6", "--warm-up", "0.2", "--connections", "4")
+OVERLOADED = "-32043"
+
+
+def quiet(_: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("transport", ["http", "ws"])
+def test_load_is_measured_and_nothing_is_left(server: CoordinatorProcess, tmp_path: Path, transport: str) -> None:
+    report, page, figures = (tmp_path / name for name in ("report.json", "page.html", "figures.prom"))
+    files = ("--json", str(report), "--html", str(page), "--prometheus", str(figures))
+
+    done = herocoordinator("bench", getattr(server, transport), "--scenario", "mixed", *SHORT, *files)
+
+    assert done.returncode == 0, done.stderr
+    found = read(report)
+    result = found["result"]
+    assert result["calls"] == result["messages"] > 10
+    assert result["errors"] == 0
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p99"] <= result["latency_ms"]["max"]
+    assert f"{result['calls']:,} calls" in done.stdout
+    assert found["plan"]["kinds"].count("load") == 4 * found["plan"]["kinds"].count("create")
+    assert "<svg" in page.read_text()
+    assert "http:" not in page.read_text().replace(server.http, "").replace("http://www.w3.org", "")
+    assert "herocoordinator_bench_latency_seconds_count{" in figures.read_text()
+    behind = done.stderr.rpartition(":")[2].strip() if "stay behind" in done.stderr else None
+    if behind:
+        jobs = herocoordinator("call", "--url", server.http, "job.list", json.dumps({"context_id": int(behind)}))
+        assert json.loads(jobs.stdout)["items"] == []
+    same = herocoordinator("bench", "--compare", str(report), "--compare", str(report))
+    assert "1.000" in same.stdout
+    assert "differs" not in same.stdout
+
+
+def test_who_is_refused_says_so_and_exits_with_1(tmp_path: Path) -> None:
+    with coordinator("--data-dir", str(tmp_path), "--caller-calls", "300") as server:
+        done = herocoordinator("bench", server.ws, *SHORT, "--context", "1", "--rate", "2000")
+    assert done.returncode == 1
+    assert f"refused with {OVERLOADED}" in done.stdout + done.stderr or "the jobs to load" in done.stderr
+
+
+def test_it_logs_in_and_uses_the_context_of_its_caller(tmp_path: Path) -> None:
+    token = tmp_path / "ada.token"
+    with coordinator("--data-dir", str(tmp_path / "data"), "--auth", "keys") as server:
+        with callers.caller(server, "http", callers.operator_token(tmp_path / "data")) as operator:
+            operator.result("actor.create", callers.actor(880, callers.Key().public))
+            operator.result("context.create", callers.context(9, admins=[880], executors=[], readers=[]))
+            made = operator.result("token.create", {"label": "x", "principal": "actor:880"})["token"]
+            token.write_text(made)
+            token.chmod(0o600)
+        for url in (server.http, server.ws):
+            stranger = herocoordinator("bench", url, *SHORT, "--context", "9")
+            assert stranger.returncode == 1
+            assert "log in" in stranger.stderr
+            done = herocoordinator("bench", url, *SHORT, "--context", "9", "--token-file", str(token))
+            assert done.returncode == 0, done.stderr
+            assert made not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--mix", "load=x"), "is no share"),
+        (("--mix", "load=0,create=0"), "must come to"),
+        (("--rate", "0"), "must be a number over 0"),
+        (("--rate", "nan"), "must be a number over 0"),
+        (("--warm-up", "-1"), "must not be negative"),
+        (("--compare", "absent.json"), "cannot read absent.json"),
+        (("ftp://h",), "begins with ftp://"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(arguments: tuple[str, ...], reason: str) -> None:
+    done = herocoordinator("bench", *arguments)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_coordinator_it_exits_with_3() -> None:
+    done = herocoordinator("bench", "ws://127.0.0.1:1", *SHORT)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2, "result": {}}'])
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(Unreadable):
+        read(tmp_path / "x.json")
+
+
+# -- what is measured
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
+    with coordinator("--data-dir", str(tmp_path_factory.mktemp("data")), "--workers", "1") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def stopped(server: CoordinatorProcess) -> Iterator[None]:
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+async def measured(server: CoordinatorProcess, plan: Plan, pause: float) -> Measured:
+    """With a coordinator that stands still for so long in between."""
+
+    async def stop() -> None:
+        await trio.sleep(plan.warm_up + 0.5)
+        with stopped(server):
+            await trio.sleep(pause)
+
+    async with (
+        connect(server.ws) as client,
+        stage(plan, client, quiet) as contexts,
+        generators(plan, contexts) as processes,
+    ):
+        await run_step(replace(plan, rate=50, seconds=0.2, warm_up=0), processes)  # all are connected now
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            found: Measured = await run_step(plan, processes)
+        return found
+
+
+@pytest.mark.parametrize("transport", ["http", "ws"])
+async def test_what_a_slow_answer_keeps_others_from_counts(own: CoordinatorProcess, transport: str) -> None:
+    """In an open loop all calls that were due in the pause have waited, in a closed one those that were in flight."""
+    rate, pause = 100, 1.0
+    plan = Plan(getattr(own, transport), "load", ("load",), connections=2, window=1, seconds=3.0, warm_up=0.3)
+
+    in_turn = await measured(own, plan, pause)
+    when_due = await measured(own, replace(plan, rate=rate), pause)
+
+    def waited(found: Measured) -> int:
+        return sum(
+            item.count_added_in_this_iter_step
+            for item in found.histogram.get_recorded_iterator()
+            if item.value_iterated_to > pause / 2 * 1e6
+        )
+
+    assert waited(in_turn) <= plan.connections
+    assert waited(when_due) >= rate * pause / 2 * 0.6
+    assert when_due.messages >= 0.9 * rate * plan.seconds
+
+
+async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess) -> None:
+    plan = Plan(own.ws, "load", ("load",), connections=2, window=2, seconds=1.0, warm_up=0.2, rate=1e6)
+    async with (
+        connect(own.ws) as client,
+        stage(plan, client, quiet) as contexts,
+        generators(plan, contexts) as processes,
+    ):
+        found = await run_step(plan, processes)
+    assert found.per_second < plan.rate / 2
+    assert not found.keeps(1e9)
+
+
+async def test_the_highest_rate_that_is_held_is_found(own: CoordinatorProcess) -> None:
+    plan = Plan(own.ws, "load", ("load",), connections=4, window=8, seconds=0.4, warm_up=0.1, processes=2)
+    said: list[str] = []
+    async with (
+        connect(own.ws) as client,
+        stage(plan, client, quiet) as contexts,
+        generators(plan, contexts) as processes,
+    ):
+        assert len(processes) == 2
+        steps = await find_knee(plan, processes, 2_000.0, quiet, said.append)
+    best = steps[-1]
+    assert best.keeps(2_000.0)
+    assert best.rate == max(step.rate for step in steps if step.keeps(2_000.0))
+    assert len(said) >= 3
