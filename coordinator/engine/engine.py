@@ -21,6 +21,7 @@ from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.budget import Budget
 from coordinator.engine.clock import Clock
 from coordinator.engine.connected import ConnectedRunners
+from coordinator.engine.deletion import Deletions
 from coordinator.engine.membership import Membership
 from coordinator.engine.places import Places
 from coordinator.engine.pubsub import PubSub
@@ -36,7 +37,7 @@ from coordinator.engine.subscriptions import (
 )
 from coordinator.engine.timers import Timers
 from coordinator.engine.waiters import Waiter, Waiters
-from coordinator.errors import CoordinatorError, NotFound, NotSubscribed, Overloaded
+from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import COUNTS
 from coordinator.models.execution import (
     FlowSubscribeParams,
@@ -48,7 +49,19 @@ from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Trouble
+from coordinator.storage.functions import (
+    Cancel,
+    Deleted,
+    Due,
+    Effects,
+    Ended,
+    Events,
+    Other,
+    Ready,
+    Refused,
+    Silent,
+    Trouble,
+)
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -94,6 +107,7 @@ class Engine:
         self._clock = Clock(self._layout, directory.call)
         self._connected = ConnectedRunners(self._layout, directory.call_soon)
         self._timers = Timers()
+        self._deletions = Deletions(self._layout, directory.call_soon, self._timers.call_in)
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
         self._polling: set[Waiter] = set()  # calls of job.take
@@ -179,6 +193,8 @@ class Engine:
                 self._note_trouble(context_key, runner_id, failed)
             case Ended() as ended:
                 COUNTS.runs_ended[ended] += 1
+            case Deleted():
+                self._wake_all(context_key)  # they find that there is no such context
 
     def _learn(self, context_key: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
@@ -336,6 +352,8 @@ class Engine:
         """Put the subscription's operation into its context's mailbox, again whenever it ends before its time."""
 
         def failed(error: CoordinatorError) -> None:
+            if isinstance(error, BeingDeleted) and not subscription.is_closed:
+                subscription.context_deleted()
             if subscription.is_closed:
                 self._forget(subscription)
             else:
@@ -457,6 +475,10 @@ class Engine:
 
     # -- contexts
 
+    def delete_context(self, context: int) -> Operation:
+        """Delete a context with all that is in it."""
+        return self._deletions.delete(context)
+
     def _context(self, context_key: ContextKey) -> Waiters:
         context = self._contexts.get(context_key)
         if context is None:
@@ -501,6 +523,10 @@ class Engine:
             self._timers.call_in(RETRY_AFTER, lambda: self._tick(context_key, done))
 
         def end(outcome: RawJson | CoordinatorError) -> None:
+            if isinstance(outcome, BeingDeleted) and context_key is not None:
+                self._deletions.go_on(context_key)  # whoever has begun it may be gone
+                try_again()
+                return
             if isinstance(outcome, CoordinatorError):
                 self._log_refusal("timers could not be handled; trying again", context=context_key, error=outcome.data)
                 try_again()

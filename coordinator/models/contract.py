@@ -95,8 +95,18 @@ class ContextCreate(Model):
     executors: Annotated[UInt32List, Field(max_length=MAX_ITEMS, description="Actor ids that may run jobs")]
 
 
+OptionalFlag = Annotated[bool | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+
+
 class Context(Stamped, ContextCreate):
-    pass
+    paused: Annotated[
+        OptionalFlag, Field(description="true: runners get none of its jobs; see context.pause. Left out if not")
+    ] = None
+    paused_script_types: Annotated[
+        list[ScriptType] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Script types that are paused by themselves; left out if none is"),
+    ] = None
 
 
 class RunnerCreate(Model):
@@ -108,7 +118,9 @@ class RunnerCreate(Model):
 
 
 class Runner(Stamped, RunnerCreate):
-    pass
+    draining: Annotated[
+        OptionalFlag, Field(description="true: it gets nothing new, see runner.drain; left out if not")
+    ] = None
 
 
 class _FlowFields(Model):
@@ -126,6 +138,10 @@ class FlowCreate(_FlowFields):
 class Flow(Stamped, _FlowFields):
     result: StringMap
     status: FlowStatus
+    paused: Annotated[
+        OptionalFlag,
+        Field(description="true: none of its jobs is handed out, see flow.pause; only while Started, left out if not"),
+    ] = None
 
 
 class _JobFields(Model):

@@ -116,6 +116,11 @@ class FlowEvent(Model):
         LEFT_OUT_WHEN_UNSET,
         Field(description="The attempt was lost with its runner rather than failed; left out if not"),
     ] = None
+    paused: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="The flow was paused, or resumed; its status is as it was"),
+    ] = None
     stream: Annotated[LogStream | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     lines: Annotated[list[str] | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
 

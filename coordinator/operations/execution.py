@@ -46,6 +46,7 @@ __all__ = [
     "fail_job",
     "finish_job",
     "flow_events",
+    "flow_outcome",
     "flow_status",
     "heartbeat",
     "job_inputs",
@@ -97,14 +98,14 @@ def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
         yield from flow_dag(keys, FlowLoadParams(context_id=params.context_id, id=params.id))
-    return _flow_outcome(params.context_id, params.id, outcome, effects)
+    return flow_outcome(params.context_id, params.id, outcome, effects)
 
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
     command = functions.flow_cancel(keys, params.id, reason)
     outcome, effects = yield from in_slices(command, functions.read_flow, is_first=True)
-    return _flow_outcome(params.context_id, params.id, outcome, effects)
+    return flow_outcome(params.context_id, params.id, outcome, effects)
 
 
 def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
@@ -120,7 +121,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     if isinstance(outcome, bytes):
         kept = {**NEW_FLOW.members, "status": b"Started"}
         return WithEffects(codec.FLOW.written(given_members(flow), outcome, outcome, kept), effects)
-    return _flow_outcome(params.context_id, flow.id, outcome, effects)
+    return flow_outcome(params.context_id, flow.id, outcome, effects)
 
 
 def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition | None:
@@ -162,7 +163,7 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         command = functions.flow_check(keys, flow, checked) if checked else functions.flow_create(keys, flow, token)
         refused, effects = yield from in_slices(command, functions.read_flow_create, is_first=start == 0)
         if refused is not None:
-            return _flow_outcome(params.context_id, params.flow.id, refused, effects)
+            return flow_outcome(params.context_id, params.flow.id, refused, effects)
     for start in range(0, len(params.jobs), JOBS_ADDED):
         jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
         (reply,) = yield Further([functions.flow_add(keys, name, token, jobs)], effects)
@@ -175,14 +176,15 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     match outcome:
         case None | Refused(Word.NONE):
             raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
-    return _flow_outcome(params.context_id, params.flow.id, outcome, effects)
+    return flow_outcome(params.context_id, params.flow.id, outcome, effects)
 
 
 def _mismatch(msg: str) -> InvalidParams:
     return InvalidParams([{"loc": ["jobs"], "msg": msg, "type": "jobs_mismatch"}])
 
 
-def _flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effects: Effects) -> WithEffects:
+def flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effects: Effects) -> WithEffects:
+    """The answer of a call about a flow, by what `functions.read_flow` has read. Raises what it was refused with."""
     match outcome:
         case Refused(Word.NONE):
             raise NotFound("flow", context_id=context_id, id=flow_id)

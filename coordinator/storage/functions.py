@@ -51,8 +51,9 @@ class Word(enum.Enum):
 LONG: Final = frozenset(
     {
         *("hc_flow_start", "hc_flow_retry", "hc_flow_cancel", "hc_flow_check", "hc_flow_create", "hc_flow_add"),
+        *("hc_flow_mark", "hc_flow_rerun"),
         *("hc_message_send", "hc_message_check", "hc_message_begin", "hc_message_start"),
-        *("hc_record_delete", "hc_prerequisite_satisfy", "hc_tick"),
+        *("hc_record_delete", "hc_prerequisite_satisfy", "hc_tick", "hc_job_cancel", "hc_flow_pause"),
         *("hc_guarded_long", "hc_guarded_long_ending"),
     }
 )
@@ -142,7 +143,11 @@ class Ended(NamedTuple):
     status: str
 
 
-Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended
+class Deleted(NamedTuple):
+    """The context is being deleted."""
+
+
+Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended | Deleted
 
 
 class EffectKind(enum.Enum):
@@ -156,6 +161,7 @@ class EffectKind(enum.Enum):
     OTHER = b"other"
     TROUBLE = b"trouble"
     ENDED = b"ended"
+    DELETED = b"deleted"
 
 
 def _read_cancel(value: bytes) -> Cancel:
@@ -188,6 +194,7 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.OTHER.value: _read_other,
     EffectKind.TROUBLE.value: _read_trouble,
     EffectKind.ENDED.value: lambda value: Ended(*value.decode().split(" ")),
+    EffectKind.DELETED.value: lambda value: Deleted(),
 }
 
 
@@ -205,9 +212,10 @@ def read_effect(effect: bytes) -> Effect:
 GROWING: Final = frozenset(
     {
         *("hc_record_upsert", "hc_job_upsert", "hc_flow_upsert", "hc_flow_draft", "hc_message_upsert"),
+        "hc_context_upsert",
         *("hc_flow_submit", "hc_flow_create", "hc_flow_add"),
         "hc_flow_start",
-        "hc_flow_retry",
+        *("hc_flow_retry", "hc_flow_mark", "hc_flow_rerun"),
         *("hc_message_send", "hc_message_begin", "hc_message_start"),
         "hc_log",
         *("hc_guarded", "hc_guarded_long", "hc_token_create"),
@@ -287,7 +295,7 @@ class Initial:
         text: the same as the shapes of the function library have them.
     """
 
-    def __init__(self, model: type[Model], **members: bytes) -> None:
+    def __init__(self, model: type[Model], **members: bytes | None) -> None:
         self.members: Mapping[str, bytes | None] = {**members, **stored_defaults(model)}
         self.text = " ".join(f"{name}={(value or b'').decode()}" for name, value in self.members.items()) + "|"
 
@@ -305,6 +313,11 @@ def job_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
 def flow_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
     """The same of a flow."""
     return keys.transition("hc_flow_upsert", name, *write)
+
+
+def context_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
+    """The same of a context."""
+    return keys.transition("hc_context_upsert", name, *write)
 
 
 class Upserted(NamedTuple):
@@ -804,6 +817,109 @@ def read_runner_troubles(reply: Any) -> list[Standing]:
     return [Standing(*standing) for standing in told]
 
 
+# -- what people decide
+
+
+def job_cancel(keys: Keyspace, job: str, reason: str) -> Transition:
+    """End a job that waits or runs, and its run, in Error."""
+    return keys.transition("hc_job_cancel", job, reason)
+
+
+def read_job_cancel(reply: Any) -> tuple[Fields | Refused, Effects]:
+    """The job's record. Refused: NONE; STATE with its status, or what its run is in, and the run if there is one; MORE
+    if it has to be called again."""
+    result, effects = reply
+    word, details = _read("hc_job_cancel", result, Word.OK, Word.NONE, Word.STATE, Word.MORE)
+    return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
+
+
+def flow_pause(keys: Keyspace, id: int, *, pauses: bool) -> Transition:
+    """Pause a flow, or resume it. Read as `read_flow`."""
+    return keys.transition("hc_flow_pause", flow_name(id), "pause" if pauses else "resume")
+
+
+RUNS_AGAIN: Final = "*"
+"""In place of a job's name: all jobs of the flow."""
+
+
+def flow_mark(keys: Keyspace, id: int, token: str, marks: Mapping[str, str | bytes]) -> Transition:
+    """Remember what of a flow is to run again, and with what: names of jobs, or RUNS_AGAIN, and names of records with a
+    member, each with what is to be stored. `token` names this."""
+    return keys.transition("hc_flow_mark", flow_name(id), token, *(item for mark in marks.items() for item in mark))
+
+
+def read_flow_mark(reply: Any) -> tuple[Refused | None, Effects]:
+    """Refused: NONE, STATE and MORE as in `read_flow`."""
+    result, effects = reply
+    word, details = _read("hc_flow_mark", result, Word.OK, Word.NONE, Word.STATE, Word.MORE)
+    return None if word is Word.OK else Refused(word, details), effects
+
+
+def flow_rerun(keys: Keyspace, id: int, token: str) -> Transition:
+    """Start a flow that has ended again, with what `flow_mark` was told under this token. Read as `read_flow`."""
+    return keys.transition("hc_flow_rerun", flow_name(id), token)
+
+
+def context_pause(keys: Keyspace, id: int, script_type: str | None, *, pauses: bool) -> Transition:
+    """Pause a context, or the jobs of one type, or resume that."""
+    return keys.transition("hc_context_pause", f"context:{id}", "pause" if pauses else "resume", script_type or "")
+
+
+class Paused(NamedTuple):
+    """What of a context is paused: all of it, and these script types by themselves."""
+
+    is_whole: bool
+    script_types: list[str]
+
+
+def read_context_pause(reply: Any) -> tuple[Paused | None, Effects]:
+    """None: there is no such context."""
+    result, effects = reply
+    word, details = _read("hc_context_pause", result, Word.OK, Word.NONE)
+    if word is Word.NONE:
+        return None, effects
+    is_whole, script_types = details
+    return Paused(is_whole == 1, [script_type.decode() for script_type in script_types]), effects
+
+
+def runner_drain(keys: Keyspace, id: int, *, drains: bool) -> Transition:
+    """Give a runner nothing new, or jobs again."""
+    return keys.transition("hc_runner_drain", f"runner:{id}", "drain" if drains else "undrain")
+
+
+def read_runner_drain(reply: Any) -> tuple[Fields | None, Effects]:
+    """The runner's record; None: there is no such runner."""
+    result, effects = reply
+    word, details = _read("hc_runner_drain", result, Word.OK, Word.NONE)
+    return fields_of(details[0]) if word is Word.OK else None, effects
+
+
+class Deletion(NamedTuple):
+    """How far the deletion of a context is: its number, how many records are gone, and whether there is more to do in
+    the pass that was asked for."""
+
+    number: str
+    records: int
+    has_more: bool
+
+
+def context_delete(keys: Keyspace, id: int, number: str, passed: int) -> Command:
+    """Delete a part of a context, as a slice of the pass 1 or 2. `number`: '' to begin, or to go on with what somebody
+    has begun; then that of the reply. It may be sent twice."""
+    own = (keys.channel, keys.coordinator, number, passed, f"context:{id}")
+    return keys.call("hc_context_delete", keys.engine, *own)
+
+
+def read_context_delete(reply: Any) -> tuple[Deletion | None, Effects]:
+    """None: there is nothing to be deleted."""
+    result, effects = reply
+    word, details = _read("hc_context_delete", result, Word.OK, Word.MORE, Word.NONE)
+    if word is Word.NONE:
+        return None, effects
+    number, records = details
+    return Deletion(number.decode(), int(records), word is Word.MORE), effects
+
+
 # -- messages, prerequisites, timers
 
 
@@ -1051,6 +1167,9 @@ def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
     return Transition(("FCALL", name, *transition[2:own], len(guards), *flat, function, *transition[own:]))
 
 
+_WRITES_ONE: Final = frozenset({"hc_message_upsert", "hc_flow_mark"})
+"""Transitions that create nothing whose number is limited, but bring as much as their arguments have."""
+
 QUOTA: Final = "quota"
 BYTES: Final = "bytes"
 NUMBER: Final = 8  # bytes, about, of an argument that is one
@@ -1069,9 +1188,9 @@ def quota_guards(
         named += jobs
         size += following
     guards = []
-    if "bytes" in quotas and (named or transition[1] == "hc_message_upsert"):
+    if "bytes" in quotas and (named or transition[1] in _WRITES_ONE):
         size += sum(len(item) if isinstance(item, str | bytes) else NUMBER for item in transition[own:])
-        written = [str(transition[own])] if transition[1] == "hc_message_upsert" else named
+        written = [str(transition[own])] if transition[1] in _WRITES_ONE else named
         guards = [Guard(BYTES, str(quotas["bytes"]), f"{size} {' '.join(written)}")]
     kinds = {name: name.partition(":")[0] for name in named}
     return guards + [

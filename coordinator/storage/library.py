@@ -41,6 +41,7 @@ _PARTS: Final = (  # each may use those before it
     "messages",
     "upkeep",
     "drafts",
+    "control",
     "connected",
     "access",
     "migrate",

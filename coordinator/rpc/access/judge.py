@@ -177,6 +177,8 @@ class Judge(NamedTuple):
 
     def _of_caller(self, params: Any) -> Method:
         """For records whose caller_id is the client's."""
+        if getattr(params, "overrides", None) is not None and not self.access.gate.rules.executors_submit:
+            raise self._denied("executors run what admins have created here, as it is: without overrides")
         for caller in _callers(params):
             if caller != self.id:
                 raise self._denied(f"its caller_id is {caller}, and yours is {self.id}: it would be another's")
@@ -325,6 +327,10 @@ _GUARDS: Final[dict[str, _OwnGuards]] = {
     "flow.start": _own(flow=lambda params: params.id),
     "flow.retry": _own(flow=lambda params: params.id),
     "flow.cancel": _own(flow=lambda params: params.id),
+    "flow.rerun": _own(flow=lambda params: params.id),
+    "flow.pause": _own(flow=lambda params: params.id),
+    "flow.resume": _own(flow=lambda params: params.id),
+    "job.cancel": _own(job=lambda params: params),
     "message.send": _own(message=lambda params: params, embedded=True),
     "flow.delete": _own(flow=lambda params: params.id),  # deletion itself refuses what runs, as the next two
     "job.delete": _own(job=lambda params: params),

@@ -33,6 +33,8 @@ class Right(Enum):
     KEY_ROTATE = "change this actor's key"
     ACTOR_REVOKE = "revoke actors"
     CONTEXT_WRITE = "administer the context"
+    CONTEXT_CONTROL = "pause the context"
+    CONTEXT_DELETE = "delete the context"
     CONTEXT_READ = "read the context"
     CONTEXT_LIST = "list contexts"
     RUNNER_WRITE = "administer runners"
@@ -98,6 +100,8 @@ TABLE: Final[Mapping[Right, Row]] = {
     Right.KEY_ROTATE: Row(_YES, _SELF, _SELF, _SELF, _NO, _SELF),
     Right.ACTOR_REVOKE: Row(_YES),
     Right.CONTEXT_WRITE: Row(_YES, _YES, stranger=Cell.BY_SETTING),
+    Right.CONTEXT_CONTROL: Row(_YES, _YES),
+    Right.CONTEXT_DELETE: Row(_YES, _YES),
     Right.CONTEXT_READ: Row(_YES, _YES, _YES, Cell.WITHOUT_ADMINS, _YES),
     Right.CONTEXT_LIST: Row(_YES, _OWN, _OWN, _OWN, _OWN, _OWN),
     Right.RUNNER_WRITE: Row(_YES, _YES),

@@ -10,10 +10,7 @@ local STALE_LIMIT = 200 -- stale queue entries dropped in one call
 local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless a single one is larger
 local INPUT_JOBS = 1000 -- whose results are told at once
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
-local LOG_BYTES = 16777216 -- of log lines kept of one run
 local TIMEOUT_GRACE = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
-local TAIL_BYTES = 16384 -- of log lines kept of each job, whatever becomes of its run's
-local DROPPED_AT_ONCE = 100 -- reports of log lines dropped for one that comes
 
 -- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
 local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
@@ -273,7 +270,8 @@ end
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
 -- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
 -- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
--- popped, is popped once. Those kept for others stay where they are.
+-- popped, is popped once. Those kept for others stay where they are, and so do all while they are paused, or the runner
+-- is drained; those of a flow that is paused are noted for when it is resumed.
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
@@ -282,6 +280,17 @@ local function pop(tx, count, bytes, types, runner)
       local asked = math.min(count - #popped, 100)
       local entries = redis.call('RPOP', queue, asked) or {}
       is_empty = #entries < asked
+      local held = #entries > 0 and SHARING.is_held(tx, type, runner)
+      if held then
+        put_back(queue, entries)
+        if held == 'paused' then
+          forget_ready(tx, type)
+        else
+          announce(tx, EFFECT.OTHER .. type .. ' ' .. runner) -- it may have been woken for a job
+        end
+        is_empty = false
+        break
+      end
       for i, job in ipairs(entries) do
         if bytes <= 0 or stale > STALE_LIMIT then
           for back = #entries, i, -1 do
@@ -322,8 +331,10 @@ local function pop(tx, count, bytes, types, runner)
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           end
-        elseif is_queued and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING) then
+        elseif is_queued
+          and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING or runs[run][1] == IS.PAUSED) then
           redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
+          stale = stale + 1 -- as much work as one
         else
           stale = stale + 1
         end
@@ -583,7 +594,7 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, about)
   if active_of(tx, attempt.run) == IS.SETTLING then
     redis.call('RPUSH', tx.prefix .. 'late:' .. attempt.run, attempt.job) -- the run fails as soon as it is started
-  elseif active_of(tx, attempt.run) == IS.ACTIVE then
+  elseif SHARING.is_open(active_of(tx, attempt.run)) then
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
   return 'Error'
@@ -661,6 +672,12 @@ local function heartbeat(tx, args, o)
   renew(tx, attempt)
   return WORD.OK .. ' ' .. attempt.lease
 end
+
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
+local LOG_BYTES = 16777216 -- of log lines kept of one run
+local TAIL_BYTES = 16384 -- of log lines kept of each job, whatever becomes of its run's
+local DROPPED_AT_ONCE = 100 -- reports of log lines dropped for one that comes
 
 -- Keep the newest log lines of a job, a list of their reports as JSON. The lines are the arguments from `first` to
 -- `last`.
@@ -752,6 +769,10 @@ local function append_log(tx, args, o, last)
     redis.call('LTRIM', logs, '-' .. LOGS_KEPT, -1)
   end
   return word, 1
+end
+
+register('hc_log', append_log, GROWS)
+
 end
 
 -- An attempt never reached its runner: it does not count, and its job is the next of its queue. If that has happened
@@ -872,7 +893,6 @@ register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)
 register('hc_heartbeat', heartbeat, nil, true)
-register('hc_log', append_log, GROWS)
 register('hc_resume', resume)
 register('hc_runners_there', runners_there)
 register('hc_runner_troubles', runner_troubles)

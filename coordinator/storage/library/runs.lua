@@ -126,10 +126,19 @@ local function tell_ended(tx, run, status)
   tx.effects[#tx.effects + 1] = EFFECT.ENDED .. string.match(run, '^%l+') .. ' ' .. status
 end
 
+-- A run that ends is paused no longer.
+local function end_pause(tx, run)
+  redis.call('HDEL', tx.prefix .. run, 'paused')
+  redis.call('UNLINK', tx.prefix .. 'ready:' .. run)
+end
+
 -- Every job of a run has finished. `leaves`: those no other waits for; of a large run its result is put together
 -- first, in slices, and given here.
 local function finish_run(tx, run, leaves, result)
   local key = tx.prefix .. run
+  if tx.active[run] == IS.PAUSED then
+    end_pause(tx, run)
+  end
   if leaves == LARGE and not result and string.sub(run, 1, 5) == 'flow:' then
     tx.active[run] = IS.ENDING
     redis.call('HSET', key, 'x_active', IS.ENDING, 'x_pending', '0')
@@ -199,6 +208,9 @@ end
 local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
   local jobs = redis.call('HGET', key, 'x_jobs')
+  if active_of(tx, run) == IS.PAUSED then
+    end_pause(tx, run)
+  end
   local is_sliced = step or has_many(jobs) or tx.work <= 0
   tx.active[run] = is_sliced and IS.ENDING or IS.ENDED
   local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
@@ -389,10 +401,57 @@ local function link(nodes)
   end
 end
 
--- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with
--- which job; or nil and nothing if the jobs name so much they wait for that this takes more than one call. `bytes`:
--- how much they may.
-local function read_plan(tx, run, jobs, bytes)
+-- What runs again although it has finished, or begins with other members than before: the hash `again:RUN`, while its
+-- flow is started again by flow_rerun. Its fields are the names of such jobs, or '*' for all; and 'RECORD MEMBER' →
+-- what that is to be.
+local AGAIN = {}
+
+function AGAIN.key(tx, run)
+  return tx.prefix .. 'again:' .. run
+end
+
+-- What a job counts as when it is claimed, by its status: 'Again' if it is to run again. Or nil and the run in the way.
+function AGAIN.status(tx, run, job, status, owner)
+  if status ~= 'Finished' and status ~= 'Started' then
+    return status
+  end
+  tx.work = tx.work - 2
+  local is_all, is_named = unpack(redis.call('HMGET', AGAIN.key(tx, run), '*', job))
+  if not is_all and not is_named then
+    return status
+  end
+  local user = status == 'Started' and run or SHARING.needs_result(tx, run, job, owner)
+  if user then
+    return nil, user
+  end
+  return 'Again'
+end
+
+-- Give a record of a run that starts again the members it is to have, and, if `is_again`, no result.
+function AGAIN.renew(tx, run, record, is_again)
+  local key, members = tx.prefix .. record, {}
+  for _, name in ipairs({'script', 'env_vars'}) do
+    local value = redis.call('HGET', AGAIN.key(tx, run), record .. ' ' .. name)
+    if value then
+      members[#members + 1] = name
+      members[#members + 1] = value
+    end
+  end
+  if #members > 0 then
+    redis.call('HSET', key, unpack(members))
+  end
+  if is_again then
+    redis.call('HDEL', key, 'result')
+  end
+  if is_again or #members > 0 then
+    BYTES.count(tx, record)
+  end
+end
+
+-- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', with which
+-- job, and the run in the way; or nil and nothing if the jobs name so much they wait for that this takes more than one
+-- call. `bytes`: how much they may. `is_again`: some run again that are Finished.
+local function read_plan(tx, run, jobs, bytes, is_again)
   local nodes = {}
   for i, job in ipairs(jobs) do
     local depends, prerequisites, status, type, owner =
@@ -402,7 +461,14 @@ local function read_plan(tx, run, jobs, bytes)
     end
     depends, prerequisites = depends or '[]', prerequisites or '[]'
     if is_taken(tx, run, status, owner) then
-      return nil, WORD.BUSY, job
+      return nil, WORD.BUSY, job, owner
+    end
+    if is_again then
+      local user
+      status, user = AGAIN.status(tx, run, job, status, owner)
+      if user then
+        return nil, WORD.BUSY, job, user
+      end
     end
     bytes = bytes - #depends - #prerequisites
     if bytes < 0 then
@@ -415,6 +481,13 @@ local function read_plan(tx, run, jobs, bytes)
   local fault, job = link(nodes)
   if fault then
     return nil, fault, job
+  end
+  for _, node in ipairs(is_again and nodes or {}) do
+    for _, child in ipairs(node.children) do
+      if node.status == 'Again' and child.status == 'Finished' then
+        return nil, WORD.CHANGED, child.job -- it has come to depend on that one since
+      end
+    end
   end
   return nodes
 end
@@ -471,9 +544,9 @@ local function launch(tx, run, nodes)
   for _, node in ipairs(nodes) do
     local key, fields = tx.prefix .. node.job, {}
     if is_startable(node.status) then
-      if node.owner then
+      if node.owner or node.status == 'Again' then
         forget_run(tx, node.job)
-        if node.owner ~= run then
+        if node.owner and node.owner ~= run then
           SHARING.look_again(tx, node.owner)
         end
       end
@@ -612,7 +685,7 @@ local function count_off(tx, run, it, ready, blame)
     return
   end
   pending = pending - count
-  if active == IS.ACTIVE or active == IS.SETTLING then
+  if SHARING.is_open(active) or active == IS.SETTLING then
     local later = {}
     for _, job in ipairs(it.freed) do
       if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
@@ -631,7 +704,7 @@ local function count_off(tx, run, it, ready, blame)
     end
   end
   -- Of a run that has failed at least the job that did is never counted off.
-  if pending == 0 and active == IS.ACTIVE then
+  if pending == 0 and SHARING.is_open(active) then
     local went_well, fault = pcall(finish_run, tx, run, leaves)
     if not went_well then
       blame(fault, {it.notes[#it.notes]})

@@ -18,6 +18,7 @@ local IS = {
   STARTING = '2', -- its jobs are made ready
   SETTLING = '3', -- those of them that ran already are looked at
   ENDING = '4', -- it has ended, or is to be deleted, and its jobs are dealt with
+  PAUSED = '5', -- as '1', but none of its jobs is handed out; those that are queued are noted in ready:RUN
 }
 
 local LARGE = '@' -- x_jobs of a run whose jobs are in the list `plan:RUN`
@@ -39,7 +40,26 @@ end
 -- Whether jobs of a run may start, or will as soon as it has been started.
 local function is_active(tx, run)
   local active = active_of(tx, run)
-  return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING
+  return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING or active == IS.PAUSED
+end
+
+-- Whether a run is started, by its x_active: its jobs may start, unless it is paused.
+function SHARING.is_open(active)
+  return active == IS.ACTIVE or active == IS.PAUSED
+end
+
+-- Whether jobs of a type are handed to nobody now, 'paused', or none to this runner, 'drained'; nil if neither. The hash
+-- `paused` says so: it has the fields 'context', 'type:TYPE' and 'runner:ID', each since when (ms).
+function SHARING.is_held(tx, type, runner)
+  if tx.is_held == nil then
+    tx.is_held = redis.call('EXISTS', tx.prefix .. 'paused') == 1
+  end
+  if not tx.is_held then
+    return nil
+  end
+  local context, of_type, drained =
+    unpack(redis.call('HMGET', tx.prefix .. 'paused', 'context', 'type:' .. type, 'runner:' .. (runner or '')))
+  return (context or of_type) and 'paused' or drained and 'drained' or nil
 end
 
 -- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
@@ -59,6 +79,18 @@ local function first_active(tx, needed)
   for run in string.gmatch(needed or '', '%S+') do
     if is_active(tx, run) then
       return run
+    end
+  end
+end
+
+-- The run, other than `run`, that is active and needs what a Finished job of `owner` did. Nil: it may run again.
+function SHARING.needs_result(tx, run, job, owner)
+  if owner and owner ~= run and is_active(tx, owner) then
+    return owner
+  end
+  for other in string.gmatch(redis.call('HGET', tx.prefix .. job, 'x_needed') or '', '%S+') do
+    if other ~= run and is_active(tx, other) then
+      return other
     end
   end
 end

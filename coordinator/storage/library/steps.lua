@@ -8,6 +8,7 @@
 --            noted in ready:FLOW;
 --   order    only if a job is listed before one it depends on: whether that is a DAG;
 --   drop     jobs of an earlier start it no longer lists are stopped;
+--   renew    only if it is to run again though it has finished: what it runs with is written, and results go;
 --   settle   jobs that were running when they were claimed, noted in late:FLOW, are looked at once more.
 -- Then it is Started, and ready:FLOW is emptied into the queues (TIMER.ready). If something is in its way, `undo`
 -- gives the jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the
@@ -116,8 +117,8 @@ local function has_spilled(following)
 end
 
 -- Make a job the flow's, as its `place`-th. Returns whether it has yet to finish, and its status; or nil and what is
--- in the way.
-local function claim(tx, flow, serial, place, job)
+-- in the way. `is_again`: some run again that are Finished.
+local function claim(tx, flow, serial, place, job, is_again)
   local key = tx.prefix .. job
   local done = done_next(flow)
   local status, owner, was, following, following_done =
@@ -131,6 +132,13 @@ local function claim(tx, flow, serial, place, job)
   end
   if is_taken(tx, flow, status, owner) then
     return nil, {WORD.BUSY, job, owner}
+  end
+  if is_again then
+    local user
+    status, user = AGAIN.status(tx, flow, job, status, owner)
+    if user then
+      return nil, {WORD.BUSY, job, user}
+    end
   end
   redis.call('RPUSH', new_plan(tx, flow), job)
   if has_spilled(following_done) then
@@ -164,8 +172,9 @@ end
 
 function STEP.claim(tx, flow, caller, from, count, pending)
   local serial, fault = redis.call('HGET', tx.prefix .. flow, 'x_serial'), nil
+  local is_again = redis.call('EXISTS', AGAIN.key(tx, flow)) == 1
   from = read_listed(tx, flow, caller, tonumber(from), function(job)
-    local is_pending, more = claim(tx, flow, serial, count + 1, job)
+    local is_pending, more = claim(tx, flow, serial, count + 1, job, is_again)
     if is_pending == nil then
       fault = more
       return true
@@ -188,7 +197,8 @@ do -- what is local to this block takes no place among the 200 locals a chunk ma
 
 local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
 
--- A job depends on another one of its flow. Returns whether that has yet to finish; nil if it is none of the flow's.
+-- A job depends on another one of its flow. Returns whether that has yet to finish, and what it was claimed as; nil if
+-- it is none of the flow's.
 local function link_to(tx, flow, serial, place, job, parent)
   local key = tx.prefix .. parent
   local done = done_next(flow)
@@ -216,7 +226,7 @@ local function link_to(tx, flow, serial, place, job, parent)
     end
     redis.call('RPUSH', tx.prefix .. spilled, job)
   end
-  return status ~= 'Finished'
+  return status ~= 'Finished', status
 end
 
 -- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have
@@ -252,8 +262,8 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     local id = string.sub(depends, first, last)
     if not seen[id] then
       seen[id] = true
-      local is_waiting = link_to(tx, flow, serial, place, job, caller .. id)
-      if is_waiting == nil then
+      local is_waiting, parent_status = link_to(tx, flow, serial, place, job, caller .. id)
+      if is_waiting == nil or (parent_status == 'Again' and status == 'Finished') then
         return false, {WORD.CHANGED, job}
       end
       names[#names + 1] = id
@@ -381,6 +391,22 @@ function STEP.drop(tx, flow, at)
   end
   redis.call('HSET', tx.prefix .. flow, 'x_active', IS.SETTLING)
   tx.active[flow] = IS.SETTLING
+  return redis.call('EXISTS', AGAIN.key(tx, flow)) == 1 and 'renew 0' or 'settle'
+end
+
+-- Nothing is in the way any more: what is to run again does not have its result any longer.
+function STEP.renew(tx, flow, at)
+  local serial = redis.call('HGET', tx.prefix .. flow, 'x_serial')
+  at = each_job(tx, flow, at, from_new_plan, function(job)
+    local _, status = claimed(redis.call('HGET', tx.prefix .. job, 'x_was'), serial)
+    AGAIN.renew(tx, flow, job, status == 'Again')
+    tx.work = tx.work - 2
+  end)
+  if at then
+    return 'renew ' .. at
+  end
+  AGAIN.renew(tx, flow, flow)
+  redis.call('UNLINK', AGAIN.key(tx, flow))
   return 'settle'
 end
 
@@ -401,7 +427,7 @@ end
 -- Queue jobs of a large flow that waited for nothing when it was started; a timer goes on with it.
 local function queue_ready(tx, flow)
   local key, entries = tx.prefix .. 'ready:' .. flow, {}
-  if active_of(tx, flow) ~= IS.ACTIVE then
+  if active_of(tx, flow) ~= IS.ACTIVE then -- one that is paused keeps them
     if not is_active(tx, flow) then
       redis.call('UNLINK', key)
     end
@@ -426,7 +452,7 @@ local function open_flow(tx, flow)
   local key, is_flow = tx.prefix .. flow, string.sub(flow, 1, 5) == 'flow:'
   local status, pending, doomed, token =
     unpack(redis.call('HMGET', key, 'status', 'x_pending', 'x_doomed', 'x_token'))
-  if is_flow and status == 'Error' then
+  if is_flow and status ~= 'Dispatched' then
     reopen(tx, flow)
   elseif not is_flow then
     queue_message(tx, flow, token)
@@ -493,7 +519,7 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
   end
   PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
   redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
-  redis.call('HSET', key, 'status', status)
+  redis.call('HSET', key, 'status', status == 'Again' and 'Finished' or status)
   if owner == '-' then
     redis.call('HDEL', key, 'x_run')
   else
@@ -520,11 +546,12 @@ function STEP.undo(tx, flow, at)
     return 'undo ' .. at
   end
   local before, fault = unpack(redis.call('HMGET', key, 'x_before', 'x_fault'))
-  for _, name in ipairs({'ready:', 'late:', 'order:', 'listed:'}) do
+  for _, name in ipairs({'ready:', 'late:', 'order:', 'listed:', 'again:'}) do
     redis.call('UNLINK', tx.prefix .. name .. flow)
   end
   redis.call('UNLINK', new_plan(tx, flow))
-  redis.call('HDEL', key, 'x_before', 'x_serial', 'x_fault', 'x_unordered', 'x_token', 'x_doomed')
+  redis.call('HDEL', key, 'x_before', 'x_serial', 'x_fault', 'x_unordered', 'x_token', 'x_doomed',
+    'x_again')
   SHARING.look_again(tx, flow) -- its jobs are others' again
   if before == 'New' then
     SHARING.forget(tx, flow)
