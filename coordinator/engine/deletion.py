@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 from pydantic_core import to_json
 
-from coordinator.actors.request import Further, Operation, Outcome, Park, Parking, RawJson, WithEffects
+from coordinator.actors.request import Operation, Outcome, Park, Parking, RawJson
 from coordinator.errors import Conflict, CoordinatorError
 from coordinator.operations.execution import SCRIPT_TYPES
 from coordinator.storage import functions
@@ -45,6 +45,7 @@ class Deletions:
     Args:
         call_soon: carries out an operation of ours in a context; Directory.call_soon.
         call_in: calls a function later; Timers.call_in.
+        apply_effects: acts on what a transition has set going.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Deletions:
         layout: Layout,
         call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
         call_in: Callable[[float, Callable[[], None]], None],
+        apply_effects: Callable[[ContextKey, Effects], None],
     ) -> None:
         self._layout = layout
         self._call_soon = call_soon
         self._call_in = call_in
+        self._apply_effects = apply_effects
         self._under_way: dict[int, _Deletion] = {}
 
     def delete(self, context: int) -> Operation:
@@ -105,30 +108,30 @@ class Deletions:
 
     def _passes(self, context: int, deletion: _Deletion) -> Operation:
         keys = self._layout.keyspace(context)
-        number, records, effects = yield from self._pass(keys, context, "", 1, deletion)
+        number, records = yield from self._pass(keys, context, "", 1, deletion)
         yield from self._forget_runners(keys, context)
         yield from self._in_global(self._forget(context))
         if number:
-            _, more, effects = yield from self._pass(keys, context, number, 2, deletion)
+            _, more = yield from self._pass(keys, context, number, 2, deletion)
             records = max(records, more)
-        return WithEffects(to_json({"deleted": records}), effects)
+        return to_json({"deleted": records})
 
-    @staticmethod
     def _pass(
-        keys: Keyspace, context: int, number: str, passed: int, deletion: _Deletion
-    ) -> Generator[list[Command] | Park, Any, tuple[str, int, Effects]]:
-        """One pass through what the context has. Returns its number, '' if it has nothing."""
+        self, keys: Keyspace, context: int, number: str, passed: int, deletion: _Deletion
+    ) -> Generator[list[Command] | Park, Any, tuple[str, int]]:
+        """One pass through what the context has. Returns the deletion's number, '' if there is nothing to be deleted,
+        and how many records are gone."""
         records = 0
-        effects: Effects = ()
         while True:
-            (reply,) = yield Further([functions.context_delete(keys, context, number, passed)], effects)
+            (reply,) = yield [functions.context_delete(keys, context, number, passed)]
             found, effects = functions.read_context_delete(reply)
+            self._apply_effects(context, effects)
             if found is None:
-                return "", 0, effects
+                return "", 0
             deletion.is_begun = True
             number, records = found.number, max(records, found.records)
             if not found.has_more:
-                return number, records, effects
+                return number, records
 
     def _forget_runners(self, keys: Keyspace, context: int) -> Generator[list[Command] | Park, Any, None]:
         """Delete the tokens of the context's runners: a runner that gets the id of one must not be taken for it."""

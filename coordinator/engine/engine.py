@@ -107,7 +107,7 @@ class Engine:
         self._clock = Clock(self._layout, directory.call)
         self._connected = ConnectedRunners(self._layout, directory.call_soon)
         self._timers = Timers()
-        self._deletions = Deletions(self._layout, directory.call_soon, self._timers.call_in)
+        self._deletions = Deletions(self._layout, directory.call_soon, self._timers.call_in, self.apply_effects)
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
         self._polling: set[Waiter] = set()  # calls of job.take
@@ -194,7 +194,8 @@ class Engine:
             case Ended() as ended:
                 COUNTS.runs_ended[ended] += 1
             case Deleted():
-                self._wake_all(context_key)  # they find that there is no such context
+                if context_key in self._contexts:
+                    self._contexts[context_key].end_all()
 
     def _learn(self, context_key: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
@@ -413,6 +414,8 @@ class Engine:
         try:
             while True:
                 waiter.look()
+                if waiter.is_over:
+                    raise NotFound("context", id=params.context_id)
                 with budget.reserve(TAKE_BYTES, waiter.wake) as reservation:
                     if not reservation.is_granted:
                         self._stop_waiting(keys.context_key, waiter)  # a job it is woken for would be lost on it

@@ -22,6 +22,7 @@ class Waiter(Parking):
 
     Attributes:
         is_timed: a timer wakes it when its time is over.
+        is_over: its context is deleted.
         place: what it has while it waits.
     """
 
@@ -33,6 +34,7 @@ class Waiter(Parking):
         self.lease = params.lease
         self.script_types = params.script_types
         self.is_timed = False
+        self.is_over = False
         self.place: Place | None = None
 
 
@@ -119,6 +121,16 @@ class Waiters:
             waiting.wake()
         for flow_id in [*self.flows]:
             self.wake_followers(flow_id)
+
+    def end_all(self) -> None:
+        """The context is deleted: nobody waits there any more."""
+        for waiter in [*self.waiters]:
+            waiter.is_over = True
+            waiter.wake()
+        followers = [follower for of_flow in self.flows.values() for follower in of_flow.values()]
+        for subscription in [*self.runners.values(), *followers]:
+            if not subscription.is_closed:
+                subscription.context_deleted()
 
     def forget(self, subscription: Subscription) -> None:
         """Drop a subscription that has ended."""
