@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypeAliasType
 
-from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS, Model, StringList, StringMap, UInt32
+from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS, Model, OptionalName, StringList, StringMap, UInt32
 from coordinator.models.contract import (
     Flow,
     FlowCreate,
@@ -81,6 +81,7 @@ class JobProgress(Model):
         LEFT_OUT_WHEN_UNSET,
         Field(description="Of the attempts, those that were lost; left out if none"),
     ] = None
+    name: OptionalName = None
     retry_at: Annotated[OptionalTime, Field(description="When the next attempt is due, while backing off")] = None
     failure: Annotated[OptionalText, Field(description="Why the last attempt failed")] = None
 

@@ -210,7 +210,7 @@ def _raise_differs(record: bytes, member: bytes, status: bytes) -> NoReturn:
 
 _PROGRESS: Final = (
     *("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_lost"),
-    "x_failure",
+    *("x_failure", "name"),
 )
 _PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at", b"lost")
 
@@ -254,7 +254,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 
 def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> bytes:
-    status, depends, script_type, last, queued, ended, retry, lost, failure = reply
+    status, depends, script_type, last, queued, ended, retry, lost, failure, name = reply
     number, runner, started = functions.read_attempt(last)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
@@ -262,6 +262,8 @@ def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> 
     ]
     values = (runner, queued, started, ended, retry, lost)
     parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
+    if name is not None:
+        parts.append(b'"name":' + to_json(name.decode()))
     if failure is not None:
         parts.append(b'"failure":' + to_json(failure.decode()[:failure_characters]))
     return b",".join(parts) + b"}"
