@@ -15,7 +15,6 @@ from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS,
 from coordinator.models.contract import (
     Flow,
     FlowCreate,
-    FlowStatus,
     Job,
     JobCreate,
     JobStatus,
@@ -24,6 +23,7 @@ from coordinator.models.contract import (
     Runner,
     ScriptType,
 )
+from coordinator.models.filters import FlowFilter, JobFilter, Sorted
 
 MAX_CAPACITY = 10_000
 MAX_WAIT = 60.0
@@ -429,12 +429,12 @@ class RunnerListParams(_Page):
     context_id: UInt32
 
 
-class JobListParams(RunnerListParams):
-    status: Annotated[JobStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+class JobListParams(Sorted, JobFilter, RunnerListParams):
+    pass
 
 
-class FlowListParams(RunnerListParams):
-    status: Annotated[FlowStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+class FlowListParams(Sorted, FlowFilter, RunnerListParams):
+    pass
 
 
 class MessageListParams(RunnerListParams):

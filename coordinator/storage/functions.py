@@ -382,6 +382,70 @@ def read_records(keys: Keyspace, names: Sequence[str], max_bytes: int, fields: S
     return keys.call("hc_read", f"{keys.prefix}engine", max_bytes, len(fields), *fields, *names)
 
 
+class Place(NamedTuple):
+    """Where a record is in a list that is sorted by `value`, and then by the records' entries in their index."""
+
+    value: int
+    entry: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.value} {self.entry}"
+
+
+class Sought(NamedTuple):
+    """Which records of a kind are looked for, and in which order.
+
+    Attributes:
+        criteria: names and values, as library/views.lua takes them.
+        sort: 'created', 'ended', or '' for the order of their entries in the index.
+        within: what the entries in the index begin with.
+    """
+
+    kind: str
+    criteria: Sequence[tuple[str, str | int]] = ()
+    sort: str = ""
+    is_descending: bool = False
+    within: str = ""
+
+
+def find(
+    keys: Keyspace,
+    sought: Sought,
+    after: str,
+    *,
+    look_at: int,
+    enough: int,
+    behind: Place | None = None,
+    before: Place | None = None,
+) -> Command:
+    """Look at so many records whose entries come after this one ('' for the first), for those that are sought, until
+    there are enough. Of sorted ones only those between two places are."""
+    first, last = (f"[{sought.within}", f"({sought.within[:-1]};") if sought.within else ("-", "+")
+    if sought.is_descending:
+        bounds, way = (f"({after}" if after else last, first), "REV"
+    else:
+        bounds, way = (f"({after}" if after else first, last), ""
+    places = [place.text if place else "" for place in (behind, before)]
+    flat = [item for criterion in sought.criteria for item in criterion]
+    return keys.call("hc_find", keys.engine, sought.kind, *bounds, way, look_at, enough, sought.sort, *places, *flat)
+
+
+class Found(NamedTuple):
+    """Records that were found. `last`: the entry of the last one that was looked at, '' if there are no more."""
+
+    last: str
+    places: list[Place]
+
+
+def read_find(reply: Any, sought: Sought) -> Found:
+    last, *found = [item.decode() for item in reply]
+    if not sought.sort:
+        return Found(last, [Place(0, entry) for entry in found])
+    items = iter(found)
+    return Found(last, [Place(int(value), entry) for entry, value in zip(items, items, strict=True)])
+
+
 class Queue(NamedTuple):
     """How many entries the queue of a script type has, and for how many seconds the next job of it has been queued."""
 
