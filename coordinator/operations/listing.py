@@ -150,17 +150,17 @@ _page_of_runners: Final = page_of(codec.RUNNER)
 
 
 def list_runners(keys: Keyspace, params: Any) -> Operation:
-    """A page of runners, with what is wrong with those in trouble."""
+    """A page of runners, with who is there, what each has, and what is wrong with those in trouble."""
     answer = yield from _page_of_runners(keys, params)
     assert isinstance(answer, bytes), "a page has no effects"
     page = from_json(answer)
     ids = [runner["id"] for runner in page["items"]]
     if not ids:
         return answer
-    (reply,) = yield [functions.runner_troubles(keys, ids)]
-    standings = functions.read_runner_troubles(reply)
-    if not any(map(any, standings)):
-        return answer
+    standings = None
+    while standings is None:
+        (reply,) = yield [functions.runner_states(keys, ids)]
+        standings = functions.read_runner_states(reply)
     for runner, standing in zip(page["items"], standings, strict=True):
         if standing.failed:
             runner["failed_in_a_row"] = standing.failed
@@ -168,6 +168,13 @@ def list_runners(keys: Keyspace, params: Any) -> Operation:
             runner["lost_in_a_row"] = standing.lost
         if standing.held_ms:
             runner["held_back_for"] = standing.held_ms / 1000
+        if standing.is_there:
+            runner["connected"] = True
+        if standing.since is not None:
+            runner |= {"connected_since": standing.since, "capacity": standing.capacity}
+        if standing.holds:
+            runner["attempts"] = standing.holds
+            runner["jobs"] = [{"caller_id": caller_id, "id": id} for caller_id, id in standing.jobs]
     return to_json(page)
 
 

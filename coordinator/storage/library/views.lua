@@ -1,4 +1,4 @@
--- What people look at: records found by a filter.
+-- What people look at: records found by a filter, and how much there is of what.
 
 local FIND = {}
 
@@ -125,4 +125,102 @@ local function find(keys, args)
   return found
 end
 
+-- How much there is in a context. It costs the same however much that is, but for the attempts that run, which are
+-- looked at once after the server was started.
+-- Arguments: script types.
+-- Result: 'ok' | 'more': not all attempts were looked at yet, to be called again. Then moves and how often each was made
+-- (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next has
+-- been queued; how many runners are there, and how many have an attempt that runs.
+local function context_stats(tx, args, o, last)
+  local memory, queues, there, busy, connected, working = memory_of(tx), {}, {}, {}, 0, 0
+  local is_known = OUTCOME.look_back(tx, memory)
+  for at = o + 1, last do
+    local length, waited = COUNT.depth(tx.prefix, string.lower(args[at]), tx.wall)
+    queues[#queues + 1], queues[#queues + 2] = length, waited
+    for runner, till in pairs(memory.there[args[at]] or {}) do
+      if till >= tx.now and not there[runner] then
+        there[runner], connected = true, connected + 1
+      end
+    end
+  end
+  for name, begun in pairs(memory.sessions) do
+    local runner = next(begun) and string.match(name, '^%d+')
+    if runner and not busy[runner] then
+      busy[runner], working = true, working + 1
+    end
+  end
+  return is_known and WORD.OK or WORD.MORE, redis.call('HGETALL', tx.prefix .. 'counts'), queues, connected, working
+end
+
+-- Say which runners have subscribed.
+-- Arguments: 1 for how long, in ms, that may be believed, then of each: its id, since when (ms) and for how many jobs at
+-- once, with spaces between.
+-- Result: 'ok'.
+local function runners_subscribed(tx, args, o, last)
+  local subscribed, coordinator = memory_of(tx).subscribed, string.match(tx.coordinator, '^%S+')
+  for runner, told in pairs(subscribed) do
+    for who, it in pairs(told) do
+      told[who] = it.till >= tx.now and it or nil
+    end
+    subscribed[runner] = next(told) and told
+  end
+  for at = o + 2, last do
+    local runner, since, capacity = string.match(args[at], '^(%d+) (%d+) (%d+)$')
+    subscribed[runner] = subscribed[runner] or {}
+    subscribed[runner][coordinator] = {since = since, capacity = capacity, till = tx.now + args[o + 1]}
+  end
+  return WORD.OK
+end
+
+local SHOWN = 20 -- jobs of a runner that are named
+
+-- The jobs that runners have: runner → how many, and the names of some of them. Of those for whom `held` has a table.
+local function look_at_held(memory, held)
+  for name, begun in pairs(memory.sessions) do
+    local of = held[string.match(name, '^%d+')]
+    for job in pairs(of and begun or {}) do
+      of.count = of.count + 1
+      if of.count <= SHOWN then
+        of[of.count] = job
+      end
+    end
+  end
+end
+
+-- How runners are.
+-- Arguments: runners.
+-- Result: 'ok' | 'more': not all attempts that run are known yet, to be called again. Then for each: how often it has
+-- failed in a row, or lost, for how many ms yet it gets nothing; 1 if it is there or 0, since when (ms) and for how many
+-- jobs it has subscribed, '' if it has not; how many jobs it has, and the names of some, with spaces between.
+local function runner_states(tx, args, o, last)
+  local told, memory, held = {}, memory_of(tx), {}
+  local is_known = OUTCOME.look_back(tx, memory)
+  for at = o + 1, last do
+    held[args[at]] = {count = 0}
+  end
+  look_at_held(memory, held)
+  for at = o + 1, last do
+    local runner = args[at]
+    local trouble = memory.troubled[runner] or {failed = 0, lost = 0, till = 0}
+    local is_there, since, capacity = 0, '', 0
+    for _, runners in pairs(memory.there) do
+      if (runners[runner] or 0) >= tx.now then
+        is_there = 1
+      end
+    end
+    for _, it in pairs(memory.subscribed[runner] or {}) do -- at each coordinator
+      if it.till >= tx.now then
+        is_there, capacity = 1, capacity + it.capacity
+        since = (since == '' or tonumber(it.since) < tonumber(since)) and it.since or since
+      end
+    end
+    told[at - o] = {trouble.failed, trouble.lost, math.max(0, math.ceil(trouble.till - tx.now)), is_there, since,
+      capacity, held[runner].count, table.concat(held[runner], ' ')}
+  end
+  return is_known and WORD.OK or WORD.MORE, told
+end
+
+register('hc_context_stats', context_stats, READS, true)
+register('hc_runners_subscribed', runners_subscribed)
+register('hc_runner_states', runner_states, READS, true)
 redis.register_function{function_name = 'hc_find', callback = find, flags = {'no-writes'}}
