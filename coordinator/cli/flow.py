@@ -14,12 +14,13 @@ import click
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
-from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
+from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
     BEGINNING,
     DEFAULT_CALLER,
     Exists,
+    flow_name,
     flow_title,
     introduction,
     job_names,
@@ -114,6 +115,7 @@ def run(
       timeout = 60                    # seconds an attempt may take; 0, the default: no limit
       retries = 2                     # attempts that may follow a failed one; default 0
       prerequisites = ["approved"]    # waits for prerequisite.satisfy of each
+      tags    = ["report"]            # found by `job list --tag report`; a flow may have tags, too
 
     A script finds its results' place in HERO_RESULT, those of the jobs it depends on in HERO_INPUTS (JSON, by id) and
     their ids by name in the file HERO_DEPENDS_FILE and, as far as it fits, in HERO_DEPENDS (JSON); see `herocoordinator
@@ -187,7 +189,7 @@ async def _list(client: Client, place: Place, status: Any, limit: int | None) ->
     say(f"{'ID':>10}  {'STATUS':10}  {'JOBS':>6}  {'CREATED':25}  NAME")
     for *_, item in sorted(newest, key=lambda entry: entry[:3], reverse=True):
         created = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(item.created_at))
-        name = item.env_vars.get(FLOW_NAME, "")
+        name = flow_name(item)
         say(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>6}  {created:25}  {name}".rstrip())
     if count > len(newest):
         complain(f"these are the newest {len(newest)} of {count} flows; --limit N or --all lists more")

@@ -44,6 +44,7 @@ _PARTS: Final = (  # each may use those before it
     "control",
     "connected",
     "access",
+    "views",
     "migrate",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ def check(context: Context, model: Model) -> None:
         # Other entries of a queue are hints that lead nowhere.
         assert {f"job:{CALLER}:{id}" for id in model.ready([script_type])} <= set(next(replies))
     assert set(next(replies)) == model.timers().keys()
+    _check_counts(context, model)
     assert set(next(replies)) == {name for _, name in awaiting}
     _check_names(model, awaiting, {key.removeprefix(context.keys.prefix) for key in next(replies)})
 
@@ -70,6 +72,20 @@ def _check_run(run: Run, stored: Mapping[str, str]) -> None:
         assert json.loads(stored.get("result", "{}")) == run.result, run
     if run.is_active:
         assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
+
+
+def _check_counts(context: Context, model: Model) -> None:
+    """What context.stats says is what there is."""
+    stats = context.stats()
+    flows = Counter(run.status for run in model.runs.values() if run.is_flow)
+    assert stats["flows"] == {status: flows[status] for status in stats["flows"]}
+    jobs = Counter(job.status for job in model.jobs.values())
+    assert stats["jobs"] == {status: jobs[status] for status in stats["jobs"]}
+    types = Counter(job.script_type for job in model.jobs.values())
+    assert {name: of["jobs"] for name, of in stats["script_types"].items()} == {
+        name: types[name] for name in stats["script_types"]
+    }
+    assert stats["runners"]["busy"] == len({job.live.runner for job in model.jobs.values() if job.live})
 
 
 def _check_names(model: Model, awaiting: Iterable[tuple[str, str]], names: set[str]) -> None:

@@ -36,6 +36,7 @@ local function job_cancel(tx, args, o)
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
+    COUNT.job(tx, status, 'Error')
     emit_job(tx, run, job, 'Error', nil, because(reason))
   end
   if is_active(tx, run) then
