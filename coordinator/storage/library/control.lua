@@ -169,8 +169,8 @@ local function runner_drain(tx, args, o)
 end
 
 -- A context is deleted in slices. From the first on the engine's field `skew` says so, and every transition is
--- refused, and its field `deleting` has, with spaces between: a number that names this deletion, the pass, where that is
--- (a cursor of SCAN, or 'end'), and how many records are gone. The first pass deletes all but what the second does:
+-- refused; its field `deleting` has, with spaces between, a number that names this deletion, the pass, where that is (a
+-- cursor of SCAN, or 'end'), and how many records are gone. The first pass deletes all but what the second does:
 -- SPARED, and who writes here, so that each connection that has made the context known does so again. Between them the
 -- coordinator deletes what GLOBAL has of the context. The second ends with the engine itself.
 local REMOVAL = {
@@ -214,8 +214,8 @@ function REMOVAL.sweep(tx, pass, cursor)
 end
 
 -- Delete a part of the context.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the number of the deletion, or '' to begin one, 4 the pass, 5 the
--- context's record.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the number of the deletion, or '' to begin one, 4 the pass, 5
+-- the context's record.
 -- Returns: {result, effects}; result: 'more', its number, how many records are gone: to be called again | 'ok', the
 -- same: that pass has ended, or the whole deletion has | 'none': there is nothing to be deleted.
 local function context_delete(keys, args)
