@@ -395,7 +395,7 @@ local function flow_submit(tx, args, o)
     else
       put(new, '0', args[place + 1])
     end
-    local is_done = it and it.status == 'Finished'
+    local is_done, type = it and it.status == 'Finished', SUBMITTED.member(kind, 'script_type', args, place)
     if is_done then
       pending = pending - 1
       if it.owner ~= flow then
@@ -412,7 +412,6 @@ local function flow_submit(tx, args, o)
       if parents then
         wait = count_unfinished(known or NEW, job, args[place + 2 + parents])
       end
-      local type = SUBMITTED.member(kind, 'script_type', args, place)
       status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
@@ -433,7 +432,6 @@ local function flow_submit(tx, args, o)
         last = last + 2
       end
       redis.call('HSET', keys[i + 1], unpack(fields, 1, last))
-      local type = SUBMITTED.member(kind, 'script_type', args, place)
       if it then
         COUNT.job(tx, it.status, status)
         COUNT.job(tx, it.type, type)
