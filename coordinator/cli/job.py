@@ -1,4 +1,4 @@
-"""`herocoordinator job …`: looking at jobs."""
+"""`herocoordinator job …`: looking at jobs, and cancelling one."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ STATUSES = get_args(JobStatus.__value__)
 
 @click.group()
 def job() -> None:
-    """Look at jobs.
+    """Look at jobs, and cancel one.
 
     \b
     herocoordinator job list --status Error --runner 3
     herocoordinator job attempts 12 --caller 7
+    herocoordinator job cancel 12 --caller 7 --reason "too dear"
 
     Exit status: 0 done, 1 an error reply, 2 a wrong command line, 3 no connection.
     """
@@ -86,3 +87,19 @@ def _line(attempt: JobAttempt) -> str:
     error = "" if attempt.error is None else f": {attempt.error}"
     outcome = attempt.outcome.replace("_", " ")
     return f"attempt {attempt.attempt}  runner {attempt.runner_id}  {begun}  {outcome}{took}{error}"
+
+
+@job.command(short_help="End a job that waits or runs.")
+@click.argument("id", type=UINT32)
+@click.option("--caller", type=UINT32, default=DEFAULT_CALLER, show_default=True, help="Whose job it is.")
+@click.option("--reason", default="", help="Recorded with the job and told to its runner.")
+@in_context
+def cancel(place: Place, id: int, caller: int, reason: str) -> None:
+    """End the job with this ID, which waits or runs: it and its flow are in Error."""
+    run_connected(place, partial(_cancel, place=place, id=id, caller=caller, reason=reason))
+
+
+async def _cancel(client: Client, place: Place, id: int, caller: int, reason: str) -> int:
+    cancelled = await client.job_cancel(context_id=place.context, caller_id=caller, id=id, reason=reason)
+    say(f"job {caller}/{id} {cancelled.status}")
+    return 0

@@ -1281,6 +1281,11 @@ class Guard(NamedTuple):
     value: str | int = ""
 
 
+def record_of(transition: Transition) -> str:
+    """The record that a transition of one is about: its first own argument."""
+    return str(transition[5 + int(transition[2])])
+
+
 def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
     """The transition, unless a guard refuses it; then it changes nothing. Look at the reply with `refusing_guard`."""
     if not guards:

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import take
-from coordinator.operations import control, execution, listing, records
+from coordinator.operations import bulk, control, execution, listing, records
 from coordinator.storage import codec, functions
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
@@ -236,6 +236,15 @@ class Context:
 
     def undrain(self, id: int) -> Any:
         return self._call(control.undrain_runner, models.RunnerLoadParams, id=id)
+
+    def cancel_many(self, filter: Mapping[str, Any], **members: Any) -> Any:
+        return self._call(bulk.cancel_flows, models.FlowsCancelParams, filter=dict(filter), **members)
+
+    def retry_many(self, filter: Mapping[str, Any], **members: Any) -> Any:
+        return self._call(bulk.retry_flows, models.FlowsParams, filter=dict(filter), **members)
+
+    def delete_many(self, filter: Mapping[str, Any], **members: Any) -> Any:
+        return self._call(bulk.delete_flows, models.FlowsParams, filter=dict(filter), **members)
 
     def rerun(self, id: int, **members: Any) -> Any:
         return self._call(control.rerun_flow, models.FlowRerunParams, id=id, **members)

@@ -182,7 +182,21 @@ class Judge(NamedTuple):
         for caller in _callers(params):
             if caller != self.id:
                 raise self._denied(f"its caller_id is {caller}, and yours is {self.id}: it would be another's")
+        if hasattr(params, "filter"):
+            if params.filter.caller_id != self.id:
+                raise self._denied(f"flows of others are among those: give the filter your caller_id, {self.id}")
+            return self._guarding_each()
         return self._guarded()
+
+    def _guarding_each(self) -> Method:
+        method, id = self.method, self.id
+
+        def refusal(_: Guard, params: Any) -> CoordinatorError:
+            return Forbidden(f"it is another's: its caller_id is not {id}", self.right.value)
+
+        return self.access.gate.variant(
+            (method.name, id), lambda: restricted.guarding_each(method, lambda name: [Guard("own", name, id)], refusal)
+        )
 
     def _guarded(self) -> Method:
         method, id, right = self.method, self.id, self.right

@@ -9,7 +9,7 @@ from coordinator.actors.request import Operation
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, Overloaded
-from coordinator.operations import control
+from coordinator.operations import bulk, control
 from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import READ, WRITE, Live, Method, OneCommand, Steps, in_context
 from coordinator.storage.keys import Keyspace
@@ -17,6 +17,7 @@ from coordinator.storage.keys import Keyspace
 __all__ = ["CONTROL_METHODS"]
 
 _FLOW_EXAMPLE: Final = {"context_id": 1, "id": 1}
+_MANY_EXAMPLE: Final = {"context_id": 1, "filter": {"tag": "nightly", "caller_id": 7}, "dry_run": True}
 _TYPE_EXAMPLE: Final = {"context_id": 1, "script_type": "Python"}
 _RUNNER_EXAMPLE: Final = {"context_id": 1, "id": 3}
 
@@ -81,6 +82,42 @@ CONTROL_METHODS: dict[str, Method] = {
             writes=True,
             example=_FLOW_EXAMPLE,
             right=Right.RUN,
+        ),
+        Method(
+            "flow.cancel_many",
+            "Stop all flows that a filter means, some seconds a call",
+            models.FlowsCancelParams,
+            models.FlowsDone,
+            in_context,
+            WRITE,
+            does=Steps(bulk.cancel_flows),
+            writes=True,
+            example=_MANY_EXAMPLE,
+            right=Right.RUN,
+        ),
+        Method(
+            "flow.retry_many",
+            "Start the unfinished part of all flows in Error that a filter means again, some seconds a call",
+            models.FlowsParams,
+            models.FlowsDone,
+            in_context,
+            WRITE,
+            does=Steps(bulk.retry_flows),
+            writes=True,
+            example=_MANY_EXAMPLE,
+            right=Right.RUN,
+        ),
+        Method(
+            "flow.delete_many",
+            "Delete all flows that a filter means and that do not run, with their jobs, some seconds a call",
+            models.FlowsParams,
+            models.FlowsDone,
+            in_context,
+            WRITE,
+            does=Steps(bulk.delete_flows),
+            writes=True,
+            example=_MANY_EXAMPLE,
+            right=Right.DELETE,
         ),
         Method(
             "context.pause",
