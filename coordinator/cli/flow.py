@@ -382,7 +382,9 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say which these are, an
 def _is_meant(asked: dict[str, Any], everything: bool) -> None:
     """Refuse to do something to all flows only because nothing was said."""
     if not asked and not everything:
-        raise click.UsageError("say which flows: --tag, --name, --status, --caller, --since …, or --all for all of them")
+        raise click.UsageError(
+            "say which flows: --tag, --name, --status, --caller, --since …, or --all for all of them"
+        )
 
 
 _all = click.option("--all", "everything", is_flag=True, help="All flows, if nothing else says which.")
@@ -430,9 +432,7 @@ def delete_many(place: Place, asked: dict[str, Any], everything: bool, dry_run: 
     run_connected(place, partial(_many, place=place, asked=asked, dry_run=dry_run, what="deleted"))
 
 
-async def _many(
-    client: Client, place: Place, asked: dict[str, Any], dry_run: bool, what: str, reason: str = ""
-) -> int:
+async def _many(client: Client, place: Place, asked: dict[str, Any], dry_run: bool, what: str, reason: str = "") -> int:
     """Call until all are through, and say how far it is."""
     matched = done = 0
     refused = False

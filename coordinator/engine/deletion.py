@@ -150,7 +150,7 @@ class Deletions:
         found = yield [("ZRANGE", owner, 0, -1) for owner in owners]
         for owner, ids in zip(owners, found, strict=True):
             if ids:
-                yield [("DEL", keys.token(id.decode())) for id in ids] + [("DEL", owner)]
+                yield [*(("DEL", keys.token(id.decode())) for id in ids), ("DEL", owner)]
         return b""
 
     def _forget(self, context: int) -> Operation:

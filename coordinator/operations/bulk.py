@@ -92,9 +92,7 @@ class _Outcome:
             operation.close()
 
 
-def _each(
-    keys: Keyspace, params: FlowsParams, statuses: tuple[str, ...], one: Callable[[int], Operation]
-) -> Operation:
+def _each(keys: Keyspace, params: FlowsParams, statuses: tuple[str, ...], one: Callable[[int], Operation]) -> Operation:
     """Do something to each flow that is meant and has one of these statuses."""
     cursor = params.cursor
     if cursor and not (cursor.isascii() and cursor.isdigit()):

@@ -147,9 +147,7 @@ def _parts(marks: Marks) -> Iterator[Marks]:
     yield part
 
 
-def _marks(
-    keys: Keyspace, params: FlowRerunParams
-) -> Generator[list[Command] | Compute | Park, Any, Marks]:
+def _marks(keys: Keyspace, params: FlowRerunParams) -> Generator[list[Command] | Compute | Park, Any, Marks]:
     """What runs again, and with what. Raises NotFound, InvalidParams."""
     ((caller, listed, env_vars),) = yield First([("HMGET", keys.flow(params.id), "caller_id", "jobs", "env_vars")])
     if caller is None or listed is None:

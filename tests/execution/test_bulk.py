@@ -10,7 +10,7 @@ from tests.execution.driver import Context, job
 JOBS_OF = 10  # ids between those of two flows' jobs
 
 
-def flows(context: Context, count: int, **members: Any) -> None:
+def flows(context: Context, count: int, **members: list[str]) -> None:
     for id in range(1, count + 1):
         context.submit(id, [job(id * JOBS_OF), job(id * JOBS_OF + 1, [id * JOBS_OF])], **members)
 

@@ -87,7 +87,7 @@ def test_meanwhile_nothing_is_done_in_it(context: Context) -> None:
     for call in (
         lambda: context.create_job(9),
         lambda: context.take(1),
-        lambda: context.tick(),
+        context.tick,
         lambda: context.events(1),
         lambda: context.unpause("Sal"),
     ):

@@ -39,7 +39,7 @@ def test_nothing_is_handed_out_while_paused_and_all_of_it_after(context: Context
     first = resume()
     assert "ready:Python" in context.wire.effects
     assert resume() == first
-    assert [attempt.id for attempt in context.run_all()][0] == 1
+    assert context.run_all()[0].id == 1
     assert context.load_flow(1)["status"] == "Finished"
 
 

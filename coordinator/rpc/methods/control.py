@@ -22,9 +22,7 @@ _TYPE_EXAMPLE: Final = {"context_id": 1, "script_type": "Python"}
 _RUNNER_EXAMPLE: Final = {"context_id": 1, "id": 3}
 
 
-def _delete_context(
-    engine: Engine, caller: Caller, keys: Keyspace, params: models.ContextDeleteParams
-) -> Operation:
+def _delete_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.ContextDeleteParams) -> Operation:
     return engine.delete_context(params.context_id)
 
 
