@@ -12,7 +12,7 @@ from coordinator.storage.keys import Isolation, Layout
 from tests.execution.conftest import SHARED_DATABASE, NewContext
 from tests.execution.driver import Context, job
 
-SLICE = 450  # keys that one call deletes at most
+SLICE = 250  # keys that one call deletes at most
 
 
 def left(context: Context) -> set[str]:

@@ -174,8 +174,8 @@ end
 -- SPARED, and who writes here, so that each connection that has made the context known does so again. Between them the
 -- coordinator deletes what GLOBAL has of the context. The second ends with the engine itself.
 local REMOVAL = {
-  SCANNED = 250, -- keys looked at by one command
-  AT_ONCE = 200, -- keys deleted in one call, about
+  SCANNED = 100, -- keys looked at by one command, about
+  AT_ONCE = 100, -- keys deleted in one call, about
   SCANS = 4, -- commands of one call
   RECORDS = {flow = true, job = true, message = true, runner = true, context = true},
   SPARED = {engine = true, ['index:runner'] = true, sizes = true},
