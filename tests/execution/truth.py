@@ -15,6 +15,7 @@ from tests.execution.model import Job, Model, Run
 __all__ = ["check"]
 
 TYPES: Final = ("Python", "Sal")
+PAUSED: Final = "5"  # x_active of a run that is
 
 
 def check(context: Context, model: Model) -> None:
@@ -70,7 +71,9 @@ def _check_job(job: Job, stored: Mapping[str, str]) -> None:
 
 def _check_run(run: Run, stored: Mapping[str, str]) -> None:
     assert stored["status"] == run.status, run
-    assert stored.get("x_active") == (None if run.is_active is None else str(int(run.is_active))), run
+    active = None if run.is_active is None else PAUSED if run.is_paused else str(int(run.is_active))
+    assert stored.get("x_active") == active, run
+    assert ("paused" in stored) == run.is_paused, run
     assert stored.get("transport_status") == run.transport, run
     if run.is_flow:
         assert json.loads(stored.get("result", "{}")) == run.result, run
