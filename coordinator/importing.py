@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Iterator
 
-__all__ = ["importing"]
+__all__ = ["importing", "without"]
 
 
 @contextlib.contextmanager
@@ -20,3 +21,16 @@ def importing() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def without(package: str) -> Iterator[None]:
+    """While modules are imported that use a package if it is there, it is not; unless it is in use already."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment] # which makes its import fail
+    try:
+        yield
+    finally:
+        del sys.modules[package]

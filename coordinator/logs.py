@@ -9,11 +9,16 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
-import structlog
 import trio
 
+from coordinator.importing import without
 from coordinator.printable import visible, visible_lines
 from coordinator.redaction import redact, redact_values
+
+# structlog imports rich wherever it is installed, for tracebacks that nobody asks it for here; that would be a tenth of
+# the time of a start. It is imported here before anywhere else.
+with without("rich"):
+    import structlog
 
 __all__ = ["Seldom", "configure", "configure_plain", "set_level"]
 

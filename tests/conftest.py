@@ -8,6 +8,7 @@ from typing import Final
 import httpx
 import pytest
 
+from coordinator import redaction
 from tests.support.clients import TRANSPORTS, Client, connected, plain_http
 from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
@@ -39,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = "/".join(item.path.with_suffix("").parts[-2:])
         if part in LONG and item.get_closest_marker("slow") is not None:
             item.add_marker("long")
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_its_own() -> Iterator[None]:
+    """What a test gives away as a secret ("wrong", "token") is not hidden from what other tests of its process say."""
+    before = dict(redaction._secrets)
+    yield
+    redaction._secrets.clear()
+    redaction._secrets.update(before)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from coordinator import client, models
 from coordinator.client import errors
 from coordinator.client import methods as client_methods
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 USER = """
@@ -25,8 +27,6 @@ from pathlib import Path
 import trio
 from coordinator.client import Client, ClientError, NotFound, RpcError, StorageError, call_once, connect
 from coordinator.models import ContextCreate
-
-pytestmark = pytest.mark.slow
 
 
 async def main(client: Client) -> None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from coordinator.cli.exit_codes import (
     AS_VARIABLE,
     CA_VARIABLE,
+    CLIENT_CERT_VARIABLE,
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_NO_CONNECTION,
@@ -116,7 +117,9 @@ def where(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 def who(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say who calls, where callers log in."""
     file = click.Path(dir_okay=False, path_type=Path)
+    shown = "Log in by this certificate (PEM, with its private key in the same file), over https:// and wss://."
     for name, kind, metavar, variable, about in (
+        ("--client-cert", file, "FILE", CLIENT_CERT_VARIABLE, shown),
         ("--token-file", file, "FILE", TOKEN_FILE_VARIABLE, f"Log in with the token in it; or give it in {TOKEN}."),
         ("--as", str, "PRINCIPAL", AS_VARIABLE, "Whose --key it is: actor:ID, or runner:CONTEXT:ID."),
         ("--key", file, "FILE", KEY_VARIABLE, "Log in with this private key; see `herocoordinator key new`."),
@@ -144,11 +147,12 @@ def credentials() -> Credentials | None:
     context = click.get_current_context(silent=True)
     if context is None:
         return None
-    key, principal, file = (context.meta.get(f"{__name__}.{name}") for name in ("--key", "--as", "--token-file"))
+    names = ("--key", "--as", "--token-file", "--client-cert")
+    key, principal, file, certificate = (context.meta.get(f"{__name__}.{name}") for name in names)
     token = "" if key is not None or file is not None else os.environ.get(TOKEN, "")
-    if key is None and file is None and not token:
+    if key is None and file is None and certificate is None and not token:
         return None
-    found = Credentials(principal or "", key, token, None if key is not None else file)
+    found = Credentials(principal or "", key, token, None if key is not None else file, certificate)
     try:
         found.check()
     except Unusable as error:
@@ -239,7 +243,7 @@ def _status_of(error: BaseException) -> int | None:
         return EXIT_ERROR
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    return EXIT_USAGE if isinstance(error, ValidationError) else None
+    return EXIT_USAGE if isinstance(error, ValidationError | Unusable) else None
 
 
 def _words(error: BaseException) -> str:

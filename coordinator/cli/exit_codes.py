@@ -11,6 +11,7 @@ from coordinator.cli.output import say
 __all__ = [
     "AS_VARIABLE",
     "CA_VARIABLE",
+    "CLIENT_CERT_VARIABLE",
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "EXIT_NO_CONNECTION",
@@ -35,6 +36,7 @@ AS_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_AS"
 TOKEN_FILE_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_TOKEN_FILE"
 TOKEN: Final = f"{ENVIRONMENT_PREFIX}_TOKEN"
 CA_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_CA"
+CLIENT_CERT_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_CLIENT_CERT"
 
 
 def complain(message: str) -> None:

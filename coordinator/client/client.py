@@ -17,7 +17,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.flows import FlowFollower
 from coordinator.client.methods import Methods
 from coordinator.client.runners import RunnerSubscription, subscribed_runner
-from coordinator.client.stream import tls_context
+from coordinator.client.stream import tls_for
 from coordinator.client.submission import ABANDON_AFTER, Progress, submit_flow
 
 __all__ = ["Client", "connect"]
@@ -128,7 +128,7 @@ async def connect(
             API, beside which it is at /ws. Without a port it is the coordinator's own, 9653 or 9652.
         headers: sent with the handshake, for a proxy that asks for them.
         ca: a file of certificates (PEM) that vouch for the coordinator, instead of the system's.
-        ssl_context: for all else that TLS may need, such as a certificate of our own; instead of `ca`.
+        ssl_context: for all else that TLS may need, instead of `ca` and of a certificate in `credentials`.
         timeout: seconds until a call raises NoReply, unless it gives its own.
         give_up_after: seconds without a connection after which every call raises CannotConnect. 0: one attempt.
         connect_timeout: seconds one attempt to connect may take.
@@ -142,12 +142,10 @@ async def connect(
     Raises:
         ValueError: the URL is not one, or there are no certificates in `ca`.
     """
-    if ca is not None and ssl_context is not None:
-        raise ValueError("ca and ssl_context are given both; the context decides whom to trust")
     address = Address.parse(url).for_websocket()
     client = Client(
         address,
-        tls=(ssl_context or tls_context(ca)) if address.is_secure else None,
+        tls=tls_for(address, ca, ssl_context, credentials),
         headers=headers or {},
         timeout=timeout,
         give_up_after=give_up_after,

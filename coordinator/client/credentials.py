@@ -1,9 +1,11 @@
-"""Who the client is: a key that signs a challenge on each connection, or a token that is shown with it."""
+"""Who the client is: a key that signs a challenge on each connection, a token that is shown with it, or a certificate
+that is shown when TLS begins."""
 
 from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +36,19 @@ class Credentials:
         key: its file; see Signer.read.
         token: a token.
         token_file: the file a token is read from, for each connection anew.
+        certificate: a file (PEM) with a certificate, those that vouch for it, and its private key, unencrypted.
     """
 
     principal: str = ""
     key: Path | None = None
     token: str = ""
     token_file: Path | None = None
+    certificate: Path | None = None
 
     def __repr__(self) -> str:
         what = "a token" if self.key is None else f"the key in {self.key}"
+        if self.certificate is not None:
+            what = f"the certificate in {self.certificate}"
         return f"<Credentials {self.principal or 'of whoever has it'}: {what}>"
 
     def check(self) -> None:
@@ -52,6 +58,21 @@ class Credentials:
             _signer(self.key)
             if not self.principal:
                 raise Unusable(f"say whose key {self.key} is: --as actor:ID, or --as runner:CONTEXT:ID")
+        if self.certificate is not None:
+            self.show_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def show_certificate(self, tls: ssl.SSLContext) -> None:
+        """Have the certificate shown on connections of this context. Raises Unusable."""
+        assert self.certificate is not None
+        read_secret(self.certificate, "private key")
+        try:
+            tls.load_cert_chain(self.certificate, password=_no_password)
+        except ssl.SSLError as error:  # it is an OSError, too
+            mismatch = "key values mismatch" in str(error).lower().replace("_", " ")
+            why = "its key is not the certificate's" if mismatch else "there must be a certificate and its key, as PEM"
+            raise Unusable(f"cannot use the certificate in {self.certificate}: {why}") from None
+        except OSError as error:
+            raise Unusable(f"cannot read the certificate in {self.certificate}: {error.strerror}") from None
 
     def headers(self) -> dict[str, str]:
         """What a request, or a WebSocket's handshake, shows. Raises Unusable."""
@@ -91,6 +112,13 @@ class Credentials:
         return _result(await ask("auth.login", params))
 
 
+def _no_password() -> str:
+    """Called for a key that is encrypted; without it OpenSSL would ask at the terminal, for each connection anew."""
+    raise Unusable(
+        "the private key of the client certificate is encrypted; give one that is not, in a file of mode 0600"
+    )
+
+
 def _signer(file: Path) -> Signer:
     from coordinator.signing import Signer  # noqa: PLC0415 - what most clients need not takes long to import
 
@@ -123,6 +151,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Credentials
     """The credentials that the environment names; None if it names none."""
     key, token = environment.get("HEROCOORDINATOR_KEY"), environment.get("HEROCOORDINATOR_TOKEN", "")
     file, principal = environment.get("HEROCOORDINATOR_TOKEN_FILE"), environment.get("HEROCOORDINATOR_AS", "")
-    if not (key or token or file):
+    certificate = environment.get("HEROCOORDINATOR_CLIENT_CERT")
+    if not (key or token or file or certificate):
         return None
-    return Credentials(principal, Path(key) if key else None, token, Path(file) if file else None)
+    paths = (Path(name) if name else None for name in (key, file, certificate))
+    key_file, token_file, certificate_file = paths
+    return Credentials(principal, key_file, token, token_file, certificate_file)

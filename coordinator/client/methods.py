@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from coordinator import models
 from coordinator.models import Model
@@ -59,11 +59,10 @@ class _Method(Generic[P, R]):
         self.name = name
         self.params = params
         self.result = result
-        self._validate = result.__pydantic_validator__.validate_python
 
     def validate(self, result: Any) -> R:
         # Not strictly, because the models are strict about Python's types: JSON has no tuples.
-        return cast(R, self._validate(result, strict=False))
+        return self.result.model_validate(result, strict=False)
 
     @overload
     def __get__(self, client: None, owner: type) -> _Method[P, R]: ...

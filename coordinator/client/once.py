@@ -20,7 +20,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.errors import CannotConnect, NoReply, RpcError, rpc_error
 from coordinator.client.ledger import encode_call
 from coordinator.client.reasons import Unreachable, describe_status, describe_unexpected, one_line, reason_of
-from coordinator.client.stream import Stream, open_stream, time_limit, tls_context
+from coordinator.client.stream import Stream, open_stream, time_limit, tls_for
 
 __all__ = ["call_once"]
 
@@ -57,7 +57,7 @@ async def call_once(
     """
     address = Address.parse(url)
     if not address.is_websocket:
-        post = partial(_post, address, ca=ca, ssl_context=ssl_context, timeout=timeout)
+        post = partial(_post, address, tls=tls_for(address, ca, ssl_context, credentials), timeout=timeout)
         shown = {**(headers or {}), **(await _shown(address, credentials, post, headers or {}))}
         return await post(method, params, shown)
     async with connect(
@@ -102,12 +102,10 @@ async def _post(
     params: Any,
     headers: Mapping[str, str],
     *,
-    ca: str | os.PathLike[str] | None,
-    ssl_context: ssl.SSLContext | None,
+    tls: ssl.SSLContext | None,
     timeout: float,
 ) -> Any:
     body = encode_call(method, params)
-    tls = (ssl_context or tls_context(ca)) if address.is_secure else None
     was_sent = False
     try:
         with trio.fail_after(timeout):

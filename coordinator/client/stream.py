@@ -11,30 +11,52 @@ from contextlib import contextmanager
 import trio
 
 from coordinator.client.address import Address
+from coordinator.client.credentials import Credentials
 from coordinator.client.reasons import Unreachable
+from coordinator.secretfiles import Unusable
 
-__all__ = ["Stream", "open_stream", "time_limit", "tls_context"]
+__all__ = ["Stream", "open_stream", "time_limit", "tls_context", "tls_for"]
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
-def tls_context(ca: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
-    """What decides which certificates are accepted: those that `ca`, or without it the system, vouches for.
+def tls_context(ca: str | os.PathLike[str] | None = None, credentials: Credentials | None = None) -> ssl.SSLContext:
+    """What decides which certificates are accepted, and which one is shown: that of the credentials, if they have one.
 
     Args:
         ca: a file of certificates (PEM), of authorities or of the coordinator itself. The system's do not count then.
 
     Raises:
-        ValueError: there is no certificate to be had from the file; the message says why in one line.
+        ValueError: there is no certificate to be had from a file; the message says why in one line.
     """
-    if ca is None:
-        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=os.fspath(ca))
+        context = ssl.create_default_context(cafile=None if ca is None else os.fspath(ca))
     except ssl.SSLError:  # it is an OSError, too
-        raise ValueError(f"{os.fspath(ca)!r} has no certificate in PEM form in it") from None
+        raise ValueError(f"{str(ca)!r} has no certificate in PEM form in it") from None
     except OSError as error:
-        raise ValueError(f"cannot read the certificates in {os.fspath(ca)!r}: {error.strerror}") from None
+        raise ValueError(f"cannot read the certificates in {str(ca)!r}: {error.strerror}") from None
+    if credentials is not None and credentials.certificate is not None:
+        credentials.show_certificate(context)
+    return context
+
+
+def tls_for(
+    address: Address,
+    ca: str | os.PathLike[str] | None,
+    ssl_context: ssl.SSLContext | None,
+    credentials: Credentials | None,
+) -> ssl.SSLContext | None:
+    """What a connection to the address is secured by; None for one in clear text. Raises ValueError."""
+    if ca is not None and ssl_context is not None:
+        raise ValueError("ca and ssl_context are given both; the context decides whom to trust")
+    has_certificate = credentials is not None and credentials.certificate is not None
+    if has_certificate and ssl_context is not None:
+        raise ValueError("ssl_context and a certificate in the credentials are given both; load it into the context")
+    if address.is_secure:
+        return ssl_context or tls_context(ca, credentials)
+    if has_certificate:
+        raise Unusable(f"a client certificate can be shown over https:// and wss:// only, not to {address.url}")
+    return None
 
 
 @contextmanager

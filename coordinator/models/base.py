@@ -71,4 +71,5 @@ OptionalTags = Annotated[
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    # A validator is built when it is first used: a process that calls one method needs few of them.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)

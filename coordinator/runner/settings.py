@@ -24,7 +24,7 @@ from pydantic import (
 
 from coordinator.client.address import Address
 from coordinator.client.credentials import Credentials
-from coordinator.client.stream import tls_context
+from coordinator.client.stream import tls_context, tls_for
 from coordinator.models import MAX_CAPACITY, IpAddr, Lease, ScriptType, UInt32
 from coordinator.runner.execute import PYTHON, Interpreter
 from coordinator.runner.isolate import Isolation, find_bubblewrap
@@ -34,7 +34,7 @@ __all__ = ["ENVIRONMENT_PREFIX", "RunnerSettings"]
 ENVIRONMENT_PREFIX: Final = "HEROCOORDINATOR_RUNNER"
 _SMALLEST_DISK: Final = 1024 * 1024
 _ONLY_ISOLATED: Final = ("isolate_network", "isolate_path", "process_limit", "disk_limit", "file_limit")
-_SECRET_FILES: Final = ("key", "key_file", "token_file")
+_SECRET_FILES: Final = ("key", "key_file", "token_file", "client_cert")
 """Settings, as far as there are such, that name files no script may read."""
 _SCRIPT_TYPES: Final[tuple[ScriptType, ...]] = ("Osis", "Sal", "V", "Python")
 
@@ -62,6 +62,11 @@ class RunnerSettings(BaseModel):
     )
     token_file: FilePath | None = Field(
         None, description="File of the runner's token, instead of a key; for one context."
+    )
+    client_cert: FilePath | None = Field(
+        None,
+        description="Certificate (PEM, with its private key in the same file) that names the runner, instead of a key; "
+        "for one context.",
     )
     context: tuple[UInt32, ...] = Field(
         min_length=1, description="Context whose jobs to run; give it once for each of several."
@@ -137,20 +142,24 @@ class RunnerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _can_log_in(self) -> RunnerSettings:
-        if self.key is not None and self.token_file is not None:
-            raise ValueError("give --key or --token-file, not both")
-        if self.token_file is not None and len(self.context) > 1:
-            raise ValueError("a token is of a runner of one context: give --key for several contexts")
+        given = [name for name in ("key", "token_file", "client_cert") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError("give one of --key, --token-file and --client-cert")
+        if given and given != ["key"] and len(self.context) > 1:
+            raise ValueError("a token or a certificate is of a runner of one context: give --key for several contexts")
         for context in self.context:
             if (credentials := self.credentials(context)) is not None:
                 credentials.check()
+                tls_for(Address.parse(self.url), self.ca, None, credentials)
         return self
 
     def credentials(self, context: int) -> Credentials | None:
         """What to log in with as the runner of a context, if callers log in."""
         if self.key is not None:
             return Credentials(f"runner:{context}:{self.id}", self.key)
-        return None if self.token_file is None else Credentials(token_file=self.token_file)
+        if self.token_file is None and self.client_cert is None:
+            return None
+        return Credentials(token_file=self.token_file, certificate=self.client_cert)
 
     @field_validator("context")
     @classmethod

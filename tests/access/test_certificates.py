@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -20,8 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from coordinator.client import Credentials
+from coordinator.secretfiles import Unusable, write_secret
 from tests.access import callers
 from tests.access.callers import Caller, Key
+from tests.support.commands import herocoordinator
+from tests.support.runner import runner
 from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.tls import Files
 
@@ -51,6 +57,13 @@ def server(files: Files) -> Iterator[CoordinatorProcess]:
 
 def certified(files: Files, *uris: str, seconds: float = 3600) -> ssl.SSLContext:
     """A client's context with a certificate of the clients' CA that names these."""
+    context = files.trust()
+    context.load_cert_chain(certificate(files, *uris, seconds=seconds))
+    return context
+
+
+def certificate(files: Files, *uris: str, seconds: float = 3600) -> Path:
+    """A file with such a certificate and its key."""
     authority = x509.load_pem_x509_certificate(files.client_authority.cert_pem.bytes())
     signing = load_pem_private_key(files.client_authority.private_key_pem.bytes(), None)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -68,13 +81,11 @@ def certified(files: Files, *uris: str, seconds: float = 3600) -> ssl.SSLContext
     if uris:
         names = [x509.UniformResourceIdentifier(uri) for uri in uris]
         built = built.add_extension(x509.SubjectAlternativeName([*names, x509.DNSName("actor")]), critical=False)
-    certificate = built.sign(signing, hashes.SHA256())  # type: ignore[arg-type] # one that signs
-    path = files.certificate.parent / f"{certificate.serial_number}.pem"
+    signed = built.sign(signing, hashes.SHA256())  # type: ignore[arg-type] # one that signs
+    path = files.certificate.parent / f"{signed.serial_number}.pem"
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(pem + certificate.public_bytes(Encoding.PEM))
-    context = files.trust()
-    context.load_cert_chain(path)
-    return context
+    write_secret(path, pem + signed.public_bytes(Encoding.PEM))
+    return path
 
 
 def caller(
@@ -192,3 +203,57 @@ def test_a_session_over_tls_has_a_cookie_for_tls_alone(server: CoordinatorProces
                 assert http.post("/", headers=sent(name), json=WHO).json()["result"]["principal"] == who
             assert http.delete("/session", headers=sent("__Host-herocoordinator")).status_code == 204
             assert "error" in http.post("/", headers=sent("__Host-herocoordinator"), json=WHO).json()
+
+
+def test_commands_and_runners_show_one(server: CoordinatorProcess, files: Files, tmp_path: Path) -> None:
+    mine = certificate(files, f"herocoordinator:actor:{ACTOR}")
+    authority = tmp_path / "ca.pem"
+    files.authority.cert_pem.write_to_path(str(authority))
+    trusted = ("--ca", str(authority), "--client-cert")
+    for url in (server.http, server.ws):
+        who = herocoordinator("whoami", "--url", url, *trusted, str(mine))
+        assert who.stdout.startswith(f"actor:{ACTOR}"), who.stderr
+    its = certificate(files, f"herocoordinator:runner:{CONTEXT}:{RUNNER}")
+    with runner(server.ws, CONTEXT, arguments=("--id", str(RUNNER), *trusted, str(its))) as running:
+        flow = tmp_path / "flow.toml"
+        flow.write_text(f'context = {CONTEXT}\ncaller = {ACTOR}\n[jobs.a]\ntype = "Python"\nscript = "print(1)"\n')
+        ran = herocoordinator("flow", "run", str(flow), "--plain", "--url", server.ws, *trusted, str(mine))
+        assert ran.returncode == 0, ran.stderr + ran.stdout
+        assert running.process.poll() is None
+
+
+@pytest.mark.parametrize("what", ["others read it", "no key", "another's key", "an encrypted key", "absent"])
+def test_a_certificate_that_cannot_be_shown_is_refused_with_the_reason(files: Files, tmp_path: Path, what: str) -> None:
+    mine, other = (certificate(files, f"herocoordinator:actor:{ACTOR}") for _ in range(2))
+    begins = b"-----BEGIN CERTIFICATE-----"
+    key, shown = mine.read_bytes().split(begins)
+    file, reason = tmp_path / "client.pem", "there must be a certificate and its key"
+    if what == "no key":
+        write_secret(file, begins + shown)
+    elif what == "another's key":
+        write_secret(file, other.read_bytes().split(begins)[0] + begins + shown)
+        reason = "its key is not the certificate's"
+    elif what == "an encrypted key":
+        unlocked = load_pem_private_key(key, None)
+        locked = unlocked.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+        write_secret(file, locked + begins + shown)
+        reason = "is encrypted"
+    elif what == "absent":
+        reason = "no such file"
+    else:
+        write_secret(file, mine.read_bytes())
+        file.chmod(0o640)
+        reason = "chmod 600"
+
+    with pytest.raises(Unusable, match=reason):
+        Credentials(certificate=file).check()
+
+
+def test_no_certificate_is_shown_in_clear_text(files: Files) -> None:
+    mine = str(certificate(files, f"herocoordinator:actor:{ACTOR}"))
+    for command in (("whoami",), ("runner", "--context", "1")):
+        refused = herocoordinator(*command, "--url", "ws://127.0.0.1:1", "--client-cert", mine)
+
+        assert refused.returncode == 2
+        assert "over https:// and wss:// only" in refused.stderr
+        assert "Traceback" not in refused.stderr

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from coordinator.secretfiles import write_secret
 from tests.access import callers
 from tests.access.callers import Caller, Key, caller
 from tests.access.conftest import ADMIN, CONTEXT, KEYS, OTHER_CONTEXT, READER, RUNNER
-from tests.support.server import CoordinatorProcess
+from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
 
 NOBODY, CONFLICT, ABSENT, FORBIDDEN, INVALID = -32002, -32040, -32001, -32003, -32602
 WHO = {"jsonrpc": "2.0", "id": 1, "method": "auth.whoami"}
@@ -264,3 +266,21 @@ def test_a_ticket_leads_to_no_other_context(guarded: CoordinatorProcess, operato
 
         assert one.code("context.load", {"id": CONTEXT}) == ABSENT
         assert one.code("token.create", {"label": "x"}) == FORBIDDEN
+
+
+def test_a_ticket_of_one_coordinator_is_good_once_at_them_all(store: ValkeyProcess, tmp_path: Path) -> None:
+    operators = tmp_path / "operators"
+    write_secret(operators, b"hc_" + b"a" * 43)
+    arguments = ("--redis-url", store.url, "--auth", "keys", "--operator-token-file", str(operators))
+    with coordinator(*arguments) as one, coordinator(*arguments) as other:
+        with caller(one, "http", "hc_" + "a" * 43) as operator:
+            operator.result("actor.create", callers.actor(ADMIN, KEYS[ADMIN].public))
+            token = operator.result("token.create", {"label": "x", "principal": f"actor:{ADMIN}"})["token"]
+        for asked, shown in ((one, other), (other, one)):
+            with caller(asked, "http", token) as page:
+                ticket = page.result("auth.ticket", {})["ticket"]
+            with caller(shown, "ws") as socket:
+                assert socket.result("auth.login", {"ticket": ticket})["principal"] == f"actor:{ADMIN}"
+            for where in (one, other):
+                with caller(where, "ws") as late:
+                    assert late.code("auth.login", {"ticket": ticket}) == NOBODY

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +13,19 @@ from tests.support.api import Api
 from tests.support.flows import submit, wide
 from tests.support.frames import TEXT, FrameClient, frame
 from tests.support.looking import until_metric
-from tests.support.server import CoordinatorProcess
+from tests.support.server import CoordinatorProcess, coordinator
 from tests.support.workers import outcome_of, register, worker
 
 HANG = 40.0
 RUNNER = 3
 ELSEWHERE = 1_000_000  # from a context to another one nobody uses
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
+    """One whose subscriptions are counted, so nobody else subscribes there."""
+    with coordinator("--data-dir", str(tmp_path_factory.mktemp("data"))) as running:
+        yield running
 
 
 def request(id: int | None, method: str, params: dict[str, Any]) -> dict[str, Any]:

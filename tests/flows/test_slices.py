@@ -54,7 +54,8 @@ async def test_a_start_that_is_cut_off_is_gone_on_with_by_the_next_coordinator(
     arguments = ("--data-dir", str(tmp_path))
     with trio.fail_after(HANG):
         with coordinator(*arguments, "--shutdown-grace", "0.1") as server:
-            async with ws_api(server.ws) as api:
+            # What is sent behind the start on its own connection waits for the start's end.
+            async with ws_api(server.ws) as api, ws_api(server.ws) as watching:
                 await create(api)
 
                 async def start() -> None:
@@ -63,7 +64,7 @@ async def test_a_start_that_is_cut_off_is_gone_on_with_by_the_next_coordinator(
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(start)
-                    while (await api.call("job.load", context_id=1, caller_id=7, id=1))["status"] == "Dispatched":
+                    while (await watching.call("job.load", context_id=1, caller_id=7, id=1))["status"] == "Dispatched":
                         await trio.lowlevel.checkpoint()
                     await trio.to_thread.run_sync(leave, server)
 

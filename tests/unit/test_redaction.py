@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
@@ -19,16 +18,6 @@ from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import ReplyError
 from coordinator.storage.sentinel import SentinelService
 from coordinator.storage.url import has_password, topology_from_url
-
-
-@pytest.fixture(autouse=True, scope="module")
-def forgotten() -> Iterator[None]:
-    """What other tests of this process need not look for."""
-    before = dict(redaction._secrets)
-    yield
-    redaction._secrets.clear()
-    redaction._secrets.update(before)
-
 
 PATIENT = settings(deadline=None)
 ODD = st.text(st.sampled_from("aZ9#@%/?:&=+[]\\'\" \tß€,"), min_size=1, max_size=12)

@@ -10,7 +10,9 @@ In each, null in place of the params is no params.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 
 from annotated_types import MaxLen
@@ -25,6 +27,8 @@ MAX_FAULTS = 20
 ONE_BY_ONE: Final = 200  # objects of a list from which on their models are made one by one
 
 P = TypeVar("P", bound=Model)
+
+_building: Final = threading.Lock()
 
 
 def _lists_of(model: type[Model], *path: str) -> list[tuple[tuple[str, ...], Callable[[Any], Model], int]]:
@@ -58,11 +62,24 @@ class ParamsReader(Generic[P]):
     """
 
     def __init__(self, model: type[P], payload_member: str | None = None) -> None:
-        self._validate = model.__pydantic_validator__.validate_python
+        self._model = model
         self._names = list(model.model_fields)
-        self._lists = _lists_of(model)
         self._payload_member = payload_member
         self.is_plain = any(member.is_required() for member in model.model_fields.values())
+
+    # Validators are built at the method's first call, for most processes see few methods and building them all takes
+    # longer than anything else at a start. Large params are read in threads, and pydantic's own building of a model at
+    # its first use does not expect two at once.
+
+    @cached_property
+    def _validate(self) -> Callable[[Any], P]:
+        with _building:
+            return self._model.__pydantic_validator__.validate_python
+
+    @cached_property
+    def _lists(self) -> list[tuple[tuple[str, ...], Callable[[Any], Model], int]]:
+        with _building:
+            return _lists_of(self._model)
 
     def read(self, params: dict[str, Any] | list[Any]) -> P:
         """Validate.

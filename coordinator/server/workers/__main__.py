@@ -5,6 +5,7 @@ import sys
 from coordinator.importing import importing
 
 with importing():
+    from coordinator import logs  # noqa: F401 - first, see there
     from coordinator.server.workers.worker import main
 
 if __name__ == "__main__":

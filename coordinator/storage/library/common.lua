@@ -28,7 +28,8 @@
 -- x_queued, x_ended, x_retry (times, ms), x_failure, x_needed (runs that count it as done though it belonged to
 -- another, with spaces between), x_lost (how many of its attempts were lost), x_late (of the last attempt that was
 -- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its
--- run), x_returned (how often it was given back in this run).
+-- run), x_returned (how often it was given back in this run), x_kept (what it knew of its attempts before a start that
+-- is not yet certain: see steps.lua).
 -- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both
 -- are LARGE if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines),
 -- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far

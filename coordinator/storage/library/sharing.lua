@@ -93,7 +93,7 @@ local function forget_run(tx, job)
     OUTCOME.keep(tx, job, {number = number, runner = runner, start = start}, 'finished', ended)
   end
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met')
+    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met', 'x_kept')
   redis.call('DEL', tx.prefix .. 'tail:' .. job)
 end
 

@@ -154,7 +154,7 @@ local function claim(tx, flow, serial, place, job, is_again)
     SHARING.look_again(tx, owner)
   end
   if is_startable(status) then
-    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry')
+    redis.call('HDEL', key, 'x_next', 'x_held', 'x_queued', 'x_retry', 'x_kept')
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, done)
@@ -194,6 +194,9 @@ function STEP.claim(tx, flow, caller, from, count, pending)
   return 'link 0 1 0 0'
 end
 
+-- Fields of a job that tell of its attempts: a start, once it is certain, begins to count anew.
+local ATTEMPTS = {'x_ended', 'x_failure', 'x_attempt', 'x_lost', 'x_returned', 'x_needed'}
+
 do -- what is local to this block takes no place among the 200 locals a chunk may have
 
 local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
@@ -228,6 +231,16 @@ local function link_to(tx, flow, serial, place, job, parent)
     redis.call('RPUSH', tx.prefix .. spilled, job)
   end
   return status ~= 'Finished', status
+end
+
+-- What a job knows of the attempts it has had, as JSON: what is in the way of a start may be found after the job was
+-- linked, and then `unclaim` gives it back.
+local function attempts_of(key)
+  local known, is_any = redis.call('HMGET', key, unpack(ATTEMPTS)), false
+  for i = 1, #ATTEMPTS do
+    is_any = is_any or known[i]
+  end
+  return is_any and cjson.encode(known)
 end
 
 -- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have
@@ -285,14 +298,16 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     redis.call('HSET', key, 'x_unmet', count)
     return nil
   end
-  redis.call('HDEL', key, 'x_queued', 'x_ended', 'x_failure', 'x_attempt', 'x_awaits', 'x_lost', 'x_returned',
-    'x_needed',
-    'x_met')
+  local known = attempts_of(key)
+  redis.call('HDEL', key, 'x_queued', 'x_awaits', 'x_met', unpack(ATTEMPTS))
   local ready, name, value = {}, nil, nil
   status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
   local fields = {'x_unmet', count, 'status', status, name, value}
   if prerequisites ~= '[]' then
     put(fields, 'x_awaits', prerequisites)
+  end
+  if known then
+    put(fields, 'x_kept', known)
   end
   redis.call('HSET', key, unpack(fields))
   COUNT.job(tx, 'WaitingForPrerequisites', status) -- as it was claimed
@@ -396,11 +411,27 @@ function STEP.drop(tx, flow, at)
   return redis.call('EXISTS', AGAIN.key(tx, flow)) == 1 and 'renew 0' or 'settle'
 end
 
+-- Keep how the last attempt at a job that runs again has ended: with it the job had finished.
+local function keep_finished(tx, job)
+  local known = redis.call('HGET', tx.prefix .. job, 'x_kept')
+  local of = {}
+  for i, value in ipairs(known and cjson.decode(known) or {}) do
+    of[ATTEMPTS[i]] = value
+  end
+  local attempt = attempt_of(of.x_attempt or '')
+  if attempt and of.x_ended then
+    OUTCOME.keep(tx, job, attempt, 'finished', of.x_ended)
+  end
+end
+
 -- Nothing is in the way any more: what is to run again does not have its result any longer.
 function STEP.renew(tx, flow, at)
   local serial = redis.call('HGET', tx.prefix .. flow, 'x_serial')
   at = each_job(tx, flow, at, from_new_plan, function(job)
     local _, status = claimed(redis.call('HGET', tx.prefix .. job, 'x_was'), serial)
+    if status == 'Again' then
+      keep_finished(tx, job)
+    end
     AGAIN.renew(tx, flow, job, status == 'Again')
     tx.work = tx.work - 2
   end)
@@ -524,9 +555,17 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting, status_now
     return
   end
   PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
-  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
   status = AGAIN.before(status)
-  redis.call('HSET', key, 'status', status)
+  local given_back, known = {'status', status}, redis.call('HGET', key, 'x_kept')
+  if known then
+    for i, value in ipairs(cjson.decode(known)) do
+      if value then
+        put(given_back, ATTEMPTS[i], value)
+      end
+    end
+  end
+  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued', 'x_kept')
+  redis.call('HSET', key, unpack(given_back))
   COUNT.job(tx, status_now, status)
   if owner == '-' then
     redis.call('HDEL', key, 'x_run')
