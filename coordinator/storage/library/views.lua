@@ -143,9 +143,9 @@ local function context_stats(tx, args, o, last)
       end
     end
   end
-  for name, begun in pairs(memory.sessions) do
-    local runner = next(begun) and string.match(name, '^%d+')
-    if runner and not busy[runner] then
+  for name in pairs(memory.sessions) do
+    local runner = string.match(name, '^%d+')
+    if not busy[runner] then
       busy[runner], working = true, working + 1
     end
   end
