@@ -49,7 +49,19 @@ from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Subscribed, Trouble
+from coordinator.storage.functions import (
+    Cancel,
+    Due,
+    Effects,
+    Ended,
+    Events,
+    Other,
+    Ready,
+    Refused,
+    Silent,
+    Subscribed,
+    Trouble,
+)
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 

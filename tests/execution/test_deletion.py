@@ -10,7 +10,7 @@ from tests.execution.driver import Context, Runner, job
 
 
 def keys_left(context: Context) -> set[str]:
-    """What a context still has in the store, beside the engine itself, its counts, and what is only remembered for a while."""
+    """What a context still has in the store, beside the engine, its counts, and what is remembered for a while."""
     (keys,) = context.wire.ask(("KEYS", "*"))
     names = {key.decode().removeprefix(context.keys.prefix) for key in keys}
     return {name for name in names if name not in ("engine", "counts") and not name.startswith(("take:", "deleted:"))}
