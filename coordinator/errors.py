@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "DOCUMENTED_ERRORS",
+    "BeingDeleted",
     "Conflict",
     "CoordinatorError",
     "DagCycleDetected",
@@ -142,6 +143,13 @@ class StorageError(CoordinatorError):
 
     def __init__(self, detail: str, *, may_have_been_applied: bool = False) -> None:
         super().__init__({"detail": detail, "may_have_been_applied": may_have_been_applied})
+
+
+class BeingDeleted(StorageError):
+    """The context is being deleted: nothing is done in it, and then there is none."""
+
+    def __init__(self, context: int | None) -> None:
+        super().__init__(f"context {context} is being deleted; when that is done, what is created in it is new")
 
 
 class ReplyTooLarge(CoordinatorError):

@@ -21,6 +21,7 @@ LONG: Final = {
     *(
         "cluster/test_sentinel",
         "execution/test_full_size",
+        "execution/test_sliced_reruns",
         "execution/test_slices",
         "execution/test_stateful",
         "faults/test_backup",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from coordinator.actors.request import Compute, Further, Operation, Outcome, Park, Request, WithEffects
-from coordinator.errors import CoordinatorError, StorageError
+from coordinator.errors import BeingDeleted, CoordinatorError, StorageError
 from coordinator.storage.connection import Command, Reply, Store
-from coordinator.storage.faults import ReplyError, ReplyNotKept, is_library_fault, is_write_refusal
+from coordinator.storage.faults import ReplyError, ReplyNotKept, is_deleting, is_library_fault, is_write_refusal
 from coordinator.storage.keys import ContextKey, Transition
 from coordinator.supervision import report
 
@@ -61,6 +61,8 @@ class Progress:
             return StorageError(str(error), may_have_been_applied=True)
         if request.writes and not is_write_refusal(error):
             self._effects_unknown(self._context, True)  # it may have come half way
+        if is_deleting(error):
+            return BeingDeleted(self._context)
         if is_library_fault(error):
             return report("the function library", error, context=self._context)
         return StorageError(self._store.refusal(error), may_have_been_applied=request.is_in_doubt)

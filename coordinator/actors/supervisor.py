@@ -333,6 +333,7 @@ class Supervisor:
     async def _give_up(self) -> None:
         """End a connection that may have more to send to the store."""
         self._rounds.disconnected()
+        self._must_register = self._register is not None  # it may have been deleted, and is another then
         if self._connection is not None:
             connection, self._connection = self._connection, None
             self._mailbox.doubts.gave_up(connection)

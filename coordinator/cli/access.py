@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from pydantic import ValidationError
@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.flow_state import duration
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
+from coordinator.models import ScriptType
 from coordinator.rpc.access.operator import rotate
 from coordinator.secretfiles import Unusable, write_secret
 from coordinator.settings import Settings
@@ -212,7 +214,7 @@ def rotate_operator(operator_token_file: Path | None, data_dir: Path | None) -> 
 
 @click.group()
 def context() -> None:
-    """Contexts, and who is what in them."""
+    """Contexts: who is what in them, what is in them; pausing, resuming and deleting them."""
 
 
 @context.command("members")
@@ -225,3 +227,87 @@ def members(url: str, ca: Path | None, id: int) -> None:
         say_json({role: result[role] for role in ("admins", "executors", "readers")})
 
     _ask(url, ca, "context.load", {"id": id}, show)
+
+
+@context.command("stats")
+@click.argument("id", type=UINT32)
+@where(DEFAULT_URL)
+def stats(url: str, ca: Path | None, id: int) -> None:
+    """Say how much there is in the context with this ID: flows and jobs by status, what waits, and runners."""
+
+    def show(result: Any) -> None:
+        for kind in ("flows", "jobs"):
+            counts = [f"{count} {status}" for status, count in result[kind].items() if count]
+            say(f"{kind}: {', '.join(counts) or 'none'}")
+        say(f"runners: {result['runners']['connected']} connected, {result['runners']['busy']} busy")
+        say(f"{'TYPE':8}{'JOBS':>10}{'QUEUED':>10}  OLDEST")
+        for name, of in result["script_types"].items():
+            oldest = duration(of["oldest"]) if of["queued"] else ""
+            if of["jobs"]:
+                say(f"{name:8}{of['jobs']:>10}{of['queued']:>10}  {oldest}".rstrip())
+
+    _ask(url, ca, "context.stats", {"context_id": id}, show)
+
+
+_script_type = click.option(
+    "--type", "script_type", type=click.Choice(get_args(ScriptType.__value__)), help="Only jobs of this script type."
+)
+
+
+@context.command("pause")
+@click.argument("id", type=UINT32)
+@_script_type
+@where(DEFAULT_URL)
+def pause(url: str, ca: Path | None, id: int, script_type: str | None) -> None:
+    """Hand out none of the jobs in the context with this ID until `context resume`. What runs goes on."""
+    _set_paused(url, ca, "context.pause", id, script_type)
+
+
+@context.command("resume")
+@click.argument("id", type=UINT32)
+@_script_type
+@where(DEFAULT_URL)
+def resume(url: str, ca: Path | None, id: int, script_type: str | None) -> None:
+    """Hand out jobs in the context with this ID again: end what `context pause` with the same options has begun."""
+    _set_paused(url, ca, "context.resume", id, script_type)
+
+
+def _set_paused(url: str, ca: Path | None, method: str, id: int, script_type: str | None) -> None:
+    def show(result: Any) -> None:
+        paused = ["all of it"] if result["paused"] else []
+        paused += result["script_types"]
+        say(f"context {result['context_id']}: paused: {', '.join(paused) or 'nothing'}")
+
+    _ask(url, ca, method, {"context_id": id} | ({"script_type": script_type} if script_type else {}), show)
+
+
+@context.command("delete")
+@click.argument("id", type=UINT32)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@where(DEFAULT_URL)
+def delete(url: str, ca: Path | None, id: int, yes: bool) -> None:
+    """Delete the context with this ID, with all that is in it: flows, jobs, messages, runners and their tokens.
+
+    Whoever waits or is subscribed there is told. If this is interrupted, the coordinator goes on with it.
+    """
+    if not yes:
+        click.confirm(f"Delete context {id} with all that is in it?", abort=True, err=True)
+    _ask(url, ca, "context.delete", {"context_id": id}, lambda result: say(f"{result['deleted']} records deleted"))
+
+
+@context.command("drain")
+@click.argument("id", type=UINT32)
+@click.argument("runner", type=UINT32)
+@where(DEFAULT_URL)
+def drain(url: str, ca: Path | None, id: int, runner: int) -> None:
+    """Give RUNNER nothing new in the context with this ID until `context undrain`. It finishes what it holds."""
+    _ask(url, ca, "runner.drain", {"context_id": id, "id": runner}, lambda result: say(f"runner {runner} is drained"))
+
+
+@context.command("undrain")
+@click.argument("id", type=UINT32)
+@click.argument("runner", type=UINT32)
+@where(DEFAULT_URL)
+def undrain(url: str, ca: Path | None, id: int, runner: int) -> None:
+    """Give RUNNER jobs in the context with this ID again."""
+    _ask(url, ca, "runner.undrain", {"context_id": id, "id": runner}, lambda result: say(f"runner {runner} gets jobs"))

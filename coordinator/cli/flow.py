@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable
 from functools import partial, wraps
@@ -14,12 +13,14 @@ import click
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
-from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
+from coordinator.cli.filters import filtered, limited, ordered
+from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
     BEGINNING,
     DEFAULT_CALLER,
     Exists,
+    flow_name,
     flow_title,
     introduction,
     job_names,
@@ -28,17 +29,17 @@ from coordinator.cli.following import (
     submit,
     watch_with_hints,
 )
+from coordinator.cli.listed import created, list_pages
 from coordinator.cli.logs import show_logs
 from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
-from coordinator.models import MAX_PAGE, Flow, FlowStatus
+from coordinator.models import Flow, FlowFilter, FlowRerunParams, FlowsDone, FlowStatus
 
-__all__ = ["flow", "read"]
+__all__ = ["flow", "in_context", "read"]
 
 UINT32 = click.IntRange(0, 2**32 - 1)
 STATUSES = get_args(FlowStatus.__value__)
-LISTED = 20  # flows, unless more are asked for
 
 
 _where = where(DEFAULT_URL)
@@ -51,7 +52,7 @@ _context = click.option(
 )
 
 
-def _place(command: Callable[..., None]) -> Callable[..., None]:
+def in_context(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --url, --ca and --context, and hand it the three as its place."""
 
     @wraps(command)
@@ -114,6 +115,7 @@ def run(
       timeout = 60                    # seconds an attempt may take; 0, the default: no limit
       retries = 2                     # attempts that may follow a failed one; default 0
       prerequisites = ["approved"]    # waits for prerequisite.satisfy of each
+      tags    = ["report"]            # found by `job list --tag report`; a flow may have tags, too
 
     A script finds its results' place in HERO_RESULT, those of the jobs it depends on in HERO_INPUTS (JSON, by id) and
     their ids by name in the file HERO_DEPENDS_FILE and, as far as it fits, in HERO_DEPENDS (JSON); see `herocoordinator
@@ -154,49 +156,32 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
 
 
 @flow.command(name="list")
-@click.option("--status", type=click.Choice(STATUSES), help="Only flows of this status.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=LISTED,
-    show_default=True,
-    help="At most so many.",
-)
-@click.option("--all", "everything", is_flag=True, help="All there are.")
-@_place
-def list_(place: Place, status: str | None, limit: int, everything: bool) -> None:
-    """List the newest flows of a context, the newest first."""
-    run_connected(place, partial(_list, place=place, status=status, limit=None if everything else limit))
+@filtered(STATUSES)
+@ordered
+@limited
+@in_context
+def list_(place: Place, asked: dict[str, Any], order: dict[str, Any], limit: int | None) -> None:
+    """List the newest flows of a context, the newest first.
+
+    \b
+    herocoordinator flow list --status Error --since 24h
+    herocoordinator flow list --tag nightly --sort ended --all
+    """
+    run_connected(place, partial(_list, place=place, asked=asked, order=order, limit=limit))
 
 
-async def _list(client: Client, place: Place, status: Any, limit: int | None) -> int:
-    newest: list[tuple[int, int, int, Flow]] = []  # a heap with the oldest of them first
-    count = 0
-    cursor: str | None = ""
-    asked = {} if status is None else {"status": status}
-    while cursor is not None:
-        page = await client.flow_list(context_id=place.context, cursor=cursor, limit=MAX_PAGE, **asked)
-        for item in page.items:
-            entry = (item.created_at, item.updated_at, item.id, item)
-            count += 1
-            if limit is None or len(newest) < limit:
-                heapq.heappush(newest, entry)
-            else:
-                heapq.heappushpop(newest, entry)
-        cursor = page.cursor
+async def _list(client: Client, place: Place, asked: dict[str, Any], order: dict[str, Any], limit: int | None) -> int:
     say(f"{'ID':>10}  {'STATUS':10}  {'JOBS':>6}  {'CREATED':25}  NAME")
-    for *_, item in sorted(newest, key=lambda entry: entry[:3], reverse=True):
-        created = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(item.created_at))
-        name = item.env_vars.get(FLOW_NAME, "")
-        say(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>6}  {created:25}  {name}".rstrip())
-    if count > len(newest):
-        complain(f"these are the newest {len(newest)} of {count} flows; --limit N or --all lists more")
-    return 0
+
+    def show(item: Flow) -> None:
+        say(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>6}  {created(item):25}  {flow_name(item)}".rstrip())
+
+    return await list_pages(client, "flows", show, place, asked, order, limit)
 
 
 @flow.command(short_help="Show a flow and its jobs as they are now.")
 @_id
-@_place
+@in_context
 def show(place: Place, id: int) -> None:
     """Show a flow and its jobs as they are now, and the results if it is Finished."""
     run_connected(place, partial(_show, place=place, id=id))
@@ -231,7 +216,7 @@ async def _show(client: Client, place: Place, id: int) -> int:
 @flow.command(short_help="Follow a flow until it has ended.")
 @_id
 @_plain
-@_place
+@in_context
 def follow(place: Place, id: int, plain: bool) -> None:
     """Follow a flow from now on until it has ended, as `flow run` does."""
     run_connected(place, partial(watch_with_hints, place=place, id=id, view=view_for(plain=plain)))
@@ -241,7 +226,7 @@ def follow(place: Place, id: int, plain: bool) -> None:
 @_id
 @click.option("--follow", is_flag=True, help="Go on with new lines until the flow has ended.")
 @click.option("--raw", is_flag=True, help="The lines alone, just as they were written, colours and all.")
-@_place
+@in_context
 def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
     """Print what a flow's jobs wrote: `NAME | line`, and `NAME ! line` for their standard error.
 
@@ -257,7 +242,7 @@ def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
 @flow.command(short_help="Stop a flow.")
 @_id
 @click.option("--reason", default="", help="Recorded with the flow and told to its runners.")
-@_place
+@in_context
 def cancel(place: Place, id: int, reason: str) -> None:
     """Stop a flow: what runs is told to stop, the rest never starts, the flow is in Error."""
     run_connected(place, partial(_cancel, place=place, id=id, reason=reason))
@@ -273,7 +258,7 @@ async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
 @_id
 @click.option("--follow", is_flag=True, help="Follow it as `flow run` does.")
 @_plain
-@_place
+@in_context
 def retry(place: Place, id: int, follow: bool, plain: bool) -> None:
     """Start the failed part of a flow in Error again. What is Finished keeps its results."""
     view = view_for(plain=plain) if follow else None
@@ -291,3 +276,184 @@ async def _retry(client: Client, place: Place, id: int, view: View | None) -> in
     if view is None:
         return 0
     return await watch_with_hints(client, place, id, view, after=before.last_event)
+
+
+@flow.command(short_help="Run a flow that has ended again.")
+@_id
+@click.option("--from", "from_job", type=UINT32, metavar="JOB", help="Only this job and those that depend on it.")
+@click.option("--env", multiple=True, metavar="KEY=VALUE", help="Over the flow's environment, from now on; repeatable.")
+@click.option(
+    "--script",
+    "scripts",
+    multiple=True,
+    metavar="JOB=FILE",
+    help="The file's content is what that job runs from now on; may be repeated.",
+)
+@click.option("--follow", is_flag=True, help="Follow it as `flow run` does.")
+@_plain
+@in_context
+def rerun(
+    place: Place,
+    id: int,
+    from_job: int | None,
+    env: tuple[str, ...],
+    scripts: tuple[str, ...],
+    follow: bool,
+    plain: bool,
+) -> None:
+    """Run a flow that is Finished or in Error again: all its jobs, or those from one on, with the others' results.
+
+    \b
+    herocoordinator flow rerun 12 --from 3 --env STAGE=test --script 3=report.py --follow
+    """
+    asked: dict[str, Any] = {} if from_job is None else {"from_job": from_job}
+    overrides: dict[str, Any] = {}
+    if env:
+        overrides["env_vars"] = dict(_pair(item, "--env KEY=VALUE") for item in env)
+    if scripts:
+        overrides["jobs"] = [_script(item) for item in scripts]
+    if overrides:
+        asked["overrides"] = overrides
+    view = view_for(plain=plain) if follow else None
+    run_connected(place, partial(_rerun, place=place, id=id, asked=asked, view=view))
+
+
+def _pair(item: str, form: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"{item!r} is not as in {form}")
+    return name, value
+
+
+def _script(item: str) -> dict[str, Any]:
+    job, file = _pair(item, "--script JOB=FILE")
+    if not (job.isascii() and job.isdigit()):
+        raise click.UsageError(f"{job!r} is no job's id, as in --script 3=report.py")
+    try:
+        return {"id": int(job), "script": Path(file).read_text(encoding="utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8"
+        raise click.UsageError(f"cannot read {file}: {why}") from None
+
+
+async def _rerun(client: Client, place: Place, id: int, asked: dict[str, Any], view: View | None) -> int:
+    before = await client.flow_status(context_id=place.context, id=id)
+    params = FlowRerunParams.model_validate({"context_id": place.context, "id": id, **asked})
+    try:
+        again = await client.flow_rerun(**{name: getattr(params, name) for name in params.model_fields_set})
+    except (Conflict, DagMissingDependency, DagCycleDetected) as error:
+        complain(named(str(error), await job_names(client, before.flow)))
+        return EXIT_ERROR
+    say(f"{flow_title(again)} {again.status}")
+    if view is None:
+        return 0
+    return await watch_with_hints(client, place, id, view, after=before.last_event)
+
+
+@flow.command(short_help="Hand out none of a flow's jobs for a while.")
+@_id
+@in_context
+def pause(place: Place, id: int) -> None:
+    """Hand out none of a started flow's jobs until `flow resume`. What runs goes on."""
+    run_connected(place, partial(_set_paused, place=place, id=id, pauses=True))
+
+
+@flow.command(short_help="Go on with a flow that was paused.")
+@_id
+@in_context
+def resume(place: Place, id: int) -> None:
+    """Go on with a flow that was paused."""
+    run_connected(place, partial(_set_paused, place=place, id=id, pauses=False))
+
+
+async def _set_paused(client: Client, place: Place, id: int, pauses: bool) -> int:
+    method = client.flow_pause if pauses else client.flow_resume
+    changed = await method(context_id=place.context, id=id)
+    say(f"{flow_title(changed)} {changed.status}" + (", paused" if changed.paused else ""))
+    return 0
+
+
+# -- many at once
+
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Say which these are, and do nothing.")
+
+
+def _is_meant(asked: dict[str, Any], everything: bool) -> None:
+    """Refuse to do something to all flows only because nothing was said."""
+    if not asked and not everything:
+        raise click.UsageError(
+            "say which flows: --tag, --name, --status, --caller, --since …, or --all for all of them"
+        )
+
+
+_all = click.option("--all", "everything", is_flag=True, help="All flows, if nothing else says which.")
+
+
+@flow.command("cancel-many", short_help="Stop all flows that a filter means.")
+@filtered(STATUSES)
+@click.option("--reason", default="", help="Recorded with the flows and told to their runners.")
+@_all
+@_dry_run
+@in_context
+def cancel_many(place: Place, asked: dict[str, Any], reason: str, everything: bool, dry_run: bool) -> None:
+    """Stop all flows that have not ended and are meant.
+
+    \b
+    herocoordinator flow cancel-many --tag nightly --since 2h --dry-run
+    """
+    _is_meant(asked, everything)
+    run_connected(place, partial(_many, place=place, asked=asked, dry_run=dry_run, what="cancelled", reason=reason))
+
+
+@flow.command("retry-many", short_help="Start all flows in Error that a filter means again.")
+@filtered(STATUSES)
+@_all
+@_dry_run
+@in_context
+def retry_many(place: Place, asked: dict[str, Any], everything: bool, dry_run: bool) -> None:
+    """Start the unfinished part of all flows in Error that are meant again."""
+    _is_meant(asked, everything)
+    run_connected(place, partial(_many, place=place, asked=asked, dry_run=dry_run, what="retried"))
+
+
+@flow.command("delete-many", short_help="Delete all flows that a filter means.")
+@filtered(STATUSES)
+@_all
+@_dry_run
+@in_context
+def delete_many(place: Place, asked: dict[str, Any], everything: bool, dry_run: bool) -> None:
+    """Delete all flows that do not run and are meant, with their jobs.
+
+    \b
+    herocoordinator flow delete-many --status Finished --ended-until 30d
+    """
+    _is_meant(asked, everything)
+    run_connected(place, partial(_many, place=place, asked=asked, dry_run=dry_run, what="deleted"))
+
+
+async def _many(client: Client, place: Place, asked: dict[str, Any], dry_run: bool, what: str, reason: str = "") -> int:
+    """Call until all are through, and say how far it is."""
+    matched = done = 0
+    refused = False
+    filter = FlowFilter.model_validate(asked)
+    cursor: str | None = ""
+    while cursor is not None:
+        given: dict[str, Any] = {"context_id": place.context, "filter": filter, "dry_run": dry_run, "cursor": cursor}
+        if what == "cancelled":
+            part: FlowsDone = await client.flow_cancel_many(**given, reason=reason)
+        elif what == "retried":
+            part = await client.flow_retry_many(**given)
+        else:
+            part = await client.flow_delete_many(**given)
+        matched, done, cursor = matched + part.matched, done + part.done, part.cursor
+        for one in part.refused:
+            complain(f"flow {one.id}: {one.detail}")
+        refused = refused or part.done < part.matched
+        if dry_run and part.ids:
+            more = "" if len(part.ids) == part.matched else ", …"
+            say(f"{', '.join(map(str, part.ids))}{more}")
+        elif cursor is not None:
+            say(f"{done} {what} so far")
+    say(f"{matched} flows would be {what}" if dry_run else f"{done} of {matched} flows {what}")
+    return EXIT_ERROR if refused and not dry_run else 0

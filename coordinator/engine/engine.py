@@ -7,6 +7,7 @@ Nothing here must survive. Queues, leases, pauses and events are in the store; i
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.budget import Budget
 from coordinator.engine.clock import Clock
 from coordinator.engine.connected import ConnectedRunners
+from coordinator.engine.deletion import Deletions
 from coordinator.engine.membership import Membership
 from coordinator.engine.places import Places
 from coordinator.engine.pubsub import PubSub
@@ -36,7 +38,7 @@ from coordinator.engine.subscriptions import (
 )
 from coordinator.engine.timers import Timers
 from coordinator.engine.waiters import Waiter, Waiters
-from coordinator.errors import CoordinatorError, NotFound, NotSubscribed, Overloaded
+from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import COUNTS
 from coordinator.models.execution import (
     FlowSubscribeParams,
@@ -48,7 +50,20 @@ from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Trouble
+from coordinator.storage.functions import (
+    Cancel,
+    Deleted,
+    Due,
+    Effects,
+    Ended,
+    Events,
+    Other,
+    Ready,
+    Refused,
+    Silent,
+    Subscribed,
+    Trouble,
+)
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -61,6 +76,7 @@ FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each t
 RETRY_AFTER: Final = 1.0  # seconds after which what the store refused, or what failed, is tried again
 KEPT_FOR_OTHERS: Final = 5.1  # seconds until a job may go to the runner that failed it (ELSEWHERE in attempts.lua)
 THERE_FOR: Final = 5.0  # seconds a runner counts as there after each time we say so
+SAID_AT_ONCE: Final = 1_000  # runners of which one call of the store is told
 FAILED_IN_A_ROW: Final = 5  # attempts after which a runner gets less; attempts.lua has it too
 TICK_LIMIT: Final = 200  # timers acted on in one step
 
@@ -94,6 +110,7 @@ class Engine:
         self._clock = Clock(self._layout, directory.call)
         self._connected = ConnectedRunners(self._layout, directory.call_soon)
         self._timers = Timers()
+        self._deletions = Deletions(self._layout, directory.call_soon, self._timers.call_in, self.apply_effects)
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
         self._polling: set[Waiter] = set()  # calls of job.take
@@ -179,6 +196,9 @@ class Engine:
                 self._note_trouble(context_key, runner_id, failed)
             case Ended() as ended:
                 COUNTS.runs_ended[ended] += 1
+            case Deleted():
+                if context_key in self._contexts:
+                    self._contexts[context_key].end_all()
 
     def _learn(self, context_key: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""
@@ -260,12 +280,17 @@ class Engine:
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
         gone: set[str] | None = None
-        commands: list[Command] = [functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id])]
+        since = time.time_ns() // 1_000_000
+        commands: list[Command] = [
+            functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id]),
+            # Of one that is subscribed here already this is soon said again, of both.
+            functions.runners_subscribed(keys, THERE_FOR, [Subscribed(params.runner_id, since, params.capacity)]),
+        ]
         if params.session or params.holding:
             commands.append(functions.resume(keys, params.runner_id, params.session, params.holding))
         while gone is None:
             replies = yield commands
-            gone, effects = functions.read_resume(replies[-1]) if len(commands) > 1 else (set(), ())
+            gone, effects = functions.read_resume(replies[-1]) if len(commands) > 2 else (set(), ())
             self.apply_effects(keys.context_key, effects)
         subscription = RunnerSubscription(
             session,
@@ -275,6 +300,7 @@ class Engine:
             runner_session=params.session,
             script_types=params.script_types,
             capacity=params.capacity,
+            since=since,
             lease=params.lease,
             in_batches=params.batch,
             took=self._took,
@@ -336,6 +362,8 @@ class Engine:
         """Put the subscription's operation into its context's mailbox, again whenever it ends before its time."""
 
         def failed(error: CoordinatorError) -> None:
+            if isinstance(error, BeingDeleted) and not subscription.is_closed:
+                subscription.context_deleted()
             if subscription.is_closed:
                 self._forget(subscription)
             else:
@@ -395,6 +423,8 @@ class Engine:
         try:
             while True:
                 waiter.look()
+                if waiter.is_over:
+                    raise NotFound("context", id=params.context_id)
                 with budget.reserve(TAKE_BYTES, waiter.wake) as reservation:
                     if not reservation.is_granted:
                         self._stop_waiting(keys.context_key, waiter)  # a job it is woken for would be lost on it
@@ -457,6 +487,10 @@ class Engine:
 
     # -- contexts
 
+    def delete_context(self, context: int) -> Operation:
+        """Delete a context with all that is in it."""
+        return self._deletions.delete(context)
+
     def _context(self, context_key: ContextKey) -> Waiters:
         context = self._contexts.get(context_key)
         if context is None:
@@ -501,6 +535,10 @@ class Engine:
             self._timers.call_in(RETRY_AFTER, lambda: self._tick(context_key, done))
 
         def end(outcome: RawJson | CoordinatorError) -> None:
+            if isinstance(outcome, BeingDeleted) and context_key is not None:
+                self._deletions.go_on(context_key)  # whoever has begun it may be gone
+                try_again()
+                return
             if isinstance(outcome, CoordinatorError):
                 self._log_refusal("timers could not be handled; trying again", context=context_key, error=outcome.data)
                 try_again()
@@ -543,7 +581,9 @@ class Engine:
                     runner.forget_expired(now)
                 if context.runners or context.waiters:
                     self._directory.call_soon(
-                        context_key, self._say_who_is_there(context_key, context.there()), lambda outcome: None
+                        context_key,
+                        self._say_who_is_there(context_key, context.there(), context.subscribed()),
+                        lambda outcome: None,
                     )
                 if context.flows:
                     operation = self._keep_followed(context_key, [*context.flows])
@@ -551,9 +591,17 @@ class Engine:
             self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)
 
-    def _say_who_is_there(self, context_key: ContextKey, there: Mapping[str, Collection[int]]) -> Operation:
+    def _say_who_is_there(
+        self, context_key: ContextKey, there: Mapping[str, Collection[int]], subscribed: Sequence[Subscribed]
+    ) -> Operation:
         keys = self._layout.keyspace(context_key)
-        yield [functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()]
+        says: list[Command] = [
+            functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()
+        ]
+        for start in range(0, len(subscribed), SAID_AT_ONCE):
+            said = subscribed[start : start + SAID_AT_ONCE]
+            says.append(functions.runners_subscribed(keys, THERE_FOR, said))
+        yield says
         return b""
 
     def _keep_followed(self, context_key: ContextKey, flows: Sequence[int]) -> Operation:

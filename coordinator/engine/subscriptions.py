@@ -7,6 +7,7 @@ other request, and a lost connection to the store is none of its business.
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import deque
@@ -78,6 +79,10 @@ class Session(ABC):
     @abstractmethod
     def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
         """Send notifications: one a message, or `in_batches` for a client that asked for that. Never blocks."""
+
+    def end_subscription(self, subscription: Subscription, reason: str) -> None:
+        """End one of the connection's, and say so to the client if there is a way. Never blocks."""
+        subscription.close()
 
     def relieved(self) -> None:
         """The client has caught up."""
@@ -206,6 +211,10 @@ class Subscription(Parking, ABC):
     def serve(self) -> Operation:
         """The endless operation."""
 
+    def context_deleted(self) -> None:
+        """Its context is being deleted: say so to the client, and end."""
+        self.session.end_subscription(self, f"context {self.keys.context_key} is deleted")
+
     def close(self) -> None:
         self.is_closed = True
         self.session.subscriptions.pop(self.id, None)
@@ -217,6 +226,7 @@ class RunnerSubscription(Subscription):
     """Keeps a runner supplied with at most `capacity` unfinished attempts.
 
     Attributes:
+        since: when it has subscribed (ms).
         held: tokens of attempts the runner has → when we stop counting them, on trio's clock, if we hear nothing more.
         is_hungry: parked because the queues were empty.
         is_silent: it let a lease lapse, and nothing was heard on its connection since. Whatever it got now would be
@@ -235,6 +245,7 @@ class RunnerSubscription(Subscription):
         runner_session: str,
         script_types: Iterable[str],
         capacity: int,
+        since: int,
         lease: float,
         in_batches: bool,
         took: Callable[[RunnerSubscription, Effects, bool], None],
@@ -245,6 +256,7 @@ class RunnerSubscription(Subscription):
         self.runner_session = runner_session
         self.script_types = list(dict.fromkeys(script_types))
         self.capacity = capacity
+        self.since = since
         self.lease = lease
         self.held: dict[str, float] = {}
         self.is_hungry = False
@@ -380,6 +392,9 @@ class FlowSubscription(Subscription):
         """The flow was deleted: that is its last event."""
         self.notify([b'%b"event_id":"%b-0","kind":"flow","at":%b,"status":"Deleted"}}' % (self._head, at, at)])
         self.close()
+
+    def context_deleted(self) -> None:
+        self._gone(b"%d" % (time.time_ns() // 1_000_000))
 
     def serve(self) -> Operation:
         while not self.is_closed:

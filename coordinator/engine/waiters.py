@@ -9,7 +9,7 @@ from coordinator.actors.request import Parking
 from coordinator.engine.places import Place
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
-from coordinator.storage.functions import Cancel, Silent
+from coordinator.storage.functions import Cancel, Silent, Subscribed
 
 __all__ = ["Waiter", "Waiters"]
 
@@ -22,6 +22,7 @@ class Waiter(Parking):
 
     Attributes:
         is_timed: a timer wakes it when its time is over.
+        is_over: its context is deleted.
         place: what it has while it waits.
     """
 
@@ -33,6 +34,7 @@ class Waiter(Parking):
         self.lease = params.lease
         self.script_types = params.script_types
         self.is_timed = False
+        self.is_over = False
         self.place: Place | None = None
 
 
@@ -96,6 +98,16 @@ class Waiters:
                 there.setdefault(script_type, set()).add(runner.runner_id)
         return there
 
+    def subscribed(self) -> list[Subscribed]:
+        """The runners that have subscribed, each once."""
+        by_id: dict[int, Subscribed] = {}
+        for runner in self.runners.values():
+            before = by_id.get(runner.runner_id)
+            since = runner.since if before is None else min(before.since, runner.since)
+            capacity = runner.capacity + (0 if before is None else before.capacity)
+            by_id[runner.runner_id] = Subscribed(runner.runner_id, since, capacity)
+        return [*by_id.values()]
+
     def wake_followers(self, flow_id: int) -> None:
         """There may be new events of a flow."""
         for subscription in [*self.flows.get(flow_id, {}).values()]:
@@ -119,6 +131,16 @@ class Waiters:
             waiting.wake()
         for flow_id in [*self.flows]:
             self.wake_followers(flow_id)
+
+    def end_all(self) -> None:
+        """The context is deleted: nobody waits there any more."""
+        for waiter in [*self.waiters]:
+            waiter.is_over = True
+            waiter.wake()
+        followers = [follower for of_flow in self.flows.values() for follower in of_flow.values()]
+        for subscription in [*self.runners.values(), *followers]:
+            if not subscription.is_closed:
+                subscription.context_deleted()
 
     def forget(self, subscription: Subscription) -> None:
         """Drop a subscription that has ended."""

@@ -3,4 +3,6 @@
 from coordinator.models.access import *  # noqa: F403
 from coordinator.models.base import *  # noqa: F403
 from coordinator.models.contract import *  # noqa: F403
+from coordinator.models.control import *  # noqa: F403
 from coordinator.models.execution import *  # noqa: F403
+from coordinator.models.filters import *  # noqa: F403

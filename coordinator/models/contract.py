@@ -14,6 +14,8 @@ from coordinator.models.base import (
     LEFT_OUT_WHEN_UNSET,
     MAX_ITEMS,
     Model,
+    OptionalName,
+    OptionalTags,
     StringList,
     StringMap,
     Timestamp,
@@ -95,8 +97,18 @@ class ContextCreate(Model):
     executors: Annotated[UInt32List, Field(max_length=MAX_ITEMS, description="Actor ids that may run jobs")]
 
 
+OptionalFlag = Annotated[bool | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+
+
 class Context(Stamped, ContextCreate):
-    pass
+    paused: Annotated[
+        OptionalFlag, Field(description="true: runners get none of its jobs; see context.pause. Left out if not")
+    ] = None
+    paused_script_types: Annotated[
+        list[ScriptType] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Script types that are paused by themselves; left out if none is"),
+    ] = None
 
 
 class RunnerCreate(Model):
@@ -108,7 +120,9 @@ class RunnerCreate(Model):
 
 
 class Runner(Stamped, RunnerCreate):
-    pass
+    draining: Annotated[
+        OptionalFlag, Field(description="true: it gets nothing new, see runner.drain; left out if not")
+    ] = None
 
 
 class _FlowFields(Model):
@@ -117,6 +131,8 @@ class _FlowFields(Model):
     context_id: UInt32
     jobs: Annotated[UInt32List, Field(description="Ids of the flow's jobs, stored under the flow's caller_id")]
     env_vars: Annotated[StringMap, Field(description="Environment of every job; a job's own value wins")]
+    name: OptionalName = None
+    tags: OptionalTags = None
 
 
 class FlowCreate(_FlowFields):
@@ -126,6 +142,10 @@ class FlowCreate(_FlowFields):
 class Flow(Stamped, _FlowFields):
     result: StringMap
     status: FlowStatus
+    paused: Annotated[
+        OptionalFlag,
+        Field(description="true: none of its jobs is handed out, see flow.pause; only while Started, left out if not"),
+    ] = None
 
 
 class _JobFields(Model):
@@ -147,6 +167,8 @@ class _JobFields(Model):
         LEFT_OUT_WHEN_UNSET,
         Field(description="Attempts that may follow one lost with its runner; the coordinator's setting unless given"),
     ] = None
+    name: OptionalName = None
+    tags: OptionalTags = None
 
 
 class JobCreate(_JobFields):

@@ -58,12 +58,12 @@ EMBEDDED_INLINE: Final = 300  # jobs of a message up to which they are encoded o
 EMBEDDED_BYTES: Final = 32 * 1024  # of those stored before, up to which they are read there
 RENDERED_AT_ONCE: Final = 5_000  # edges; the interpreter does nothing else meanwhile
 
-NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched")
+NEW_FLOW: Final = Initial(FlowCreate, status=b"Dispatched", paused=None)
 NEW_JOB: Final = Initial(JobCreate, status=b"Dispatched")
 _NEW_MESSAGE: Final = Initial(MessageCreate, status=b"Dispatched")
 _NEW_ACTOR: Final = Initial(ActorCreate)
-_NEW_CONTEXT: Final = Initial(ContextCreate)
-_NEW_RUNNER: Final = Initial(RunnerCreate)
+_NEW_CONTEXT: Final = Initial(ContextCreate, paused=None, paused_script_types=None)
+_NEW_RUNNER: Final = Initial(RunnerCreate, draining=None)
 
 
 def create_actor(keys: Keyspace, params: ActorCreateParams) -> Answerable:
@@ -344,7 +344,11 @@ def _embedded(jobs: Sequence[JobCreate], stored: bytes) -> list[bytes]:
 _NO_JOB: Final[Mapping[str, Any]] = {"result": {}, "status": "Dispatched"}
 
 
-_UPSERTS: Final = {codec.FLOW: functions.flow_upsert, codec.JOB: functions.job_upsert}
+_UPSERTS: Final = {
+    codec.CONTEXT: functions.context_upsert,
+    codec.FLOW: functions.flow_upsert,
+    codec.JOB: functions.job_upsert,
+}
 
 
 def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: Initial, *ids: int) -> Answerable:

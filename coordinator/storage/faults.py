@@ -122,6 +122,14 @@ def is_library_fault(error: ReplyError) -> bool:
     return _IN_LIBRARY.match(str(error)) is not None
 
 
+_DELETING: Final = "DELETING"
+
+
+def is_deleting(error: ReplyError) -> bool:
+    """Whether the context is being deleted, so that nothing is done in it."""
+    return str(error).startswith(_DELETING)
+
+
 def is_transient(error: ReplyError) -> bool:
     return str(error).startswith(_TRANSIENT)
 

@@ -8,6 +8,7 @@ raises UnknownReply, which is answered as an InternalError with an incident.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -51,8 +52,9 @@ class Word(enum.Enum):
 LONG: Final = frozenset(
     {
         *("hc_flow_start", "hc_flow_retry", "hc_flow_cancel", "hc_flow_check", "hc_flow_create", "hc_flow_add"),
+        *("hc_flow_mark", "hc_flow_rerun"),
         *("hc_message_send", "hc_message_check", "hc_message_begin", "hc_message_start"),
-        *("hc_record_delete", "hc_prerequisite_satisfy", "hc_tick"),
+        *("hc_record_delete", "hc_prerequisite_satisfy", "hc_tick", "hc_job_cancel", "hc_flow_pause"),
         *("hc_guarded_long", "hc_guarded_long_ending"),
     }
 )
@@ -142,7 +144,11 @@ class Ended(NamedTuple):
     status: str
 
 
-Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended
+class Deleted(NamedTuple):
+    """The context is being deleted."""
+
+
+Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended | Deleted
 
 
 class EffectKind(enum.Enum):
@@ -156,6 +162,7 @@ class EffectKind(enum.Enum):
     OTHER = b"other"
     TROUBLE = b"trouble"
     ENDED = b"ended"
+    DELETED = b"deleted"
 
 
 def _read_cancel(value: bytes) -> Cancel:
@@ -188,6 +195,7 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.OTHER.value: _read_other,
     EffectKind.TROUBLE.value: _read_trouble,
     EffectKind.ENDED.value: lambda value: Ended(*value.decode().split(" ")),
+    EffectKind.DELETED.value: lambda value: Deleted(),
 }
 
 
@@ -205,9 +213,10 @@ def read_effect(effect: bytes) -> Effect:
 GROWING: Final = frozenset(
     {
         *("hc_record_upsert", "hc_job_upsert", "hc_flow_upsert", "hc_flow_draft", "hc_message_upsert"),
+        "hc_context_upsert",
         *("hc_flow_submit", "hc_flow_create", "hc_flow_add"),
         "hc_flow_start",
-        "hc_flow_retry",
+        *("hc_flow_retry", "hc_flow_mark", "hc_flow_rerun"),
         *("hc_message_send", "hc_message_begin", "hc_message_start"),
         "hc_log",
         *("hc_guarded", "hc_guarded_long", "hc_token_create"),
@@ -287,7 +296,7 @@ class Initial:
         text: the same as the shapes of the function library have them.
     """
 
-    def __init__(self, model: type[Model], **members: bytes) -> None:
+    def __init__(self, model: type[Model], **members: bytes | None) -> None:
         self.members: Mapping[str, bytes | None] = {**members, **stored_defaults(model)}
         self.text = " ".join(f"{name}={(value or b'').decode()}" for name, value in self.members.items()) + "|"
 
@@ -305,6 +314,11 @@ def job_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
 def flow_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
     """The same of a flow."""
     return keys.transition("hc_flow_upsert", name, *write)
+
+
+def context_upsert(keys: Keyspace, name: str, write: Arguments) -> Transition:
+    """The same of a context."""
+    return keys.transition("hc_context_upsert", name, *write)
 
 
 class Upserted(NamedTuple):
@@ -382,6 +396,70 @@ def read_records(keys: Keyspace, names: Sequence[str], max_bytes: int, fields: S
     return keys.call("hc_read", f"{keys.prefix}engine", max_bytes, len(fields), *fields, *names)
 
 
+class Place(NamedTuple):
+    """Where a record is in a list that is sorted by `value`, and then by the records' entries in their index."""
+
+    value: int
+    entry: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.value} {self.entry}"
+
+
+class Sought(NamedTuple):
+    """Which records of a kind are looked for, and in which order.
+
+    Attributes:
+        criteria: names and values, as library/views.lua takes them.
+        sort: 'created', 'ended', or '' for the order of their entries in the index.
+        within: what the entries in the index begin with.
+    """
+
+    kind: str
+    criteria: Sequence[tuple[str, str | int]] = ()
+    sort: str = ""
+    is_descending: bool = False
+    within: str = ""
+
+
+def find(
+    keys: Keyspace,
+    sought: Sought,
+    after: str,
+    *,
+    look_at: int,
+    enough: int,
+    behind: Place | None = None,
+    before: Place | None = None,
+) -> Command:
+    """Look at so many records whose entries come after this one ('' for the first), for those that are sought, until
+    there are enough. Of sorted ones only those between two places are."""
+    first, last = (f"[{sought.within}", f"({sought.within[:-1]};") if sought.within else ("-", "+")
+    if sought.is_descending:
+        bounds, way = (f"({after}" if after else last, first), "REV"
+    else:
+        bounds, way = (f"({after}" if after else first, last), ""
+    places = [place.text if place else "" for place in (behind, before)]
+    flat = [item for criterion in sought.criteria for item in criterion]
+    return keys.call("hc_find", keys.engine, sought.kind, *bounds, way, look_at, enough, sought.sort, *places, *flat)
+
+
+class Found(NamedTuple):
+    """Records that were found. `last`: the entry of the last one that was looked at, '' if there are no more."""
+
+    last: str
+    places: list[Place]
+
+
+def read_find(reply: Any, sought: Sought) -> Found:
+    last, *found = [item.decode() for item in reply]
+    if not sought.sort:
+        return Found(last, [Place(0, entry) for entry in found])
+    items = iter(found)
+    return Found(last, [Place(int(value), entry) for entry, value in zip(items, items, strict=True)])
+
+
 class Queue(NamedTuple):
     """How many entries the queue of a script type has, and for how many seconds the next job of it has been queued."""
 
@@ -396,6 +474,8 @@ class Depths(NamedTuple):
     flows: int
     jobs: int
     messages: int
+    flow_states: Mapping[str, int]  # by status
+    job_states: Mapping[str, int]  # by status, and by script type
 
 
 def depths(keys: Keyspace, script_types: Iterable[str]) -> Command:
@@ -403,10 +483,52 @@ def depths(keys: Keyspace, script_types: Iterable[str]) -> Command:
     return keys.call("hc_depths", keys.engine, *(script_type.lower() for script_type in script_types))
 
 
-def read_depths(reply: Any) -> Depths:
-    *queues, flows, jobs, messages = reply
+def read_depths(reply: Any, script_types: Collection[str]) -> Depths:
+    *queues, flows, jobs, messages, moves = reply
     items = iter(queues)
-    return Depths([Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)], flows, jobs, messages)
+    waiting = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
+    return Depths(waiting, flows, jobs, messages, *_counted(moves, script_types))
+
+
+class Stats(NamedTuple):
+    """How much there is in a context, as its moves have it: see COUNT.move in records.lua."""
+
+    flows: Mapping[str, int]  # by status
+    jobs: Mapping[str, int]  # by status and by script type, which are other words
+    queues: Sequence[Queue]  # in the order the script types were asked for
+    connected: int
+    busy: int
+
+
+def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Transition:
+    """How much there is in a context. It takes as long whatever the answer is."""
+    return keys.transition("hc_context_stats", *script_types)
+
+
+def read_context_stats(reply: Any, script_types: Collection[str]) -> Stats | None:
+    """None: call it again, for not all attempts that run are known yet."""
+    word, (moves, queues, connected, busy) = _read("hc_context_stats", reply[0], Word.OK, Word.MORE)
+    if word is Word.MORE:
+        return None
+    flows, jobs = _counted(moves, script_types)
+    items = iter(queues)
+    depths = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
+    return Stats(flows, jobs, depths, connected, busy)
+
+
+def _counted(moves: Any, script_types: Collection[str]) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """How many flows there are by status, and jobs by status and by script type, after all these moves."""
+    flows: Counter[str] = Counter()
+    jobs: Counter[str] = Counter()
+    for move, times in fields_of(moves).items():
+        of_flow, _, states = move.decode().rpartition(" ")
+        before, _, after = states.partition(">")
+        counts, count = flows if of_flow else jobs, int(times)
+        # A job that is created comes from its script type, of which there is one more then, and goes back there.
+        is_new, is_gone = before in script_types, after in script_types
+        counts[before] += count if is_new and not is_gone else -count
+        counts[after] += -count if is_gone and not is_new else count
+    return flows, jobs
 
 
 # -- flows
@@ -784,24 +906,155 @@ def runners_there(keys: Keyspace, seconds: float, script_types: Sequence[str], r
     return keys.transition("hc_runners_there", int(seconds * 1000), len(script_types), *script_types, *runners)
 
 
+class Subscribed(NamedTuple):
+    """A runner has subscribed at this coordinator, since when (ms) and for how many jobs at once."""
+
+    runner_id: int
+    since: int
+    capacity: int
+
+
+def runners_subscribed(keys: Keyspace, seconds: float, runners: Iterable[Subscribed]) -> Transition:
+    """Say that these runners have subscribed here; that may be believed for so long."""
+    told = [f"{runner.runner_id} {runner.since} {runner.capacity}" for runner in runners]
+    return keys.transition("hc_runners_subscribed", int(seconds * 1000), *told)
+
+
 class Standing(NamedTuple):
-    """How a runner does: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that."""
+    """How a runner is: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that; whether
+    it is there, and if it has subscribed since when (ms) and for how many jobs; how many it has, and some of them."""
 
     failed: int
     lost: int
     held_ms: int
+    is_there: bool
+    since: int | None
+    capacity: int
+    holds: int
+    jobs: Sequence[tuple[int, int]]  # caller_id, id
 
 
-def runner_troubles(keys: Keyspace, runners: Sequence[int]) -> Transition:
-    """Which of these runners are in trouble."""
-    return keys.transition("hc_runner_troubles", *runners)
+def runner_states(keys: Keyspace, runners: Sequence[int]) -> Transition:
+    """How these runners are."""
+    return keys.transition("hc_runner_states", *runners)
 
 
-def read_runner_troubles(reply: Any) -> list[Standing]:
-    """Of each runner."""
+def read_runner_states(reply: Any) -> list[Standing] | None:
+    """Of each runner. None: call it again, for not all attempts that run are known yet."""
     result, _ = reply
-    _, (told,) = _read("hc_runner_troubles", result, Word.OK)
-    return [Standing(*standing) for standing in told]
+    word, (told,) = _read("hc_runner_states", result, Word.OK, Word.MORE)
+    return None if word is Word.MORE else [_read_standing(*standing) for standing in told]
+
+
+def _read_standing(
+    failed: int, lost: int, held_ms: int, is_there: int, since: bytes, capacity: int, holds: int, jobs: bytes
+) -> Standing:
+    names = [name.split(":") for name in sorted(jobs.decode().split())]
+    ids = sorted((int(caller_id), int(id)) for _, caller_id, id in names)
+    return Standing(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
+
+
+# -- what people decide
+
+
+def job_cancel(keys: Keyspace, job: str, reason: str) -> Transition:
+    """End a job that waits or runs, and its run, in Error."""
+    return keys.transition("hc_job_cancel", job, reason)
+
+
+def read_job_cancel(reply: Any) -> tuple[Fields | Refused, Effects]:
+    """The job's record. Refused: NONE; STATE with its status, or what its run is in, and the run if there is one; MORE
+    if it has to be called again."""
+    result, effects = reply
+    word, details = _read("hc_job_cancel", result, Word.OK, Word.NONE, Word.STATE, Word.MORE)
+    return fields_of(details[0]) if word is Word.OK else Refused(word, details), effects
+
+
+def flow_pause(keys: Keyspace, id: int, *, pauses: bool) -> Transition:
+    """Pause a flow, or resume it. Read as `read_flow`."""
+    return keys.transition("hc_flow_pause", flow_name(id), "pause" if pauses else "resume")
+
+
+RUNS_AGAIN: Final = "*"
+"""In place of a job's name: all jobs of the flow."""
+
+
+def flow_mark(keys: Keyspace, id: int, token: str, marks: Mapping[str, str | bytes]) -> Transition:
+    """Remember what of a flow is to run again, and with what: names of jobs, or RUNS_AGAIN, and names of records with a
+    member, each with what is to be stored. `token` names this."""
+    return keys.transition("hc_flow_mark", flow_name(id), token, *(item for mark in marks.items() for item in mark))
+
+
+def read_flow_mark(reply: Any) -> tuple[Refused | None, Effects]:
+    """Refused: NONE, STATE and MORE as in `read_flow`."""
+    result, effects = reply
+    word, details = _read("hc_flow_mark", result, Word.OK, Word.NONE, Word.STATE, Word.MORE)
+    return None if word is Word.OK else Refused(word, details), effects
+
+
+def flow_rerun(keys: Keyspace, id: int, token: str) -> Transition:
+    """Start a flow that has ended again, with what `flow_mark` was told under this token. Read as `read_flow`."""
+    return keys.transition("hc_flow_rerun", flow_name(id), token)
+
+
+def context_pause(keys: Keyspace, id: int, script_type: str | None, *, pauses: bool) -> Transition:
+    """Pause a context, or the jobs of one type, or resume that."""
+    return keys.transition("hc_context_pause", f"context:{id}", "pause" if pauses else "resume", script_type or "")
+
+
+class Paused(NamedTuple):
+    """What of a context is paused: all of it, and these script types by themselves."""
+
+    is_whole: bool
+    script_types: list[str]
+
+
+def read_context_pause(reply: Any) -> tuple[Paused | None, Effects]:
+    """None: there is no such context."""
+    result, effects = reply
+    word, details = _read("hc_context_pause", result, Word.OK, Word.NONE)
+    if word is Word.NONE:
+        return None, effects
+    is_whole, script_types = details
+    return Paused(is_whole == 1, [script_type.decode() for script_type in script_types]), effects
+
+
+def runner_drain(keys: Keyspace, id: int, *, drains: bool) -> Transition:
+    """Give a runner nothing new, or jobs again."""
+    return keys.transition("hc_runner_drain", f"runner:{id}", "drain" if drains else "undrain")
+
+
+def read_runner_drain(reply: Any) -> tuple[Fields | None, Effects]:
+    """The runner's record; None: there is no such runner."""
+    result, effects = reply
+    word, details = _read("hc_runner_drain", result, Word.OK, Word.NONE)
+    return fields_of(details[0]) if word is Word.OK else None, effects
+
+
+class Deletion(NamedTuple):
+    """How far the deletion of a context is: its number, how many records are gone, and whether there is more to do in
+    the pass that was asked for."""
+
+    number: str
+    records: int
+    has_more: bool
+
+
+def context_delete(keys: Keyspace, id: int, number: str, passed: int) -> Command:
+    """Delete a part of a context, as a slice of the pass 1 or 2. `number`: '' to begin, or to go on with what somebody
+    has begun; then that of the reply. It may be sent twice."""
+    own = (keys.channel, keys.coordinator, number, passed, f"context:{id}")
+    return keys.call("hc_context_delete", keys.engine, *own)
+
+
+def read_context_delete(reply: Any) -> tuple[Deletion | None, Effects]:
+    """None: there is nothing to be deleted."""
+    result, effects = reply
+    word, details = _read("hc_context_delete", result, Word.OK, Word.MORE, Word.NONE)
+    if word is Word.NONE:
+        return None, effects
+    number, records = details
+    return Deletion(number.decode(), int(records), word is Word.MORE), effects
 
 
 # -- messages, prerequisites, timers
@@ -1037,6 +1290,11 @@ class Guard(NamedTuple):
     value: str | int = ""
 
 
+def record_of(transition: Transition) -> str:
+    """The record that a transition of one is about: its first own argument."""
+    return str(transition[5 + int(transition[2])])
+
+
 def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
     """The transition, unless a guard refuses it; then it changes nothing. Look at the reply with `refusing_guard`."""
     if not guards:
@@ -1050,6 +1308,9 @@ def guarded(transition: Transition, guards: Sequence[Guard]) -> Transition:
     name = "hc_guarded" + ("_long" if function in LONG else "") + ("" if function in GROWING else "_ending")
     return Transition(("FCALL", name, *transition[2:own], len(guards), *flat, function, *transition[own:]))
 
+
+_WRITES_ONE: Final = frozenset({"hc_message_upsert", "hc_flow_mark"})
+"""Transitions that create nothing whose number is limited, but bring as much as their arguments have."""
 
 QUOTA: Final = "quota"
 BYTES: Final = "bytes"
@@ -1069,9 +1330,9 @@ def quota_guards(
         named += jobs
         size += following
     guards = []
-    if "bytes" in quotas and (named or transition[1] == "hc_message_upsert"):
+    if "bytes" in quotas and (named or transition[1] in _WRITES_ONE):
         size += sum(len(item) if isinstance(item, str | bytes) else NUMBER for item in transition[own:])
-        written = [str(transition[own])] if transition[1] == "hc_message_upsert" else named
+        written = [str(transition[own])] if transition[1] in _WRITES_ONE else named
         guards = [Guard(BYTES, str(quotas["bytes"]), f"{size} {' '.join(written)}")]
     kinds = {name: name.partition(":")[0] for name in named}
     return guards + [

@@ -41,8 +41,10 @@ _PARTS: Final = (  # each may use those before it
     "messages",
     "upkeep",
     "drafts",
+    "control",
     "connected",
     "access",
+    "views",
     "migrate",
 )
 

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import take
-from coordinator.operations import execution, listing, records
+from coordinator.operations import bulk, control, execution, listing, records
 from coordinator.storage import codec, functions
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
@@ -134,6 +134,17 @@ class Context:
         runner = {"id": id, "pubkey": "", "address": "127.0.0.1", "topic": f"runner{id}", "local": True}
         return self._call(records.create_runner, models.RunnerCreateParams, runner=runner)
 
+    def create_context(self, *admins: int) -> Any:
+        context = {"id": self.id, "admins": list(admins), "readers": [], "executors": []}
+        params = models.ContextCreateParams.model_validate({"context": context})
+        return self.wire.run(alone(records.create_context(self.keys, params)))
+
+    def load_context(self) -> Any:
+        return self.wire.run(alone(records.load_context(self.keys, models.ContextLoadParams(id=self.id))))
+
+    def load_runner(self, id: int) -> Any:
+        return self._call(records.load_runner, models.RunnerLoadParams, id=id)
+
     def delete_flow(self, id: int) -> int:
         return int(self._call(listing.delete_flow, models.FlowParams, id=id)["deleted"])
 
@@ -151,6 +162,15 @@ class Context:
 
     def list_jobs(self, **params: Any) -> Any:
         return self._call(listing.page_of(codec.JOB), models.JobListParams, **params)
+
+    def stats(self) -> Any:
+        return self._call(execution.context_stats, models.ContextStatsParams)
+
+    def attempts(self, id: int) -> list[Any]:
+        """How the attempts at a job went."""
+        answer = self._call(execution.job_attempts, models.JobLoadParams, caller_id=CALLER, id=id)
+        attempts: list[Any] = answer["attempts"]
+        return attempts
 
     # -- flows
 
@@ -192,6 +212,42 @@ class Context:
         """The newest log reports of a job."""
         reports: list[Any] = self._call(execution.job_tail, models.JobLoadParams, caller_id=CALLER, id=id)["reports"]
         return reports
+
+    # -- what people decide
+
+    def cancel_job(self, id: int, reason: str = "") -> Any:
+        return self._call(control.cancel_job, models.JobCancelParams, caller_id=CALLER, id=id, reason=reason)
+
+    def pause_flow(self, id: int) -> Any:
+        return self._call(control.pause_flow, models.FlowParams, id=id)
+
+    def resume_flow(self, id: int) -> Any:
+        return self._call(control.resume_flow, models.FlowParams, id=id)
+
+    def pause(self, script_type: str | None = None) -> Any:
+        """The whole context, or one type."""
+        return self._call(control.pause_context, models.ContextPauseParams, script_type=script_type)
+
+    def unpause(self, script_type: str | None = None) -> Any:
+        return self._call(control.resume_context, models.ContextPauseParams, script_type=script_type)
+
+    def drain(self, id: int) -> Any:
+        return self._call(control.drain_runner, models.RunnerLoadParams, id=id)
+
+    def undrain(self, id: int) -> Any:
+        return self._call(control.undrain_runner, models.RunnerLoadParams, id=id)
+
+    def cancel_many(self, filter: Mapping[str, Any], **members: Any) -> Any:
+        return self._call(bulk.cancel_flows, models.FlowsCancelParams, filter=dict(filter), **members)
+
+    def retry_many(self, filter: Mapping[str, Any], **members: Any) -> Any:
+        return self._call(bulk.retry_flows, models.FlowsParams, filter=dict(filter), **members)
+
+    def delete_many(self, filter: Mapping[str, Any], **members: Any) -> Any:
+        return self._call(bulk.delete_flows, models.FlowsParams, filter=dict(filter), **members)
+
+    def rerun(self, id: int, **members: Any) -> Any:
+        return self._call(control.rerun_flow, models.FlowRerunParams, id=id, **members)
 
     # -- attempts
 

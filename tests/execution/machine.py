@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
     def submit(self, id: int, jobs: list[dict[str, Any]]) -> None:
         self._both(lambda: self.context.submit(id, jobs), lambda: self.model.submit(id, jobs))
 
-    @rule(pick=PICK, how=st.sampled_from(["start", "retry", "cancel"]))
+    @rule(pick=PICK, how=st.sampled_from(["start", "retry", "cancel", "rerun"]))
     def move_a_flow(self, pick: int, how: str) -> None:
         if how == "start":
             id = self._flow(pick, "Dispatched")
@@ -137,9 +137,28 @@ class Machine(RuleBasedStateMachine):
         elif how == "retry":
             id = self._flow(pick, "Error")
             self._both(lambda: self.context.retry(id), lambda: self.model.retry(id))
+        elif how == "rerun":
+            self._rerun(self._flow(pick, "Finished" if pick % 3 else "Error"), pick)
         else:
             id = self._flow(pick, "Started")
             self._both(lambda: self.context.cancel(id), lambda: self.model.cancel(id))
+
+    def _rerun(self, id: int, pick: int) -> None:
+        """All of it, or mostly from one of its jobs on."""
+        run = self.model.runs.get(f"flow:{id}")
+        listed = [*run.jobs, 9] if run is not None and run.jobs else [9]
+        from_job = None if pick % 2 else listed[pick // 2 % len(listed)]
+        asked = {} if from_job is None else {"from_job": from_job}
+        self._both(lambda: self.context.rerun(id, **asked), lambda: self.model.rerun(id, from_job))
+
+    @rule(pick=PICK, pauses=st.booleans(), id=JOBS)
+    def pause_a_flow_or_cancel_a_job(self, pick: int, pauses: bool, id: int) -> None:
+        if pick % 4 == 0:
+            self._both(lambda: self.context.cancel_job(id), lambda: self.model.cancel_job(id))
+            return
+        flow = self._flow(pick, "Started")
+        switch = self.context.pause_flow if pauses else self.context.resume_flow
+        self._both(lambda: switch(flow), lambda: self.model.pause(flow, pauses))
 
     def _flow(self, pick: int, status: str) -> int:
         """Mostly a flow in this status, if there is one."""
@@ -386,6 +405,11 @@ class Machine(RuleBasedStateMachine):
         never_started = {name for name, run in self.model.runs.items() if run.is_active is None}
         for name in ("paid", "approved"):
             self._step(self.satisfy, name)
+        for name, run in self.model.runs.items():
+            if run.is_paused:
+                id = int(name[5:])
+                self._both(lambda id=id: self.context.resume_flow(id), lambda id=id: self.model.pause(id, False))  # type: ignore[misc]
+                self.the_events_are_those_the_model_saw()
         while any(run.is_active for run in self.model.runs.values()):
             for attempt in self._live():
                 self._step(self._finish, attempt)

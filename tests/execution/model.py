@@ -122,6 +122,7 @@ class Run:
         plan: what it was started with, in order; leaves: of that, what nothing depended on.
         children: a job of the plan → those that wait for it; unfinished: those of the plan it has yet to finish.
         is_active: jobs of it may start. None: it was never started, nor cancelled.
+        is_paused: but none of them is handed out.
         limits: of a message: the names of its timers → seconds.
     """
 
@@ -136,6 +137,7 @@ class Run:
     children: dict[int, list[int]] = field(default_factory=dict)
     unfinished: set[int] = field(default_factory=set)
     is_active: bool | None = None
+    is_paused: bool = False
     embedded: Sequence[Mapping[str, Any]] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
     timers: dict[str, float] = field(default_factory=dict)
@@ -174,7 +176,10 @@ class Model:
         return {
             job.id
             for job in self.jobs.values()
-            if job.is_queued and job.script_type in types and not self._is_kept_from(job, runner)
+            if job.is_queued
+            and job.script_type in types
+            and not self._is_kept_from(job, runner)
+            and not self._owner(job).is_paused
         }
 
     def _is_kept_from(self, job: Job, runner: int | None) -> bool:
@@ -312,6 +317,10 @@ class Model:
         if run.status != "Error":
             raise Refused("Conflict")
         self._plan(run, run.jobs)
+        self._go_on_with(run)
+
+    def _go_on_with(self, run: Run) -> None:
+        """A flow that has ended is started again."""
         for dropped in run.plan:
             job = self.jobs.get(dropped)
             if job is not None and dropped not in run.jobs and job.owner is run:
@@ -340,6 +349,67 @@ class Model:
         if run.status == "Finished":
             raise Refused("Conflict")
         self._cancel(run, "cancelled")
+
+    def cancel_job(self, id: int) -> None:
+        job = self.jobs.get(id)
+        if job is None:
+            raise Refused("NotFound")
+        if job.status == "Error":
+            return
+        run = job.owner
+        if job.status == "Finished" or run is None or not (job.live or run.is_active):
+            raise Refused("Conflict")
+        if job.live:
+            self._stop(run, job, "cancelled")
+        else:
+            job.status, job.is_queued, job.pause_ends = "Error", False, None
+            job.waits, job.names = set(), set()
+            self._emit(run, job, "Error", reason="cancelled")
+        if run.is_active:
+            self._fail_run(run, f"job {id}: cancelled", job)
+
+    def pause(self, id: int, pauses: bool) -> None:
+        run = self._flow(id)
+        if not run.is_active:
+            raise Refused("Conflict")
+        if run.is_paused != pauses:
+            run.is_paused = pauses
+            self._emit(run, None, "Started", is_paused=pauses)
+
+    def rerun(self, id: int, from_job: int | None) -> None:
+        run = self._flow(id)
+        if from_job is not None and from_job not in run.jobs:
+            raise Refused("InvalidParams")
+        if from_job is not None and any(listed not in self.jobs for listed in run.jobs):
+            raise Refused("NotFound")
+        if run.status not in ("Finished", "Error"):
+            raise Refused("Conflict")
+        again = set(run.jobs if from_job is None else self._behind(from_job, run.jobs))
+        for listed in run.jobs:
+            job = self.jobs.get(listed)
+            if job is None:
+                raise Refused("NotFound")
+            if self._is_taken(job, run) or (listed in again and self._is_needed(job, run)):
+                raise Refused("Conflict")
+        self._check_dag({listed: self.jobs[listed].depends for listed in run.jobs})
+        for listed in again:
+            job = self.jobs[listed]
+            if job.status == "Finished":
+                job.status, job.result = "WaitingForPrerequisites", {}
+                job.reports.pop("finish", None)
+        self._go_on_with(run)
+
+    def _behind(self, first: int, ids: Collection[int]) -> set[int]:
+        found = {first}
+        while more := {id for id in ids if found & {*self.jobs[id].depends}} - found:
+            found |= more
+        return found
+
+    def _is_needed(self, job: Job, run: Run) -> bool:
+        """Whether a job runs, or has finished and another run that is active needs what it did."""
+        others = [other for other in self.runs.values() if other is not run and other.is_active]
+        is_needed = any(job.id in other.plan or job.owner is other for other in others)
+        return job.live is not None or (job.status == "Finished" and is_needed)
 
     def send(self, id: int) -> None:
         run = self.runs.get(f"message:{CALLER}:{id}")
@@ -576,7 +646,7 @@ class Model:
             self._emit(self._owner(job), job, "Dispatched")
 
     def _finish_run(self, run: Run) -> None:
-        run.is_active, run.timers = False, {}
+        run.is_active, run.is_paused, run.timers = False, False, {}
         if run.is_flow:
             run.status = "Finished"
             run.result = {str(id): self._result_text(id) for id in run.leaves}
@@ -602,7 +672,7 @@ class Model:
             self._fail_run(run, f"job {job.id}: {reason}", job)
 
     def _fail_run(self, run: Run, reason: str, failed: Job | None = None) -> None:
-        run.is_active, run.timers, run.status = False, {}, "Error"
+        run.is_active, run.is_paused, run.timers, run.status = False, False, {}, "Error"
         if run.is_flow:
             run.result = {"error": reason} | ({"job": str(failed.id)} if failed else {})
             self._emit(run, None, "Error", reason=reason)
@@ -713,6 +783,7 @@ class Model:
         attempt: Attempt | None = None,
         reason: str | None = None,
         is_lost: bool = False,
+        is_paused: bool | None = None,
     ) -> None:
         if run.is_flow:
             event: dict[str, Any] = {"flow": run.name, "kind": "job" if job else "flow", "status": status}
@@ -720,4 +791,5 @@ class Model:
             event |= {"attempt": attempt.number, "runner_id": attempt.runner} if attempt else {}
             event |= {"reason": reason} if reason is not None else {}
             event |= {"lost": True} if is_lost else {}
+            event |= {"paused": is_paused} if is_paused is not None else {}
             self.events.append(event)

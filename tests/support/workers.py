@@ -41,7 +41,10 @@ class Worker:
     Attributes:
         frames: the assignments as they came, a list a frame.
         api: its connection.
+        url: where it is connected.
     """
+
+    url: str
 
     def __init__(self, context: int, id: int) -> None:
         self.context = context
@@ -105,6 +108,7 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     """A connected runner, registered, and subscribed with these options unless told otherwise."""
     runner = Worker(context, id)
+    runner.url = url
     async with streaming(url, runner.notified) as runner.client:
         runner.api = Api(runner.client)
         await register(runner.api, context, id)

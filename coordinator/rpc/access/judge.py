@@ -177,10 +177,26 @@ class Judge(NamedTuple):
 
     def _of_caller(self, params: Any) -> Method:
         """For records whose caller_id is the client's."""
+        if getattr(params, "overrides", None) is not None and not self.access.gate.rules.executors_submit:
+            raise self._denied("executors run what admins have created here, as it is: without overrides")
         for caller in _callers(params):
             if caller != self.id:
                 raise self._denied(f"its caller_id is {caller}, and yours is {self.id}: it would be another's")
+        if hasattr(params, "filter"):
+            if params.filter.caller_id != self.id:
+                raise self._denied(f"flows of others are among those: give the filter your caller_id, {self.id}")
+            return self._guarding_each()
         return self._guarded()
+
+    def _guarding_each(self) -> Method:
+        method, id = self.method, self.id
+
+        def refusal(_: Guard, params: Any) -> CoordinatorError:
+            return Forbidden(f"it is another's: its caller_id is not {id}", self.right.value)
+
+        return self.access.gate.variant(
+            (method.name, id), lambda: restricted.guarding_each(method, lambda name: [Guard("own", name, id)], refusal)
+        )
 
     def _guarded(self) -> Method:
         method, id, right = self.method, self.id, self.right
@@ -325,6 +341,10 @@ _GUARDS: Final[dict[str, _OwnGuards]] = {
     "flow.start": _own(flow=lambda params: params.id),
     "flow.retry": _own(flow=lambda params: params.id),
     "flow.cancel": _own(flow=lambda params: params.id),
+    "flow.rerun": _own(flow=lambda params: params.id),
+    "flow.pause": _own(flow=lambda params: params.id),
+    "flow.resume": _own(flow=lambda params: params.id),
+    "job.cancel": _own(job=lambda params: params),
     "message.send": _own(message=lambda params: params, embedded=True),
     "flow.delete": _own(flow=lambda params: params.id),  # deletion itself refuses what runs, as the next two
     "job.delete": _own(job=lambda params: params),

@@ -17,7 +17,7 @@ from coordinator.storage.keys import Keyspace, Transition, job_name
 
 __all__ = ["within_quotas"]
 
-CREATING: Final = ("job.create", "flow.create", "flow.submit", "message.create", "message.send")
+CREATING: Final = ("job.create", "flow.create", "flow.submit", "message.create", "message.send", "flow.rerun")
 
 
 def within_quotas(methods: Mapping[str, Method], *, jobs: int, flows: int, size: int) -> dict[str, Method]:

@@ -24,6 +24,7 @@ __all__ = [
     "Hide",
     "called_with",
     "guarded",
+    "guarding_each",
     "hidden_addresses",
     "hidden_admins",
     "hidden_env",
@@ -67,6 +68,21 @@ def guarded(method: Method, guards: Guards, refusal: Refusal) -> Method:
         return guarded_steps(begin_steps(keys, params), lambda command: needed, refusal, params)
 
     return replace(method, does=replace(does, begin=begin_guarded))
+
+
+def guarding_each(method: Method, guards: Callable[[str], Sequence[Guard]], refusal: Refusal) -> Method:
+    """The method, each transition of which is guarded by the name of the record that it is about."""
+    does = method.does
+    assert isinstance(does, Steps), f"{method.name} is about one record"
+    begin = does.begin
+
+    def begin_guarding(keys: Keyspace, params: Any) -> Operation:
+        def needed(command: Transition) -> Sequence[Guard]:
+            return guards(functions.record_of(command))
+
+        return guarded_steps(begin(keys, params), needed, refusal, params)
+
+    return replace(method, does=replace(does, begin=begin_guarding))
 
 
 def guarded_command(

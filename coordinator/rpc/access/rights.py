@@ -33,11 +33,14 @@ class Right(Enum):
     KEY_ROTATE = "change this actor's key"
     ACTOR_REVOKE = "revoke actors"
     CONTEXT_WRITE = "administer the context"
+    CONTEXT_CONTROL = "pause the context"
+    CONTEXT_DELETE = "delete the context"
     CONTEXT_READ = "read the context"
     CONTEXT_LIST = "list contexts"
     RUNNER_WRITE = "administer runners"
     RUNNER_READ = "read runners"
     RUNNERS_CONNECTED = "count runners"
+    STATS_READ = "count jobs and flows"
     WORK = "work as this runner"
     ATTEMPT = "report on this runner's attempts"
     RECORD_WRITE = "create jobs, flows and messages"
@@ -98,11 +101,14 @@ TABLE: Final[Mapping[Right, Row]] = {
     Right.KEY_ROTATE: Row(_YES, _SELF, _SELF, _SELF, _NO, _SELF),
     Right.ACTOR_REVOKE: Row(_YES),
     Right.CONTEXT_WRITE: Row(_YES, _YES, stranger=Cell.BY_SETTING),
+    Right.CONTEXT_CONTROL: Row(_YES, _YES),
+    Right.CONTEXT_DELETE: Row(_YES, _YES),
     Right.CONTEXT_READ: Row(_YES, _YES, _YES, Cell.WITHOUT_ADMINS, _YES),
     Right.CONTEXT_LIST: Row(_YES, _OWN, _OWN, _OWN, _OWN, _OWN),
     Right.RUNNER_WRITE: Row(_YES, _YES),
     Right.RUNNER_READ: Row(_YES, _YES, _YES, Cell.WITHOUT_ADDRESS, _SELF),
     Right.RUNNERS_CONNECTED: Row(_YES, _YES, _YES, _YES),
+    Right.STATS_READ: Row(_YES, _YES, _YES, _YES),
     Right.WORK: Row(runner=_SELF),
     Right.ATTEMPT: Row(runner=_OWN),
     Right.RECORD_WRITE: Row(_YES, _YES, Cell.OWN_SUBMITTED),

@@ -10,10 +10,7 @@ local STALE_LIMIT = 200 -- stale queue entries dropped in one call
 local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless a single one is larger
 local INPUT_JOBS = 1000 -- whose results are told at once
 local RETURN_LIMIT = 20 -- how often a job of a run is given back
-local LOG_BYTES = 16777216 -- of log lines kept of one run
 local TIMEOUT_GRACE = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
-local TAIL_BYTES = 16384 -- of log lines kept of each job, whatever becomes of its run's
-local DROPPED_AT_ONCE = 100 -- reports of log lines dropped for one that comes
 
 -- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
 local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
@@ -220,17 +217,6 @@ local function share_of(tx, runner, session, count, types)
   return 0
 end
 
--- Which of these runners are in trouble.
--- Arguments: runners.
--- Result: 'ok', for each how often it has failed in a row, or lost, and for how many ms yet it gets nothing.
-local function runner_troubles(tx, args, o, last)
-  local told, memory = {}, known_memory(tx)
-  for at = o + 1, last do
-    local trouble = memory and memory.troubled[args[at]] or {failed = 0, lost = 0, till = 0}
-    told[at - o] = {trouble.failed, trouble.lost, math.max(0, math.ceil(trouble.till - tx.now))}
-  end
-  return WORD.OK, told
-end
 
 -- Keep a job that is tried again for others than the runner that has just failed or lost it, if anybody else is
 -- there. Returns whether it is.
@@ -273,7 +259,8 @@ end
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
 -- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
 -- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
--- popped, is popped once. Those kept for others stay where they are.
+-- popped, is popped once. Those kept for others stay where they are, and so do all while they are paused, or the runner
+-- is drained; those of a flow that is paused are noted for when it is resumed.
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
@@ -282,6 +269,17 @@ local function pop(tx, count, bytes, types, runner)
       local asked = math.min(count - #popped, 100)
       local entries = redis.call('RPOP', queue, asked) or {}
       is_empty = #entries < asked
+      local held = #entries > 0 and SHARING.is_held(tx, type, runner)
+      if held then
+        put_back(queue, entries)
+        if held == 'paused' then
+          forget_ready(tx, type)
+        else
+          announce(tx, EFFECT.OTHER .. type .. ' ' .. runner) -- it may have been woken for a job
+        end
+        is_empty = false
+        break
+      end
       for i, job in ipairs(entries) do
         if bytes <= 0 or stale > STALE_LIMIT then
           for back = #entries, i, -1 do
@@ -322,8 +320,10 @@ local function pop(tx, count, bytes, types, runner)
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           end
-        elseif is_queued and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING) then
+        elseif is_queued
+          and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING or runs[run][1] == IS.PAUSED) then
           redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
+          stale = stale + 1 -- as much work as one
         else
           stale = stale + 1
         end
@@ -374,6 +374,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' '
     .. session
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
+  COUNT.move(tx, 'Dispatched>Started')
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, runner, session, token)
   if number ~= '1' and known_memory(tx) then
@@ -557,10 +558,12 @@ local function tries_left(tx, attempt, is_lost)
   return count <= tonumber(limit or 0), count
 end
 
--- An attempt has failed, or was lost: the job is tried again after a pause, or it and its run end in Error.
--- Returns the job's status.
-local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
+-- An attempt has failed, or was lost: the job is tried again after a pause, or it and its run end in Error. `outcome`:
+-- as it is kept, if that is neither. Returns the job's status.
+local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost, outcome)
   local key = tx.prefix .. attempt.job
+  outcome = outcome or is_lost and 'lost' or 'failed'
+  OUTCOME.keep(tx, attempt.job, attempt, outcome, tx.at, reason)
   local about = is_lost and ',"lost":true' .. because(reason) or because(reason)
   redis.call('HSET', key, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_queued')
@@ -575,15 +578,17 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
   if may_retry and active and has_more then
     local pause = math.floor(math.min(60, 2 ^ math.min(count - 1, 6)) * 1000 * (0.5 + tx.jitter / 2))
     redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', tx.wall + pause)
+    COUNT.move(tx, 'Started>Dispatched')
     arm(tx, 'retry:' .. attempt.job, tx.now + pause)
     emit_job(tx, attempt.run, attempt.job, 'Dispatched', attempt, about)
     return 'Dispatched'
   end
   redis.call('HSET', key, 'status', 'Error')
+  COUNT.move(tx, 'Started>Error')
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, about)
   if active_of(tx, attempt.run) == IS.SETTLING then
     redis.call('RPUSH', tx.prefix .. 'late:' .. attempt.run, attempt.job) -- the run fails as soon as it is started
-  elseif active_of(tx, attempt.run) == IS.ACTIVE then
+  elseif SHARING.is_open(active_of(tx, attempt.run)) then
     fail_run(tx, attempt.run, 'job ' .. job_id(attempt.job) .. ': ' .. reason, attempt.job)
   end
   return 'Error'
@@ -601,6 +606,7 @@ local function finish(tx, args, o)
   end
   local key = tx.prefix .. job
   redis.call('HSET', key, 'status', 'Finished', 'result', result, 'x_ended', tx.at, 'updated_at', tx.seconds)
+  COUNT.move(tx, 'Started>Finished')
   if tx.counts then
     BYTES.count(tx, job)
   end
@@ -661,6 +667,12 @@ local function heartbeat(tx, args, o)
   renew(tx, attempt)
   return WORD.OK .. ' ' .. attempt.lease
 end
+
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
+local LOG_BYTES = 16777216 -- of log lines kept of one run
+local TAIL_BYTES = 16384 -- of log lines kept of each job, whatever becomes of its run's
+local DROPPED_AT_ONCE = 100 -- reports of log lines dropped for one that comes
 
 -- Keep the newest log lines of a job, a list of their reports as JSON. The lines are the arguments from `first` to
 -- `last`.
@@ -754,6 +766,10 @@ local function append_log(tx, args, o, last)
   return word, 1
 end
 
+register('hc_log', append_log, GROWS)
+
+end
+
 -- An attempt never reached its runner: it does not count, and its job is the next of its queue. If that has happened
 -- too often in this run, something is wrong with the job: it fails.
 local function give_back(tx, job)
@@ -772,6 +788,7 @@ local function give_back(tx, job)
   disarm(tx, 'lease:' .. job)
   forget_attempt(tx, job, attempt_of(field))
   redis.call('HSET', key, 'x_attempt', string.match(field, '^%d+') - 1, 'status', status, 'updated_at', tx.seconds)
+  COUNT.job(tx, 'Started', status)
   emit_job(tx, run, job, status)
   if active then
     redis.call('HSET', key, 'x_queued', tx.at)
@@ -800,7 +817,7 @@ end
 
 -- Learn of the attempts that began before this server did, so many of them and once in a call, however many are
 -- joined in that. Returns whether all are known now.
-local function look_back(tx, memory)
+function OUTCOME.look_back(tx, memory)
   if memory.walked ~= true and not tx.has_looked_back then
     tx.has_looked_back = true
     local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', LOOKED_BACK))
@@ -837,7 +854,7 @@ local function resume(tx, args, o, last)
   local runner, session = args[o + 1], args[o + 2]
   local memory, named, lost = memory_of(tx), {}, {}
   set_timers(tx)
-  if not look_back(tx, memory) then
+  if not OUTCOME.look_back(tx, memory) then
     return WORD.MORE
   end
   for at = o + 3, last do
@@ -859,7 +876,7 @@ local function resume(tx, args, o, last)
       if running(tx, job, token, 'status') then
         give_back(tx, job)
       else
-        memory.sessions[runner .. ' ' .. session][job] = nil
+        forget_attempt(tx, job, {runner = runner, session = session})
       end
     end
   end
@@ -872,7 +889,5 @@ register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)
 register('hc_heartbeat', heartbeat, nil, true)
-register('hc_log', append_log, GROWS)
 register('hc_resume', resume)
 register('hc_runners_there', runners_there)
-register('hc_runner_troubles', runner_troubles)

@@ -16,7 +16,8 @@
 -- ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer
 -- was set that is due so soon), `silent:RUNNER TOKEN` (a runner let the lease of this attempt lapse), `other:TYPE
 -- RUNNER` (a queue has a job that another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has
--- failed so many attempts in a row, and gets fewer), `ended:KIND STATUS` (a flow or message has, with this status).
+-- failed so many attempts in a row, and gets fewer), `ended:KIND STATUS` (a flow or message has, with this status),
+-- `deleted:` (the context is being deleted: whoever waits in it is to look).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
@@ -32,7 +33,7 @@
 -- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both
 -- are LARGE if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines),
 -- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far
--- that is).
+-- that is), x_again (the token of the flow_rerun that has started it last).
 
 local VERSION = '8'
 local IDENTITY = VERSION .. ':' .. DIGEST
@@ -80,6 +81,7 @@ local EFFECT = {
   OTHER = 'other:',
   TROUBLE = 'trouble:',
   ENDED = 'ended:',
+  DELETED = 'deleted:',
 }
 
 -- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on
@@ -143,8 +145,8 @@ local function adopt_clock(tx, skew, is_reading)
   return skew
 end
 
--- `is_reading`: the call must not write.
-local function begin(keys, args, is_reading)
+-- `is_reading`: the call must not write. `is_anyway`: it may be made while the context is being deleted.
+local function begin(keys, args, is_reading, is_anyway)
   -- A pattern for all of it would cost as much as a command.
   local _, last = string.find(args[2], ' ' .. IDENTITY, 1, true)
   local writer, number, unanswered = string.match(args[2], '^ ?(%S*) ?(%d*) ?(%d*)$', (last or 0) + 1)
@@ -163,7 +165,11 @@ local function begin(keys, args, is_reading)
     end
   end
   local time, wall = read_clock()
-  local skew = tonumber(redis.call('HGET', keys[1], 'skew')) or 0
+  local skew = redis.call('HGET', keys[1], 'skew')
+  if skew == 'deleting' and not is_anyway then -- see context_delete
+    error({err = 'DELETING the context is being deleted; once it is, one with this id is another'})
+  end
+  skew = tonumber(skew) or 0
   local tx = {
     engine = keys[1],
     prefix = prefix,
@@ -192,10 +198,11 @@ local function begin(keys, args, is_reading)
     place = 1, -- of the transition in the call
     result_of = {}, -- those jobs → their results
     faults = nil, -- of a part of what was to be done, which the rest goes on without: see note_fault
+    moves = {}, -- how often records were moved from a status to another one, see COUNT.move
     undo = nil, -- timers that were set or moved, each with what it was before, if a fault is to undo that: see attempt
     told = nil, -- flows to which something had happened before a fault
   }
-  if clock.set ~= 0 then
+  if clock.set ~= 0 and not is_anyway then
     skew = adopt_clock(tx, skew, is_reading)
   end
   tx.now = wall + skew

@@ -30,17 +30,17 @@ local function go_on_with(tx, flow, plan)
   end
 end
 
--- Launch a flow by the plan of its jobs, if it has one; `before` is given the plan first.
+-- Launch a flow by the plan of its jobs, if it has one; `before` is given the plan first. `is_again`: see read_plan.
 -- Result: as flow_start.
-local function launch_flow(tx, flow, before)
+local function launch_flow(tx, flow, before, is_again)
   local caller, listed, jobs = unpack(redis.call('HMGET', tx.prefix .. flow, 'caller_id', 'jobs', 'x_jobs'))
   if is_large(listed, jobs) then
     begin_launch(tx, flow)
     return WORD.MORE
   end
-  local plan, fault, job = read_plan(tx, flow, flow_jobs(caller, listed), ONE_CALL_BYTES)
+  local plan, fault, job, run = read_plan(tx, flow, flow_jobs(caller, listed), ONE_CALL_BYTES, is_again)
   if fault then
-    return fault, job, redis.call('HGET', tx.prefix .. job, 'x_run') or ''
+    return fault, job, run or ''
   end
   if not plan then
     begin_launch(tx, flow)
@@ -127,7 +127,7 @@ local function flow_cancel(tx, args, o)
   if not status then
     return WORD.NONE
   end
-  if status == 'Finished' then
+  if status == 'Finished' and not step then -- else it may be about to run again
     return WORD.STATE, status
   end
   if step and is_step(step, 'stop') then
@@ -149,6 +149,87 @@ local function flow_cancel(tx, args, o)
   return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
 end
 
+-- Go on with what is under way with a run, so that it can be looked at again. Returns 'more', or 'state' and what it is
+-- in if only its client can.
+local function wait_for_step(tx, run, step)
+  local word, detail = go_on_first(tx, run, step)
+  if word == WORD.STATE then
+    return word, detail
+  end
+  return WORD.MORE
+end
+
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
+-- Remember what is to run again of a flow that has ended, and with what. It is kept for a minute.
+-- Arguments: 1 the flow, 2 a token that names this, then fields and values of `again:RUN` (see AGAIN).
+-- Result: 'ok' | 'more': something is under way with the flow, to be called again | 'none' | 'state', its status.
+local function flow_mark(tx, args, o, last)
+  local flow, marks = args[o + 1], tx.prefix .. 'again:' .. args[o + 2]
+  local status, step = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_step'))
+  if not status then
+    return WORD.NONE
+  end
+  if step then
+    return wait_for_step(tx, flow, step)
+  end
+  if status ~= 'Finished' and status ~= 'Error' then
+    return WORD.STATE, status
+  end
+  call_each('HSET', marks, slice(args, o + 3, last))
+  redis.call('PEXPIRE', marks, ANSWER_KEPT)
+  return WORD.OK
+end
+
+-- Write what the jobs of a plan, and their flow, are to have when they run again.
+local function renew_all(tx, flow, plan)
+  go_on_with(tx, flow, plan)
+  for _, node in ipairs(plan) do
+    AGAIN.renew(tx, flow, node.job, node.status == 'Again')
+  end
+  AGAIN.renew(tx, flow, flow)
+end
+
+-- Start a flow that has ended again, with what flow_mark was told.
+-- Arguments: 1 the flow, 2 the token.
+-- Result: as flow_start; 'changed', the flow: what was told is not remembered any longer.
+local function flow_rerun(tx, args, o)
+  local flow, token = args[o + 1], args[o + 2]
+  local key, again = tx.prefix .. flow, AGAIN.key(tx, flow)
+  local status, step, last = unpack(redis.call('HMGET', key, 'status', 'x_step', 'x_again'))
+  if not status then
+    return WORD.NONE
+  end
+  if step then
+    return go_on_first(tx, flow, step)
+  end
+  if last == token then -- that was done, whatever has become of the flow since
+    return WORD.OK, redis.call('HGETALL', key)
+  end
+  if status ~= 'Finished' and status ~= 'Error' then
+    return WORD.STATE, status
+  end
+  if redis.call('EXISTS', tx.prefix .. 'again:' .. token) == 0 then
+    return WORD.CHANGED, flow
+  end
+  redis.call('RENAME', tx.prefix .. 'again:' .. token, again)
+  redis.call('PERSIST', again)
+  redis.call('HSET', key, 'x_again', token)
+  local word, detail, run = launch_flow(tx, flow, renew_all, true)
+  if word ~= WORD.MORE then
+    redis.call('UNLINK', again)
+  end
+  if word ~= WORD.MORE and word ~= WORD.OK then
+    redis.call('HDEL', key, 'x_again')
+  end
+  return word, detail, run
+end
+
+register('hc_flow_mark', flow_mark, GROWS)
+register('hc_flow_rerun', flow_rerun, GROWS)
+
+end
+
 -- Create or update a flow.
 -- Arguments, Result: as record_upsert.
 local function flow_upsert(tx, args, o)
@@ -159,10 +240,15 @@ do -- what is local to this block takes no place among the 200 locals a chunk ma
 
 local NEW = {}
 
-local KNOWN = {'status', 'x_run', 'created_at'}
+local TYPE_GIVEN -- which of JOB_GIVEN is the script type
+for at = 1, #JOB_GIVEN do -- there is no ipairs yet while the library is loaded
+  TYPE_GIVEN = JOB_GIVEN[at] == 'script_type' and at or TYPE_GIVEN
+end
 
--- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members
--- that `optional` names.
+local KNOWN = {'status', 'x_run', 'created_at', 'script_type'}
+
+-- Which of these records are there: record → its status, owner, created_at, script type, and `kept`: what is stored of
+-- the members that `optional` names.
 local function known_of(tx, records, optional)
   local fields = slice(KNOWN, 1, #KNOWN)
   for _, name in ipairs(optional) do
@@ -172,7 +258,7 @@ local function known_of(tx, records, optional)
   for _, record in ipairs(records) do
     local values = redis.call('HMGET', tx.prefix .. record, unpack(fields))
     if values[1] then
-      local it = {status = values[1], owner = values[2], created_at = values[3], kept = {}}
+      local it = {status = values[1], owner = values[2], created_at = values[3], type = values[4], kept = {}}
       for at = #KNOWN + 1, #fields do
         it.kept[fields[at]] = values[at]
       end
@@ -309,7 +395,7 @@ local function flow_submit(tx, args, o)
     else
       put(new, '0', args[place + 1])
     end
-    local is_done = it and it.status == 'Finished'
+    local is_done, type = it and it.status == 'Finished', SUBMITTED.member(kind, 'script_type', args, place)
     if is_done then
       pending = pending - 1
       if it.owner ~= flow then
@@ -326,7 +412,6 @@ local function flow_submit(tx, args, o)
       if parents then
         wait = count_unfinished(known or NEW, job, args[place + 2 + parents])
       end
-      local type = SUBMITTED.member(kind, 'script_type', args, place)
       status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
@@ -347,6 +432,12 @@ local function flow_submit(tx, args, o)
         last = last + 2
       end
       redis.call('HSET', keys[i + 1], unpack(fields, 1, last))
+      if it then
+        COUNT.job(tx, it.status, status)
+        COUNT.job(tx, it.type, type)
+      else
+        COUNT.move(tx, type .. '>' .. status)
+      end
       BYTES.count(tx, job)
     end
   end
@@ -354,6 +445,7 @@ local function flow_submit(tx, args, o)
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 6, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', keys[1], unpack(fields))
+  COUNT.flow(tx, was.status or '', 'Started')
   BYTES.count(tx, flow)
   if #new > 0 then
     call_each('ZADD', tx.prefix .. 'index:job', new)
@@ -448,6 +540,7 @@ local function flow_create(tx, args, o)
   local fields = {'status', 'Dispatched', 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 4, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', key, unpack(fields))
+  COUNT.flow(tx, status or '', 'Dispatched')
   BYTES.count(tx, flow)
   if status then
     SHARING.look_again(tx, flow) -- it may have listed others
@@ -497,14 +590,17 @@ local function flow_add(tx, args, o)
       put_members(fields, JOB_GIVEN, args, at + 2, it and it.kept, JOB_DEFAULTS)
       count = count + 1
       local is_pending = true
+      local type = args[at + 1 + TYPE_GIVEN]
       if it then
         redis.call('HSET', key, unpack(fields))
+        COUNT.job(tx, it.type, type ~= NOT_GIVEN and type)
         is_pending = claim(tx, flow, serial, count, job)
       else
         put(fields, 'status', 'WaitingForPrerequisites')
         put(fields, 'x_run', flow)
         put(fields, 'x_was', table.concat({serial, count, 'New', '-'}, ' '))
         redis.call('HSET', key, unpack(fields))
+        COUNT.job(tx, type, 'WaitingForPrerequisites')
         redis.call('ZADD', tx.prefix .. 'index:job', '0', args[at + 1])
         redis.call('RPUSH', new_plan(tx, flow), job)
       end

@@ -64,7 +64,7 @@ end
 -- asked for, or ''.
 -- Returns: of each call applied after that number, and still kept, {number, reply}.
 local function fence(keys, args)
-  local pointer = begin(keys, args).prefix .. 'writer:' .. args[3]
+  local pointer = begin(keys, args, false, true).prefix .. 'writer:' .. args[3]
   local epoch, after = args[4], tonumber(args[5])
   local list, newest = pointer .. ':' .. epoch, redis.call('GET', pointer)
   if newest and tonumber(newest) > tonumber(epoch) then
@@ -92,7 +92,7 @@ end
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the writer, 4 its epoch.
 -- Returns: 'ok'.
 local function release(keys, args)
-  local pointer = begin(keys, args).prefix .. 'writer:' .. args[3]
+  local pointer = begin(keys, args, false, true).prefix .. 'writer:' .. args[3]
   if redis.call('GET', pointer) == args[4] then
     redis.call('DEL', pointer, pointer .. ':' .. args[4])
   end

@@ -126,10 +126,19 @@ local function tell_ended(tx, run, status)
   tx.effects[#tx.effects + 1] = EFFECT.ENDED .. string.match(run, '^%l+') .. ' ' .. status
 end
 
+-- A run that ends is paused no longer.
+local function end_pause(tx, run)
+  redis.call('HDEL', tx.prefix .. run, 'paused')
+  redis.call('UNLINK', tx.prefix .. 'ready:' .. run)
+end
+
 -- Every job of a run has finished. `leaves`: those no other waits for; of a large run its result is put together
 -- first, in slices, and given here.
 local function finish_run(tx, run, leaves, result)
   local key = tx.prefix .. run
+  if tx.active[run] == IS.PAUSED then
+    end_pause(tx, run)
+  end
   if leaves == LARGE and not result and string.sub(run, 1, 5) == 'flow:' then
     tx.active[run] = IS.ENDING
     redis.call('HSET', key, 'x_active', IS.ENDING, 'x_pending', '0')
@@ -140,6 +149,7 @@ local function finish_run(tx, run, leaves, result)
   local ended = {'x_active', '0', 'x_pending', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
+    COUNT.move(tx, 'flow Started>Finished')
     BYTES.count(tx, run)
     emit_flow(tx, run, 'Finished')
     tell_ended(tx, run, 'Finished')
@@ -168,6 +178,7 @@ local function reset_job(tx, run, job, status, awaits)
   local key = tx.prefix .. job
   if status == 'Dispatched' then
     redis.call('HSET', key, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
+    COUNT.move(tx, 'Dispatched>WaitingForPrerequisites')
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
   elseif status == 'WaitingForPrerequisites' then
@@ -198,13 +209,17 @@ end
 -- what deals with its jobs, if not all of them can be put back in this call.
 local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
-  local jobs = redis.call('HGET', key, 'x_jobs')
+  local jobs, status = unpack(redis.call('HMGET', key, 'x_jobs', 'status'))
+  if active_of(tx, run) == IS.PAUSED then
+    end_pause(tx, run)
+  end
   local is_sliced = step or has_many(jobs) or tx.work <= 0
   tx.active[run] = is_sliced and IS.ENDING or IS.ENDED
   local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     local result = '{"error":' .. cjson.encode(reason) .. (job and ',"job":"' .. job_id(job) .. '"}' or '}')
     redis.call('HSET', key, 'status', 'Error', 'result', result, unpack(ended))
+    COUNT.flow(tx, status, 'Error')
     emit_flow(tx, run, 'Error', because(reason))
   else
     redis.call('HSET', key, 'status', 'Error', 'transport_status', 'Failed', unpack(ended))
@@ -242,11 +257,12 @@ end
 -- What this server remembers of contexts, for as long as it runs. That costs next to nothing, and nobody misses
 -- it for long. By channel and prefix of the context: `there`, the runners that are there to take jobs (script
 -- type → runner → until when), `swept` (script type → when those that are no longer there were removed);
+-- `subscribed`, those that have subscribed (runner → coordinator → `since` and `capacity`, as texts, and `till`);
 -- `troubled`, runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`);
 -- `kept`, queued jobs that are for another runner than the one that failed or lost them (job → that `runner`,
--- `till`); `sessions`, running attempts (runner and session → job → token), those that began before the server
--- did being known when `walked` is true, which may be where that has got to; `unnamed` (tokens of those which do
--- not name their job → job).
+-- `till`); `sessions`, running attempts (see session_name → job → token), those that began before the server
+-- did being known when `walked` is true, which may be where that has got to; `held`, how many they are (session_name →
+-- number); `unnamed` (tokens of those which do not name their job → job).
 local memories = {}
 local POLLING = 'job.take' -- the session of attempts handed out on no connection
 
@@ -259,28 +275,40 @@ end
 
 local function memory_of(tx)
   if not known_memory(tx) then
-    tx.memory = {there = {}, swept = {}, troubled = {}, kept = {}, sessions = {}, unnamed = {}}
+    tx.memory = {there = {}, swept = {}, subscribed = {}, troubled = {}, kept = {}, sessions = {}, held = {},
+      unnamed = {}}
     memories[tx.channel .. ' ' .. tx.prefix] = tx.memory
   end
   return tx.memory
 end
 
+-- A runner and its session; all attempts that are in no session together are under another name than any session has.
+local function session_name(runner, session)
+  return (session == '' or session == POLLING) and runner or runner .. ' ' .. session
+end
+
 local function remember_attempt(tx, job, runner, session, token)
-  if session ~= '' and session ~= POLLING then
-    local sessions, name = memory_of(tx).sessions, runner .. ' ' .. session
-    sessions[name] = sessions[name] or {}
-    sessions[name][job] = token
+  local memory, name = memory_of(tx), session_name(runner, session)
+  local begun = memory.sessions[name]
+  if not begun then
+    begun = {}
+    memory.sessions[name], memory.held[name] = begun, 0
   end
+  if not begun[job] then
+    memory.held[name] = memory.held[name] + 1
+  end
+  begun[job] = token
 end
 
 local function forget_attempt(tx, job, attempt)
   local memory = attempt and known_memory(tx)
-  local name = memory and attempt.runner .. ' ' .. attempt.session
+  local name = memory and session_name(attempt.runner, attempt.session)
   local begun = memory and memory.sessions[name]
-  if begun then
-    begun[job] = nil
-    if not next(begun) then
-      memory.sessions[name] = nil
+  if begun and begun[job] then
+    local held = memory.held[name] - 1
+    begun[job], memory.held[name] = nil, held
+    if held == 0 then -- to look whether it is empty would take as long as it was ever large
+      memory.sessions[name], memory.held[name] = nil, nil
     end
   end
 end
@@ -293,6 +321,8 @@ local function stop(tx, run, job, reason)
     local attempt = attempt_of(field)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds,
       'x_late', late_until(tx, attempt, run))
+    COUNT.move(tx, 'Started>Error')
+    OUTCOME.keep(tx, job, attempt, 'cancelled', tx.at, reason)
     disarm(tx, 'lease:' .. job)
     forget_attempt(tx, job, attempt)
     announce_cancel(tx, attempt.runner, job, attempt.token, reason)
@@ -389,10 +419,62 @@ local function link(nodes)
   end
 end
 
--- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', and with
--- which job; or nil and nothing if the jobs name so much they wait for that this takes more than one call. `bytes`:
--- how much they may.
-local function read_plan(tx, run, jobs, bytes)
+-- What runs again although it has finished, or begins with other members than before: the hash `again:RUN`, while its
+-- flow is started again by flow_rerun. Its fields are the names of such jobs, or '*' for all; and 'RECORD MEMBER' →
+-- what that is to be.
+local AGAIN = {}
+
+function AGAIN.key(tx, run)
+  return tx.prefix .. 'again:' .. run
+end
+
+-- What a job counts as when it is claimed, by its status: 'Again' if it is to run again. Or nil and the run in the way.
+function AGAIN.status(tx, run, job, status, owner)
+  if status ~= 'Finished' and status ~= 'Started' then
+    return status
+  end
+  tx.work = tx.work - 2
+  local is_all, is_named = unpack(redis.call('HMGET', AGAIN.key(tx, run), '*', job))
+  if not is_all and not is_named then
+    return status
+  end
+  local user = status == 'Started' and run or SHARING.needs_result(tx, run, job, owner)
+  if user then
+    return nil, user
+  end
+  return 'Again'
+end
+
+-- The status that a job has had which counts as that.
+function AGAIN.before(status)
+  return status == 'Again' and 'Finished' or status
+end
+
+-- Give a record of a run that starts again the members it is to have, and, if `is_again`, no result.
+function AGAIN.renew(tx, run, record, is_again)
+  local key, members = tx.prefix .. record, {}
+  for _, name in ipairs({'script', 'env_vars'}) do
+    local value = redis.call('HGET', AGAIN.key(tx, run), record .. ' ' .. name)
+    if value then
+      members[#members + 1] = name
+      members[#members + 1] = value
+    end
+  end
+  if #members > 0 then
+    redis.call('HSET', key, unpack(members))
+  end
+  if is_again then
+    redis.call('HDEL', key, 'result')
+  end
+  if is_again or #members > 0 then
+    BYTES.count(tx, record)
+  end
+end
+
+-- The plan of a run of stored jobs. Returns it, or nil and what is wrong, 'missing', 'busy' or 'changed', with which
+-- job, and the run in the way; or nil and nothing if the jobs name so much they wait for that this takes more than one
+-- call. `bytes`: how much they may. `is_again`: some run again that are Finished.
+local function read_plan(tx, run, jobs, bytes, is_again)
   local nodes = {}
   for i, job in ipairs(jobs) do
     local depends, prerequisites, status, type, owner =
@@ -402,7 +484,14 @@ local function read_plan(tx, run, jobs, bytes)
     end
     depends, prerequisites = depends or '[]', prerequisites or '[]'
     if is_taken(tx, run, status, owner) then
-      return nil, WORD.BUSY, job
+      return nil, WORD.BUSY, job, owner
+    end
+    if is_again then
+      local user
+      status, user = AGAIN.status(tx, run, job, status, owner)
+      if user then
+        return nil, WORD.BUSY, job, user
+      end
     end
     bytes = bytes - #depends - #prerequisites
     if bytes < 0 then
@@ -415,6 +504,13 @@ local function read_plan(tx, run, jobs, bytes)
   local fault, job = link(nodes)
   if fault then
     return nil, fault, job
+  end
+  for _, node in ipairs(is_again and nodes or {}) do
+    for _, child in ipairs(node.children) do
+      if node.status == 'Again' and child.status == 'Finished' then
+        return nil, WORD.CHANGED, child.job -- it has come to depend on that one since
+      end
+    end
   end
   return nodes
 end
@@ -471,14 +567,15 @@ local function launch(tx, run, nodes)
   for _, node in ipairs(nodes) do
     local key, fields = tx.prefix .. node.job, {}
     if is_startable(node.status) then
-      if node.owner then
+      if node.owner or node.status == 'Again' then
         forget_run(tx, node.job)
-        if node.owner ~= run then
+        if node.owner and node.owner ~= run then
           SHARING.look_again(tx, node.owner)
         end
       end
       local status, name, value = begin_job(tx, run, node.job, node.type, node.prerequisites, node.wait, ready)
       fields = {'updated_at', tx.seconds, 'x_run', run, 'status', status, name, value}
+      node.begun = status
       if #node.parents > 0 then
         put(fields, 'x_parents', table.concat(node.parents, ' '))
       end
@@ -499,6 +596,7 @@ local function launch(tx, run, nodes)
     if #fields > 0 then
       redis.call('HSET', key, unpack(fields))
     end
+    COUNT.job(tx, AGAIN.before(node.status), node.begun)
   end
   local leaves = names_of(nodes, is_leaf)
   local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),
@@ -506,6 +604,7 @@ local function launch(tx, run, nodes)
     leaves, 'x_started', tx.at}
   if string.sub(run, 1, 5) == 'flow:' then
     put(fields, 'status', 'Started')
+    COUNT.flow(tx, redis.call('HGET', tx.prefix .. run, 'status'), 'Started')
   end
   redis.call('HSET', tx.prefix .. run, unpack(fields))
   begin_run(tx, run, ready, pending, leaves)
@@ -529,6 +628,7 @@ local function release(tx, run, job, count, ready)
     PREREQUISITES.stop_awaiting(tx, run, job, awaits)
   end
   redis.call('HSET', key, 'x_wait', '0', 'status', 'Dispatched', 'x_queued', tx.at, 'updated_at', tx.seconds)
+  COUNT.move(tx, 'WaitingForPrerequisites>Dispatched')
   emit_job(tx, run, job, 'Dispatched')
   add(ready, type, job)
 end
@@ -612,7 +712,7 @@ local function count_off(tx, run, it, ready, blame)
     return
   end
   pending = pending - count
-  if active == IS.ACTIVE or active == IS.SETTLING then
+  if SHARING.is_open(active) or active == IS.SETTLING then
     local later = {}
     for _, job in ipairs(it.freed) do
       if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
@@ -631,7 +731,7 @@ local function count_off(tx, run, it, ready, blame)
     end
   end
   -- Of a run that has failed at least the job that did is never counted off.
-  if pending == 0 and active == IS.ACTIVE then
+  if pending == 0 and SHARING.is_open(active) then
     local went_well, fault = pcall(finish_run, tx, run, leaves)
     if not went_well then
       blame(fault, {it.notes[#it.notes]})
@@ -701,6 +801,7 @@ local REPEATABLE = {} -- those that may be applied again and again, so that nobo
 
 -- What is left to do at the end of a call, and its reply. `keep`: how that is kept, if it has to be; see once.lua.
 local function close(tx, result, keep, redo)
+  COUNT.flush(tx)
   set_timers(tx)
   announce_events(tx)
   if #tx.news > 0 then
@@ -727,7 +828,11 @@ local function register(name, transition, flags, is_repeatable)
   REPEATABLE[name] = is_repeatable
   local function callback(keys, args)
     local tx = begin(keys, args, flags == READS)
-    local result = {transition(tx, args, 2, #args)}
+    local went_well, result = pcall(collect, transition, tx, args, 2, #args)
+    if not went_well then -- what it has written stays
+      COUNT.flush(tx)
+      error(result, 0)
+    end
     flush_finished(tx)
     local fault = tx.faults and tx.faults[1]
     local reply = close(tx, result, not is_repeatable and not fault and keep_one)

@@ -18,6 +18,7 @@ local IS = {
   STARTING = '2', -- its jobs are made ready
   SETTLING = '3', -- those of them that ran already are looked at
   ENDING = '4', -- it has ended, or is to be deleted, and its jobs are dealt with
+  PAUSED = '5', -- as '1', but none of its jobs is handed out; those that are queued are noted in ready:RUN
 }
 
 local LARGE = '@' -- x_jobs of a run whose jobs are in the list `plan:RUN`
@@ -39,11 +40,58 @@ end
 -- Whether jobs of a run may start, or will as soon as it has been started.
 local function is_active(tx, run)
   local active = active_of(tx, run)
-  return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING
+  return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING or active == IS.PAUSED
 end
 
--- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
+-- Whether a run is started, by its x_active: its jobs may start, unless it is paused.
+function SHARING.is_open(active)
+  return active == IS.ACTIVE or active == IS.PAUSED
+end
+
+-- Whether jobs of a type are handed to nobody now, 'paused', or none to this runner, 'drained'; nil if neither. The hash
+-- `paused` says so: it has the fields 'context', 'type:TYPE' and 'runner:ID', each since when (ms).
+function SHARING.is_held(tx, type, runner)
+  if tx.is_held == nil then
+    tx.is_held = redis.call('EXISTS', tx.prefix .. 'paused') == 1
+  end
+  if not tx.is_held then
+    return nil
+  end
+  local context, of_type, drained =
+    unpack(redis.call('HMGET', tx.prefix .. 'paused', 'context', 'type:' .. type, 'runner:' .. (runner or '')))
+  return (context or of_type) and 'paused' or drained and 'drained' or nil
+end
+
+-- How a job's attempts have ended is kept in the list `attempts:JOB`, the newest of them; of the last one the job
+-- itself tells as long as it runs or has finished.
+local OUTCOME = {KEPT = 20, ERROR = 1000} -- bytes of why it failed
+
+-- Keep how an attempt at a job, of which number, runner and start are needed, has ended: 'finished', 'failed', 'lost',
+-- 'timed_out' or 'cancelled', when (ms, as text), and why, if it did not finish.
+function OUTCOME.keep(tx, job, attempt, outcome, ended, reason)
+  local failure = ''
+  if reason then
+    if #reason > OUTCOME.ERROR then -- up to the last character that is whole
+      reason = string.gsub(string.sub(reason, 1, OUTCOME.ERROR), '[\192-\255][\128-\191]*$', '') .. '…'
+    end
+    failure = ',"error":' .. cjson.encode(reason)
+  end
+  local list, times = tx.prefix .. 'attempts:' .. job, ',"started_at":' .. attempt.start .. ',"ended_at":' .. ended
+  local kept = redis.call('RPUSH', list, '{"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner
+    .. times .. ',"outcome":"' .. outcome .. '"' .. failure .. '}')
+  if kept > OUTCOME.KEPT then
+    redis.call('LTRIM', list, -OUTCOME.KEPT, -1)
+  end
+end
+
+-- Forget what a job's earlier run has left: its attempts but for how they ended, what it waited for, what waited for
+-- it.
 local function forget_run(tx, job)
+  local status, field, ended = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt', 'x_ended'))
+  local number, runner, start = string.match(field or '', '^(%d+) %S+ (%d+) %d+ (%d+) ')
+  if status == 'Finished' and ended and number then
+    OUTCOME.keep(tx, job, {number = number, runner = runner, start = start}, 'finished', ended)
+  end
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
     'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met', 'x_kept')
   redis.call('DEL', tx.prefix .. 'tail:' .. job)
@@ -59,6 +107,18 @@ local function first_active(tx, needed)
   for run in string.gmatch(needed or '', '%S+') do
     if is_active(tx, run) then
       return run
+    end
+  end
+end
+
+-- The run, other than `run`, that is active and needs what a Finished job of `owner` did. Nil: it may run again.
+function SHARING.needs_result(tx, run, job, owner)
+  if owner and owner ~= run and is_active(tx, owner) then
+    return owner
+  end
+  for other in string.gmatch(redis.call('HGET', tx.prefix .. job, 'x_needed') or '', '%S+') do
+    if other ~= run and is_active(tx, other) then
+      return other
     end
   end
 end
@@ -281,10 +341,12 @@ local function renew(tx, job, stored, names, args, first)
     return WORD.BUSY, job, run
   end
   forget_run(tx, job)
+  redis.call('DEL', tx.prefix .. 'attempts:' .. job)
   if owner then
     SHARING.look_again(tx, owner)
   end
   redis.call('HSET', key, 'status', 'Dispatched', 'result', '{}')
+  COUNT.job(tx, status, 'Dispatched')
   for i, name in ipairs(names) do
     if name == 'status' then
       stored[i] = 'Dispatched'

@@ -8,6 +8,7 @@
 --            noted in ready:FLOW;
 --   order    only if a job is listed before one it depends on: whether that is a DAG;
 --   drop     jobs of an earlier start it no longer lists are stopped;
+--   renew    only if it is to run again though it has finished: what it runs with is written, and results go;
 --   settle   jobs that were running when they were claimed, noted in late:FLOW, are looked at once more.
 -- Then it is Started, and ready:FLOW is emptied into the queues (TIMER.ready). If something is in its way, `undo`
 -- gives the jobs back. A job's x_was says for which start it was claimed, as which of its jobs, and what it was: the
@@ -116,8 +117,8 @@ local function has_spilled(following)
 end
 
 -- Make a job the flow's, as its `place`-th. Returns whether it has yet to finish, and its status; or nil and what is
--- in the way.
-local function claim(tx, flow, serial, place, job)
+-- in the way. `is_again`: some run again that are Finished.
+local function claim(tx, flow, serial, place, job, is_again)
   local key = tx.prefix .. job
   local done = done_next(flow)
   local status, owner, was, following, following_done =
@@ -131,6 +132,13 @@ local function claim(tx, flow, serial, place, job)
   end
   if is_taken(tx, flow, status, owner) then
     return nil, {WORD.BUSY, job, owner}
+  end
+  if is_again then
+    local user
+    status, user = AGAIN.status(tx, flow, job, status, owner)
+    if user then
+      return nil, {WORD.BUSY, job, user}
+    end
   end
   redis.call('RPUSH', new_plan(tx, flow), job)
   if has_spilled(following_done) then
@@ -150,6 +158,7 @@ local function claim(tx, flow, serial, place, job)
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, done)
+    COUNT.job(tx, AGAIN.before(status), 'WaitingForPrerequisites')
   elseif status == 'Finished' then
     redis.call('HSET', key, 'x_was', was, done, '')
   else
@@ -164,8 +173,9 @@ end
 
 function STEP.claim(tx, flow, caller, from, count, pending)
   local serial, fault = redis.call('HGET', tx.prefix .. flow, 'x_serial'), nil
+  local is_again = redis.call('EXISTS', AGAIN.key(tx, flow)) == 1
   from = read_listed(tx, flow, caller, tonumber(from), function(job)
-    local is_pending, more = claim(tx, flow, serial, count + 1, job)
+    local is_pending, more = claim(tx, flow, serial, count + 1, job, is_again)
     if is_pending == nil then
       fault = more
       return true
@@ -191,7 +201,8 @@ do -- what is local to this block takes no place among the 200 locals a chunk ma
 
 local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
 
--- A job depends on another one of its flow. Returns whether that has yet to finish; nil if it is none of the flow's.
+-- A job depends on another one of its flow. Returns whether that has yet to finish, and what it was claimed as; nil if
+-- it is none of the flow's.
 local function link_to(tx, flow, serial, place, job, parent)
   local key = tx.prefix .. parent
   local done = done_next(flow)
@@ -219,7 +230,7 @@ local function link_to(tx, flow, serial, place, job, parent)
     end
     redis.call('RPUSH', tx.prefix .. spilled, job)
   end
-  return status ~= 'Finished'
+  return status ~= 'Finished', status
 end
 
 -- What a job knows of the attempts it has had, as JSON: what is in the way of a start may be found after the job was
@@ -265,8 +276,8 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     local id = string.sub(depends, first, last)
     if not seen[id] then
       seen[id] = true
-      local is_waiting = link_to(tx, flow, serial, place, job, caller .. id)
-      if is_waiting == nil then
+      local is_waiting, parent_status = link_to(tx, flow, serial, place, job, caller .. id)
+      if is_waiting == nil or (parent_status == 'Again' and status == 'Finished') then
         return false, {WORD.CHANGED, job}
       end
       names[#names + 1] = id
@@ -299,6 +310,7 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     put(fields, 'x_kept', known)
   end
   redis.call('HSET', key, unpack(fields))
+  COUNT.job(tx, 'WaitingForPrerequisites', status) -- as it was claimed
   if ready[type] then
     redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
   end
@@ -396,6 +408,38 @@ function STEP.drop(tx, flow, at)
   end
   redis.call('HSET', tx.prefix .. flow, 'x_active', IS.SETTLING)
   tx.active[flow] = IS.SETTLING
+  return redis.call('EXISTS', AGAIN.key(tx, flow)) == 1 and 'renew 0' or 'settle'
+end
+
+-- Keep how the last attempt at a job that runs again has ended: with it the job had finished.
+local function keep_finished(tx, job)
+  local known = redis.call('HGET', tx.prefix .. job, 'x_kept')
+  local of = {}
+  for i, value in ipairs(known and cjson.decode(known) or {}) do
+    of[ATTEMPTS[i]] = value
+  end
+  local attempt = attempt_of(of.x_attempt or '')
+  if attempt and of.x_ended then
+    OUTCOME.keep(tx, job, attempt, 'finished', of.x_ended)
+  end
+end
+
+-- Nothing is in the way any more: what is to run again does not have its result any longer.
+function STEP.renew(tx, flow, at)
+  local serial = redis.call('HGET', tx.prefix .. flow, 'x_serial')
+  at = each_job(tx, flow, at, from_new_plan, function(job)
+    local _, status = claimed(redis.call('HGET', tx.prefix .. job, 'x_was'), serial)
+    if status == 'Again' then
+      keep_finished(tx, job)
+    end
+    AGAIN.renew(tx, flow, job, status == 'Again')
+    tx.work = tx.work - 2
+  end)
+  if at then
+    return 'renew ' .. at
+  end
+  AGAIN.renew(tx, flow, flow)
+  redis.call('UNLINK', AGAIN.key(tx, flow))
   return 'settle'
 end
 
@@ -416,7 +460,7 @@ end
 -- Queue jobs of a large flow that waited for nothing when it was started; a timer goes on with it.
 local function queue_ready(tx, flow)
   local key, entries = tx.prefix .. 'ready:' .. flow, {}
-  if active_of(tx, flow) ~= IS.ACTIVE then
+  if active_of(tx, flow) ~= IS.ACTIVE then -- one that is paused keeps them
     if not is_active(tx, flow) then
       redis.call('UNLINK', key)
     end
@@ -441,7 +485,7 @@ local function open_flow(tx, flow)
   local key, is_flow = tx.prefix .. flow, string.sub(flow, 1, 5) == 'flow:'
   local status, pending, doomed, token =
     unpack(redis.call('HMGET', key, 'status', 'x_pending', 'x_doomed', 'x_token'))
-  if is_flow and status == 'Error' then
+  if is_flow and status ~= 'Dispatched' then
     reopen(tx, flow)
   elseif not is_flow then
     queue_message(tx, flow, token)
@@ -454,6 +498,9 @@ local function open_flow(tx, flow)
   redis.call('HDEL', key, 'x_before', 'x_serial', 'x_token', 'x_unordered', 'x_doomed')
   redis.call('HSET', key, 'status', is_flow and 'Started' or status, 'updated_at', tx.seconds, 'x_started', tx.at,
     'x_active', IS.ACTIVE, 'x_jobs', LARGE, 'x_leaves', LARGE)
+  if is_flow then
+    COUNT.flow(tx, status, 'Started')
+  end
   arm(tx, 'free:' .. flow, tx.now)
   begin_run(tx, flow, {}, tonumber(pending), LARGE)
   queue_ready(tx, flow)
@@ -485,6 +532,7 @@ function STEP.settle(tx, flow)
       redis.call('HSET', tx.prefix .. flow, 'x_doomed', job)
     elseif status == 'WaitingForPrerequisites' or status == 'Dispatched' and queued then -- it was given back
       redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
+      COUNT.job(tx, status, 'Dispatched')
       redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
     end
   end
@@ -492,7 +540,7 @@ function STEP.settle(tx, flow)
 end
 
 -- Make a job what it was when it was claimed.
-local function unclaim(tx, flow, job, status, owner, awaits, waiting)
+local function unclaim(tx, flow, job, status, owner, awaits, waiting, status_now)
   local key = tx.prefix .. job
   if status == 'Finished' then
     redis.call('UNLINK', tx.prefix .. 'next:' .. flow .. ':' .. job)
@@ -507,6 +555,7 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
     return
   end
   PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
+  status = AGAIN.before(status)
   local given_back, known = {'status', status}, redis.call('HGET', key, 'x_kept')
   if known then
     for i, value in ipairs(cjson.decode(known)) do
@@ -517,6 +566,7 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
   end
   redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued', 'x_kept')
   redis.call('HSET', key, unpack(given_back))
+  COUNT.job(tx, status_now, status)
   if owner == '-' then
     redis.call('HDEL', key, 'x_run')
   else
@@ -529,25 +579,26 @@ function STEP.undo(tx, flow, at)
   local key = tx.prefix .. flow
   local serial = redis.call('HGET', key, 'x_serial')
   at = each_job(tx, flow, at, from_new_plan, function(job)
-    local was, awaits, following, held =
-      unpack(redis.call('HMGET', tx.prefix .. job, 'x_was', 'x_awaits', 'x_next', 'x_held'))
+    local was, awaits, following, held, status_now =
+      unpack(redis.call('HMGET', tx.prefix .. job, 'x_was', 'x_awaits', 'x_next', 'x_held', 'status'))
     local place, status, owner = claimed(was, serial)
     if place and status == 'New' then
       PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
       remove(tx, tx.prefix .. job)
     elseif place then
-      unclaim(tx, flow, job, status, owner, awaits, following or held)
+      unclaim(tx, flow, job, status, owner, awaits, following or held, status_now)
     end
   end)
   if at then
     return 'undo ' .. at
   end
   local before, fault = unpack(redis.call('HMGET', key, 'x_before', 'x_fault'))
-  for _, name in ipairs({'ready:', 'late:', 'order:', 'listed:'}) do
+  for _, name in ipairs({'ready:', 'late:', 'order:', 'listed:', 'again:'}) do
     redis.call('UNLINK', tx.prefix .. name .. flow)
   end
   redis.call('UNLINK', new_plan(tx, flow))
-  redis.call('HDEL', key, 'x_before', 'x_serial', 'x_fault', 'x_unordered', 'x_token', 'x_doomed')
+  redis.call('HDEL', key, 'x_before', 'x_serial', 'x_fault', 'x_unordered', 'x_token', 'x_doomed',
+    'x_again')
   SHARING.look_again(tx, flow) -- its jobs are others' again
   if before == 'New' then
     SHARING.forget(tx, flow)

@@ -224,6 +224,7 @@ local function record_delete(tx, args, o)
   local word, detail, user
   if kind == 'runner' then
     word, detail = WORD.OK, remove(tx, key)
+    redis.call('HDEL', tx.prefix .. 'paused', record)
   elseif kind == 'job' then
     if not SHARING.is_current(tx) then
       return WORD.MORE
@@ -235,7 +236,7 @@ local function record_delete(tx, args, o)
     word, detail = WORD.OK, remove(tx, key)
   else
     local step, active = unpack(redis.call('HMGET', key, 'x_step', 'x_active'))
-    if step and active ~= IS.ACTIVE then
+    if step and not SHARING.is_open(active) then
       if is_step(step, 'create') then
         return go_on_first(tx, record, step) == WORD.STATE and WORD.BUSY or WORD.MORE, record
       end
@@ -289,7 +290,8 @@ function TIMER.lease(tx, job)
     announce(tx, EFFECT.SILENT .. attempt.runner .. ' ' .. attempt.token)
   end
   announce_cancel(tx, attempt.runner, job, attempt.token, reason)
-  local status, ended = fail_attempt(tx, attempt, reason, nil, true, is_lost), tx.ended
+  local outcome = not is_lost and 'timed_out' or nil
+  local status, ended = fail_attempt(tx, attempt, reason, nil, true, is_lost, outcome), tx.ended
   ended.lost = ended.lost + (is_lost and 1 or 0)
   ended.timed_out = ended.timed_out + (is_lost and 0 or 1)
   ended.retried = ended.retried + (status == 'Dispatched' and 1 or 0)
@@ -349,7 +351,7 @@ end
 -- active, or something is done with it.
 function TIMER.keep(tx, run)
   local active = redis.call('HGET', tx.prefix .. run, 'x_active')
-  if active == IS.ACTIVE then
+  if SHARING.is_open(active) then
     return
   end
   if active ~= IS.ENDED then
@@ -376,7 +378,7 @@ TIMER.ready = queue_ready
 -- Jobs have finished for which more jobs waited than one call releases.
 function TIMER.free(tx, run)
   local key, ready = tx.prefix .. 'free:' .. run, {}
-  if active_of(tx, run) ~= IS.ACTIVE then
+  if not SHARING.is_open(active_of(tx, run)) then
     if not is_active(tx, run) then
       redis.call('UNLINK', key)
     end
@@ -495,7 +497,9 @@ local function tick(tx, args, o)
   for type, queue in pairs({Osis = 'osis', Sal = 'sal', V = 'v', Python = 'python'}) do
     if redis.call('EXISTS', tx.prefix .. 'queue:' .. queue) == 1 then
       quiet = 0
-      tx.effects[#tx.effects + 1] = EFFECT.READY .. type
+      if not SHARING.is_held(tx, type) then
+        tx.effects[#tx.effects + 1] = EFFECT.READY .. type
+      end
     end
   end
   local faults = {}

@@ -1,0 +1,178 @@
+"""Contexts that are being deleted: in slices, whoever has asked for it and whether anybody still waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Final
+
+import structlog
+from pydantic_core import to_json
+
+from coordinator.actors.request import Operation, Outcome, Park, Parking, RawJson
+from coordinator.errors import Conflict, CoordinatorError
+from coordinator.operations.execution import SCRIPT_TYPES
+from coordinator.storage import functions
+from coordinator.storage.connection import Command
+from coordinator.storage.functions import Effects
+from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
+
+__all__ = ["Deletions"]
+
+log = structlog.get_logger("coordinator.deletion")
+
+RETRY_AFTER: Final = 1.0  # seconds after which a deletion that has failed goes on
+RUNNERS_AT_ONCE: Final = 200  # whose tokens are deleted in one step
+
+
+class _Deletion:
+    """One that is under way here.
+
+    Attributes:
+        waiting: calls that wait for its end.
+        outcome: of the last try; None while there is none.
+        is_begun: there is something to be deleted, and some of it may be gone.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Parking] = []
+        self.outcome: Outcome | None = None
+        self.is_begun = False
+
+
+class Deletions:
+    """Those of one coordinator. What was begun is in the store, so that anybody can go on with it.
+
+    Args:
+        call_soon: carries out an operation of ours in a context; Directory.call_soon.
+        call_in: calls a function later; Timers.call_in.
+        apply_effects: acts on what a transition has set going.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
+        call_in: Callable[[float, Callable[[], None]], None],
+        apply_effects: Callable[[ContextKey, Effects], None],
+    ) -> None:
+        self._layout = layout
+        self._call_soon = call_soon
+        self._call_in = call_in
+        self._apply_effects = apply_effects
+        self._under_way: dict[int, _Deletion] = {}
+
+    def delete(self, context: int) -> Operation:
+        """Delete a context, and answer how many records that were. It goes on if nobody waits for it any more."""
+        if context == 0 and self._layout.isolation == "index":
+            raise Conflict(
+                "context 0 is in the database of what belongs to no context, with the layout `index`: delete its "
+                "flows, jobs, messages and runners one by one",
+                context=0,
+            )
+        deletion = self.go_on(context)
+        waiting = Parking()
+        deletion.waiting.append(waiting)
+        try:
+            while deletion.outcome is None:
+                yield waiting.park()
+        finally:
+            deletion.waiting.remove(waiting)
+        if isinstance(deletion.outcome, CoordinatorError):
+            raise deletion.outcome
+        return deletion.outcome
+
+    def go_on(self, context: int) -> _Deletion:
+        """Go on with the deletion of a context, or begin it, unless that is being done."""
+        deletion = self._under_way.get(context)
+        if deletion is None:
+            deletion = self._under_way[context] = _Deletion()
+            self._try(context, deletion)
+        return deletion
+
+    def _try(self, context: int, deletion: _Deletion) -> None:
+        def end(outcome: Outcome) -> None:
+            del self._under_way[context]
+            deletion.outcome = outcome
+            for waiting in [*deletion.waiting]:
+                waiting.wake()
+            if not isinstance(outcome, CoordinatorError):
+                log.info("deleted a context", context=context)
+            elif deletion.is_begun:
+                log.warning("a context could not be deleted; trying again", context=context, error=outcome.data)
+                self._call_in(RETRY_AFTER, lambda: self._go_on_later(context))
+
+        self._call_soon(context, self._passes(context, deletion), end)
+
+    def _go_on_later(self, context: int) -> None:
+        self.go_on(context).is_begun = True
+
+    def _passes(self, context: int, deletion: _Deletion) -> Operation:
+        keys = self._layout.keyspace(context)
+        number, records = yield from self._pass(keys, context, "", 1, deletion)
+        yield from self._forget_runners(keys, context)
+        yield from self._in_global(self._forget(context))
+        if number:
+            _, more = yield from self._pass(keys, context, number, 2, deletion)
+            records = max(records, more)
+        return to_json({"deleted": records})
+
+    def _pass(
+        self, keys: Keyspace, context: int, number: str, passed: int, deletion: _Deletion
+    ) -> Generator[list[Command] | Park, Any, tuple[str, int]]:
+        """One pass through what the context has. Returns the deletion's number, '' if there is nothing to be deleted,
+        and how many records are gone."""
+        records = 0
+        while True:
+            (reply,) = yield [functions.context_delete(keys, context, number, passed)]
+            found, effects = functions.read_context_delete(reply)
+            self._apply_effects(context, effects)
+            if found is None:
+                return "", 0
+            deletion.is_begun = True
+            number, records = found.number, max(records, found.records)
+            if not found.has_more:
+                return number, records
+
+    def _forget_runners(self, keys: Keyspace, context: int) -> Generator[list[Command] | Park, Any, None]:
+        """Delete the tokens of the context's runners: a runner that gets the id of one must not be taken for it."""
+        after = "-"
+        while True:
+            limits = ("BYLEX", "LIMIT", 0, RUNNERS_AT_ONCE)
+            (entries,) = yield [("ZRANGE", keys.index_of("runner"), after, "+", *limits)]
+            if not entries:
+                return
+            after = f"({entries[-1].decode()}"
+            yield from self._in_global(self._forget_tokens(context, [int(entry) for entry in entries]))
+
+    def _forget_tokens(self, context: int, runners: Sequence[int]) -> Operation:
+        keys = self._layout.keyspace(GLOBAL)
+        owners = [keys.tokens(f"runner:{context}:{id}") for id in runners]
+        found = yield [("ZRANGE", owner, 0, -1) for owner in owners]
+        for owner, ids in zip(owners, found, strict=True):
+            if ids:
+                yield [*(("DEL", keys.token(id.decode())) for id in ids), ("DEL", owner)]
+        return b""
+
+    def _forget(self, context: int) -> Operation:
+        """The context is no longer listed, and nobody is connected to it."""
+        keys = self._layout.keyspace(GLOBAL)
+        connected = [f"{keys.prefix}connected:{context}:{script_type.lower()}" for script_type in SCRIPT_TYPES]
+        yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected)]
+        return b""
+
+    def _in_global(self, operation: Operation) -> Generator[Park, Any, RawJson]:
+        """Carry out an operation in GLOBAL, and wait for its end. Raises what it does."""
+        waiting = Parking()
+        outcomes: list[Outcome] = []
+
+        def then(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            waiting.wake()
+
+        self._call_soon(GLOBAL, operation, then)
+        while not outcomes:
+            yield waiting.park()
+        (outcome,) = outcomes
+        if isinstance(outcome, CoordinatorError):
+            raise outcome
+        return outcome
