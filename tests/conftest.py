@@ -26,7 +26,14 @@ LONG: Final = {
     ),
     *("faults/test_damaged_files", "faults/test_disk", "faults/test_flushed", "faults/test_full_memory"),
     *("faults/test_outside_calls", "faults/test_private_files", "faults/test_register", "faults/test_secrets"),
-    *("flows/test_chaos", "flows/test_clock", "flows/test_restart", "flows/test_scale", "interop/test_accidents"),
+    *(
+        "flows/test_chaos",
+        "flows/test_clock",
+        "flows/test_context_events",
+        "flows/test_restart",
+        "flows/test_scale",
+        "interop/test_accidents",
+    ),
     *("runner/test_ended_attempts", "runner/test_large_inputs", "stateful/test_records", "tls/test_reload"),
     *("workers/test_descriptors", "workers/test_flows", "workers/test_hung", "tests/test_dist", "tests/test_wheel"),
 }
