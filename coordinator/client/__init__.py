@@ -28,7 +28,8 @@ may raise.
 
 Every method of the API is there, `flow.submit` as `flow_submit`, its arguments given by name. `call` calls by name with
 plain objects; `call_many` is the fastest way to do many calls. `submit_flow` submits a flow of any size. `follow_flow`
-gives a flow's events, `follow_context` those of all flows of a context, `subscribe_runner` a runner's assignments; all go on after a lost connection where they were.
+gives a flow's events, `follow_context` those of all flows of a context, `subscribe_runner` a runner's assignments; all
+go on after a lost connection where they were.
 """
 
 from coordinator.client.client import Client, connect

@@ -1,5 +1,4 @@
-"""Who waits in one context: runners for jobs, on a subscription or in job.take, and followers of flows, or of all of the
-context, for events."""
+"""Who waits in one context: runners for jobs, on a subscription or in job.take, and followers for events."""
 
 from __future__ import annotations
 
