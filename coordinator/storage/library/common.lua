@@ -176,6 +176,9 @@ local function begin(keys, args, is_reading)
       .. 'restart the one that stays'})
   end
   local caller, prefix = string.sub(args[2], 1, last), string.sub(keys[1], 1, -7)
+  local time, wall = read_clock()
+  local stored = redis.call('HGET', keys[1], 'skew')
+  local skew = tonumber(stored) or (stored and held_skew(keys[1], stored, wall, is_reading)) or 0
   if writer == '' then
     writer = nil
   else
@@ -184,9 +187,6 @@ local function begin(keys, args, is_reading)
       error({err = 'FENCED this connection was given up, or the store has lost who writes on it'})
     end
   end
-  local time, wall = read_clock()
-  local stored = redis.call('HGET', keys[1], 'skew')
-  local skew = tonumber(stored) or (stored and held_skew(keys[1], stored, wall, is_reading)) or 0
   local tx = {
     engine = keys[1],
     prefix = prefix,
