@@ -31,6 +31,7 @@ from coordinator.storage.visit import (
 __all__ = ["export_context"]
 
 ITEMS: Final = 500  # of something long, in one line
+ENTRIES: Final = 50  # of a stream, in one line: a log may have 64 KiB
 LARGE: Final = 256 * 1024  # bytes of a key that is read by itself
 
 
@@ -203,7 +204,7 @@ async def _long(visit: Visit, key: _Key) -> AsyncIterator[bytes]:
     if key.kind == "stream":
         after = "-"
         while True:
-            (entries,) = await visit.ask([("XRANGE", place, after, "+", "COUNT", LOOKED_AT // 4)])
+            (entries,) = await visit.ask([("XRANGE", place, after, "+", "COUNT", ENTRIES)])
             if not entries:
                 break
             yield key.line(_entries(entries), is_last=False)

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 LISTED: Final = 1000  # keys looked for in one command
-LOOKED_AT: Final = 200  # keys, or commands, at once
+LOOKED_AT: Final = 500  # keys, or commands, at once
 TOGETHER: Final = 512 * 1024  # bytes read, or written, at once
 TIMEOUT: Final = 60.0  # seconds the store may take to answer
 HELD_FOR: Final = 15.0  # seconds for which a context is held still unless who holds it goes on
