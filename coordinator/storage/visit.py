@@ -70,8 +70,8 @@ class VisitedStore(Store):
 
 
 class Visit:
-    """A connection to a context, or GLOBAL, and the names of its keys. What was sent on one that broke, or whose replies
-    were not waited for, is done or never will be when the next one is used."""
+    """A connection to a context, or GLOBAL, and the names of its keys. What was sent on one that broke, or whose
+    replies were not waited for, is done or never will be when the next one is used."""
 
     def __init__(self, store: Store, context_key: ContextKey) -> None:
         self.keys: Keyspace = store.layout.keyspace(context_key)

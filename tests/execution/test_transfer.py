@@ -1,5 +1,5 @@
-"""A context that is exported and imported elsewhere is the same there, and goes on; a file or an import that is not whole
-leaves nothing behind."""
+"""A context that is exported and imported elsewhere is the same there, and goes on; a file or an import that is not
+whole leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -144,8 +144,8 @@ local function adopt_clock(tx, skew, is_reading)
   return skew
 end
 
--- The skew of a context that is held still, as `held` says (see transfer.lua): what is written to it meanwhile is refused,
--- and its clock stands still. An export that has not said for long that it goes on has ended.
+-- The skew of a context that is held still, as `held` says (see transfer.lua): what is written to it meanwhile is
+-- refused, and its clock stands still. An export that has not said for long that it goes on has ended.
 local function held_skew(engine, held, wall, is_reading)
   local what, skew, since, ends = string.match(held, '^(%l+) %S+ (%S+) (%S+) (%S+)$')
   local is_over = what == 'export' and wall >= tonumber(ends)
@@ -153,7 +153,7 @@ local function held_skew(engine, held, wall, is_reading)
     error({err = 'ERR an import into this context is under way, or was not finished; run it again, or end it with '
       .. '`herocoordinator import --abandon`'})
   elseif not is_over and not is_reading then
-    error({err = 'TRYAGAIN this context is being exported'}) -- as if it was on its way to another node: it is asked again
+    error({err = 'TRYAGAIN this context is being exported'}) -- so it is asked again, as on its way to another node
   end
   skew = skew + since - wall
   if is_over and not is_reading then
