@@ -1,4 +1,4 @@
-"""`herocoordinator export` and `import`, beside coordinators that serve: from an embedded store to a cluster and back."""
+"""`herocoordinator export` and `import` beside coordinators that serve: from an embedded store to a cluster and on."""
 
 from __future__ import annotations
 
