@@ -16,7 +16,14 @@ from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator,
 LONG: Final = {
     *("access/test_audit", "access/test_browser", "access/test_floods", "access/test_fuzz"),
     *("access/test_many_connections", "access/test_slow_clients", "access/test_waiting_calls", "cli/test_cert"),
-    *("cli/test_demo", "cli/test_doctor", "cli/test_flow_views", "cli/test_foreign_text", "cli/test_large_flows"),
+    *(
+        "cli/test_demo",
+        "cli/test_doctor",
+        "cli/test_export",
+        "cli/test_flow_views",
+        "cli/test_foreign_text",
+        "cli/test_large_flows",
+    ),
     *("cli/test_serve_config", "cluster/test_fail_over", "cluster/test_isolation", "cluster/test_metrics"),
     *(
         "cluster/test_sentinel",
@@ -28,7 +35,14 @@ LONG: Final = {
     ),
     *("faults/test_damaged_files", "faults/test_disk", "faults/test_flushed", "faults/test_full_memory"),
     *("faults/test_outside_calls", "faults/test_private_files", "faults/test_register", "faults/test_secrets"),
-    *("flows/test_chaos", "flows/test_clock", "flows/test_restart", "flows/test_scale", "interop/test_accidents"),
+    *(
+        "flows/test_chaos",
+        "flows/test_clock",
+        "flows/test_context_events",
+        "flows/test_restart",
+        "flows/test_scale",
+        "interop/test_accidents",
+    ),
     *("runner/test_ended_attempts", "runner/test_large_inputs", "stateful/test_records", "tls/test_reload"),
     *("workers/test_descriptors", "workers/test_flows", "workers/test_hung", "tests/test_dist", "tests/test_wheel"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +13,9 @@ import click
 from pydantic import ValidationError
 
 from coordinator import ENVIRONMENT_PREFIX
-from coordinator.cli.connection import credentials, run, where
+from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
+from coordinator.cli.connection import Place, credentials, run, run_connected, where
+from coordinator.cli.context_events import follow_context
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
 from coordinator.cli.flow_state import duration
 from coordinator.cli.output import say, say_json
@@ -311,3 +314,18 @@ def drain(url: str, ca: Path | None, id: int, runner: int) -> None:
 def undrain(url: str, ca: Path | None, id: int, runner: int) -> None:
     """Give RUNNER jobs in the context with this ID again."""
     _ask(url, ca, "runner.undrain", {"context_id": id, "id": runner}, lambda result: say(f"runner {runner} gets jobs"))
+
+
+@context.command("follow")
+@click.argument("id", type=UINT32)
+@click.option("--after", metavar="EVENT", help="Begin after this event, as an interrupted command has said.")
+@where(CHANNEL_URL)
+def follow(url: str, ca: Path | None, id: int, after: str | None) -> None:
+    """Print what happens to all flows of the context with this ID, a line an event, from now on until Ctrl-C.
+
+    \b
+    herocoordinator context follow 1
+
+    Exit status: 0 the context was deleted, 1 an error reply, 2 a wrong command line, 3 no connection, 130 interrupted.
+    """
+    run_connected(Place(url, id, ca), partial(follow_context, place=Place(url, id, ca), after=after))
