@@ -191,7 +191,8 @@ class Hold:
         (reply,) = await self._visit.ask([functions.hold(self._visit.keys, self.what, self._token, HELD_FOR)])
         held = functions.read_hold(reply)
         if isinstance(held, functions.Refused):
-            doing = "exporting it" if held.details[0] == b"export" else "importing into it, or did until a moment ago"
+            others = {b"export": "exporting it", b"delete": "deleting it"}
+            doing = others.get(held.details[0], "importing into it, or did until a moment ago")
             raise CannotTransfer(
                 f"somebody else is {doing}: try again later, after {HELD_FOR:g} s at least if they were ended"
             )

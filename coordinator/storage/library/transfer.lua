@@ -22,6 +22,9 @@ end
 -- Returns: {'ok', what the clock of timers shows (ms), what an import was about that had not been finished, or ''} |
 -- {'busy', what somebody else holds it for}.
 local function hold(keys, args)
+  if redis.call('HGET', keys[1], 'skew') == 'deleting' then
+    return {WORD.BUSY, 'delete'}
+  end
   local _, wall = CLOCK.read()
   local what, held, unfinished = args[1], held_of(keys[1]), ''
   local is_over = held.what and wall >= held.ends
