@@ -17,6 +17,7 @@ import trio
 
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
+from coordinator.dashboard import Site
 from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.cookies import shown_by_cookie
@@ -154,6 +155,7 @@ class Answers:
         max_body_bytes: size of a body, with its coding and without; a larger one gets 413.
         has_websocket: connections that are to be WebSockets are served.
         proxies: those that are believed where a request is from.
+        site: the dashboard.
 
     Attributes:
         makes_request_ids: calls that have none get one, for there is a log that shows it.
@@ -168,8 +170,10 @@ class Answers:
         max_body_bytes: int,
         has_websocket: bool,
         proxies: Proxies | None = None,
+        site: Site | None = None,
     ) -> None:
         self._proxies = proxies or Proxies()
+        self._site = site or Site({})
         self._dispatcher = dispatcher
         self._policy = policy
         self._sessions = Sessions(dispatcher, policy, self._proxies)
@@ -210,6 +214,10 @@ class Answers:
     def _decide_path(
         self, request: Request, path: str, host: bytes | None, shared: Headers, *, is_foreign: bool
     ) -> Decision:
+        if request.method in (b"GET", b"HEAD") and path in self._site.paths:
+            shown = self._site.reply(path, request.headers)
+            if shown is not None:
+                return self._too_long(request, shared) or Answer(shown.status, (*shared, *shown.headers), shown.body)
         page = self._pages.by_path.get(path)
         is_rpc = path in ("/", "*")
         if path == SESSION_PATH or (page is None and path not in ("*", "/ws")):
