@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
@@ -112,11 +112,6 @@ class Site:
         if is_compressed:
             return Reply(200, (*headers, (b"content-encoding", b"gzip")), file.compressed)
         return Reply(200, headers, file.body)
-
-    @property
-    def paths(self) -> Iterable[str]:
-        """All that are served."""
-        return self._files.keys()
 
 
 def load_site(about: bytes) -> Site:

@@ -9,15 +9,17 @@ const NODE_WIDTH = 168;
 const NODE_HEIGHT = 26;
 const ROW = 34;
 const COLUMN = 236;
-const FOLDED_SHOWN = 8; // failed and running jobs that a folded level shows by themselves
+const FOLDED_SHOWN = 5; // failed and running jobs that a folded level shows by themselves
 const FOLDED_HEIGHT = 62;
 const MOST_EDGES = 6000; // painted in one frame
 const LANE = 14; // height of the room between jobs through which an edge passes a level
 const MOST_LANES = 3000; // of a layout; if it would need more, edges pass behind the jobs
 
 export interface Box {
-  /** The job; or the number of a level that is folded. */
-  job?: number;
+  /** The job; none of a level that is folded, and of a slot beneath one that is free. */
+  job?: number | undefined;
+  /** It is a slot: beneath a folded level are some, for jobs that failed or run. */
+  isSlot?: boolean;
   level: number;
   x: number;
   y: number;
@@ -114,7 +116,9 @@ export function layOut(jobs: Map<number, JobProgress>, levels: number[][], unfol
         middles.set(id, 0.5);
       }
       y = FOLDED_HEIGHT + 10;
-      for (const id of notable(jobs, ids)) place(id);
+      for (let slot = 0; slot < FOLDED_SHOWN; slot++, y += ROW) {
+        column.push({ level, x, y, width: NODE_WIDTH, height: NODE_HEIGHT, isSlot: true });
+      }
     } else {
       // Each job as near as may be to those it waits for; the lanes of edges that pass as near as may be to where they were.
       const through = lanes[level]!;
@@ -222,8 +226,19 @@ function edgesOf(
   return edges;
 }
 
+/** Put the jobs that failed or run into the slots of folded levels. */
+export function fillSlots(jobs: Map<number, JobProgress>, { columns, levels }: Layout): void {
+  columns.forEach((column, level) => {
+    if (!column[1]?.isSlot) return;
+    const shown = notable(jobs, levels[level]!);
+    column.slice(1).forEach((box, at) => {
+      box.job = shown[at];
+    });
+  });
+}
+
 /** Of a folded level those that failed or run, the first few. */
-export function notable(jobs: Map<number, JobProgress>, ids: number[]): number[] {
+function notable(jobs: Map<number, JobProgress>, ids: number[]): number[] {
   const found: number[] = [];
   for (const status of ['Error', 'Started']) {
     for (const id of ids) {
@@ -291,8 +306,8 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
   for (let level = firstLevel; level <= lastLevel; level++) {
     for (const box of layout.columns[level]!) {
       if (box.y > seen.bottom || box.y + box.height < seen.top) continue;
-      if (box.job === undefined) paintFolded(context, scene, box);
-      else paintJob(context, scene, box, scene.jobs.get(box.job)!);
+      if (box.job === undefined && !box.isSlot) paintFolded(context, scene, box);
+      else if (box.job !== undefined) paintJob(context, scene, box, scene.jobs.get(box.job)!);
     }
   }
 }
@@ -410,7 +425,7 @@ export function boxAt(layout: Layout, view: View, x: number, y: number): Box | u
   const placeY = (y - view.y) / view.scale;
   const column = layout.columns[Math.floor(placeX / COLUMN)];
   return column?.find(
-    (box) => placeX >= box.x && placeX <= box.x + box.width && placeY >= box.y && placeY <= box.y + box.height,
+    (box) => (box.job !== undefined || !box.isSlot) && placeX >= box.x && placeX <= box.x + box.width && placeY >= box.y && placeY <= box.y + box.height,
   );
 }
 

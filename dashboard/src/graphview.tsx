@@ -2,7 +2,7 @@
 
 import type { JSX } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { boxAt, type Colours, countsByLevel, layOut, levelsOf, notable, paint, type Scene, type View } from './graph';
+import { boxAt, type Colours, countsByLevel, fillSlots, FOLD_ABOVE, layOut, levelsOf, paint, type Scene, type View } from './graph';
 import { JOB_ORDER, look } from './status';
 import type { JobProgress } from './types';
 
@@ -43,10 +43,8 @@ export function GraphView({
 
   // Levels change only with the jobs themselves, of which there are as many as before unless they are others.
   const levels = useMemo(() => levelsOf(jobs), [jobs]);
-  const shape = levels
-    .map((ids, level) => (ids.length > 50 && !unfolded.has(level) ? notable(jobs, ids).join() : ''))
-    .join('|');
-  const layout = useMemo(() => layOut(jobs, levels, unfolded), [levels, shape, unfolded]);
+  const layout = useMemo(() => layOut(jobs, levels, unfolded), [levels, unfolded]);
+  useMemo(() => fillSlots(jobs, layout), [layout, version]);
   const counts = useMemo(() => countsByLevel(jobs, levels), [levels, version]);
 
   const scene = useRef<Scene>();
@@ -235,7 +233,7 @@ export function GraphView({
     }
   };
 
-  const large = levels.map((ids, level) => ({ level, size: ids.length })).filter((one) => one.size > 50);
+  const large = levels.map((ids, level) => ({ level, size: ids.length })).filter((one) => one.size > FOLD_ABOVE);
   return (
     <div class="graph">
       <canvas

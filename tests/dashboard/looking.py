@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from tests.support.chromium import Browser, Page
 
@@ -39,15 +40,22 @@ def flow_of(id: int, context: int, jobs: Iterable[int], **more: Any) -> dict[str
     return {"id": id, "caller_id": 7, "context_id": context, "jobs": [*jobs], "env_vars": {}, **more}
 
 
+_shown: WeakKeyDictionary[Browser, Page] = WeakKeyDictionary()
+
+
 class Viewer:
-    """A tab at the dashboard of a coordinator, of which all is kept that its browser complains of.
+    """A tab at the dashboard of a coordinator, of which all is kept that its browser complains of. The one before it in
+    that browser is closed.
 
     Args:
         url: of the coordinator's HTTP port.
     """
 
     def __init__(self, browser: Browser, url: str) -> None:
+        if browser in _shown:
+            _shown[browser].close()
         self.page: Page = browser.page()
+        _shown[browser] = self.page
         self.url = url
         self.page.watch("Network", "Log", "Runtime", "Page")
 

@@ -30,15 +30,17 @@ FRAMES: Final = """new Promise(done => {
     let at = 0;
     const step = now => {
         times.push(now);
-        canvas.dispatchEvent(new WheelEvent('wheel', {deltaY: at % 2 ? 40 : -42, clientX: 300, clientY: 300, cancelable: true}));
+        canvas.dispatchEvent(new WheelEvent('wheel', {deltaY: at % 2 ? 40 : -42, clientX: 300, clientY: 300,
+            cancelable: true}));
         if (++at < 60) requestAnimationFrame(step);
         else done(times.slice(1).map((time, n) => time - times[n]));
     };
     requestAnimationFrame(step);
 })"""
 LONG_TASKS: Final = """window.__longest = 0;
-new PerformanceObserver(list => list.getEntries().forEach(one => window.__longest = Math.max(window.__longest, one.duration)))
-    .observe({entryTypes: ['longtask']});"""
+new PerformanceObserver(list => list.getEntries().forEach(one => {
+    window.__longest = Math.max(window.__longest, one.duration);
+})).observe({entryTypes: ['longtask']});"""
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +78,17 @@ def test_ten_thousand_jobs_are_seen_and_followed(
     measured: dict[str, float] = {}
     page.page.emulate("setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
 
-    begun = time.monotonic()
+    begun, wall = time.monotonic(), time.time()
     page.open("c/1/flow/1")
     page.page.until(
         "!!document.querySelector('.graph canvas') && document.body.innerText.includes('10,000 jobs')", PATIENCE
     )
     measured["seconds until the graph is there"] = time.monotonic() - begun
-    measured["ms of that before anything was asked for"] = page.page.run(
-        "performance.timing.domInteractive - performance.timing.navigationStart"
-    )
+    measured["seconds of that until its script runs"] = page.page.run("performance.timing.domInteractive") / 1000 - wall
     frames = sorted(page.page.run(FRAMES))
     measured["ms a frame while zooming, p50"] = frames[len(frames) // 2]
     measured["ms a frame while zooming, p95"] = frames[len(frames) * 95 // 100]
-    measured["MiB of JavaScript's heap"] = page.page.run("performance.memory.usedJSHeapSize") / 2**20
+    measured["MiB of JavaScript's heap"] = page.page.heap() / 2**20
 
     page.page.run(LONG_TASKS)
     taken = 0

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, of a real coordinator with a real runner: what is shown, and what is done with it."""
+"""The dashboard in a real browser, of a real coordinator with a real runner: what it shows and what people do there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.access import callers
 from tests.access.callers import Caller, caller
 from tests.dashboard.looking import HOSTILE, Viewer, flow_of, job_of
 from tests.support.chromium import Browser, chromium
@@ -19,7 +20,6 @@ from tests.support.server import CoordinatorProcess, coordinator
 pytestmark = pytest.mark.slow
 
 CONTEXT: Final = 1
-IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 
 
 class Stage(NamedTuple):
@@ -139,7 +139,8 @@ def test_the_graph_is_painted_and_moved_by_keys(stage: Stage) -> None:
     viewer.type("input[type=search]", "2059")
     viewer.sees("1 found")
     viewer.page.run(
-        "document.querySelector('input[type=search]').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))"
+        "document.querySelector('input[type=search]')"
+        ".dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))"
     )
     viewer.sees("job 2059")
     viewer.press("Open", ".strip")
@@ -167,9 +168,10 @@ def test_what_others_have_written_is_text_wherever_it_is_shown(stage: Stage) -> 
         {
             "context_id": CONTEXT,
             "message": {
-                **{"id": 1, "caller_id": 7, "context_id": CONTEXT, "message": evil, "message_type": "Python"},
-                **{"message_format_type": "Html", "timeout": 0, "timeout_ack": 0, "timeout_result": 0},
-                **{"job": [], "logs": [evil]},
+                **callers.message(CONTEXT, 7, 1, []),
+                "message": evil,
+                "message_format_type": "Html",
+                "logs": [evil],
             },
         },
     )
@@ -280,8 +282,7 @@ def test_a_tab_that_nobody_looks_at_lets_its_connection_go_and_goes_on_where_it_
             stage.until(8, "Finished")
             assert "1 finished" not in viewer.page.text()
     viewer.sees("1 finished", "live")
-    opened = [one for one in viewer.page.told("Network.webSocketCreated")]
-    assert len(opened) == 2
+    assert len(viewer.page.told("Network.webSocketCreated")) == 2
     assert viewer.is_clean()
 
 
@@ -292,21 +293,14 @@ def test_it_is_used_by_keys_in_the_dark_and_on_a_phone(stage: Stage) -> None:
     background = "getComputedStyle(document.documentElement).backgroundColor"
     assert viewer.page.run(background) == "rgb(18, 21, 26)"
     viewer.page.emulate("setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
-    for place in (
-        "c/1",
-        "c/1/flows",
-        "c/1/flow/2",
-        "c/1/flow/2?tab=table",
-        "c/1/job/7/2022?flow=2",
-        "c/1/runners",
-        "contexts",
-    ):
+    flow = ("c/1/flow/2", "c/1/flow/2?tab=table", "c/1/flow/2?tab=timeline", "c/1/job/7/2022?flow=2")
+    for place in ("c/1", "c/1/flows", *flow, "c/1/runners", "contexts"):
         viewer.open(place)
         viewer.page.until("!document.querySelector('.loading') && !!document.querySelector('h1')")
         assert viewer.page.run("document.documentElement.scrollWidth") <= 360, place
     unnamed = (
-        "[...document.querySelectorAll('button, a, input, select, canvas')].filter(one => !(one.innerText || one.labels?.length"
-        " || one.getAttribute('aria-label'))).map(one => one.outerHTML)"
+        "[...document.querySelectorAll('button, a, input, select, canvas')].filter(one => !(one.innerText"
+        " || one.labels?.length || one.getAttribute('aria-label'))).map(one => one.outerHTML)"
     )
     for place in ("c/1/flows", "c/1/flow/2", "c/1/flow/2?tab=table"):
         viewer.open(place)

@@ -35,9 +35,13 @@ FLAGS: Final = (
 class Page:
     """A tab of a browser."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, target: str) -> None:
         self._browser = browser
         self._session = session
+        self._target = target
+
+    def close(self) -> None:
+        self._browser.send("Target.closeTarget", targetId=self._target)
 
     def open(self, url: str) -> None:
         """Go there, and wait until it is loaded."""
@@ -83,6 +87,12 @@ class Page:
         """Make the tab believe something of its surroundings: a command of the DevTools' domain Emulation."""
         self._send(f"Emulation.{method}", **params)
 
+    def heap(self) -> int:
+        """Bytes that its scripts hold."""
+        self._send("HeapProfiler.collectGarbage")
+        used: int = self._send("Runtime.getHeapUsage")["usedSize"]
+        return used
+
     def picture(self) -> bytes:
         """What is seen of it, as PNG."""
         return base64.b64decode(self._send("Page.captureScreenshot", format="png")["data"])
@@ -111,7 +121,7 @@ class Browser:
     def page(self) -> Page:
         """A new tab."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        return Page(self, self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        return Page(self, self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"], target)
 
     def send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """The result of a command."""

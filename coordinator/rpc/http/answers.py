@@ -209,15 +209,20 @@ class Answers:
             return self.refusal(403, refused, *always)
         is_foreign = origin is not None and self._policy.is_allowed(origin.decode("latin-1"))
         shared: Headers = ((b"access-control-allow-origin", origin), *always) if is_foreign and origin else always
-        return self._decide_path(request, path, host, shared, is_foreign=is_foreign)
+        return self._of_the_dashboard(request, path, shared) or self._decide_path(
+            request, path, host, shared, is_foreign=is_foreign
+        )
+
+    def _of_the_dashboard(self, request: Request, path: str, shared: Headers) -> Answer | None:
+        """The answer if the dashboard is what it asks for."""
+        shown = self._site.reply(path, request.headers) if request.method in (b"GET", b"HEAD") else None
+        if shown is None:
+            return None
+        return self._too_long(request, shared) or Answer(shown.status, (*shared, *shown.headers), shown.body)
 
     def _decide_path(
         self, request: Request, path: str, host: bytes | None, shared: Headers, *, is_foreign: bool
     ) -> Decision:
-        if request.method in (b"GET", b"HEAD") and path in self._site.paths:
-            shown = self._site.reply(path, request.headers)
-            if shown is not None:
-                return self._too_long(request, shared) or Answer(shown.status, (*shared, *shown.headers), shown.body)
         page = self._pages.by_path.get(path)
         is_rpc = path in ("/", "*")
         if path == SESSION_PATH or (page is None and path not in ("*", "/ws")):
