@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
-    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
+    *("serve", "runner", "flow", "job", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
     *("config", "doctor", "backup", "restore", "repair", "version"),
 )
 """Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""

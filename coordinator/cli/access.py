@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.flow_state import duration
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
@@ -225,3 +226,22 @@ def members(url: str, ca: Path | None, id: int) -> None:
         say_json({role: result[role] for role in ("admins", "executors", "readers")})
 
     _ask(url, ca, "context.load", {"id": id}, show)
+
+
+@context.command("stats")
+@click.argument("id", type=UINT32)
+@where(DEFAULT_URL)
+def stats(url: str, ca: Path | None, id: int) -> None:
+    """Say how much there is in the context with this ID: flows and jobs by status, what waits for runners, and runners."""
+
+    def show(result: Any) -> None:
+        for kind in ("flows", "jobs"):
+            counts = [f"{count} {status}" for status, count in result[kind].items() if count]
+            say(f"{kind}: {', '.join(counts) or 'none'}")
+        say(f"runners: {result['runners']['connected']} connected, {result['runners']['busy']} busy")
+        say(f"{'TYPE':8}{'JOBS':>10}{'QUEUED':>10}  OLDEST")
+        for name, of in result["script_types"].items():
+            if of["jobs"]:
+                say(f"{name:8}{of['jobs']:>10}{of['queued']:>10}  {duration(of['oldest']) if of['queued'] else ''}".rstrip())
+
+    _ask(url, ca, "context.stats", {"context_id": id}, show)

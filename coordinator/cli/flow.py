@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable
 from functools import partial, wraps
@@ -14,12 +13,14 @@ import click
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
-from coordinator.cli.flow_file import FLOW_NAME, FlowFile, FlowFileError, read_flow_file
+from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
+from coordinator.cli.filters import filtered, limited, ordered
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
     BEGINNING,
     DEFAULT_CALLER,
     Exists,
+    flow_name,
     flow_title,
     introduction,
     job_names,
@@ -28,17 +29,17 @@ from coordinator.cli.following import (
     submit,
     watch_with_hints,
 )
+from coordinator.cli.listed import created, list_pages
 from coordinator.cli.logs import show_logs
 from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
-from coordinator.models import MAX_PAGE, Flow, FlowStatus
+from coordinator.models import Flow, FlowStatus
 
-__all__ = ["flow", "read"]
+__all__ = ["flow", "in_context", "read"]
 
 UINT32 = click.IntRange(0, 2**32 - 1)
 STATUSES = get_args(FlowStatus.__value__)
-LISTED = 20  # flows, unless more are asked for
 
 
 _where = where(DEFAULT_URL)
@@ -51,7 +52,7 @@ _context = click.option(
 )
 
 
-def _place(command: Callable[..., None]) -> Callable[..., None]:
+def in_context(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --url, --ca and --context, and hand it the three as its place."""
 
     @wraps(command)
@@ -114,6 +115,7 @@ def run(
       timeout = 60                    # seconds an attempt may take; 0, the default: no limit
       retries = 2                     # attempts that may follow a failed one; default 0
       prerequisites = ["approved"]    # waits for prerequisite.satisfy of each
+      tags    = ["report"]            # found by `job list --tag report`; a flow may have tags, too
 
     A script finds its results' place in HERO_RESULT, those of the jobs it depends on in HERO_INPUTS (JSON, by id) and
     their ids by name in the file HERO_DEPENDS_FILE and, as far as it fits, in HERO_DEPENDS (JSON); see `herocoordinator
@@ -154,49 +156,32 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
 
 
 @flow.command(name="list")
-@click.option("--status", type=click.Choice(STATUSES), help="Only flows of this status.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=LISTED,
-    show_default=True,
-    help="At most so many.",
-)
-@click.option("--all", "everything", is_flag=True, help="All there are.")
-@_place
-def list_(place: Place, status: str | None, limit: int, everything: bool) -> None:
-    """List the newest flows of a context, the newest first."""
-    run_connected(place, partial(_list, place=place, status=status, limit=None if everything else limit))
+@filtered(STATUSES)
+@ordered
+@limited
+@in_context
+def list_(place: Place, asked: dict[str, Any], order: dict[str, Any], limit: int | None) -> None:
+    """List the newest flows of a context, the newest first.
+
+    \b
+    herocoordinator flow list --status Error --since 24h
+    herocoordinator flow list --tag nightly --sort ended --all
+    """
+    run_connected(place, partial(_list, place=place, asked=asked, order=order, limit=limit))
 
 
-async def _list(client: Client, place: Place, status: Any, limit: int | None) -> int:
-    newest: list[tuple[int, int, int, Flow]] = []  # a heap with the oldest of them first
-    count = 0
-    cursor: str | None = ""
-    asked = {} if status is None else {"status": status}
-    while cursor is not None:
-        page = await client.flow_list(context_id=place.context, cursor=cursor, limit=MAX_PAGE, **asked)
-        for item in page.items:
-            entry = (item.created_at, item.updated_at, item.id, item)
-            count += 1
-            if limit is None or len(newest) < limit:
-                heapq.heappush(newest, entry)
-            else:
-                heapq.heappushpop(newest, entry)
-        cursor = page.cursor
+async def _list(client: Client, place: Place, asked: dict[str, Any], order: dict[str, Any], limit: int | None) -> int:
     say(f"{'ID':>10}  {'STATUS':10}  {'JOBS':>6}  {'CREATED':25}  NAME")
-    for *_, item in sorted(newest, key=lambda entry: entry[:3], reverse=True):
-        created = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(item.created_at))
-        name = item.env_vars.get(FLOW_NAME, "")
-        say(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>6}  {created:25}  {name}".rstrip())
-    if count > len(newest):
-        complain(f"these are the newest {len(newest)} of {count} flows; --limit N or --all lists more")
-    return 0
+
+    def show(item: Flow) -> None:
+        say(f"{item.id:>10}  {item.status:10}  {len(item.jobs):>6}  {created(item):25}  {flow_name(item)}".rstrip())
+
+    return await list_pages(client, "flows", show, place, asked, order, limit)
 
 
 @flow.command(short_help="Show a flow and its jobs as they are now.")
 @_id
-@_place
+@in_context
 def show(place: Place, id: int) -> None:
     """Show a flow and its jobs as they are now, and the results if it is Finished."""
     run_connected(place, partial(_show, place=place, id=id))
@@ -231,7 +216,7 @@ async def _show(client: Client, place: Place, id: int) -> int:
 @flow.command(short_help="Follow a flow until it has ended.")
 @_id
 @_plain
-@_place
+@in_context
 def follow(place: Place, id: int, plain: bool) -> None:
     """Follow a flow from now on until it has ended, as `flow run` does."""
     run_connected(place, partial(watch_with_hints, place=place, id=id, view=view_for(plain=plain)))
@@ -241,7 +226,7 @@ def follow(place: Place, id: int, plain: bool) -> None:
 @_id
 @click.option("--follow", is_flag=True, help="Go on with new lines until the flow has ended.")
 @click.option("--raw", is_flag=True, help="The lines alone, just as they were written, colours and all.")
-@_place
+@in_context
 def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
     """Print what a flow's jobs wrote: `NAME | line`, and `NAME ! line` for their standard error.
 
@@ -257,7 +242,7 @@ def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
 @flow.command(short_help="Stop a flow.")
 @_id
 @click.option("--reason", default="", help="Recorded with the flow and told to its runners.")
-@_place
+@in_context
 def cancel(place: Place, id: int, reason: str) -> None:
     """Stop a flow: what runs is told to stop, the rest never starts, the flow is in Error."""
     run_connected(place, partial(_cancel, place=place, id=id, reason=reason))
@@ -273,7 +258,7 @@ async def _cancel(client: Client, place: Place, id: int, reason: str) -> int:
 @_id
 @click.option("--follow", is_flag=True, help="Follow it as `flow run` does.")
 @_plain
-@_place
+@in_context
 def retry(place: Place, id: int, follow: bool, plain: bool) -> None:
     """Start the failed part of a flow in Error again. What is Finished keeps its results."""
     view = view_for(plain=plain) if follow else None

@@ -6,7 +6,7 @@ import codecs
 import difflib
 import json
 import tomllib
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,16 @@ from pydantic_core import ErrorDetails
 
 from coordinator import dag
 from coordinator.errors import DagCycleDetected
-from coordinator.models import FlowCreate, FlowSubmitParams, JobCreate, ScriptType, UInt8, UInt32
+from coordinator.models import (
+    MAX_NAME,
+    FlowCreate,
+    FlowSubmitParams,
+    JobCreate,
+    ScriptType,
+    Tags,
+    UInt8,
+    UInt32,
+)
 
 __all__ = ["FLOW_NAME", "JOB_NAME", "FlowFile", "FlowFileError", "JobEntry", "read_flow_file"]
 
@@ -38,7 +47,6 @@ SET_BY_RUNNER: Final = (
     "HERO_PREREQUISITES",
     "HERO_RESULT",
 )
-MAX_NAME: Final = 100
 SUGGESTED: Final = 5  # unknown names for which a known one is suggested
 SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 
@@ -80,6 +88,7 @@ class _Head(_Entry):
     caller: UInt32 | None = None
     context: UInt32 | None = None
     env: Env = Field(default_factory=dict)
+    tags: Tags = Field(default_factory=list)
     jobs: Any = None
 
 
@@ -96,6 +105,7 @@ class JobEntry(_Entry):
     retries: UInt8 = 0
     lost_retries: UInt8 | None = None
     prerequisites: list[str] = Field(default_factory=list)
+    tags: Tags = Field(default_factory=list)
 
 
 EntryT = TypeVar("EntryT", bound=_Entry)
@@ -110,6 +120,7 @@ class FlowFile:
     caller: int | None
     context: int | None
     env: Mapping[str, str]
+    tags: Sequence[str]
     jobs: tuple[JobEntry, ...]
 
     def names(self, first_job: int) -> dict[int, str]:
@@ -119,17 +130,22 @@ class FlowFile:
     def submission(self, *, context: int, caller: int, flow: int, first_job: int) -> FlowSubmitParams:
         """The params of flow.submit, with jobs numbered from `first_job` on in the file's order.
 
-        Names go along as environment variables, so that whoever looks at the flow later sees them.
+        Names go along as environment variables, too, for the scripts.
         """
         ids = {name: id for id, name in self.names(first_job).items()}
         common: dict[str, Any] = {"caller_id": caller, "context_id": context}
         head = {} if self.name is None else {FLOW_NAME: self.name}
+        called: dict[str, Any] = {} if self.name is None else {"name": self.name}
+        if self.tags:
+            called["tags"] = [*self.tags]
         jobs = []
         for job in self.jobs:
             variables = {**job.env, JOB_NAME: job.name}
             if job.depends:
                 variables[DEPENDS] = json.dumps({name: str(ids[name]) for name in job.depends}, ensure_ascii=False)
             own: dict[str, Any] = {} if job.lost_retries is None else {"lost_retries": job.lost_retries}
+            if job.tags:
+                own["tags"] = job.tags
             jobs.append(
                 JobCreate(
                     id=ids[job.name],
@@ -140,11 +156,12 @@ class FlowFile:
                     retries=job.retries,
                     env_vars=variables,
                     prerequisites=job.prerequisites,
+                    name=job.name,
                     **own,
                     depends=[ids[name] for name in dict.fromkeys(job.depends)],
                 )
             )
-        record = FlowCreate(id=flow, **common, jobs=[*ids.values()], env_vars={**self.env, **head})
+        record = FlowCreate(id=flow, **common, jobs=[*ids.values()], env_vars={**self.env, **head}, **called)
         return FlowSubmitParams(context_id=context, flow=record, jobs=jobs)
 
 
@@ -163,7 +180,7 @@ def read_flow_file(path: Path) -> FlowFile:
         _check_graph(jobs, problems)
     if problems or head is None:
         raise FlowFileError(path, problems)
-    return FlowFile(head.name, head.id, head.caller, head.context, head.env, tuple(jobs))
+    return FlowFile(head.name, head.id, head.caller, head.context, head.env, head.tags, tuple(jobs))
 
 
 # -- syntax

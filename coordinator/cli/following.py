@@ -26,6 +26,7 @@ __all__ = [
     "BEGINNING",
     "DEFAULT_CALLER",
     "Exists",
+    "flow_name",
     "flow_title",
     "introduction",
     "job_names",
@@ -121,12 +122,21 @@ async def job_names(client: Client, flow: Flow) -> dict[int, str]:
     ids = sorted(set(flow.jobs))
     calls = [("job.load", {"context_id": flow.context_id, "caller_id": flow.caller_id, "id": id}) for id in ids]
     jobs = await client.call_many(calls)
-    found = {id: job["env_vars"].get(JOB_NAME) for id, job in zip(ids, jobs, strict=True) if isinstance(job, dict)}
+    found = {
+        id: job.get("name") or job["env_vars"].get(JOB_NAME)
+        for id, job in zip(ids, jobs, strict=True)
+        if isinstance(job, dict)
+    }
     return {id: visible(name) for id, name in found.items() if name}
 
 
+def flow_name(flow: Flow) -> str:
+    """What it is called; earlier versions of `flow run` have said so in its environment alone."""
+    return flow.name or flow.env_vars.get(FLOW_NAME, "")
+
+
 def flow_title(flow: Flow) -> str:
-    name = flow.env_vars.get(FLOW_NAME)
+    name = flow_name(flow)
     return f"flow {flow.id} ({name})" if name else f"flow {flow.id}"
 
 

@@ -86,6 +86,7 @@ class Methods:
     runner_create = _Method("runner.create", models.RunnerCreateParams, models.Runner)
     runner_load = _Method("runner.load", models.RunnerLoadParams, models.Runner)
     runner_list = _Method("runner.list", models.RunnerListParams, models.RunnerPage)
+    context_stats = _Method("context.stats", models.ContextStatsParams, models.ContextStats)
     runner_connected = _Method("runner.connected", models.RunnerConnectedParams, models.RunnersConnected)
     runner_delete = _Method("runner.delete", models.RunnerLoadParams, models.Deleted)
 
@@ -108,6 +109,7 @@ class Methods:
     job_inputs = _Method("job.inputs", models.JobInputsParams, models.JobInputs)
     job_heartbeat = _Method("job.heartbeat", models.JobHeartbeatParams, models.Heartbeat)
     job_log = _Method("job.log", models.JobLogParams, models.Logged)
+    job_attempts = _Method("job.attempts", models.JobLoadParams, models.JobAttempts)
     job_tail = _Method("job.tail", models.JobLoadParams, models.JobTail)
     job_finish = _Method("job.finish", models.JobFinishParams, models.AttemptOutcome)
     job_fail = _Method("job.fail", models.JobFailParams, models.AttemptOutcome)

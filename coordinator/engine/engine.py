@@ -7,6 +7,7 @@ Nothing here must survive. Queues, leases, pauses and events are in the store; i
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -48,7 +49,7 @@ from coordinator.operations.execution import cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Trouble
+from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Subscribed, Trouble
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -61,6 +62,7 @@ FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each t
 RETRY_AFTER: Final = 1.0  # seconds after which what the store refused, or what failed, is tried again
 KEPT_FOR_OTHERS: Final = 5.1  # seconds until a job may go to the runner that failed it (ELSEWHERE in attempts.lua)
 THERE_FOR: Final = 5.0  # seconds a runner counts as there after each time we say so
+SAID_AT_ONCE: Final = 1_000  # runners of which one call of the store is told
 FAILED_IN_A_ROW: Final = 5  # attempts after which a runner gets less; attempts.lua has it too
 TICK_LIMIT: Final = 200  # timers acted on in one step
 
@@ -260,12 +262,17 @@ class Engine:
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
         gone: set[str] | None = None
-        commands: list[Command] = [functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id])]
+        since = time.time_ns() // 1_000_000
+        commands: list[Command] = [
+            functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id]),
+            # Of one that is subscribed here already this is soon said again, of both.
+            functions.runners_subscribed(keys, THERE_FOR, [Subscribed(params.runner_id, since, params.capacity)]),
+        ]
         if params.session or params.holding:
             commands.append(functions.resume(keys, params.runner_id, params.session, params.holding))
         while gone is None:
             replies = yield commands
-            gone, effects = functions.read_resume(replies[-1]) if len(commands) > 1 else (set(), ())
+            gone, effects = functions.read_resume(replies[-1]) if len(commands) > 2 else (set(), ())
             self.apply_effects(keys.context_key, effects)
         subscription = RunnerSubscription(
             session,
@@ -275,6 +282,7 @@ class Engine:
             runner_session=params.session,
             script_types=params.script_types,
             capacity=params.capacity,
+            since=since,
             lease=params.lease,
             in_batches=params.batch,
             took=self._took,
@@ -543,7 +551,9 @@ class Engine:
                     runner.forget_expired(now)
                 if context.runners or context.waiters:
                     self._directory.call_soon(
-                        context_key, self._say_who_is_there(context_key, context.there()), lambda outcome: None
+                        context_key,
+                        self._say_who_is_there(context_key, context.there(), context.subscribed()),
+                        lambda outcome: None,
                     )
                 if context.flows:
                     operation = self._keep_followed(context_key, [*context.flows])
@@ -551,9 +561,17 @@ class Engine:
             self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)
 
-    def _say_who_is_there(self, context_key: ContextKey, there: Mapping[str, Collection[int]]) -> Operation:
+    def _say_who_is_there(
+        self, context_key: ContextKey, there: Mapping[str, Collection[int]], subscribed: Sequence[Subscribed]
+    ) -> Operation:
         keys = self._layout.keyspace(context_key)
-        yield [functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()]
+        says: list[Command] = [
+            functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()
+        ]
+        for start in range(0, len(subscribed), SAID_AT_ONCE):
+            said = subscribed[start : start + SAID_AT_ONCE]
+            says.append(functions.runners_subscribed(keys, THERE_FOR, said))
+        yield says
         return b""
 
     def _keep_followed(self, context_key: ContextKey, flows: Sequence[int]) -> Operation:

@@ -217,6 +217,7 @@ class RunnerSubscription(Subscription):
     """Keeps a runner supplied with at most `capacity` unfinished attempts.
 
     Attributes:
+        since: when it has subscribed (ms).
         held: tokens of attempts the runner has → when we stop counting them, on trio's clock, if we hear nothing more.
         is_hungry: parked because the queues were empty.
         is_silent: it let a lease lapse, and nothing was heard on its connection since. Whatever it got now would be
@@ -235,6 +236,7 @@ class RunnerSubscription(Subscription):
         runner_session: str,
         script_types: Iterable[str],
         capacity: int,
+        since: int,
         lease: float,
         in_batches: bool,
         took: Callable[[RunnerSubscription, Effects, bool], None],
@@ -245,6 +247,7 @@ class RunnerSubscription(Subscription):
         self.runner_session = runner_session
         self.script_types = list(dict.fromkeys(script_types))
         self.capacity = capacity
+        self.since = since
         self.lease = lease
         self.held: dict[str, float] = {}
         self.is_hungry = False

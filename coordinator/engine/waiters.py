@@ -9,7 +9,7 @@ from coordinator.actors.request import Parking
 from coordinator.engine.places import Place
 from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
-from coordinator.storage.functions import Cancel, Silent
+from coordinator.storage.functions import Cancel, Silent, Subscribed
 
 __all__ = ["Waiter", "Waiters"]
 
@@ -95,6 +95,16 @@ class Waiters:
             for script_type in runner.script_types:
                 there.setdefault(script_type, set()).add(runner.runner_id)
         return there
+
+    def subscribed(self) -> list[Subscribed]:
+        """The runners that have subscribed, each once."""
+        by_id: dict[int, Subscribed] = {}
+        for runner in self.runners.values():
+            before = by_id.get(runner.runner_id)
+            since = runner.since if before is None else min(before.since, runner.since)
+            capacity = runner.capacity + (0 if before is None else before.capacity)
+            by_id[runner.runner_id] = Subscribed(runner.runner_id, since, capacity)
+        return [*by_id.values()]
 
     def wake_followers(self, flow_id: int) -> None:
         """There may be new events of a flow."""

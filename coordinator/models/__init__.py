@@ -4,3 +4,4 @@ from coordinator.models.access import *  # noqa: F403
 from coordinator.models.base import *  # noqa: F403
 from coordinator.models.contract import *  # noqa: F403
 from coordinator.models.execution import *  # noqa: F403
+from coordinator.models.filters import *  # noqa: F403

@@ -14,6 +14,8 @@ from coordinator.models.base import (
     LEFT_OUT_WHEN_UNSET,
     MAX_ITEMS,
     Model,
+    OptionalName,
+    OptionalTags,
     StringList,
     StringMap,
     Timestamp,
@@ -117,6 +119,8 @@ class _FlowFields(Model):
     context_id: UInt32
     jobs: Annotated[UInt32List, Field(description="Ids of the flow's jobs, stored under the flow's caller_id")]
     env_vars: Annotated[StringMap, Field(description="Environment of every job; a job's own value wins")]
+    name: OptionalName = None
+    tags: OptionalTags = None
 
 
 class FlowCreate(_FlowFields):
@@ -147,6 +151,8 @@ class _JobFields(Model):
         LEFT_OUT_WHEN_UNSET,
         Field(description="Attempts that may follow one lost with its runner; the coordinator's setting unless given"),
     ] = None
+    name: OptionalName = None
+    tags: OptionalTags = None
 
 
 class JobCreate(_JobFields):

@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypeAliasType
 
-from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS, Model, StringList, StringMap, UInt32
+from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS, Model, OptionalName, StringList, StringMap, UInt32
 from coordinator.models.contract import (
     Flow,
     FlowCreate,
@@ -24,6 +24,7 @@ from coordinator.models.contract import (
     Runner,
     ScriptType,
 )
+from coordinator.models.filters import FlowFilter, JobFilter, Sorted
 
 MAX_CAPACITY = 10_000
 MAX_WAIT = 60.0
@@ -41,6 +42,9 @@ InBatches = Annotated[
 ]
 LogStream = TypeAliasType("LogStream", Literal["stdout", "stderr"])
 Scope = TypeAliasType("Scope", Literal["context", "flow"])
+AttemptOutcomeKind = TypeAliasType(
+    "AttemptOutcomeKind", Literal["running", "finished", "failed", "lost", "timed_out", "cancelled"]
+)
 EventKind = TypeAliasType("EventKind", Literal["flow", "job", "log"])
 
 OptionalText = Annotated[str | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
@@ -81,6 +85,7 @@ class JobProgress(Model):
         LEFT_OUT_WHEN_UNSET,
         Field(description="Of the attempts, those that were lost; left out if none"),
     ] = None
+    name: OptionalName = None
     retry_at: Annotated[OptionalTime, Field(description="When the next attempt is due, while backing off")] = None
     failure: Annotated[OptionalText, Field(description="Why the last attempt failed")] = None
 
@@ -316,6 +321,21 @@ class JobTail(Model):
     ]
 
 
+class JobAttempt(Model):
+    """How an attempt at a job went."""
+
+    attempt: Annotated[int, Field(ge=1, description="Its number; they begin anew when the job is started again")]
+    runner_id: UInt32
+    started_at: Milliseconds
+    ended_at: Annotated[OptionalTime, Field(description="Left out while it is running")] = None
+    outcome: AttemptOutcomeKind
+    error: Annotated[OptionalText, Field(description="Why it did not finish; the first 1,000 bytes")] = None
+
+
+class JobAttempts(Model):
+    attempts: Annotated[list[JobAttempt], Field(description="The newest of the job's attempts, 20 at most, oldest first")]
+
+
 class JobFinishParams(_AttemptParams):
     result: StringMap = Field(default_factory=dict)
 
@@ -412,6 +432,36 @@ class Prerequisites(Model):
     cursor: Annotated[OptionalText, Field(description="Where the next page begins; left out on the last one")] = None
 
 
+# -- what there is
+
+
+class ContextStatsParams(Model):
+    context_id: UInt32
+
+
+class ScriptTypeStats(Model):
+    jobs: Annotated[int, Field(ge=0, description="Jobs of this type, in whatever status")]
+    queued: Annotated[
+        int,
+        Field(ge=0, description="Those that wait for a runner. One that was cancelled counts until a runner comes by"),
+    ]
+    oldest: Annotated[float, Field(ge=0, description="Seconds for which the one that is next has waited for a runner")]
+
+
+class RunnerStats(Model):
+    connected: Annotated[
+        int, Field(ge=0, description="Those that are subscribed, or wait for a job by job.take; for 5 s after that")
+    ]
+    busy: Annotated[int, Field(ge=0, description="Those that have a running attempt, connected or not")]
+
+
+class ContextStats(Model):
+    flows: Annotated[dict[FlowStatus, int], Field(description="Flows by status; every status is there")]
+    jobs: Annotated[dict[JobStatus, int], Field(description="Jobs by status; every status is there")]
+    script_types: Annotated[dict[ScriptType, ScriptTypeStats], Field(description="Every type is there")]
+    runners: RunnerStats
+
+
 # -- lists and deletion
 
 
@@ -428,12 +478,12 @@ class RunnerListParams(_Page):
     context_id: UInt32
 
 
-class JobListParams(RunnerListParams):
-    status: Annotated[JobStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+class JobListParams(Sorted, JobFilter, RunnerListParams):
+    pass
 
 
-class FlowListParams(RunnerListParams):
-    status: Annotated[FlowStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+class FlowListParams(Sorted, FlowFilter, RunnerListParams):
+    pass
 
 
 class MessageListParams(RunnerListParams):
@@ -448,7 +498,35 @@ class ContextPage(Model):
     cursor: Annotated[OptionalText, _CURSOR] = None
 
 
+class HeldJob(Model):
+    caller_id: UInt32
+    id: UInt32
+
+
 class ListedRunner(Runner):
+    connected: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="It is subscribed, or waits for a job by job.take, or has done so in the last 5 s"),
+    ] = None
+    connected_since: Annotated[
+        OptionalTime, Field(description="Since when it is subscribed; the earliest if it is more than once")
+    ] = None
+    capacity: Annotated[
+        int | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Jobs it may have at once, of all its subscriptions"),
+    ] = None
+    attempts: Annotated[
+        int | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Attempts that it has and that are running; left out if none"),
+    ] = None
+    jobs: Annotated[
+        list[HeldJob] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="The jobs of those attempts, 20 at most, by id"),
+    ] = None
     failed_in_a_row: Annotated[
         int | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,

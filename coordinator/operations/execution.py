@@ -13,8 +13,9 @@ from coordinator import dag
 from coordinator.actors.request import Answerable, Compute, First, Further, Operation, Park, WithEffects
 from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFound, StaleToken
 from coordinator.measures import ATTEMPTS, COUNTS
-from coordinator.models.contract import FlowLoadParams, JobLoadParams, MessageLoadParams, ScriptType
+from coordinator.models.contract import FlowLoadParams, FlowStatus, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
+    ContextStatsParams,
     FlowCancelParams,
     FlowEventsParams,
     FlowParams,
@@ -43,11 +44,13 @@ __all__ = [
     "cancel_flow",
     "cannot_read_events",
     "connected_runners",
+    "context_stats",
     "fail_job",
     "finish_job",
     "flow_events",
     "flow_status",
     "heartbeat",
+    "job_attempts",
     "job_inputs",
     "job_tail",
     "list_prerequisites",
@@ -64,6 +67,8 @@ MAX_PAYLOAD: Final = 64 * 1024  # bytes of what jobs get with a prerequisite
 CHUNK: Final = 200  # records loaded a step, so that others get on in between
 STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after which failures are shortened
 SHORT_FAILURE: Final = 200  # characters
+ATTEMPTS_KEPT: Final = 20  # told of a job; OUTCOME.KEPT in sharing.lua
+ERROR_CHARACTERS: Final = 1_000  # of why an attempt failed
 EVENTS_A_STEP: Final = 200  # at most
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, unless a single one is larger
 SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on the event loop, about 2 ms
@@ -77,6 +82,7 @@ SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 _FINISHED: Final = ATTEMPTS["finished",]
 _ENDED: Final = b'{"status":"%b","attempt":%b}'
 STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
+FLOW_STATUSES: Final[tuple[str, ...]] = get_args(FlowStatus.__value__)
 
 
 # -- flows
@@ -210,7 +216,7 @@ def _raise_differs(record: bytes, member: bytes, status: bytes) -> NoReturn:
 
 _PROGRESS: Final = (
     *("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_lost"),
-    "x_failure",
+    *("x_failure", "name"),
 )
 _PROGRESS_LABELS: Final = (b"runner_id", b"queued_at", b"started_at", b"ended_at", b"retry_at", b"lost")
 
@@ -254,7 +260,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 
 def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> bytes:
-    status, depends, script_type, last, queued, ended, retry, lost, failure = reply
+    status, depends, script_type, last, queued, ended, retry, lost, failure, name = reply
     number, runner, started = functions.read_attempt(last)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
@@ -262,6 +268,8 @@ def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> 
     ]
     values = (runner, queued, started, ended, retry, lost)
     parts += [b'"%b":%b' % (label, value) for label, value in zip(_PROGRESS_LABELS, values, strict=True) if value]
+    if name is not None:
+        parts.append(b'"name":' + to_json(name.decode()))
     if failure is not None:
         parts.append(b'"failure":' + to_json(failure.decode()[:failure_characters]))
     return b",".join(parts) + b"}"
@@ -308,6 +316,42 @@ def job_tail(keys: Keyspace, params: JobLoadParams) -> Operation:
     if not is_there:
         raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
     return b'{"reports":[%b]}' % b",".join(reports)
+
+
+def job_attempts(keys: Keyspace, params: JobLoadParams) -> Operation:
+    """How the newest attempts at a job went."""
+    key, name = keys.job(params.caller_id, params.id), job_name(params.caller_id, params.id)
+    fields, kept = yield [
+        ("HMGET", key, "status", "x_attempt", "x_ended", "x_failure"),
+        ("LRANGE", f"{keys.prefix}attempts:{name}", 0, -1),
+    ]
+    status, field, ended, failure = fields
+    if status is None:
+        raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
+    number, runner, started = functions.read_attempt(field)
+    if runner is not None and started is not None:
+        begun = b'{"attempt":%b,"runner_id":%b,"started_at":%b,' % (number, runner, started)
+        if not any(attempt.startswith(begun) for attempt in kept):  # it has not ended, or well, or before these were kept
+            kept = [*kept[1 - ATTEMPTS_KEPT :], begun + _outcome(status, ended, failure)]
+    return b'{"attempts":[%b]}' % b",".join(kept)
+
+
+def _outcome(status: bytes, ended: bytes | None, failure: bytes | None) -> bytes:
+    """The rest of what is told of a job's last attempt, from the job itself."""
+    if status == b"Started":
+        return b'"outcome":"running"}'
+    at = b"" if ended is None else b'"ended_at":%b,' % ended
+    if status == b"Finished":
+        return at + b'"outcome":"finished"}'
+    if failure is None:
+        return at + b'"outcome":"failed"}'
+    text = failure.decode()
+    outcome = next((outcome for begin, outcome in _OUTCOMES if text.startswith(begin)), "failed")
+    return at + b'"outcome":"%b","error":%b}' % (outcome.encode(), to_json(text[:ERROR_CHARACTERS]))
+
+
+_OUTCOMES: Final = (("lost", "lost"), ("timed out after", "timed_out"), ("cancelled", "cancelled"))
+"""How the failure of a job begins, by what has become of its attempt."""
 
 
 # -- attempts
@@ -536,6 +580,26 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
         name, flow_id = page.after.name, page.after.flow_id
         more = b',"cursor":' + to_json(f"s:{flow_id}:{name}" if page.after.is_satisfied else f"w:{name}")
     return b'{"satisfied":[%b],"waiting":[%b]%b}' % (page.satisfied, page.waiting, more)
+
+
+def context_stats(keys: Keyspace, params: ContextStatsParams) -> Operation:
+    """How much there is in a context."""
+    stats = None
+    while stats is None:
+        (reply,) = yield [functions.context_stats(keys, SCRIPT_TYPES)]
+        stats = functions.read_context_stats(reply, SCRIPT_TYPES)
+    jobs, flows = stats.jobs, stats.flows
+    return to_json(
+        {
+            "flows": {status: flows.get(status, 0) for status in FLOW_STATUSES},
+            "jobs": {status: jobs.get(status, 0) for status in STATUSES},
+            "script_types": {
+                name: {"jobs": jobs.get(name, 0), "queued": queue.entries, "oldest": queue.oldest}
+                for name, queue in zip(SCRIPT_TYPES, stats.queues, strict=True)
+            },
+            "runners": {"connected": stats.connected, "busy": stats.busy},
+        }
+    )
 
 
 def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 from pydantic_core import from_json, to_json
@@ -12,17 +14,20 @@ from coordinator.errors import Conflict, InvalidParams
 from coordinator.models.execution import ContextListParams
 from coordinator.operations.pace import records_of
 from coordinator.operations.records import spoken
+from coordinator.operations.selecting import LOOKED_AT, first_of, is_filtering, look_on, sought
 from coordinator.operations.slices import in_slices
 from coordinator.storage import codec, functions
 from coordinator.storage.codec import Record, fields_of
-from coordinator.storage.functions import Refused
+from coordinator.storage.connection import Command
+from coordinator.storage.functions import Place, Refused
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
 __all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "list_runners", "page_of"]
 
 CHUNK: Final = 200  # records at the most loaded a step, so that others get on in between
 PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
-EXAMINED: Final = 5_000  # records looked at for one page, when few have the status asked for
+EXAMINED: Final = 5_000  # records looked at for a page that has at least one, when few are what is asked for
+SEARCHED_FOR: Final = 10.0  # seconds after which a page ends although nothing was found for it yet
 
 
 def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
@@ -35,70 +40,127 @@ def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
     return b'{"items":[%b]%b}' % (b",".join(items), more)
 
 
+class _Page:
+    """What a list has found so far.
+
+    Attributes:
+        items: records as JSON.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.items: list[bytes] = []
+        self._size = 0
+
+    def add(self, item: bytes) -> None:
+        self.items.append(item)
+        self._size += len(item)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.items) >= self.limit or self._size >= PAGE_BYTES
+
+    def answer(self, cursor: str | None) -> RawJson:
+        """`cursor`: where the next page begins; None: this is the last one."""
+        more = b"" if cursor is None else b',"cursor":"%b"' % cursor.encode()
+        return b'{"items":[%b]%b}' % (b",".join(self.items), more)
+
+
 class page_of:  # noqa: N801 - used like the functions beside it
-    """The operation that lists one kind of record, ascending by its ids."""
+    """The operation that lists one kind of record: by ids, ascending, unless the params say otherwise."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
 
     def __call__(self, keys: Keyspace, params: Any) -> Operation:
-        kind = self._record.kind
-        status = getattr(params, "status", None)
-        wanted = None if status is None else status.encode()
-        cursor: str = params.cursor
-        if cursor and not all(map(_is_number, cursor.split(":"))):
+        if getattr(params, "sort", "id") != "id":
+            return (yield from self._sorted(keys, params))
+        if params.cursor and not all(map(_is_number, params.cursor.split(":"))):
             raise _bad_cursor()
-        items: list[bytes] = []
-        size = examined = 0
-        is_last = is_full = False
-        while not (is_last or is_full or examined >= EXAMINED):
+        if getattr(params, "descending", False) or is_filtering(params):
+            return (yield from self._found(keys, params))
+        return (yield from self._all(keys, params))
+
+    def _all(self, keys: Keyspace, params: Any) -> Operation:
+        page, cursor, examined = _Page(params.limit), params.cursor, 0
+        while True:
             after = f"({cursor}" if cursor else "-"
-            (entries,) = yield [("ZRANGE", keys.index_of(kind), after, "+", "BYLEX", "LIMIT", 0, CHUNK)]
+            (entries,) = yield [("ZRANGE", keys.index_of(self._record.kind), after, "+", "BYLEX", "LIMIT", 0, CHUNK)]
             is_last = len(entries) < CHUNK
-            if not entries:
-                break
+            last = yield from self._read(keys, entries, page)
+            if is_last and (not entries or last == entries[-1]):
+                return page.answer(None)
+            cursor = last.decode()
             examined += len(entries)
-            candidates = entries
-            if wanted is not None:
-                found = yield [("HGET", keys.prefix + _name(kind, entry), "status") for entry in entries]
-                candidates = [entry for entry, status in zip(entries, found, strict=True) if status == wanted]
-            while candidates and not is_full:
-                wanted_now = candidates[: params.limit - len(items)]
-                names = [_name(kind, entry) for entry in wanted_now]
-                records = yield from records_of(keys, names)
-                candidates = candidates[len(records) :]
-                for entry, fields in zip(wanted_now, records, strict=False):
-                    cursor = entry.decode()
-                    if fields:  # it may have been deleted since
-                        items.append(self._record.to_json(fields_of(fields), **_ids(keys, entry)))
-                        size += len(items[-1])
-                    is_full = len(items) >= params.limit or size >= PAGE_BYTES
-                    if is_full:
-                        break
-            if is_full:
-                is_last = is_last and cursor.encode() == entries[-1]
-            else:
-                cursor = entries[-1].decode()
-        more = b"" if is_last else b',"cursor":"%b"' % cursor.encode()
-        answer: RawJson = b'{"items":[%b]%b}' % (b",".join(items), more)
-        return answer
+            if page.is_full or (page.items and examined >= EXAMINED):
+                return page.answer(cursor)
+
+    def _found(self, keys: Keyspace, params: Any) -> Operation:
+        """Those that a filter means. Records are looked at until the page is full, or has an item and many were."""
+        wanted = sought(self._record.kind, params, descending=getattr(params, "descending", False))
+        page, cursor, examined = _Page(params.limit), params.cursor, 0
+        ends = time.monotonic() + SEARCHED_FOR
+        while True:
+            found = yield from look_on(keys, wanted, cursor, page.limit - len(page.items))
+            entries = [place.entry.encode() for place in found.places]
+            last = yield from self._read(keys, entries, page)
+            is_through = not entries or last == entries[-1]
+            if is_through and not found.last:
+                return page.answer(None)
+            cursor = found.last if is_through else last.decode()
+            examined += LOOKED_AT
+            if page.is_full or (page.items and examined >= EXAMINED) or time.monotonic() >= ends:
+                return page.answer(cursor)
+
+    def _sorted(self, keys: Keyspace, params: Any) -> Operation:
+        """By when they were created or have ended. All that the filter means are looked at for each page."""
+        wanted = sought(self._record.kind, params, sort=params.sort, descending=params.descending)
+        behind = _place_of(params.cursor, params.sort) if params.cursor else None
+        page = _Page(params.limit)
+        while True:
+            best = yield from first_of(keys, wanted, behind, page.limit + 1)
+            places = {place.entry.encode(): place for place in best[: page.limit]}
+            last = yield from self._read(keys, [*places], page)
+            if not places or (len(best) == len(places) and last == best[-1].entry.encode()):
+                return page.answer(None)
+            behind = places[last]
+            if page.items:
+                return page.answer(f"{params.sort}:{behind.value}:{behind.entry}")
+
+    def _read(
+        self, keys: Keyspace, entries: Sequence[bytes], page: _Page
+    ) -> Generator[list[Command], Any, bytes]:
+        """Put the records of these entries, as far as they are still there, into the page until it is full. Returns the
+        entry of the last one that was read."""
+        kind, last = self._record.kind, b""
+        while entries and not page.is_full:
+            wanted = entries[: page.limit - len(page.items)]
+            records = yield from records_of(keys, [_name(kind, entry) for entry in wanted])
+            entries = entries[len(records) :]
+            for entry, fields in zip(wanted, records, strict=False):
+                last = entry
+                if fields:  # it may have been deleted since
+                    page.add(self._record.to_json(fields_of(fields), **_ids(keys, entry)))
+                if page.is_full:
+                    break
+        return last
 
 
 _page_of_runners: Final = page_of(codec.RUNNER)
 
 
 def list_runners(keys: Keyspace, params: Any) -> Operation:
-    """A page of runners, with what is wrong with those in trouble."""
+    """A page of runners, with who is there, what each has, and what is wrong with those in trouble."""
     answer = yield from _page_of_runners(keys, params)
     assert isinstance(answer, bytes), "a page has no effects"
     page = from_json(answer)
     ids = [runner["id"] for runner in page["items"]]
     if not ids:
         return answer
-    (reply,) = yield [functions.runner_troubles(keys, ids)]
-    standings = functions.read_runner_troubles(reply)
-    if not any(map(any, standings)):
-        return answer
+    standings = None
+    while standings is None:
+        (reply,) = yield [functions.runner_states(keys, ids)]
+        standings = functions.read_runner_states(reply)
     for runner, standing in zip(page["items"], standings, strict=True):
         if standing.failed:
             runner["failed_in_a_row"] = standing.failed
@@ -106,6 +168,13 @@ def list_runners(keys: Keyspace, params: Any) -> Operation:
             runner["lost_in_a_row"] = standing.lost
         if standing.held_ms:
             runner["held_back_for"] = standing.held_ms / 1000
+        if standing.is_there:
+            runner["connected"] = True
+        if standing.since is not None:
+            runner |= {"connected_since": standing.since, "capacity": standing.capacity}
+        if standing.holds:
+            runner["attempts"] = standing.holds
+            runner["jobs"] = [{"caller_id": caller_id, "id": id} for caller_id, id in standing.jobs]
     return to_json(page)
 
 
@@ -117,6 +186,15 @@ def _ids(keys: Keyspace, entry: bytes) -> dict[str, int]:
     """What an entry of an index says of its record."""
     *caller, id = map(int, entry.split(b":"))
     return {"context_id": keys.context_key or 0, **({"caller_id": caller[0]} if caller else {}), "id": id}
+
+
+def _place_of(cursor: str, sort: str) -> Place:
+    """Where a page of a sorted list begins."""
+    by, _, rest = cursor.partition(":")
+    value, _, entry = rest.partition(":")
+    if by != sort or not all(map(_is_number, (value, *entry.split(":")))):
+        raise _bad_cursor()
+    return Place(int(value), entry)
 
 
 def _is_number(text: str) -> bool:

@@ -8,6 +8,7 @@ raises UnknownReply, which is answered as an InternalError with an incident.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -382,6 +383,70 @@ def read_records(keys: Keyspace, names: Sequence[str], max_bytes: int, fields: S
     return keys.call("hc_read", f"{keys.prefix}engine", max_bytes, len(fields), *fields, *names)
 
 
+class Place(NamedTuple):
+    """Where a record is in a list that is sorted by `value`, and then by the records' entries in their index."""
+
+    value: int
+    entry: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.value} {self.entry}"
+
+
+class Sought(NamedTuple):
+    """Which records of a kind are looked for, and in which order.
+
+    Attributes:
+        criteria: names and values, as library/views.lua takes them.
+        sort: 'created', 'ended', or '' for the order of their entries in the index.
+        within: what the entries in the index begin with.
+    """
+
+    kind: str
+    criteria: Sequence[tuple[str, str | int]] = ()
+    sort: str = ""
+    is_descending: bool = False
+    within: str = ""
+
+
+def find(
+    keys: Keyspace,
+    sought: Sought,
+    after: str,
+    *,
+    look_at: int,
+    enough: int,
+    behind: Place | None = None,
+    before: Place | None = None,
+) -> Command:
+    """Look at so many records whose entries come after this one ('' for the first), for those that are sought, until
+    there are enough. Of sorted ones only those between two places are."""
+    first, last = (f"[{sought.within}", f"({sought.within[:-1]};") if sought.within else ("-", "+")
+    if sought.is_descending:
+        bounds, way = (f"({after}" if after else last, first), "REV"
+    else:
+        bounds, way = (f"({after}" if after else first, last), ""
+    places = [place.text if place else "" for place in (behind, before)]
+    flat = [item for criterion in sought.criteria for item in criterion]
+    return keys.call("hc_find", keys.engine, sought.kind, *bounds, way, look_at, enough, sought.sort, *places, *flat)
+
+
+class Found(NamedTuple):
+    """Records that were found. `last`: the entry of the last one that was looked at, '' if there are no more."""
+
+    last: str
+    places: list[Place]
+
+
+def read_find(reply: Any, sought: Sought) -> Found:
+    last, *found = [item.decode() for item in reply]
+    if not sought.sort:
+        return Found(last, [Place(0, entry) for entry in found])
+    items = iter(found)
+    return Found(last, [Place(int(value), entry) for entry, value in zip(items, items, strict=True)])
+
+
 class Queue(NamedTuple):
     """How many entries the queue of a script type has, and for how many seconds the next job of it has been queued."""
 
@@ -407,6 +472,41 @@ def read_depths(reply: Any) -> Depths:
     *queues, flows, jobs, messages = reply
     items = iter(queues)
     return Depths([Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)], flows, jobs, messages)
+
+
+class Stats(NamedTuple):
+    """How much there is in a context, as its moves have it: see COUNT.move in records.lua."""
+
+    flows: Mapping[str, int]  # by status
+    jobs: Mapping[str, int]  # by status and by script type, which are other words
+    queues: Sequence[Queue]  # in the order the script types were asked for
+    connected: int
+    busy: int
+
+
+def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Transition:
+    """How much there is in a context. It takes as long whatever the answer is."""
+    return keys.transition("hc_context_stats", *script_types)
+
+
+def read_context_stats(reply: Any, script_types: Collection[str]) -> Stats | None:
+    """None: call it again, for not all attempts that run are known yet."""
+    word, (moves, queues, connected, busy) = _read("hc_context_stats", reply[0], Word.OK, Word.MORE)
+    if word is Word.MORE:
+        return None
+    flows: Counter[str] = Counter()
+    jobs: Counter[str] = Counter()
+    for move, count in fields_of(moves).items():
+        of_flow, _, states = move.decode().rpartition(" ")
+        before, _, after = states.partition(">")
+        counts = flows if of_flow else jobs
+        # A job that is created comes from its script type, of which there is one more then, and goes back there.
+        is_new, is_gone = before in script_types, after in script_types
+        counts[before] += int(count) if is_new and not is_gone else -int(count)
+        counts[after] += -int(count) if is_gone and not is_new else int(count)
+    items = iter(queues)
+    depths = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
+    return Stats(flows, jobs, depths, connected, busy)
 
 
 # -- flows
@@ -784,24 +884,52 @@ def runners_there(keys: Keyspace, seconds: float, script_types: Sequence[str], r
     return keys.transition("hc_runners_there", int(seconds * 1000), len(script_types), *script_types, *runners)
 
 
+class Subscribed(NamedTuple):
+    """A runner has subscribed at this coordinator, since when (ms) and for how many jobs at once."""
+
+    runner_id: int
+    since: int
+    capacity: int
+
+
+def runners_subscribed(keys: Keyspace, seconds: float, runners: Iterable[Subscribed]) -> Transition:
+    """Say that these runners have subscribed here; that may be believed for so long."""
+    told = [f"{runner.runner_id} {runner.since} {runner.capacity}" for runner in runners]
+    return keys.transition("hc_runners_subscribed", int(seconds * 1000), *told)
+
+
 class Standing(NamedTuple):
-    """How a runner does: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that."""
+    """How a runner is: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that; whether
+    it is there, and if it has subscribed since when (ms) and for how many jobs; how many it has, and some of them."""
 
     failed: int
     lost: int
     held_ms: int
+    is_there: bool
+    since: int | None
+    capacity: int
+    holds: int
+    jobs: Sequence[tuple[int, int]]  # caller_id, id
 
 
-def runner_troubles(keys: Keyspace, runners: Sequence[int]) -> Transition:
-    """Which of these runners are in trouble."""
-    return keys.transition("hc_runner_troubles", *runners)
+def runner_states(keys: Keyspace, runners: Sequence[int]) -> Transition:
+    """How these runners are."""
+    return keys.transition("hc_runner_states", *runners)
 
 
-def read_runner_troubles(reply: Any) -> list[Standing]:
-    """Of each runner."""
+def read_runner_states(reply: Any) -> list[Standing] | None:
+    """Of each runner. None: call it again, for not all attempts that run are known yet."""
     result, _ = reply
-    _, (told,) = _read("hc_runner_troubles", result, Word.OK)
-    return [Standing(*standing) for standing in told]
+    word, (told,) = _read("hc_runner_states", result, Word.OK, Word.MORE)
+    return None if word is Word.MORE else [_read_standing(*standing) for standing in told]
+
+
+def _read_standing(
+    failed: int, lost: int, held_ms: int, is_there: int, since: bytes, capacity: int, holds: int, jobs: bytes
+) -> Standing:
+    names = [name.split(":") for name in sorted(jobs.decode().split())]
+    ids = sorted((int(caller_id), int(id)) for _, caller_id, id in names)
+    return Standing(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
 
 
 # -- messages, prerequisites, timers

@@ -43,6 +43,7 @@ _PARTS: Final = (  # each may use those before it
     "drafts",
     "connected",
     "access",
+    "views",
     "migrate",
 )
 

@@ -259,6 +259,7 @@ def test_what_was_probably_meant_is_said(arguments: tuple[str, ...], meant: str)
 
 COMMANDS = [(), ("serve",), ("runner",), ("call",), ("demo",), ("openrpc",), ("version",), ("flow",)]
 COMMANDS += [("flow", name) for name in ("run", "list", "show", "follow", "logs", "cancel", "retry")]
+COMMANDS += [("job", name) for name in ("list", "attempts")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -272,6 +273,6 @@ def test_every_command_has_h_and_where_it_connects_the_same_options(command: tup
 
 
 def test_each_command_but_the_smallest_shows_an_example() -> None:
-    for command in ((), ("serve",), ("runner",), ("call",), ("demo",), ("flow",)):
+    for command in ((), ("serve",), ("runner",), ("call",), ("demo",), ("flow",), ("job",)):
         lines = herocoordinator(*command, "--help").stdout.splitlines()
         assert any(line.strip().startswith(" ".join(("herocoordinator", *command))) for line in lines[1:]), command

@@ -86,6 +86,7 @@ def test_either_language_makes_the_same_submission(tmp_path: Path, name: str, te
         0,
     )
     assert fetch.env_vars == {"HERO_JOB_NAME": "fetch"}
+    assert (made.flow.name, fetch.name, report.name) == ("nightly", "fetch", "report")
     assert (report.script, report.script_type, report.depends) == ("echo ß\n", "Sal", [100])
     assert (report.timeout, report.retries, report.prerequisites) == (60, 2, ["approved"])
     assert report.env_vars["TITLE"] == "Report"
@@ -97,6 +98,14 @@ def test_what_is_optional_may_be_left_out(tmp_path: Path) -> None:
 
     assert (file.name, file.id, file.caller, file.context) == (None, None, None, None)
     assert file.submission(context=1, caller=1, flow=9, first_job=1).flow.env_vars == {}
+
+
+def test_flows_and_jobs_may_have_tags(tmp_path: Path) -> None:
+    file = read(tmp_path, "flow.toml", 'tags = ["night"]\n[jobs.a]\nscript = ""\ntags = ["x", "y"]\n[jobs.b]\nscript = ""\n')
+    made = file.submission(context=1, caller=1, flow=9, first_job=1)
+
+    assert (made.flow.name, made.flow.tags) == (None, ["night"])
+    assert [job.tags for job in made.jobs] == [["x", "y"], None]
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)
@@ -127,6 +136,8 @@ def test_the_examples_are_valid(path: Path) -> None:
         ('[jobs.a]\nscript = ""\ndepends = "b"', "job 'a': depends: must be a list"),
         ('[jobs.a]\nscript = ""\nprerequisites = [1]', "job 'a': prerequisites.0: must be text, in quotes"),
         ('[jobs.a]\nscript = ""\nenv = ["A=1"]', "job 'a': env: must be a table"),
+        ('[jobs.a]\nscript = ""\ntags = "b"', "job 'a': tags: must be a list"),
+        ('[jobs.a]\nscript = ""\ntags = ["a\\nb"]', "job 'a': tags.0: must be one line of printable characters"),
         ('[jobs.a]\nscript = ""\nenv = {A = 1}', "job 'a': env.A: must be text, in quotes"),
         ('[jobs.a]\nscript = ""\nenv = {"A=" = "1"}', "job 'a': env: no environment can hold 'A='"),
         (

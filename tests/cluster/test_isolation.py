@@ -100,6 +100,8 @@ def _calls(context: int) -> dict[str, dict[str, Any]]:
         "message.list": here,
         "runner.list": here,
         "runner.connected": here,
+        "context.stats": here,
+        "job.attempts": {**owned, "id": JOB},
         "prerequisite.list": here,
         "prerequisite.satisfy": {**here, "name": "wait"},
         "job.create": {**here, "job": callers.job(context, 7, 1000)},

@@ -152,6 +152,15 @@ class Context:
     def list_jobs(self, **params: Any) -> Any:
         return self._call(listing.page_of(codec.JOB), models.JobListParams, **params)
 
+    def stats(self) -> Any:
+        return self._call(execution.context_stats, models.ContextStatsParams)
+
+    def attempts(self, id: int) -> list[Any]:
+        """How the attempts at a job went."""
+        answer = self._call(execution.job_attempts, models.JobLoadParams, caller_id=CALLER, id=id)
+        attempts: list[Any] = answer["attempts"]
+        return attempts
+
     # -- flows
 
     def submit(self, id: int, jobs: Sequence[Mapping[str, Any]], **members: Any) -> Any:

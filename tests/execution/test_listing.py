@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,20 +32,6 @@ def stored(id: int, **fields: bytes) -> dict[bytes, bytes]:
 
 def ids(page: Any) -> list[int]:
     return [item["id"] for item in page["items"]]
-
-
-def answered(operation: Operation, step: Any, record: Callable[[int], dict[bytes, bytes]]) -> Any:
-    """Answer what an operation asks of records until it lists more of them: returns that, or its answer."""
-    while step[0][0] != "ZRANGE":
-        if step[0][0] == "HGET":
-            found: list[Any] = [record(int(key.rpartition(":")[2]))[name.encode()] for _, key, name in step]
-        else:
-            found = [[record(int(name.rpartition(":")[2])) for name in read_of(step)]]
-        try:
-            step = operation.send(found)
-        except StopIteration as ended:
-            return from_json(ended.value)
-    return step
 
 
 def read_of(step: Any) -> list[str]:
@@ -100,43 +85,6 @@ def test_a_cursor_of_no_reply_is_refused(cursor: str) -> None:
         next(jobs(cursor=cursor))
 
     assert caught.value.data[0]["loc"] == ["cursor"]
-
-
-def test_a_filtered_list_loads_only_what_has_the_status() -> None:
-    operation = jobs(status="Error")
-    asks(operation)
-
-    assert asks(operation, [[entry(1), entry(2)]]) == [("HGET", "job:7:1", "status"), ("HGET", "job:7:2", "status")]
-    assert read_of(asks(operation, [b"Error", b"Finished"])) == ["job:7:1"]
-    assert ids(ends(operation, [[stored(1, status=b"Error")]])) == [1]
-
-
-def test_a_filtered_list_leaves_out_the_others_and_looks_on() -> None:
-    operation = jobs(limit=2, status="Error")
-    asks(operation)
-    first = [entry(id) for id in range(listing.CHUNK)]
-    step = asks(operation, [first])
-    more = answered(operation, step, lambda id: stored(id, status=b"Error" if id == 5 else b"Finished"))
-    assert more[0][2] == f"({first[-1].decode()}"
-    step = asks(operation, [[entry(900)]])
-
-    page = answered(operation, step, lambda id: stored(id, status=b"Error"))
-
-    assert ids(page) == [5, 900]
-    assert "cursor" not in page
-
-
-def test_a_filtered_list_that_finds_nothing_for_long_stops_and_says_where_to_go_on() -> None:
-    operation = jobs(status="Error")
-    step: Any = asks(operation)
-    looked_at = 0
-    while looked_at < listing.EXAMINED:
-        assert step[0][0] == "ZRANGE"
-        entries = [entry(looked_at + place) for place in range(listing.CHUNK)]
-        step = answered(operation, asks(operation, [entries]), lambda id: stored(id, status=b"Finished"))
-        looked_at += listing.CHUNK
-
-    assert step == {"items": [], "cursor": entry(looked_at - 1).decode()}
 
 
 def test_a_page_of_large_records_is_full_before_its_limit() -> None:

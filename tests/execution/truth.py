@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from coordinator.operations.execution import SCRIPT_TYPES
+from coordinator.storage import functions
 from tests.execution.driver import CALLER, Context
 from tests.execution.model import Job, Model, Run
 
@@ -30,6 +33,7 @@ def check(context: Context, model: Model) -> None:
     assert set(next(replies)) == model.timers().keys()
     assert set(next(replies)) == {name for _, name in awaiting}
     _check_names(model, awaiting, {key.removeprefix(context.keys.prefix) for key in next(replies)})
+    _check_counts(next(replies), model)
 
 
 def _look(context: Context, model: Model, awaiting: Mapping[tuple[str, str], Any]) -> Iterator[Any]:
@@ -43,8 +47,10 @@ def _look(context: Context, model: Model, awaiting: Mapping[tuple[str, str], Any
         ("ZRANGE", f"{prefix}timers", 0, -1),
         ("ZRANGE", f"{prefix}awaits", 0, -1),
         ("KEYS", f"{prefix}*"),
+        functions.context_stats(context.keys, SCRIPT_TYPES),
     )
-    return map(_as_text, replies)
+    stats = functions.read_context_stats(replies.pop(), SCRIPT_TYPES)
+    return iter([*map(_as_text, replies), stats])
 
 
 def _check_job(job: Job, stored: Mapping[str, str]) -> None:
@@ -70,6 +76,17 @@ def _check_run(run: Run, stored: Mapping[str, str]) -> None:
         assert json.loads(stored.get("result", "{}")) == run.result, run
     if run.is_active:
         assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
+
+
+def _check_counts(stats: functions.Stats | None, model: Model) -> None:
+    """What is counted is what there is."""
+    assert stats is not None
+    jobs = model.jobs.values()
+    flows = Counter(run.status for run in model.runs.values() if run.is_flow)
+    assert {status: count for status, count in stats.flows.items() if count and status} == flows
+    counted = Counter(job.status for job in jobs) + Counter(job.script_type for job in jobs)
+    assert {name: count for name, count in stats.jobs.items() if count} == counted
+    assert stats.busy == len({job.live.runner for job in jobs if job.live})
 
 
 def _check_names(model: Model, awaiting: Iterable[tuple[str, str]], names: set[str]) -> None:

@@ -97,6 +97,7 @@ async def test_what_was_taken_for_a_runner_that_left_goes_back(store: ValkeyProc
         runner_session="",
         script_types=["Python"],
         capacity=1,
+        since=1,
         lease=LEASE,
         in_batches=False,
         took=lambda runner, effects, is_empty: None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,10 +79,21 @@ def status(client: Client, flow: int) -> str:
     return str(shown["flow"]["status"])
 
 
+def check_counts(client: Client) -> None:
+    """What context.stats says of flows and jobs is what lists have, also of those that were there before it counted."""
+    stats = client.result("context.stats", {"context_id": 1})
+    for kind in ("flow", "job"):
+        records = client.result(f"{kind}.list", {"context_id": 1, "limit": 1000})["items"]
+        there = Counter(record["status"] for record in records)
+        assert stats[f"{kind}s"] == {status: there[status] for status in stats[f"{kind}s"]}
+    assert stats["script_types"]["Python"]["jobs"] == sum(stats["jobs"].values()) > 5
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_an_earlier_version_has_begun_goes_on(tmp_path: Path, version: int) -> None:
     with served(tmp_path, version) as (client, own):
         token = token_of_running(own)
+        check_counts(client)
         assert [status(client, flow) for flow in range(1, 7)] == [
             "Finished", "Error", "Started", "Started", "Dispatched", "Started",
         ]  # fmt: skip
@@ -102,6 +114,7 @@ def test_what_an_earlier_version_has_begun_goes_on(tmp_path: Path, version: int)
 
         assert finish_all(client) == [21, 22, 32, 41, 51, 61, 71]
         assert {status(client, flow) for flow in range(1, 7)} == {"Finished"}
+        check_counts(client)
         message = client.result("message.load", {"context_id": 1, "caller_id": 7, "id": 1})
         assert message["status"] == "Processed"
         assert own.client(db=1).hget("engine", "schema") is not None

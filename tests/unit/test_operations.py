@@ -110,7 +110,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
     assert (name, function, keys, key) == ("FCALL", "hc_job_upsert", 1, "engine")
     assert arguments[:2] == ["job:2:3", "0000000002:0000000003"]
     initial, _, given = str(arguments[2]).partition("|")
-    assert initial == "status=Dispatched lost_retries= result={}"
+    assert initial == "status=Dispatched lost_retries= name= tags= result={}"
     stored = dict(zip(given.split(), arguments[3:], strict=True))
     plain = {name: value for name, value in job.items() if name not in ("env_vars", "prerequisites", "depends")}
     assert stored == {**plain, "env_vars": b"{}", "prerequisites": b"[]", "depends": b"[]"}

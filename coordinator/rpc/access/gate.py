@@ -78,7 +78,8 @@ _BY_PARAMS: Final = frozenset(
 _READING: Final = frozenset(
     {
         *(Right.PUBLIC, Right.SIGNED_IN, Right.ACTOR_LOAD, Right.CONTEXT_READ, Right.CONTEXT_LIST, Right.RUNNER_READ),
-        *(Right.RUNNERS_CONNECTED, Right.RECORD_READ, Right.FLOW_READ, Right.LOG_READ, Right.PREREQUISITE_READ),
+        *(Right.RUNNERS_CONNECTED, Right.STATS_READ, Right.RECORD_READ, Right.FLOW_READ, Right.LOG_READ),
+        Right.PREREQUISITE_READ,
     }
 )
 

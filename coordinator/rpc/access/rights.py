@@ -38,6 +38,7 @@ class Right(Enum):
     RUNNER_WRITE = "administer runners"
     RUNNER_READ = "read runners"
     RUNNERS_CONNECTED = "count runners"
+    STATS_READ = "count jobs and flows"
     WORK = "work as this runner"
     ATTEMPT = "report on this runner's attempts"
     RECORD_WRITE = "create jobs, flows and messages"
@@ -103,6 +104,7 @@ TABLE: Final[Mapping[Right, Row]] = {
     Right.RUNNER_WRITE: Row(_YES, _YES),
     Right.RUNNER_READ: Row(_YES, _YES, _YES, Cell.WITHOUT_ADDRESS, _SELF),
     Right.RUNNERS_CONNECTED: Row(_YES, _YES, _YES, _YES),
+    Right.STATS_READ: Row(_YES, _YES, _YES, _YES),
     Right.WORK: Row(runner=_SELF),
     Right.ATTEMPT: Row(runner=_OWN),
     Right.RECORD_WRITE: Row(_YES, _YES, Cell.OWN_SUBMITTED),

@@ -300,6 +300,16 @@ EXECUTION_METHODS: dict[str, Method] = {
             right=Right.LOG_READ,
         ),
         _method(
+            "job.attempts",
+            "How the newest attempts at a job went: by which runner, from when to when, and why they failed",
+            models.JobLoadParams,
+            models.JobAttempts,
+            READ,
+            does=Steps(execution.job_attempts),
+            example={"context_id": 1, "caller_id": 7, "id": 1},
+            right=Right.RECORD_READ,
+        ),
+        _method(
             "job.finish",
             "Report that an attempt has succeeded",
             models.JobFinishParams,
@@ -381,6 +391,16 @@ EXECUTION_METHODS: dict[str, Method] = {
             example={"limit": 20},
             replies="small",
             right=Right.CONTEXT_LIST,
+        ),
+        _method(
+            "context.stats",
+            "How many flows and jobs a context has by status, what waits for runners, and how many of them there are",
+            models.ContextStatsParams,
+            models.ContextStats,
+            WRITE,
+            does=Steps(execution.context_stats),
+            example={"context_id": 1},
+            right=Right.STATS_READ,
         ),
         _method(
             "runner.list",

@@ -220,17 +220,6 @@ local function share_of(tx, runner, session, count, types)
   return 0
 end
 
--- Which of these runners are in trouble.
--- Arguments: runners.
--- Result: 'ok', for each how often it has failed in a row, or lost, and for how many ms yet it gets nothing.
-local function runner_troubles(tx, args, o, last)
-  local told, memory = {}, known_memory(tx)
-  for at = o + 1, last do
-    local trouble = memory and memory.troubled[args[at]] or {failed = 0, lost = 0, till = 0}
-    told[at - o] = {trouble.failed, trouble.lost, math.max(0, math.ceil(trouble.till - tx.now))}
-  end
-  return WORD.OK, told
-end
 
 -- Keep a job that is tried again for others than the runner that has just failed or lost it, if anybody else is
 -- there. Returns whether it is.
@@ -374,6 +363,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' '
     .. session
   redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
+  COUNT.move(tx, 'Dispatched>Started')
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, runner, session, token)
   if number ~= '1' and known_memory(tx) then
@@ -557,10 +547,12 @@ local function tries_left(tx, attempt, is_lost)
   return count <= tonumber(limit or 0), count
 end
 
--- An attempt has failed, or was lost: the job is tried again after a pause, or it and its run end in Error.
--- Returns the job's status.
-local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
+-- An attempt has failed, or was lost: the job is tried again after a pause, or it and its run end in Error. `outcome`:
+-- as it is kept, if that is neither. Returns the job's status.
+local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost, outcome)
   local key = tx.prefix .. attempt.job
+  outcome = outcome or is_lost and 'lost' or 'failed'
+  OUTCOME.keep(tx, attempt.job, attempt, outcome, tx.at, reason)
   local about = is_lost and ',"lost":true' .. because(reason) or because(reason)
   redis.call('HSET', key, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_queued')
@@ -575,11 +567,13 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost)
   if may_retry and active and has_more then
     local pause = math.floor(math.min(60, 2 ^ math.min(count - 1, 6)) * 1000 * (0.5 + tx.jitter / 2))
     redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', tx.wall + pause)
+    COUNT.move(tx, 'Started>Dispatched')
     arm(tx, 'retry:' .. attempt.job, tx.now + pause)
     emit_job(tx, attempt.run, attempt.job, 'Dispatched', attempt, about)
     return 'Dispatched'
   end
   redis.call('HSET', key, 'status', 'Error')
+  COUNT.move(tx, 'Started>Error')
   emit_job(tx, attempt.run, attempt.job, 'Error', attempt, about)
   if active_of(tx, attempt.run) == IS.SETTLING then
     redis.call('RPUSH', tx.prefix .. 'late:' .. attempt.run, attempt.job) -- the run fails as soon as it is started
@@ -601,6 +595,7 @@ local function finish(tx, args, o)
   end
   local key = tx.prefix .. job
   redis.call('HSET', key, 'status', 'Finished', 'result', result, 'x_ended', tx.at, 'updated_at', tx.seconds)
+  COUNT.move(tx, 'Started>Finished')
   if tx.counts then
     BYTES.count(tx, job)
   end
@@ -772,6 +767,7 @@ local function give_back(tx, job)
   disarm(tx, 'lease:' .. job)
   forget_attempt(tx, job, attempt_of(field))
   redis.call('HSET', key, 'x_attempt', string.match(field, '^%d+') - 1, 'status', status, 'updated_at', tx.seconds)
+  COUNT.job(tx, 'Started', status)
   emit_job(tx, run, job, status)
   if active then
     redis.call('HSET', key, 'x_queued', tx.at)
@@ -800,7 +796,7 @@ end
 
 -- Learn of the attempts that began before this server did, so many of them and once in a call, however many are
 -- joined in that. Returns whether all are known now.
-local function look_back(tx, memory)
+function OUTCOME.look_back(tx, memory)
   if memory.walked ~= true and not tx.has_looked_back then
     tx.has_looked_back = true
     local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', LOOKED_BACK))
@@ -837,7 +833,7 @@ local function resume(tx, args, o, last)
   local runner, session = args[o + 1], args[o + 2]
   local memory, named, lost = memory_of(tx), {}, {}
   set_timers(tx)
-  if not look_back(tx, memory) then
+  if not OUTCOME.look_back(tx, memory) then
     return WORD.MORE
   end
   for at = o + 3, last do
@@ -875,4 +871,3 @@ register('hc_heartbeat', heartbeat, nil, true)
 register('hc_log', append_log, GROWS)
 register('hc_resume', resume)
 register('hc_runners_there', runners_there)
-register('hc_runner_troubles', runner_troubles)

@@ -31,6 +31,7 @@ function TIMER.abandon(tx, flow)
   SHARING.forget(tx, flow)
   local swept = 'abandoned:' .. job_id(flow) .. ':' .. tx.at
   BYTES.uncount(tx, key)
+  COUNT.flow(tx, status, '')
   redis.call('RENAME', key, tx.prefix .. swept)
   redis.call('HSET', tx.prefix .. swept, 'x_flow', flow, 'x_at', '1', 'x_ended', tx.seconds)
   arm(tx, 'sweep:' .. swept, tx.now)

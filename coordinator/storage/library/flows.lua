@@ -159,9 +159,14 @@ do -- what is local to this block takes no place among the 200 locals a chunk ma
 
 local NEW = {}
 
-local KNOWN = {'status', 'x_run', 'created_at'}
+local TYPE_GIVEN -- which of JOB_GIVEN is the script type
+for at = 1, #JOB_GIVEN do -- there is no ipairs yet while the library is loaded
+  TYPE_GIVEN = JOB_GIVEN[at] == 'script_type' and at or TYPE_GIVEN
+end
 
--- Which of these records are there: record → its status, owner, created_at, and `kept`: what is stored of the members
+local KNOWN = {'status', 'x_run', 'created_at', 'script_type'}
+
+-- Which of these records are there: record → its status, owner, created_at, script type, and `kept`: what is stored of the members
 -- that `optional` names.
 local function known_of(tx, records, optional)
   local fields = slice(KNOWN, 1, #KNOWN)
@@ -172,7 +177,7 @@ local function known_of(tx, records, optional)
   for _, record in ipairs(records) do
     local values = redis.call('HMGET', tx.prefix .. record, unpack(fields))
     if values[1] then
-      local it = {status = values[1], owner = values[2], created_at = values[3], kept = {}}
+      local it = {status = values[1], owner = values[2], created_at = values[3], type = values[4], kept = {}}
       for at = #KNOWN + 1, #fields do
         it.kept[fields[at]] = values[at]
       end
@@ -309,7 +314,7 @@ local function flow_submit(tx, args, o)
     else
       put(new, '0', args[place + 1])
     end
-    local is_done = it and it.status == 'Finished'
+    local is_done, type = it and it.status == 'Finished', SUBMITTED.member(kind, 'script_type', args, place)
     if is_done then
       pending = pending - 1
       if it.owner ~= flow then
@@ -326,7 +331,6 @@ local function flow_submit(tx, args, o)
       if parents then
         wait = count_unfinished(known or NEW, job, args[place + 2 + parents])
       end
-      local type = SUBMITTED.member(kind, 'script_type', args, place)
       status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
     else
       status, name, value, owner = it.status, 'updated_at', tx.seconds, it.owner or flow
@@ -347,6 +351,12 @@ local function flow_submit(tx, args, o)
         last = last + 2
       end
       redis.call('HSET', keys[i + 1], unpack(fields, 1, last))
+      if it then
+        COUNT.job(tx, it.status, status)
+        COUNT.job(tx, it.type, type)
+      else
+        COUNT.move(tx, type .. '>' .. status)
+      end
       BYTES.count(tx, job)
     end
   end
@@ -354,6 +364,7 @@ local function flow_submit(tx, args, o)
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 6, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', keys[1], unpack(fields))
+  COUNT.flow(tx, was.status or '', 'Started')
   BYTES.count(tx, flow)
   if #new > 0 then
     call_each('ZADD', tx.prefix .. 'index:job', new)
@@ -448,6 +459,7 @@ local function flow_create(tx, args, o)
   local fields = {'status', 'Dispatched', 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
   put_members(fields, FLOW_GIVEN, args, o + 4, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', key, unpack(fields))
+  COUNT.flow(tx, status or '', 'Dispatched')
   BYTES.count(tx, flow)
   if status then
     SHARING.look_again(tx, flow) -- it may have listed others
@@ -497,14 +509,17 @@ local function flow_add(tx, args, o)
       put_members(fields, JOB_GIVEN, args, at + 2, it and it.kept, JOB_DEFAULTS)
       count = count + 1
       local is_pending = true
+      local type = args[at + 1 + TYPE_GIVEN]
       if it then
         redis.call('HSET', key, unpack(fields))
+        COUNT.job(tx, it.type, type ~= NOT_GIVEN and type)
         is_pending = claim(tx, flow, serial, count, job)
       else
         put(fields, 'status', 'WaitingForPrerequisites')
         put(fields, 'x_run', flow)
         put(fields, 'x_was', table.concat({serial, count, 'New', '-'}, ' '))
         redis.call('HSET', key, unpack(fields))
+        COUNT.job(tx, type, 'WaitingForPrerequisites')
         redis.call('ZADD', tx.prefix .. 'index:job', '0', args[at + 1])
         redis.call('RPUSH', new_plan(tx, flow), job)
       end

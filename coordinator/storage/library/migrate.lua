@@ -1,8 +1,9 @@
 -- What older versions have stored becomes what this one reads. Each context says in the field `schema` of its engine
--- hash what layout it has; one without it may have any. Layouts: 7 is that of versions 5 to 7. Those of versions 3 and
--- 4 kept each part of an attempt and of an event in a field of its own.
+-- hash what layout it has; one without it may have any. Layouts: 8 counts its records by status (`counts`), 7 is that of
+-- versions 5 to 7. Those of versions 3 and 4 kept each part of an attempt and of an event in a field of its own.
 
-local SCHEMA = '7'
+local SCHEMA = '8'
+local ONLY_UNCOUNTED = '7'
 local RECORDS_A_CALL = 100
 local EVENTS_A_CALL = 500
 
@@ -118,17 +119,37 @@ local function migrate_run(prefix, record)
   return migrate_events(events)
 end
 
--- Bring a part of a context to the layout of this version. Called again, it goes on.
+-- Count a record that is there, as if it was created now. `tx`: has the moves, and the prefix.
+local function count_stored(tx, kind, record)
+  local status, type = unpack(redis.call('HMGET', tx.prefix .. record, 'status', 'script_type'))
+  if kind == 'job' then
+    COUNT.job(tx, type, status)
+  elseif kind == 'flow' and status then
+    COUNT.flow(tx, '', status)
+  end
+end
+
+-- Bring a part of a context to the layout of this version. Called again, it goes on. While a context has an older one
+-- nobody else writes to it. How far this is, and what was counted so far, is written at the end of each call.
 -- KEYS: 1 the engine. ARGV: none.
 -- Returns: 1 if all of the context has the layout now, or 0.
 local function migrate(keys)
   local engine, prefix = keys[1], string.sub(keys[1], 1, -7)
-  local schema, at = unpack(redis.call('HMGET', engine, 'schema', 'migrated'))
+  local tx = {prefix = prefix, moves = {}}
+  local schema, at = unpack(redis.call('HMGET', engine, 'schema', 'migrating'))
   if schema == SCHEMA then
     return 1
   end
   if not exists_any({engine, prefix .. 'index:job', prefix .. 'index:flow', prefix .. 'index:message'}) then
     return 1 -- nothing was stored, and nothing is now
+  end
+  if not at then
+    redis.call('DEL', prefix .. 'counts')
+  end
+  local function end_at(place)
+    redis.call('HSET', engine, 'migrating', place)
+    COUNT.flush(tx)
+    return 0
   end
   local kind, after = string.match(at or 'job', '^(%l+) ?(.*)$')
   local entries = redis.call('ZRANGE', prefix .. 'index:' .. kind, after == '' and '-' or '(' .. after, '+', 'BYLEX',
@@ -137,7 +158,9 @@ local function migrate(keys)
     local first, second = string.match(entry, '^0*(%d+):?0*(%d*)$')
     local record = kind .. ':' .. first .. (second == '' and '' or ':' .. second)
     local is_done = true
-    if kind == 'job' then
+    if schema == ONLY_UNCOUNTED then
+      is_done = true
+    elseif kind == 'job' then
       migrate_job(prefix .. record)
     else
       is_done = migrate_run(prefix, record)
@@ -146,22 +169,21 @@ local function migrate(keys)
       break
     end
     after = entry
-    if kind == 'flow' and redis.call('EXISTS', prefix .. 'events:' .. first) == 1 then
-      redis.call('HSET', engine, 'migrated', kind .. ' ' .. after)
-      return 0 -- one flow's events are as much work as many records
+    count_stored(tx, kind, record)
+    local has_events = kind == 'flow' and redis.call('EXISTS', prefix .. 'events:' .. first) == 1
+    if has_events and schema ~= ONLY_UNCOUNTED then
+      return end_at(kind .. ' ' .. after) -- one flow's events are as much work as many records
     end
   end
   if #entries > 0 then
-    redis.call('HSET', engine, 'migrated', after == '' and kind or kind .. ' ' .. after)
-    return 0
+    return end_at(after == '' and kind or kind .. ' ' .. after)
   end
   local next = ({job = 'flow', flow = 'message'})[kind]
-  if next then
-    redis.call('HSET', engine, 'migrated', next)
-    return 0
+  if next and not (next == 'message' and schema == ONLY_UNCOUNTED) then
+    return end_at(next)
   end
   redis.call('HSET', engine, 'schema', SCHEMA)
-  redis.call('HDEL', engine, 'migrated')
+  redis.call('HDEL', engine, 'migrated', 'migrating')
   return 1
 end
 

@@ -24,6 +24,21 @@ local function read_records(keys, args)
   return found
 end
 
+-- How much there is of what; see also records.lua.
+local COUNT = {}
+
+-- How many entries the queue of a script type, in lower case, has, and for how many ms the job that is popped next has
+-- been queued at the time `wall` (ms).
+function COUNT.depth(prefix, name, wall)
+  local queue, waited = prefix .. 'queue:' .. name, 0
+  local length = redis.call('LLEN', queue)
+  if length > 0 then -- its job may be gone, or no record any more
+    local queued = tonumber(redis.pcall('HGET', prefix .. redis.call('LINDEX', queue, -1), 'x_queued'))
+    waited = queued and math.max(0, wall - queued) or 0
+  end
+  return length, waited
+end
+
 -- How much there is in a context.
 -- KEYS: 1 the engine. ARGV: queues.
 -- Returns: of each queue how many entries it has, and for how many ms the job that is popped next has been queued; then
@@ -31,12 +46,7 @@ end
 local function read_depths(keys, args)
   local prefix, time, found = string.sub(keys[1], 1, -7), redis.call('TIME'), {}
   for _, name in ipairs(args) do
-    local queue, waited = prefix .. 'queue:' .. name, 0
-    local length = redis.call('LLEN', queue)
-    if length > 0 then -- its job may be gone, or no record any more
-      local queued = tonumber(redis.pcall('HGET', prefix .. redis.call('LINDEX', queue, -1), 'x_queued'))
-      waited = queued and math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - queued) or 0
-    end
+    local length, waited = COUNT.depth(prefix, name, time[1] * 1000 + math.floor(time[2] / 1000))
     found[#found + 1], found[#found + 2] = length, waited
   end
   for _, kind in ipairs({'flow', 'job', 'message'}) do

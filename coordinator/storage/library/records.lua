@@ -22,6 +22,34 @@ local function exists_any(keys)
   return false
 end
 
+-- How many jobs and flows there are, by their status, and jobs by script type. What changes a status notes a move, of a
+-- job 'FROM>TO', of a flow 'flow FROM>TO'. One that is created comes from its script type, and goes there when it is
+-- deleted; a flow comes from nothing. The hash `counts` has how often each move was made, which at the end of a call
+-- costs a command for each kind of move in it, not for each job; whoever asks adds them up.
+function COUNT.move(tx, move)
+  tx.moves[move] = (tx.moves[move] or 0) + 1
+end
+
+function COUNT.job(tx, from, to)
+  if from and to and from ~= to then
+    COUNT.move(tx, from .. '>' .. to)
+  end
+end
+
+function COUNT.flow(tx, from, to)
+  if from ~= to then
+    COUNT.move(tx, 'flow ' .. from .. '>' .. to)
+  end
+end
+
+-- A fault in this must not be one of the call.
+function COUNT.flush(tx)
+  for move, count in pairs(tx.moves) do
+    redis.pcall('HINCRBY', tx.prefix .. 'counts', move, count)
+  end
+  tx.moves = {}
+end
+
 -- Shapes that were seen, by their text: there are a few of each kind. What a record of the shape is written with is put
 -- together in place, in `new` and `old`: those keep the last one's values.
 local shapes = {}
@@ -50,6 +78,9 @@ local function shape_of(text)
   shape.before_new, shape.before_old = #shape.new, #shape.old -- items in front of the given fields
   for name in string.gmatch(given, '%S+') do
     shape.count = shape.count + 1
+    if name == 'script_type' then
+      shape.type_at = shape.count
+    end
     for _, items in ipairs({shape.new, shape.old}) do
       items[#items + 1] = name
       items[#items + 1] = ''
@@ -112,15 +143,25 @@ local function write(tx, record, created_at, args, first)
   for i = 1, shape.count do
     items[before + 2 * i] = args[first + 1 + i]
   end
+  local type_before = created_at and shape.type_at and redis.call('HGET', key, 'script_type')
   redis.call('HSET', key, unpack(items, 1, before + 2 * shape.count))
-  if tx.counts and BYTES.KINDS[string.match(record, '^%l+')] then
+  local kind = string.match(record, '^%l+')
+  if tx.counts and BYTES.KINDS[kind] then
     BYTES.count(tx, record)
   end
   if created_at then
+    if type_before then
+      COUNT.job(tx, type_before, args[first + 1 + shape.type_at])
+    end
     return
   end
+  if kind == 'job' and shape.type_at then
+    COUNT.job(tx, args[first + 1 + shape.type_at], 'Dispatched')
+  elseif kind == 'flow' then
+    COUNT.flow(tx, '', 'Dispatched')
+  end
   if entry ~= '' then
-    redis.call('ZADD', tx.prefix .. 'index:' .. string.match(record, '^%l+'), '0', entry)
+    redis.call('ZADD', tx.prefix .. 'index:' .. kind, '0', entry)
   end
 end
 
@@ -130,9 +171,15 @@ local function remove(tx, key)
     redis.call('ZREM', name, entry)
   end
   BYTES.uncount(tx, key)
-  local prefix, job = string.match(key, '^(.-)(job:%d+:%d+)$')
-  if job then
-    redis.call('DEL', prefix .. 'tail:' .. job)
+  local record = string.sub(key, #tx.prefix + 1)
+  if string.find(record, '^job:') then
+    redis.call('DEL', tx.prefix .. 'tail:' .. record, tx.prefix .. 'attempts:' .. record)
+    COUNT.job(tx, unpack(redis.call('HMGET', key, 'status', 'script_type')))
+  elseif string.find(record, '^flow:') then
+    local status = redis.call('HGET', key, 'status')
+    if status then
+      COUNT.flow(tx, status, '')
+    end
   end
   return redis.call('DEL', key)
 end

@@ -140,6 +140,7 @@ local function finish_run(tx, run, leaves, result)
   local ended = {'x_active', '0', 'x_pending', '0', 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     redis.call('HSET', key, 'status', 'Finished', 'result', result or leaf_results(tx, leaves), unpack(ended))
+    COUNT.move(tx, 'flow Started>Finished')
     BYTES.count(tx, run)
     emit_flow(tx, run, 'Finished')
     tell_ended(tx, run, 'Finished')
@@ -168,6 +169,7 @@ local function reset_job(tx, run, job, status, awaits)
   local key = tx.prefix .. job
   if status == 'Dispatched' then
     redis.call('HSET', key, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
+    COUNT.move(tx, 'Dispatched>WaitingForPrerequisites')
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
   elseif status == 'WaitingForPrerequisites' then
@@ -198,13 +200,14 @@ end
 -- what deals with its jobs, if not all of them can be put back in this call.
 local function fail_run(tx, run, reason, job, step)
   local key = tx.prefix .. run
-  local jobs = redis.call('HGET', key, 'x_jobs')
+  local jobs, status = unpack(redis.call('HMGET', key, 'x_jobs', 'status'))
   local is_sliced = step or has_many(jobs) or tx.work <= 0
   tx.active[run] = is_sliced and IS.ENDING or IS.ENDED
   local ended = {'x_active', tx.active[run], 'x_ended', tx.at, 'updated_at', tx.seconds}
   if string.sub(run, 1, 5) == 'flow:' then
     local result = '{"error":' .. cjson.encode(reason) .. (job and ',"job":"' .. job_id(job) .. '"}' or '}')
     redis.call('HSET', key, 'status', 'Error', 'result', result, unpack(ended))
+    COUNT.flow(tx, status, 'Error')
     emit_flow(tx, run, 'Error', because(reason))
   else
     redis.call('HSET', key, 'status', 'Error', 'transport_status', 'Failed', unpack(ended))
@@ -242,9 +245,10 @@ end
 -- What this server remembers of contexts, for as long as it runs. That costs next to nothing, and nobody misses
 -- it for long. By channel and prefix of the context: `there`, the runners that are there to take jobs (script
 -- type → runner → until when), `swept` (script type → when those that are no longer there were removed);
+-- `subscribed`, those that have subscribed (runner → coordinator → `since` and `capacity`, as texts, and `till`);
 -- `troubled`, runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`);
 -- `kept`, queued jobs that are for another runner than the one that failed or lost them (job → that `runner`,
--- `till`); `sessions`, running attempts (runner and session → job → token), those that began before the server
+-- `till`); `sessions`, running attempts (see session_name → job → token), those that began before the server
 -- did being known when `walked` is true, which may be where that has got to; `unnamed` (tokens of those which do
 -- not name their job → job).
 local memories = {}
@@ -259,23 +263,26 @@ end
 
 local function memory_of(tx)
   if not known_memory(tx) then
-    tx.memory = {there = {}, swept = {}, troubled = {}, kept = {}, sessions = {}, unnamed = {}}
+    tx.memory = {there = {}, swept = {}, subscribed = {}, troubled = {}, kept = {}, sessions = {}, unnamed = {}}
     memories[tx.channel .. ' ' .. tx.prefix] = tx.memory
   end
   return tx.memory
 end
 
+-- A runner and its session; all attempts that are in no session together are under another name than any session has.
+local function session_name(runner, session)
+  return (session == '' or session == POLLING) and runner or runner .. ' ' .. session
+end
+
 local function remember_attempt(tx, job, runner, session, token)
-  if session ~= '' and session ~= POLLING then
-    local sessions, name = memory_of(tx).sessions, runner .. ' ' .. session
-    sessions[name] = sessions[name] or {}
-    sessions[name][job] = token
-  end
+  local sessions, name = memory_of(tx).sessions, session_name(runner, session)
+  sessions[name] = sessions[name] or {}
+  sessions[name][job] = token
 end
 
 local function forget_attempt(tx, job, attempt)
   local memory = attempt and known_memory(tx)
-  local name = memory and attempt.runner .. ' ' .. attempt.session
+  local name = memory and session_name(attempt.runner, attempt.session)
   local begun = memory and memory.sessions[name]
   if begun then
     begun[job] = nil
@@ -293,6 +300,8 @@ local function stop(tx, run, job, reason)
     local attempt = attempt_of(field)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds,
       'x_late', late_until(tx, attempt, run))
+    COUNT.move(tx, 'Started>Error')
+    OUTCOME.keep(tx, job, attempt, 'cancelled', tx.at, reason)
     disarm(tx, 'lease:' .. job)
     forget_attempt(tx, job, attempt)
     announce_cancel(tx, attempt.runner, job, attempt.token, reason)
@@ -479,6 +488,7 @@ local function launch(tx, run, nodes)
       end
       local status, name, value = begin_job(tx, run, node.job, node.type, node.prerequisites, node.wait, ready)
       fields = {'updated_at', tx.seconds, 'x_run', run, 'status', status, name, value}
+      node.begun = status
       if #node.parents > 0 then
         put(fields, 'x_parents', table.concat(node.parents, ' '))
       end
@@ -499,6 +509,7 @@ local function launch(tx, run, nodes)
     if #fields > 0 then
       redis.call('HSET', key, unpack(fields))
     end
+    COUNT.job(tx, node.status, node.begun)
   end
   local leaves = names_of(nodes, is_leaf)
   local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),
@@ -506,6 +517,7 @@ local function launch(tx, run, nodes)
     leaves, 'x_started', tx.at}
   if string.sub(run, 1, 5) == 'flow:' then
     put(fields, 'status', 'Started')
+    COUNT.flow(tx, redis.call('HGET', tx.prefix .. run, 'status'), 'Started')
   end
   redis.call('HSET', tx.prefix .. run, unpack(fields))
   begin_run(tx, run, ready, pending, leaves)
@@ -529,6 +541,7 @@ local function release(tx, run, job, count, ready)
     PREREQUISITES.stop_awaiting(tx, run, job, awaits)
   end
   redis.call('HSET', key, 'x_wait', '0', 'status', 'Dispatched', 'x_queued', tx.at, 'updated_at', tx.seconds)
+  COUNT.move(tx, 'WaitingForPrerequisites>Dispatched')
   emit_job(tx, run, job, 'Dispatched')
   add(ready, type, job)
 end
@@ -701,6 +714,7 @@ local REPEATABLE = {} -- those that may be applied again and again, so that nobo
 
 -- What is left to do at the end of a call, and its reply. `keep`: how that is kept, if it has to be; see once.lua.
 local function close(tx, result, keep, redo)
+  COUNT.flush(tx)
   set_timers(tx)
   announce_events(tx)
   if #tx.news > 0 then
@@ -727,7 +741,11 @@ local function register(name, transition, flags, is_repeatable)
   REPEATABLE[name] = is_repeatable
   local function callback(keys, args)
     local tx = begin(keys, args, flags == READS)
-    local result = {transition(tx, args, 2, #args)}
+    local went_well, result = pcall(collect, transition, tx, args, 2, #args)
+    if not went_well then -- what it has written stays
+      COUNT.flush(tx)
+      error(result, 0)
+    end
     flush_finished(tx)
     local fault = tx.faults and tx.faults[1]
     local reply = close(tx, result, not is_repeatable and not fault and keep_one)

@@ -42,8 +42,36 @@ local function is_active(tx, run)
   return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING
 end
 
--- Forget what a job's earlier run has left: its attempts, what it waited for, what waited for it.
+-- How a job's attempts have ended is kept in the list `attempts:JOB`, the newest of them; of the last one the job itself
+-- tells as long as it runs or has finished.
+local OUTCOME = {KEPT = 20, ERROR = 1000} -- bytes of why it failed
+
+-- Keep how an attempt at a job, of which number, runner and start are needed, has ended: 'finished', 'failed', 'lost',
+-- 'timed_out' or 'cancelled', when (ms, as text), and why, if it did not finish.
+function OUTCOME.keep(tx, job, attempt, outcome, ended, reason)
+  local failure = ''
+  if reason then
+    if #reason > OUTCOME.ERROR then -- up to the last character that is whole
+      reason = string.gsub(string.sub(reason, 1, OUTCOME.ERROR), '[\192-\255][\128-\191]*$', '') .. '…'
+    end
+    failure = ',"error":' .. cjson.encode(reason)
+  end
+  local list = tx.prefix .. 'attempts:' .. job
+  local kept = redis.call('RPUSH', list, '{"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner
+    .. ',"started_at":' .. attempt.start .. ',"ended_at":' .. ended .. ',"outcome":"' .. outcome .. '"' .. failure .. '}')
+  if kept > OUTCOME.KEPT then
+    redis.call('LTRIM', list, -OUTCOME.KEPT, -1)
+  end
+end
+
+-- Forget what a job's earlier run has left: its attempts but for how they ended, what it waited for, what waited for
+-- it.
 local function forget_run(tx, job)
+  local status, field, ended = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_attempt', 'x_ended'))
+  local number, runner, start = string.match(field or '', '^(%d+) %S+ (%d+) %d+ (%d+) ')
+  if status == 'Finished' and ended and number then
+    OUTCOME.keep(tx, job, {number = number, runner = runner, start = start}, 'finished', ended)
+  end
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
     'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met')
   redis.call('DEL', tx.prefix .. 'tail:' .. job)
@@ -281,10 +309,12 @@ local function renew(tx, job, stored, names, args, first)
     return WORD.BUSY, job, run
   end
   forget_run(tx, job)
+  redis.call('DEL', tx.prefix .. 'attempts:' .. job)
   if owner then
     SHARING.look_again(tx, owner)
   end
   redis.call('HSET', key, 'status', 'Dispatched', 'result', '{}')
+  COUNT.job(tx, status, 'Dispatched')
   for i, name in ipairs(names) do
     if name == 'status' then
       stored[i] = 'Dispatched'

@@ -150,6 +150,7 @@ local function claim(tx, flow, serial, place, job)
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'x_was', was, 'x_run', flow, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     redis.call('HDEL', key, done)
+    COUNT.job(tx, status, 'WaitingForPrerequisites')
   elseif status == 'Finished' then
     redis.call('HSET', key, 'x_was', was, done, '')
   else
@@ -284,6 +285,7 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     put(fields, 'x_awaits', prerequisites)
   end
   redis.call('HSET', key, unpack(fields))
+  COUNT.job(tx, 'WaitingForPrerequisites', status) -- as it was claimed
   if ready[type] then
     redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
   end
@@ -439,6 +441,9 @@ local function open_flow(tx, flow)
   redis.call('HDEL', key, 'x_before', 'x_serial', 'x_token', 'x_unordered', 'x_doomed')
   redis.call('HSET', key, 'status', is_flow and 'Started' or status, 'updated_at', tx.seconds, 'x_started', tx.at,
     'x_active', IS.ACTIVE, 'x_jobs', LARGE, 'x_leaves', LARGE)
+  if is_flow then
+    COUNT.flow(tx, status, 'Started')
+  end
   arm(tx, 'free:' .. flow, tx.now)
   begin_run(tx, flow, {}, tonumber(pending), LARGE)
   queue_ready(tx, flow)
@@ -470,6 +475,7 @@ function STEP.settle(tx, flow)
       redis.call('HSET', tx.prefix .. flow, 'x_doomed', job)
     elseif status == 'WaitingForPrerequisites' or status == 'Dispatched' and queued then -- it was given back
       redis.call('HSET', key, 'status', 'Dispatched', 'x_queued', tx.at)
+      COUNT.job(tx, status, 'Dispatched')
       redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
     end
   end
@@ -477,7 +483,7 @@ function STEP.settle(tx, flow)
 end
 
 -- Make a job what it was when it was claimed.
-local function unclaim(tx, flow, job, status, owner, awaits, waiting)
+local function unclaim(tx, flow, job, status, owner, awaits, waiting, status_now)
   local key = tx.prefix .. job
   if status == 'Finished' then
     redis.call('UNLINK', tx.prefix .. 'next:' .. flow .. ':' .. job)
@@ -494,6 +500,7 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting)
   PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
   redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued')
   redis.call('HSET', key, 'status', status)
+  COUNT.job(tx, status_now, status)
   if owner == '-' then
     redis.call('HDEL', key, 'x_run')
   else
@@ -506,14 +513,14 @@ function STEP.undo(tx, flow, at)
   local key = tx.prefix .. flow
   local serial = redis.call('HGET', key, 'x_serial')
   at = each_job(tx, flow, at, from_new_plan, function(job)
-    local was, awaits, following, held =
-      unpack(redis.call('HMGET', tx.prefix .. job, 'x_was', 'x_awaits', 'x_next', 'x_held'))
+    local was, awaits, following, held, status_now =
+      unpack(redis.call('HMGET', tx.prefix .. job, 'x_was', 'x_awaits', 'x_next', 'x_held', 'status'))
     local place, status, owner = claimed(was, serial)
     if place and status == 'New' then
       PREREQUISITES.stop_awaiting(tx, flow, job, awaits)
       remove(tx, tx.prefix .. job)
     elseif place then
-      unclaim(tx, flow, job, status, owner, awaits, following or held)
+      unclaim(tx, flow, job, status, owner, awaits, following or held, status_now)
     end
   end)
   if at then

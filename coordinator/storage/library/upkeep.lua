@@ -289,7 +289,8 @@ function TIMER.lease(tx, job)
     announce(tx, EFFECT.SILENT .. attempt.runner .. ' ' .. attempt.token)
   end
   announce_cancel(tx, attempt.runner, job, attempt.token, reason)
-  local status, ended = fail_attempt(tx, attempt, reason, nil, true, is_lost), tx.ended
+  local outcome = not is_lost and 'timed_out' or nil
+  local status, ended = fail_attempt(tx, attempt, reason, nil, true, is_lost, outcome), tx.ended
   ended.lost = ended.lost + (is_lost and 1 or 0)
   ended.timed_out = ended.timed_out + (is_lost and 0 or 1)
   ended.retried = ended.retried + (status == 'Dispatched' and 1 or 0)
