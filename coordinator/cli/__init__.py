@@ -16,11 +16,11 @@ __all__ = ["main"]
 
 _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
-    *("serve", "runner", "flow", "job", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
-    *("config", "doctor", "backup", "restore", "repair", "version"),
+    *("serve", "runner", "flow", "prerequisite", "demo", "call", "openrpc", *_ACCESS, "cert"),
+    *("config", "doctor", "backup", "restore", "export", "import", "repair", "completion", "version"),
 )
 """Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""
-_IN_ANOTHER: Final = {**dict.fromkeys(_ACCESS, "access"), "restore": "backup"}
+_IN_ANOTHER: Final = {**dict.fromkeys(_ACCESS, "access"), "restore": "backup", "import": "export"}
 
 
 class _Commands(click.Group):
@@ -41,7 +41,8 @@ class _Commands(click.Group):
             return None
         module = _IN_ANOTHER.get(name, name)
         with importing():
-            command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+            found = importlib.import_module(f"{__name__}.{module}")
+            command: click.Command = getattr(found, "import_" if name == "import" else name)
         return command
 
     def resolve_command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import click
 from pydantic import ValidationError
 
 from coordinator import ENVIRONMENT_PREFIX
-from coordinator.cli.connection import credentials, run, where
+from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
+from coordinator.cli.connection import Place, credentials, run, run_connected, where
+from coordinator.cli.context_events import follow_context
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
 from coordinator.cli.flow_state import duration
 from coordinator.cli.output import say, say_json
@@ -245,3 +248,18 @@ def stats(url: str, ca: Path | None, id: int) -> None:
                 say(f"{name:8}{of['jobs']:>10}{of['queued']:>10}  {duration(of['oldest']) if of['queued'] else ''}".rstrip())
 
     _ask(url, ca, "context.stats", {"context_id": id}, show)
+
+
+@context.command("follow")
+@click.argument("id", type=UINT32)
+@click.option("--after", metavar="EVENT", help="Begin after this event, as an interrupted command has said.")
+@where(CHANNEL_URL)
+def follow(url: str, ca: Path | None, id: int, after: str | None) -> None:
+    """Print what happens to all flows of the context with this ID, a line an event, from now on until Ctrl-C.
+
+    \b
+    herocoordinator context follow 1
+
+    Exit status: 0 the context was deleted, 1 an error reply, 2 a wrong command line, 3 no connection, 130 interrupted.
+    """
+    run_connected(Place(url, id, ca), partial(follow_context, place=Place(url, id, ca), after=after))

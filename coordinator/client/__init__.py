@@ -28,10 +28,12 @@ may raise.
 
 Every method of the API is there, `flow.submit` as `flow_submit`, its arguments given by name. `call` calls by name with
 plain objects; `call_many` is the fastest way to do many calls. `submit_flow` submits a flow of any size. `follow_flow`
-gives a flow's events, `subscribe_runner` a runner's assignments; both go on after a lost connection where they were.
+gives a flow's events, `follow_context` those of all flows of a context, `subscribe_runner` a runner's assignments; all
+go on after a lost connection where they were.
 """
 
 from coordinator.client.client import Client, connect
+from coordinator.client.contexts import ContextFollower
 from coordinator.client.credentials import Credentials
 from coordinator.client.errors import (
     CallTooLarge,
@@ -69,6 +71,7 @@ __all__ = [
     "ClientError",
     "Conflict",
     "ConnectionLost",
+    "ContextFollower",
     "Credentials",
     "DagCycleDetected",
     "DagMissingDependency",

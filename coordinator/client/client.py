@@ -13,6 +13,7 @@ import trio
 from coordinator import models
 from coordinator.client.address import Address
 from coordinator.client.channel import Channel
+from coordinator.client.contexts import ContextFollower
 from coordinator.client.credentials import Credentials
 from coordinator.client.flows import FlowFollower
 from coordinator.client.methods import Methods
@@ -65,6 +66,15 @@ class Client(Channel, Methods):
         """
         flow = models.FlowParams(context_id=context_id, id=id)
         return FlowFollower(self, flow, after=after, forever=forever, buffer=buffer)
+
+    def follow_context(self, context_id: int, after: str | None = None, *, buffer: int = 1000) -> ContextFollower:
+        """What happens to all flows of a context, after that event, from now on if left out, until it is closed.
+
+        Args:
+            after: an event's id.
+            buffer: events that may wait to be fetched.
+        """
+        return ContextFollower(self, context_id, after=after, buffer=buffer)
 
     def subscribe_runner(
         self,

@@ -2,150 +2,67 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import trio
 
 from coordinator import models
 from coordinator.client.channel import Channel
-from coordinator.client.errors import (
-    ConnectionLost,
-    InternalError,
-    InvalidParams,
-    NoReply,
-    NotFound,
-    Overloaded,
-    RpcError,
-    StorageError,
-)
+from coordinator.client.errors import NotFound
+from coordinator.client.followers import BEGINNING, DELETED, TRANSIENT, Follower
 from coordinator.client.link import pause_after
 
 __all__ = ["TRANSIENT", "FlowFollower"]
 
-log = logging.getLogger("coordinator.client")
-
-BEGINNING: Final = "0-0"
 LATER: Final = 4  # as `pause_after` counts: a second or so
 ENDED: Final = ("Finished", "Error")
-DELETED: Final = "Deleted"
-TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
-"""What subscribing again may fail with and will be tried once more."""
 
 
-class FlowFollower:
+class FlowFollower(Follower[models.FlowEvent]):
     """`async for event in client.follow_flow(…)`: a flow's events in order, none twice. For one task.
 
     It ends after the event that says the flow is Finished or in Error, or at once if that was before `after`. A flow
     that was tried again is followed to its last end. It also ends when the flow is deleted, then after an event of the
     status Deleted if that comes through.
 
-    Up to `buffer` events wait here. When they are not fetched as fast as they come, the subscription is given up and
-    taken up again where it ended once they are: so a slow reader never holds up calls, nor does memory grow, and it
-    may be left without being closed. Only the server's `--event-retention` and the 16 MiB of logs that are
-    kept bound how far behind one may be; see `missed`.
-
-    Attributes:
-        last: id of the last event given out, the `after` of a later follower.
-        missed: true once events were no longer kept when they should have been read.
-        deleted: true once the flow is known to be gone.
+    Only the server's `--event-retention` and the 16 MiB of logs that are kept bound how far behind one may be; see
+    `missed`.
     """
 
     def __init__(
         self, channel: Channel, flow: models.FlowParams, *, after: str | None, forever: bool, buffer: int
     ) -> None:
-        self._channel = channel
+        super().__init__(channel, "flow.subscribe", f"flow {flow.id}", after=after or BEGINNING, buffer=buffer)
         self._flow = flow
         self._forever = forever
-        self._limit = buffer
-        self._buffer: deque[dict[str, Any]] = deque()
-        self._subscription: str | None = None
-        self._subscribed_before = False
         self._may_be_over = True
-        self._changed = trio.Event()
-        self._closed = False
-        self.last = after or BEGINNING
-        self.missed = False
-        self.deleted = False
 
-    def __aiter__(self) -> Self:
-        return self
+    def _params(self) -> models.Model:
+        of = self._flow
+        return models.FlowSubscribeParams(context_id=of.context_id, id=of.id, after=self.last, batch=True)
 
-    async def __anext__(self) -> models.FlowEvent:
-        """The next event.
+    def _event(self, params: dict[str, Any]) -> models.FlowEvent:
+        return models.FlowEvent.model_validate(params, strict=False)
 
-        Raises:
-            RpcError: there is no such flow, or it cannot be subscribed to.
-            CannotConnect: as `Client.call`.
-        """
-        await trio.lowlevel.checkpoint()
-        while not self._closed:
-            if self._buffer:
-                return self._give(self._buffer.popleft())
-            if self._subscription is None:
-                await self._subscribe()
-                self._may_be_over = True
-                continue
-            if self._may_be_over and not self._forever:
-                await self._look_whether_over()
-                continue
-            # Nothing is awaited between looking for events and waiting for them, so none comes unnoticed.
-            self._changed = trio.Event()
-            await self._changed.wait()
-        raise StopAsyncIteration
+    def _is_end(self, event: models.FlowEvent) -> bool:
+        return event.kind == "flow" and event.status == DELETED
 
-    def _give(self, params: dict[str, Any]) -> models.FlowEvent:
-        event = models.FlowEvent.model_validate(params, strict=False)
-        self.missed = self.missed or params.get("missed") is True
-        if event.kind == "flow" and event.status == DELETED:
-            self._gone()
-            return event
-        self.last = event.event_id
-        if event.kind == "flow":
-            self._may_be_over = event.status in ENDED
-        return event
-
-    async def _subscribe(self) -> None:
-        failures = 0
-        while True:
-            try:
-                await self._channel.call(
-                    "flow.subscribe",
-                    models.FlowSubscribeParams(
-                        context_id=self._flow.context_id, id=self._flow.id, after=self.last, batch=True
-                    ),
-                    resend=False,
-                    on_result=self._subscribed,
-                )
-                return
-            except ConnectionLost:
-                await self._channel.wait_connected()
-            except NotFound:
-                if not self._subscribed_before:
-                    raise
-                self._gone()
-                return
-            except InvalidParams:
-                if not self._subscribed_before:
-                    raise
-                # The store has lost what we have read last, or it is another flow of this id.
-                self.last, self.missed = BEGINNING, True
-            except (RpcError, NoReply) as error:
-                if not (self._subscribed_before and isinstance(error, TRANSIENT)):
-                    raise
-                log.warning("cannot follow flow %d again yet: %s", self._flow.id, error)
-                await trio.sleep(pause_after(failures))
-                failures += 1
+    def _begin_again(self) -> None:
+        self.last = BEGINNING  # the store has lost what we have read last, or it is another flow of this id
 
     def _subscribed(self, result: Any) -> None:
-        subscribed = models.FlowSubscribed.model_validate(result)
-        self.missed = self.missed or subscribed.missed
-        self._subscribed_before = True
-        self._subscription = subscribed.subscription
-        self._channel.attach(self)
-        self._channel.route(subscribed.subscription, self._notice)
+        super()._subscribed(result)
+        self._may_be_over = True
+
+    def _given(self, event: models.FlowEvent) -> None:
+        if event.kind == "flow":
+            self._may_be_over = event.status in ENDED
+
+    async def _look(self) -> bool:
+        if not self._may_be_over or self._forever:
+            return False
+        await self._look_whether_over()
+        return True
 
     async def _look_whether_over(self) -> None:
         """Close if the flow has ended and nothing came after the last event given out."""
@@ -169,56 +86,3 @@ class FlowFollower:
             # They are on their way here.
             self._changed = trio.Event()
             await self._changed.wait()
-
-    # -- as the channel sees it
-
-    def _notice(self, method: str, params: dict[str, Any]) -> None:
-        if len(self._buffer) < self._limit:
-            self._buffer.append(params)
-        else:
-            self._unsubscribe()
-        self._changed.set()
-
-    def resume(self) -> None:
-        """Nothing: it subscribes again when its reader asks for more."""
-
-    def suspend(self) -> None:
-        self._subscription = None
-        self._channel.detach(self)
-        self._changed.set()
-
-    def end(self, error: Exception) -> None:
-        self.suspend()
-
-    # -- ending
-
-    def _gone(self) -> None:
-        """The flow was deleted, and with it the subscription."""
-        self.deleted = True
-        if self._subscription is not None:
-            self._channel.detach(self)
-            self._channel.unroute(self._subscription)
-            self._subscription = None
-        self.close()
-
-    def _unsubscribe(self) -> None:
-        if self._subscription is not None:
-            self._channel.detach(self)
-            self._channel.unsubscribe("flow.unsubscribe", self._subscription)
-            self._subscription = None
-
-    def close(self) -> None:
-        """Want no more events."""
-        if not self._closed:
-            self._closed = True
-            self._buffer.clear()
-            self._unsubscribe()
-            self._changed.set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -101,6 +101,7 @@ class Methods:
     flow_retry = _Method("flow.retry", models.FlowParams, models.Flow)
     flow_status = _Method("flow.status", models.FlowParams, models.FlowReport)
     flow_events = _Method("flow.events", models.FlowEventsParams, models.FlowEvents)
+    context_events = _Method("context.events", models.ContextEventsParams, models.ContextEvents)
 
     job_create = _Method("job.create", models.JobCreateParams, models.Job)
     job_load = _Method("job.load", models.JobLoadParams, models.Job)

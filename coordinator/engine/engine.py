@@ -27,6 +27,7 @@ from coordinator.engine.places import Places
 from coordinator.engine.pubsub import PubSub
 from coordinator.engine.subscriptions import (
     TAKE_BYTES,
+    ContextSubscription,
     FlowSubscription,
     Opening,
     RunnerSubscription,
@@ -40,16 +41,30 @@ from coordinator.engine.waiters import Waiter, Waiters
 from coordinator.errors import CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import COUNTS
 from coordinator.models.execution import (
+    ContextSubscribeParams,
     FlowSubscribeParams,
     JobTakeParams,
     RunnerSubscribeParams,
     SubscriptionParams,
 )
-from coordinator.operations.execution import cannot_read_events
+from coordinator.operations.execution import FEED_KEPT_FOR, cannot_follow, cannot_read_events
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import Cancel, Due, Effects, Ended, Events, Other, Ready, Refused, Silent, Subscribed, Trouble
+from coordinator.storage.functions import (
+    Cancel,
+    Due,
+    Effects,
+    Ended,
+    Events,
+    Feed,
+    Other,
+    Ready,
+    Refused,
+    Silent,
+    Subscribed,
+    Trouble,
+)
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 
@@ -108,7 +123,10 @@ class Engine:
     @property
     def subscriptions(self) -> int:
         """Subscriptions open."""
-        return sum(len(context.runners) + sum(map(len, context.flows.values())) for context in self._contexts.values())
+        return sum(
+            len(context.runners) + sum(map(len, context.flows.values())) + len(context.followers)
+            for context in self._contexts.values()
+        )
 
     def runners(self) -> Iterator[RunnerSubscription]:
         """The runners that are connected to us, once for each context they take jobs of."""
@@ -170,6 +188,8 @@ class Engine:
                 self._arm(context_key, seconds)
             case Events(flow_id):
                 self._wake_followers(context_key, flow_id)
+            case Feed():
+                self._wake_feed(context_key)
             case Cancel() as cancel:
                 self._cancel(context_key, cancel)
             case Silent() as silent:
@@ -247,6 +267,10 @@ class Engine:
         if context_key in self._contexts:
             self._contexts[context_key].wake_followers(flow_id)
 
+    def _wake_feed(self, context_key: ContextKey) -> None:
+        if context_key in self._contexts:
+            self._contexts[context_key].wake_feed()
+
     def _cancel(self, context_key: ContextKey, cancel: Cancel) -> None:
         if context_key in self._contexts:
             self._contexts[context_key].cancel(cancel)
@@ -317,6 +341,24 @@ class Engine:
         self._listened_to(keys.context_key).flows.setdefault(params.id, {})[subscription.id] = subscription
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "missed": has_missed})
+        return answer
+
+    def follow_context(
+        self, session: Session, opening: Opening | None, keys: Keyspace, params: ContextSubscribeParams
+    ) -> Operation:
+        """Begin to stream the events of all flows of a context."""
+        self._check_room(session)
+        (reply,) = yield [functions.context_follow(keys, FEED_KEPT_FOR, params.after)]
+        following = functions.read_context_follow(reply)
+        if isinstance(following, Refused):
+            raise cannot_follow(params.context_id)
+        after = following.last if params.after is None else params.after
+        subscription = ContextSubscription(
+            session, keys, after=after, in_batches=params.batch, was_there=following.is_there
+        )
+        self._listened_to(keys.context_key).followers[subscription.id] = subscription
+        self._open(subscription, opening)
+        answer: RawJson = to_json({"subscription": subscription.id, "last_event": after, "missed": following.missed})
         return answer
 
     def unsubscribe(self, session: Session, kind: str, params: SubscriptionParams) -> RawJson:
@@ -558,6 +600,9 @@ class Engine:
                 if context.flows:
                     operation = self._keep_followed(context_key, [*context.flows])
                     self._directory.call_soon(context_key, operation, lambda outcome: None)
+                if context.followers:
+                    operation = self._keep_feed(context_key, [*context.followers.values()][-1])
+                    self._directory.call_soon(context_key, operation, lambda outcome: None)
             self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)
 
@@ -581,4 +626,11 @@ class Engine:
         for flow, was_followed in zip(flows, kept, strict=True):
             if was_followed is None:  # so events may not have been announced
                 self._wake_followers(context_key, flow)
+        return b""
+
+    def _keep_feed(self, context_key: ContextKey, follower: ContextSubscription) -> Operation:
+        (reply,) = yield [follower.follow()]
+        following = functions.read_context_follow(reply)
+        if isinstance(following, Refused) or following.is_new:  # so something may not have been announced
+            self._wake_feed(context_key)
         return b""

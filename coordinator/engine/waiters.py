@@ -1,4 +1,4 @@
-"""Who waits in one context: runners for jobs, on a subscription or in job.take, and followers of flows for events."""
+"""Who waits in one context: runners for jobs, on a subscription or in job.take, and followers for events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from coordinator.actors.request import Parking
 from coordinator.engine.places import Place
-from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
+from coordinator.engine.subscriptions import ContextSubscription, FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
 from coordinator.storage.functions import Cancel, Silent, Subscribed
 
@@ -48,12 +48,13 @@ class Waiters:
         self.runners: dict[str, RunnerSubscription] = {}  # longest since woken first
         self.waiters: dict[Waiter, None] = {}
         self.flows: dict[int, dict[str, FlowSubscription]] = {}
+        self.followers: dict[str, ContextSubscription] = {}
         self.due = math.inf
         self.is_ticking = False
 
     @property
     def is_empty(self) -> bool:
-        return not (self.runners or self.waiters or self.flows)
+        return not (self.runners or self.waiters or self.flows or self.followers)
 
     def wake_runner(self, script_type: str, but: int | None = None) -> bool:
         """Wake one runner that found nothing, not the one whose id is `but`; it wakes the next unless it empties the
@@ -111,6 +112,11 @@ class Waiters:
         for subscription in [*self.flows.get(flow_id, {}).values()]:
             subscription.wake()
 
+    def wake_feed(self) -> None:
+        """There may be new events of the context."""
+        for subscription in [*self.followers.values()]:
+            subscription.wake()
+
     def silence(self, silent: Silent) -> None:
         """A runner let a lease lapse."""
         for runner in [*self.runners.values()]:
@@ -129,10 +135,12 @@ class Waiters:
             waiting.wake()
         for flow_id in [*self.flows]:
             self.wake_followers(flow_id)
+        self.wake_feed()
 
     def forget(self, subscription: Subscription) -> None:
         """Drop a subscription that has ended."""
         self.runners.pop(subscription.id, None)
+        self.followers.pop(subscription.id, None)
         if isinstance(subscription, FlowSubscription):
             followers = self.flows.get(subscription.flow_id, {})
             followers.pop(subscription.id, None)

@@ -16,6 +16,7 @@ from coordinator.measures import ATTEMPTS, COUNTS
 from coordinator.models.contract import FlowLoadParams, FlowStatus, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
     ContextStatsParams,
+    ContextEventsParams,
     FlowCancelParams,
     FlowEventsParams,
     FlowParams,
@@ -42,9 +43,11 @@ from coordinator.storage.keys import Keyspace, Transition, flow_name, index_entr
 
 __all__ = [
     "cancel_flow",
+    "cannot_follow",
     "cannot_read_events",
     "connected_runners",
     "context_stats",
+    "context_events",
     "fail_job",
     "finish_job",
     "flow_events",
@@ -70,6 +73,8 @@ SHORT_FAILURE: Final = 200  # characters
 ATTEMPTS_KEPT: Final = 20  # told of a job; OUTCOME.KEPT in sharing.lua
 ERROR_CHARACTERS: Final = 1_000  # of why an attempt failed
 EVENTS_A_STEP: Final = 200  # at most
+ENTRIES_A_STEP: Final = 64  # of a context's events, at most
+FEED_KEPT_FOR: Final = 300.0  # seconds after the last call about them in which a context's events are written
 EVENT_BYTES: Final = 256 * 1024  # of events read in one step, unless a single one is larger
 SUBMIT_INLINE: Final = 300  # jobs and edges up to which a flow is prepared on the event loop, about 2 ms
 EMBEDDED_INLINE: Final = 32 * 1024  # bytes of jobs up to which those of a message are
@@ -306,6 +311,39 @@ def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError
     if word is Word.NONE:
         return NotFound("flow", context_id=context_id, id=id)
     msg = f"is beyond the last event of flow {id}; flow.status says which that is"
+    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+
+
+def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
+    """A page of a context's events: at most `limit`, and fewer if they are large. Without `after` it is empty, and says
+    after which event the next one begins."""
+    (reply,) = yield [functions.context_follow(keys, FEED_KEPT_FOR, params.after)]
+    following = functions.read_context_follow(reply)
+    if isinstance(following, Refused):
+        raise cannot_follow(params.context_id)
+    last = following.last if params.after is None else params.after
+    events: list[bytes] = []
+    size = 0
+    missed, is_last = following.missed, params.after is None
+    while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
+        (reply,) = yield [functions.context_read(keys, last, ENTRIES_A_STEP, EVENT_BYTES)]
+        found = functions.read_context_read(reply, last)
+        if isinstance(found, Refused):
+            raise cannot_follow(params.context_id)
+        missed = missed or found.missed
+        chosen = found.events[: params.limit - len(events)]
+        events += [b'{"event_id":"%b",%b}' % event for event in chosen]
+        size += sum(len(members) for _, members in chosen)
+        is_last = found.is_last
+        if chosen:
+            last = chosen[-1][0].decode()
+    page = b'{"events":[%b],"last_event":"%b","missed":%b}'
+    return page % (b",".join(events), last.encode(), b"true" if missed else b"false")
+
+
+def cannot_follow(context_id: int) -> CoordinatorError:
+    """The error of a call whose `after` is an event that there is not yet."""
+    msg = f"is beyond the last event of context {context_id}; without it, the answer says which that is"
     return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
 
 

@@ -138,7 +138,8 @@ def _error(name: str) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     used = {model for method in METHODS.values() for model in (method.params, method.result)}
     # Params of notifications.
-    used |= {models.AssignmentNotice, models.CancelNotice, models.FlowEventNotice, models.LoginEndedNotice}
+    used |= {models.AssignmentNotice, models.CancelNotice, models.LoginEndedNotice}
+    used |= {models.FlowEventNotice, models.ContextEventNotice}
     ordered = sorted(used, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=_REF)
     schemas: dict[str, Any] = definitions["$defs"]

@@ -37,7 +37,7 @@ from coordinator.storage.private import open_to_others
 from coordinator.storage.topology import Topology
 from coordinator.storage.url import has_password
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "holder_of", "socket_of"]
 
 State = Literal["ok", "warning", "problem"]
 
@@ -84,14 +84,14 @@ def examine(settings: Settings, file: Path | None) -> Iterator[Finding]:
         yield from _store(settings, store)
         return
     yield from _data_directory(settings.data_dir.absolute())
-    holder = _holder(settings.data_dir / "lock")
+    holder = holder_of(settings.data_dir / "lock")
     if holder is None:
         yield Finding("coordinator", "ok", "none runs on this data directory")
         yield from _files_at_rest(settings.data_dir)
         yield _own_valkey()
     else:
         yield Finding("coordinator", "ok", f"process {holder} runs on this data directory")
-        yield from _store(settings, Endpoint(path=_socket_of(settings.data_dir.absolute())))
+        yield from _store(settings, Endpoint(path=socket_of(settings.data_dir.absolute())))
 
 
 # -- this machine
@@ -230,7 +230,7 @@ def _files_at_rest(directory: Path) -> Iterator[Finding]:
         yield Finding("append-only files", "ok", "those that the manifest names are there")
 
 
-def _holder(lock: Path) -> int | None:
+def holder_of(lock: Path) -> int | None:
     """The process that has locked a file, as the system tells everybody: asking for the lock might keep a coordinator
     that starts just now from getting it."""
     try:
@@ -252,7 +252,7 @@ def _holder(lock: Path) -> int | None:
     return None
 
 
-def _socket_of(directory: Path) -> str:
+def socket_of(directory: Path) -> str:
     link = directory / "valkey.sock"
     try:
         return os.readlink(link)  # short enough for the address of a socket, wherever the directory is

@@ -19,7 +19,7 @@ from coordinator.storage import codec
 from coordinator.storage.codec import JOB_EMPTY, TOLD_BY_KEY, Record, fields_of
 from coordinator.storage.faults import ReplyError, ReplyNotKept
 from coordinator.storage.fields import FLOW_GIVEN, JOB_ASSIGNED, JOB_GIVEN, JOB_TEXTS, NOT_GIVEN, NUL, stored_defaults
-from coordinator.storage.keys import Command, Keyspace, Transition, flow_name, index_entry, job_name
+from coordinator.storage.keys import Command, Keyspace, Transition, context_name, flow_name, index_entry, job_name
 from coordinator.storage.library import SCHEMA
 
 Arguments = Sequence[str | bytes | int]
@@ -105,6 +105,10 @@ class Events(NamedTuple):
     flow_id: int
 
 
+class Feed(NamedTuple):
+    """Something has happened in the context, and somebody follows all of it."""
+
+
 class Cancel(NamedTuple):
     """A runner must stop an attempt. `reason` is JSON."""
 
@@ -143,7 +147,7 @@ class Ended(NamedTuple):
     status: str
 
 
-Effect = Ready | Due | Events | Cancel | Silent | Other | Trouble | Ended
+Effect = Ready | Due | Events | Feed | Cancel | Silent | Other | Trouble | Ended
 
 
 class EffectKind(enum.Enum):
@@ -157,6 +161,7 @@ class EffectKind(enum.Enum):
     OTHER = b"other"
     TROUBLE = b"trouble"
     ENDED = b"ended"
+    FEED = b"feed"
 
 
 def _read_cancel(value: bytes) -> Cancel:
@@ -189,6 +194,7 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.OTHER.value: _read_other,
     EffectKind.TROUBLE.value: _read_trouble,
     EffectKind.ENDED.value: lambda value: Ended(*value.decode().split(" ")),
+    EffectKind.FEED.value: lambda value: Feed(),
 }
 
 
@@ -672,6 +678,114 @@ def read_flow_follow(reply: Any) -> bool | Refused:
     """Whether events after that one are no longer kept. Refused: NONE, CHANGED as in `read_flow_read`."""
     word, details = _read("hc_flow_follow", reply[0], Word.OK, Word.NONE, Word.CHANGED)
     return details[0] == 1 if word is Word.OK else Refused(word)
+
+
+# -- contexts that are followed
+
+ENTRY_PLACES: Final = 1000
+"""An event of a context has the id of its entry in the feed, with the second number times so many and the event's place
+in the entry, from 1 on; ENTRY_EVENTS in feed.lua is smaller."""
+
+
+def _entry_of(event_id: str) -> tuple[str, int]:
+    """An event's entry, and its place there."""
+    time, _, number = event_id.partition("-")
+    return f"{time}-{int(number) // ENTRY_PLACES}", int(number) % ENTRY_PLACES
+
+
+def _event_id(entry: bytes, place: int) -> bytes:
+    time, _, number = entry.partition(b"-")
+    return b"%b-%d" % (time, int(number) * ENTRY_PLACES + place)
+
+
+def context_follow(keys: Keyspace, seconds: float, after: str | None = None, *, was_there: bool = False) -> Transition:
+    """The events of a context after this one are written, and announced, for so long; None: those that come.
+
+    `was_there`: so was the record of the context when who asks began.
+    """
+    entry = "" if after is None else _entry_of(after)[0]
+    record, lasts = context_name(keys.context_key or 0), int(seconds * 1000)
+    return keys.transition("hc_context_follow", record, int(was_there), lasts, entry)
+
+
+class Following(NamedTuple):
+    """`missed`: events after the one asked for are no longer kept. `last`: the id after that of the last event so far.
+    `is_there`: so is the context's record. `is_new`: nobody had followed for a while."""
+
+    missed: bool
+    last: str
+    is_there: bool
+    is_new: bool
+
+
+def read_context_follow(reply: Any) -> Following | Refused:
+    """Refused: NONE, the context was deleted, with the time (ms); CHANGED, there are no events as new as that one."""
+    word, details = _read("hc_context_follow", reply[0], Word.OK, Word.NONE, Word.CHANGED)
+    if word is not Word.OK:
+        return Refused(word, details)
+    missed, last, is_there, is_new = details
+    return Following(missed == 1, _event_id(last, ENTRY_PLACES - 1).decode(), is_there == 1, is_new == 1)
+
+
+def context_read(keys: Keyspace, after: str, count: int, max_bytes: int, *, was_there: bool = False) -> Transition:
+    """The events of a context after this one: of so many entries at most, fewer if they have so many bytes."""
+    record = context_name(keys.context_key or 0)
+    return keys.transition("hc_context_read", record, int(was_there), _entry_of(after)[0], count, max_bytes)
+
+
+def read_context_read(reply: Any, after: str) -> ReadEvents | Refused:
+    """Each event with its id and the members of a ContextEvent without it. Refused: as in `read_context_follow`, and
+    CHANGED if nobody has followed for a while."""
+    word, details = _read("hc_context_read", reply[0], Word.OK, Word.NONE, Word.CHANGED)
+    if word is not Word.OK:
+        return Refused(word, details)
+    missed, is_last, flat = details
+    first, known = _entry_of(after)
+    events: list[tuple[bytes, bytes]] = []
+    items = iter(flat)
+    for entry, lines in zip(items, items, strict=True):
+        skipped = known if entry.decode() == first else 0
+        numbered = enumerate(lines.split(b"\n"), 1)
+        events += [(_event_id(entry, place), line) for place, line in numbered if place > skipped]
+    return ReadEvents(missed == 1, is_last == 1, events)
+
+
+# -- contexts that are held still
+
+
+def hold(keys: Keyspace, what: str, token: str, seconds: float) -> Command:
+    """Hold a context still, or go on. `what`: export, import, or commit. `token` names who does."""
+    return keys.call("hc_hold", keys.engine, what, token, int(seconds * 1000))
+
+
+class Held(NamedTuple):
+    """`now`: what the context's clock of timers shows, ms. `unfinished`: what an import was about, import or commit,
+    that had not been finished; else empty."""
+
+    now: int
+    unfinished: str
+
+
+def read_hold(reply: Any) -> Held | Refused:
+    """Refused: BUSY, with what somebody else holds it for."""
+    word, details = _read("hc_hold", reply, Word.OK, Word.BUSY)
+    return Held(int(details[0]), details[1].decode()) if word is Word.OK else Refused(word, details)
+
+
+def let_go(keys: Keyspace, token: str, now: int | None) -> Command:
+    """Hold a context no longer. `now`: what its clock of timers is to show; None: it goes on where it stood."""
+    return keys.call("hc_let_go", keys.engine, token, "" if now is None else now, keys.channel)
+
+
+def settle(keys: Keyspace, token: str, names: Sequence[str]) -> Command:
+    """The last keys that an import has brought become the context's."""
+    return keys.call("hc_settle", keys.engine, token, *names)
+
+
+def read_settle(reply: Any) -> bool:
+    """Whether they have; if not, somebody else holds the context."""
+    word, _ = _read("hc_settle", [reply], Word.OK, Word.STALE)
+    return word is Word.OK
 
 
 # -- attempts

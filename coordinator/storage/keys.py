@@ -20,6 +20,7 @@ __all__ = [
     "Keyspace",
     "Layout",
     "Transition",
+    "context_name",
     "flow_name",
     "index_entry",
     "job_name",
@@ -38,6 +39,10 @@ GLOBAL: ContextKey = None
 
 
 # Records as functions of the library name them: by their key without the prefix.
+
+
+def context_name(id: int) -> str:
+    return f"context:{id}"
 
 
 def flow_name(id: int) -> str:

@@ -34,9 +34,11 @@ _PARTS: Final = (  # each may use those before it
     "records",
     "sharing",
     "prerequisites",
+    "feed",
     "runs",
     "steps",
     "flows",
+    "following",
     "attempts",
     "messages",
     "upkeep",
@@ -45,11 +47,12 @@ _PARTS: Final = (  # each may use those before it
     "access",
     "views",
     "migrate",
+    "transfer",
 )
 
 _DECLARED: Final = re.compile(r"^local (function )?(\w+(?:, \w+)*)", re.MULTILINE)  # at the outermost level of a part
 
-_NO_CODE: Final = re.compile(r"'[^'\n]*'|--[^\n]*")
+_NO_NAMES: Final = re.compile(r"'[^'\n]*'|--[^\n]*|(?<!\.)\.\w+")  # texts, comments, members of tables
 
 
 def _assembled(parts: Sequence[str]) -> str:
@@ -67,7 +70,7 @@ def _assembled(parts: Sequence[str]) -> str:
 
         header = f"local {', '.join(sorted(shared))}; do\n" if shared else "do\n"
         blocks.append(f"{header}{_DECLARED.sub(declare, part)}end\n")
-        used_later |= {*re.findall(r"\w+", _NO_CODE.sub("", part))}
+        used_later |= {*re.findall(r"\w+", _NO_NAMES.sub("", part))}
     return "".join(reversed(blocks))
 
 

@@ -15,7 +15,8 @@ from coordinator.client.methods import Methods, _Method
 from coordinator.rpc.methods import METHODS
 from tests.client.conftest import CALLER, context, flow, job, runner
 
-WRITTEN_BY_HAND: Final = {"job.take", "flow.subscribe", "flow.unsubscribe", "runner.subscribe", "runner.unsubscribe"}
+SUBSCRIPTIONS: Final = {f"{of}.{way}" for of in ("flow", "context", "runner") for way in ("subscribe", "unsubscribe")}
+WRITTEN_BY_HAND: Final = {"job.take", *SUBSCRIPTIONS}
 
 
 def rows() -> dict[str, _Method[..., models.Model]]:

@@ -92,6 +92,8 @@ def _calls(context: int) -> dict[str, dict[str, Any]]:
         "flow.dag": flow,
         "flow.events": flow,
         "flow.subscribe": flow,
+        "context.events": here,
+        "context.subscribe": here,
         "job.load": {**owned, "id": JOB},
         "message.load": {**owned, "id": MESSAGE},
         "runner.load": {**here, "id": RUNNER},

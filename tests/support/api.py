@@ -19,7 +19,12 @@ __all__ = ["METHODS", "Api", "Caller", "HttpCaller", "checked", "http_api", "val
 _DOCUMENT: Final = json.loads((Path(__file__).parents[2] / "specs" / "openrpc.json").read_text())
 METHODS: Final[dict[str, Any]] = {method["name"]: method for method in _DOCUMENT["methods"]}
 _COMPONENTS: Final = _DOCUMENT["components"]
-_NOTICES: Final = {"runner.job": "AssignmentNotice", "runner.cancel": "CancelNotice", "flow.event": "FlowEventNotice"}
+_NOTICES: Final = {
+    "runner.job": "AssignmentNotice",
+    "runner.cancel": "CancelNotice",
+    "flow.event": "FlowEventNotice",
+    "context.event": "ContextEventNotice",
+}
 
 
 @cache

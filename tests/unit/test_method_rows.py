@@ -52,4 +52,5 @@ def test_steps_begin_with_an_operation(method: Method) -> None:
 def test_what_needs_a_reply_or_may_take_long_is_live() -> None:
     live = {method.name for method in of_kind(Live)}
 
-    assert live == {"flow.subscribe", "flow.unsubscribe", "runner.subscribe", "runner.unsubscribe", "job.take"}
+    subscriptions = {f"{of}.{way}" for of in ("flow", "context", "runner") for way in ("subscribe", "unsubscribe")}
+    assert live == {*subscriptions, "job.take"}

@@ -267,7 +267,7 @@ _JUDGES: Final[Mapping[Cell, Callable[[Judge, Any], Method]]] = {
     Cell.WITHOUT_ADMINS: Judge._without_admins,
     Cell.WITHOUT_ADDRESS: Judge._without_address,
 }
-_LIVE: Final = frozenset({"flow.subscribe"})
+_LIVE: Final = frozenset({"flow.subscribe", "context.subscribe"})
 
 
 def _own_take(params: Any, runner: int) -> Any:

@@ -74,6 +74,14 @@ def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: model
     return engine.unsubscribe(_need(caller.session, "flow.events"), "flow", params)
 
 
+def _follow_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.ContextSubscribeParams) -> Operation:
+    return engine.follow_context(_need(caller.session, "context.events"), caller.opening, keys, params)
+
+
+def _unfollow_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
+    return engine.unsubscribe(_need(caller.session, "context.events"), "context", params)
+
+
 def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.JobTakeParams) -> Operation:
     return engine.take_job(caller.budget, keys, params, caller.address)
 
@@ -213,6 +221,40 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.Unsubscribed,
             _UNSUBSCRIBE,
             does=Live(_unfollow_flow),
+            context=in_global,
+            example={"subscription": "0123456789abcdef0123456789abcdef"},
+            replies="small",
+            right=Right.SIGNED_IN,
+        ),
+        _method(
+            "context.events",
+            "A page of what happened to all flows of a context, from the first such call on",
+            models.ContextEventsParams,
+            models.ContextEvents,
+            WRITE,
+            does=Steps(execution.context_events),
+            example={"context_id": 1},
+            replies="page",
+            right=Right.FLOW_READ,
+        ),
+        _method(
+            "context.subscribe",
+            "Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket)",
+            models.ContextSubscribeParams,
+            models.ContextSubscribed,
+            (*WRITE, Overloaded, WebSocketRequired),
+            does=Live(_follow_context),
+            example={"context_id": 1},
+            replies="small",
+            right=Right.FLOW_READ,
+        ),
+        _method(
+            "context.unsubscribe",
+            "End a subscription of context.subscribe (WebSocket)",
+            models.SubscriptionParams,
+            models.Unsubscribed,
+            _UNSUBSCRIBE,
+            does=Live(_unfollow_context),
             context=in_global,
             example={"subscription": "0123456789abcdef0123456789abcdef"},
             replies="small",

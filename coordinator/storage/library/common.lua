@@ -16,7 +16,8 @@
 -- ones), `cancel:RUNNER JOB TOKEN REASON` (stop that attempt; the reason as JSON, so on one line), `due:MS` (a timer
 -- was set that is due so soon), `silent:RUNNER TOKEN` (a runner let the lease of this attempt lapse), `other:TYPE
 -- RUNNER` (a queue has a job that another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has
--- failed so many attempts in a row, and gets fewer), `ended:KIND STATUS` (a flow or message has, with this status).
+-- failed so many attempts in a row, and gets fewer), `ended:KIND STATUS` (a flow or message has, with this status),
+-- `feed:` (those who follow the whole context have new events).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
@@ -79,6 +80,7 @@ local EFFECT = {
   OTHER = 'other:',
   TROUBLE = 'trouble:',
   ENDED = 'ended:',
+  FEED = 'feed:',
 }
 
 -- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on
@@ -142,6 +144,27 @@ local function adopt_clock(tx, skew, is_reading)
   return skew
 end
 
+-- The skew of a context that is held still, as `held` says (see transfer.lua): what is written to it meanwhile is refused,
+-- and its clock stands still. An export that has not said for long that it goes on has ended.
+local function held_skew(engine, held, wall, is_reading)
+  local what, skew, since, ends = string.match(held, '^(%l+) %S+ (%S+) (%S+) (%S+)$')
+  local is_over = what == 'export' and wall >= tonumber(ends)
+  if what ~= 'export' then
+    error({err = 'ERR an import into this context is under way, or was not finished; run it again, or end it with '
+      .. '`herocoordinator import --abandon`'})
+  elseif not is_over and not is_reading then
+    error({err = 'TRYAGAIN this context is being exported'}) -- as if it was on its way to another node: it is asked again
+  end
+  skew = skew + since - wall
+  if is_over and not is_reading then
+    redis.call('HSET', engine, 'skew', string.format('%.0f', skew), 'clock',
+      clock.run .. ' ' .. string.format('%.0f', clock.set))
+  end
+  return skew
+end
+
+local CLOCK = {known = clock, read = read_clock, adopt = adopt_clock}
+
 -- `is_reading`: the call must not write.
 local function begin(keys, args, is_reading)
   -- A pattern for all of it would cost as much as a command.
@@ -162,7 +185,8 @@ local function begin(keys, args, is_reading)
     end
   end
   local time, wall = read_clock()
-  local skew = tonumber(redis.call('HGET', keys[1], 'skew')) or 0
+  local stored = redis.call('HGET', keys[1], 'skew')
+  local skew = tonumber(stored) or (stored and held_skew(keys[1], stored, wall, is_reading)) or 0
   local tx = {
     engine = keys[1],
     prefix = prefix,
@@ -180,6 +204,7 @@ local function begin(keys, args, is_reading)
     effects = {},
     news = {},
     events = {}, -- flows to which something has happened → the keys of their events
+    feed = {}, -- what has happened to flows: of each event the flow, and the members of a FlowEvent but its id
     timers = {},
     due = nil,
     work = WORK, -- commands that may be spent on what can wait for another call
@@ -353,6 +378,9 @@ local function emit(tx, run, kind, members, is_first)
     events = tx.prefix .. 'events:' .. string.sub(run, 6)
     tx.events[run] = events
   end
+  local feed = tx.feed
+  feed[#feed + 1] = run
+  feed[#feed + 1] = event
   if kind == 'flow' then
     redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
   elseif is_trimmed and tx.active[run] == '1' then -- then they are there

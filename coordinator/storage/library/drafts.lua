@@ -34,6 +34,7 @@ function TIMER.abandon(tx, flow)
   COUNT.flow(tx, status, '')
   redis.call('RENAME', key, tx.prefix .. swept)
   redis.call('HSET', tx.prefix .. swept, 'x_flow', flow, 'x_at', '1', 'x_ended', tx.seconds)
+  FEED.tell(tx, flow, 'Deleted')
   arm(tx, 'sweep:' .. swept, tx.now)
 end
 

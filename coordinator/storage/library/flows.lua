@@ -153,7 +153,11 @@ end
 -- Arguments, Result: as record_upsert.
 local function flow_upsert(tx, args, o)
   SHARING.look_again(tx, args[o + 1])
-  return upsert(tx, args, o)
+  local written = upsert(tx, args, o)
+  if not string.find(written, '\0', 1, true) then -- it is new
+    FEED.tell(tx, args[o + 1], 'Dispatched')
+  end
+  return written
 end
 do -- what is local to this block takes no place among the 200 locals a chunk may have
 
@@ -465,6 +469,7 @@ local function flow_create(tx, args, o)
     SHARING.look_again(tx, flow) -- it may have listed others
   else
     redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
+    FEED.tell(tx, flow, 'Dispatched')
   end
   begin_launch(tx, flow, token)
   if not status then
@@ -540,22 +545,6 @@ register('hc_flow_add', flow_add, GROWS)
 
 end
 
--- Whether a number written in decimal digits is below another. They may have more digits than Lua's numbers.
-local function is_below(a, b)
-  a, b = string.gsub(a, '^0+', ''), string.gsub(b, '^0+', '')
-  if #a ~= #b then
-    return #a < #b
-  end
-  return a < b
-end
-
--- Whether event id `a` comes before `b`.
-local function is_before(a, b)
-  local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
-  local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
-  return is_below(a_ms, b_ms) or (not is_below(b_ms, a_ms) and is_below(a_number, b_number))
-end
-
 -- Whether events of a flow after event `after` are no longer kept: some are not, and `after` is older than those that
 -- are, or than the last one that was dropped. Second, whether there is no event yet that is not before `after`.
 local function has_missed(tx, flow, after)
@@ -563,21 +552,18 @@ local function has_missed(tx, flow, after)
   local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
   if redis.call('EXISTS', events) == 0 then
     local is_new = status == 'Dispatched'
-    return not is_new, is_new and is_before('0-0', after)
+    return not is_new, is_new and FEED.is_before('0-0', after)
   end
-  local info, reply = {}, redis.call('XINFO', 'STREAM', events)
-  for at = 1, #reply, 2 do
-    info[reply[at]] = reply[at + 1]
-  end
-  if is_before(info['last-generated-id'], after) then
+  local info = FEED.state_of(events)
+  if FEED.is_before(info['last-generated-id'], after) then
     return false, true
   end
-  if is_before(after, info['max-deleted-entry-id']) then
+  if FEED.is_before(after, info['max-deleted-entry-id']) then
     return true, false
   end
   local first = info['first-entry']
   local is_partial = forgotten or info['entries-added'] > info['length']
-  return is_partial and first and is_before(after, first[1]), false
+  return is_partial and first and FEED.is_before(after, first[1]), false
 end
 
 local READ_AT_ONCE = 8 -- events, before it is looked at how large they are

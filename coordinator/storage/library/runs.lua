@@ -274,6 +274,11 @@ local function session_name(runner, session)
   return (session == '' or session == POLLING) and runner or runner .. ' ' .. session
 end
 
+-- Another context is in this one's place.
+local function forget_memory(channel, prefix)
+  memories[channel .. ' ' .. prefix] = nil
+end
+
 local function remember_attempt(tx, job, runner, session, token)
   local sessions, name = memory_of(tx).sessions, session_name(runner, session)
   sessions[name] = sessions[name] or {}
@@ -689,9 +694,9 @@ local function flush_finished(tx)
   tx.noted, tx.result_of = 0, {}
 end
 
--- Wake those who follow the flows that have new events.
+-- Wake those who follow the flows that have new events, or the whole context.
 local function announce_events(tx)
-  local marks = {}
+  local marks, feed = {}, tx.prefix .. 'feed'
   for flow in pairs(tx.events) do
     marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
   end
@@ -700,9 +705,16 @@ local function announce_events(tx)
       marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
     end
   end
+  if #tx.feed > 0 then
+    marks[#marks + 1] = feed
+  end
   if exists_any(marks) then
     for _, mark in ipairs(marks) do
-      if redis.call('EXISTS', mark) == 1 then
+      local is_there = redis.call('EXISTS', mark) == 1
+      if is_there and mark == feed then
+        FEED.write(tx, feed)
+        announce(tx, EFFECT.FEED)
+      elseif is_there then
         announce(tx, EFFECT.EVENTS .. job_id(mark))
       end
     end

@@ -536,6 +536,7 @@ function STEP.undo(tx, flow, at)
   if before == 'New' then
     SHARING.forget(tx, flow)
     remove(tx, key)
+    FEED.tell(tx, flow, 'Deleted')
   elseif before == '' then
     redis.call('HDEL', key, 'x_active')
   else

@@ -45,6 +45,7 @@ local function remove_run(tx, run, jobs, kept)
   if string.sub(run, 1, 5) == 'flow:' and redis.call('DEL', tx.prefix .. 'followed:' .. job_id(run)) == 1 then
     announce(tx, EFFECT.EVENTS .. job_id(run)) -- its followers find that it is gone
   end
+  FEED.tell(tx, run, 'Deleted')
   disarm(tx, 'keep:' .. run)
   disarm_message(tx, run)
   return count
