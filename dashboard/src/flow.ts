@@ -98,6 +98,9 @@ export class LiveFlow {
       } else if (event.status === 'Deleted') {
         this.isDeleted.value = true;
         this.close?.();
+      } else if (this.report && event.paused !== undefined) {
+        hasChanged = true;
+        this.report.flow.paused = event.paused;
       } else if (this.report) {
         hasChanged = true;
         this.report.flow.status = event.status as FlowReport['flow']['status'];

@@ -23,7 +23,7 @@ export const SATISFY = 'satisfy prerequisites';
 export const READ_LOGS = 'read logs';
 export const READ_RUNNERS = 'read runners';
 export const WRITE_RUNNERS = 'administer runners';
-export const ADMINISTER = 'administer the context';
+export const PAUSE = 'pause the context';
 
 export const facts = signal<Facts>({ version: '', methods: {} });
 /** Null until it is known; then `open`, `stranger` or who it is. */

@@ -16,6 +16,7 @@ export interface Flow {
   updated_at: number;
   name?: string;
   tags?: string[];
+  paused?: boolean;
 }
 
 export interface Job {
@@ -79,6 +80,7 @@ export interface FlowEvent {
   stream?: string;
   lines?: string[];
   missed?: boolean;
+  paused?: boolean;
 }
 
 export interface LogReport {
@@ -93,6 +95,8 @@ export interface Context {
   admins: number[];
   readers: number[];
   executors: number[];
+  paused?: boolean;
+  paused_script_types?: string[];
   created_at: number;
   updated_at: number;
 }
@@ -109,6 +113,11 @@ export interface Runner {
   lost_in_a_row?: number;
   held_back_for?: number;
   draining?: boolean;
+  connected?: boolean;
+  connected_since?: number;
+  capacity?: number;
+  attempts?: number;
+  jobs?: { caller_id: number; id: number }[];
 }
 
 export interface Message {
@@ -124,6 +133,20 @@ export interface Message {
   transport_status?: string;
   created_at: number;
   updated_at: number;
+}
+
+export interface Stats {
+  flows: Record<string, number>;
+  jobs: Record<string, number>;
+  script_types: Record<string, { jobs: number; queued: number; oldest: number }>;
+  runners: { connected: number; busy: number };
+}
+
+export interface FlowsDone {
+  matched: number;
+  done: number;
+  refused: { id: number; detail: string }[];
+  cursor?: string;
 }
 
 export interface Page<T> {

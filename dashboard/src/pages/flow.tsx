@@ -60,7 +60,8 @@ export function FlowPage({ context, id }: { context: number; id: number }) {
     <main>
       <div class="title-row">
         <h1>
-          {report.flow.name ? <span>{report.flow.name}</span> : <span>Flow {id}</span>} <Badge status={report.flow.status} />
+          {report.flow.name ? <span>{report.flow.name}</span> : <span>Flow {id}</span>} <Badge status={report.flow.status} />{' '}
+          {report.flow.paused && <span class="badge waiting">‖ paused</span>}
         </h1>
         <FlowActions flow={report.flow} standing={standing} done={() => void flow.load()} deleted={() => go(href(['c', context, 'flows']))} />
       </div>

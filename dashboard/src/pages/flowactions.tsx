@@ -28,6 +28,21 @@ export const FLOW_ACTS: FlowAct[] = [
     fits: (flow) => flow.status === 'Started',
   },
   {
+    name: 'pause',
+    label: 'Pause',
+    method: 'flow.pause',
+    right: RUN,
+    fits: (flow) => flow.status === 'Started' && !flow.paused,
+  },
+  {
+    name: 'resume',
+    label: 'Resume',
+    method: 'flow.resume',
+    right: RUN,
+    kind: 'primary',
+    fits: (flow) => flow.status === 'Started' && flow.paused === true,
+  },
+  {
     name: 'rerun',
     label: 'Run again',
     method: 'flow.rerun',

@@ -5,9 +5,9 @@ import { settled, useContextEvents } from '../context';
 import { count, Time } from '../format';
 import { href, route, setQuery } from '../route';
 import { link, RpcError, said } from '../rpc';
-import { takes } from '../session';
+import { DELETE, has, RUN, type Standing, takes } from '../session';
 import { Badge, FLOW_ORDER, look } from '../status';
-import type { Flow, FlowStatus, Page } from '../types';
+import type { Flow, FlowsDone, FlowStatus, Page } from '../types';
 import { Action, Empty, Fault, useStanding } from '../widgets';
 import { act, FLOW_ACTS, offered } from './flowactions';
 
@@ -120,6 +120,9 @@ export function FlowsPage({ context }: { context: number }) {
         setSelected(new Set(failed));
         void load('', Math.max(PAGE, flows.length));
       }} />
+      {cursor && chosen.length === flows.length && chosen.length > 0 && (
+        <AllThatMatch context={context} filter={paramsOf(context, filter)} standing={standing} done={() => void load('', PAGE)} />
+      )}
       <div class="scroll">
         <table>
           <thead>
@@ -338,6 +341,81 @@ function Bulk({ flows, standing, done }: { flows: Flow[]; standing: ReturnType<t
         />
       ))}
       {!acts.length && <span class="muted">There is nothing you may do with these.</span>}
+    </div>
+  );
+}
+
+const MANY: [string, string, string, string][] = [
+  ['Cancel', 'flow.cancel_many', RUN, 'danger'],
+  ['Retry', 'flow.retry_many', RUN, ''],
+  ['Delete', 'flow.delete_many', DELETE, 'danger'],
+];
+
+/** What is done to all flows that the filter means, shown or not: first one is told how many these are. */
+function AllThatMatch({
+  context,
+  filter,
+  standing,
+  done,
+}: {
+  context: number;
+  filter: Record<string, unknown>;
+  standing: Standing | undefined;
+  done(): void;
+}) {
+  const [told, setTold] = useState('');
+  const [asked, setAsked] = useState<{ label: string; method: string; kind: string; matched: number } | undefined>();
+  const { context_id: _, sort: __, descending: ___, ...meant } = filter;
+  const acts = MANY.filter(([, method, right]) => has(method) && standing?.may(right));
+  if (!acts.length) return null;
+  const through = async (method: string, isDry: boolean) => {
+    const sum: FlowsDone = { matched: 0, done: 0, refused: [] };
+    let cursor = '';
+    do {
+      const slice = await link.call<FlowsDone>(method, { context_id: context, filter: meant, dry_run: isDry, cursor });
+      sum.matched += slice.matched;
+      sum.done += slice.done;
+      sum.refused.push(...slice.refused);
+      cursor = slice.cursor ?? '';
+      if (!isDry && cursor) setTold(`${count(sum.done)} so far…`);
+    } while (cursor);
+    return sum;
+  };
+  return (
+    <div class="strip" role="group" aria-label="All flows that match">
+      <strong>All that match, shown or not</strong>
+      {asked ? (
+        <>
+          <span>
+            {asked.label} {count(asked.matched)} flows?
+          </span>
+          <Action
+            label={asked.label}
+            kind={asked.kind}
+            act={async () => {
+              const { done: number, refused } = await through(asked.method, false);
+              setTold(`${asked.label}: ${count(number)} done${refused.length ? `, ${count(refused.length)} refused` : ''}.`);
+              setAsked(undefined);
+              done();
+            }}
+          />
+          <button onClick={() => setAsked(undefined)}>No</button>
+        </>
+      ) : (
+        acts.map(([label, method, , kind]) => (
+          <Action
+            key={method}
+            label={`${label} all`}
+            kind={kind}
+            act={async () => {
+              const { matched } = await through(method, true);
+              if (matched) setAsked({ label, method, kind, matched });
+              else setTold('There is none to which that applies.');
+            }}
+          />
+        ))
+      )}
+      {told && <span class="muted">{told}</span>}
     </div>
   );
 }

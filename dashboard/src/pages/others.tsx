@@ -6,8 +6,8 @@ import { count, duration, Time } from '../format';
 import { href } from '../route';
 import { link, said } from '../rpc';
 import { facts, has, principal, WRITE_RUNNERS } from '../session';
-import { Badge } from '../status';
-import type { Context, Job, Message, Page, Runner, TokenInfo } from '../types';
+import { Badge, FLOW_ORDER, Tally } from '../status';
+import type { Context, Job, Message, Page, Runner, Stats, TokenInfo } from '../types';
 import { Action, Empty, Fault, LogView, useLoad, useStanding } from '../widgets';
 
 const SHOWN = 50;
@@ -60,6 +60,7 @@ export function ContextsPage() {
               <th>Admins</th>
               <th>Executors</th>
               <th>Readers</th>
+              <th>Flows</th>
               <th class="wide">Changed</th>
             </tr>
           </thead>
@@ -77,6 +78,7 @@ export function ContextsPage() {
 }
 
 function ContextRow({ id }: { id: number }) {
+  const stats = useLoad(async () => (has('context.stats') ? await link.call<Stats>('context.stats', { context_id: id }) : undefined), ['stats', id]);
   const { value, error } = useLoad(() => link.call<Context>('context.load', { id }), ['context', id]);
   const members = (ids: number[] | undefined) => (ids?.length ? `${ids.slice(0, 12).join(', ')}${ids.length > 12 ? ', …' : ''}` : '–');
   return (
@@ -85,7 +87,7 @@ function ContextRow({ id }: { id: number }) {
         <a href={href(['c', id])}>Context {id}</a>
       </td>
       {error ? (
-        <td colSpan={4} class="muted">
+        <td colSpan={5} class="muted">
           {error}
         </td>
       ) : (
@@ -93,6 +95,7 @@ function ContextRow({ id }: { id: number }) {
           <td>{members(value?.admins)}</td>
           <td>{members(value?.executors)}</td>
           <td>{members(value?.readers)}</td>
+          <td>{stats.value && <Tally counts={stats.value.flows} order={FLOW_ORDER} />}</td>
           <td class="wide">
             <Time ms={value && value.updated_at * 1000} />
           </td>
@@ -119,6 +122,7 @@ export function RunnersPage({ context }: { context: number }) {
   const soon = useMemo(() => settled(() => again.current(), LOOK_AGAIN), [context]);
   useEffect(() => soon.stop, [soon]);
   useContextEvents(context, () => soon.ask());
+  const isTold = has('context.stats'); // such a coordinator says of each runner whether it is connected
   const mayDrain = has('runner.drain') && (standing?.may(WRITE_RUNNERS) ?? false);
   return (
     <main>
@@ -143,10 +147,11 @@ export function RunnersPage({ context }: { context: number }) {
           <thead>
             <tr>
               <th>Runner</th>
-              <th>Topic</th>
               <th>State</th>
+              {isTold && <th>Holds</th>}
+              {isTold && <th class="wide">Connected since</th>}
+              <th class="wide">Topic</th>
               <th class="wide">Address</th>
-              <th class="wide">Created</th>
               {mayDrain && <th />}
             </tr>
           </thead>
@@ -154,20 +159,35 @@ export function RunnersPage({ context }: { context: number }) {
             {items.map((runner) => (
               <tr key={runner.id}>
                 <td>Runner {runner.id}</td>
-                <td>{runner.topic}</td>
                 <td>
                   <RunnerState runner={runner} />
                 </td>
+                {isTold && (
+                  <td>
+                    {count(runner.attempts ?? 0)}
+                    {runner.capacity !== undefined && ` of ${count(runner.capacity)}`}
+                    {runner.jobs?.map((job, at) => (
+                      <span key={`${job.caller_id}/${job.id}`}>
+                        {at ? ', ' : ': '}
+                        <a href={href(['c', context, 'job', job.caller_id, job.id])}>job {job.id}</a>
+                      </span>
+                    ))}
+                    {(runner.attempts ?? 0) > (runner.jobs?.length ?? 0) && ', …'}
+                  </td>
+                )}
+                {isTold && (
+                  <td class="wide">
+                    <Time ms={runner.connected_since} />
+                  </td>
+                )}
+                <td class="wide">{runner.topic}</td>
                 <td class="wide">{runner.local ? `${runner.address} (local)` : runner.address}</td>
-                <td class="wide">
-                  <Time ms={runner.created_at * 1000} />
-                </td>
                 {mayDrain && (
                   <td>
                     <Action
                       label={runner.draining ? 'Let it work' : 'Drain'}
                       act={async () => {
-                        await link.call('runner.drain', { context_id: context, id: runner.id, ...(runner.draining ? { draining: false } : {}) });
+                        await link.call(runner.draining ? 'runner.undrain' : 'runner.drain', { context_id: context, id: runner.id });
                         reload();
                       }}
                     />
@@ -189,9 +209,12 @@ function RunnerState({ runner }: { runner: Runner }) {
   if (runner.failed_in_a_row) said.push(`failed ${count(runner.failed_in_a_row)} in a row`);
   if (runner.lost_in_a_row) said.push(`lost ${count(runner.lost_in_a_row)} in a row`);
   if (runner.held_back_for) said.push(`gets nothing for ${duration(runner.held_back_for * 1000)}`);
+  const isThere = runner.connected;
+  if (!said.length && isThere === undefined && !runner.draining) return <span class="muted">{has('context.stats') ? '○ not connected' : 'no trouble'}</span>;
   return (
     <>
-      {runner.draining && <span class="badge waiting">draining</span>} <span class={said.length ? 'error-text' : 'muted'}>{said.join(', ') || (runner.draining ? '' : 'no trouble')}</span>
+      {isThere && <span class="finished">● connected</span>} {runner.draining && <span class="badge waiting">draining</span>}{' '}
+      <span class="error-text">{said.join(', ')}</span>
     </>
   );
 }

@@ -5,24 +5,13 @@ import { liveContext, type Rates, SECONDS, settled, useContextEvents } from '../
 import { count, duration, now, Time } from '../format';
 import { href } from '../route';
 import { link } from '../rpc';
-import { has, takes } from '../session';
+import { has, PAUSE, takes } from '../session';
 import { Badge, FLOW_ORDER, JOB_ORDER, StatusBar, Tally } from '../status';
-import type { Flow } from '../types';
-import { Empty, Fault, useLoad, useTick } from '../widgets';
+import type { Context, Flow, Stats } from '../types';
+import { Action, Empty, Fault, useLoad, useStanding, useTick } from '../widgets';
 import { FlowLink, listFlows } from './flows';
 
 const SHOWN = 12; // flows of each list
-
-interface QueueStats {
-  depth: number;
-  oldest?: number;
-}
-
-interface Stats {
-  flows: Record<string, number>;
-  jobs: Record<string, number>;
-  queues: Record<string, QueueStats>;
-}
 
 export function OverviewPage({ context }: { context: number }) {
   const newest = takes('flow.list', 'sort') ? { sort: 'created', descending: true } : {};
@@ -32,79 +21,119 @@ export function OverviewPage({ context }: { context: number }) {
   const waiting = useLoad(() => list('Dispatched'), ['waiting', context]);
   const connected = useLoad(() => link.call<{ script_types: Record<string, number> }>('runner.connected', { context_id: context }), ['connected', context]);
   const stats = useLoad(async () => (has('context.stats') ? await link.call<Stats>('context.stats', { context_id: context }) : undefined), ['stats', context]);
+  const record = useLoad(() => link.call<Context>('context.load', { id: context }), ['context', context]);
+  const mayPause = (useStanding(context)?.may(PAUSE) ?? false) && has('context.pause');
   useTick(true);
 
   const again = useRef(() => {});
   again.current = () => {
-    for (const one of [failed, running, waiting, connected, stats]) one.reload();
+    for (const one of [failed, running, waiting, connected, stats, record]) one.reload();
   };
   const soon = useMemo(() => settled(() => again.current(), 2000), [context]);
-  const counting = useMemo(() => settled(() => stats.reload(), 1000), [context]);
+  const counting = useRef(() => {});
+  counting.current = stats.reload;
+  const countSoon = useMemo(() => settled(() => counting.current(), 1000), [context]);
   useEffect(
     () => () => {
       soon.stop();
-      counting.stop();
+      countSoon.stop();
     },
-    [soon, counting],
+    [soon, countSoon],
   );
   useContextEvents(context, (events, missed) => {
     if (missed || events.some((event) => event.kind === 'flow')) soon.ask();
-    else counting.ask();
+    else countSoon.ask();
   });
 
-  const types = [...new Set([...Object.keys(stats.value?.queues ?? {}), ...Object.keys(connected.value?.script_types ?? {})])].sort();
+  const told = stats.value;
+  const runnersOf = connected.value?.script_types ?? {};
+  const isPaused = record.value?.paused === true;
+  const pausedTypes = record.value?.paused_script_types ?? [];
+  const types = Object.keys(runnersOf)
+    .filter((type) => !told || told.script_types[type]?.jobs || runnersOf[type] || pausedTypes.includes(type))
+    .sort();
   const error = failed.error ?? running.error ?? waiting.error ?? connected.error ?? stats.error;
+  const pause = (isOn: boolean, type?: string) => async () => {
+    await link.call(isOn ? 'context.pause' : 'context.resume', { context_id: context, ...(type ? { script_type: type } : {}) });
+    record.reload();
+  };
   return (
     <main>
       <div class="title-row">
-        <h1>Context {context}</h1>
+        <h1>
+          Context {context} {isPaused && <span class="badge waiting">‖ paused</span>}
+        </h1>
+        {mayPause && record.value && (
+          <span class="actions">
+            {isPaused ? (
+              <Action label="Resume" kind="primary" act={pause(false)} />
+            ) : (
+              <Action label="Pause" confirm="Hand out no more jobs of this context?" act={pause(true)} />
+            )}
+          </span>
+        )}
       </div>
       <Fault text={error} retry={() => again.current()} />
       <div class="cards">
-        {stats.value && (
+        {told && (
           <a class="card" href={href(['c', context, 'flows'])}>
             <h2>Flows</h2>
-            <strong class="figure">{count(sum(stats.value.flows))}</strong>
-            <StatusBar counts={stats.value.flows} order={FLOW_ORDER} />
-            <Tally counts={stats.value.flows} order={FLOW_ORDER} />
+            <strong class="figure">{count(sum(told.flows))}</strong>
+            <StatusBar counts={told.flows} order={FLOW_ORDER} />
+            <Tally counts={told.flows} order={FLOW_ORDER} />
           </a>
         )}
-        {stats.value && (
+        {told && (
           <div class="card">
             <h2>Jobs</h2>
-            <strong class="figure">{count(sum(stats.value.jobs))}</strong>
-            <StatusBar counts={stats.value.jobs} order={JOB_ORDER} />
-            <Tally counts={stats.value.jobs} order={JOB_ORDER} />
+            <strong class="figure">{count(sum(told.jobs))}</strong>
+            <StatusBar counts={told.jobs} order={JOB_ORDER} />
+            <Tally counts={told.jobs} order={JOB_ORDER} />
           </div>
         )}
         {has('context.subscribe') && <RatesCard context={context} />}
         <div class="card">
           <h2>Queues and runners</h2>
+          {told && (
+            <p class="muted">
+              <a href={href(['c', context, 'runners'])}>{count(told.runners.connected)} connected</a>, {count(told.runners.busy)} busy
+            </p>
+          )}
           <table class="small">
             <thead>
               <tr>
                 <th>Script type</th>
-                {stats.value && <th class="number">Queued</th>}
-                {stats.value && <th class="number">Oldest</th>}
+                {told && <th class="number">Queued</th>}
+                {told && <th class="number">Oldest</th>}
                 <th class="number">Runners</th>
+                {mayPause && <th />}
               </tr>
             </thead>
             <tbody>
               {types.map((type) => {
-                const queue = stats.value?.queues[type];
-                const runners = connected.value?.script_types[type] ?? 0;
-                const isStuck = (queue?.depth ?? 0) > 0 && runners === 0;
+                const queue = told?.script_types[type];
+                const runners = runnersOf[type] ?? 0;
+                const isStuck = (queue?.queued ?? 0) > 0 && runners === 0;
+                const isTypePaused = pausedTypes.includes(type);
                 return (
                   <tr key={type}>
-                    <td>{type}</td>
-                    {stats.value && <td class="number">{count(queue?.depth ?? 0)}</td>}
-                    {stats.value && <td class="number">{queue?.oldest === undefined ? '–' : duration(Math.max(0, now.value - queue.oldest))}</td>}
+                    <td>
+                      {type} {isTypePaused && <span class="badge waiting">‖ paused</span>}
+                    </td>
+                    {told && <td class="number">{count(queue?.queued ?? 0)}</td>}
+                    {told && <td class="number">{queue?.queued ? duration(queue.oldest * 1000) : '–'}</td>}
                     <td class={`number${isStuck ? ' error-text' : ''}`}>{isStuck ? '✕ none' : count(runners)}</td>
+                    {mayPause && (
+                      <td class="number">
+                        <Action label={isTypePaused ? 'Resume' : 'Pause'} act={pause(!isTypePaused, type)} />
+                      </td>
+                    )}
                   </tr>
                 );
               })}
             </tbody>
           </table>
+          {!types.length && <Empty>There are no jobs and no runners yet.</Empty>}
         </div>
       </div>
       <FlowTable title="Failed" flows={failed.value} context={context} status="Error" />
