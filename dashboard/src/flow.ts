@@ -106,6 +106,7 @@ export class LiveFlow {
         this.report.flow.status = event.status as FlowReport['flow']['status'];
         if (event.status === 'Started') delete this.report.ended_at;
         else this.report.ended_at = event.at;
+        if (event.status === 'Error' && event.reason !== undefined) this.report.flow.result = { error: event.reason };
         this.loadSoon(); // jobs that did not run changed with it, and its result is there
       }
     }
@@ -140,7 +141,9 @@ export class LiveFlow {
   }
 
   private loadSoon(): void {
-    clearTimeout(this.again);
-    this.again = setTimeout(() => void this.load(), QUIET);
+    this.again ??= setTimeout(() => {
+      this.again = undefined;
+      void this.load();
+    }, QUIET);
   }
 }

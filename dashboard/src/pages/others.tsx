@@ -5,7 +5,7 @@ import { settled, useContextEvents } from '../context';
 import { count, duration, Time } from '../format';
 import { href } from '../route';
 import { link, said } from '../rpc';
-import { facts, has, principal, WRITE_RUNNERS } from '../session';
+import { facts, has, principal, RUN, WRITE_RUNNERS } from '../session';
 import { Badge, FLOW_ORDER, Tally } from '../status';
 import type { Context, Job, Message, Page, Runner, Stats, TokenInfo } from '../types';
 import { Action, Empty, Fault, LogView, useLoad, useStanding } from '../widgets';
@@ -275,6 +275,12 @@ export function MessagesPage({ context }: { context: number }) {
 
 export function MessagePage({ context, caller, id }: { context: number; caller: number; id: number }) {
   const message = useLoad(() => link.call<Message>('message.load', { context_id: context, caller_id: caller, id }), [context, caller, id]);
+  const standing = useStanding(context);
+  const jobEvents = useMemo(() => settled(() => again.current(), 1000), [context, caller, id]);
+  const again = useRef(message.reload);
+  again.current = message.reload;
+  useEffect(() => jobEvents.stop, [jobEvents]);
+  useContextEvents(context, () => jobEvents.ask());
   const { value } = message;
   if (!value) {
     return (
@@ -291,6 +297,9 @@ export function MessagePage({ context, caller, id }: { context: number; caller: 
           Message {id} <Badge status={value.status} />
         </h1>
         <span class="actions">
+          {value.status === 'Dispatched' && !value.transport_status && standing?.mayFor(RUN, caller) && (
+            <Action label="Send" kind="primary" act={() => link.call('message.send', { context_id: context, caller_id: caller, id }).then(message.reload)} />
+          )}
           <button onClick={message.reload}>Look again</button>
         </span>
       </div>

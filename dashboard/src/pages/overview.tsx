@@ -165,7 +165,7 @@ function FlowTable({ title, flows, context, status }: { title: string; flows: Fl
                 <th class="number">Jobs</th>
                 <th class="wide">Created</th>
                 <th>Changed</th>
-                <th class="wide">Why</th>
+                {status === 'Error' && <th class="wide">Why</th>}
               </tr>
             </thead>
             <tbody>
@@ -184,9 +184,11 @@ function FlowTable({ title, flows, context, status }: { title: string; flows: Fl
                   <td>
                     <Time ms={flow.updated_at * 1000} />
                   </td>
-                  <td class="wide why" title={flow.result.error}>
-                    {flow.result.error ?? ''}
-                  </td>
+                  {status === 'Error' && (
+                    <td class="wide why" title={flow.result.error}>
+                      {flow.result.error ?? ''}
+                    </td>
+                  )}
                 </tr>
               ))}
             </tbody>
@@ -218,11 +220,11 @@ function RatesCard({ context }: { context: number }) {
           <dt>failed</dt>
           <dd class={lately(rates.failed) ? 'error-text' : ''}>{lately(rates.failed).toFixed(1)}/s</dd>
         </div>
-        <div>
+        <div title={WAITS}>
           <dt>wait p50</dt>
           <dd>{rates.p50 === undefined ? '–' : duration(rates.p50)}</dd>
         </div>
-        <div>
+        <div title={WAITS}>
           <dt>wait p95</dt>
           <dd>{rates.p95 === undefined ? '–' : duration(rates.p95)}</dd>
         </div>
@@ -231,6 +233,7 @@ function RatesCard({ context }: { context: number }) {
   );
 }
 
+const WAITS = 'From the queue to a runner, of jobs that were queued since this page was opened';
 const CHART = { width: 300, height: 56 };
 
 function Chart({ series, kinds, label }: { series: number[][]; kinds: string[]; label: string }) {
