@@ -1,7 +1,7 @@
 // What happens in a context: one stream of events for whatever page is open, and what they say of its rates.
 
 import { signal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import { link, type Stream } from './rpc';
 import { has } from './session';
 
@@ -157,7 +157,9 @@ export function liveContext(id: number): LiveContext {
 
 /** Listen to a context for as long as a component is shown. */
 export function useContextEvents(id: number, listener: Listener): void {
-  useEffect(() => liveContext(id).listen(listener), [id]);
+  const newest = useRef(listener);
+  newest.current = listener;
+  useEffect(() => liveContext(id).listen((events, missed) => newest.current(events, missed)), [id]);
 }
 
 /** Calls a function soon after it was asked for, once for however many times, and not more often than each `pause` ms. */

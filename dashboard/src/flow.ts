@@ -1,7 +1,7 @@
 // A flow as it is now: what the coordinator says of it once, and what has happened since.
 
 import { signal } from '@preact/signals';
-import { Disconnected, link, said, type Stream } from './rpc';
+import { Disconnected, isAfter, link, said, type Stream } from './rpc';
 import type { FlowEvent, FlowReport, JobProgress } from './types';
 import type { LogLine } from './widgets';
 
@@ -17,6 +17,8 @@ export class LiveFlow {
   report: FlowReport | undefined;
   jobs = new Map<number, JobProgress>();
   counts: Record<string, number> = {};
+  /** Events after this one come by themselves, with their log lines. */
+  since = '0-0';
 
   private stream: Stream | undefined;
   private close: (() => void) | undefined;
@@ -63,6 +65,7 @@ export class LiveFlow {
 
   private follow(after: string): void {
     if (this.stream) return; // it goes on by itself, on a new connection too
+    this.since = after;
     this.stream = {
       method: 'flow.subscribe',
       unsubscribe: 'flow.unsubscribe',
@@ -88,7 +91,9 @@ export class LiveFlow {
     this.frame = 0;
     const lines: LogLine[] = [];
     let hasChanged = false;
+    const known = this.report?.last_event ?? '0-0';
     for (const event of this.events.splice(0)) {
+      if (event.kind !== 'log' && !isAfter(event.event_id, known)) continue; // the report has it
       if (event.kind === 'log') {
         const label = String(event.job_id ?? '');
         for (const text of event.lines ?? []) lines.push({ at: event.at, label, stream: event.stream ?? 'stdout', text });

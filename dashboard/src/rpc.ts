@@ -23,6 +23,13 @@ export const NOT_LOGGED_IN = -32002;
 export const FORBIDDEN = -32003;
 export const NOT_FOUND = -32001;
 
+/** Whether an event comes after another, by their ids. */
+export function isAfter(one: string, other: string): boolean {
+  const [oneMs = 0, oneNumber = 0] = one.split('-').map(Number);
+  const [otherMs = 0, otherNumber = 0] = other.split('-').map(Number);
+  return oneMs > otherMs || (oneMs === otherMs && oneNumber > otherNumber);
+}
+
 export type LinkState = 'connecting' | 'open' | 'lost' | 'paused';
 
 const FIRST_PAUSE = 500; // ms before a connection that was lost is made again

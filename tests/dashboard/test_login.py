@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -12,6 +15,7 @@ from tests.access.callers import Caller, caller
 from tests.dashboard.looking import Viewer, flow_of, job_of
 from tests.support.chromium import Browser, chromium
 from tests.support.server import CoordinatorProcess, coordinator
+from tests.support.tls import Files
 
 pytestmark = pytest.mark.slow
 
@@ -164,3 +168,27 @@ def test_what_one_may_not_do_is_not_offered(stage: Stage) -> None:
     viewer = stage.logged_in("stranger", "c/1/flow/1")
     viewer.sees("context")
     assert "Dispatched" not in viewer.page.text()
+
+
+def test_it_is_the_same_over_tls_and_http2_with_several_workers(stage: Stage, tmp_path: Path) -> None:
+    flags = ("--auth", "keys", "--workers", "2", *Files(tmp_path).flags)
+    with coordinator("--data-dir", str(tmp_path / "data"), *flags) as server:
+        operator_token = callers.operator_token(tmp_path / "data")
+        authority = ssl.create_default_context()
+        authority.check_hostname, authority.verify_mode = False, ssl.CERT_NONE
+        with contextlib.closing(Caller(server, "http", operator_token, secure=authority)) as operator:
+            operator.result("actor.create", callers.actor(ADMIN, callers.Key().public))
+            token = operator.result("token.create", {"label": "x", "principal": f"actor:{ADMIN}"})["token"]
+            operator.result("context.create", callers.context(1, admins=[ADMIN], readers=[], executors=[]))
+        stage.browser.send("Storage.clearCookies")
+        stage.browser.send("Security.setIgnoreCertificateErrors", ignore=True)
+        viewer = Viewer(stage.browser, f"https://127.0.0.1:{server.http.rpartition(':')[2]}")
+        viewer.open("c/1")
+        viewer.type("input[name=token]", token)
+        viewer.press("Log in")
+        viewer.sees("Context 1", "actor:7", "live")
+        [cookie] = viewer.page.cookies(viewer.url)
+        assert (cookie["name"].startswith("__Host-"), cookie["secure"]) == (True, True)
+        shown = "performance.getEntriesByType('navigation')[0].nextHopProtocol"
+        assert viewer.page.run(shown) == "h2"
+        assert viewer.is_clean()

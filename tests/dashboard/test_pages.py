@@ -118,6 +118,49 @@ def test_a_flow_that_runs_is_followed_without_a_reload(stage: Stage) -> None:
     assert listed.is_clean()
 
 
+def test_nothing_is_asked_for_while_nothing_happens(stage: Stage) -> None:
+    stage.submit(9, job_of(91, CONTEXT, prerequisites=["never"]), name="waits", tags=["quiet"])
+    viewer = stage.viewer("c/1/flow/9")
+    for place in ("c/1/flow/9", "c/1/flows?tag=quiet", "c/1"):
+        viewer.open(place)
+        viewer.sees("waits")
+        time.sleep(3)  # what is asked for once, and once more after what has happened a moment ago
+        before = len(viewer.page.told("Network.webSocketFrameSent")), len(viewer.page.told("Network.requestWillBeSent"))
+        time.sleep(5)
+        told = viewer.page.told("Network.webSocketFrameSent")
+        assert before[0] > 0
+        assert (len(told), len(viewer.page.told("Network.requestWillBeSent"))) == before, told[before[0] :]
+    assert len(viewer.page.told("Network.webSocketCreated")) == 1, "there is one connection for all pages"
+
+
+def test_a_context_is_seen_at_a_glance_and_as_it_changes(stage: Stage) -> None:
+    gate = stage.gate("glance")
+    viewer = stage.viewer("c/1")
+    viewer.sees("1 connected")
+    script = f"import os, sys\nif os.environ['HERO_ATTEMPT'] == '1': sys.exit('not at first')\n{waits_for(gate)}"
+    stage.submit(10, job_of(101, CONTEXT, script, retries=1, name="second try"), name="<b>glance</b>", tags=["odd"])
+    viewer.sees("<b>glance</b>", "odd")
+    viewer.press("odd")
+    viewer.page.until("location.hash === '#/c/1/flows?tag=odd' && document.querySelectorAll('tbody tr').length === 1")
+    viewer.type(".filters input", "<b>other")
+    viewer.sees("No flow is like that.")
+    viewer.type(".filters input", "<b>gl")
+    viewer.press("<b>glance</b>")
+    viewer.press("Table")
+    viewer.press("second try")
+    viewer.sees("Attempts", "not at first", "waiting", "An attempt failed")
+    viewer.press("Runners", "nav")
+    viewer.sees("connected", "job 101")
+    gate.touch()
+    viewer.sees_no("job 101")
+    viewer.press("Overview", "nav")
+    viewer.page.until(
+        "document.querySelector('.chart polyline.finished').getAttribute('points').split(' ').length === 120"
+    )
+    viewer.sees("wait p95")
+    assert viewer.is_clean()
+
+
 def test_the_graph_is_painted_and_moved_by_keys(stage: Stage) -> None:
     jobs = [job_of(2000 + at, CONTEXT, depends=[2000] if at else []) for at in range(60)]
     stage.submit(2, *jobs)
@@ -197,6 +240,24 @@ def test_what_others_have_written_is_text_wherever_it_is_shown(stage: Stage) -> 
         viewer.sees(text)
     assert viewer.page.run("document.querySelectorAll('#app img, #app script, #app [onload]').length") == 0
     assert viewer.is_clean()
+
+
+def test_what_the_policy_forbids_is_refused_and_the_browser_says_so(stage: Stage) -> None:
+    forbidden = (
+        "const one = document.createElement('script'); one.textContent = 'window.__xss = 9'; document.head.append(one)",
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.__xss = 9\">')",
+        "document.body.setAttribute('onclick', 'window.__xss = 9'); document.body.click()",
+        "const image = new Image(); image.src = 'http://192.0.2.1/x.png'; document.body.append(image)",
+    )
+    for script in forbidden:
+        viewer = stage.viewer("contexts")
+        viewer.sees("Context 1")
+        assert viewer.is_clean()
+        viewer.page.run(f"(() => {{ try {{ {script} }} catch (error) {{}} }})()")
+        viewer.page.until("new Promise(done => setTimeout(() => done(true), 50))")
+        assert viewer.complaints(), script
+        assert viewer.page.run("window.__xss") is None
+    assert viewer.page.run("fetch('http://192.0.2.1/').then(() => 'got', () => 'refused')") == "refused"
 
 
 def test_a_person_approves_retries_cancels_and_deletes(stage: Stage) -> None:

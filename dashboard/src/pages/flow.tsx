@@ -6,7 +6,7 @@ import { count, duration, now, Time } from '../format';
 import { byConcern } from '../graph';
 import { GraphView } from '../graphview';
 import { go, href, route, setQuery } from '../route';
-import { link } from '../rpc';
+import { isAfter, link, said } from '../rpc';
 import { READ_LOGS, SATISFY, type Standing } from '../session';
 import { Badge, JOB_ORDER, look, StatusBar, Tally } from '../status';
 import type { FlowEvent, Job, JobProgress } from '../types';
@@ -259,14 +259,13 @@ const MOST_PAGES = 30;
 function FlowLogs({ flow, wanted, standing }: { flow: LiveFlow; wanted: string; standing: Standing | undefined }) {
   const [earlier, setEarlier] = useState<LogLine[]>([]);
   const [note, setNote] = useState('Loading…');
-  const upTo = useMemo(() => flow.lines.peek()[0]?.at ?? Infinity, [flow]);
   const maySee = standing?.may(READ_LOGS) ?? true;
   useEffect(() => {
     let isWanted = true;
     const load = async () => {
       let after = '0-0';
       const lines: LogLine[] = [];
-      const until = flow.report?.last_event ?? '0-0';
+      const until = flow.since; // what came later is in the flow's own lines
       for (let page = 0; page < MOST_PAGES && isWanted; page++) {
         const told = await link.call<{ events: FlowEvent[]; last_event: string }>('flow.events', {
           context_id: flow.context,
@@ -294,11 +293,11 @@ function FlowLogs({ flow, wanted, standing }: { flow: LiveFlow; wanted: string; 
         setNote('The flow has more events than are shown here; the jobs have their own logs.');
       }
     };
-    if (maySee) load().catch((error) => isWanted && setNote(String(error)));
+    if (maySee) load().catch((error) => isWanted && setNote(said(error)));
     return () => {
       isWanted = false;
     };
-  }, [flow, maySee, upTo]);
+  }, [flow, maySee]);
   if (!maySee) return <Empty>Readers do not see logs here.</Empty>;
   const all = [...earlier, ...flow.lines.value];
   const text = wanted.toLowerCase();
@@ -310,13 +309,6 @@ function FlowLogs({ flow, wanted, standing }: { flow: LiveFlow; wanted: string; 
       <LogView lines={shown} labelled />
     </>
   );
-}
-
-/** Whether an event comes after another. */
-function isAfter(one: string, other: string): boolean {
-  const [oneMs = 0, oneNumber = 0] = one.split('-').map(Number);
-  const [otherMs = 0, otherNumber = 0] = other.split('-').map(Number);
-  return oneMs > otherMs || (oneMs === otherMs && oneNumber > otherNumber);
 }
 
 const LOOKED_AT = 20; // jobs that wait, to see what for

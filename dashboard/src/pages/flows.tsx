@@ -65,10 +65,10 @@ export function FlowsPage({ context }: { context: number }) {
   shown.current = flows;
   const generation = link.generation.value;
 
-  const load = async (from: string, limit: number) => {
+  const load = async (from: string) => {
     setLoading(true);
     try {
-      const page = await listFlows(paramsOf(context, filter), from, limit);
+      const page = await listFlows(paramsOf(context, filter), from, PAGE);
       if (wanted.current !== key) return;
       setFlows((before) => (from ? [...before, ...page.items] : page.items));
       setCursor(page.cursor);
@@ -78,18 +78,31 @@ export function FlowsPage({ context }: { context: number }) {
     }
     setLoading(false);
   };
+  /** Take what is first in the list by now before what is shown already. */
+  const renew = async () => {
+    try {
+      const page = await listFlows(paramsOf(context, filter), '', PAGE);
+      if (wanted.current !== key) return;
+      const fresh = new Set(page.items.map((flow) => flow.id));
+      if (shown.current.length <= PAGE) setCursor(page.cursor);
+      setFlows((before) => [...page.items, ...(before.length > PAGE ? before.filter((flow) => !fresh.has(flow.id)) : [])]);
+      setError('');
+    } catch (failure) {
+      if (wanted.current === key) setError(said(failure));
+    }
+  };
   useEffect(() => {
     setFlows([]);
     setSelected(new Set());
-    void load('', PAGE);
+    void load('');
   }, [key]);
   useEffect(() => {
-    if (generation > 0 && shown.current.length) void load('', Math.max(PAGE, Math.min(1000, shown.current.length)));
+    if (generation > 0 && shown.current.length) void load('');
   }, [generation]);
 
-  const loading = useRef(load);
-  loading.current = load;
-  const soon = useMemo(() => settled(() => void loading.current('', Math.max(PAGE, Math.min(1000, shown.current.length))), 1500), [key]);
+  const renewing = useRef(renew);
+  renewing.current = renew;
+  const soon = useMemo(() => settled(() => void renewing.current(), 1500), [context]);
   useEffect(() => soon.stop, [soon]);
   useContextEvents(context, (events, missed) => {
     const changed = new Map<number, string>();
@@ -97,11 +110,11 @@ export function FlowsPage({ context }: { context: number }) {
     if (changed.size) {
       setFlows((before) =>
         before
-          .filter((flow) => changed.get(flow.id) !== 'Deleted')
           .map((flow) => {
             const status = changed.get(flow.id);
             return status ? { ...flow, status: status as FlowStatus } : flow;
-          }),
+          })
+          .filter((flow) => (flow.status as string) !== 'Deleted' && (!filter.status || flow.status === filter.status)),
       );
     }
     if (missed || changed.size) soon.ask();
@@ -115,13 +128,13 @@ export function FlowsPage({ context }: { context: number }) {
         <SavedViews context={context} filter={filter} />
       </div>
       <Filters filter={filter} />
-      <Fault text={error} retry={() => void load('', PAGE)} />
+      <Fault text={error} retry={() => void load('')} />
       <Bulk flows={chosen} standing={standing} done={(failed) => {
         setSelected(new Set(failed));
-        void load('', Math.max(PAGE, flows.length));
+        void load('');
       }} />
       {cursor && chosen.length === flows.length && chosen.length > 0 && (
-        <AllThatMatch context={context} filter={paramsOf(context, filter)} standing={standing} done={() => void load('', PAGE)} />
+        <AllThatMatch context={context} filter={paramsOf(context, filter)} standing={standing} done={() => void load('')} />
       )}
       <div class="scroll">
         <table>
@@ -185,7 +198,7 @@ export function FlowsPage({ context }: { context: number }) {
         <Empty>{Object.keys(filter).length ? 'No flow is like that.' : 'There is no flow in this context yet.'}</Empty>
       )}
       {cursor && (
-        <button class="more" disabled={isLoading} onClick={() => void load(cursor, PAGE)}>
+        <button class="more" disabled={isLoading} onClick={() => void load(cursor)}>
           More
         </button>
       )}

@@ -88,7 +88,7 @@ export function JobPage({ context, caller, id }: { context: number; caller: numb
           </span>
         )}
       </p>
-      {progress?.failure && status !== 'Finished' && <Fault text={`Attempt ${progress.attempt} failed: ${progress.failure}`} />}
+      {progress?.failure && status !== 'Finished' && <Fault text={`${status === 'Error' ? `Attempt ${progress.attempt}` : 'An attempt'} failed: ${progress.failure}`} />}
       {progress?.retry_at !== undefined && status === 'Dispatched' && (
         <p class="muted">
           Tried again at <Time ms={progress.retry_at} />.
@@ -121,6 +121,7 @@ export function JobPage({ context, caller, id }: { context: number; caller: numb
           ) : (
             <Empty>Nothing.</Empty>
           )}
+          {value.depends.length > 0 && <Inputs context={context} caller={caller} ids={value.depends} />}
           <h2>Environment</h2>
           <TextMap map={value.env_vars} empty="None of its own, or none that you may see." hide={SECRET} />
           <h2>Script</h2>
@@ -185,6 +186,32 @@ function JobLog({
       <Fault text={error} />
       {lines.length ? <LogView lines={lines} labelled={false} /> : <Empty>Nothing has been logged.</Empty>}
     </>
+  );
+}
+
+const INPUTS = 20; // jobs whose results are shown
+
+/** The results of the jobs it waits for, which its script gets; loaded when somebody asks for them. */
+function Inputs({ context, caller, ids }: { context: number; caller: number; ids: number[] }) {
+  const [isOpen, setOpen] = useState(false);
+  const shown = ids.slice(0, INPUTS);
+  const inputs = useLoad(
+    async () =>
+      isOpen ? await Promise.all(shown.map((id) => link.call<Job>('job.load', { context_id: context, caller_id: caller, id }))) : [],
+    [context, caller, ids, isOpen],
+  );
+  return (
+    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Inputs</summary>
+      <Fault text={inputs.error} retry={inputs.reload} />
+      {inputs.value?.map((job) => (
+        <div key={job.id}>
+          <h3>{job.name ?? `job ${job.id}`}</h3>
+          <TextMap map={job.result} empty="No result yet." />
+        </div>
+      ))}
+      {ids.length > shown.length && <p class="muted">… and those of {count(ids.length - shown.length)} more jobs</p>}
+    </details>
   );
 }
 

@@ -11,7 +11,7 @@ import type { Context, Flow, Stats } from '../types';
 import { Action, Empty, Fault, useLoad, useStanding, useTick } from '../widgets';
 import { FlowLink, listFlows } from './flows';
 
-const SHOWN = 12; // flows of each list
+const SHOWN = 10; // flows of each list
 
 export function OverviewPage({ context }: { context: number }) {
   const newest = takes('flow.list', 'sort') ? { sort: 'created', descending: true } : {};
@@ -29,7 +29,7 @@ export function OverviewPage({ context }: { context: number }) {
   again.current = () => {
     for (const one of [failed, running, waiting, connected, stats, record]) one.reload();
   };
-  const soon = useMemo(() => settled(() => again.current(), 2000), [context]);
+  const soon = useMemo(() => settled(() => again.current(), 3000), [context]);
   const counting = useRef(() => {});
   counting.current = stats.reload;
   const countSoon = useMemo(() => settled(() => counting.current(), 1000), [context]);
