@@ -140,8 +140,11 @@ export function layOut(jobs: Map<number, JobProgress>, levels: number[][], unfol
   });
   columns.forEach((column, level) => {
     const shift = (height - heights[level]!) / 2;
-    for (const box of [...column, ...laneBoxes[level]!.values()]) box.y += shift;
-    boxes.push(...column);
+    for (const box of laneBoxes[level]!.values()) box.y += shift;
+    for (const box of column) {
+      box.y += shift;
+      boxes.push(box);
+    }
   });
   const edges = edgesOf(jobs, levels, byJob, laneBoxes, levelOf);
   const width = Math.max(0, levels.length * COLUMN - (COLUMN - NODE_WIDTH));

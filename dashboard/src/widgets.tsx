@@ -240,7 +240,7 @@ function Coloured({ text }: { text: string }) {
 }
 
 /** Log lines, the newest below; it stays at the end unless one scrolls away from there. */
-export function LogView({ lines, labelled }: { lines: LogLine[]; labelled: boolean }) {
+export function LogView({ lines, labelOf }: { lines: LogLine[]; labelOf?: (line: LogLine) => string }) {
   const box = useRef<HTMLDivElement>(null);
   const [follows, setFollows] = useState(true);
   const shown = lines.slice(-2000);
@@ -263,7 +263,7 @@ export function LogView({ lines, labelled }: { lines: LogLine[]; labelled: boole
         {lines.length > shown.length && <div class="muted">… {lines.length - shown.length} earlier lines are not shown</div>}
         {shown.map((line, at) => (
           <div key={lines.length - shown.length + at} class={line.stream === 'stderr' ? 'stderr' : undefined}>
-            {labelled && <span class="log-label">{line.label}</span>}
+            {labelOf && <span class="log-label">{labelOf(line)}</span>}
             <Coloured text={line.text} />
           </div>
         ))}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import httpx
 import pytest
 
 from tests.access import callers
@@ -310,6 +311,42 @@ def test_several_flows_are_deleted_at_once_and_what_is_refused_is_told(stage: St
     viewer.sees_no("Flow 71")
     viewer.sees("Flow 73")
     stage.gate("still").touch()
+    assert viewer.is_clean()
+
+
+def test_a_person_pauses_drains_and_runs_again(stage: Stage) -> None:
+    if "flow.rerun" not in httpx.get(f"{stage.url}/dashboard.json").json()["methods"]:
+        pytest.skip("this coordinator has no such methods, and the dashboard does not offer them")
+    gate = stage.gate("paused")
+    stage.submit(20, job_of(2001000, CONTEXT, waits_for(gate)), job_of(2001001, CONTEXT, depends=[2001000]))
+    viewer = stage.viewer("c/1/flow/20")
+    viewer.sees("1 running")
+    viewer.press("Pause")
+    viewer.sees("‖ paused")
+    gate.touch()
+    viewer.sees("1 finished", "1 dispatched")
+    assert stage.status(20) == "Started"
+    viewer.press("Resume")
+    viewer.sees("2 finished")
+    viewer.press("Run again")
+    viewer.press("Run again", ".asking")
+    viewer.open("c/1/job/7/2001001?flow=20")
+    viewer.page.until("document.querySelectorAll('.columns tbody tr').length === 2")
+    viewer.press("Run again from here")
+    viewer.press("Run again from here", ".asking")
+    viewer.page.until("document.querySelectorAll('.columns tbody tr').length === 3")
+    viewer.open("c/1/runners")
+    viewer.press("Drain")
+    viewer.sees("draining")
+    viewer.press("Let it work")
+    viewer.sees_no("draining")
+    viewer.open("c/1")
+    viewer.press("Pause", ".title-row")
+    viewer.press("Pause", ".asking")
+    viewer.sees("‖ paused")
+    assert stage.api.result("context.load", {"id": CONTEXT})["paused"]
+    viewer.press("Resume", ".title-row")
+    viewer.sees_no("‖ paused")
     assert viewer.is_clean()
 
 

@@ -97,7 +97,7 @@ export function FlowPage({ context, id }: { context: number; id: number }) {
             )}
             <input
               type="search"
-              placeholder={tab === 'logs' ? 'Job id or text' : 'Id, name or failure'}
+              placeholder={tab === 'logs' ? 'Job or text' : 'Id, name or failure'}
               aria-label="Search jobs"
               value={wanted}
               onInput={(event) => setQuery({ q: event.currentTarget.value })}
@@ -301,12 +301,18 @@ function FlowLogs({ flow, wanted, standing }: { flow: LiveFlow; wanted: string; 
   if (!maySee) return <Empty>Readers do not see logs here.</Empty>;
   const all = [...earlier, ...flow.lines.value];
   const text = wanted.toLowerCase();
-  const shown = text ? all.filter((line) => line.label === wanted || line.text.toLowerCase().includes(text)) : all;
+  const labelOf = ({ label }: LogLine) => {
+    const job = flow.jobs.get(Number(label));
+    return job ? nameOf(job) : label;
+  };
+  const shown = text
+    ? all.filter((line) => line.label === wanted || labelOf(line).toLowerCase() === text || line.text.toLowerCase().includes(text))
+    : all;
   return (
     <>
       {note && <p class="muted">{note}</p>}
       {!note && !shown.length && <Empty>No job of this flow has logged anything{text ? ' that matches' : ''}.</Empty>}
-      <LogView lines={shown} labelled />
+      {shown.length > 0 && <LogView lines={shown} labelOf={labelOf} />}
     </>
   );
 }

@@ -184,7 +184,7 @@ function JobLog({
   return (
     <>
       <Fault text={error} />
-      {lines.length ? <LogView lines={lines} labelled={false} /> : <Empty>Nothing has been logged.</Empty>}
+      {lines.length ? <LogView lines={lines} /> : <Empty>Nothing has been logged.</Empty>}
     </>
   );
 }

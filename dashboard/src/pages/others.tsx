@@ -313,7 +313,7 @@ export function MessagePage({ context, caller, id }: { context: number; caller: 
       <JobList jobs={value.job} />
       <h2>Log</h2>
       {value.logs.length ? (
-        <LogView labelled={false} lines={value.logs.map((text) => ({ at: 0, label: '', stream: 'stdout', text }))} />
+        <LogView lines={value.logs.map((text) => ({ at: 0, label: '', stream: 'stdout', text }))} />
       ) : (
         <Empty>Nothing has been logged.</Empty>
       )}
