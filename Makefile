@@ -1,5 +1,5 @@
 # make serve | demo | test | test-fast | test-long | lint | dist | coverage | bench | bench-flows: each builds .venv by itself when it is
-# missing or out of date.
+# missing or out of date. make dashboard builds the dashboard's files with Node.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test test-fast test-long lint format dist coverage bench bench-flows clean FORCE
+.PHONY: dashboard serve demo test test-fast test-long lint format dist coverage bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -40,6 +40,10 @@ dist: $(VENV)/dev.stamp
 	rm -rf $(DIST)
 	$(BIN)/python -m hatchling build --target sdist --target wheel --directory $(DIST)
 
+# The files of the dashboard, from its sources in dashboard/; it needs Node and npm, which nothing else does.
+dashboard:
+	cd dashboard && npm install --no-package-lock --no-fund --no-audit && npm run check && npm run build
+
 # Which lines of the package the tests reach, in the processes that they start too; ARGS=tests/unit looks at some only.
 coverage: $(VENV)/coverage.stamp
 	rm -rf .coverage
@@ -55,7 +59,7 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules dashboard/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.

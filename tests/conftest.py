@@ -45,6 +45,7 @@ LONG: Final = {
     ),
     *("runner/test_ended_attempts", "runner/test_large_inputs", "stateful/test_records", "tls/test_reload"),
     *("workers/test_descriptors", "workers/test_flows", "workers/test_hung", "tests/test_dist", "tests/test_wheel"),
+    *("dashboard/test_build", "dashboard/test_large", "dashboard/test_login", "dashboard/test_pages"),
 }
 """Files whose slow tests are `long`: together they take a third of the time of all."""
 

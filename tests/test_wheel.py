@@ -74,7 +74,10 @@ def test_all_files_of_the_package_are_in_it(wheel: Path) -> None:
     kinds = {".py", ".lua", ".typed"}
     expected = {str(path.relative_to(ROOT)) for path in (ROOT / "coordinator").rglob("*") if path.suffix in kinds}
 
-    assert expected <= set(zipfile.ZipFile(wheel).namelist())
+    static = {str(path.relative_to(ROOT)) for path in (ROOT / "coordinator/dashboard/static").rglob("*.*")}
+
+    assert expected | static <= set(zipfile.ZipFile(wheel).namelist())
+    assert {Path(name).suffix for name in static} == {".css", ".gz", ".html", ".js", ".svg"}
     assert "coordinator/py.typed" in expected
 
 

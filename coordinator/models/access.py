@@ -24,6 +24,7 @@ PublicKeyText = Annotated[str, Field(max_length=1000)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Names a token; it is no secret")]
 Secret = Annotated[str, Field(max_length=100, description="`hc_…`: whoever has it is that principal; shown once")]
 Access = TypeAliasType("Access", Literal["full", "read"])
+RoleName = TypeAliasType("RoleName", Literal["operator", "admin", "executor", "reader", "runner", "stranger"])
 ScopedContexts = Annotated[list[UInt32], Field(max_length=100)]
 
 
@@ -73,13 +74,30 @@ class Ticket(Model):
 
 
 class WhoAmIParams(Model):
-    pass
+    context_id: Annotated[
+        UInt32 | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="A context, to be told what the caller is and may do there"),
+    ] = None
 
 
 class WhoAmI(Model):
     principal: Annotated[str, Field(description="`open` where nobody has to log in, `stranger` before one has")]
     expires_at: Annotated[Timestamp | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     token_id: Annotated[TokenId | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+    role: Annotated[
+        RoleName | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="In the context that was asked for; a token for reading makes a reader of everybody"),
+    ] = None
+    rights: Annotated[
+        list[str] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(
+            description="What that role may do there, if only with what is its own, in the words in which error "
+            "-32003 names what is missing; left out where nobody has to log in, who may do everything"
+        ),
+    ] = None
 
 
 class TokenCreateParams(Model):

@@ -15,7 +15,7 @@ from coordinator.hosts import is_wildcard, read_host, url_of
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import Method
 
-__all__ = ["ServedDocument", "document"]
+__all__ = ["ServedDocument", "dashboard_facts", "document"]
 
 Address = tuple[str, int]
 """A host and a port that somebody listens on."""
@@ -152,3 +152,10 @@ def _tidy(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _tidy(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
     return [_tidy(item) for item in node] if isinstance(node, list) else node
+
+
+def dashboard_facts() -> bytes:
+    """What the dashboard asks before anything else: which methods there are, with the names of their params, so that it
+    offers what this coordinator has. The whole document would take a browser longer than all else."""
+    methods = {name: [*method.params.model_fields] for name, method in METHODS.items()}
+    return to_json({"version": __version__, "methods": methods})

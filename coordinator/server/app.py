@@ -18,6 +18,7 @@ from prometheus_client.core import Metric
 
 from coordinator import __version__, logs
 from coordinator.actors.directory import Directory, one_step
+from coordinator.dashboard import load_site
 from coordinator.engine.engine import Engine
 from coordinator.errors import CoordinatorError
 from coordinator.hosts import is_loopback
@@ -37,7 +38,7 @@ from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.openrpc import ServedDocument
+from coordinator.rpc.openrpc import ServedDocument, dashboard_facts
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.server.bootstrap import Addresses, FrontEnd
@@ -312,6 +313,7 @@ class Service:
             max_body_bytes=settings.max_body_bytes,
             has_websocket=True,
             proxies=proxies,
+            site=load_site(dashboard_facts()),
         )
         http_server = HttpServer(
             answers,

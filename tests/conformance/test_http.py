@@ -70,6 +70,18 @@ def test_a_person_finds_a_page_that_says_where_things_are(http: httpx.Client) ->
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(page.content)), b"")
 
 
+def test_a_browser_finds_the_dashboard_and_loads_it_once(http: httpx.Client) -> None:
+    page = http.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+    again = http.get("/", headers={"accept": "text/html,*/*;q=0.8", "if-none-match": page.headers["etag"]})
+    offered = http.get("/dashboard.json").json()
+
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert all(http.get(f"/{part}").status_code == 200 for part in re.findall('(?:href|src)="([^"]+)"', page.text))
+    assert (again.status_code, again.content, "content-length" in again.headers) == (304, b"", False)
+    assert {"flow.subscribe", "auth.whoami"} <= offered["methods"].keys()
+    assert "status" in offered["methods"]["flow.list"]
+
+
 @pytest.mark.parametrize("verb", ["GET", "POST"])
 @pytest.mark.parametrize("path", ["/rpc", "/metrics/", "/%00", "/..%2f", "/" + "x" * 5_000])
 def test_elsewhere_there_is_nothing(http: httpx.Client, verb: str, path: str) -> None:

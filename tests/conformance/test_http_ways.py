@@ -109,6 +109,7 @@ TARGETS = st.sampled_from(
         b"/readyz",
         b"/metrics",
         b"/openrpc.json",
+        b"/dashboard.json",
         b"/ws",
         b"/nothing",
         b"/?a=b",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +24,7 @@ __all__ = ["Browser", "Page", "chromium", "pages_of_others"]
 
 START_TIMEOUT: Final = 90.0
 PATIENCE: Final = 60.0
+EVENTS: Final = 20_000
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
@@ -32,9 +35,13 @@ FLAGS: Final = (
 class Page:
     """A tab of a browser."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, target: str) -> None:
         self._browser = browser
         self._session = session
+        self._target = target
+
+    def close(self) -> None:
+        self._browser.send("Target.closeTarget", targetId=self._target)
 
     def open(self, url: str) -> None:
         """Go there, and wait until it is loaded."""
@@ -52,6 +59,44 @@ class Page:
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
+    def until(self, script: str, timeout: float = PATIENCE) -> Any:
+        """What an expression is, once that is true."""
+        deadline = time.monotonic() + timeout
+        while not (found := self.run(script)):
+            assert time.monotonic() < deadline, f"never true: {script}\n{self.text()}"
+            time.sleep(0.05)
+        return found
+
+    def text(self) -> str:
+        """What a person reads on it."""
+        shown: str = self.run("document.body.innerText")
+        return shown
+
+    def watch(self, *domains: str) -> None:
+        """Have the browser tell of what happens there: see `Browser.told`."""
+        for domain in domains:
+            self._send(f"{domain}.enable")
+
+    def told(self, method: str) -> list[dict[str, Any]]:
+        """The events of this name, of domains that are watched, that the browser has told of this tab."""
+        self.run("0")
+        told = self._browser.told
+        return [one["params"] for one in told if one.get("sessionId") == self._session and one["method"] == method]
+
+    def emulate(self, method: str, **params: Any) -> None:
+        """Make the tab believe something of its surroundings: a command of the DevTools' domain Emulation."""
+        self._send(f"Emulation.{method}", **params)
+
+    def heap(self) -> int:
+        """Bytes that its scripts hold."""
+        self._send("HeapProfiler.collectGarbage")
+        used: int = self._send("Runtime.getHeapUsage")["usedSize"]
+        return used
+
+    def picture(self) -> bytes:
+        """What is seen of it, as PNG."""
+        return base64.b64decode(self._send("Page.captureScreenshot", format="png")["data"])
+
     def cookies(self, url: str) -> list[dict[str, Any]]:
         """Those that the browser would send there."""
         found: list[dict[str, Any]] = self._send("Network.getCookies", urls=[url])["cookies"]
@@ -62,16 +107,21 @@ class Page:
 
 
 class Browser:
-    """One that is running."""
+    """One that is running.
+
+    Attributes:
+        told: the newest events that it has told of.
+    """
 
     def __init__(self, devtools: ClientConnection) -> None:
+        self.told: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self._devtools = devtools
         self._number = 0
 
     def page(self) -> Page:
         """A new tab."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        return Page(self, self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        return Page(self, self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"], target)
 
     def send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """The result of a command."""
@@ -84,6 +134,8 @@ class Browser:
                 assert "result" in reply, reply
                 result: dict[str, Any] = reply["result"]
                 return result
+            if "method" in reply:
+                self.told.append(reply)
 
 
 @contextlib.contextmanager

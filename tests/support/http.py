@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from coordinator.dashboard import load_site
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.pages import Pages
@@ -43,4 +44,5 @@ def answers(*, max_body_bytes: int = MAX_BODY, has_websocket: bool = True, **of_
         Pages(document=ServedDocument(), ready=ready, metrics=metrics),
         max_body_bytes=max_body_bytes,
         has_websocket=has_websocket,
+        site=load_site(b"{}"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ class Client:
     """A client; its events are collected.
 
     Attributes:
-        statuses, bodies: of responses, by stream.
+        headers, statuses, bodies: of responses, by stream.
         resets: error codes of streams that were reset.
         goodbye: the error code the server ended the connection with.
         has_ended: the connection did.
@@ -44,6 +45,7 @@ class Client:
         self.waiting = waiting
         self.reads_bodies = True
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
+        self.headers: dict[int, dict[bytes, bytes]] = {}
         self.statuses: dict[int, int] = {}
         self.bodies: dict[int, bytes] = {}
         self.resets: dict[int, int] = {}
@@ -87,7 +89,8 @@ class Client:
 
     def _see(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):
-            self.statuses[event.stream_id] = int(dict(event.headers)[b":status"])
+            self.headers[event.stream_id] = dict(event.headers)
+            self.statuses[event.stream_id] = int(self.headers[event.stream_id][b":status"])
         elif isinstance(event, h2.events.DataReceived):
             self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
             if self.reads_bodies:
@@ -124,6 +127,22 @@ async def served(begun: Handover | None = None, *, greets: bool = True, **limits
             await client.flush()
         yield client
         nursery.cancel_scope.cancel()
+
+
+async def test_the_dashboard_is_shown_and_not_sent_twice() -> None:
+    async with served() as client:
+        browser = (b"accept", b"text/html"), (b"accept-encoding", b"gzip")
+        page = client.request(b"GET", b"/", ends=True, more=browser)
+        head = client.request(b"HEAD", b"/", ends=True, more=browser)
+        await client.flush()
+        assert gzip.decompress(client.bodies[page]).startswith(b"<!doctype html>")
+        etag = client.headers[page][b"etag"]
+        again = client.request(b"GET", b"/", ends=True, more=(*browser, (b"if-none-match", etag)))
+        await client.flush()
+
+        assert [client.statuses[id] for id in (page, head, again)] == [200, 200, 304]
+        assert client.bodies[head] == client.bodies[again] == b""
+        assert b"content-length" not in client.headers[again]
 
 
 async def test_calls_and_pages_are_answered() -> None:

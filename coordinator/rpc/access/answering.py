@@ -14,7 +14,7 @@ from coordinator.rpc.access import sessions, tokens
 from coordinator.rpc.access.keys import PublicKey, read_key
 from coordinator.rpc.access.login import CHALLENGE_SECONDS, is_ours, sealed_nonce
 from coordinator.rpc.access.principals import Principal, Scope, read_principal
-from coordinator.rpc.access.rights import Right, Role
+from coordinator.rpc.access.rights import TABLE, Cell, Right, Role
 from coordinator.rpc.access.sessions import keep_token, log_in_by_ticket
 from coordinator.signing import signed_text
 from coordinator.storage import functions
@@ -28,6 +28,13 @@ __all__ = ["challenge", "create_token", "list_tokens", "login", "renew", "revoke
            "ticket", "whoami"]  # fmt: skip
 
 LOGIN_SECONDS: Final = 12 * 3600  # that a login with a key lasts on a WebSocket
+_ANYWHERE: Final = frozenset(
+    {
+        *(Right.PUBLIC, Right.SIGNED_IN, Right.ACTOR_CREATE, Right.ACTOR_LOAD, Right.ACTOR_REVOKE),
+        *(Right.KEY_ROTATE, Right.CONTEXT_LIST),
+    }
+)
+"""Rights that are no context's."""
 HTTP_LOGIN_SECONDS: Final = 3600  # and the token it is answered with over HTTP
 _NOBODY: Final = PublicKey(bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"))
 
@@ -157,9 +164,26 @@ async def whoami(access: Access | None, params: models.WhoAmIParams) -> bytes:
         if access.refusal is not None:
             raise NotLoggedIn(access.refusal)
         return _json(principal="stranger")
+    standing = {} if params.context_id is None else await _standing(access, params.context_id)
     if principal.kind == "operator":
-        return _json(principal="operator")
-    return _json(principal=principal.name, expires_at=int(principal.expires_at), token_id=principal.token or None)
+        return _json(principal="operator", **standing)
+    told = {"expires_at": int(principal.expires_at), "token_id": principal.token or None, **standing}
+    return _json(principal=principal.name, **told)
+
+
+async def _standing(access: Access, context: int) -> dict[str, Any]:
+    """What the client is in a context, and the rights it has there, in whole or in part."""
+    role, rules = await access.role_in(context), access.gate.rules
+    denied = {Cell.NO, Cell.BY_SETTING}  # who is nobody in the context does not learn whether it could be made
+    if not rules.executors_submit:
+        denied |= {Cell.OWN_SUBMITTED, Cell.OWN_IDLE}
+    rights = []
+    for right, row in TABLE.items():
+        cell = row.of(role)
+        sees_none = right is Right.LOG_READ and cell is Cell.LOGS_BY_SETTING and not rules.readers_see_logs
+        if not (right in _ANYWHERE or cell in denied or sees_none or access.is_out_of_scope(right)):
+            rights.append(right.value)
+    return {"role": role.value, "rights": rights}
 
 
 # -- tokens

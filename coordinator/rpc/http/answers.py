@@ -17,6 +17,7 @@ import trio
 
 from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
+from coordinator.dashboard import Site
 from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.cookies import shown_by_cookie
@@ -154,6 +155,7 @@ class Answers:
         max_body_bytes: size of a body, with its coding and without; a larger one gets 413.
         has_websocket: connections that are to be WebSockets are served.
         proxies: those that are believed where a request is from.
+        site: the dashboard.
 
     Attributes:
         makes_request_ids: calls that have none get one, for there is a log that shows it.
@@ -168,8 +170,10 @@ class Answers:
         max_body_bytes: int,
         has_websocket: bool,
         proxies: Proxies | None = None,
+        site: Site | None = None,
     ) -> None:
         self._proxies = proxies or Proxies()
+        self._site = site or Site({})
         self._dispatcher = dispatcher
         self._policy = policy
         self._sessions = Sessions(dispatcher, policy, self._proxies)
@@ -205,7 +209,16 @@ class Answers:
             return self.refusal(403, refused, *always)
         is_foreign = origin is not None and self._policy.is_allowed(origin.decode("latin-1"))
         shared: Headers = ((b"access-control-allow-origin", origin), *always) if is_foreign and origin else always
-        return self._decide_path(request, path, host, shared, is_foreign=is_foreign)
+        return self._of_the_dashboard(request, path, shared) or self._decide_path(
+            request, path, host, shared, is_foreign=is_foreign
+        )
+
+    def _of_the_dashboard(self, request: Request, path: str, shared: Headers) -> Answer | None:
+        """The answer if the dashboard is what it asks for."""
+        shown = self._site.reply(path, request.headers) if request.method in (b"GET", b"HEAD") else None
+        if shown is None:
+            return None
+        return self._too_long(request, shared) or Answer(shown.status, (*shared, *shown.headers), shown.body)
 
     def _decide_path(
         self, request: Request, path: str, host: bytes | None, shared: Headers, *, is_foreign: bool

@@ -125,7 +125,7 @@ class AsgiApp:
 
     async def _respond(self, scope: Scope, exchange: _Exchange, answer: Answer, send: Send) -> None:
         headers = [header for header in answer.headers if scope["http_version"] != "2" or header[0] not in _HOP_BY_HOP]
-        if answer.status != 204:
+        if answer.status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(answer.body)))
         self._budget.take(len(answer.body))
         unsent = memoryview(answer.body)

@@ -385,7 +385,7 @@ class Connection:
     async def _respond(self, head: Head, answer: Answer, *, closes: bool = False) -> None:
         closes = closes or head.closes or self._waiting.is_stopping
         lines = response_head(answer, b"connection: close\r\n" if closes else head.connection)
-        length = b"" if answer.status == 204 else b"content-length: %d\r\n" % len(answer.body)
+        length = b"" if answer.status in (204, 304) else b"content-length: %d\r\n" % len(answer.body)
         body = b"" if head.omits_body else answer.body
         await self._send(b"%b%b%b\r\n" % (lines, length, _date_line(int(time()))), body)
 
