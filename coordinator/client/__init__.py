@@ -36,6 +36,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.errors import (
     CallTooLarge,
     CannotConnect,
+    ClientClosed,
     ClientError,
     Conflict,
     ConnectionLost,
@@ -66,6 +67,7 @@ __all__ = [
     "CallTooLarge",
     "CannotConnect",
     "Client",
+    "ClientClosed",
     "ClientError",
     "Conflict",
     "ConnectionLost",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
-
-import trio
+from typing import Any, Final, Protocol, Self
 
 from coordinator import models
-from coordinator.client.channel import Channel
 from coordinator.client.errors import (
     ConnectionLost,
     InternalError,
@@ -22,6 +20,8 @@ from coordinator.client.errors import (
     StorageError,
 )
 from coordinator.client.link import pause_after
+from coordinator.client.loop import Loop
+from coordinator.client.subscriptions import Notification, Subscription
 
 __all__ = ["TRANSIENT", "FlowFollower"]
 
@@ -33,6 +33,28 @@ ENDED: Final = ("Finished", "Error")
 DELETED: Final = "Deleted"
 TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
 """What subscribing again may fail with and will be tried once more."""
+
+
+class _Channel(Protocol):
+    """The client of either loop, as a follower sees it."""
+
+    loop: Loop
+
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        resend: bool = True,
+        on_result: Callable[[Any], None] | None = None,
+    ) -> Any: ...
+    async def call_many(self, calls: Sequence[tuple[str, Any]]) -> list[Any]: ...
+    async def wait_connected(self) -> None: ...
+    def attach(self, subscription: Subscription) -> None: ...
+    def detach(self, subscription: Subscription) -> None: ...
+    def route(self, subscription: str, handler: Notification) -> None: ...
+    def unroute(self, subscription: str) -> bool: ...
+    def unsubscribe(self, method: str, subscription: str) -> None: ...
 
 
 class FlowFollower:
@@ -54,9 +76,10 @@ class FlowFollower:
     """
 
     def __init__(
-        self, channel: Channel, flow: models.FlowParams, *, after: str | None, forever: bool, buffer: int
+        self, channel: _Channel, flow: models.FlowParams, *, after: str | None, forever: bool, buffer: int
     ) -> None:
         self._channel = channel
+        self._loop = channel.loop
         self._flow = flow
         self._forever = forever
         self._limit = buffer
@@ -64,7 +87,7 @@ class FlowFollower:
         self._subscription: str | None = None
         self._subscribed_before = False
         self._may_be_over = True
-        self._changed = trio.Event()
+        self._changed = self._loop.event()
         self._closed = False
         self.last = after or BEGINNING
         self.missed = False
@@ -80,7 +103,7 @@ class FlowFollower:
             RpcError: there is no such flow, or it cannot be subscribed to.
             CannotConnect: as `Client.call`.
         """
-        await trio.lowlevel.checkpoint()
+        await self._loop.checkpoint()
         while not self._closed:
             if self._buffer:
                 return self._give(self._buffer.popleft())
@@ -92,7 +115,7 @@ class FlowFollower:
                 await self._look_whether_over()
                 continue
             # Nothing is awaited between looking for events and waiting for them, so none comes unnoticed.
-            self._changed = trio.Event()
+            self._changed = self._loop.event()
             await self._changed.wait()
         raise StopAsyncIteration
 
@@ -136,7 +159,7 @@ class FlowFollower:
                 if not (self._subscribed_before and isinstance(error, TRANSIENT)):
                     raise
                 log.warning("cannot follow flow %d again yet: %s", self._flow.id, error)
-                await trio.sleep(pause_after(failures))
+                await self._loop.sleep(pause_after(failures))
                 failures += 1
 
     def _subscribed(self, result: Any) -> None:
@@ -157,7 +180,7 @@ class FlowFollower:
             return
         for outcome in (flow, events):
             if isinstance(outcome, TRANSIENT):
-                await trio.sleep(pause_after(LATER))
+                await self._loop.sleep(pause_after(LATER))
                 return
             if isinstance(outcome, Exception):
                 raise outcome
@@ -167,7 +190,7 @@ class FlowFollower:
             self.close()
         elif not self._buffer and self._subscription is not None:
             # They are on their way here.
-            self._changed = trio.Event()
+            self._changed = self._loop.event()
             await self._changed.wait()
 
     # -- as the channel sees it
