@@ -307,6 +307,26 @@ class Document:
                     waiting.append(part)
         return False
 
+    def is_endless(self, name: str) -> bool:
+        """Whether a type that is no record contains itself but for records, so that some languages cannot name it."""
+        seen: set[str] = set()
+        waiting = [self.types[name].type]
+        while waiting:
+            type = waiting.pop()
+            if type == Reference(name):
+                return True
+            match type:
+                case Reference() if type.name in self.types and type.name not in seen:
+                    seen.add(type.name)
+                    waiting.append(self.types[type.name].type)
+                case ListOf():
+                    waiting.append(type.item)
+                case MapOf():
+                    waiting.append(type.value)
+                case OneOf() | TupleOf():
+                    waiting += _direct_parts(type)
+        return False
+
     # -- reading
 
     def _resolved(self, item: Json) -> Json:

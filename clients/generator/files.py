@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from clients.generator import golang, typescript
+from clients.generator import golang, rust, typescript
 from clients.generator.document import Document
 
 __all__ = ["ROOT", "files"]
@@ -20,4 +20,5 @@ def files(openrpc: Any) -> dict[Path, str]:
     return {
         clients / "typescript" / "src" / "api.ts": typescript.write(document),
         clients / "go" / "api.go": golang.write(document),
+        clients / "rust" / "src" / "api.rs": rust.write(document),
     }

@@ -76,7 +76,8 @@ class _Writer:
             case Record() | AllOf():
                 return f"{said}type {name} {self._type(named.type, name)}\n"
             case _:
-                return f"{said}type {name} = {self._type(named.type, name)}\n"
+                is_endless = self._document.is_endless(name)
+                return f"{said}type {name} = {'any' if is_endless else self._type(named.type, name)}\n"
 
     def _type(self, type: Type, inside: str = "") -> str:  # noqa: PLR0911, PLR0912 - a row each
         match type:

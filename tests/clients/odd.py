@@ -71,6 +71,8 @@ ODD: Final[dict[str, Any]] = {
                 },
                 "required": ["left"],
             },
+            "Nested": {"anyOf": [_TEXT, {"type": "array", "items": {"$ref": "#/components/schemas/Nested"}}]},
+            "Lists": {"type": "array", "items": {"$ref": "#/components/schemas/Lists"}},
             "Pair": {"type": "array", "prefixItems": [_TEXT, {"type": "integer"}], "items": False},
             "Row": {"type": "array", "items": [_TEXT], "additionalItems": {"type": "boolean"}},
             "Counts": {

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from coordinator.client import (
     NoReply,
     NotFound,
     RpcError,
+    aio,
 )
 from coordinator.client.aio import Client, connect
 from coordinator.models import ActorCreate, AssignmentNotice, CancelNotice
@@ -290,6 +293,19 @@ def test_giving_up_says_why(server: CoordinatorProcess) -> None:
                 await client.context_load(id=1)
 
     play(scenario)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_client_runs(server: CoordinatorProcess) -> None:
+    assert aio.__doc__
+    (code,) = [block.partition("```")[0] for block in aio.__doc__.split("```python\n")[1:]]
+    assert "ws://127.0.0.1:9653" in code
+    script = code.replace("ws://127.0.0.1:9653", server.ws)
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Not Found (-32001): no flow with ")
 
 
 @pytest.mark.slow

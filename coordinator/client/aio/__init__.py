@@ -8,12 +8,11 @@ from coordinator.client.aio import connect
 async def main():
     async with connect("ws://127.0.0.1:9653") as client:
         try:
-            async with asyncio.timeout(5):
-                print(await client.flow_load(context_id=1, id=10))
+            async with asyncio.timeout(60):
+                async for event in client.follow_flow(1, 10):
+                    print(event.kind, event.status or event.lines)
         except NotFound as error:
             print(error)
-        async for event in client.follow_flow(1, 10):
-            print(event.kind, event.status or event.lines)
 
 asyncio.run(main())
 ```
