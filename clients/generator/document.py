@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 __all__ = [
@@ -199,6 +199,27 @@ class Named:
     description: str = ""
 
 
+_RESERVED: Final = frozenset(
+    (
+        *("API", "Api", "BTreeMap", "Box", "Call", "CallOptions", "Caller", "Client", "Error", "ErrorKind"),
+        *("EventSubscriptions", "HTTPClient", "HttpClient", "List", "Map", "MethodName", "Methods", "Notification"),
+        *(
+            "Notifications",
+            "Option",
+            "Options",
+            "Promise",
+            "RPCError",
+            "Result",
+            "RpcError",
+            "Self",
+            "Stream",
+            "String",
+        ),
+        *("Value", "Vec", "WebSocketClient"),
+    )
+)
+"""Names that one of the languages, or what is written by hand in it, has for something else."""
+
 _NOTICES: Final = {
     "FlowEventNotice": "flow.event",
     "AssignmentNotice": "runner.job",
@@ -269,7 +290,9 @@ class Document:
         self.version = str(document.get("info", {}).get("version", ""))
         components = document.get("components", {})
         self.types: dict[str, Named] = {}
-        for name, schema in components.get("schemas", {}).items():
+        schemas = components.get("schemas", {})
+        self._names = {name: self._new_name(name) for name in schemas}  # those of the document come first
+        for name, schema in schemas.items():
             self._declare(name, schema)
         self._errors: dict[int, ErrorKind] = {}
         for code, (name, message, schema) in _ERRORS.items():
@@ -338,9 +361,48 @@ class Document:
             item = target
         return item
 
-    def _declare(self, name: str, schema: Schema) -> None:
+    def _new_name(self, wanted: str) -> str:
+        """A name for a type that no other has, nor what is written by hand; it is taken from now on."""
+        name = pascal(wanted)
+        name += "Object" if name in _RESERVED else ""
+        while name in self.types:
+            name += "_"
+        self.types[name] = Named(Anything())
+        return name
+
+    def _declare(self, own: str, schema: Schema) -> None:
         said = schema.get("description", "") if isinstance(schema, Mapping) else ""
-        self.types[pascal(name)] = Named(self._type(schema), said)
+        name = self._names[own]
+        self.types[name] = Named(self._with_names(self._type(schema), name), said)
+
+    def _with_names(self, type: Type, name: str) -> Type:  # noqa: PLR0911 - a row each
+        """The same with a name for each object inside it, for not every language can write one down where it is."""
+        match type:
+            case Record():
+                fields = (replace(own, type=self._named(own.type, name + pascal(own.name))) for own in type.fields)
+                extra = None if type.extra is None else self._named(type.extra, f"{name}Value")
+                return Record(tuple(fields), extra)
+            case ListOf():
+                return ListOf(self._named(type.item, f"{name}Item"))
+            case MapOf():
+                return MapOf(self._named(type.value, f"{name}Value"), type.key)
+            case OneOf():
+                options = enumerate(type.options, 1)
+                return OneOf(tuple(self._named(option, f"{name}Option{number}") for number, option in options))
+            case AllOf():
+                return AllOf(tuple(self._with_names(part, name) for part in type.parts))
+            case TupleOf():
+                items = enumerate(type.items, 1)
+                named = tuple(self._named(item, f"{name}Item{number}") for number, item in items)
+                return TupleOf(named, None if type.rest is None else self._named(type.rest, f"{name}Rest"))
+        return type
+
+    def _named(self, type: Type, name: str) -> Type:
+        if not (isinstance(type, Record) and type.fields):
+            return self._with_names(type, name)
+        name = self._new_name(name)
+        self.types[name] = Named(self._with_names(type, name))
+        return Reference(name)
 
     def _know(self, error: Json, name: str = "") -> ErrorKind:
         error = self._resolved(error)
@@ -360,7 +422,7 @@ class Document:
         data_name = name + "Data"
         while data_name in self.types:
             data_name += "Value"
-        return ErrorKind(name, code, message, data, data_name)
+        return ErrorKind(name, code, message, self._with_names(data, data_name), data_name)
 
     def _method(self, method: Json) -> Method:
         name = method["name"]
@@ -381,8 +443,8 @@ class Document:
             ]
             params = Record(tuple(fields))
         if not isinstance(params, Reference):
-            own = pascal(name) + "Params"
-            self.types.setdefault(own, Named(params))
+            own = self._new_name(pascal(name) + "Params")
+            self.types[own] = Named(self._with_names(params, own))
             params = Reference(own)
         shape = self.resolve(params)
         needs = not isinstance(shape, Record) or any(field.is_required for field in shape.fields)
@@ -393,7 +455,7 @@ class Document:
             summary=_said(method.get("description") or method.get("summary")),
             params=params,
             needs_params=needs,
-            result=self._type(result.get("schema", True)),
+            result=self._named(self._type(result.get("schema", True)), pascal(name) + "Result"),
             errors=tuple(dict.fromkeys(errors)),
         )
 
@@ -413,8 +475,8 @@ class Document:
             return Anything()
         for definitions in ("$defs", "definitions"):
             for name, definition in schema.get(definitions, {}).items():
-                if pascal(name) not in self.types:
-                    self.types[pascal(name)] = Named(Anything())  # so that it may refer to itself
+                if name not in self._names:
+                    self._names[name] = self._new_name(name)
                     self._declare(name, definition)
         parts = list(self._parts(schema))
         type = Anything() if not parts else parts[0] if len(parts) == 1 else AllOf(tuple(parts))
@@ -425,7 +487,8 @@ class Document:
     def _parts(self, schema: Mapping[str, Any]) -> Iterator[Type]:
         """What a value must be, all at once; the first that says enough ends it."""
         if "$ref" in schema:
-            yield Reference(pascal(schema["$ref"].rsplit("/", 1)[-1]))
+            named = schema["$ref"].rsplit("/", 1)[-1]
+            yield Reference(self._names[named]) if named in self._names else Anything()
         for part in schema.get("allOf", ()):
             yield self._type(part)
         for choice in ("oneOf", "anyOf"):

@@ -146,10 +146,6 @@ class _Writer:
         if isinstance(kind.data, Record):
             has_extra = kind.data.extra is not None
             return said + self._struct(kind.data_name, kind.data.fields, (), has_extra=has_extra)
-        if isinstance(kind.data, ListOf) and isinstance(kind.data.item, Record):
-            item = f"{kind.data_name}Item"
-            struct = self._struct(item, kind.data.item.fields, (), has_extra=False)
-            return f"{struct}\n{said}pub type {kind.data_name} = Vec<{item}>;\n"
         return f"{said}pub type {kind.data_name} = {self._type(kind.data)};\n"
 
     def _kinds(self) -> str:

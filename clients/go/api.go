@@ -1049,6 +1049,12 @@ type WhoAmI struct {
 
 type WhoAmIParams struct{}
 
+type InvalidParamsDataItem struct {
+	Loc  List[any] `json:"loc"`
+	Msg  string    `json:"msg"`
+	Type string    `json:"type"`
+}
+
 // NotFoundError: Not Found (-32001).
 type NotFoundError struct {
 	RPCError
@@ -1228,11 +1234,7 @@ type InvalidParamsError struct {
 }
 
 // InvalidParamsData is what comes with InvalidParamsError.
-type InvalidParamsData = List[struct {
-	Loc  List[any] `json:"loc"`
-	Msg  string    `json:"msg"`
-	Type string    `json:"type"`
-}]
+type InvalidParamsData = List[InvalidParamsDataItem]
 
 // InternalError: Internal error (-32603).
 type InternalError struct {

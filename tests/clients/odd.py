@@ -36,7 +36,15 @@ ODD: Final[dict[str, Any]] = {
         _method(
             "shape.subscribe",
             [{"name": "params", "schema": {"$ref": "#/components/schemas/SubscribeParams"}}],
-            {"type": "object", "required": ["subscription"], "properties": {"subscription": _TEXT, "extra": {}}},
+            {
+                "type": "object",
+                "required": ["subscription"],
+                "properties": {
+                    "subscription": _TEXT,
+                    "extra": {},
+                    "inner": {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "number"}}}},
+                },
+            },
         ),
     ],
     "components": {
@@ -73,6 +81,9 @@ ODD: Final[dict[str, Any]] = {
             },
             "Nested": {"anyOf": [_TEXT, {"type": "array", "items": {"$ref": "#/components/schemas/Nested"}}]},
             "Lists": {"type": "array", "items": {"$ref": "#/components/schemas/Lists"}},
+            "Result": {"type": "object", "properties": {"Error": {"$ref": "#/components/schemas/Error"}}},
+            "Error": {"enum": ["Value"]},
+            "stringList": {"type": "string"},
             "Pair": {"type": "array", "prefixItems": [_TEXT, {"type": "integer"}], "items": False},
             "Row": {"type": "array", "items": [_TEXT], "additionalItems": {"type": "boolean"}},
             "Counts": {

@@ -13,6 +13,7 @@ from clients.generator.document import (
     AllOf,
     Anything,
     Document,
+    Field,
     ListOf,
     Literals,
     MapOf,
@@ -66,7 +67,12 @@ def test_schemas_of_all_kinds_are_read() -> None:
     assert types["Nothing"] == Record(())
     assert types["Whatever"] == Anything()
     assert types["Sized"] == mood
-    assert types["StringList"] == ListOf(Literals(("x", "y")))
+    assert (types["ResultObject"], types["ErrorObject"]) == (
+        Record((Field("Error", Reference("ErrorObject"), is_required=False),)),
+        Literals(("Value",)),
+    )
+    assert {types["StringList"], types["StringList_"]} == {text, ListOf(Literals(("x", "y")))}
+    assert types["ShapeSubscribeResultInnerItem"] == Record((Field("x", Scalar("number"), is_required=False),))
     assert isinstance(types["Merged"], AllOf)
     assert isinstance(types["Inner"], Record)
     assert isinstance(wide := types["Wide"], Record)

@@ -62,4 +62,4 @@ def test_odd_schemas_compile(tmp_path: Path) -> None:
 
 def unformatted(directory: Path) -> str:
     found = shutil.which("gofmt") or "/usr/local/go/bin/gofmt"
-    return subprocess.run([found, "-d", "."], cwd=directory, capture_output=True, text=True, check=True).stdout
+    return subprocess.run([found, "-d", "."], cwd=directory, capture_output=True, text=True, check=False).stdout

@@ -1285,6 +1285,13 @@ pub struct WhoAmI {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WhoAmIParams {}
 
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct InvalidParamsDataItem {
+    pub loc: Vec<Value>,
+    pub msg: String,
+    pub r#type: String,
+}
+
 /// What comes with NotFound: Not Found (-32001).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct NotFoundData {
@@ -1419,13 +1426,6 @@ pub struct MethodNotFoundData {
     pub did_you_mean: Option<Vec<String>>,
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct InvalidParamsDataItem {
-    pub loc: Vec<Value>,
-    pub msg: String,
-    pub r#type: String,
 }
 
 /// What comes with InvalidParams: Invalid params (-32602).

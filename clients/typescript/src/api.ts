@@ -996,6 +996,12 @@ export interface WhoAmI {
 
 export interface WhoAmIParams {}
 
+export interface InvalidParamsDataItem {
+  loc: (string | number)[];
+  msg: string;
+  type: string;
+}
+
 /** What each method takes and returns. */
 export interface Methods {
   "actor.create": { params: ActorCreateParams; result: Actor };
@@ -1233,11 +1239,7 @@ export class InvalidParams extends RpcError<InvalidParamsData> {
   override readonly name: string = "InvalidParams";
 }
 
-export type InvalidParamsData = {
-  loc: (string | number)[];
-  msg: string;
-  type: string;
-}[];
+export type InvalidParamsData = InvalidParamsDataItem[];
 
 /** Internal error (-32603). */
 export class InternalError extends RpcError<InternalErrorData> {
