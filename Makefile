@@ -1,5 +1,5 @@
-# make serve | demo | test | test-fast | test-long | lint | dist | coverage | bench | bench-flows: each builds .venv by itself when it is
-# missing or out of date. make dashboard builds the dashboard's files with Node.
+# make serve | demo | test | test-fast | test-long | lint | clients | dashboard | dist | coverage | bench | bench-flows: each builds .venv
+# by itself when it is missing or out of date. make dashboard builds the dashboard's files with Node.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: dashboard serve demo test test-fast test-long lint format dist coverage bench bench-flows clean FORCE
+.PHONY: serve demo test test-fast test-long lint format clients dashboard dist coverage bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -35,6 +35,11 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# What is generated in clients/, anew from the methods and models as they are.
+clients: $(VENV)/serve.stamp
+	@$(BIN)/python -m coordinator openrpc > specs/openrpc.json.new && mv specs/openrpc.json.new specs/openrpc.json
+	@$(BIN)/python -m clients.generator
+
 # The sdist and the wheel, in $(DIST).
 dist: $(VENV)/dev.stamp
 	rm -rf $(DIST)
@@ -59,7 +64,9 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules dashboard/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules dashboard/node_modules \
+	    clients/typescript/node_modules clients/typescript/dist clients/rust/target \
+	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.

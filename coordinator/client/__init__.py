@@ -38,6 +38,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.errors import (
     CallTooLarge,
     CannotConnect,
+    ClientClosed,
     ClientError,
     Conflict,
     ConnectionLost,
@@ -68,6 +69,7 @@ __all__ = [
     "CallTooLarge",
     "CannotConnect",
     "Client",
+    "ClientClosed",
     "ClientError",
     "Conflict",
     "ConnectionLost",

@@ -62,7 +62,7 @@ class Calls:
             RpcError: it was answered with an error; the subclass says which.
             NoReply: there was no answer in time. It is a trio.TooSlowError.
             CallTooLarge, ConnectionLost, CannotConnect: see there.
-            trio.ClosedResourceError: the client has been closed.
+            ClientClosed: the client has been closed.
         """
         task = trio.lowlevel.current_task()
 
@@ -87,7 +87,7 @@ class Calls:
 
         Raises:
             CallTooLarge: one does not fit a frame; none was sent.
-            CannotConnect, trio.ClosedResourceError: as `call`.
+            CannotConnect, ClientClosed: as `call`.
         """
         task = trio.lowlevel.current_task()
         encoded = [(method, None if params is None else encode(params)) for method, params in calls]
@@ -127,7 +127,7 @@ class Calls:
 
         Raises:
             NoReply: it could not be sent in time.
-            CallTooLarge, CannotConnect, trio.ClosedResourceError: as `call`.
+            CallTooLarge, CannotConnect, ClientClosed: as `call`.
         """
         task = trio.lowlevel.current_task()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 import h11
 import trio
@@ -21,14 +21,16 @@ from coordinator import models
 from coordinator.client.address import Address
 from coordinator.client.calls import Calls
 from coordinator.client.credentials import Credentials, Unusable
-from coordinator.client.errors import CannotConnect, RpcError
+from coordinator.client.errors import CannotConnect, ClientClosed, RpcError
 from coordinator.client.ledger import Ledger, encode
 from coordinator.client.link import BACKOFF_CAP, open_link, pause_after
+from coordinator.client.loop import Loop, TrioLoop
 from coordinator.client.reasons import first_of, is_refusal, one_line, reason_of
 from coordinator.client.stream import time_limit
+from coordinator.client.subscriptions import Notification, Subscription
 from coordinator.errors import InvalidRequest
 
-__all__ = ["Channel", "Subscription"]
+__all__ = ["Channel"]
 
 log = logging.getLogger("coordinator.client")
 
@@ -36,22 +38,6 @@ CLOSE_TIMEOUT: Final = 1.0
 REFUSAL_HOLDS: Final = 5.0  # seconds, while the next attempt to connect is under way
 MESSAGE_TOO_BIG: Final = 1009
 LOGIN_ENDED: Final = "auth.ended"
-
-Notification = Callable[[str, dict[str, Any]], None]
-"""Takes a notification's method and params. Must not block or raise."""
-
-
-class Subscription(Protocol):
-    """Something that lives on a connection and is brought back on the next one."""
-
-    def resume(self) -> None:
-        """There is a new connection, on which nothing was sent yet."""
-
-    def suspend(self) -> None:
-        """The connection is gone."""
-
-    def end(self, error: Exception) -> None:
-        """There will be no other one."""
 
 
 class Channel(Calls):
@@ -74,6 +60,7 @@ class Channel(Calls):
         on_disconnect: Callable[[], None] | None,
         credentials: Credentials | None = None,
     ) -> None:
+        self.loop: Loop = TrioLoop()
         self._credentials = credentials
         ledger = Ledger(max_in_flight=max_in_flight, max_batch=max_batch_length, max_frame_bytes=max_frame_bytes)
         super().__init__(ledger, timeout)
@@ -121,6 +108,10 @@ class Channel(Calls):
         self._changed.set()
         self._changed = trio.Event()
 
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Run this beside everything, as long as the client is there."""
+        self.nursery.start_soon(function, *args)
+
     # -- subscriptions
 
     def attach(self, subscription: Subscription) -> None:
@@ -157,7 +148,7 @@ class Channel(Calls):
 
     async def aclose(self) -> None:
         """Say goodbye, as far as that is quick, and fail whoever still waits."""
-        self._end(trio.ClosedResourceError("the client is closed"))
+        self._end(ClientClosed("the client is closed"))
         if self._socket is not None:
             with trio.move_on_after(CLOSE_TIMEOUT):
                 await self._socket.aclose()

@@ -97,7 +97,7 @@ class Client(Channel, Methods):
         Raises, on entering:
             RpcError: the runner was not created, or cannot be subscribed to.
             pydantic.ValidationError: an argument is wrong.
-            CannotConnect, trio.ClosedResourceError: as `call`.
+            CannotConnect, ClientClosed: as `call`.
         """
         params = models.RunnerSubscribeParams(
             context_id=context_id,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator import models
-from coordinator.client.channel import Channel
-from coordinator.client.followers import DELETED, Follower
+from coordinator.client.followers import DELETED, Channel, Follower
 
 __all__ = ["ContextFollower"]
 

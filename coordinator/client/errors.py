@@ -11,6 +11,7 @@ from coordinator import errors
 __all__ = [
     "CallTooLarge",
     "CannotConnect",
+    "ClientClosed",
     "ClientError",
     "Conflict",
     "ConnectionLost",
@@ -58,6 +59,10 @@ class ConnectionLost(ClientError):
 
 class CannotConnect(ClientError):
     """There was no connection for `give_up_after` seconds; the client has ended."""
+
+
+class ClientClosed(ClientError, trio.ClosedResourceError):
+    """The client has been closed."""
 
 
 class CallTooLarge(ClientError, ValueError):

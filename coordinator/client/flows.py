@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import trio
-
 from coordinator import models
-from coordinator.client.channel import Channel
 from coordinator.client.errors import NotFound
-from coordinator.client.followers import BEGINNING, DELETED, TRANSIENT, Follower
+from coordinator.client.followers import BEGINNING, DELETED, TRANSIENT, Channel, Follower
 from coordinator.client.link import pause_after
 
 __all__ = ["TRANSIENT", "FlowFollower"]
@@ -74,7 +71,7 @@ class FlowFollower(Follower[models.FlowEvent]):
             return
         for outcome in (flow, events):
             if isinstance(outcome, TRANSIENT):
-                await trio.sleep(pause_after(LATER))
+                await self._loop.sleep(pause_after(LATER))
                 return
             if isinstance(outcome, Exception):
                 raise outcome
@@ -84,5 +81,5 @@ class FlowFollower(Follower[models.FlowEvent]):
             self.close()
         elif not self._buffer and self._subscription is not None:
             # They are on their way here.
-            self._changed = trio.Event()
+            self._changed = self._loop.event()
             await self._changed.wait()

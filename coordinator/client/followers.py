@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
-
-import trio
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from coordinator import models
-from coordinator.client.channel import Channel
 from coordinator.client.errors import (
     ConnectionLost,
     InternalError,
@@ -23,8 +21,10 @@ from coordinator.client.errors import (
     StorageError,
 )
 from coordinator.client.link import pause_after
+from coordinator.client.loop import Loop
+from coordinator.client.subscriptions import Notification, Subscription
 
-__all__ = ["BEGINNING", "TRANSIENT", "Follower"]
+__all__ = ["BEGINNING", "DELETED", "TRANSIENT", "Channel", "Follower"]
 
 log = logging.getLogger("coordinator.client")
 
@@ -34,6 +34,28 @@ TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
 """What subscribing again may fail with and will be tried once more."""
 
 E = TypeVar("E", models.FlowEvent, models.ContextEvent)
+
+
+class Channel(Protocol):
+    """The client of either loop, as a follower sees it."""
+
+    loop: Loop
+
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        resend: bool = True,
+        on_result: Callable[[Any], None] | None = None,
+    ) -> Any: ...
+    async def call_many(self, calls: Sequence[tuple[str, Any]]) -> list[Any]: ...
+    async def wait_connected(self) -> None: ...
+    def attach(self, subscription: Subscription) -> None: ...
+    def detach(self, subscription: Subscription) -> None: ...
+    def route(self, subscription: str, handler: Notification) -> None: ...
+    def unroute(self, subscription: str) -> bool: ...
+    def unsubscribe(self, method: str, subscription: str) -> None: ...
 
 
 class Follower(ABC, Generic[E]):
@@ -55,13 +77,14 @@ class Follower(ABC, Generic[E]):
 
     def __init__(self, channel: Channel, method: str, of: str, *, after: str, buffer: int) -> None:
         self._channel = channel
+        self._loop = channel.loop
         self._method = method
         self._of = of
         self._limit = buffer
         self._buffer: deque[dict[str, Any]] = deque()
         self._subscription: str | None = None
         self._subscribed_before = False
-        self._changed = trio.Event()
+        self._changed = self._loop.event()
         self._closed = False
         self.last = after
         self.missed = False
@@ -100,7 +123,7 @@ class Follower(ABC, Generic[E]):
             RpcError: what is to be followed is not there, or cannot be subscribed to.
             CannotConnect: as `Client.call`.
         """
-        await trio.lowlevel.checkpoint()
+        await self._loop.checkpoint()
         while not self._closed:
             if self._buffer:
                 return self._give(self._buffer.popleft())
@@ -110,7 +133,7 @@ class Follower(ABC, Generic[E]):
             if await self._look():
                 continue
             # Nothing is awaited between looking for events and waiting for them, so none comes unnoticed.
-            self._changed = trio.Event()
+            self._changed = self._loop.event()
             await self._changed.wait()
         raise StopAsyncIteration
 
@@ -146,7 +169,7 @@ class Follower(ABC, Generic[E]):
                 if not (self._subscribed_before and isinstance(error, TRANSIENT)):
                     raise
                 log.warning("cannot follow %s again yet: %s", self._of, error)
-                await trio.sleep(pause_after(failures))
+                await self._loop.sleep(pause_after(failures))
                 failures += 1
 
     def _subscribed(self, result: Any) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-import trio
 from pydantic_core import to_json
 
 from coordinator import models
-from coordinator.client.channel import Channel
 from coordinator.client.errors import ClientError, ConnectionLost, NoReply, StaleToken, rpc_error
 from coordinator.client.flows import TRANSIENT
+from coordinator.client.ledger import Finish
 from coordinator.client.link import pause_after
+from coordinator.client.loop import Loop
+from coordinator.client.subscriptions import Notification, Subscription
 
 __all__ = ["RunnerSubscription", "subscribed_runner"]
 
@@ -24,6 +25,30 @@ log = logging.getLogger("coordinator.client")
 
 UNSUBSCRIBE_TIMEOUT: Final = 5.0
 LOST: Final = "the attempt was lost while its runner was not connected"
+
+
+class _Channel(Protocol):
+    """The client of either loop, as a subscription sees it."""
+
+    loop: Loop
+    timeout: float
+    connections: int
+
+    @property
+    def connected(self) -> bool: ...
+    async def call(
+        self, method: str, params: Any = None, *, timeout: float | None = None, resend: bool = True
+    ) -> Any: ...
+    def post(
+        self, method: str, params: bytes | None, finish: Finish, *, first: bool = False, resend: bool = True
+    ) -> object: ...
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any) -> None: ...
+    def drop(self, why: str) -> None: ...
+    def attach(self, subscription: Subscription) -> None: ...
+    def detach(self, subscription: Subscription) -> None: ...
+    def route(self, subscription: str, handler: Notification) -> None: ...
+    def unroute(self, subscription: str) -> bool: ...
+    def unsubscribe(self, method: str, subscription: str) -> None: ...
 
 
 class RunnerSubscription:
@@ -45,8 +70,9 @@ class RunnerSubscription:
         lease: seconds without a heartbeat or a log line after which an attempt is lost.
     """
 
-    def __init__(self, channel: Channel, params: models.RunnerSubscribeParams) -> None:
+    def __init__(self, channel: _Channel, params: models.RunnerSubscribeParams) -> None:
         self._channel = channel
+        self._loop = channel.loop
         self._params = params
         self._subscription: str | None = None
         self._subscribed_before = False
@@ -54,7 +80,7 @@ class RunnerSubscription:
         self._held: dict[str, dict[str, Any]] = {}  # the ids by which an attempt is named, by its token
         self._reporting: set[str] = set()  # tokens whose end is being told
         self._waiting: deque[dict[str, Any]] = deque()  # params of notifications not given out
-        self._changed = trio.Event()  # set and replaced with every change
+        self._changed = self._loop.event()  # set and replaced with every change
         self._error: Exception | None = None
         self._ended = False
         self.session = params.session
@@ -75,9 +101,9 @@ class RunnerSubscription:
 
         Raises:
             RpcError: subscribing again was refused.
-            CannotConnect, trio.ClosedResourceError: as `Client.call`.
+            CannotConnect, ClientClosed: as `Client.call`.
         """
-        await trio.lowlevel.checkpoint()
+        await self._loop.checkpoint()
         while not self._waiting:
             if self._error is not None:
                 raise self._error
@@ -154,7 +180,7 @@ class RunnerSubscription:
     async def _end(self, method: str, assignment: models.Assignment, more: dict[str, Any]) -> models.AttemptOutcome:
         token = assignment.token
         params = {**_named(assignment), **more}
-        deadline = trio.current_time() + self._channel.timeout
+        deadline = self._loop.now() + self._channel.timeout
         was_sent = False
         self._reporting.add(token)
         try:
@@ -164,7 +190,7 @@ class RunnerSubscription:
                 # sends it again.
                 try:
                     outcome = await self._channel.call(
-                        method, params, timeout=deadline - trio.current_time(), resend=False
+                        method, params, timeout=deadline - self._loop.now(), resend=False
                     )
                     break
                 except ConnectionLost:
@@ -179,15 +205,13 @@ class RunnerSubscription:
 
     async def _subscribed_again(self, deadline: float, was_sent: bool) -> None:
         """Wait for the subscription, if there will be one. Raises NoReply."""
-        with trio.move_on_at(deadline):
-            while self._subscription is None and self._error is None and not self._ended:
-                await self._changed.wait()
-            return
-        raise NoReply("there is no subscription again yet", may_have_been_applied=was_sent)
+        while self._subscription is None and self._error is None and not self._ended:
+            if not await self._loop.wait_until(self._changed, deadline):
+                raise NoReply("there is no subscription again yet", may_have_been_applied=was_sent)
 
     def _notify(self) -> None:
         self._changed.set()
-        self._changed = trio.Event()
+        self._changed = self._loop.event()
 
     # -- subscribing: what the channel calls, and what it leads to
 
@@ -214,13 +238,13 @@ class RunnerSubscription:
             self._channel.drop("it did not answer runner.subscribe")  # it may be in force, under an unknown name
         elif self._subscribed_before and isinstance(error, TRANSIENT):
             log.warning("runner %d cannot subscribe again yet: %s", self._params.runner_id, error)
-            self._channel.nursery.start_soon(self._try_again, self._channel.connections)
+            self._channel.start_soon(self._try_again, self._channel.connections)
         else:
             self._channel.detach(self)
             self.end(error)
 
     async def _try_again(self, connection: int) -> None:
-        await trio.sleep(pause_after(self._failures))
+        await self._loop.sleep(pause_after(self._failures))
         self._failures += 1
         if self._channel.connected and self._channel.connections == connection and not self._ended:
             self.resume()
@@ -283,7 +307,7 @@ class RunnerSubscription:
                 params = models.SubscriptionParams(subscription=subscription)
                 await self._channel.call("runner.unsubscribe", params, timeout=UNSUBSCRIBE_TIMEOUT, resend=False)
                 self._channel.unroute(subscription)
-            except (ClientError, trio.ClosedResourceError) as error:
+            except ClientError as error:
                 log.debug("runner.unsubscribe: %s", error)
         self._ended = True
         self._notify()
@@ -308,7 +332,7 @@ def _named(assignment: models.Assignment) -> dict[str, Any]:
 
 @asynccontextmanager
 async def subscribed_runner(
-    channel: Channel, params: models.RunnerSubscribeParams
+    channel: _Channel, params: models.RunnerSubscribeParams
 ) -> AsyncIterator[RunnerSubscription]:
     """A subscription, ended in the end."""
     if not params.session:

@@ -4,16 +4,14 @@ draft, its jobs in batches, then flow.start, before which nothing runs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
-import trio
-
 from coordinator import errors, models
-from coordinator.client.errors import CallTooLarge, ClientError, Conflict, InvalidParams, NotFound, RpcError
+from coordinator.client.errors import CallTooLarge, Conflict, InvalidParams, NotFound, RpcError
 from coordinator.client.flows import TRANSIENT
 from coordinator.client.ledger import encode
 from coordinator.client.link import pause_after
+from coordinator.client.loop import Loop
 
 __all__ = ["ABANDON_AFTER", "Progress", "submit_flow"]
 
@@ -31,6 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 class _Client(Protocol):
+    loop: Loop
     timeout: float
     max_frame_bytes: int
 
@@ -81,6 +80,7 @@ class _Parts:
         on_progress: Progress | None,
     ) -> None:
         self._client = client
+        self._loop = client.loop
         self._context = params.context_id
         self._flow = params.flow
         self._jobs = params.jobs
@@ -132,14 +132,14 @@ class _Parts:
             await self._create(batch)
             done += len(batch)
             self._progress(done, total)
-            if trio.current_time() >= self._renew_at:
+            if self._loop.now() >= self._renew_at:
                 await self._keep()
 
     async def _keep(self) -> None:
         """Create the flow as a draft, or begin anew the time after which the server deletes it."""
         create = models.FlowCreateParams(context_id=self._context, flow=self._flow, abandon_after=self._abandon_after)
         await self._all([("flow.create", create)])
-        self._renew_at = trio.current_time() + self._abandon_after / 4
+        self._renew_at = self._loop.now() + self._abandon_after / 4
 
     def _batches(self) -> Iterator[Sequence[models.JobCreate]]:
         batch: list[models.JobCreate] = []
@@ -159,18 +159,18 @@ class _Parts:
     async def _all(self, calls: Sequence[tuple[str, Any]]) -> Any:
         """Have all of these carried out. What fails for a while, as when the store restarts, is tried again. Returns
         the result of the last one."""
-        ends = trio.current_time() + self._client.timeout
+        ends = self._loop.now() + self._client.timeout
         failures = 0
         while True:
             outcomes = await self._client.call_many(calls)
             failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
             for error in failed:
-                if not isinstance(error, TRANSIENT) or trio.current_time() >= ends:
+                if not isinstance(error, TRANSIENT) or self._loop.now() >= ends:
                     raise error
             calls = [call for call, outcome in zip(calls, outcomes, strict=True) if isinstance(outcome, Exception)]
             if not calls:
                 return outcomes[-1]
-            await trio.sleep(pause_after(failures))
+            await self._loop.sleep(pause_after(failures))
             failures += 1
 
     async def _delete(self, *, anew: bool = False) -> None:
@@ -179,8 +179,10 @@ class _Parts:
         Args:
             anew: create the flow again first, with which its jobs are deleted.
         """
-        limit = trio.CancelScope(shield=True, deadline=trio.current_time() + CLEAN_UP)
-        with limit, suppress(ClientError, trio.ClosedResourceError):  # the caller is to learn what went wrong before
+
+        async def delete() -> None:
             if anew:
                 await self._keep()
             await self._client.call("flow.delete", self._params)
+
+        await self._loop.last_words(delete, CLEAN_UP)

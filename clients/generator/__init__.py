@@ -1,0 +1,1 @@
+"""Makes typed clients of the OpenRPC document: `make clients`, or `python -m clients.generator`."""

@@ -1,0 +1,3 @@
+module herocoordinator
+
+go 1.22

@@ -1,0 +1,1 @@
+"""Tests of the clients in `clients/`, each against a real coordinator."""
