@@ -1,15 +1,16 @@
-# make serve | demo | test | test-fast | test-long | lint | dist | coverage | bench | bench-flows: each builds .venv by itself when it is
-# missing or out of date.
+# make serve | demo | test | test-fast | test-long | lint | docs | reference | dist | coverage | bench | bench-flows: each builds .venv by
+# itself when it is missing or out of date.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
 VENV := .venv
 DIST := dist
+SITE := site
 BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test test-fast test-long lint format dist coverage bench bench-flows clean FORCE
+.PHONY: serve demo test test-fast test-long lint format docs reference dist coverage bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -40,6 +41,15 @@ dist: $(VENV)/dev.stamp
 	rm -rf $(DIST)
 	$(BIN)/python -m hatchling build --target sdist --target wheel --directory $(DIST)
 
+# The documents as a site, in $(SITE); it needs no network. A link that leads nowhere ends it.
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m properdocs build --strict --quiet --site-dir $(SITE)
+	@echo "open $(SITE)/index.html"
+
+# What of the documents is made from the code: specs/openrpc.json, docs/reference/, and the examples in both.
+reference: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.reference $(ARGS)
+
 # Which lines of the package the tests reach, in the processes that they start too; ARGS=tests/unit looks at some only.
 coverage: $(VENV)/coverage.stamp
 	rm -rf .coverage
@@ -55,7 +65,7 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DIST) $(SITE) .coverage htmlcov tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.
@@ -87,12 +97,15 @@ $(VENV)/serve.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
 	$(call install,.,HeroCoordinator,$@)
 
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
-	$(call install,.[dev$(COMMA)interop$(COMMA)bench],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)docs],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp $(VENV)/docs.stamp)
+
+$(VENV)/docs.stamp: $(VENV)/serve.stamp
+	$(call install,.[docs],what builds the documents,$@)
 
 $(VENV)/coverage.stamp: $(VENV)/dev.stamp
-	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)coverage],what measures coverage,$@)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)docs$(COMMA)coverage],what measures coverage,$@)
 
 $(VENV)/peers.stamp: $(VENV)/dev.stamp
-	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)peers],what the benchmarks compare with,$@)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)docs$(COMMA)peers],what the benchmarks compare with,$@)
 
 FORCE:

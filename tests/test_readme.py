@@ -1,4 +1,4 @@
-"""The examples of the README and of the documents do what these show, and the tables list what there is."""
+"""The examples of the README and of the documents do what these show."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ from typing import Any
 import httpx
 import pytest
 
-from coordinator.rpc.openrpc import document
-from coordinator.settings import Settings
 from tests.support.commands import herocoordinator
 from tests.support.runner import runner
 from tests.support.server import CoordinatorProcess, coordinator, limit_open_files
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TUTORIAL, PYTHON, TLS, WORKERS, SETTINGS, API = (
+TUTORIAL, PYTHON, LANGUAGES, TLS, WORKERS = (
     (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("tutorial", "howto/python", "operations/tls", "operations/workers", "reference/settings", "reference/api")
+    for name in ("tutorial", "howto/python", "howto/languages", "operations/tls", "operations/workers")
 )
-FROM_THE_MACHINE = {"data_dir": "the user's data directory", "workers": "the cores it may use"}
 CURL = re.compile(r"^\$ curl [^']*'content-type: application/json' -d '(.*?)'\n(.*?)\n```", re.S | re.M)
 FLOW_FILE = re.compile(r"```toml\n(.*?)```\n(?:\n.*?\n)?\n```console\n\$ .*?flow run sums.toml\n(.*?)```", re.S)
 
@@ -45,7 +42,7 @@ def without_times(value: Any) -> Any:
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(("text", "number"), [(README, 2), (TUTORIAL, 4)], ids=["README", "tutorial"])
+@pytest.mark.parametrize(("text", "number"), [(README, 2), (TUTORIAL, 4), (LANGUAGES, 1)], ids=["README", "tutorial", "languages"])
 def test_each_curl_answers_as_shown(fresh: CoordinatorProcess, text: str, number: int) -> None:
     examples = CURL.findall(text)
     assert len(examples) == number
@@ -107,24 +104,6 @@ def test_a_setting_beyond_the_limit_of_open_files_is_refused_as_shown(tmp_path: 
     )
 
     assert (done.returncode, done.stderr.strip()) == (2, shown)
-
-
-def test_the_api_table_lists_every_method() -> None:
-    table = API[API.index("| method |") : API.index("- **Create is an upsert.**")]
-
-    listed = re.findall(r"`([a-z]+\.[a-z_]+)`", "".join(line.split("|")[1] for line in table.strip().splitlines()))
-    assert sorted(listed) == sorted({"rpc.discover", *(method["name"] for method in document()["methods"])})
-
-
-def test_the_table_lists_every_setting_with_its_default_and_meaning() -> None:
-    rows = re.findall(r"^\| `--(\S+)` \| (.*?) \| (.*) \|$", SETTINGS, re.M)
-
-    expected = []
-    for name, field in Settings.model_fields.items():
-        value = field.get_default(call_default_factory=True, validated_data={})
-        default = "" if value in (None, ()) else f"`{value}`"
-        expected.append((name.replace("_", "-"), FROM_THE_MACHINE.get(name, default), field.description))
-    assert rows == expected
 
 
 def test_the_tls_example_runs_as_shown(tmp_path: Path) -> None:
