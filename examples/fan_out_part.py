@@ -3,7 +3,8 @@
 import json
 import os
 
-inputs = json.load(open(os.environ["HERO_INPUTS"]))
+with open(os.environ["HERO_INPUTS"]) as file:
+    inputs = json.load(file)
 ids = json.loads(os.environ["HERO_DEPENDS"])
 numbers = [int(number) for number in inputs[ids["split"]]["numbers"].split()]
 own = numbers[int(os.environ["PART"]) :: 8]

@@ -17,7 +17,7 @@ WIDTH, LEVELS = 100, 50
 
 
 def jobs_of(first: int) -> list[JobCreate]:
-    """Rows of 100 jobs, each of which depends on the one above it. Nobody is there for their type, so none of them runs."""
+    """Rows of 100 jobs, each of which depends on the one above it. No runner takes their type, so none of them runs."""
     return [
         JobCreate(
             id=first + at,

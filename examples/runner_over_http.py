@@ -1,4 +1,4 @@
-"""A runner for a script type of your own, over HTTP alone: it takes jobs of the type V, whose scripts are sums like `2 + 3`.
+"""A runner for a script type of your own, over HTTP alone: it takes jobs of the type V, which are sums like `2 + 3`.
 
 python examples/runner_over_http.py [JOBS]     # ends after so many jobs; without a number it goes on
 """
@@ -33,7 +33,12 @@ def serve(jobs):
         wanted = {"script_types": ["V"], "count": 1, "wait": 20.0, "lease": LEASE}
         for assignment in call("job.take", context_id=CONTEXT, runner_id=RUNNER, **wanted)["jobs"]:
             job = assignment["job"]
-            attempt = {"context_id": CONTEXT, "caller_id": job["caller_id"], "id": job["id"], "token": assignment["token"]}
+            attempt = {
+                "context_id": CONTEXT,
+                "caller_id": job["caller_id"],
+                "id": job["id"],
+                "token": assignment["token"],
+            }
             done = threading.Event()
             threading.Thread(target=heartbeats, args=(attempt, done), daemon=True).start()
             try:

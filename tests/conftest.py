@@ -29,6 +29,7 @@ LONG: Final = {
     *("flows/test_chaos", "flows/test_clock", "flows/test_restart", "flows/test_scale", "interop/test_accidents"),
     *("runner/test_ended_attempts", "runner/test_large_inputs", "stateful/test_records", "tls/test_reload"),
     *("workers/test_descriptors", "workers/test_flows", "workers/test_hung", "tests/test_dist", "tests/test_wheel"),
+    "tests/test_examples",
 }
 """Files whose slow tests are `long`: together they take a third of the time of all."""
 

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProcess]:
     with coordinator("--data-dir", str(tmp_path_factory.mktemp("examples")), "--workers", "1") as server:
-        herocoordinator("call", "--url", server.http, "context.create", '[{"id": 1, "admins": [7], "readers": [], "executors": []}]')
+        herocoordinator(
+            "call", "--url", server.http, "context.create", '[{"id": 1, "admins": [7], "readers": [], "executors": []}]'
+        )
         with runner(server.ws, 1):
             yield server
 
@@ -54,7 +56,7 @@ def flow_run(server: CoordinatorProcess, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("file", "shown"),
     [
-        ("results.toml", ["write | written by write of results", "read | hello Ada", "lines = 2"]),
+        ("results.toml", ["write | written by write of results", "read  | hello Ada", "lines = 2"]),
         ("retries.toml", ["exit status 1: the server is busy", "attempts = 2"]),
         ("fan_out.yaml", ["total = 3160"]),
     ],

@@ -42,7 +42,9 @@ def without_times(value: Any) -> Any:
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(("text", "number"), [(README, 2), (TUTORIAL, 4), (LANGUAGES, 1)], ids=["README", "tutorial", "languages"])
+@pytest.mark.parametrize(
+    ("text", "number"), [(README, 2), (TUTORIAL, 4), (LANGUAGES, 1)], ids=["README", "tutorial", "languages"]
+)
 def test_each_curl_answers_as_shown(fresh: CoordinatorProcess, text: str, number: int) -> None:
     examples = CURL.findall(text)
     assert len(examples) == number

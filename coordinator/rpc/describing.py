@@ -44,8 +44,8 @@ _METHODS: Final[dict[str, str]] = {
     "Jobs that are Finished keep their results; the others get all their attempts anew.",
     "flow.status": "Returns the flow, the number of its jobs in each status, and the progress of each job. Subscribe "
     "with flow.subscribe after its `last_event` to learn what happens next.",
-    "flow.events": "Returns what happened to the flow after an event, oldest first: changes of status and log lines. It "
-    "needs no WebSocket. Events are kept until some time after the flow has ended.",
+    "flow.events": "Returns what happened to the flow after an event, oldest first: changes of status and log lines. "
+    "It needs no WebSocket. Events are kept until some time after the flow has ended.",
     "flow.subscribe": "Sends what happens to the flow as notifications `flow.event`, from an event on or from the "
     "first that is kept. The subscription lasts until flow.unsubscribe or the end of the connection.",
     "flow.unsubscribe": "Ends a subscription that flow.subscribe on this connection has made.",

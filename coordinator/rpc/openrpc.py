@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -110,8 +111,9 @@ class ServedDocument:
         return before + to_json(_servers(http_url, ws_url)) + after
 
 
+@cache
 def _around_servers() -> tuple[bytes, bytes]:
-    """What stands before `servers`, and behind them."""
+    """What stands before `servers`, and behind them. Made once in a process."""
     before, after = to_json(document()).split(to_json(_servers(*_default_urls())), 1)
     return before, after
 

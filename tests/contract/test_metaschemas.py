@@ -41,7 +41,9 @@ def faults(version: str, document: dict[str, Any]) -> list[str]:
     # Their `$schema` is one that validators do not know; it says what draft 7 does.
     schema = {key: value for key, value in read(f"openrpc-{version}").items() if key not in ("$schema", "$id")}
     validator = jsonschema.Draft7Validator(schema, registry=registry())
-    return [f"{'/'.join(map(str, fault.absolute_path))}: {fault.message[:200]}" for fault in validator.iter_errors(document)]
+    return [
+        f"{'/'.join(map(str, fault.absolute_path))}: {fault.message[:200]}" for fault in validator.iter_errors(document)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """`python -m tools.reference`: record the examples, and write the document and the pages that are made of the code.
 
-    --pages     the document and the pages only, with the examples that are there
+--pages     the document and the pages only, with the examples that are there
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def main() -> int:
 
 
 def exchanges_text(recorded: Mapping[str, openrpc.Exchange]) -> str:
-    lines = [f"{json.dumps(name)}: {json.dumps(exchange._asdict(), ensure_ascii=False)}" for name, exchange in recorded.items()]
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(exchange._asdict(), ensure_ascii=False)}"
+        for name, exchange in recorded.items()
+    ]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 

@@ -29,7 +29,9 @@ def plain(text: str) -> str:
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return html.escape(text, quote=False)
-    return "`".join(part if at % 2 else html.escape(part, quote=False).replace("*", "\\*") for at, part in enumerate(parts))
+    return "`".join(
+        part if at % 2 else html.escape(part, quote=False).replace("*", "\\*") for at, part in enumerate(parts)
+    )
 
 
 def code(text: object) -> str:

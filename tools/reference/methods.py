@@ -32,8 +32,8 @@ TYPES: Final = "../types.md"
 """The page of types, from those of methods."""
 
 DISCOVER: Final = (
-    "## rpc.discover\n\nReturns the OpenRPC document of this server: every method with its params, result and errors. It "
-    "takes no params and needs no login. `GET /openrpc.json` returns the same.\n"
+    "## rpc.discover\n\nReturns the OpenRPC document of this server: every method with its params, result and errors. "
+    "It takes no params and needs no login. `GET /openrpc.json` returns the same.\n"
 )
 
 
@@ -44,9 +44,7 @@ def pages() -> dict[str, str]:
     by_subject: dict[str, list[dict[str, Any]]] = {subject: [] for subject in SUBJECTS}
     for method in described["methods"]:
         by_subject.setdefault(method["name"].partition(".")[0], []).append(method)
-    made = {
-        f"methods/{subject}.md": _subject_page(subject, methods, types) for subject, methods in by_subject.items()
-    }
+    made = {f"methods/{subject}.md": _subject_page(subject, methods, types) for subject, methods in by_subject.items()}
     made["methods/rpc.md"] = f"{GENERATED}\n# rpc\n\n{DISCOVER}"
     made["methods.md"] = _index(by_subject)
     made["types.md"] = _types_page(types)
@@ -64,11 +62,18 @@ def _index(by_subject: Mapping[str, list[dict[str, Any]]]) -> str:
     ]
     for subject, methods in by_subject.items():
         rows = [
-            (_link(method["name"], f"methods/{subject}.md"), "WS" if _needs_websocket(method) else "", method["summary"])
+            (
+                _link(method["name"], f"methods/{subject}.md"),
+                "WS" if _needs_websocket(method) else "",
+                method["summary"],
+            )
             for method in methods
         ]
         parts += [f"## {subject}\n", SUBJECTS.get(subject, ""), "", table(("method", "", "what it does"), rows)]
-    parts += ["## rpc\n", table(("method", "", "what it does"), [("[`rpc.discover`](methods/rpc.md)", "", "the document")])]
+    parts += [
+        "## rpc\n",
+        table(("method", "", "what it does"), [("[`rpc.discover`](methods/rpc.md)", "", "the document")]),
+    ]
     return "\n".join(parts)
 
 
@@ -166,10 +171,8 @@ def _type(member: Mapping[str, Any], types_page: str) -> str:
             return f"list of {_type(items, types_page)}" if isinstance(items, dict) else "pair of integers"
         case "object":
             return f"map of {_type(member.get('additionalProperties', {}), types_page)}"
-        case "integer":
-            return member.get("format", "integer")
         case str(name):
-            return name
+            return str(member.get("format", name))
     if "const" in member or "enum" in member:
         return "one of " + ", ".join(code(value) for value in member.get("enum", [member.get("const")]))
     return "any"

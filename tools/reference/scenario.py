@@ -1,7 +1,7 @@
 """Calls each method of a live coordinator once, and keeps what was sent and what came back.
 
-Whatever differs from run to run (times, tokens, nonces, random ids) is replaced by something of the same form, so that two
-runs record the same.
+Whatever differs from run to run (times, tokens, nonces, random ids) is replaced by something of the same form, so that
+two runs record the same.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _runner(id: int, pubkey: str) -> dict[str, Any]:
 
 def _job(id: int, script: str, **more: Any) -> dict[str, Any]:
     asked = {"script": script, "script_type": "Python", "timeout": 60, "retries": 2}
-    lists = {"env_vars": {}, "prerequisites": [], "depends": []}
+    lists: dict[str, Any] = {"env_vars": {}, "prerequisites": [], "depends": []}
     return {"id": id, "caller_id": 7, "context_id": 1, **asked, **lists, **more}
 
 
@@ -259,7 +259,7 @@ class Replacing:
     def _text(self, text: str, name: str) -> str:
         if name == "token":
             return f"hc_{SECRET}" if text.startswith("hc_") else RANDOM + text[len(RANDOM) :]
-        if name == "nonce" or name == "ticket":
+        if name in ("nonce", "ticket"):
             return SECRET
         if name.endswith("signature"):
             return SIGNATURE

@@ -25,16 +25,16 @@ FROM_THE_MACHINE: Final = {"data_dir": "the user's data directory", "workers": "
 """Defaults that are not the same everywhere."""
 
 SETTINGS_INTRO: Final = """\
-`herocoordinator serve` has these settings. Each is an option of the command line, an environment variable and a key of the
-[configuration file](../operations/configuration.md): `--data-dir` is also `HEROCOORDINATOR_DATA_DIR` and `data-dir`. The command line
-counts before the environment, that before the file, and that before the default. Times are in seconds, sizes in bytes. A setting
-marked in the column HUP changes while the coordinator serves when the configuration file is read again on SIGHUP; all others need a
-restart.
+`herocoordinator serve` has these settings. Each is an option of the command line, an environment variable and a key of
+the [configuration file](../operations/configuration.md): `--data-dir` is also `HEROCOORDINATOR_DATA_DIR` and
+`data-dir`. The command line counts before the environment, that before the file, and that before the default. Times
+are in seconds, sizes in bytes. A setting marked in the column HUP changes while the coordinator serves when the
+configuration file is read again on SIGHUP; all others need a restart.
 """
 
 COMMANDS_INTRO: Final = """\
-What `herocoordinator --help` and `herocoordinator COMMAND --help` say. An option that has a variable may be given by that variable
-instead. Options without a command are those of `serve`.
+What `herocoordinator --help` and `herocoordinator COMMAND --help` say. An option that has a variable may be given by
+that variable instead. Options without a command are those of `serve`.
 """
 
 
@@ -52,7 +52,12 @@ def default_of(name: str) -> str:
 
 def _settings_page() -> str:
     rows = [
-        (code("--" + name.replace("_", "-")), default_of(name), "yes" if name in RELOADED else "", field.description or "")
+        (
+            code("--" + name.replace("_", "-")),
+            default_of(name),
+            "yes" if name in RELOADED else "",
+            field.description or "",
+        )
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join([GENERATED, "# Settings\n", SETTINGS_INTRO, table(("flag", "default", "HUP", "meaning"), rows)])
@@ -103,7 +108,11 @@ def _names(option: click.Option) -> str:
     if option.is_flag:
         return names
     kind = option.type
-    metavar = "|".join(map(str, kind.choices)) if isinstance(kind, click.Choice) else option.metavar or kind.name.upper().removesuffix(" RANGE")
+    metavar = (
+        "|".join(map(str, kind.choices))
+        if isinstance(kind, click.Choice)
+        else option.metavar or kind.name.upper().removesuffix(" RANGE")
+    )
     return f"{names} {code(metavar)}"
 
 
@@ -139,9 +148,9 @@ def _prose(text: str) -> str:
 # -- limits
 
 LIMITS_INTRO: Final = """\
-How much of each thing there may be, which setting changes it, and what happens beyond it. A limit without a setting is fixed. An
-error that names a limit has `limit` and, if there is one, `setting` in its `error.data`. [The rules of the API](api.md#errors) say what
-each code means.
+How much of each thing there may be, which setting changes it, and what happens beyond it. A limit without a setting is
+fixed. An error that names a limit has `limit` and, if there is one, `setting` in its `error.data`. [The rules of the
+API](api.md#errors) say what each code means.
 """
 
 Limit = tuple[str, str, str, str]
@@ -200,7 +209,9 @@ def _limits() -> dict[str, list[Limit]]:
             _set("a WebSocket message", "max_frame_bytes", "Close 1009", "bytes"),
             _fixed("the head of an HTTP request", MAX_HEAD, "431", "bytes"),
             _set("calls of a batch", "max_batch_length", refused),
-            _set("replies to a batch", "max_batch_reply_bytes", "-32030 for the calls whose replies are beyond", "bytes"),
+            _set(
+                "replies to a batch", "max_batch_reply_bytes", "-32030 for the calls whose replies are beyond", "bytes"
+            ),
             (
                 "values in a message: half as many strings, a quarter as many lists and objects",
                 f"{MAX_VALUES:,}, or one for each 8 bytes of the limit of its size if that is more",
@@ -213,7 +224,11 @@ def _limits() -> dict[str, list[Limit]]:
         "Records": [
             _fixed("ids in a list, such as `jobs` of a flow or `depends` of a job", models.MAX_IDS, wrong),
             _fixed("members of a context in each list, strings in a list, members of a map", models.MAX_ITEMS, wrong),
-            _fixed("jobs that `flow.submit` takes in one call; `flow run` and the clients send more in parts", models.MAX_ITEMS, wrong),
+            _fixed(
+                "jobs that `flow.submit` takes in one call; `flow run` and the clients send more in parts",
+                models.MAX_ITEMS,
+                wrong,
+            ),
             _fixed("jobs of a message", contract.MAX_EMBEDDED, wrong),
             _fixed("prerequisites of a job", contract.MAX_PREREQUISITES, wrong),
             _fixed("addresses of an actor", contract.MAX_ADDRESSES, wrong),
@@ -231,7 +246,9 @@ def _limits() -> dict[str, list[Limit]]:
             _set("attempts after a lost one, unless the job says", "lost_retries", "the job is in Error"),
             _fixed("times a job is given back because it never reached its runner", 20, "the job is in Error"),
             _fixed("lines of one `job.log`", execution.MAX_LOG_LINES, wrong),
-            _fixed("log lines that the events of a flow keep", 16 * 2**20, "the oldest go; followers learn it", "bytes"),
+            _fixed(
+                "log lines that the events of a flow keep", 16 * 2**20, "the oldest go; followers learn it", "bytes"
+            ),
             _fixed("reports of log lines that the events of a flow keep", 10_000, "the oldest go; followers learn it"),
             _fixed("changes of status that the events of a flow keep", 1_000_000, "the oldest go; followers learn it"),
             _fixed("newest lines of a job in `job.tail`", 16 * 2**10, "older ones are left out", "bytes"),
@@ -242,7 +259,9 @@ def _limits() -> dict[str, list[Limit]]:
         "Callers and contexts": [
             _set("calls a second of one caller", "caller_calls", "-32043 with `retry_after`; over HTTP 429"),
             _set("bytes a second of one caller", "caller_bytes", "-32043 with `retry_after`; over HTTP 429"),
-            _set("store's time a second of one caller", "caller_store_time", "-32043 with `retry_after`; over HTTP 429"),
+            _set(
+                "store's time a second of one caller", "caller_store_time", "-32043 with `retry_after`; over HTTP 429"
+            ),
             _set("jobs of a context", "context_jobs", "-32043; what is there goes on"),
             _set("flows of a context", "context_flows", "-32043; what is there goes on"),
             _set("bytes of a context's records", "context_bytes", "-32043; what is there goes on"),

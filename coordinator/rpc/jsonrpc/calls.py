@@ -561,11 +561,7 @@ class Intake:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
-            if type(params) is ServedDocument:
-                return self._add_document(params, (reply_to, at, id))
-            _measure(_method_of(params, self._dispatcher.reader), params, self._begun)
-            reply_to(at, id, params)
-            return None
+            return self._add_known(params, (reply_to, at, id))
         if self._is_large and method.writes:
             self._tell_sizes(method, method.context(params), params)
         does = method.does
@@ -610,6 +606,15 @@ class Intake:
             return full  # those before wait for room: these must not overtake them
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
         return self._post() if is_enough else None
+
+    def _add_known(self, outcome: Outcome | ServedDocument, place: Place) -> Awaitable[None] | None:
+        """Take what has its outcome already, or is a call of rpc.discover."""
+        if isinstance(outcome, ServedDocument):
+            return self._add_document(outcome, place)
+        _measure(_method_of(outcome, self._dispatcher.reader), outcome, self._begun)
+        reply_to, at, id = place
+        reply_to(at, id, outcome)
+        return None
 
     async def _add_document(self, document: ServedDocument, place: Place) -> None:
         """Take a call of rpc.discover."""
