@@ -10,7 +10,7 @@ from typing import Any, Final
 __all__ = ["GENERATED", "code", "json_block", "plain", "table", "text_block"]
 
 GENERATED: Final = "<!-- Made by `make reference`; do not edit. -->\n"
-WIDTH: Final = 110
+WIDTH: Final = 88
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

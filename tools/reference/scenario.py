@@ -25,8 +25,8 @@ __all__ = ["UNRECORDED", "record"]
 
 NOW: Final = 1795487798
 """The time at which everything happens in what is recorded, in Unix seconds."""
-SPANS: Final = (0, 30, 3600, 12 * 3600, 30 * 86400)
-"""Seconds from then to when something expires, as far as a recorded time may mean one."""
+SPANS: Final = (30, 3600, 12 * 3600, 30 * 86400)
+"""Seconds for which what expires may be good."""
 HEX: Final = "0123456789abcdef0123456789abcdef"
 RANDOM: Final = "Yk3vXo8mT1qFbW0dLr5zNg"  # of 128 bits
 SECRET: Final = "oAb2tq1YVb4ZlEzW0vYBQm3mTqgHh3BlKx7uPzR9dJc"  # of 256 bits
@@ -177,7 +177,7 @@ def _waiting_for_a_condition(do: Recorder, ada: Caller) -> None:
 
 def _sending_a_message(do: Recorder, ada: Caller, worker: Caller) -> None:
     words = {"message": "please run this", "message_type": "Python", "message_format_type": "Text"}
-    times = {"timeout": 60, "timeout_ack": 5, "timeout_result": 60}
+    times = {"timeout": 60, "timeout_ack": 30, "timeout_result": 60}
     message = {"id": 1, "caller_id": 7, "context_id": 1, **words, **times, "job": [_job(21, "print('done')")]}
     do(ada, "message.create", context_id=1, message=message)
     do(ada, "message.send", context_id=1, caller_id=7, id=1)
@@ -245,16 +245,17 @@ class Replacing:
             case bool():
                 return value
             case int() if name == "at" or name.endswith("_at"):
-                return self._time(value)
+                return self._time(value, name)
             case str():
                 return self._text(value, name)
         return value
 
-    def _time(self, at: int) -> int:
+    def _time(self, at: int, name: str) -> int:
         if at > 10**12:  # milliseconds
             return NOW * 1000
-        passed = at - self._begun
-        return NOW + min(SPANS, key=lambda span: abs(passed - span))
+        if name != "expires_at":
+            return NOW
+        return NOW + min(SPANS, key=lambda span: abs(at - self._begun - span))
 
     def _text(self, text: str, name: str) -> str:
         if name == "token":
