@@ -21,7 +21,7 @@ from coordinator.rpc.describing import INFO, describe, description_of_method
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import Method
 
-__all__ = ["EXCHANGES", "Exchange", "ServedDocument", "document", "exchanges"]
+__all__ = ["EXCHANGES", "NOTIFICATIONS", "Exchange", "ServedDocument", "document", "exchanges"]
 
 Address = tuple[str, int]
 """A host and a port that somebody listens on."""
@@ -31,12 +31,21 @@ _HTTP: Final[Address] = ("127.0.0.1", 9652)
 _WS: Final[Address] = ("127.0.0.1", 9653)
 
 
+NOTIFICATIONS: Final[Mapping[str, type[models.Model]]] = {
+    "runner.job": models.AssignmentNotice,
+    "runner.cancel": models.CancelNotice,
+    "flow.event": models.FlowEventNotice,
+    "auth.ended": models.LoginEndedNotice,
+}
+"""What is sent to clients without being asked for each time, and the params that it has."""
+
 EXCHANGES: Final = Path(__file__).with_name("exchanges.json")
-"""A call of each method with its result, as a coordinator has answered it; `make reference` records them."""
+"""A call of each method with its result, as a coordinator has answered it, and each notification, without one; `make
+reference` records them."""
 
 
 class Exchange(NamedTuple):
-    """A call that was made, and its result."""
+    """A call that was made, and its result; or a notification."""
 
     params: Any
     result: Any
@@ -206,8 +215,7 @@ def _schemas() -> dict[str, Any]:
     for method in METHODS.values():
         taken.setdefault(method.params.__name__, []).append(method.name)
     used = {model for method in METHODS.values() for model in (method.params, method.result)}
-    # Params of notifications.
-    used |= {models.AssignmentNotice, models.CancelNotice, models.FlowEventNotice, models.LoginEndedNotice}
+    used |= {*NOTIFICATIONS.values()}
     ordered = sorted(used, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=_REF)
     schemas: dict[str, Any] = definitions["$defs"]

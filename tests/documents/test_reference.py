@@ -21,7 +21,7 @@ MAKE = "run `make reference`, and commit what it has changed"
 def test_the_examples_are_what_a_coordinator_answers(tmp_path: Path) -> None:
     recorded = record(tmp_path)
 
-    assert {name: UNRECORDED for name in METHODS if name not in recorded} == {}
+    assert {name: UNRECORDED for name in (*METHODS, *openrpc.NOTIFICATIONS) if name not in recorded} == {}
     kept = openrpc.exchanges()
     assert {name for name in kept if kept[name] != recorded.get(name)} == set(), MAKE
     assert openrpc.EXCHANGES.read_text() == exchanges_text(recorded), MAKE
@@ -42,6 +42,11 @@ def test_no_page_of_what_is_gone_remains() -> None:
     generated = {path for path in pages if path.read_text().startswith("<!-- Made by")}
     assert generated <= made.keys()
     assert {path.name for path in pages if path not in generated} == {"api.md"}
+
+
+@pytest.mark.parametrize("name", openrpc.NOTIFICATIONS)
+def test_the_notifications_are_as_their_types_say(name: str) -> None:
+    openrpc.NOTIFICATIONS[name].model_validate(openrpc.exchanges()[name].params)
 
 
 @pytest.mark.parametrize("code", sorted({error.code for error in DOCUMENTED_ERRORS.values()}))

@@ -70,7 +70,9 @@ def test_the_commands_that_it_shows_are_there(path: Path) -> None:
             command = " ".join(words[:2])
         known = options().get(command, frozenset())
         wrong += [" ".join(words)] if command not in options() else []
-        wrong += [f"{command} {word}" for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+        wrong += [
+            f"{command} {word}" for word in words if word.startswith("--") and word.partition("=")[0] not in known
+        ]
     assert wrong == []
 
 

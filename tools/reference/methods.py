@@ -10,7 +10,7 @@ from coordinator.errors import DOCUMENTED_ERRORS
 from coordinator.rpc.access.rights import ROLES, TABLE, Cell, Right
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import Live
-from coordinator.rpc.openrpc import document
+from coordinator.rpc.openrpc import NOTIFICATIONS, document, exchanges
 from tools.reference.markdown import GENERATED, code, json_block, table
 
 __all__ = ["pages"]
@@ -31,6 +31,16 @@ SUBJECTS: Final = {
 TYPES: Final = "../types.md"
 """The page of types, from those of methods."""
 
+SENT: Final = {
+    "runner.job": "It hands an attempt at a job to a runner, after "
+    "[`runner.subscribe`](methods/runner.md#runnersubscribe).",
+    "runner.cancel": "It asks a runner to stop an attempt, whose outcome is no longer wanted.",
+    "flow.event": "It tells what has happened to a flow, after [`flow.subscribe`](methods/flow.md#flowsubscribe).",
+    "auth.ended": "It says that a subscription, or the whole login, has ended, as a right, a token or a key is gone. "
+    "In the second case the connection is closed with 1008.",
+}
+"""When each notification is sent."""
+
 DISCOVER: Final = (
     "## rpc.discover\n\nReturns the OpenRPC document of this server: every method with its params, result and errors. "
     "It takes no params and needs no login. `GET /openrpc.json` returns the same.\n"
@@ -47,6 +57,7 @@ def pages() -> dict[str, str]:
     made = {f"methods/{subject}.md": _subject_page(subject, methods, types) for subject, methods in by_subject.items()}
     made["methods/rpc.md"] = f"{GENERATED}\n# rpc\n\n{DISCOVER}"
     made["methods.md"] = _index(by_subject)
+    made["notifications.md"] = _notifications_page(types)
     made["types.md"] = _types_page(types)
     return made
 
@@ -116,6 +127,25 @@ def _method(method: Mapping[str, Any], types: Mapping[str, Any]) -> str:
         request = {"jsonrpc": "2.0", "id": 1, "method": name, "params": example["params"][0]["value"]}
         reply = {"jsonrpc": "2.0", "id": 1, "result": example["result"]["value"]}
         parts += ["Request:\n", json_block(request), "Reply:\n", json_block(reply)]
+    return "\n".join(parts)
+
+
+def _notifications_page(types: Mapping[str, Any]) -> str:
+    parts = [
+        GENERATED,
+        "# Notifications\n",
+        "What the coordinator sends on a WebSocket without being asked each time. A notification has no id, and no "
+        "reply is due. None precedes the reply that names its subscription. With `batch` in the subscribe call several "
+        "come as one array.\n",
+    ]
+    recorded = exchanges()
+    for name, model in NOTIFICATIONS.items():
+        parts += [
+            f"## {name}\n",
+            f"{SENT.get(name, '')} Its params are {_link(model.__name__, 'types.md')}.\n".lstrip(),
+        ]
+        if name in recorded:
+            parts.append(json_block({"jsonrpc": "2.0", "method": name, "params": recorded[name].params}))
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.rpc.methods import METHODS
-from coordinator.rpc.openrpc import Exchange
+from coordinator.rpc.openrpc import NOTIFICATIONS, Exchange
 from tests.access.callers import Caller, Key, operator_token
 from tests.support.server import CoordinatorProcess, coordinator
 
@@ -57,15 +57,23 @@ class Recorder:
         self.exchanges.setdefault(method, Exchange(params, result))
         return result
 
+    def note(self, caller: Caller, notification: str) -> Any:
+        """The params of the next notification of this name, which is kept, too."""
+        params = caller.note(notification)
+        self.exchanges.setdefault(notification, Exchange(params, None))
+        return params
+
 
 def record(directory: Path) -> dict[str, Exchange]:
-    """By method, in the order of the table of methods. `directory` becomes the coordinator's data directory."""
+    """By method, in the order of the table of methods, and then by notification. `directory` becomes the coordinator's
+    data directory."""
     begun = time.time()
     with coordinator("--data-dir", str(directory), "--auth", "keys", "--workers", "1") as server:
         recorder = Recorder()
         _calls(server, operator_token(directory), recorder)
     replaced = Replacing(begun, recorder.exchanges)
-    return {name: replaced.exchange(recorder.exchanges[name]) for name in METHODS if name in recorder.exchanges}
+    names = [name for name in (*METHODS, *NOTIFICATIONS) if name in recorder.exchanges]
+    return {name: replaced.exchange(recorder.exchanges[name]) for name in names}
 
 
 def _calls(server: CoordinatorProcess, token: str, do: Recorder) -> None:
@@ -86,6 +94,8 @@ def _calls(server: CoordinatorProcess, token: str, do: Recorder) -> None:
         _deleting(do, ada)
         _tokens_and_keys(do, operator, ada, new_key)
         _all_others(do, [ada, operator, worker])
+        operator.result("actor.revoke", {"id": 7})
+        do.note(ada, "auth.ended")
 
 
 def _runner(id: int, pubkey: str) -> dict[str, Any]:
@@ -143,6 +153,7 @@ def _running_a_flow(do: Recorder, ada: Caller, worker: Caller) -> None:
     do(ada, "flow.status", context_id=1, id=1)
     do(ada, "flow.events", context_id=1, id=1)
     subscribed = do(ada, "flow.subscribe", context_id=1, id=1)
+    do.note(ada, "flow.event")
     do(ada, "flow.unsubscribe", subscription=subscribed["subscription"])
     second = _attempt(_take(worker))
     do(worker, "job.inputs", **second)
@@ -150,7 +161,12 @@ def _running_a_flow(do: Recorder, ada: Caller, worker: Caller) -> None:
     do(ada, "job.list", context_id=1, status="Error", limit=20)
     do(ada, "flow.list", context_id=1, status="Error", limit=20)
     do(ada, "flow.retry", context_id=1, id=1)
+    wanted = {"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4}
+    supplied = worker.result("runner.subscribe", wanted)
+    do.note(worker, "runner.job")
     do(ada, "flow.cancel", context_id=1, id=1, reason="no longer wanted")
+    do.note(worker, "runner.cancel")
+    worker.result("runner.unsubscribe", {"subscription": supplied["subscription"]})
 
 
 def _take(worker: Caller) -> dict[str, Any]:
