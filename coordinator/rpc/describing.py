@@ -203,6 +203,17 @@ _MEMBERS: Final[dict[str, str]] = {
     "Message.transport_id": "Names the sending",
     "MessageCreate.job": "Its jobs",
     "MessageCreateParams.message": "The message",
+    **{
+        f"{schema}.name": "Name of the condition"
+        for schema in (
+            "AwaitedPrerequisite",
+            "PrerequisiteRevokeParams",
+            "PrerequisiteSatisfyParams",
+            "Revoked",
+            "Satisfied",
+            "SatisfiedPrerequisite",
+        )
+    },
     "Prerequisites.satisfied": "Conditions that are satisfied",
     "FlowListParams.status": "Only flows in this status",
     "JobListParams.status": "Only jobs in this status",
@@ -233,7 +244,7 @@ _MEMBERS: Final[dict[str, str]] = {
     "message": "The text of the message",
     "message_format_type": "How the text is written",
     "message_type": "Who is to understand the text",
-    "name": "Name of the condition",
+    "name": "Name, for people",
     "payload": "What the jobs get with it",
     "principal": "Who it is: `actor:7`, `runner:1:3` or `operator`",
     "pubkey": "The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in",

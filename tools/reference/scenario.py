@@ -127,7 +127,7 @@ def _reading_members(do: Recorder, ada: Caller) -> None:
 def _subscribing(do: Recorder, ada: Caller, worker: Caller) -> None:
     wanted = {"script_types": ["Python"], "capacity": 4, "lease": 30.0, "session": "machine-3/4711"}
     subscribed = do(worker, "runner.subscribe", context_id=1, runner_id=3, **wanted)
-    for _ in range(100):
+    for _ in range(600):
         if ada.result("runner.connected", {"context_id": 1})["script_types"]["Python"] == 1:
             break
         time.sleep(0.05)
