@@ -44,7 +44,7 @@ dist: $(VENV)/dev.stamp
 # The documents as a site, in $(SITE); it needs no network. A link that leads nowhere ends it.
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m properdocs build --strict --site-dir $(SITE)
-	@echo "open $(SITE)/index.html"
+	@echo "open $(SITE)/index.html; its search needs a server: python3 -m http.server --directory $(SITE)"
 
 # What of the documents is made from the code: specs/openrpc.json, docs/reference/, and the examples in both.
 reference: $(VENV)/dev.stamp
