@@ -52,6 +52,7 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> N
             assert not re.match(r"[a-z]+:|//|/", target), f"{page}: {target}"
             assert (page.parent / target).resolve().is_relative_to(tmp_path.resolve())
             assert (page.parent / target).exists(), f"{page}: {target}"
+    assert "<code>debug|info|warning|error</code>" in (tmp_path / "reference" / "commands.html").read_text()
     for style in tmp_path.glob("**/*.css"):
         assert not re.search(r"@import|url\(", style.read_text())
 

@@ -17,6 +17,7 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = "docs"
 
 _LINK: Final = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?(?=\))")
+_CODE_IN_TABLE: Final = re.compile(r"^\|.*\\\|.*$", re.M)
 _FENCED: Final = re.compile(r"^```.*?^```", re.M | re.S)
 
 
@@ -56,8 +57,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     def moved(found: re.Match[str]) -> str:
         return posixpath.relpath(_site_path(_resolved(source, found[1])), below) + (found[2] or "")
 
+    def rendered(text: str) -> str:
+        return _CODE_IN_TABLE.sub(_with_bars, _LINK.sub(moved, text))
+
     parts, at = [], 0
     for fenced in _FENCED.finditer(markdown):
-        parts += [_LINK.sub(moved, markdown[at : fenced.start()]), fenced[0]]
+        parts += [rendered(markdown[at : fenced.start()]), fenced[0]]
         at = fenced.end()
-    return "".join([*parts, _LINK.sub(moved, markdown[at:])])
+    return "".join([*parts, rendered(markdown[at:])])
+
+
+def _with_bars(row: re.Match[str]) -> str:
+    r"""A row of a table. Others that read Markdown want a bar in its code written `\|`, this one as it is."""
+    return re.sub(r"`[^`]*`", lambda code: code[0].replace(r"\|", "|"), row[0])
