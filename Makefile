@@ -1,16 +1,15 @@
-# make serve | demo | test | test-fast | test-long | lint | docs | reference | dist | coverage | bench | bench-flows: each builds .venv by
-# itself when it is missing or out of date.
+# make serve | demo | test | test-fast | test-long | lint | dist | coverage | bench | bench-flows: each builds .venv by itself when it is
+# missing or out of date.
 # PYTHON=python3.12 make serve: with that Python.
 
 PYTHON ?= python3
 VENV := .venv
 DIST := dist
-SITE := site
 BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: serve demo test test-fast test-long lint format docs reference dist coverage bench bench-flows clean FORCE
+.PHONY: serve demo test test-fast test-long lint format dist coverage bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp
 	@exec $(BIN)/herocoordinator serve $(ARGS)
@@ -41,15 +40,6 @@ dist: $(VENV)/dev.stamp
 	rm -rf $(DIST)
 	$(BIN)/python -m hatchling build --target sdist --target wheel --directory $(DIST)
 
-# The documents as a site, in $(SITE); it needs no network. A link that leads nowhere ends it.
-docs: $(VENV)/docs.stamp
-	$(BIN)/python -m properdocs build --strict --site-dir $(SITE)
-	@echo "open $(SITE)/index.html; its search needs a server: python3 -m http.server --directory $(SITE)"
-
-# What of the documents is made from the code: specs/openrpc.json, docs/reference/, and the examples in both.
-reference: $(VENV)/dev.stamp
-	$(BIN)/python -m tools.reference $(ARGS)
-
 # Which lines of the package the tests reach, in the processes that they start too; ARGS=tests/unit looks at some only.
 coverage: $(VENV)/coverage.stamp
 	rm -rf .coverage
@@ -65,7 +55,27 @@ bench-flows: $(VENV)/peers.stamp
 	$(BIN)/python -m bench.flows $(if $(QUICK),--quick) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DIST) $(SITE) .coverage htmlcov tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DIST) .coverage htmlcov tests/interop/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# -- documents
+
+SITE := site
+
+.PHONY: docs reference clean-site
+
+# The documents as a site, in $(SITE); it needs no network. A link that leads nowhere ends it.
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m properdocs build --strict --site-dir $(SITE)
+	@echo "open $(SITE)/index.html; its search needs a server: python3 -m http.server --directory $(SITE)"
+
+# What of the documents is made from the code: specs/openrpc.json, docs/reference/, and the examples in both.
+reference: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.reference $(ARGS)
+
+clean: clean-site
+
+clean-site:
+	rm -rf $(SITE)
 
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.

@@ -13,6 +13,7 @@ from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 
 LONG: Final = {
+    "tests/test_examples",
     *("access/test_audit", "access/test_browser", "access/test_floods", "access/test_fuzz"),
     *("access/test_many_connections", "access/test_slow_clients", "access/test_waiting_calls", "cli/test_cert"),
     *("cli/test_demo", "cli/test_doctor", "cli/test_flow_views", "cli/test_foreign_text", "cli/test_large_flows"),
@@ -29,7 +30,6 @@ LONG: Final = {
     *("flows/test_chaos", "flows/test_clock", "flows/test_restart", "flows/test_scale", "interop/test_accidents"),
     *("runner/test_ended_attempts", "runner/test_large_inputs", "stateful/test_records", "tls/test_reload"),
     *("workers/test_descriptors", "workers/test_flows", "workers/test_hung", "tests/test_dist", "tests/test_wheel"),
-    "tests/test_examples",
 }
 """Files whose slow tests are `long`: together they take a third of the time of all."""
 
