@@ -11,6 +11,7 @@ import pytest
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
+from coordinator import errors
 from coordinator.errors import CoordinatorError
 from tests.support.contract import Contract
 
@@ -88,8 +89,13 @@ def test_every_error_there_is_is_among_its_components() -> None:
     def all_of(error: type[CoordinatorError]) -> set[type[CoordinatorError]]:
         return {below for own in error.__subclasses__() for below in (own, *all_of(own))}
 
-    errors = {error.__name__: {"code": error.code, "message": error.message} for error in all_of(CoordinatorError)}
-    assert DOCUMENT["components"]["errors"] == errors
+    components = DOCUMENT["components"]["errors"]
+    assert {(error.code, error.message) for error in all_of(CoordinatorError)} == {
+        (error["code"], error["message"]) for error in components.values()
+    }
+    assert {name: getattr(errors, name).code for name in components} == {
+        name: error["code"] for name, error in components.items()
+    }
 
 
 def test_each_method_has_an_example_with_its_result() -> None:

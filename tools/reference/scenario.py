@@ -224,11 +224,14 @@ UNRECORDED: Final = "has no example: add a call of it to tools/reference/scenari
 
 
 def _all_others(do: Recorder, callers: list[Caller]) -> None:
-    """Methods that are not called above are called with the example of their row, by whoever may."""
-    for name, method in METHODS.items():
-        if name in do.exchanges:
-            continue
-        params = method.example or {}
+    """Methods that are not called above are called with the example of their row, by whoever may; those that delete
+    come last."""
+    others = [name for name in METHODS if name not in do.exchanges]
+    for name in sorted(others, key=lambda name: "delete" in name):
+        params = METHODS[name].example or {}
+        subscribed = do.exchanges.get(name.replace(".unsubscribe", ".subscribe"))
+        if subscribed is not None:
+            params = {"subscription": subscribed.result["subscription"]}
         for caller in callers:
             reply = caller.call(name, params)
             if "result" in reply:
