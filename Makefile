@@ -68,6 +68,26 @@ clean:
 	    clients/typescript/node_modules clients/typescript/dist clients/rust/target \
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# -- documents
+
+SITE := site
+
+.PHONY: docs reference clean-site
+
+# The documents as a site, in $(SITE); it needs no network. A link that leads nowhere ends it.
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m properdocs build --strict --site-dir $(SITE)
+	@echo "open $(SITE)/index.html; its search needs a server: python3 -m http.server --directory $(SITE)"
+
+# What of the documents is made from the code: specs/openrpc.json, docs/reference/, and the examples in both.
+reference: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.reference $(ARGS)
+
+clean: clean-site
+
+clean-site:
+	rm -rf $(SITE)
+
 # The Python is looked at before anything is made, and a creation that failed or was interrupted is removed, so there is
 # never half a .venv (bin/activate is written last). One that works is kept, whoever made it.
 $(VENV)/python.stamp: $(if $(realpath $(BIN)/python),,FORCE)
@@ -98,12 +118,15 @@ $(VENV)/serve.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
 	$(call install,.,HeroCoordinator,$@)
 
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
-	$(call install,.[dev$(COMMA)interop$(COMMA)bench],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)docs],HeroCoordinator and what its tests need,$@ $(VENV)/serve.stamp $(VENV)/docs.stamp)
+
+$(VENV)/docs.stamp: $(VENV)/serve.stamp
+	$(call install,.[docs],what builds the documents,$@)
 
 $(VENV)/coverage.stamp: $(VENV)/dev.stamp
-	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)coverage],what measures coverage,$@)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)docs$(COMMA)coverage],what measures coverage,$@)
 
 $(VENV)/peers.stamp: $(VENV)/dev.stamp
-	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)peers],what the benchmarks compare with,$@)
+	$(call install,.[dev$(COMMA)interop$(COMMA)bench$(COMMA)docs$(COMMA)peers],what the benchmarks compare with,$@)
 
 FORCE:

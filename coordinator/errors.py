@@ -255,6 +255,11 @@ DOCUMENTED_ERRORS: dict[str, type[CoordinatorError]] = {
         WebSocketRequired,
         NotLoggedIn,
         Forbidden,
+        ReplyTooLarge,
+        ParseError,
+        InvalidRequest,
+        MethodNotFound,
+        InternalError,
     )
 }
-"""The errors the OpenRPC document lists, by their names there."""
+"""All errors, by their names in the OpenRPC document."""

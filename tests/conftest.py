@@ -29,7 +29,7 @@ LONG: Final = frozenset(
     interop/test_accidents
     runner/test_ended_attempts runner/test_large_inputs
     stateful/test_records
-    tests/test_dist tests/test_wheel
+    tests/test_dist tests/test_examples tests/test_wheel
     tls/test_reload
     workers/test_descriptors workers/test_flows workers/test_hung
     """.split()  # noqa: SIM905 - one line a file would be a page

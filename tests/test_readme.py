@@ -1,4 +1,4 @@
-"""The README's examples do what it shows, and its table lists the settings there are."""
+"""The examples of the README and of the documents do what these show."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from typing import Any
 import httpx
 import pytest
 
-from coordinator.rpc.openrpc import document
-from coordinator.settings import Settings
 from tests.support.commands import herocoordinator
 from tests.support.runner import runner
 from tests.support.server import CoordinatorProcess, coordinator, limit_open_files
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-FROM_THE_MACHINE = {"data_dir": "the user's data directory", "workers": "the cores it may use"}
-EXAMPLES = re.findall(r"^\$ curl [^']*'content-type: application/json' -d '(.*?)'\n(.*?)\n```", README, re.S | re.M)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TUTORIAL, PYTHON, LANGUAGES, TLS, WORKERS = (
+    (ROOT / "docs" / f"{name}.md").read_text()
+    for name in ("tutorial", "howto/python", "howto/languages", "operations/tls", "operations/workers")
+)
+CURL = re.compile(r"^\$ curl [^']*'content-type: application/json' -d '(.*?)'\n(.*?)\n```", re.S | re.M)
+FLOW_FILE = re.compile(r"```toml\n(.*?)```\n(?:\n.*?\n)?\n```console\n\$ .*?flow run sums.toml\n(.*?)```", re.S)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +42,14 @@ def without_times(value: Any) -> Any:
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
-def test_each_curl_of_the_tour_answers_as_shown(fresh: CoordinatorProcess) -> None:
-    assert len(EXAMPLES) == 4
+@pytest.mark.parametrize(
+    ("text", "number"), [(README, 2), (TUTORIAL, 4), (LANGUAGES, 1)], ids=["README", "tutorial", "languages"]
+)
+def test_each_curl_answers_as_shown(fresh: CoordinatorProcess, text: str, number: int) -> None:
+    examples = CURL.findall(text)
+    assert len(examples) == number
 
-    for body, shown in EXAMPLES:
+    for body, shown in examples:
         answer = httpx.post(fresh.http, content=body, headers={"content-type": "application/json"}).json()
 
         assert without_times(answer) == without_times(json.loads(shown))
@@ -59,8 +66,9 @@ def without_measures(text: str) -> str:
     return re.sub(r"\b\d+\.\d s\b|\bflow \d+", "…", text)
 
 
-def test_the_flow_file_runs_as_shown(with_runner: CoordinatorProcess, tmp_path: Path) -> None:
-    file, shown = re.findall(r"```toml\n(.*?)```\n\n```console\n\$ .*?flow run sums.toml\n(.*?)```", README, re.S)[0]
+@pytest.mark.parametrize("text", [README, TUTORIAL], ids=["README", "tutorial"])
+def test_the_flow_file_runs_as_shown(with_runner: CoordinatorProcess, tmp_path: Path, text: str) -> None:
+    ((file, shown),) = FLOW_FILE.findall(text)
     (tmp_path / "sums.toml").write_text(file)
 
     done = herocoordinator("flow", "run", "--url", with_runner.ws, str(tmp_path / "sums.toml"))
@@ -70,7 +78,7 @@ def test_the_flow_file_runs_as_shown(with_runner: CoordinatorProcess, tmp_path: 
 
 
 def test_the_client_example_runs(with_runner: CoordinatorProcess) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", PYTHON, re.S)
 
     done = subprocess.run(
         [sys.executable, "-c", code.replace("ws://127.0.0.1:9653", with_runner.ws)],
@@ -86,7 +94,7 @@ def test_the_client_example_runs(with_runner: CoordinatorProcess) -> None:
 
 
 def test_a_setting_beyond_the_limit_of_open_files_is_refused_as_shown(tmp_path: Path) -> None:
-    ((limit, arguments, shown),) = re.findall(r"^\$ ulimit -n (\d+); \S+ (.*)\n(.*)\n```", README, re.M)
+    ((limit, arguments, shown),) = re.findall(r"^\$ ulimit -n (\d+); \S+ (.*)\n(.*)\n```", WORKERS, re.M)
 
     done = subprocess.run(
         [sys.executable, "-m", "coordinator", *arguments.split(), "--data-dir", str(tmp_path)],
@@ -100,26 +108,8 @@ def test_a_setting_beyond_the_limit_of_open_files_is_refused_as_shown(tmp_path: 
     assert (done.returncode, done.stderr.strip()) == (2, shown)
 
 
-def test_the_api_table_lists_every_method() -> None:
-    table = README[README.index("| method |") : README.index("- **Create is an upsert.**")]
-
-    listed = re.findall(r"`([a-z]+\.[a-z_]+)`", "".join(line.split("|")[1] for line in table.strip().splitlines()))
-    assert sorted(listed) == sorted({"rpc.discover", *(method["name"] for method in document()["methods"])})
-
-
-def test_the_table_lists_every_setting_with_its_default_and_meaning() -> None:
-    rows = re.findall(r"^\| `--(\S+)` \| (.*?) \| (.*) \|$", README, re.M)
-
-    expected = []
-    for name, field in Settings.model_fields.items():
-        value = field.get_default(call_default_factory=True, validated_data={})
-        default = "" if value in (None, ()) else f"`{value}`"
-        expected.append((name.replace("_", "-"), FROM_THE_MACHINE.get(name, default), field.description))
-    assert rows == expected
-
-
 def test_the_tls_example_runs_as_shown(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"\$ \.venv/bin/herocoordinator cert\n(.*?)```", README, re.S)
+    (shown,) = re.findall(r"\$ \.venv/bin/herocoordinator cert\n(.*?)```", TLS, re.S)
 
     made = subprocess.run(
         [sys.executable, "-m", "coordinator", "cert"],
@@ -139,3 +129,7 @@ def test_the_tls_example_runs_as_shown(tmp_path: Path) -> None:
         for host in ("localhost", "127.0.0.1"):
             url = f"https://{host}:{server.http.rpartition(':')[2]}/healthz"
             assert httpx.get(url, verify=trusting).json() == {"status": "ok"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200

@@ -10,6 +10,7 @@ import (
 // APIVersion is the version of the API these types are of.
 const APIVersion = "0.2.0"
 
+// Access: How much a token allows.
 type Access string
 
 const (
@@ -17,9 +18,13 @@ const (
 	AccessRead Access = "read"
 )
 
+// Actor: A person or a program that calls, as it is stored.
 type Actor struct {
-	ID      uint32       `json:"id"`
-	Pubkey  string       `json:"pubkey"`
+	// Id of the actor
+	ID uint32 `json:"id"`
+	// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
+	Pubkey string `json:"pubkey"`
+	// IP addresses
 	Address List[IpAddr] `json:"address"`
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
@@ -27,29 +32,43 @@ type Actor struct {
 	UpdatedAt int64 `json:"updated_at"`
 }
 
+// ActorCreate: An actor as a client creates it.
 type ActorCreate struct {
-	ID      uint32       `json:"id"`
-	Pubkey  string       `json:"pubkey"`
+	// Id of the actor
+	ID uint32 `json:"id"`
+	// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
+	Pubkey string `json:"pubkey"`
+	// IP addresses
 	Address List[IpAddr] `json:"address"`
 }
 
+// ActorCreateParams: What actor.create takes.
 type ActorCreateParams struct {
+	// The actor
 	Actor ActorCreate `json:"actor"`
 }
 
+// ActorLoadParams: What actor.load takes.
 type ActorLoadParams struct {
+	// Id of the actor
 	ID uint32 `json:"id"`
 	// Where callers log in: a context of which the caller is an admin and the actor a member
 	ContextID *uint32 `json:"context_id,omitempty"`
 }
 
+// ActorRevokeParams: What actor.revoke takes.
 type ActorRevokeParams struct {
+	// Id of the actor
 	ID uint32 `json:"id"`
 }
 
+// ActorRevoked: An actor that can log in no more.
 type ActorRevoked struct {
-	ID      uint32       `json:"id"`
-	Pubkey  string       `json:"pubkey"`
+	// Id of the actor
+	ID uint32 `json:"id"`
+	// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
+	Pubkey string `json:"pubkey"`
+	// IP addresses
 	Address List[IpAddr] `json:"address"`
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
@@ -61,17 +80,21 @@ type ActorRevoked struct {
 
 // Assignment: One attempt at a job, handed to a runner. Params of the notification `runner.job`, with `subscription`.
 type Assignment struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	Job       Job    `json:"job"`
+	// The job
+	Job Job `json:"job"`
 	// The flow's under the job's own
 	EnvVars Map[string, string] `json:"env_vars"`
 	// Results of the jobs it depends on, by id
 	Inputs Map[string, Map[string, string]] `json:"inputs"`
 	// Jobs whose results are not in `inputs`, for they are too large together; see job.inputs
 	InputsFrom List[uint32] `json:"inputs_from,omitempty"`
-	Attempt    int64        `json:"attempt"`
+	// Counts the attempts at the job, from 1
+	Attempt int64 `json:"attempt"`
 	// Names one attempt; valid until it ends or is lost
-	Token string  `json:"token"`
+	Token string `json:"token"`
+	// Seconds for which an attempt is the runner's without a heartbeat
 	Lease float64 `json:"lease"`
 	// The flow it runs for; none of a message's job
 	FlowID *uint32 `json:"flow_id,omitempty"`
@@ -79,34 +102,43 @@ type Assignment struct {
 	Prerequisites Map[string, MetPrerequisite] `json:"prerequisites,omitempty"`
 }
 
+// AssignmentNotice: One attempt at a job, handed to a runner. Params of the notification `runner.job`.
 type AssignmentNotice struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	Job       Job    `json:"job"`
+	// The job
+	Job Job `json:"job"`
 	// The flow's under the job's own
 	EnvVars Map[string, string] `json:"env_vars"`
 	// Results of the jobs it depends on, by id
 	Inputs Map[string, Map[string, string]] `json:"inputs"`
 	// Jobs whose results are not in `inputs`, for they are too large together; see job.inputs
 	InputsFrom List[uint32] `json:"inputs_from,omitempty"`
-	Attempt    int64        `json:"attempt"`
+	// Which attempt at the job it is, from 1
+	Attempt int64 `json:"attempt"`
 	// Names one attempt; valid until it ends or is lost
-	Token string  `json:"token"`
+	Token string `json:"token"`
+	// Seconds for which an attempt is the runner's without a heartbeat
 	Lease float64 `json:"lease"`
 	// The flow it runs for; none of a message's job
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// What the job's were satisfied by when it was released, by name; left out if it has none
 	Prerequisites Map[string, MetPrerequisite] `json:"prerequisites,omitempty"`
-	Subscription  string                       `json:"subscription"`
+	// Names the subscription on its connection
+	Subscription string `json:"subscription"`
 }
 
 // AttemptOutcome: What the job is after its attempt: Finished, Error, or Dispatched when it will be tried again.
 //
 // A failure that is reported within 30 s of a cancel or a time-out changes no status; its result is kept.
 type AttemptOutcome struct {
-	Status  JobStatus `json:"status"`
-	Attempt int64     `json:"attempt"`
+	// What the job is now
+	Status JobStatus `json:"status"`
+	// Which attempt at the job it is, from 1
+	Attempt int64 `json:"attempt"`
 }
 
+// AttemptOutcomeKind: AttemptOutcomeKind.
 type AttemptOutcomeKind string
 
 const (
@@ -118,7 +150,9 @@ const (
 	AttemptOutcomeKindCancelled AttemptOutcomeKind = "cancelled"
 )
 
+// AwaitedPrerequisite: A condition that jobs wait for.
 type AwaitedPrerequisite struct {
+	// Name of the condition
 	Name string `json:"name"`
 	// Jobs waiting for it; of the first 1,000 flows if there are more
 	Jobs int64 `json:"jobs"`
@@ -128,15 +162,21 @@ type AwaitedPrerequisite struct {
 
 // CancelNotice: Params of the notification `runner.cancel`: stop this attempt, its outcome is no longer wanted.
 type CancelNotice struct {
+	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
-	ContextID    uint32 `json:"context_id"`
-	CallerID     uint32 `json:"caller_id"`
-	ID           uint32 `json:"id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Names one attempt; valid until it ends or is lost
-	Token  string `json:"token"`
+	Token string `json:"token"`
+	// Why the attempt is to stop
 	Reason string `json:"reason"`
 }
 
+// Challenge: What a caller signs to log in.
 type Challenge struct {
 	// Names the coordinators of one store; it is signed
 	Server string `json:"server"`
@@ -146,9 +186,12 @@ type Challenge struct {
 	ExpiresAt int64 `json:"expires_at"`
 }
 
+// ChallengeParams: What auth.challenge takes.
 type ChallengeParams struct{}
 
+// Context: A tenant with its members, as it is stored.
 type Context struct {
+	// Id of the context
 	ID uint32 `json:"id"`
 	// Actor ids with full rights
 	Admins List[uint32] `json:"admins"`
@@ -166,7 +209,9 @@ type Context struct {
 	PausedScriptTypes List[ScriptType] `json:"paused_script_types,omitempty"`
 }
 
+// ContextCreate: A context as a client creates it.
 type ContextCreate struct {
+	// Id of the context
 	ID uint32 `json:"id"`
 	// Actor ids with full rights
 	Admins List[uint32] `json:"admins"`
@@ -176,27 +221,35 @@ type ContextCreate struct {
 	Executors List[uint32] `json:"executors"`
 }
 
+// ContextCreateParams: What context.create takes.
 type ContextCreateParams struct {
+	// The context
 	Context ContextCreate `json:"context"`
 }
 
+// ContextDeleteParams: What context.delete takes.
 type ContextDeleteParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 }
 
 // ContextEvent: `kind` says whose status changed: that of a flow, of a job of a flow, or of the context, which was deleted.
 type ContextEvent struct {
 	// Names an event of a flow, in order
-	EventID string           `json:"event_id"`
-	Kind    ContextEventKind `json:"kind"`
+	EventID string `json:"event_id"`
+	// What the event is about
+	Kind ContextEventKind `json:"kind"`
 	// Unix time in ms
 	At int64 `json:"at"`
 	// Left out if `kind` is `context`
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// The new status; `Deleted` of a flow or context that was deleted
-	Status   string  `json:"status"`
-	JobID    *uint32 `json:"job_id,omitempty"`
-	Attempt  *int64  `json:"attempt,omitempty"`
+	Status string `json:"status"`
+	// Id of the job
+	JobID *uint32 `json:"job_id,omitempty"`
+	// Which attempt at the job it is, from 1
+	Attempt *int64 `json:"attempt,omitempty"`
+	// Id of the runner
 	RunnerID *uint32 `json:"runner_id,omitempty"`
 	// The runner's topic
 	Topic *string `json:"topic,omitempty"`
@@ -206,6 +259,7 @@ type ContextEvent struct {
 	Lost *bool `json:"lost,omitempty"`
 }
 
+// ContextEventKind: ContextEventKind.
 type ContextEventKind string
 
 const (
@@ -217,30 +271,38 @@ const (
 // ContextEventNotice: Params of the notification `context.event`. The last one of a context that is deleted is of kind `context`.
 type ContextEventNotice struct {
 	// Names an event of a flow, in order
-	EventID string           `json:"event_id"`
-	Kind    ContextEventKind `json:"kind"`
+	EventID string `json:"event_id"`
+	// What the event is about
+	Kind ContextEventKind `json:"kind"`
 	// Unix time in ms
 	At int64 `json:"at"`
 	// Left out if `kind` is `context`
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// The new status; `Deleted` of a flow or context that was deleted
-	Status   string  `json:"status"`
-	JobID    *uint32 `json:"job_id,omitempty"`
-	Attempt  *int64  `json:"attempt,omitempty"`
+	Status string `json:"status"`
+	// Id of the job
+	JobID *uint32 `json:"job_id,omitempty"`
+	// Which attempt at the job it is, from 1
+	Attempt *int64 `json:"attempt,omitempty"`
+	// Id of the runner
 	RunnerID *uint32 `json:"runner_id,omitempty"`
 	// The runner's topic
 	Topic *string `json:"topic,omitempty"`
 	// About 200 bytes at most; flow.events has all of it
 	Reason *string `json:"reason,omitempty"`
 	// The attempt was lost with its runner rather than failed; left out if not
-	Lost         *bool  `json:"lost,omitempty"`
+	Lost *bool `json:"lost,omitempty"`
+	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
-	ContextID    uint32 `json:"context_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
 	// true: events between this one and the one before are no longer kept
 	Missed *bool `json:"missed,omitempty"`
 }
 
+// ContextEvents: ContextEvents.
 type ContextEvents struct {
+	// Events
 	Events List[ContextEvent] `json:"events"`
 	// The `after` of the next call
 	LastEvent string `json:"last_event"`
@@ -248,7 +310,9 @@ type ContextEvents struct {
 	Missed bool `json:"missed"`
 }
 
+// ContextEventsParams: What context.events takes.
 type ContextEventsParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Begin after this event; left out: with those that come
 	After *string `json:"after,omitempty"`
@@ -256,16 +320,21 @@ type ContextEventsParams struct {
 	Limit *int64 `json:"limit,omitempty"`
 }
 
+// ContextListParams: What context.list takes.
 type ContextListParams struct {
 	// The last reply's `cursor`; none for the beginning
 	Cursor *string `json:"cursor,omitempty"`
-	Limit  *int64  `json:"limit,omitempty"`
+	// At most so many records a page
+	Limit *int64 `json:"limit,omitempty"`
 }
 
+// ContextLoadParams: What context.load takes.
 type ContextLoadParams struct {
+	// Id of the context
 	ID uint32 `json:"id"`
 }
 
+// ContextPage: A page of the ids of contexts.
 type ContextPage struct {
 	// Ids of all contexts ever written to, ascending
 	Items List[uint32] `json:"items"`
@@ -273,13 +342,17 @@ type ContextPage struct {
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// ContextPauseParams: What context.pause and context.resume take.
 type ContextPauseParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Only the jobs of this type; left out: all of the context
 	ScriptType *ScriptType `json:"script_type,omitempty"`
 }
 
+// ContextPaused: ContextPaused.
 type ContextPaused struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// The whole context is
 	Paused bool `json:"paused"`
@@ -287,6 +360,7 @@ type ContextPaused struct {
 	ScriptTypes List[ScriptType] `json:"script_types"`
 }
 
+// ContextStats: ContextStats.
 type ContextStats struct {
 	// Flows by status; every status is there
 	Flows Map[FlowStatus, int64] `json:"flows"`
@@ -294,14 +368,19 @@ type ContextStats struct {
 	Jobs Map[JobStatus, int64] `json:"jobs"`
 	// Every type is there
 	ScriptTypes Map[ScriptType, ScriptTypeStats] `json:"script_types"`
-	Runners     RunnerStats                      `json:"runners"`
+	// Runners
+	Runners RunnerStats `json:"runners"`
 }
 
+// ContextStatsParams: What context.stats takes.
 type ContextStatsParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 }
 
+// ContextSubscribeParams: What context.subscribe takes.
 type ContextSubscribeParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Begin after this event; left out: with those that come
 	After *string `json:"after,omitempty"`
@@ -309,7 +388,9 @@ type ContextSubscribeParams struct {
 	Batch *bool `json:"batch,omitempty"`
 }
 
+// ContextSubscribed: ContextSubscribed.
 type ContextSubscribed struct {
+	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
 	// The notifications begin after this one
 	LastEvent string `json:"last_event"`
@@ -317,6 +398,7 @@ type ContextSubscribed struct {
 	Missed bool `json:"missed"`
 }
 
+// Deleted: How much was deleted.
 type Deleted struct {
 	// Records deleted
 	Deleted int64 `json:"deleted"`
@@ -325,6 +407,7 @@ type Deleted struct {
 // EdgeTuple: Tuple [from, to] representing a directed edge
 type EdgeTuple = [2]uint32
 
+// EventKind: What an event is about.
 type EventKind string
 
 const (
@@ -333,9 +416,13 @@ const (
 	EventKindLog  EventKind = "log"
 )
 
+// Flow: Jobs that run in the order of their dependencies, as stored.
 type Flow struct {
-	ID        uint32 `json:"id"`
-	CallerID  uint32 `json:"caller_id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Ids of the flow's jobs, stored under the flow's caller_id
 	Jobs List[uint32] `json:"jobs"`
@@ -348,22 +435,32 @@ type Flow struct {
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
 	// Unix time in seconds
-	UpdatedAt int64               `json:"updated_at"`
-	Result    Map[string, string] `json:"result"`
-	Status    FlowStatus          `json:"status"`
+	UpdatedAt int64 `json:"updated_at"`
+	// Results of the last jobs, by job id, each a map as JSON text; of a flow in Error its `error`
+	Result Map[string, string] `json:"result"`
+	// How far it is
+	Status FlowStatus `json:"status"`
 	// true: none of its jobs is handed out, see flow.pause; only while Started, left out if not
 	Paused *bool `json:"paused,omitempty"`
 }
 
+// FlowCancelParams: What flow.cancel takes.
 type FlowCancelParams struct {
-	ContextID uint32  `json:"context_id"`
-	ID        uint32  `json:"id"`
-	Reason    *string `json:"reason,omitempty"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
+	// What followers of the flow are told
+	Reason *string `json:"reason,omitempty"`
 }
 
+// FlowCreate: A flow as a client creates it.
 type FlowCreate struct {
-	ID        uint32 `json:"id"`
-	CallerID  uint32 `json:"caller_id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Ids of the flow's jobs, stored under the flow's caller_id
 	Jobs List[uint32] `json:"jobs"`
@@ -372,20 +469,28 @@ type FlowCreate struct {
 	// What people call it: one printable line. It need not be unique
 	Name *NameText `json:"name,omitempty"`
 	// Short texts by which lists find it
-	Tags   Tags                `json:"tags,omitempty"`
+	Tags Tags `json:"tags,omitempty"`
+	// The result it begins with; an empty one unless given
 	Result Map[string, string] `json:"result,omitempty"`
 }
 
+// FlowCreateParams: What flow.create takes.
 type FlowCreateParams struct {
-	ContextID uint32     `json:"context_id"`
-	Flow      FlowCreate `json:"flow"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The flow
+	Flow FlowCreate `json:"flow"`
 	// Seconds after which the flow, and the jobs made for it, are deleted unless it was started. Each further call with it begins the time anew, 0 ends it; a flow that was there without it stays without
 	AbandonAfter *float64 `json:"abandon_after,omitempty"`
 }
 
+// FlowDag: The order in which the jobs of a flow run.
 type FlowDag struct {
-	FlowID    uint32 `json:"flow_id"`
-	CallerID  uint32 `json:"caller_id"`
+	// Id of the flow
+	FlowID uint32 `json:"flow_id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Map keyed by job id (serialized as string in JSON)
 	Nodes Map[string, JobSummary] `json:"nodes"`
@@ -404,55 +509,74 @@ type FlowDag struct {
 // FlowEvent: `kind` says what happened: the flow's or a job's status changed, or a job wrote log lines.
 type FlowEvent struct {
 	// Names an event of a flow, in order
-	EventID string    `json:"event_id"`
-	Kind    EventKind `json:"kind"`
+	EventID string `json:"event_id"`
+	// What the event is about
+	Kind EventKind `json:"kind"`
 	// Unix time in ms
 	At int64 `json:"at"`
 	// The new status
-	Status   *string `json:"status,omitempty"`
-	JobID    *uint32 `json:"job_id,omitempty"`
-	Attempt  *int64  `json:"attempt,omitempty"`
+	Status *string `json:"status,omitempty"`
+	// Id of the job
+	JobID *uint32 `json:"job_id,omitempty"`
+	// Which attempt at the job it is, from 1
+	Attempt *int64 `json:"attempt,omitempty"`
+	// Id of the runner
 	RunnerID *uint32 `json:"runner_id,omitempty"`
 	// The runner's topic
-	Topic  *string `json:"topic,omitempty"`
+	Topic *string `json:"topic,omitempty"`
+	// Why, where something went wrong
 	Reason *string `json:"reason,omitempty"`
 	// The attempt was lost with its runner rather than failed; left out if not
 	Lost *bool `json:"lost,omitempty"`
 	// The flow was paused, or resumed; its status is as it was
-	Paused *bool        `json:"paused,omitempty"`
-	Stream *LogStream   `json:"stream,omitempty"`
-	Lines  List[string] `json:"lines,omitempty"`
+	Paused *bool `json:"paused,omitempty"`
+	// Which output of the script wrote the lines
+	Stream *LogStream `json:"stream,omitempty"`
+	// Log lines
+	Lines List[string] `json:"lines,omitempty"`
 }
 
 // FlowEventNotice: Params of the notification `flow.event`. The last one of a flow that is deleted has the status Deleted.
 type FlowEventNotice struct {
 	// Names an event of a flow, in order
-	EventID string    `json:"event_id"`
-	Kind    EventKind `json:"kind"`
+	EventID string `json:"event_id"`
+	// What the event is about
+	Kind EventKind `json:"kind"`
 	// Unix time in ms
 	At int64 `json:"at"`
 	// The new status
-	Status   *string `json:"status,omitempty"`
-	JobID    *uint32 `json:"job_id,omitempty"`
-	Attempt  *int64  `json:"attempt,omitempty"`
+	Status *string `json:"status,omitempty"`
+	// Id of the job
+	JobID *uint32 `json:"job_id,omitempty"`
+	// Which attempt at the job it is, from 1
+	Attempt *int64 `json:"attempt,omitempty"`
+	// Id of the runner
 	RunnerID *uint32 `json:"runner_id,omitempty"`
 	// The runner's topic
-	Topic  *string `json:"topic,omitempty"`
+	Topic *string `json:"topic,omitempty"`
+	// Why, where something went wrong
 	Reason *string `json:"reason,omitempty"`
 	// The attempt was lost with its runner rather than failed; left out if not
 	Lost *bool `json:"lost,omitempty"`
 	// The flow was paused, or resumed; its status is as it was
-	Paused       *bool        `json:"paused,omitempty"`
-	Stream       *LogStream   `json:"stream,omitempty"`
-	Lines        List[string] `json:"lines,omitempty"`
-	Subscription string       `json:"subscription"`
-	ContextID    uint32       `json:"context_id"`
-	FlowID       uint32       `json:"flow_id"`
+	Paused *bool `json:"paused,omitempty"`
+	// Which output of the script wrote the lines
+	Stream *LogStream `json:"stream,omitempty"`
+	// Log lines
+	Lines List[string] `json:"lines,omitempty"`
+	// Names the subscription on its connection
+	Subscription string `json:"subscription"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the flow
+	FlowID uint32 `json:"flow_id"`
 	// true: events between this one and the one before are no longer kept
 	Missed *bool `json:"missed,omitempty"`
 }
 
+// FlowEvents: A page of what happened to a flow.
 type FlowEvents struct {
+	// The events, oldest first
 	Events List[FlowEvent] `json:"events"`
 	// The `after` of the next call
 	LastEvent string `json:"last_event"`
@@ -460,9 +584,12 @@ type FlowEvents struct {
 	Missed bool `json:"missed"`
 }
 
+// FlowEventsParams: What flow.events takes.
 type FlowEventsParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	ID        uint32 `json:"id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
 	// Names an event of a flow, in order
 	After *string `json:"after,omitempty"`
 	// A page of large events has fewer
@@ -471,6 +598,7 @@ type FlowEventsParams struct {
 
 // FlowFilter: Flows that are all of this.
 type FlowFilter struct {
+	// How far it is
 	Status *FlowStatus `json:"status,omitempty"`
 	// It has one of these
 	Statuses FlowStatuses `json:"statuses,omitempty"`
@@ -490,12 +618,16 @@ type FlowFilter struct {
 	EndedTo *int64 `json:"ended_to,omitempty"`
 }
 
+// FlowListParams: What flow.list takes.
 type FlowListParams struct {
 	// The last reply's `cursor`; none for the beginning
-	Cursor    *string     `json:"cursor,omitempty"`
-	Limit     *int64      `json:"limit,omitempty"`
-	ContextID uint32      `json:"context_id"`
-	Status    *FlowStatus `json:"status,omitempty"`
+	Cursor *string `json:"cursor,omitempty"`
+	// At most so many records a page
+	Limit *int64 `json:"limit,omitempty"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Only flows in this status
+	Status *FlowStatus `json:"status,omitempty"`
 	// It has one of these
 	Statuses FlowStatuses `json:"statuses,omitempty"`
 	// It has a name that begins with this
@@ -518,9 +650,12 @@ type FlowListParams struct {
 	Descending *bool `json:"descending,omitempty"`
 }
 
+// FlowLoadParams: What flow.load and flow.dag take.
 type FlowLoadParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	ID        uint32 `json:"id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
 }
 
 // FlowOverrides: What a flow and jobs of it have from now on.
@@ -531,18 +666,25 @@ type FlowOverrides struct {
 	Jobs List[JobOverride] `json:"jobs,omitempty"`
 }
 
+// FlowPage: A page of flows.
 type FlowPage struct {
+	// The records
 	Items List[Flow] `json:"items"`
 	// Where the next page begins; left out on the last one
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// FlowParams: What flow.start and flow.retry and flow.status and flow.delete and flow.pause and flow.resume take.
 type FlowParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	ID        uint32 `json:"id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
 }
 
+// FlowReport: A flow with the progress of its jobs.
 type FlowReport struct {
+	// The flow
 	Flow Flow `json:"flow"`
 	// Jobs by status; every status is there
 	Counts Map[JobStatus, int64] `json:"counts"`
@@ -558,14 +700,19 @@ type FlowReport struct {
 	LastEvent string `json:"last_event"`
 }
 
+// FlowRerunParams: What flow.rerun takes.
 type FlowRerunParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	ID        uint32 `json:"id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
 	// Only this job of the flow and those that depend on it, on others too; left out: all jobs
-	FromJob   *uint32        `json:"from_job,omitempty"`
+	FromJob *uint32 `json:"from_job,omitempty"`
+	// Overrides
 	Overrides *FlowOverrides `json:"overrides,omitempty"`
 }
 
+// FlowStatus: How far a flow is.
 type FlowStatus string
 
 const (
@@ -575,31 +722,42 @@ const (
 	FlowStatusFinished   FlowStatus = "Finished"
 )
 
+// FlowStatuses: FlowStatuses.
 type FlowStatuses = List[FlowStatus]
 
+// FlowSubmitParams: What flow.submit takes.
 type FlowSubmitParams struct {
-	ContextID uint32     `json:"context_id"`
-	Flow      FlowCreate `json:"flow"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The flow
+	Flow FlowCreate `json:"flow"`
 	// Every job the flow lists
 	Jobs List[JobCreate] `json:"jobs"`
 }
 
+// FlowSubscribeParams: What flow.subscribe takes.
 type FlowSubscribeParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	ID        uint32 `json:"id"`
+	// Id of the flow
+	ID uint32 `json:"id"`
 	// Names an event of a flow, in order
 	After *string `json:"after,omitempty"`
 	// Several notifications at once come as one JSON-RPC batch; by default each is a message
 	Batch *bool `json:"batch,omitempty"`
 }
 
+// FlowSubscribed: A subscription to what happens to a flow.
 type FlowSubscribed struct {
+	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
 	// Events after `after` are no longer kept
 	Missed bool `json:"missed"`
 }
 
+// FlowsCancelParams: What flow.cancel_many takes.
 type FlowsCancelParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Without members it means all flows of the context
 	Filter FlowFilter `json:"filter"`
@@ -615,6 +773,7 @@ type FlowsCancelParams struct {
 
 // FlowsDone: What was done by one call. It works for a few seconds: the next one goes on at `cursor`.
 type FlowsDone struct {
+	// Dry run
 	DryRun bool `json:"dry_run"`
 	// Flows that are meant, and to which it applies
 	Matched int64 `json:"matched"`
@@ -630,6 +789,7 @@ type FlowsDone struct {
 
 // FlowsParams: What is to be done to all flows that a filter means and to which it applies, in the order of their ids.
 type FlowsParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// Without members it means all flows of the context
 	Filter FlowFilter `json:"filter"`
@@ -641,28 +801,40 @@ type FlowsParams struct {
 	Limit *int64 `json:"limit,omitempty"`
 }
 
+// Heartbeat: The lease of an attempt after its renewal.
 type Heartbeat struct {
+	// Seconds for which an attempt is the runner's without a heartbeat
 	Lease float64 `json:"lease"`
 }
 
+// HeldJob: HeldJob.
 type HeldJob struct {
+	// Id of the actor for whom it is; together with `id` it names the record in its context
 	CallerID uint32 `json:"caller_id"`
-	ID       uint32 `json:"id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 }
 
 // IpAddr: IPv4 or IPv6 textual address
 type IpAddr = string
 
+// Job: A script with what it needs, as it is stored.
 type Job struct {
-	ID         uint32     `json:"id"`
-	CallerID   uint32     `json:"caller_id"`
-	ContextID  uint32     `json:"context_id"`
-	Script     string     `json:"script"`
+	// Id of the job
+	ID uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The text of the script
+	Script string `json:"script"`
+	// Which runners can run it
 	ScriptType ScriptType `json:"script_type"`
 	// Seconds an attempt may take, 0 for no limit
 	Timeout uint32 `json:"timeout"`
 	// Attempts that may follow a failed one
-	Retries int64               `json:"retries"`
+	Retries int64 `json:"retries"`
+	// Environment of the job's script
 	EnvVars Map[string, string] `json:"env_vars"`
 	// Names of external conditions the job waits for
 	Prerequisites List[string] `json:"prerequisites"`
@@ -677,48 +849,64 @@ type Job struct {
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
 	// Unix time in seconds
-	UpdatedAt int64               `json:"updated_at"`
-	Result    Map[string, string] `json:"result"`
-	Status    JobStatus           `json:"status"`
+	UpdatedAt int64 `json:"updated_at"`
+	// What the job's script has returned, by name
+	Result Map[string, string] `json:"result"`
+	// How far it is
+	Status JobStatus `json:"status"`
 }
 
 // JobAttempt: How an attempt at a job went.
 type JobAttempt struct {
 	// Its number; they begin anew when the job is started again
-	Attempt  int64  `json:"attempt"`
+	Attempt int64 `json:"attempt"`
+	// Id of the runner
 	RunnerID uint32 `json:"runner_id"`
 	// Unix time in ms
 	StartedAt int64 `json:"started_at"`
 	// Left out while it is running
-	EndedAt *int64             `json:"ended_at,omitempty"`
+	EndedAt *int64 `json:"ended_at,omitempty"`
+	// Outcome
 	Outcome AttemptOutcomeKind `json:"outcome"`
 	// Why it did not finish; the first 1,000 bytes
 	Error *string `json:"error,omitempty"`
 }
 
+// JobAttempts: JobAttempts.
 type JobAttempts struct {
 	// The newest of the job's attempts, 20 at most, oldest first
 	Attempts List[JobAttempt] `json:"attempts"`
 }
 
+// JobCancelParams: What job.cancel takes.
 type JobCancelParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Recorded with the job and told to its runner
 	Reason *string `json:"reason,omitempty"`
 }
 
+// JobCreate: A job as a client creates it.
 type JobCreate struct {
-	ID         uint32     `json:"id"`
-	CallerID   uint32     `json:"caller_id"`
-	ContextID  uint32     `json:"context_id"`
-	Script     string     `json:"script"`
+	// Id of the job
+	ID uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The text of the script
+	Script string `json:"script"`
+	// Which runners can run it
 	ScriptType ScriptType `json:"script_type"`
 	// Seconds an attempt may take, 0 for no limit
 	Timeout uint32 `json:"timeout"`
 	// Attempts that may follow a failed one
-	Retries int64               `json:"retries"`
+	Retries int64 `json:"retries"`
+	// Environment of the job's script
 	EnvVars Map[string, string] `json:"env_vars"`
 	// Names of external conditions the job waits for
 	Prerequisites List[string] `json:"prerequisites"`
@@ -729,22 +917,32 @@ type JobCreate struct {
 	// What people call it: one printable line. It need not be unique
 	Name *NameText `json:"name,omitempty"`
 	// Short texts by which lists find it
-	Tags   Tags                `json:"tags,omitempty"`
+	Tags Tags `json:"tags,omitempty"`
+	// The result it begins with; an empty one unless given
 	Result Map[string, string] `json:"result,omitempty"`
 }
 
+// JobCreateParams: What job.create takes.
 type JobCreateParams struct {
-	ContextID uint32    `json:"context_id"`
-	Job       JobCreate `json:"job"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The job
+	Job JobCreate `json:"job"`
 }
 
+// JobFailParams: What job.fail takes.
 type JobFailParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Names one attempt; valid until it ends or is lost
-	Token  string              `json:"token"`
-	Error  string              `json:"error"`
+	Token string `json:"token"`
+	// Why the attempt has failed, for people
+	Error string `json:"error"`
+	// What the script has returned in spite of that
 	Result Map[string, string] `json:"result,omitempty"`
 	// false: do not try again, whatever `retries` says
 	Retry *bool `json:"retry,omitempty"`
@@ -752,23 +950,33 @@ type JobFailParams struct {
 	Lost *bool `json:"lost,omitempty"`
 }
 
+// JobFinishParams: What job.finish takes.
 type JobFinishParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Names one attempt; valid until it ends or is lost
-	Token  string              `json:"token"`
+	Token string `json:"token"`
+	// What the script has returned, by name
 	Result Map[string, string] `json:"result,omitempty"`
 }
 
+// JobHeartbeatParams: What job.heartbeat takes.
 type JobHeartbeatParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Names one attempt; valid until it ends or is lost
 	Token string `json:"token"`
 }
 
+// JobInputs: A page of the results that a job gets as inputs.
 type JobInputs struct {
 	// Results of jobs it depends on, by id
 	Inputs Map[string, Map[string, string]] `json:"inputs"`
@@ -776,22 +984,30 @@ type JobInputs struct {
 	After *uint32 `json:"after,omitempty"`
 }
 
+// JobInputsParams: What job.inputs takes.
 type JobInputsParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Names one attempt; valid until it ends or is lost
 	Token string `json:"token"`
 	// The page before ended with this job; left out for the first page
 	After *uint32 `json:"after,omitempty"`
 }
 
+// JobListParams: What job.list takes.
 type JobListParams struct {
 	// The last reply's `cursor`; none for the beginning
-	Cursor    *string    `json:"cursor,omitempty"`
-	Limit     *int64     `json:"limit,omitempty"`
-	ContextID uint32     `json:"context_id"`
-	Status    *JobStatus `json:"status,omitempty"`
+	Cursor *string `json:"cursor,omitempty"`
+	// At most so many records a page
+	Limit *int64 `json:"limit,omitempty"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Only jobs in this status
+	Status *JobStatus `json:"status,omitempty"`
 	// It has one of these
 	Statuses JobStatuses `json:"statuses,omitempty"`
 	// It has a name that begins with this
@@ -816,24 +1032,35 @@ type JobListParams struct {
 	Descending *bool `json:"descending,omitempty"`
 }
 
+// JobLoadParams: What job.load and job.tail and job.attempts and job.delete take.
 type JobLoadParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 }
 
+// JobLogParams: What job.log takes.
 type JobLogParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the job
+	ID uint32 `json:"id"`
 	// Names one attempt; valid until it ends or is lost
-	Token  string       `json:"token"`
-	Lines  List[string] `json:"lines"`
-	Stream *LogStream   `json:"stream,omitempty"`
+	Token string `json:"token"`
+	// Log lines
+	Lines List[string] `json:"lines"`
+	// Which output of the script wrote the lines
+	Stream *LogStream `json:"stream,omitempty"`
 }
 
 // JobOverride: What a job runs with from now on.
 type JobOverride struct {
+	// Id of the job
 	ID uint32 `json:"id"`
 	// In the place of the one it has
 	Script *string `json:"script,omitempty"`
@@ -841,19 +1068,27 @@ type JobOverride struct {
 	EnvVars Map[string, string] `json:"env_vars,omitempty"`
 }
 
+// JobPage: A page of jobs.
 type JobPage struct {
+	// The records
 	Items List[Job] `json:"items"`
 	// Where the next page begins; left out on the last one
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// JobProgress: How far a job of a flow is.
 type JobProgress struct {
-	ID         uint32       `json:"id"`
-	ScriptType ScriptType   `json:"script_type"`
-	Depends    List[uint32] `json:"depends"`
-	Status     JobStatus    `json:"status"`
+	// Id of the job
+	ID uint32 `json:"id"`
+	// Which runners can run it
+	ScriptType ScriptType `json:"script_type"`
+	// Ids of the jobs it waits for
+	Depends List[uint32] `json:"depends"`
+	// How far it is
+	Status JobStatus `json:"status"`
 	// Attempts begun in this run
-	Attempt  int64   `json:"attempt"`
+	Attempt int64 `json:"attempt"`
+	// Id of the runner
 	RunnerID *uint32 `json:"runner_id,omitempty"`
 	// Unix time in ms
 	QueuedAt *int64 `json:"queued_at,omitempty"`
@@ -871,6 +1106,7 @@ type JobProgress struct {
 	Failure *string `json:"failure,omitempty"`
 }
 
+// JobStatus: How far a job is.
 type JobStatus string
 
 const (
@@ -881,23 +1117,34 @@ const (
 	JobStatusFinished                JobStatus = "Finished"
 )
 
+// JobStatuses: JobStatuses.
 type JobStatuses = List[JobStatus]
 
+// JobSummary: What the graph says of a job.
 type JobSummary struct {
-	ID            uint32       `json:"id"`
-	Depends       List[uint32] `json:"depends"`
+	// Id of the job
+	ID uint32 `json:"id"`
+	// Ids of the jobs it waits for
+	Depends List[uint32] `json:"depends"`
+	// Names of the external conditions it waits for
 	Prerequisites List[string] `json:"prerequisites"`
-	ScriptType    ScriptType   `json:"script_type"`
+	// Which runners can run it
+	ScriptType ScriptType `json:"script_type"`
 }
 
+// JobTail: The end of a job's log.
 type JobTail struct {
 	// The newest log lines of the job, about 16 KiB, oldest first
 	Reports List[LogReport] `json:"reports"`
 }
 
+// JobTakeParams: What job.take takes.
 type JobTakeParams struct {
-	ContextID   uint32           `json:"context_id"`
-	RunnerID    uint32           `json:"runner_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the runner
+	RunnerID uint32 `json:"runner_id"`
+	// The types of jobs the runner takes
 	ScriptTypes List[ScriptType] `json:"script_types"`
 	// Jobs it may hold at once
 	Count *int64 `json:"count,omitempty"`
@@ -909,11 +1156,15 @@ type JobTakeParams struct {
 	TakeID *string `json:"take_id,omitempty"`
 }
 
+// JobTaken: Jobs for a runner; none if none came in time.
 type JobTaken struct {
+	// The jobs, each with the token of its attempt
 	Jobs List[Assignment] `json:"jobs"`
 }
 
+// KeyRotateParams: What actor.rotate_key takes.
 type KeyRotateParams struct {
+	// Id of the actor
 	ID uint32 `json:"id"`
 	// The new one
 	Pubkey string `json:"pubkey"`
@@ -927,9 +1178,13 @@ type KeyRotateParams struct {
 	NewSignature *string `json:"new_signature,omitempty"`
 }
 
+// ListedRunner: A runner with what holds it back.
 type ListedRunner struct {
-	ID      uint32 `json:"id"`
-	Pubkey  string `json:"pubkey"`
+	// Id of the runner
+	ID uint32 `json:"id"`
+	// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
+	Pubkey string `json:"pubkey"`
+	// IP addresses
 	Address IpAddr `json:"address"`
 	// Names the runner's subscription, usually runner<id>
 	Topic string `json:"topic"`
@@ -959,14 +1214,19 @@ type ListedRunner struct {
 	HeldBackFor *float64 `json:"held_back_for,omitempty"`
 }
 
+// LogReport: Log lines that a runner reported together.
 type LogReport struct {
 	// Unix time in ms
-	At      int64        `json:"at"`
-	Attempt int64        `json:"attempt"`
-	Stream  LogStream    `json:"stream"`
-	Lines   List[string] `json:"lines"`
+	At int64 `json:"at"`
+	// Which attempt at the job it is, from 1
+	Attempt int64 `json:"attempt"`
+	// Which output of the script wrote the lines
+	Stream LogStream `json:"stream"`
+	// Log lines
+	Lines List[string] `json:"lines"`
 }
 
+// LogStream: Which output of a script wrote the lines.
 type LogStream string
 
 const (
@@ -974,6 +1234,7 @@ const (
 	LogStreamStderr LogStream = "stderr"
 )
 
+// Logged: How many lines were kept.
 type Logged struct {
 	// How many were kept: none once a message has logged 16 MiB
 	Lines int64 `json:"lines"`
@@ -981,7 +1242,9 @@ type Logged struct {
 	Over *bool `json:"over,omitempty"`
 }
 
+// LoggedIn: Who is logged in, and until when.
 type LoggedIn struct {
+	// Who it is: `actor:7`, `runner:1:3` or `operator`
 	Principal string `json:"principal"`
 	// Left out of the operator's
 	ExpiresAt *int64 `json:"expires_at,omitempty"`
@@ -992,10 +1255,13 @@ type LoggedIn struct {
 // LoginEndedNotice: Params of the notification `auth.ended`: a subscription has ended, or without one the whole login, and the
 // connection closes.
 type LoginEndedNotice struct {
-	Reason       string  `json:"reason"`
+	// Why it has ended
+	Reason string `json:"reason"`
+	// The subscription that has ended; left out if the whole login has
 	Subscription *string `json:"subscription,omitempty"`
 }
 
+// LoginParams: What auth.login and auth.renew take.
 type LoginParams struct {
 	// `actor:7`, or `runner:1:3` for runner 3 of context 1
 	Principal *string `json:"principal,omitempty"`
@@ -1009,12 +1275,19 @@ type LoginParams struct {
 	Ticket *string `json:"ticket,omitempty"`
 }
 
+// Message: A message with its jobs, as it is stored.
 type Message struct {
-	ID                uint32            `json:"id"`
-	CallerID          uint32            `json:"caller_id"`
-	ContextID         uint32            `json:"context_id"`
-	Message           string            `json:"message"`
-	MessageType       ScriptType        `json:"message_type"`
+	// Id of the message
+	ID uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The text of the message
+	Message string `json:"message"`
+	// Who is to understand the text
+	MessageType ScriptType `json:"message_type"`
+	// How the text is written
 	MessageFormatType MessageFormatType `json:"message_format_type"`
 	// Seconds, 0 for none
 	Timeout uint32 `json:"timeout"`
@@ -1025,36 +1298,54 @@ type Message struct {
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
 	// Unix time in seconds
-	UpdatedAt       int64            `json:"updated_at"`
-	Job             List[Job]        `json:"job"`
-	Logs            List[string]     `json:"logs"`
-	Status          MessageStatus    `json:"status"`
-	TransportID     *string          `json:"transport_id,omitempty"`
+	UpdatedAt int64 `json:"updated_at"`
+	// Its jobs, as they are now
+	Job List[Job] `json:"job"`
+	// Log lines, the message's own first
+	Logs List[string] `json:"logs"`
+	// How far it is
+	Status MessageStatus `json:"status"`
+	// Names the sending
+	TransportID *string `json:"transport_id,omitempty"`
+	// How far it is on its way to a runner
 	TransportStatus *TransportStatus `json:"transport_status,omitempty"`
 }
 
+// MessageCreate: A message as a client creates it.
 type MessageCreate struct {
-	ID                uint32            `json:"id"`
-	CallerID          uint32            `json:"caller_id"`
-	ContextID         uint32            `json:"context_id"`
-	Message           string            `json:"message"`
-	MessageType       ScriptType        `json:"message_type"`
+	// Id of the message
+	ID uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The text of the message
+	Message string `json:"message"`
+	// Who is to understand the text
+	MessageType ScriptType `json:"message_type"`
+	// How the text is written
 	MessageFormatType MessageFormatType `json:"message_format_type"`
 	// Seconds, 0 for none
 	Timeout uint32 `json:"timeout"`
 	// Seconds, 0 for none
 	TimeoutAck uint32 `json:"timeout_ack"`
 	// Seconds, 0 for none
-	TimeoutResult uint32          `json:"timeout_result"`
-	Job           List[JobCreate] `json:"job"`
-	Logs          List[string]    `json:"logs,omitempty"`
+	TimeoutResult uint32 `json:"timeout_result"`
+	// Its jobs
+	Job List[JobCreate] `json:"job"`
+	// Log lines, the message's own first
+	Logs List[string] `json:"logs,omitempty"`
 }
 
+// MessageCreateParams: What message.create takes.
 type MessageCreateParams struct {
-	ContextID uint32        `json:"context_id"`
-	Message   MessageCreate `json:"message"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The message
+	Message MessageCreate `json:"message"`
 }
 
+// MessageFormatType: How the text of a message is written.
 type MessageFormatType string
 
 const (
@@ -1063,32 +1354,47 @@ const (
 	MessageFormatTypeMd   MessageFormatType = "Md"
 )
 
+// MessageListParams: What message.list takes.
 type MessageListParams struct {
 	// The last reply's `cursor`; none for the beginning
-	Cursor    *string        `json:"cursor,omitempty"`
-	Limit     *int64         `json:"limit,omitempty"`
-	ContextID uint32         `json:"context_id"`
-	Status    *MessageStatus `json:"status,omitempty"`
-}
-
-type MessageLoadParams struct {
+	Cursor *string `json:"cursor,omitempty"`
+	// At most so many records a page
+	Limit *int64 `json:"limit,omitempty"`
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Only messages in this status
+	Status *MessageStatus `json:"status,omitempty"`
 }
 
+// MessageLoadParams: What message.load and message.delete take.
+type MessageLoadParams struct {
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the message
+	ID uint32 `json:"id"`
+}
+
+// MessagePage: A page of messages.
 type MessagePage struct {
+	// The records
 	Items List[Message] `json:"items"`
 	// Where the next page begins; left out on the last one
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// MessageParams: What message.send takes.
 type MessageParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	CallerID  uint32 `json:"caller_id"`
-	ID        uint32 `json:"id"`
+	// Id of the actor for whom it is; together with `id` it names the record in its context
+	CallerID uint32 `json:"caller_id"`
+	// Id of the message
+	ID uint32 `json:"id"`
 }
 
+// MessageStatus: How far a message is.
 type MessageStatus string
 
 const (
@@ -1098,6 +1404,7 @@ const (
 	MessageStatusProcessed    MessageStatus = "Processed"
 )
 
+// MessageType: Kinds of messages. No member has this type: `message_type` takes a ScriptType.
 type MessageType string
 
 const (
@@ -1106,24 +1413,33 @@ const (
 	MessageTypeMail MessageType = "Mail"
 )
 
+// MetPrerequisite: With what a condition was satisfied.
 type MetPrerequisite struct {
 	// Unix time in ms
 	SatisfiedAt int64 `json:"satisfied_at"`
 	// Whether it is satisfied for the jobs of one flow, or of the whole context
-	Scope   Scope               `json:"scope"`
-	By      *string             `json:"by,omitempty"`
+	Scope Scope `json:"scope"`
+	// Who said so
+	By *string `json:"by,omitempty"`
+	// What the jobs get with it
 	Payload Map[string, string] `json:"payload,omitempty"`
 }
 
+// NameText: NameText.
 type NameText = string
 
+// NewToken: A token with its secret, which is shown this once.
 type NewToken struct {
 	// Names a token; it is no secret
-	ID        string       `json:"id"`
-	Principal string       `json:"principal"`
-	Label     string       `json:"label"`
-	Access    Access       `json:"access"`
-	Contexts  List[uint32] `json:"contexts,omitempty"`
+	ID string `json:"id"`
+	// Who it is: `actor:7`, `runner:1:3` or `operator`
+	Principal string `json:"principal"`
+	// What the token is for, for people
+	Label string `json:"label"`
+	// How much the token allows
+	Access Access `json:"access"`
+	// Contexts for which the token is good; left out if for all
+	Contexts List[uint32] `json:"contexts,omitempty"`
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
 	// Unix time in seconds
@@ -1134,23 +1450,32 @@ type NewToken struct {
 	Token string `json:"token"`
 }
 
+// PrerequisiteListParams: What prerequisite.list takes.
 type PrerequisiteListParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 	// The last reply's `cursor`; none for the beginning
 	Cursor *string `json:"cursor,omitempty"`
-	Limit  *int64  `json:"limit,omitempty"`
+	// At most so many records a page
+	Limit *int64 `json:"limit,omitempty"`
 }
 
+// PrerequisiteRevokeParams: What prerequisite.revoke takes.
 type PrerequisiteRevokeParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	Name      string `json:"name"`
+	// Name of the condition
+	Name string `json:"name"`
 	// For the jobs of this flow alone; left out: of the whole context
 	FlowID *uint32 `json:"flow_id,omitempty"`
 }
 
+// PrerequisiteSatisfyParams: What prerequisite.satisfy takes.
 type PrerequisiteSatisfyParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	Name      string `json:"name"`
+	// Name of the condition
+	Name string `json:"name"`
 	// For the jobs of this flow alone; left out: of the whole context
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// What the jobs get with it; at most 64 KiB as JSON
@@ -1159,7 +1484,9 @@ type PrerequisiteSatisfyParams struct {
 	By *string `json:"by,omitempty"`
 }
 
+// Prerequisites: A page of conditions.
 type Prerequisites struct {
+	// Conditions that are satisfied
 	Satisfied List[SatisfiedPrerequisite] `json:"satisfied"`
 	// All pages of these come first
 	Waiting List[AwaitedPrerequisite] `json:"waiting"`
@@ -1167,20 +1494,27 @@ type Prerequisites struct {
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// RefusedFlow: RefusedFlow.
 type RefusedFlow struct {
+	// Id of the flow
 	ID uint32 `json:"id"`
 	// Why it stayed as it is
 	Detail string `json:"detail"`
 }
 
+// Revoked: What became of a condition that was revoked.
 type Revoked struct {
-	Name   string  `json:"name"`
-	Scope  Scope   `json:"scope"`
+	// Name of the condition
+	Name string `json:"name"`
+	// Whether it is about one flow or about the whole context
+	Scope Scope `json:"scope"`
+	// Id of the flow
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// false: it was not satisfied
 	Revoked bool `json:"revoked"`
 }
 
+// RoleName: RoleName.
 type RoleName string
 
 const (
@@ -1192,9 +1526,13 @@ const (
 	RoleNameStranger RoleName = "stranger"
 )
 
+// Runner: A process that runs jobs of a context, as it is stored.
 type Runner struct {
-	ID      uint32 `json:"id"`
-	Pubkey  string `json:"pubkey"`
+	// Id of the runner
+	ID uint32 `json:"id"`
+	// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
+	Pubkey string `json:"pubkey"`
+	// IP addresses
 	Address IpAddr `json:"address"`
 	// Names the runner's subscription, usually runner<id>
 	Topic string `json:"topic"`
@@ -1208,13 +1546,19 @@ type Runner struct {
 	Draining *bool `json:"draining,omitempty"`
 }
 
+// RunnerConnectedParams: What runner.connected takes.
 type RunnerConnectedParams struct {
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
 }
 
+// RunnerCreate: A runner as a client creates it.
 type RunnerCreate struct {
-	ID      uint32 `json:"id"`
-	Pubkey  string `json:"pubkey"`
+	// Id of the runner
+	ID uint32 `json:"id"`
+	// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
+	Pubkey string `json:"pubkey"`
+	// IP addresses
 	Address IpAddr `json:"address"`
 	// Names the runner's subscription, usually runner<id>
 	Topic string `json:"topic"`
@@ -1222,29 +1566,41 @@ type RunnerCreate struct {
 	Local bool `json:"local"`
 }
 
+// RunnerCreateParams: What runner.create takes.
 type RunnerCreateParams struct {
-	ContextID uint32       `json:"context_id"`
-	Runner    RunnerCreate `json:"runner"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// The runner
+	Runner RunnerCreate `json:"runner"`
 }
 
+// RunnerListParams: What runner.list takes.
 type RunnerListParams struct {
 	// The last reply's `cursor`; none for the beginning
-	Cursor    *string `json:"cursor,omitempty"`
-	Limit     *int64  `json:"limit,omitempty"`
-	ContextID uint32  `json:"context_id"`
-}
-
-type RunnerLoadParams struct {
+	Cursor *string `json:"cursor,omitempty"`
+	// At most so many records a page
+	Limit *int64 `json:"limit,omitempty"`
+	// Id of the context
 	ContextID uint32 `json:"context_id"`
-	ID        uint32 `json:"id"`
 }
 
+// RunnerLoadParams: What runner.load and runner.delete and runner.drain and runner.undrain take.
+type RunnerLoadParams struct {
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the runner
+	ID uint32 `json:"id"`
+}
+
+// RunnerPage: A page of runners.
 type RunnerPage struct {
+	// The records
 	Items List[ListedRunner] `json:"items"`
 	// Where the next page begins; left out on the last one
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// RunnerStats: RunnerStats.
 type RunnerStats struct {
 	// Those that are subscribed, or wait for a job by job.take; for 5 s after that
 	Connected int64 `json:"connected"`
@@ -1252,9 +1608,13 @@ type RunnerStats struct {
 	Busy int64 `json:"busy"`
 }
 
+// RunnerSubscribeParams: What runner.subscribe takes.
 type RunnerSubscribeParams struct {
-	ContextID   uint32           `json:"context_id"`
-	RunnerID    uint32           `json:"runner_id"`
+	// Id of the context
+	ContextID uint32 `json:"context_id"`
+	// Id of the runner
+	RunnerID uint32 `json:"runner_id"`
+	// The types of jobs the runner takes
 	ScriptTypes List[ScriptType] `json:"script_types"`
 	// Jobs it may hold at once
 	Capacity int64 `json:"capacity"`
@@ -1268,42 +1628,57 @@ type RunnerSubscribeParams struct {
 	Batch *bool `json:"batch,omitempty"`
 }
 
+// RunnerSubscribed: A subscription to jobs.
 type RunnerSubscribed struct {
-	Subscription string  `json:"subscription"`
-	Lease        float64 `json:"lease"`
+	// Names the subscription on its connection
+	Subscription string `json:"subscription"`
+	// Seconds for which an attempt is the runner's without a heartbeat
+	Lease float64 `json:"lease"`
 	// Tokens of `holding` that are not, or no longer, this runner's
 	Lost List[string] `json:"lost"`
 }
 
+// RunnersConnected: How many runners are connected.
 type RunnersConnected struct {
 	// How many runners are connected that take jobs of each type; every type is there. One that asks by job.take counts for 30 s after it did
 	ScriptTypes Map[ScriptType, int64] `json:"script_types"`
 }
 
+// Satisfied: A condition that was satisfied, and how many jobs had waited for it.
 type Satisfied struct {
 	// Unix time in ms
 	SatisfiedAt int64 `json:"satisfied_at"`
 	// Whether it is satisfied for the jobs of one flow, or of the whole context
-	Scope   Scope               `json:"scope"`
-	By      *string             `json:"by,omitempty"`
+	Scope Scope `json:"scope"`
+	// Who said so
+	By *string `json:"by,omitempty"`
+	// What the jobs get with it
 	Payload Map[string, string] `json:"payload,omitempty"`
-	Name    string              `json:"name"`
-	FlowID  *uint32             `json:"flow_id,omitempty"`
+	// Name of the condition
+	Name string `json:"name"`
+	// Id of the flow
+	FlowID *uint32 `json:"flow_id,omitempty"`
 	// Jobs that had waited for it
 	Released int64 `json:"released"`
 }
 
+// SatisfiedPrerequisite: A condition that is satisfied.
 type SatisfiedPrerequisite struct {
 	// Unix time in ms
 	SatisfiedAt int64 `json:"satisfied_at"`
 	// Whether it is satisfied for the jobs of one flow, or of the whole context
-	Scope   Scope               `json:"scope"`
-	By      *string             `json:"by,omitempty"`
+	Scope Scope `json:"scope"`
+	// Who said so
+	By *string `json:"by,omitempty"`
+	// What the jobs get with it
 	Payload Map[string, string] `json:"payload,omitempty"`
-	Name    string              `json:"name"`
-	FlowID  *uint32             `json:"flow_id,omitempty"`
+	// Name of the condition
+	Name string `json:"name"`
+	// Id of the flow
+	FlowID *uint32 `json:"flow_id,omitempty"`
 }
 
+// Scope: Whether a condition is about one flow or about the whole context.
 type Scope string
 
 const (
@@ -1311,6 +1686,7 @@ const (
 	ScopeFlow    Scope = "flow"
 )
 
+// ScriptType: Who runs a script: a runner says which types it takes.
 type ScriptType string
 
 const (
@@ -1320,6 +1696,7 @@ const (
 	ScriptTypePython ScriptType = "Python"
 )
 
+// ScriptTypeStats: ScriptTypeStats.
 type ScriptTypeStats struct {
 	// Jobs of this type, in whatever status
 	Jobs int64 `json:"jobs"`
@@ -1329,6 +1706,7 @@ type ScriptTypeStats struct {
 	Oldest float64 `json:"oldest"`
 }
 
+// SortBy: SortBy.
 type SortBy string
 
 const (
@@ -1337,12 +1715,16 @@ const (
 	SortByEnded   SortBy = "ended"
 )
 
+// SubscriptionParams: What flow.unsubscribe and context.unsubscribe and runner.unsubscribe take.
 type SubscriptionParams struct {
+	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
 }
 
+// Tags: Tags.
 type Tags = List[string]
 
+// Ticket: A ticket to log in on a WebSocket.
 type Ticket struct {
 	// For auth.login on a WebSocket, once: whoever has it is the caller
 	Ticket string `json:"ticket"`
@@ -1350,8 +1732,10 @@ type Ticket struct {
 	ExpiresAt int64 `json:"expires_at"`
 }
 
+// TicketParams: What auth.ticket takes.
 type TicketParams struct{}
 
+// TokenCreateParams: What token.create takes.
 type TokenCreateParams struct {
 	// For people, who see it in lists
 	Label string `json:"label"`
@@ -1365,13 +1749,18 @@ type TokenCreateParams struct {
 	Contexts List[uint32] `json:"contexts,omitempty"`
 }
 
+// TokenInfo: A token without its secret.
 type TokenInfo struct {
 	// Names a token; it is no secret
-	ID        string       `json:"id"`
-	Principal string       `json:"principal"`
-	Label     string       `json:"label"`
-	Access    Access       `json:"access"`
-	Contexts  List[uint32] `json:"contexts,omitempty"`
+	ID string `json:"id"`
+	// Who it is: `actor:7`, `runner:1:3` or `operator`
+	Principal string `json:"principal"`
+	// What the token is for, for people
+	Label string `json:"label"`
+	// How much the token allows
+	Access Access `json:"access"`
+	// Contexts for which the token is good; left out if for all
+	Contexts List[uint32] `json:"contexts,omitempty"`
 	// Unix time in seconds
 	CreatedAt int64 `json:"created_at"`
 	// Unix time in seconds
@@ -1380,20 +1769,25 @@ type TokenInfo struct {
 	UsedAt *int64 `json:"used_at,omitempty"`
 }
 
+// TokenListParams: What token.list takes.
 type TokenListParams struct {
 	// The caller's own unless given; as in token.create
 	Principal *string `json:"principal,omitempty"`
 }
 
+// TokenPage: The tokens of a principal.
 type TokenPage struct {
+	// The records
 	Items List[TokenInfo] `json:"items"`
 }
 
+// TokenRevokeParams: What token.revoke takes.
 type TokenRevokeParams struct {
 	// Names a token; it is no secret
 	ID string `json:"id"`
 }
 
+// TokenRevoked: What became of a token.
 type TokenRevoked struct {
 	// Names a token; it is no secret
 	ID string `json:"id"`
@@ -1401,6 +1795,7 @@ type TokenRevoked struct {
 	Revoked bool `json:"revoked"`
 }
 
+// TransportStatus: How far a message is on its way to a runner.
 type TransportStatus string
 
 const (
@@ -1411,17 +1806,23 @@ const (
 	TransportStatusFailed    TransportStatus = "Failed"
 )
 
+// Unsubscribed: The subscription that has ended.
 type Unsubscribed struct {
+	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
 }
 
+// WaitingJob: A job that waits for a condition.
 type WaitingJob struct {
+	// Id of the actor for whom it is; together with `id` it names the record in its context
 	CallerID uint32 `json:"caller_id"`
-	JobID    uint32 `json:"job_id"`
+	// Id of the job
+	JobID uint32 `json:"job_id"`
 	// Left out if a message runs the job
 	FlowID *uint32 `json:"flow_id,omitempty"`
 }
 
+// WhoAmI: Whom the coordinator takes the caller for.
 type WhoAmI struct {
 	// `open` where nobody has to log in, `stranger` before one has
 	Principal string `json:"principal"`
@@ -1435,6 +1836,7 @@ type WhoAmI struct {
 	Rights List[string] `json:"rights,omitempty"`
 }
 
+// WhoAmIParams: What auth.whoami takes.
 type WhoAmIParams struct {
 	// A context, to be told what the caller is and may do there
 	ContextID *uint32 `json:"context_id,omitempty"`
@@ -1747,7 +2149,7 @@ type API struct {
 	call func(ctx context.Context, method string, params, result any) error
 }
 
-// ActorCreate: Create/Upsert Actor
+// ActorCreate: Creates an actor, or replaces what an actor with this id has; `created_at` stays. With logins it never changes the key of an actor that is there: see actor.rotate_key.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ActorCreate(ctx context.Context, params ActorCreateParams) (Actor, error) {
@@ -1756,7 +2158,7 @@ func (api API) ActorCreate(ctx context.Context, params ActorCreateParams) (Actor
 	return result, err
 }
 
-// ActorLoad: Load an Actor by id
+// ActorLoad: Returns the actor. With logins an admin of a context may load its members by giving `context_id`.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ActorLoad(ctx context.Context, params ActorLoadParams) (Actor, error) {
@@ -1765,7 +2167,7 @@ func (api API) ActorLoad(ctx context.Context, params ActorLoadParams) (Actor, er
 	return result, err
 }
 
-// ContextCreate: Create/Upsert Context (stored in its own DB index)
+// ContextCreate: Creates a context, which is a tenant with data of its own, or replaces its lists of members. Actors that a list names need not be there yet.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) ContextCreate(ctx context.Context, params ContextCreateParams) (Context, error) {
@@ -1774,7 +2176,7 @@ func (api API) ContextCreate(ctx context.Context, params ContextCreateParams) (C
 	return result, err
 }
 
-// ContextLoad: Load a Context by id
+// ContextLoad: Returns the context with its members.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ContextLoad(ctx context.Context, params ContextLoadParams) (Context, error) {
@@ -1783,7 +2185,7 @@ func (api API) ContextLoad(ctx context.Context, params ContextLoadParams) (Conte
 	return result, err
 }
 
-// RunnerCreate: Create/Upsert Runner in a context
+// RunnerCreate: Creates a runner in a context, or replaces what a runner with this id has. A runner must be created before it can take jobs.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) RunnerCreate(ctx context.Context, params RunnerCreateParams) (Runner, error) {
@@ -1792,7 +2194,7 @@ func (api API) RunnerCreate(ctx context.Context, params RunnerCreateParams) (Run
 	return result, err
 }
 
-// RunnerLoad: Load Runner by id from a context
+// RunnerLoad: Returns the runner as it was created; runner.list also says whether it is held back.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) RunnerLoad(ctx context.Context, params RunnerLoadParams) (Runner, error) {
@@ -1801,7 +2203,7 @@ func (api API) RunnerLoad(ctx context.Context, params RunnerLoadParams) (Runner,
 	return result, err
 }
 
-// FlowCreate: Create/Upsert Flow in a context
+// FlowCreate: Creates a flow, or replaces it. Nothing runs before flow.start. The jobs that it lists need not be there yet. The status stays, and so does the result unless a result is given.
 //
 // Errors: InvalidParamsError, StorageError, OverloadedError.
 func (api API) FlowCreate(ctx context.Context, params FlowCreateParams) (Flow, error) {
@@ -1810,7 +2212,7 @@ func (api API) FlowCreate(ctx context.Context, params FlowCreateParams) (Flow, e
 	return result, err
 }
 
-// FlowLoad: Load Flow by id from a context
+// FlowLoad: Returns the flow with its status and its result.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) FlowLoad(ctx context.Context, params FlowLoadParams) (Flow, error) {
@@ -1819,7 +2221,7 @@ func (api API) FlowLoad(ctx context.Context, params FlowLoadParams) (Flow, error
 	return result, err
 }
 
-// FlowDag: Compute and return the execution DAG for a Flow
+// FlowDag: Looks up the flow's jobs, which are stored under the flow's `caller_id`, and computes in which order they run. Every list in the result is ascending. Nothing is changed.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, DagMissingDependencyError, DagCycleDetectedError.
 func (api API) FlowDag(ctx context.Context, params FlowLoadParams) (FlowDag, error) {
@@ -1828,7 +2230,7 @@ func (api API) FlowDag(ctx context.Context, params FlowLoadParams) (FlowDag, err
 	return result, err
 }
 
-// JobCreate: Create/Upsert Job in a context
+// JobCreate: Creates a job, or replaces it. It runs when a flow that lists it is started. Other content for a job that has ended makes a new job of it; for one that runs that is a Conflict.
 //
 // Errors: InvalidParamsError, StorageError, ConflictError, OverloadedError.
 func (api API) JobCreate(ctx context.Context, params JobCreateParams) (Job, error) {
@@ -1837,7 +2239,7 @@ func (api API) JobCreate(ctx context.Context, params JobCreateParams) (Job, erro
 	return result, err
 }
 
-// JobLoad: Load Job by ids from a context
+// JobLoad: Returns the job with its status and its result.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) JobLoad(ctx context.Context, params JobLoadParams) (Job, error) {
@@ -1846,7 +2248,7 @@ func (api API) JobLoad(ctx context.Context, params JobLoadParams) (Job, error) {
 	return result, err
 }
 
-// MessageCreate: Create/Upsert Message in a context
+// MessageCreate: Creates a message with the jobs in it, or replaces it. Its jobs run after message.send.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) MessageCreate(ctx context.Context, params MessageCreateParams) (Message, error) {
@@ -1855,7 +2257,7 @@ func (api API) MessageCreate(ctx context.Context, params MessageCreateParams) (M
 	return result, err
 }
 
-// MessageLoad: Load Message by ids from a context
+// MessageLoad: Returns the message with its jobs as they are now, and the log lines of its runners.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) MessageLoad(ctx context.Context, params MessageLoadParams) (Message, error) {
@@ -1864,7 +2266,7 @@ func (api API) MessageLoad(ctx context.Context, params MessageLoadParams) (Messa
 	return result, err
 }
 
-// FlowSubmit: Create a flow with its jobs and start it, in one step
+// FlowSubmit: Creates a flow and its jobs and starts it, in one atomic step. Sent again with the same content it changes nothing; with other content for the same ids it is a Conflict that says what differs.
 //
 // Errors: InvalidParamsError, StorageError, DagMissingDependencyError, DagCycleDetectedError, ConflictError, OverloadedError.
 func (api API) FlowSubmit(ctx context.Context, params FlowSubmitParams) (Flow, error) {
@@ -1873,7 +2275,7 @@ func (api API) FlowSubmit(ctx context.Context, params FlowSubmitParams) (Flow, e
 	return result, err
 }
 
-// FlowStart: Start a flow; one that was started stays as it is
+// FlowStart: Checks that the jobs depend on each other without a cycle, and moves the whole flow in one step: jobs that wait for nothing are queued for runners. A flow that was started before stays as it is.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, DagMissingDependencyError, DagCycleDetectedError, ConflictError.
 func (api API) FlowStart(ctx context.Context, params FlowParams) (Flow, error) {
@@ -1882,7 +2284,7 @@ func (api API) FlowStart(ctx context.Context, params FlowParams) (Flow, error) {
 	return result, err
 }
 
-// FlowCancel: Stop a flow: it ends in Error
+// FlowCancel: Ends the flow in Error. Runners are asked to stop the attempts that run, and nothing else of it starts.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) FlowCancel(ctx context.Context, params FlowCancelParams) (Flow, error) {
@@ -1891,7 +2293,7 @@ func (api API) FlowCancel(ctx context.Context, params FlowCancelParams) (Flow, e
 	return result, err
 }
 
-// FlowRetry: Start the unfinished part of a flow in Error again
+// FlowRetry: Starts the failed part of a flow in Error again, with the jobs and dependencies that it has by now. Jobs that are Finished keep their results; the others get all their attempts anew.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, DagMissingDependencyError, DagCycleDetectedError, ConflictError.
 func (api API) FlowRetry(ctx context.Context, params FlowParams) (Flow, error) {
@@ -1900,7 +2302,7 @@ func (api API) FlowRetry(ctx context.Context, params FlowParams) (Flow, error) {
 	return result, err
 }
 
-// FlowStatus: A flow with the progress of each of its jobs
+// FlowStatus: Returns the flow, the number of its jobs in each status, and the progress of each job. Subscribe with flow.subscribe after its `last_event` to learn what happens next.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) FlowStatus(ctx context.Context, params FlowParams) (FlowReport, error) {
@@ -1909,7 +2311,7 @@ func (api API) FlowStatus(ctx context.Context, params FlowParams) (FlowReport, e
 	return result, err
 }
 
-// FlowEvents: A page of what happened to a flow
+// FlowEvents: Returns what happened to the flow after an event, oldest first: changes of status and log lines. It needs no WebSocket. Events are kept until some time after the flow has ended.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) FlowEvents(ctx context.Context, params FlowEventsParams) (FlowEvents, error) {
@@ -1918,7 +2320,7 @@ func (api API) FlowEvents(ctx context.Context, params FlowEventsParams) (FlowEve
 	return result, err
 }
 
-// FlowSubscribe: Follow a flow: what happens comes as notifications `flow.event` (WebSocket)
+// FlowSubscribe: Sends what happens to the flow as notifications `flow.event`, from an event on or from the first that is kept. The subscription lasts until flow.unsubscribe or the end of the connection.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, OverloadedError, WebSocketRequiredError.
 func (api API) FlowSubscribe(ctx context.Context, params FlowSubscribeParams) (FlowSubscribed, error) {
@@ -1927,7 +2329,7 @@ func (api API) FlowSubscribe(ctx context.Context, params FlowSubscribeParams) (F
 	return result, err
 }
 
-// FlowUnsubscribe: End a subscription of flow.subscribe (WebSocket)
+// FlowUnsubscribe: Ends a subscription that flow.subscribe on this connection has made.
 //
 // Errors: InvalidParamsError, NotSubscribedError, WebSocketRequiredError.
 func (api API) FlowUnsubscribe(ctx context.Context, params SubscriptionParams) (Unsubscribed, error) {
@@ -1936,7 +2338,7 @@ func (api API) FlowUnsubscribe(ctx context.Context, params SubscriptionParams) (
 	return result, err
 }
 
-// ContextEvents: A page of what happened to all flows of a context, from the first such call on
+// ContextEvents: A page of what happened to all flows of a context, from the first such call on.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) ContextEvents(ctx context.Context, params ContextEventsParams) (ContextEvents, error) {
@@ -1945,7 +2347,7 @@ func (api API) ContextEvents(ctx context.Context, params ContextEventsParams) (C
 	return result, err
 }
 
-// ContextSubscribe: Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket)
+// ContextSubscribe: Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket).
 //
 // Errors: InvalidParamsError, StorageError, OverloadedError, WebSocketRequiredError.
 func (api API) ContextSubscribe(ctx context.Context, params ContextSubscribeParams) (ContextSubscribed, error) {
@@ -1954,7 +2356,7 @@ func (api API) ContextSubscribe(ctx context.Context, params ContextSubscribePara
 	return result, err
 }
 
-// ContextUnsubscribe: End a subscription of context.subscribe (WebSocket)
+// ContextUnsubscribe: End a subscription of context.subscribe (WebSocket).
 //
 // Errors: InvalidParamsError, NotSubscribedError, WebSocketRequiredError.
 func (api API) ContextUnsubscribe(ctx context.Context, params SubscriptionParams) (Unsubscribed, error) {
@@ -1963,7 +2365,7 @@ func (api API) ContextUnsubscribe(ctx context.Context, params SubscriptionParams
 	return result, err
 }
 
-// RunnerSubscribe: Supply a runner with jobs: they come as notifications `runner.job`, and `runner.cancel` (WebSocket)
+// RunnerSubscribe: Hands jobs to a runner as notifications `runner.job`, at most `capacity` unfinished ones at a time; `runner.cancel` asks it to stop one. A runner that connects again gives its `session` and what it holds.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, OverloadedError, WebSocketRequiredError.
 func (api API) RunnerSubscribe(ctx context.Context, params RunnerSubscribeParams) (RunnerSubscribed, error) {
@@ -1972,7 +2374,7 @@ func (api API) RunnerSubscribe(ctx context.Context, params RunnerSubscribeParams
 	return result, err
 }
 
-// RunnerUnsubscribe: End a subscription of runner.subscribe; attempts handed out stay the runner's (WebSocket)
+// RunnerUnsubscribe: Ends a subscription that runner.subscribe on this connection has made. Attempts that were handed out are still the runner's.
 //
 // Errors: InvalidParamsError, NotSubscribedError, WebSocketRequiredError.
 func (api API) RunnerUnsubscribe(ctx context.Context, params SubscriptionParams) (Unsubscribed, error) {
@@ -1981,7 +2383,7 @@ func (api API) RunnerUnsubscribe(ctx context.Context, params SubscriptionParams)
 	return result, err
 }
 
-// JobTake: Take jobs for a runner without a WebSocket; waits for one if there is none
+// JobTake: Returns jobs for a runner, and waits up to `wait` seconds if there is none. Sent again with the same `take_id` it returns the same jobs. It cannot be a notification.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, OverloadedError.
 func (api API) JobTake(ctx context.Context, params JobTakeParams) (JobTaken, error) {
@@ -1990,7 +2392,7 @@ func (api API) JobTake(ctx context.Context, params JobTakeParams) (JobTaken, err
 	return result, err
 }
 
-// JobHeartbeat: Renew the lease of an attempt
+// JobHeartbeat: Says that the attempt goes on, so that its lease does not lapse. An attempt that has ended, was lost or was cancelled is answered with StaleToken.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, StaleTokenError.
 func (api API) JobHeartbeat(ctx context.Context, params JobHeartbeatParams) (Heartbeat, error) {
@@ -1999,7 +2401,7 @@ func (api API) JobHeartbeat(ctx context.Context, params JobHeartbeatParams) (Hea
 	return result, err
 }
 
-// JobInputs: A page of the results of the jobs that an attempt's job depends on
+// JobInputs: Returns, page by page, the results of the jobs that this attempt's job depends on. Only a runner whose assignment has `inputs_from` needs it. It is no heartbeat.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, StaleTokenError.
 func (api API) JobInputs(ctx context.Context, params JobInputsParams) (JobInputs, error) {
@@ -2008,7 +2410,7 @@ func (api API) JobInputs(ctx context.Context, params JobInputsParams) (JobInputs
 	return result, err
 }
 
-// JobLog: Append lines to the log of an attempt; renews its lease
+// JobLog: Appends lines to the log of the attempt, and renews its lease. Followers of the flow get them as events.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, StaleTokenError.
 func (api API) JobLog(ctx context.Context, params JobLogParams) (Logged, error) {
@@ -2017,7 +2419,7 @@ func (api API) JobLog(ctx context.Context, params JobLogParams) (Logged, error) 
 	return result, err
 }
 
-// JobTail: The newest log lines of a job, also when its flow's events no longer have them
+// JobTail: Returns the newest log lines of the job, about 16 KiB, for as long as the job is stored.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) JobTail(ctx context.Context, params JobLoadParams) (JobTail, error) {
@@ -2026,7 +2428,7 @@ func (api API) JobTail(ctx context.Context, params JobLoadParams) (JobTail, erro
 	return result, err
 }
 
-// JobAttempts: How the newest attempts at a job went: by which runner, from when to when, and why they failed
+// JobAttempts: How the newest attempts at a job went: by which runner, from when to when, and why they failed.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) JobAttempts(ctx context.Context, params JobLoadParams) (JobAttempts, error) {
@@ -2035,7 +2437,7 @@ func (api API) JobAttempts(ctx context.Context, params JobLoadParams) (JobAttemp
 	return result, err
 }
 
-// JobFinish: Report that an attempt has succeeded
+// JobFinish: Reports that the attempt has succeeded, with its result. Jobs that waited for this one are released in the same step. Reporting it again with the same token is answered as the first time.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, StaleTokenError.
 func (api API) JobFinish(ctx context.Context, params JobFinishParams) (AttemptOutcome, error) {
@@ -2044,7 +2446,7 @@ func (api API) JobFinish(ctx context.Context, params JobFinishParams) (AttemptOu
 	return result, err
 }
 
-// JobFail: Report that an attempt has failed
+// JobFail: Reports that the attempt has failed, or that the runner gives it up (`lost`). The job is tried again while it has attempts left.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, StaleTokenError.
 func (api API) JobFail(ctx context.Context, params JobFailParams) (AttemptOutcome, error) {
@@ -2053,7 +2455,7 @@ func (api API) JobFail(ctx context.Context, params JobFailParams) (AttemptOutcom
 	return result, err
 }
 
-// MessageSend: Run the jobs embedded in a stored message
+// MessageSend: Makes the message's embedded jobs jobs of the context and runs them like a flow. A message that was sent before stays as it is.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, DagMissingDependencyError, DagCycleDetectedError, ConflictError, OverloadedError.
 func (api API) MessageSend(ctx context.Context, params MessageParams) (Message, error) {
@@ -2062,7 +2464,7 @@ func (api API) MessageSend(ctx context.Context, params MessageParams) (Message, 
 	return result, err
 }
 
-// PrerequisiteSatisfy: Declare an external condition as met, for the jobs of a flow or of the whole context
+// PrerequisiteSatisfy: Declares that an external condition is met, for the jobs of one flow or of the whole context. Jobs that waited for it and for nothing else are queued. It is remembered for jobs that come later.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) PrerequisiteSatisfy(ctx context.Context, params PrerequisiteSatisfyParams) (Satisfied, error) {
@@ -2071,7 +2473,7 @@ func (api API) PrerequisiteSatisfy(ctx context.Context, params PrerequisiteSatis
 	return result, err
 }
 
-// PrerequisiteRevoke: Declare an external condition as not met: jobs that were not released yet wait for it again
+// PrerequisiteRevoke: Declares that an external condition is no longer met. Jobs that were not released yet wait for it again; jobs that were released go on.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) PrerequisiteRevoke(ctx context.Context, params PrerequisiteRevokeParams) (Revoked, error) {
@@ -2080,7 +2482,7 @@ func (api API) PrerequisiteRevoke(ctx context.Context, params PrerequisiteRevoke
 	return result, err
 }
 
-// PrerequisiteList: A page of the prerequisites jobs wait for, with who waits, and of those that are satisfied
+// PrerequisiteList: Returns a page of the conditions that jobs wait for, each with some of these jobs, and then of those that are satisfied.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) PrerequisiteList(ctx context.Context, params PrerequisiteListParams) (Prerequisites, error) {
@@ -2089,7 +2491,7 @@ func (api API) PrerequisiteList(ctx context.Context, params PrerequisiteListPara
 	return result, err
 }
 
-// ContextList: A page of the ids of all contexts ever written to
+// ContextList: Returns a page of the ids of all contexts that were ever written to, ascending.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) ContextList(ctx context.Context, params ContextListParams) (ContextPage, error) {
@@ -2098,7 +2500,7 @@ func (api API) ContextList(ctx context.Context, params ContextListParams) (Conte
 	return result, err
 }
 
-// ContextStats: How many flows and jobs a context has by status, what waits for runners, and how many of them there are
+// ContextStats: How many flows and jobs a context has by status, what waits for runners, and how many of them there are.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) ContextStats(ctx context.Context, params ContextStatsParams) (ContextStats, error) {
@@ -2107,7 +2509,7 @@ func (api API) ContextStats(ctx context.Context, params ContextStatsParams) (Con
 	return result, err
 }
 
-// RunnerList: A page of a context's runners
+// RunnerList: Returns a page of the context's runners by id, each with what holds it back if anything does.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) RunnerList(ctx context.Context, params RunnerListParams) (RunnerPage, error) {
@@ -2116,7 +2518,7 @@ func (api API) RunnerList(ctx context.Context, params RunnerListParams) (RunnerP
 	return result, err
 }
 
-// RunnerConnected: How many runners that take each type of jobs are connected
+// RunnerConnected: Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store. It decides nothing.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) RunnerConnected(ctx context.Context, params RunnerConnectedParams) (RunnersConnected, error) {
@@ -2125,7 +2527,7 @@ func (api API) RunnerConnected(ctx context.Context, params RunnerConnectedParams
 	return result, err
 }
 
-// FlowList: A page of a context's flows
+// FlowList: Returns a page of the context's flows.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowList(ctx context.Context, params FlowListParams) (FlowPage, error) {
@@ -2134,7 +2536,7 @@ func (api API) FlowList(ctx context.Context, params FlowListParams) (FlowPage, e
 	return result, err
 }
 
-// JobList: A page of a context's jobs
+// JobList: Returns a page of the context's jobs.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) JobList(ctx context.Context, params JobListParams) (JobPage, error) {
@@ -2143,7 +2545,7 @@ func (api API) JobList(ctx context.Context, params JobListParams) (JobPage, erro
 	return result, err
 }
 
-// MessageList: A page of a context's messages
+// MessageList: Returns a page of the context's messages.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) MessageList(ctx context.Context, params MessageListParams) (MessagePage, error) {
@@ -2152,7 +2554,7 @@ func (api API) MessageList(ctx context.Context, params MessageListParams) (Messa
 	return result, err
 }
 
-// RunnerDelete: Delete a runner
+// RunnerDelete: Deletes the runner. Deleting one that is not there is no error.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) RunnerDelete(ctx context.Context, params RunnerLoadParams) (Deleted, error) {
@@ -2161,7 +2563,7 @@ func (api API) RunnerDelete(ctx context.Context, params RunnerLoadParams) (Delet
 	return result, err
 }
 
-// FlowDelete: Delete a flow with its jobs, unless it is running
+// FlowDelete: Deletes the flow with its jobs, except those that another flow lists. A flow that runs is a Conflict; deleting one that is not there is no error.
 //
 // Errors: InvalidParamsError, StorageError, ConflictError.
 func (api API) FlowDelete(ctx context.Context, params FlowParams) (Deleted, error) {
@@ -2170,7 +2572,7 @@ func (api API) FlowDelete(ctx context.Context, params FlowParams) (Deleted, erro
 	return result, err
 }
 
-// JobDelete: Delete a job, unless it is running or may be
+// JobDelete: Deletes the job. One that runs, or that an active flow needs, is a Conflict; deleting one that is not there is no error.
 //
 // Errors: InvalidParamsError, StorageError, ConflictError.
 func (api API) JobDelete(ctx context.Context, params JobLoadParams) (Deleted, error) {
@@ -2179,7 +2581,7 @@ func (api API) JobDelete(ctx context.Context, params JobLoadParams) (Deleted, er
 	return result, err
 }
 
-// MessageDelete: Delete a message with the jobs it was sent with, unless it is being processed
+// MessageDelete: Deletes the message with the jobs that it was sent with. One that is being processed is a Conflict; deleting one that is not there is no error.
 //
 // Errors: InvalidParamsError, StorageError, ConflictError.
 func (api API) MessageDelete(ctx context.Context, params MessageLoadParams) (Deleted, error) {
@@ -2188,7 +2590,7 @@ func (api API) MessageDelete(ctx context.Context, params MessageLoadParams) (Del
 	return result, err
 }
 
-// JobCancel: End a job that waits or runs in Error, and its flow or message with it
+// JobCancel: End a job that waits or runs in Error, and its flow or message with it.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) JobCancel(ctx context.Context, params JobCancelParams) (Job, error) {
@@ -2197,7 +2599,7 @@ func (api API) JobCancel(ctx context.Context, params JobCancelParams) (Job, erro
 	return result, err
 }
 
-// FlowRerun: Run a flow that has ended again, or only a job of it and what depends on that
+// FlowRerun: Run a flow that has ended again, or only a job of it and what depends on that.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, DagMissingDependencyError, DagCycleDetectedError, ConflictError, OverloadedError.
 func (api API) FlowRerun(ctx context.Context, params FlowRerunParams) (Flow, error) {
@@ -2206,7 +2608,7 @@ func (api API) FlowRerun(ctx context.Context, params FlowRerunParams) (Flow, err
 	return result, err
 }
 
-// FlowPause: Hand out none of a started flow's jobs until flow.resume; what runs goes on
+// FlowPause: Hand out none of a started flow's jobs until flow.resume; what runs goes on.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) FlowPause(ctx context.Context, params FlowParams) (Flow, error) {
@@ -2215,7 +2617,7 @@ func (api API) FlowPause(ctx context.Context, params FlowParams) (Flow, error) {
 	return result, err
 }
 
-// FlowResume: End what flow.pause has begun
+// FlowResume: End what flow.pause has begun.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) FlowResume(ctx context.Context, params FlowParams) (Flow, error) {
@@ -2224,7 +2626,7 @@ func (api API) FlowResume(ctx context.Context, params FlowParams) (Flow, error) 
 	return result, err
 }
 
-// FlowCancelMany: Stop all flows that a filter means, some seconds a call
+// FlowCancelMany: Stop all flows that a filter means, some seconds a call.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowCancelMany(ctx context.Context, params FlowsCancelParams) (FlowsDone, error) {
@@ -2233,7 +2635,7 @@ func (api API) FlowCancelMany(ctx context.Context, params FlowsCancelParams) (Fl
 	return result, err
 }
 
-// FlowRetryMany: Start the unfinished part of all flows in Error that a filter means again, some seconds a call
+// FlowRetryMany: Start the unfinished part of all flows in Error that a filter means again, some seconds a call.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowRetryMany(ctx context.Context, params FlowsParams) (FlowsDone, error) {
@@ -2242,7 +2644,7 @@ func (api API) FlowRetryMany(ctx context.Context, params FlowsParams) (FlowsDone
 	return result, err
 }
 
-// FlowDeleteMany: Delete all flows that a filter means and that do not run, with their jobs, some seconds a call
+// FlowDeleteMany: Delete all flows that a filter means and that do not run, with their jobs, some seconds a call.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowDeleteMany(ctx context.Context, params FlowsParams) (FlowsDone, error) {
@@ -2251,7 +2653,7 @@ func (api API) FlowDeleteMany(ctx context.Context, params FlowsParams) (FlowsDon
 	return result, err
 }
 
-// ContextPause: Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on
+// ContextPause: Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ContextPause(ctx context.Context, params ContextPauseParams) (ContextPaused, error) {
@@ -2260,7 +2662,7 @@ func (api API) ContextPause(ctx context.Context, params ContextPauseParams) (Con
 	return result, err
 }
 
-// ContextResume: End what context.pause has begun with the same params
+// ContextResume: End what context.pause has begun with the same params.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ContextResume(ctx context.Context, params ContextPauseParams) (ContextPaused, error) {
@@ -2269,7 +2671,7 @@ func (api API) ContextResume(ctx context.Context, params ContextPauseParams) (Co
 	return result, err
 }
 
-// ContextDelete: Delete a context with all that is in it; whoever waits or is subscribed there is told
+// ContextDelete: Delete a context with all that is in it; whoever waits or is subscribed there is told.
 //
 // Errors: InvalidParamsError, StorageError, ConflictError.
 func (api API) ContextDelete(ctx context.Context, params ContextDeleteParams) (Deleted, error) {
@@ -2278,7 +2680,7 @@ func (api API) ContextDelete(ctx context.Context, params ContextDeleteParams) (D
 	return result, err
 }
 
-// RunnerDrain: Give a runner nothing new until runner.undrain; it finishes what it holds
+// RunnerDrain: Give a runner nothing new until runner.undrain; it finishes what it holds.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) RunnerDrain(ctx context.Context, params RunnerLoadParams) (Runner, error) {
@@ -2287,7 +2689,7 @@ func (api API) RunnerDrain(ctx context.Context, params RunnerLoadParams) (Runner
 	return result, err
 }
 
-// RunnerUndrain: Give a runner jobs again
+// RunnerUndrain: Give a runner jobs again.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) RunnerUndrain(ctx context.Context, params RunnerLoadParams) (Runner, error) {
@@ -2296,7 +2698,7 @@ func (api API) RunnerUndrain(ctx context.Context, params RunnerLoadParams) (Runn
 	return result, err
 }
 
-// AuthChallenge: A text to sign for auth.login, or for actor.rotate_key; it is good once, and for 30 s
+// AuthChallenge: Returns a nonce for the caller to sign with its key. SECURITY.md describes the text that is signed.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError.
 func (api API) AuthChallenge(ctx context.Context, params ChallengeParams) (Challenge, error) {
@@ -2305,7 +2707,7 @@ func (api API) AuthChallenge(ctx context.Context, params ChallengeParams) (Chall
 	return result, err
 }
 
-// AuthLogin: Log in: on a WebSocket for the connection, over HTTP for a token
+// AuthLogin: Logs in with a signature, a token or a ticket. On a WebSocket the whole connection is somebody from then on; over HTTP the result has a token for the calls that follow.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, OverloadedError.
 func (api API) AuthLogin(ctx context.Context, params LoginParams) (LoggedIn, error) {
@@ -2314,7 +2716,7 @@ func (api API) AuthLogin(ctx context.Context, params LoginParams) (LoggedIn, err
 	return result, err
 }
 
-// AuthRenew: Log in once more before a login is over; subscriptions go on
+// AuthRenew: Logs in once more, as the same principal, before a login is over. Subscriptions go on.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, OverloadedError.
 func (api API) AuthRenew(ctx context.Context, params LoginParams) (LoggedIn, error) {
@@ -2323,7 +2725,7 @@ func (api API) AuthRenew(ctx context.Context, params LoginParams) (LoggedIn, err
 	return result, err
 }
 
-// AuthTicket: A ticket that logs in on a WebSocket, by auth.login, once and within 30 s; for pages that have a cookie
+// AuthTicket: Returns a ticket with which auth.login logs in on a WebSocket, once and within 30 s. It is for pages whose cookie does not reach the WebSocket's port.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError.
 func (api API) AuthTicket(ctx context.Context, params TicketParams) (Ticket, error) {
@@ -2332,7 +2734,7 @@ func (api API) AuthTicket(ctx context.Context, params TicketParams) (Ticket, err
 	return result, err
 }
 
-// AuthWhoami: Who the coordinator takes the caller for
+// AuthWhoami: Returns whom the coordinator takes the caller for, and until when.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError.
 func (api API) AuthWhoami(ctx context.Context, params WhoAmIParams) (WhoAmI, error) {
@@ -2341,7 +2743,7 @@ func (api API) AuthWhoami(ctx context.Context, params WhoAmIParams) (WhoAmI, err
 	return result, err
 }
 
-// TokenCreate: Make a token, by which whoever has it is a principal; it is shown once
+// TokenCreate: Makes a token and shows it once. An actor makes tokens for itself, an admin of a context for its runners, the operator for anybody.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, ForbiddenError, NotFoundError.
 func (api API) TokenCreate(ctx context.Context, params TokenCreateParams) (NewToken, error) {
@@ -2350,7 +2752,7 @@ func (api API) TokenCreate(ctx context.Context, params TokenCreateParams) (NewTo
 	return result, err
 }
 
-// TokenList: The tokens of a principal, without the secrets
+// TokenList: Returns the tokens of a principal, without their secrets.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, ForbiddenError, NotFoundError.
 func (api API) TokenList(ctx context.Context, params TokenListParams) (TokenPage, error) {
@@ -2359,7 +2761,7 @@ func (api API) TokenList(ctx context.Context, params TokenListParams) (TokenPage
 	return result, err
 }
 
-// TokenRevoke: Let a token be good no longer; what it has open ends within a second
+// TokenRevoke: Ends a token. Connections, subscriptions and waiting calls that were opened with it end within a second.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, ForbiddenError, NotFoundError.
 func (api API) TokenRevoke(ctx context.Context, params TokenRevokeParams) (TokenRevoked, error) {
@@ -2368,7 +2770,7 @@ func (api API) TokenRevoke(ctx context.Context, params TokenRevokeParams) (Token
 	return result, err
 }
 
-// ActorRotateKey: Give an actor another key: the operator, or the actor itself signed by both keys
+// ActorRotateKey: Gives an actor another key. The operator needs no signatures; the actor itself signs with the old key and with the new one. The old key can log in for `overlap` seconds more.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, ForbiddenError, NotFoundError, OverloadedError.
 func (api API) ActorRotateKey(ctx context.Context, params KeyRotateParams) (Actor, error) {
@@ -2377,7 +2779,7 @@ func (api API) ActorRotateKey(ctx context.Context, params KeyRotateParams) (Acto
 	return result, err
 }
 
-// ActorRevoke: Let an actor log in no more, for good
+// ActorRevoke: Ends all logins of an actor, for good. Its record stays.
 //
 // Errors: InvalidParamsError, StorageError, NotLoggedInError, ConflictError, ForbiddenError, NotFoundError.
 func (api API) ActorRevoke(ctx context.Context, params ActorRevokeParams) (ActorRevoked, error) {

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import trio
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
@@ -12,10 +17,11 @@ from pydantic_core import to_json
 from coordinator import __version__, models
 from coordinator.errors import DOCUMENTED_ERRORS
 from coordinator.hosts import is_wildcard, read_host, url_of
+from coordinator.rpc.describing import INFO, describe, description_of_method
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import Method
 
-__all__ = ["ServedDocument", "dashboard_facts", "document"]
+__all__ = ["EXCHANGES", "NOTIFICATIONS", "Exchange", "ServedDocument", "dashboard_facts", "document", "exchanges"]
 
 Address = tuple[str, int]
 """A host and a port that somebody listens on."""
@@ -25,16 +31,36 @@ _HTTP: Final[Address] = ("127.0.0.1", 9652)
 _WS: Final[Address] = ("127.0.0.1", 9653)
 
 
+NOTIFICATIONS: Final[Mapping[str, type[models.Model]]] = {
+    "runner.job": models.AssignmentNotice,
+    "runner.cancel": models.CancelNotice,
+    "flow.event": models.FlowEventNotice,
+    "context.event": models.ContextEventNotice,
+    "auth.ended": models.LoginEndedNotice,
+}
+"""What is sent to clients without being asked for each time, and the params that it has."""
+
+EXCHANGES: Final = Path(__file__).with_name("exchanges.json")
+"""A call of each method with its result, as a coordinator has answered it, and each notification, without one; `make
+reference` records them."""
+
+
+class Exchange(NamedTuple):
+    """A call that was made, and its result; or a notification."""
+
+    params: Any
+    result: Any
+
+
 class ServedDocument:
-    """The document as one server shows it: compact, and with `servers` that say where that listens. Made once.
+    """The document as one server shows it: compact, and with `servers` that say where that listens.
+
+    It is made when somebody asks for it first, which takes about a fifth of a second.
 
     Args:
         http, ws: where the front-ends listen.
         public_url: http:// or https:// URL at which clients reach both of them instead, without a slash behind it.
         is_tls: both speak TLS.
-
-    Attributes:
-        json: it. For a front-end that listens on every address of its machine it says `localhost`.
     """
 
     def __init__(
@@ -45,9 +71,27 @@ class ServedDocument:
         self._public_url = public_url
         self._secure = "s" if is_tls else ""
         self._depends_on_host = public_url is None and (is_wildcard(http[0]) or is_wildcard(ws[0]))
-        before, after = to_json(document()).split(to_json(_servers(*_default_urls())), 1)
-        self._around = before, after
-        self.json = self._with(*self._urls(None))
+        self._around: tuple[bytes, bytes] | None = None
+        self._json: bytes | None = None
+        self._making = trio.Lock()
+
+    async def fetch(self, host: str | None = None) -> bytes:
+        """As `json_for`, and made in another thread if it has to be made: others are served meanwhile.
+
+        A checkpoint only if it is not made yet.
+        """
+        if self._around is None:
+            async with self._making:
+                if self._around is None:
+                    self._around = await trio.to_thread.run_sync(_around_servers)
+        return self.json_for(host)
+
+    @property
+    def json(self) -> bytes:
+        """It. For a front-end that listens on every address of its machine it says `localhost`."""
+        if self._json is None:
+            self._json = self._with(*self._urls(None))
+        return self._json
 
     def json_for(self, host: str | None) -> bytes:
         """As `json`, but with the host that a client has used, by its Host header, where we listen on every address."""
@@ -71,8 +115,23 @@ class ServedDocument:
         return http_url, ws_url
 
     def _with(self, http_url: str, ws_url: str) -> bytes:
+        if self._around is None:
+            self._around = _around_servers()
         before, after = self._around
         return before + to_json(_servers(http_url, ws_url)) + after
+
+
+@cache
+def _around_servers() -> tuple[bytes, bytes]:
+    """What stands before `servers`, and behind them. Made once in a process."""
+    before, after = to_json(document()).split(to_json(_servers(*_default_urls())), 1)
+    return before, after
+
+
+def exchanges() -> dict[str, Exchange]:
+    """By method, what was recorded."""
+    recorded = json.loads(EXCHANGES.read_bytes())
+    return {method: Exchange(exchange["params"], exchange["result"]) for method, exchange in recorded.items()}
 
 
 def _default_urls() -> tuple[str, str]:
@@ -94,34 +153,51 @@ def _servers(http_url: str, ws_url: str) -> list[dict[str, str]]:
     ]
 
 
-def document() -> dict[str, Any]:
-    """The whole document, with the default ports as the contract has them."""
+def document(recorded: Mapping[str, Exchange] | None = None) -> dict[str, Any]:
+    """The whole document, with the default ports as the contract has them.
+
+    Args:
+        recorded: its examples, if not those of `exchanges`.
+    """
+    examples = exchanges() if recorded is None else recorded
+    schemas = _schemas()
     return {
         "openrpc": "1.2.6",
-        "info": {
-            "title": "HeroCoordinator JSON-RPC API",
-            "version": __version__,
-            "description": "JSON-RPC API over HTTP and WebSocket for creating and loading domain models. Host and "
-            "ports are configurable via CLI flags.",
-        },
+        "info": {"title": "HeroCoordinator JSON-RPC API", "version": __version__, "description": INFO},
         "servers": _servers(*_default_urls()),
-        "methods": [_method(method) for method in METHODS.values()],
-        "components": {"schemas": _schemas(), "errors": {name: _error(name) for name in DOCUMENTED_ERRORS}},
+        "methods": [_method(method, schemas, examples.get(method.name)) for method in METHODS.values()],
+        "components": {"schemas": schemas, "errors": {name: _error(name) for name in DOCUMENTED_ERRORS}},
     }
 
 
-def _method(method: Method) -> dict[str, Any]:
+def _method(method: Method, schemas: dict[str, Any], exchange: Exchange | None) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": method.name,
         "summary": method.summary,
+        "description": description_of_method(method.name, method.summary),
         "paramStructure": "either",
-        "params": [{"name": "params", "required": True, "schema": _ref(method.params)}],
-        "result": {"name": "result", "schema": _ref(method.result)},
+        "params": [
+            {
+                "name": "params",
+                "description": "The params object, or its members by position.",
+                "required": True,
+                "schema": _ref(method.params),
+            }
+        ],
+        "result": {
+            "name": "result",
+            "description": schemas[method.result.__name__]["description"],
+            "schema": _ref(method.result),
+        },
         "errors": [{"$ref": f"#/components/errors/{error.__name__}"} for error in method.errors],
     }
-    if method.example is not None:
+    if exchange is not None:
         described["examples"] = [
-            {"name": method.name, "params": [{"name": "params", "value": method.example}]},
+            {
+                "name": method.name,
+                "params": [{"name": "params", "value": exchange.params}],
+                "result": {"name": "result", "value": exchange.result},
+            },
         ]
     return described
 
@@ -136,19 +212,20 @@ def _error(name: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
+    taken: dict[str, list[str]] = {}
+    for method in METHODS.values():
+        taken.setdefault(method.params.__name__, []).append(method.name)
     used = {model for method in METHODS.values() for model in (method.params, method.result)}
-    # Params of notifications.
-    used |= {models.AssignmentNotice, models.CancelNotice, models.LoginEndedNotice}
-    used |= {models.FlowEventNotice, models.ContextEventNotice}
+    used |= {*NOTIFICATIONS.values()}
     ordered = sorted(used, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=_REF)
     schemas: dict[str, Any] = definitions["$defs"]
     schemas["MessageType"] = TypeAdapter(models.MessageType).json_schema()
-    return {name: _tidy(schemas[name]) for name in sorted(schemas)}
+    return {name: describe(name, _tidy(schemas[name]), taken) for name in sorted(schemas)}
 
 
 def _tidy(node: Any) -> Any:
-    """Without the titles pydantic makes of the names, which say nothing more."""
+    """Without the titles pydantic makes of the names of members, which say nothing more."""
     if isinstance(node, dict):
         return {key: _tidy(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
     return [_tidy(item) for item in node] if isinstance(node, list) else node

@@ -271,7 +271,7 @@ class Service:
             request_timeout=settings.request_timeout,
             max_batch=settings.max_batch_length,
             max_batch_reply=settings.max_batch_reply_bytes,
-            document=document.json,
+            document=document,
             gate=self._gate,
             logs=Logs(self._audit, self._access_log) if self._audit or self._access_log else None,
             limits=limits,

@@ -19,7 +19,7 @@ from tests.support.clients import request
 from tests.support.garbage import any_json, damaged_messages, mutated_messages, places
 
 MAX_BATCH: Final = 5
-DOCUMENT = ServedDocument().json
+DOCUMENT = ServedDocument()
 READER = Reader(METHODS, MAX_BATCH, DOCUMENT)
 EXAMPLES: Final = {name: method.example for name, method in METHODS.items() if method.example is not None}
 
@@ -57,7 +57,7 @@ def told(item: Item) -> Any:
         return id, MethodNotFound
     if isinstance(params, CoordinatorError):
         return id, type(params), params.data
-    if isinstance(params, bytes):
+    if isinstance(params, ServedDocument):
         return id, params
     assert method is not None
     return id, method.name, type(params), params, _given(params)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
+import trio
 
+from coordinator.rpc import openrpc
 from coordinator.rpc.openrpc import ServedDocument, document
 
 LOCAL = ("127.0.0.1", 1), ("::1", 2)
@@ -55,3 +58,30 @@ def test_it_is_made_once() -> None:
     served = ServedDocument(*LOCAL)
 
     assert served.json_for("h") is served.json_for(None) is served.json
+
+
+async def test_it_is_made_when_it_is_asked_for_and_once_and_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[threading.Thread] = []
+
+    def make() -> dict[str, Any]:
+        made.append(threading.current_thread())
+        return document()
+
+    monkeypatch.setattr(openrpc, "document", make)
+    monkeypatch.setattr(openrpc, "_around_servers", openrpc._around_servers.__wrapped__)
+    served = ServedDocument(*EVERYWHERE)
+    assert made == []
+
+    fetched: list[bytes] = []
+
+    async def fetch(host: str | None) -> None:
+        fetched.append(await served.fetch(host))
+
+    async with trio.open_nursery() as nursery:
+        for host in ("h", None, "h"):
+            nursery.start_soon(fetch, host)
+
+    assert len(made) == 1
+    assert made[0] is not threading.main_thread()
+    expected = [("http://h", "ws://h:2"), ("http://h", "ws://h:2"), ("http://localhost:1", "ws://localhost:2")]
+    assert sorted(urls(text) for text in fetched) == expected

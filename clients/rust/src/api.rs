@@ -10,6 +10,7 @@ use crate::rpc::{Caller, Error};
 /// Version of the API these types are of.
 pub const API_VERSION: &str = "0.2.0";
 
+/// How much a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum Access {
     #[default]
@@ -19,10 +20,14 @@ pub enum Access {
     Read,
 }
 
+/// A person or a program that calls, as it is stored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Actor {
+    /// Id of the actor
     pub id: u32,
+    /// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
     pub pubkey: String,
+    /// IP addresses
     pub address: Vec<IpAddr>,
     /// Unix time in seconds
     pub created_at: i64,
@@ -30,35 +35,49 @@ pub struct Actor {
     pub updated_at: i64,
 }
 
+/// An actor as a client creates it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActorCreate {
+    /// Id of the actor
     pub id: u32,
+    /// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
     pub pubkey: String,
+    /// IP addresses
     pub address: Vec<IpAddr>,
 }
 
+/// What actor.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActorCreateParams {
+    /// The actor
     pub actor: ActorCreate,
 }
 
+/// What actor.load takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActorLoadParams {
+    /// Id of the actor
     pub id: u32,
     /// Where callers log in: a context of which the caller is an admin and the actor a member
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_id: Option<u32>,
 }
 
+/// What actor.revoke takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActorRevokeParams {
+    /// Id of the actor
     pub id: u32,
 }
 
+/// An actor that can log in no more.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActorRevoked {
+    /// Id of the actor
     pub id: u32,
+    /// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
     pub pubkey: String,
+    /// IP addresses
     pub address: Vec<IpAddr>,
     /// Unix time in seconds
     pub created_at: i64,
@@ -71,7 +90,9 @@ pub struct ActorRevoked {
 /// One attempt at a job, handed to a runner. Params of the notification `runner.job`, with `subscription`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Assignment {
+    /// Id of the context
     pub context_id: u32,
+    /// The job
     pub job: Job,
     /// The flow's under the job's own
     pub env_vars: BTreeMap<String, String>,
@@ -80,9 +101,11 @@ pub struct Assignment {
     /// Jobs whose results are not in `inputs`, for they are too large together; see job.inputs
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs_from: Option<Vec<u32>>,
+    /// Counts the attempts at the job, from 1
     pub attempt: i64,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
+    /// Seconds for which an attempt is the runner's without a heartbeat
     pub lease: f64,
     /// The flow it runs for; none of a message's job
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,9 +115,12 @@ pub struct Assignment {
     pub prerequisites: Option<BTreeMap<String, MetPrerequisite>>,
 }
 
+/// One attempt at a job, handed to a runner. Params of the notification `runner.job`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AssignmentNotice {
+    /// Id of the context
     pub context_id: u32,
+    /// The job
     pub job: Job,
     /// The flow's under the job's own
     pub env_vars: BTreeMap<String, String>,
@@ -103,9 +129,11 @@ pub struct AssignmentNotice {
     /// Jobs whose results are not in `inputs`, for they are too large together; see job.inputs
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs_from: Option<Vec<u32>>,
+    /// Which attempt at the job it is, from 1
     pub attempt: i64,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
+    /// Seconds for which an attempt is the runner's without a heartbeat
     pub lease: f64,
     /// The flow it runs for; none of a message's job
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +141,7 @@ pub struct AssignmentNotice {
     /// What the job's were satisfied by when it was released, by name; left out if it has none
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prerequisites: Option<BTreeMap<String, MetPrerequisite>>,
+    /// Names the subscription on its connection
     pub subscription: String,
 }
 
@@ -121,10 +150,13 @@ pub struct AssignmentNotice {
 /// A failure that is reported within 30 s of a cancel or a time-out changes no status; its result is kept.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AttemptOutcome {
+    /// What the job is now
     pub status: JobStatus,
+    /// Which attempt at the job it is, from 1
     pub attempt: i64,
 }
 
+/// AttemptOutcomeKind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum AttemptOutcomeKind {
     #[default]
@@ -142,8 +174,10 @@ pub enum AttemptOutcomeKind {
     Cancelled,
 }
 
+/// A condition that jobs wait for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct AwaitedPrerequisite {
+    /// Name of the condition
     pub name: String,
     /// Jobs waiting for it; of the first 1,000 flows if there are more
     pub jobs: i64,
@@ -154,15 +188,21 @@ pub struct AwaitedPrerequisite {
 /// Params of the notification `runner.cancel`: stop this attempt, its outcome is no longer wanted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CancelNotice {
+    /// Names the subscription on its connection
     pub subscription: String,
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
+    /// Why the attempt is to stop
     pub reason: String,
 }
 
+/// What a caller signs to log in.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Challenge {
     /// Names the coordinators of one store; it is signed
@@ -173,11 +213,14 @@ pub struct Challenge {
     pub expires_at: i64,
 }
 
+/// What auth.challenge takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ChallengeParams {}
 
+/// A tenant with its members, as it is stored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Context {
+    /// Id of the context
     pub id: u32,
     /// Actor ids with full rights
     pub admins: Vec<u32>,
@@ -197,8 +240,10 @@ pub struct Context {
     pub paused_script_types: Option<Vec<ScriptType>>,
 }
 
+/// A context as a client creates it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextCreate {
+    /// Id of the context
     pub id: u32,
     /// Actor ids with full rights
     pub admins: Vec<u32>,
@@ -208,13 +253,17 @@ pub struct ContextCreate {
     pub executors: Vec<u32>,
 }
 
+/// What context.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextCreateParams {
+    /// The context
     pub context: ContextCreate,
 }
 
+/// What context.delete takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextDeleteParams {
+    /// Id of the context
     pub context_id: u32,
 }
 
@@ -223,6 +272,7 @@ pub struct ContextDeleteParams {
 pub struct ContextEvent {
     /// Names an event of a flow, in order
     pub event_id: String,
+    /// What the event is about
     pub kind: ContextEventKind,
     /// Unix time in ms
     pub at: i64,
@@ -231,10 +281,13 @@ pub struct ContextEvent {
     pub flow_id: Option<u32>,
     /// The new status; `Deleted` of a flow or context that was deleted
     pub status: String,
+    /// Id of the job
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<u32>,
+    /// Which attempt at the job it is, from 1
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i64>,
+    /// Id of the runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<u32>,
     /// The runner's topic
@@ -248,6 +301,7 @@ pub struct ContextEvent {
     pub lost: Option<bool>,
 }
 
+/// ContextEventKind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum ContextEventKind {
     #[default]
@@ -264,6 +318,7 @@ pub enum ContextEventKind {
 pub struct ContextEventNotice {
     /// Names an event of a flow, in order
     pub event_id: String,
+    /// What the event is about
     pub kind: ContextEventKind,
     /// Unix time in ms
     pub at: i64,
@@ -272,10 +327,13 @@ pub struct ContextEventNotice {
     pub flow_id: Option<u32>,
     /// The new status; `Deleted` of a flow or context that was deleted
     pub status: String,
+    /// Id of the job
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<u32>,
+    /// Which attempt at the job it is, from 1
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i64>,
+    /// Id of the runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<u32>,
     /// The runner's topic
@@ -287,15 +345,19 @@ pub struct ContextEventNotice {
     /// The attempt was lost with its runner rather than failed; left out if not
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<bool>,
+    /// Names the subscription on its connection
     pub subscription: String,
+    /// Id of the context
     pub context_id: u32,
     /// true: events between this one and the one before are no longer kept
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<bool>,
 }
 
+/// ContextEvents.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextEvents {
+    /// Events
     pub events: Vec<ContextEvent>,
     /// The `after` of the next call
     pub last_event: String,
@@ -303,8 +365,10 @@ pub struct ContextEvents {
     pub missed: bool,
 }
 
+/// What context.events takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextEventsParams {
+    /// Id of the context
     pub context_id: u32,
     /// Begin after this event; left out: with those that come
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -314,20 +378,25 @@ pub struct ContextEventsParams {
     pub limit: Option<i64>,
 }
 
+/// What context.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextListParams {
     /// The last reply's `cursor`; none for the beginning
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// At most so many records a page
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
 }
 
+/// What context.load takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextLoadParams {
+    /// Id of the context
     pub id: u32,
 }
 
+/// A page of the ids of contexts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextPage {
     /// Ids of all contexts ever written to, ascending
@@ -337,16 +406,20 @@ pub struct ContextPage {
     pub cursor: Option<String>,
 }
 
+/// What context.pause and context.resume take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextPauseParams {
+    /// Id of the context
     pub context_id: u32,
     /// Only the jobs of this type; left out: all of the context
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_type: Option<ScriptType>,
 }
 
+/// ContextPaused.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextPaused {
+    /// Id of the context
     pub context_id: u32,
     /// The whole context is
     pub paused: bool,
@@ -354,6 +427,7 @@ pub struct ContextPaused {
     pub script_types: Vec<ScriptType>,
 }
 
+/// ContextStats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextStats {
     /// Flows by status; every status is there
@@ -362,16 +436,21 @@ pub struct ContextStats {
     pub jobs: BTreeMap<JobStatus, i64>,
     /// Every type is there
     pub script_types: BTreeMap<ScriptType, ScriptTypeStats>,
+    /// Runners
     pub runners: RunnerStats,
 }
 
+/// What context.stats takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextStatsParams {
+    /// Id of the context
     pub context_id: u32,
 }
 
+/// What context.subscribe takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextSubscribeParams {
+    /// Id of the context
     pub context_id: u32,
     /// Begin after this event; left out: with those that come
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,8 +460,10 @@ pub struct ContextSubscribeParams {
     pub batch: Option<bool>,
 }
 
+/// ContextSubscribed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextSubscribed {
+    /// Names the subscription on its connection
     pub subscription: String,
     /// The notifications begin after this one
     pub last_event: String,
@@ -390,6 +471,7 @@ pub struct ContextSubscribed {
     pub missed: bool,
 }
 
+/// How much was deleted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Deleted {
     /// Records deleted
@@ -399,6 +481,7 @@ pub struct Deleted {
 /// Tuple [from, to] representing a directed edge
 pub type EdgeTuple = (u32, u32);
 
+/// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum EventKind {
     #[default]
@@ -410,10 +493,14 @@ pub enum EventKind {
     Log,
 }
 
+/// Jobs that run in the order of their dependencies, as stored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Flow {
+    /// Id of the flow
     pub id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
     /// Ids of the flow's jobs, stored under the flow's caller_id
     pub jobs: Vec<u32>,
@@ -429,25 +516,35 @@ pub struct Flow {
     pub created_at: i64,
     /// Unix time in seconds
     pub updated_at: i64,
+    /// Results of the last jobs, by job id, each a map as JSON text; of a flow in Error its `error`
     pub result: BTreeMap<String, String>,
+    /// How far it is
     pub status: FlowStatus,
     /// true: none of its jobs is handed out, see flow.pause; only while Started, left out if not
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
 }
 
+/// What flow.cancel takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowCancelParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub id: u32,
+    /// What followers of the flow are told
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
+/// A flow as a client creates it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowCreate {
+    /// Id of the flow
     pub id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
     /// Ids of the flow's jobs, stored under the flow's caller_id
     pub jobs: Vec<u32>,
@@ -459,23 +556,31 @@ pub struct FlowCreate {
     /// Short texts by which lists find it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
+    /// The result it begins with; an empty one unless given
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<BTreeMap<String, String>>,
 }
 
+/// What flow.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowCreateParams {
+    /// Id of the context
     pub context_id: u32,
+    /// The flow
     pub flow: FlowCreate,
     /// Seconds after which the flow, and the jobs made for it, are deleted unless it was started. Each further call with it begins the time anew, 0 ends it; a flow that was there without it stays without
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abandon_after: Option<f64>,
 }
 
+/// The order in which the jobs of a flow run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowDag {
+    /// Id of the flow
     pub flow_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
     /// Map keyed by job id (serialized as string in JSON)
     pub nodes: BTreeMap<String, JobSummary>,
@@ -496,21 +601,26 @@ pub struct FlowDag {
 pub struct FlowEvent {
     /// Names an event of a flow, in order
     pub event_id: String,
+    /// What the event is about
     pub kind: EventKind,
     /// Unix time in ms
     pub at: i64,
     /// The new status
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Id of the job
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<u32>,
+    /// Which attempt at the job it is, from 1
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i64>,
+    /// Id of the runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<u32>,
     /// The runner's topic
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Why, where something went wrong
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The attempt was lost with its runner rather than failed; left out if not
@@ -519,8 +629,10 @@ pub struct FlowEvent {
     /// The flow was paused, or resumed; its status is as it was
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+    /// Which output of the script wrote the lines
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<LogStream>,
+    /// Log lines
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<String>>,
 }
@@ -530,21 +642,26 @@ pub struct FlowEvent {
 pub struct FlowEventNotice {
     /// Names an event of a flow, in order
     pub event_id: String,
+    /// What the event is about
     pub kind: EventKind,
     /// Unix time in ms
     pub at: i64,
     /// The new status
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Id of the job
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<u32>,
+    /// Which attempt at the job it is, from 1
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<i64>,
+    /// Id of the runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<u32>,
     /// The runner's topic
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Why, where something went wrong
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The attempt was lost with its runner rather than failed; left out if not
@@ -553,20 +670,27 @@ pub struct FlowEventNotice {
     /// The flow was paused, or resumed; its status is as it was
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
+    /// Which output of the script wrote the lines
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<LogStream>,
+    /// Log lines
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<Vec<String>>,
+    /// Names the subscription on its connection
     pub subscription: String,
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub flow_id: u32,
     /// true: events between this one and the one before are no longer kept
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<bool>,
 }
 
+/// A page of what happened to a flow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowEvents {
+    /// The events, oldest first
     pub events: Vec<FlowEvent>,
     /// The `after` of the next call
     pub last_event: String,
@@ -574,9 +698,12 @@ pub struct FlowEvents {
     pub missed: bool,
 }
 
+/// What flow.events takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowEventsParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub id: u32,
     /// Names an event of a flow, in order
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -589,6 +716,7 @@ pub struct FlowEventsParams {
 /// Flows that are all of this.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowFilter {
+    /// How far it is
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<FlowStatus>,
     /// It has one of these
@@ -617,14 +745,18 @@ pub struct FlowFilter {
     pub ended_to: Option<i64>,
 }
 
+/// What flow.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowListParams {
     /// The last reply's `cursor`; none for the beginning
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// At most so many records a page
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+    /// Id of the context
     pub context_id: u32,
+    /// Only flows in this status
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<FlowStatus>,
     /// It has one of these
@@ -659,9 +791,12 @@ pub struct FlowListParams {
     pub descending: Option<bool>,
 }
 
+/// What flow.load and flow.dag take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowLoadParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub id: u32,
 }
 
@@ -676,22 +811,29 @@ pub struct FlowOverrides {
     pub jobs: Option<Vec<JobOverride>>,
 }
 
+/// A page of flows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowPage {
+    /// The records
     pub items: Vec<Flow>,
     /// Where the next page begins; left out on the last one
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
+/// What flow.start and flow.retry and flow.status and flow.delete and flow.pause and flow.resume take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub id: u32,
 }
 
+/// A flow with the progress of its jobs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowReport {
+    /// The flow
     pub flow: Flow,
     /// Jobs by status; every status is there
     pub counts: BTreeMap<JobStatus, i64>,
@@ -710,17 +852,22 @@ pub struct FlowReport {
     pub last_event: String,
 }
 
+/// What flow.rerun takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowRerunParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub id: u32,
     /// Only this job of the flow and those that depend on it, on others too; left out: all jobs
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_job: Option<u32>,
+    /// Overrides
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrides: Option<FlowOverrides>,
 }
 
+/// How far a flow is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum FlowStatus {
     #[default]
@@ -730,19 +877,26 @@ pub enum FlowStatus {
     Finished,
 }
 
+/// FlowStatuses.
 pub type FlowStatuses = Vec<FlowStatus>;
 
+/// What flow.submit takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowSubmitParams {
+    /// Id of the context
     pub context_id: u32,
+    /// The flow
     pub flow: FlowCreate,
     /// Every job the flow lists
     pub jobs: Vec<JobCreate>,
 }
 
+/// What flow.subscribe takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowSubscribeParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the flow
     pub id: u32,
     /// Names an event of a flow, in order
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -752,15 +906,19 @@ pub struct FlowSubscribeParams {
     pub batch: Option<bool>,
 }
 
+/// A subscription to what happens to a flow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowSubscribed {
+    /// Names the subscription on its connection
     pub subscription: String,
     /// Events after `after` are no longer kept
     pub missed: bool,
 }
 
+/// What flow.cancel_many takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowsCancelParams {
+    /// Id of the context
     pub context_id: u32,
     /// Without members it means all flows of the context
     pub filter: FlowFilter,
@@ -781,6 +939,7 @@ pub struct FlowsCancelParams {
 /// What was done by one call. It works for a few seconds: the next one goes on at `cursor`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowsDone {
+    /// Dry run
     pub dry_run: bool,
     /// Flows that are meant, and to which it applies
     pub matched: i64,
@@ -798,6 +957,7 @@ pub struct FlowsDone {
 /// What is to be done to all flows that a filter means and to which it applies, in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowsParams {
+    /// Id of the context
     pub context_id: u32,
     /// Without members it means all flows of the context
     pub filter: FlowFilter,
@@ -812,31 +972,43 @@ pub struct FlowsParams {
     pub limit: Option<i64>,
 }
 
+/// The lease of an attempt after its renewal.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Heartbeat {
+    /// Seconds for which an attempt is the runner's without a heartbeat
     pub lease: f64,
 }
 
+/// HeldJob.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct HeldJob {
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
 }
 
 /// IPv4 or IPv6 textual address
 pub type IpAddr = String;
 
+/// A script with what it needs, as it is stored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Job {
+    /// Id of the job
     pub id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
+    /// The text of the script
     pub script: String,
+    /// Which runners can run it
     pub script_type: ScriptType,
     /// Seconds an attempt may take, 0 for no limit
     pub timeout: u32,
     /// Attempts that may follow a failed one
     pub retries: i64,
+    /// Environment of the job's script
     pub env_vars: BTreeMap<String, String>,
     /// Names of external conditions the job waits for
     pub prerequisites: Vec<String>,
@@ -855,7 +1027,9 @@ pub struct Job {
     pub created_at: i64,
     /// Unix time in seconds
     pub updated_at: i64,
+    /// What the job's script has returned, by name
     pub result: BTreeMap<String, String>,
+    /// How far it is
     pub status: JobStatus,
 }
 
@@ -864,45 +1038,59 @@ pub struct Job {
 pub struct JobAttempt {
     /// Its number; they begin anew when the job is started again
     pub attempt: i64,
+    /// Id of the runner
     pub runner_id: u32,
     /// Unix time in ms
     pub started_at: i64,
     /// Left out while it is running
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<i64>,
+    /// Outcome
     pub outcome: AttemptOutcomeKind,
     /// Why it did not finish; the first 1,000 bytes
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
+/// JobAttempts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobAttempts {
     /// The newest of the job's attempts, 20 at most, oldest first
     pub attempts: Vec<JobAttempt>,
 }
 
+/// What job.cancel takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobCancelParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Recorded with the job and told to its runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
+/// A job as a client creates it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobCreate {
+    /// Id of the job
     pub id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
+    /// The text of the script
     pub script: String,
+    /// Which runners can run it
     pub script_type: ScriptType,
     /// Seconds an attempt may take, 0 for no limit
     pub timeout: u32,
     /// Attempts that may follow a failed one
     pub retries: i64,
+    /// Environment of the job's script
     pub env_vars: BTreeMap<String, String>,
     /// Names of external conditions the job waits for
     pub prerequisites: Vec<String>,
@@ -917,24 +1105,34 @@ pub struct JobCreate {
     /// Short texts by which lists find it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
+    /// The result it begins with; an empty one unless given
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<BTreeMap<String, String>>,
 }
 
+/// What job.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobCreateParams {
+    /// Id of the context
     pub context_id: u32,
+    /// The job
     pub job: JobCreate,
 }
 
+/// What job.fail takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobFailParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
+    /// Why the attempt has failed, for people
     pub error: String,
+    /// What the script has returned in spite of that
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<BTreeMap<String, String>>,
     /// false: do not try again, whatever `retries` says
@@ -945,26 +1143,36 @@ pub struct JobFailParams {
     pub lost: Option<bool>,
 }
 
+/// What job.finish takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobFinishParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
+    /// What the script has returned, by name
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<BTreeMap<String, String>>,
 }
 
+/// What job.heartbeat takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobHeartbeatParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
 }
 
+/// A page of the results that a job gets as inputs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobInputs {
     /// Results of jobs it depends on, by id
@@ -974,10 +1182,14 @@ pub struct JobInputs {
     pub after: Option<u32>,
 }
 
+/// What job.inputs takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobInputsParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
@@ -986,14 +1198,18 @@ pub struct JobInputsParams {
     pub after: Option<u32>,
 }
 
+/// What job.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobListParams {
     /// The last reply's `cursor`; none for the beginning
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// At most so many records a page
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+    /// Id of the context
     pub context_id: u32,
+    /// Only jobs in this status
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<JobStatus>,
     /// It has one of these
@@ -1031,21 +1247,31 @@ pub struct JobListParams {
     pub descending: Option<bool>,
 }
 
+/// What job.load and job.tail and job.attempts and job.delete take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobLoadParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
 }
 
+/// What job.log takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobLogParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub id: u32,
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
+    /// Log lines
     pub lines: Vec<String>,
+    /// Which output of the script wrote the lines
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<LogStream>,
 }
@@ -1053,6 +1279,7 @@ pub struct JobLogParams {
 /// What a job runs with from now on.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobOverride {
+    /// Id of the job
     pub id: u32,
     /// In the place of the one it has
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1062,22 +1289,30 @@ pub struct JobOverride {
     pub env_vars: Option<BTreeMap<String, String>>,
 }
 
+/// A page of jobs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobPage {
+    /// The records
     pub items: Vec<Job>,
     /// Where the next page begins; left out on the last one
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
+/// How far a job of a flow is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobProgress {
+    /// Id of the job
     pub id: u32,
+    /// Which runners can run it
     pub script_type: ScriptType,
+    /// Ids of the jobs it waits for
     pub depends: Vec<u32>,
+    /// How far it is
     pub status: JobStatus,
     /// Attempts begun in this run
     pub attempt: i64,
+    /// Id of the runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_id: Option<u32>,
     /// Unix time in ms
@@ -1103,6 +1338,7 @@ pub struct JobProgress {
     pub failure: Option<String>,
 }
 
+/// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum JobStatus {
     #[default]
@@ -1113,26 +1349,37 @@ pub enum JobStatus {
     Finished,
 }
 
+/// JobStatuses.
 pub type JobStatuses = Vec<JobStatus>;
 
+/// What the graph says of a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobSummary {
+    /// Id of the job
     pub id: u32,
+    /// Ids of the jobs it waits for
     pub depends: Vec<u32>,
+    /// Names of the external conditions it waits for
     pub prerequisites: Vec<String>,
+    /// Which runners can run it
     pub script_type: ScriptType,
 }
 
+/// The end of a job's log.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobTail {
     /// The newest log lines of the job, about 16 KiB, oldest first
     pub reports: Vec<LogReport>,
 }
 
+/// What job.take takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobTakeParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the runner
     pub runner_id: u32,
+    /// The types of jobs the runner takes
     pub script_types: Vec<ScriptType>,
     /// Jobs it may hold at once
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1148,13 +1395,17 @@ pub struct JobTakeParams {
     pub take_id: Option<String>,
 }
 
+/// Jobs for a runner; none if none came in time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobTaken {
+    /// The jobs, each with the token of its attempt
     pub jobs: Vec<Assignment>,
 }
 
+/// What actor.rotate_key takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct KeyRotateParams {
+    /// Id of the actor
     pub id: u32,
     /// The new one
     pub pubkey: String,
@@ -1172,10 +1423,14 @@ pub struct KeyRotateParams {
     pub new_signature: Option<String>,
 }
 
+/// A runner with what holds it back.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ListedRunner {
+    /// Id of the runner
     pub id: u32,
+    /// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
     pub pubkey: String,
+    /// IP addresses
     pub address: IpAddr,
     /// Names the runner's subscription, usually runner<id>
     pub topic: String,
@@ -1214,15 +1469,20 @@ pub struct ListedRunner {
     pub held_back_for: Option<f64>,
 }
 
+/// Log lines that a runner reported together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LogReport {
     /// Unix time in ms
     pub at: i64,
+    /// Which attempt at the job it is, from 1
     pub attempt: i64,
+    /// Which output of the script wrote the lines
     pub stream: LogStream,
+    /// Log lines
     pub lines: Vec<String>,
 }
 
+/// Which output of a script wrote the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum LogStream {
     #[default]
@@ -1232,6 +1492,7 @@ pub enum LogStream {
     Stderr,
 }
 
+/// How many lines were kept.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Logged {
     /// How many were kept: none once a message has logged 16 MiB
@@ -1241,8 +1502,10 @@ pub struct Logged {
     pub over: Option<bool>,
 }
 
+/// Who is logged in, and until when.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LoggedIn {
+    /// Who it is: `actor:7`, `runner:1:3` or `operator`
     pub principal: String,
     /// Left out of the operator's
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1256,11 +1519,14 @@ pub struct LoggedIn {
 /// connection closes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LoginEndedNotice {
+    /// Why it has ended
     pub reason: String,
+    /// The subscription that has ended; left out if the whole login has
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
 }
 
+/// What auth.login and auth.renew take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LoginParams {
     /// `actor:7`, or `runner:1:3` for runner 3 of context 1
@@ -1280,13 +1546,20 @@ pub struct LoginParams {
     pub ticket: Option<String>,
 }
 
+/// A message with its jobs, as it is stored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Message {
+    /// Id of the message
     pub id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
+    /// The text of the message
     pub message: String,
+    /// Who is to understand the text
     pub message_type: ScriptType,
+    /// How the text is written
     pub message_format_type: MessageFormatType,
     /// Seconds, 0 for none
     pub timeout: u32,
@@ -1298,22 +1571,34 @@ pub struct Message {
     pub created_at: i64,
     /// Unix time in seconds
     pub updated_at: i64,
+    /// Its jobs, as they are now
     pub job: Vec<Job>,
+    /// Log lines, the message's own first
     pub logs: Vec<String>,
+    /// How far it is
     pub status: MessageStatus,
+    /// Names the sending
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport_id: Option<String>,
+    /// How far it is on its way to a runner
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport_status: Option<TransportStatus>,
 }
 
+/// A message as a client creates it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MessageCreate {
+    /// Id of the message
     pub id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the context
     pub context_id: u32,
+    /// The text of the message
     pub message: String,
+    /// Who is to understand the text
     pub message_type: ScriptType,
+    /// How the text is written
     pub message_format_type: MessageFormatType,
     /// Seconds, 0 for none
     pub timeout: u32,
@@ -1321,17 +1606,23 @@ pub struct MessageCreate {
     pub timeout_ack: u32,
     /// Seconds, 0 for none
     pub timeout_result: u32,
+    /// Its jobs
     pub job: Vec<JobCreate>,
+    /// Log lines, the message's own first
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Vec<String>>,
 }
 
+/// What message.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MessageCreateParams {
+    /// Id of the context
     pub context_id: u32,
+    /// The message
     pub message: MessageCreate,
 }
 
+/// How the text of a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum MessageFormatType {
     #[default]
@@ -1340,40 +1631,55 @@ pub enum MessageFormatType {
     Md,
 }
 
+/// What message.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MessageListParams {
     /// The last reply's `cursor`; none for the beginning
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// At most so many records a page
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+    /// Id of the context
     pub context_id: u32,
+    /// Only messages in this status
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<MessageStatus>,
 }
 
+/// What message.load and message.delete take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MessageLoadParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the message
     pub id: u32,
 }
 
+/// A page of messages.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MessagePage {
+    /// The records
     pub items: Vec<Message>,
     /// Where the next page begins; left out on the last one
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
+/// What message.send takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MessageParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the message
     pub id: u32,
 }
 
+/// How far a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum MessageStatus {
     #[default]
@@ -1383,6 +1689,7 @@ pub enum MessageStatus {
     Processed,
 }
 
+/// Kinds of messages. No member has this type: `message_type` takes a ScriptType.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum MessageType {
     #[default]
@@ -1391,27 +1698,36 @@ pub enum MessageType {
     Mail,
 }
 
+/// With what a condition was satisfied.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct MetPrerequisite {
     /// Unix time in ms
     pub satisfied_at: i64,
     /// Whether it is satisfied for the jobs of one flow, or of the whole context
     pub scope: Scope,
+    /// Who said so
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// What the jobs get with it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<BTreeMap<String, String>>,
 }
 
+/// NameText.
 pub type NameText = String;
 
+/// A token with its secret, which is shown this once.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct NewToken {
     /// Names a token; it is no secret
     pub id: String,
+    /// Who it is: `actor:7`, `runner:1:3` or `operator`
     pub principal: String,
+    /// What the token is for, for people
     pub label: String,
+    /// How much the token allows
     pub access: Access,
+    /// Contexts for which the token is good; left out if for all
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contexts: Option<Vec<u32>>,
     /// Unix time in seconds
@@ -1425,28 +1741,37 @@ pub struct NewToken {
     pub token: String,
 }
 
+/// What prerequisite.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PrerequisiteListParams {
+    /// Id of the context
     pub context_id: u32,
     /// The last reply's `cursor`; none for the beginning
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// At most so many records a page
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
 }
 
+/// What prerequisite.revoke takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PrerequisiteRevokeParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Name of the condition
     pub name: String,
     /// For the jobs of this flow alone; left out: of the whole context
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u32>,
 }
 
+/// What prerequisite.satisfy takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PrerequisiteSatisfyParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Name of the condition
     pub name: String,
     /// For the jobs of this flow alone; left out: of the whole context
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1459,8 +1784,10 @@ pub struct PrerequisiteSatisfyParams {
     pub by: Option<String>,
 }
 
+/// A page of conditions.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Prerequisites {
+    /// Conditions that are satisfied
     pub satisfied: Vec<SatisfiedPrerequisite>,
     /// All pages of these come first
     pub waiting: Vec<AwaitedPrerequisite>,
@@ -1469,23 +1796,30 @@ pub struct Prerequisites {
     pub cursor: Option<String>,
 }
 
+/// RefusedFlow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RefusedFlow {
+    /// Id of the flow
     pub id: u32,
     /// Why it stayed as it is
     pub detail: String,
 }
 
+/// What became of a condition that was revoked.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Revoked {
+    /// Name of the condition
     pub name: String,
+    /// Whether it is about one flow or about the whole context
     pub scope: Scope,
+    /// Id of the flow
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u32>,
     /// false: it was not satisfied
     pub revoked: bool,
 }
 
+/// RoleName.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum RoleName {
     #[default]
@@ -1503,10 +1837,14 @@ pub enum RoleName {
     Stranger,
 }
 
+/// A process that runs jobs of a context, as it is stored.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Runner {
+    /// Id of the runner
     pub id: u32,
+    /// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
     pub pubkey: String,
+    /// IP addresses
     pub address: IpAddr,
     /// Names the runner's subscription, usually runner<id>
     pub topic: String,
@@ -1521,15 +1859,21 @@ pub struct Runner {
     pub draining: Option<bool>,
 }
 
+/// What runner.connected takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerConnectedParams {
+    /// Id of the context
     pub context_id: u32,
 }
 
+/// A runner as a client creates it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerCreate {
+    /// Id of the runner
     pub id: u32,
+    /// The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in
     pub pubkey: String,
+    /// IP addresses
     pub address: IpAddr,
     /// Names the runner's subscription, usually runner<id>
     pub topic: String,
@@ -1537,36 +1881,48 @@ pub struct RunnerCreate {
     pub local: bool,
 }
 
+/// What runner.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerCreateParams {
+    /// Id of the context
     pub context_id: u32,
+    /// The runner
     pub runner: RunnerCreate,
 }
 
+/// What runner.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerListParams {
     /// The last reply's `cursor`; none for the beginning
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// At most so many records a page
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+    /// Id of the context
     pub context_id: u32,
 }
 
+/// What runner.load and runner.delete and runner.drain and runner.undrain take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerLoadParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the runner
     pub id: u32,
 }
 
+/// A page of runners.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerPage {
+    /// The records
     pub items: Vec<ListedRunner>,
     /// Where the next page begins; left out on the last one
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
 
+/// RunnerStats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerStats {
     /// Those that are subscribed, or wait for a job by job.take; for 5 s after that
@@ -1575,10 +1931,14 @@ pub struct RunnerStats {
     pub busy: i64,
 }
 
+/// What runner.subscribe takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerSubscribeParams {
+    /// Id of the context
     pub context_id: u32,
+    /// Id of the runner
     pub runner_id: u32,
+    /// The types of jobs the runner takes
     pub script_types: Vec<ScriptType>,
     /// Jobs it may hold at once
     pub capacity: i64,
@@ -1596,52 +1956,67 @@ pub struct RunnerSubscribeParams {
     pub batch: Option<bool>,
 }
 
+/// A subscription to jobs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerSubscribed {
+    /// Names the subscription on its connection
     pub subscription: String,
+    /// Seconds for which an attempt is the runner's without a heartbeat
     pub lease: f64,
     /// Tokens of `holding` that are not, or no longer, this runner's
     pub lost: Vec<String>,
 }
 
+/// How many runners are connected.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnersConnected {
     /// How many runners are connected that take jobs of each type; every type is there. One that asks by job.take counts for 30 s after it did
     pub script_types: BTreeMap<ScriptType, i64>,
 }
 
+/// A condition that was satisfied, and how many jobs had waited for it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Satisfied {
     /// Unix time in ms
     pub satisfied_at: i64,
     /// Whether it is satisfied for the jobs of one flow, or of the whole context
     pub scope: Scope,
+    /// Who said so
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// What the jobs get with it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<BTreeMap<String, String>>,
+    /// Name of the condition
     pub name: String,
+    /// Id of the flow
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u32>,
     /// Jobs that had waited for it
     pub released: i64,
 }
 
+/// A condition that is satisfied.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SatisfiedPrerequisite {
     /// Unix time in ms
     pub satisfied_at: i64,
     /// Whether it is satisfied for the jobs of one flow, or of the whole context
     pub scope: Scope,
+    /// Who said so
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// What the jobs get with it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<BTreeMap<String, String>>,
+    /// Name of the condition
     pub name: String,
+    /// Id of the flow
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u32>,
 }
 
+/// Whether a condition is about one flow or about the whole context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum Scope {
     #[default]
@@ -1651,6 +2026,7 @@ pub enum Scope {
     Flow,
 }
 
+/// Who runs a script: a runner says which types it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum ScriptType {
     #[default]
@@ -1660,6 +2036,7 @@ pub enum ScriptType {
     Python,
 }
 
+/// ScriptTypeStats.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScriptTypeStats {
     /// Jobs of this type, in whatever status
@@ -1670,6 +2047,7 @@ pub struct ScriptTypeStats {
     pub oldest: f64,
 }
 
+/// SortBy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum SortBy {
     #[default]
@@ -1681,13 +2059,17 @@ pub enum SortBy {
     Ended,
 }
 
+/// What flow.unsubscribe and context.unsubscribe and runner.unsubscribe take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SubscriptionParams {
+    /// Names the subscription on its connection
     pub subscription: String,
 }
 
+/// Tags.
 pub type Tags = Vec<String>;
 
+/// A ticket to log in on a WebSocket.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ticket {
     /// For auth.login on a WebSocket, once: whoever has it is the caller
@@ -1696,9 +2078,11 @@ pub struct Ticket {
     pub expires_at: i64,
 }
 
+/// What auth.ticket takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TicketParams {}
 
+/// What token.create takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TokenCreateParams {
     /// For people, who see it in lists
@@ -1717,13 +2101,18 @@ pub struct TokenCreateParams {
     pub contexts: Option<Vec<u32>>,
 }
 
+/// A token without its secret.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TokenInfo {
     /// Names a token; it is no secret
     pub id: String,
+    /// Who it is: `actor:7`, `runner:1:3` or `operator`
     pub principal: String,
+    /// What the token is for, for people
     pub label: String,
+    /// How much the token allows
     pub access: Access,
+    /// Contexts for which the token is good; left out if for all
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contexts: Option<Vec<u32>>,
     /// Unix time in seconds
@@ -1735,6 +2124,7 @@ pub struct TokenInfo {
     pub used_at: Option<i64>,
 }
 
+/// What token.list takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TokenListParams {
     /// The caller's own unless given; as in token.create
@@ -1742,17 +2132,21 @@ pub struct TokenListParams {
     pub principal: Option<String>,
 }
 
+/// The tokens of a principal.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TokenPage {
+    /// The records
     pub items: Vec<TokenInfo>,
 }
 
+/// What token.revoke takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TokenRevokeParams {
     /// Names a token; it is no secret
     pub id: String,
 }
 
+/// What became of a token.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct TokenRevoked {
     /// Names a token; it is no secret
@@ -1761,6 +2155,7 @@ pub struct TokenRevoked {
     pub revoked: bool,
 }
 
+/// How far a message is on its way to a runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum TransportStatus {
     #[default]
@@ -1771,20 +2166,26 @@ pub enum TransportStatus {
     Failed,
 }
 
+/// The subscription that has ended.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Unsubscribed {
+    /// Names the subscription on its connection
     pub subscription: String,
 }
 
+/// A job that waits for a condition.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WaitingJob {
+    /// Id of the actor for whom it is; together with `id` it names the record in its context
     pub caller_id: u32,
+    /// Id of the job
     pub job_id: u32,
     /// Left out if a message runs the job
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<u32>,
 }
 
+/// Whom the coordinator takes the caller for.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WhoAmI {
     /// `open` where nobody has to log in, `stranger` before one has
@@ -1803,6 +2204,7 @@ pub struct WhoAmI {
     pub rights: Option<Vec<String>>,
 }
 
+/// What auth.whoami takes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WhoAmIParams {
     /// A context, to be told what the caller is and may do there
@@ -2066,497 +2468,497 @@ impl Notification {
 
 /// Every method, for whatever makes calls.
 pub trait Api: Caller {
-    /// Create/Upsert Actor
+    /// Creates an actor, or replaces what an actor with this id has; `created_at` stays. With logins it never changes the key of an actor that is there: see actor.rotate_key.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn actor_create(&mut self, params: &ActorCreateParams) -> Result<Actor, Error> {
         self.call("actor.create", params)
     }
 
-    /// Load an Actor by id
+    /// Returns the actor. With logins an admin of a context may load its members by giving `context_id`.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn actor_load(&mut self, params: &ActorLoadParams) -> Result<Actor, Error> {
         self.call("actor.load", params)
     }
 
-    /// Create/Upsert Context (stored in its own DB index)
+    /// Creates a context, which is a tenant with data of its own, or replaces its lists of members. Actors that a list names need not be there yet.
     ///
     /// Errors: InvalidParams, StorageError.
     fn context_create(&mut self, params: &ContextCreateParams) -> Result<Context, Error> {
         self.call("context.create", params)
     }
 
-    /// Load a Context by id
+    /// Returns the context with its members.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn context_load(&mut self, params: &ContextLoadParams) -> Result<Context, Error> {
         self.call("context.load", params)
     }
 
-    /// Create/Upsert Runner in a context
+    /// Creates a runner in a context, or replaces what a runner with this id has. A runner must be created before it can take jobs.
     ///
     /// Errors: InvalidParams, StorageError.
     fn runner_create(&mut self, params: &RunnerCreateParams) -> Result<Runner, Error> {
         self.call("runner.create", params)
     }
 
-    /// Load Runner by id from a context
+    /// Returns the runner as it was created; runner.list also says whether it is held back.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn runner_load(&mut self, params: &RunnerLoadParams) -> Result<Runner, Error> {
         self.call("runner.load", params)
     }
 
-    /// Create/Upsert Flow in a context
+    /// Creates a flow, or replaces it. Nothing runs before flow.start. The jobs that it lists need not be there yet. The status stays, and so does the result unless a result is given.
     ///
     /// Errors: InvalidParams, StorageError, Overloaded.
     fn flow_create(&mut self, params: &FlowCreateParams) -> Result<Flow, Error> {
         self.call("flow.create", params)
     }
 
-    /// Load Flow by id from a context
+    /// Returns the flow with its status and its result.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn flow_load(&mut self, params: &FlowLoadParams) -> Result<Flow, Error> {
         self.call("flow.load", params)
     }
 
-    /// Compute and return the execution DAG for a Flow
+    /// Looks up the flow's jobs, which are stored under the flow's `caller_id`, and computes in which order they run. Every list in the result is ascending. Nothing is changed.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected.
     fn flow_dag(&mut self, params: &FlowLoadParams) -> Result<FlowDag, Error> {
         self.call("flow.dag", params)
     }
 
-    /// Create/Upsert Job in a context
+    /// Creates a job, or replaces it. It runs when a flow that lists it is started. Other content for a job that has ended makes a new job of it; for one that runs that is a Conflict.
     ///
     /// Errors: InvalidParams, StorageError, Conflict, Overloaded.
     fn job_create(&mut self, params: &JobCreateParams) -> Result<Job, Error> {
         self.call("job.create", params)
     }
 
-    /// Load Job by ids from a context
+    /// Returns the job with its status and its result.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn job_load(&mut self, params: &JobLoadParams) -> Result<Job, Error> {
         self.call("job.load", params)
     }
 
-    /// Create/Upsert Message in a context
+    /// Creates a message with the jobs in it, or replaces it. Its jobs run after message.send.
     ///
     /// Errors: InvalidParams, StorageError.
     fn message_create(&mut self, params: &MessageCreateParams) -> Result<Message, Error> {
         self.call("message.create", params)
     }
 
-    /// Load Message by ids from a context
+    /// Returns the message with its jobs as they are now, and the log lines of its runners.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn message_load(&mut self, params: &MessageLoadParams) -> Result<Message, Error> {
         self.call("message.load", params)
     }
 
-    /// Create a flow with its jobs and start it, in one step
+    /// Creates a flow and its jobs and starts it, in one atomic step. Sent again with the same content it changes nothing; with other content for the same ids it is a Conflict that says what differs.
     ///
     /// Errors: InvalidParams, StorageError, DagMissingDependency, DagCycleDetected, Conflict, Overloaded.
     fn flow_submit(&mut self, params: &FlowSubmitParams) -> Result<Flow, Error> {
         self.call("flow.submit", params)
     }
 
-    /// Start a flow; one that was started stays as it is
+    /// Checks that the jobs depend on each other without a cycle, and moves the whole flow in one step: jobs that wait for nothing are queued for runners. A flow that was started before stays as it is.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict.
     fn flow_start(&mut self, params: &FlowParams) -> Result<Flow, Error> {
         self.call("flow.start", params)
     }
 
-    /// Stop a flow: it ends in Error
+    /// Ends the flow in Error. Runners are asked to stop the attempts that run, and nothing else of it starts.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn flow_cancel(&mut self, params: &FlowCancelParams) -> Result<Flow, Error> {
         self.call("flow.cancel", params)
     }
 
-    /// Start the unfinished part of a flow in Error again
+    /// Starts the failed part of a flow in Error again, with the jobs and dependencies that it has by now. Jobs that are Finished keep their results; the others get all their attempts anew.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict.
     fn flow_retry(&mut self, params: &FlowParams) -> Result<Flow, Error> {
         self.call("flow.retry", params)
     }
 
-    /// A flow with the progress of each of its jobs
+    /// Returns the flow, the number of its jobs in each status, and the progress of each job. Subscribe with flow.subscribe after its `last_event` to learn what happens next.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn flow_status(&mut self, params: &FlowParams) -> Result<FlowReport, Error> {
         self.call("flow.status", params)
     }
 
-    /// A page of what happened to a flow
+    /// Returns what happened to the flow after an event, oldest first: changes of status and log lines. It needs no WebSocket. Events are kept until some time after the flow has ended.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn flow_events(&mut self, params: &FlowEventsParams) -> Result<FlowEvents, Error> {
         self.call("flow.events", params)
     }
 
-    /// Follow a flow: what happens comes as notifications `flow.event` (WebSocket)
+    /// Sends what happens to the flow as notifications `flow.event`, from an event on or from the first that is kept. The subscription lasts until flow.unsubscribe or the end of the connection.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Overloaded, WebSocketRequired.
     fn flow_subscribe(&mut self, params: &FlowSubscribeParams) -> Result<FlowSubscribed, Error> {
         self.call("flow.subscribe", params)
     }
 
-    /// End a subscription of flow.subscribe (WebSocket)
+    /// Ends a subscription that flow.subscribe on this connection has made.
     ///
     /// Errors: InvalidParams, NotSubscribed, WebSocketRequired.
     fn flow_unsubscribe(&mut self, params: &SubscriptionParams) -> Result<Unsubscribed, Error> {
         self.call("flow.unsubscribe", params)
     }
 
-    /// A page of what happened to all flows of a context, from the first such call on
+    /// A page of what happened to all flows of a context, from the first such call on.
     ///
     /// Errors: InvalidParams, StorageError.
     fn context_events(&mut self, params: &ContextEventsParams) -> Result<ContextEvents, Error> {
         self.call("context.events", params)
     }
 
-    /// Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket)
+    /// Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket).
     ///
     /// Errors: InvalidParams, StorageError, Overloaded, WebSocketRequired.
     fn context_subscribe(&mut self, params: &ContextSubscribeParams) -> Result<ContextSubscribed, Error> {
         self.call("context.subscribe", params)
     }
 
-    /// End a subscription of context.subscribe (WebSocket)
+    /// End a subscription of context.subscribe (WebSocket).
     ///
     /// Errors: InvalidParams, NotSubscribed, WebSocketRequired.
     fn context_unsubscribe(&mut self, params: &SubscriptionParams) -> Result<Unsubscribed, Error> {
         self.call("context.unsubscribe", params)
     }
 
-    /// Supply a runner with jobs: they come as notifications `runner.job`, and `runner.cancel` (WebSocket)
+    /// Hands jobs to a runner as notifications `runner.job`, at most `capacity` unfinished ones at a time; `runner.cancel` asks it to stop one. A runner that connects again gives its `session` and what it holds.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Overloaded, WebSocketRequired.
     fn runner_subscribe(&mut self, params: &RunnerSubscribeParams) -> Result<RunnerSubscribed, Error> {
         self.call("runner.subscribe", params)
     }
 
-    /// End a subscription of runner.subscribe; attempts handed out stay the runner's (WebSocket)
+    /// Ends a subscription that runner.subscribe on this connection has made. Attempts that were handed out are still the runner's.
     ///
     /// Errors: InvalidParams, NotSubscribed, WebSocketRequired.
     fn runner_unsubscribe(&mut self, params: &SubscriptionParams) -> Result<Unsubscribed, Error> {
         self.call("runner.unsubscribe", params)
     }
 
-    /// Take jobs for a runner without a WebSocket; waits for one if there is none
+    /// Returns jobs for a runner, and waits up to `wait` seconds if there is none. Sent again with the same `take_id` it returns the same jobs. It cannot be a notification.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Overloaded.
     fn job_take(&mut self, params: &JobTakeParams) -> Result<JobTaken, Error> {
         self.call("job.take", params)
     }
 
-    /// Renew the lease of an attempt
+    /// Says that the attempt goes on, so that its lease does not lapse. An attempt that has ended, was lost or was cancelled is answered with StaleToken.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, StaleToken.
     fn job_heartbeat(&mut self, params: &JobHeartbeatParams) -> Result<Heartbeat, Error> {
         self.call("job.heartbeat", params)
     }
 
-    /// A page of the results of the jobs that an attempt's job depends on
+    /// Returns, page by page, the results of the jobs that this attempt's job depends on. Only a runner whose assignment has `inputs_from` needs it. It is no heartbeat.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, StaleToken.
     fn job_inputs(&mut self, params: &JobInputsParams) -> Result<JobInputs, Error> {
         self.call("job.inputs", params)
     }
 
-    /// Append lines to the log of an attempt; renews its lease
+    /// Appends lines to the log of the attempt, and renews its lease. Followers of the flow get them as events.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, StaleToken.
     fn job_log(&mut self, params: &JobLogParams) -> Result<Logged, Error> {
         self.call("job.log", params)
     }
 
-    /// The newest log lines of a job, also when its flow's events no longer have them
+    /// Returns the newest log lines of the job, about 16 KiB, for as long as the job is stored.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn job_tail(&mut self, params: &JobLoadParams) -> Result<JobTail, Error> {
         self.call("job.tail", params)
     }
 
-    /// How the newest attempts at a job went: by which runner, from when to when, and why they failed
+    /// How the newest attempts at a job went: by which runner, from when to when, and why they failed.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn job_attempts(&mut self, params: &JobLoadParams) -> Result<JobAttempts, Error> {
         self.call("job.attempts", params)
     }
 
-    /// Report that an attempt has succeeded
+    /// Reports that the attempt has succeeded, with its result. Jobs that waited for this one are released in the same step. Reporting it again with the same token is answered as the first time.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, StaleToken.
     fn job_finish(&mut self, params: &JobFinishParams) -> Result<AttemptOutcome, Error> {
         self.call("job.finish", params)
     }
 
-    /// Report that an attempt has failed
+    /// Reports that the attempt has failed, or that the runner gives it up (`lost`). The job is tried again while it has attempts left.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, StaleToken.
     fn job_fail(&mut self, params: &JobFailParams) -> Result<AttemptOutcome, Error> {
         self.call("job.fail", params)
     }
 
-    /// Run the jobs embedded in a stored message
+    /// Makes the message's embedded jobs jobs of the context and runs them like a flow. A message that was sent before stays as it is.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict, Overloaded.
     fn message_send(&mut self, params: &MessageParams) -> Result<Message, Error> {
         self.call("message.send", params)
     }
 
-    /// Declare an external condition as met, for the jobs of a flow or of the whole context
+    /// Declares that an external condition is met, for the jobs of one flow or of the whole context. Jobs that waited for it and for nothing else are queued. It is remembered for jobs that come later.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn prerequisite_satisfy(&mut self, params: &PrerequisiteSatisfyParams) -> Result<Satisfied, Error> {
         self.call("prerequisite.satisfy", params)
     }
 
-    /// Declare an external condition as not met: jobs that were not released yet wait for it again
+    /// Declares that an external condition is no longer met. Jobs that were not released yet wait for it again; jobs that were released go on.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn prerequisite_revoke(&mut self, params: &PrerequisiteRevokeParams) -> Result<Revoked, Error> {
         self.call("prerequisite.revoke", params)
     }
 
-    /// A page of the prerequisites jobs wait for, with who waits, and of those that are satisfied
+    /// Returns a page of the conditions that jobs wait for, each with some of these jobs, and then of those that are satisfied.
     ///
     /// Errors: InvalidParams, StorageError.
     fn prerequisite_list(&mut self, params: &PrerequisiteListParams) -> Result<Prerequisites, Error> {
         self.call("prerequisite.list", params)
     }
 
-    /// A page of the ids of all contexts ever written to
+    /// Returns a page of the ids of all contexts that were ever written to, ascending.
     ///
     /// Errors: InvalidParams, StorageError.
     fn context_list(&mut self, params: &ContextListParams) -> Result<ContextPage, Error> {
         self.call("context.list", params)
     }
 
-    /// How many flows and jobs a context has by status, what waits for runners, and how many of them there are
+    /// How many flows and jobs a context has by status, what waits for runners, and how many of them there are.
     ///
     /// Errors: InvalidParams, StorageError.
     fn context_stats(&mut self, params: &ContextStatsParams) -> Result<ContextStats, Error> {
         self.call("context.stats", params)
     }
 
-    /// A page of a context's runners
+    /// Returns a page of the context's runners by id, each with what holds it back if anything does.
     ///
     /// Errors: InvalidParams, StorageError.
     fn runner_list(&mut self, params: &RunnerListParams) -> Result<RunnerPage, Error> {
         self.call("runner.list", params)
     }
 
-    /// How many runners that take each type of jobs are connected
+    /// Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store. It decides nothing.
     ///
     /// Errors: InvalidParams, StorageError.
     fn runner_connected(&mut self, params: &RunnerConnectedParams) -> Result<RunnersConnected, Error> {
         self.call("runner.connected", params)
     }
 
-    /// A page of a context's flows
+    /// Returns a page of the context's flows.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_list(&mut self, params: &FlowListParams) -> Result<FlowPage, Error> {
         self.call("flow.list", params)
     }
 
-    /// A page of a context's jobs
+    /// Returns a page of the context's jobs.
     ///
     /// Errors: InvalidParams, StorageError.
     fn job_list(&mut self, params: &JobListParams) -> Result<JobPage, Error> {
         self.call("job.list", params)
     }
 
-    /// A page of a context's messages
+    /// Returns a page of the context's messages.
     ///
     /// Errors: InvalidParams, StorageError.
     fn message_list(&mut self, params: &MessageListParams) -> Result<MessagePage, Error> {
         self.call("message.list", params)
     }
 
-    /// Delete a runner
+    /// Deletes the runner. Deleting one that is not there is no error.
     ///
     /// Errors: InvalidParams, StorageError.
     fn runner_delete(&mut self, params: &RunnerLoadParams) -> Result<Deleted, Error> {
         self.call("runner.delete", params)
     }
 
-    /// Delete a flow with its jobs, unless it is running
+    /// Deletes the flow with its jobs, except those that another flow lists. A flow that runs is a Conflict; deleting one that is not there is no error.
     ///
     /// Errors: InvalidParams, StorageError, Conflict.
     fn flow_delete(&mut self, params: &FlowParams) -> Result<Deleted, Error> {
         self.call("flow.delete", params)
     }
 
-    /// Delete a job, unless it is running or may be
+    /// Deletes the job. One that runs, or that an active flow needs, is a Conflict; deleting one that is not there is no error.
     ///
     /// Errors: InvalidParams, StorageError, Conflict.
     fn job_delete(&mut self, params: &JobLoadParams) -> Result<Deleted, Error> {
         self.call("job.delete", params)
     }
 
-    /// Delete a message with the jobs it was sent with, unless it is being processed
+    /// Deletes the message with the jobs that it was sent with. One that is being processed is a Conflict; deleting one that is not there is no error.
     ///
     /// Errors: InvalidParams, StorageError, Conflict.
     fn message_delete(&mut self, params: &MessageLoadParams) -> Result<Deleted, Error> {
         self.call("message.delete", params)
     }
 
-    /// End a job that waits or runs in Error, and its flow or message with it
+    /// End a job that waits or runs in Error, and its flow or message with it.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn job_cancel(&mut self, params: &JobCancelParams) -> Result<Job, Error> {
         self.call("job.cancel", params)
     }
 
-    /// Run a flow that has ended again, or only a job of it and what depends on that
+    /// Run a flow that has ended again, or only a job of it and what depends on that.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict, Overloaded.
     fn flow_rerun(&mut self, params: &FlowRerunParams) -> Result<Flow, Error> {
         self.call("flow.rerun", params)
     }
 
-    /// Hand out none of a started flow's jobs until flow.resume; what runs goes on
+    /// Hand out none of a started flow's jobs until flow.resume; what runs goes on.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn flow_pause(&mut self, params: &FlowParams) -> Result<Flow, Error> {
         self.call("flow.pause", params)
     }
 
-    /// End what flow.pause has begun
+    /// End what flow.pause has begun.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn flow_resume(&mut self, params: &FlowParams) -> Result<Flow, Error> {
         self.call("flow.resume", params)
     }
 
-    /// Stop all flows that a filter means, some seconds a call
+    /// Stop all flows that a filter means, some seconds a call.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_cancel_many(&mut self, params: &FlowsCancelParams) -> Result<FlowsDone, Error> {
         self.call("flow.cancel_many", params)
     }
 
-    /// Start the unfinished part of all flows in Error that a filter means again, some seconds a call
+    /// Start the unfinished part of all flows in Error that a filter means again, some seconds a call.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_retry_many(&mut self, params: &FlowsParams) -> Result<FlowsDone, Error> {
         self.call("flow.retry_many", params)
     }
 
-    /// Delete all flows that a filter means and that do not run, with their jobs, some seconds a call
+    /// Delete all flows that a filter means and that do not run, with their jobs, some seconds a call.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_delete_many(&mut self, params: &FlowsParams) -> Result<FlowsDone, Error> {
         self.call("flow.delete_many", params)
     }
 
-    /// Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on
+    /// Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn context_pause(&mut self, params: &ContextPauseParams) -> Result<ContextPaused, Error> {
         self.call("context.pause", params)
     }
 
-    /// End what context.pause has begun with the same params
+    /// End what context.pause has begun with the same params.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn context_resume(&mut self, params: &ContextPauseParams) -> Result<ContextPaused, Error> {
         self.call("context.resume", params)
     }
 
-    /// Delete a context with all that is in it; whoever waits or is subscribed there is told
+    /// Delete a context with all that is in it; whoever waits or is subscribed there is told.
     ///
     /// Errors: InvalidParams, StorageError, Conflict.
     fn context_delete(&mut self, params: &ContextDeleteParams) -> Result<Deleted, Error> {
         self.call("context.delete", params)
     }
 
-    /// Give a runner nothing new until runner.undrain; it finishes what it holds
+    /// Give a runner nothing new until runner.undrain; it finishes what it holds.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn runner_drain(&mut self, params: &RunnerLoadParams) -> Result<Runner, Error> {
         self.call("runner.drain", params)
     }
 
-    /// Give a runner jobs again
+    /// Give a runner jobs again.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn runner_undrain(&mut self, params: &RunnerLoadParams) -> Result<Runner, Error> {
         self.call("runner.undrain", params)
     }
 
-    /// A text to sign for auth.login, or for actor.rotate_key; it is good once, and for 30 s
+    /// Returns a nonce for the caller to sign with its key. SECURITY.md describes the text that is signed.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict.
     fn auth_challenge(&mut self, params: &ChallengeParams) -> Result<Challenge, Error> {
         self.call("auth.challenge", params)
     }
 
-    /// Log in: on a WebSocket for the connection, over HTTP for a token
+    /// Logs in with a signature, a token or a ticket. On a WebSocket the whole connection is somebody from then on; over HTTP the result has a token for the calls that follow.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Overloaded.
     fn auth_login(&mut self, params: &LoginParams) -> Result<LoggedIn, Error> {
         self.call("auth.login", params)
     }
 
-    /// Log in once more before a login is over; subscriptions go on
+    /// Logs in once more, as the same principal, before a login is over. Subscriptions go on.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Overloaded.
     fn auth_renew(&mut self, params: &LoginParams) -> Result<LoggedIn, Error> {
         self.call("auth.renew", params)
     }
 
-    /// A ticket that logs in on a WebSocket, by auth.login, once and within 30 s; for pages that have a cookie
+    /// Returns a ticket with which auth.login logs in on a WebSocket, once and within 30 s. It is for pages whose cookie does not reach the WebSocket's port.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict.
     fn auth_ticket(&mut self, params: &TicketParams) -> Result<Ticket, Error> {
         self.call("auth.ticket", params)
     }
 
-    /// Who the coordinator takes the caller for
+    /// Returns whom the coordinator takes the caller for, and until when.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict.
     fn auth_whoami(&mut self, params: &WhoAmIParams) -> Result<WhoAmI, Error> {
         self.call("auth.whoami", params)
     }
 
-    /// Make a token, by which whoever has it is a principal; it is shown once
+    /// Makes a token and shows it once. An actor makes tokens for itself, an admin of a context for its runners, the operator for anybody.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
     fn token_create(&mut self, params: &TokenCreateParams) -> Result<NewToken, Error> {
         self.call("token.create", params)
     }
 
-    /// The tokens of a principal, without the secrets
+    /// Returns the tokens of a principal, without their secrets.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
     fn token_list(&mut self, params: &TokenListParams) -> Result<TokenPage, Error> {
         self.call("token.list", params)
     }
 
-    /// Let a token be good no longer; what it has open ends within a second
+    /// Ends a token. Connections, subscriptions and waiting calls that were opened with it end within a second.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
     fn token_revoke(&mut self, params: &TokenRevokeParams) -> Result<TokenRevoked, Error> {
         self.call("token.revoke", params)
     }
 
-    /// Give an actor another key: the operator, or the actor itself signed by both keys
+    /// Gives an actor another key. The operator needs no signatures; the actor itself signs with the old key and with the new one. The old key can log in for `overlap` seconds more.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound, Overloaded.
     fn actor_rotate_key(&mut self, params: &KeyRotateParams) -> Result<Actor, Error> {
         self.call("actor.rotate_key", params)
     }
 
-    /// Let an actor log in no more, for good
+    /// Ends all logins of an actor, for good. Its record stays.
     ///
     /// Errors: InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
     fn actor_revoke(&mut self, params: &ActorRevokeParams) -> Result<ActorRevoked, Error> {

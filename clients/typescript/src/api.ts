@@ -5,11 +5,16 @@ import { RpcError, type CallOptions } from "./rpc.js";
 /** Version of the API these types are of. */
 export const API_VERSION = "0.2.0";
 
+/** How much a token allows. */
 export type Access = "full" | "read";
 
+/** A person or a program that calls, as it is stored. */
 export interface Actor {
+  /** Id of the actor */
   id: number;
+  /** The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in */
   pubkey: string;
+  /** IP addresses */
   address: IpAddr[];
   /** Unix time in seconds */
   created_at: number;
@@ -17,29 +22,43 @@ export interface Actor {
   updated_at: number;
 }
 
+/** An actor as a client creates it. */
 export interface ActorCreate {
+  /** Id of the actor */
   id: number;
+  /** The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in */
   pubkey: string;
+  /** IP addresses */
   address: IpAddr[];
 }
 
+/** What actor.create takes. */
 export interface ActorCreateParams {
+  /** The actor */
   actor: ActorCreate;
 }
 
+/** What actor.load takes. */
 export interface ActorLoadParams {
+  /** Id of the actor */
   id: number;
   /** Where callers log in: a context of which the caller is an admin and the actor a member */
   context_id?: number;
 }
 
+/** What actor.revoke takes. */
 export interface ActorRevokeParams {
+  /** Id of the actor */
   id: number;
 }
 
+/** An actor that can log in no more. */
 export interface ActorRevoked {
+  /** Id of the actor */
   id: number;
+  /** The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in */
   pubkey: string;
+  /** IP addresses */
   address: IpAddr[];
   /** Unix time in seconds */
   created_at: number;
@@ -51,7 +70,9 @@ export interface ActorRevoked {
 
 /** One attempt at a job, handed to a runner. Params of the notification `runner.job`, with `subscription`. */
 export interface Assignment {
+  /** Id of the context */
   context_id: number;
+  /** The job */
   job: Job;
   /** The flow's under the job's own */
   env_vars: { [name: string]: string };
@@ -59,9 +80,11 @@ export interface Assignment {
   inputs: { [name: string]: { [name: string]: string } };
   /** Jobs whose results are not in `inputs`, for they are too large together; see job.inputs */
   inputs_from?: number[];
+  /** Counts the attempts at the job, from 1 */
   attempt: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
+  /** Seconds for which an attempt is the runner's without a heartbeat */
   lease: number;
   /** The flow it runs for; none of a message's job */
   flow_id?: number;
@@ -69,8 +92,11 @@ export interface Assignment {
   prerequisites?: { [name: string]: MetPrerequisite };
 }
 
+/** One attempt at a job, handed to a runner. Params of the notification `runner.job`. */
 export interface AssignmentNotice {
+  /** Id of the context */
   context_id: number;
+  /** The job */
   job: Job;
   /** The flow's under the job's own */
   env_vars: { [name: string]: string };
@@ -78,14 +104,17 @@ export interface AssignmentNotice {
   inputs: { [name: string]: { [name: string]: string } };
   /** Jobs whose results are not in `inputs`, for they are too large together; see job.inputs */
   inputs_from?: number[];
+  /** Which attempt at the job it is, from 1 */
   attempt: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
+  /** Seconds for which an attempt is the runner's without a heartbeat */
   lease: number;
   /** The flow it runs for; none of a message's job */
   flow_id?: number;
   /** What the job's were satisfied by when it was released, by name; left out if it has none */
   prerequisites?: { [name: string]: MetPrerequisite };
+  /** Names the subscription on its connection */
   subscription: string;
 }
 
@@ -94,13 +123,18 @@ export interface AssignmentNotice {
  * A failure that is reported within 30 s of a cancel or a time-out changes no status; its result is kept.
  */
 export interface AttemptOutcome {
+  /** What the job is now */
   status: JobStatus;
+  /** Which attempt at the job it is, from 1 */
   attempt: number;
 }
 
+/** AttemptOutcomeKind. */
 export type AttemptOutcomeKind = "running" | "finished" | "failed" | "lost" | "timed_out" | "cancelled";
 
+/** A condition that jobs wait for. */
 export interface AwaitedPrerequisite {
+  /** Name of the condition */
   name: string;
   /** Jobs waiting for it; of the first 1,000 flows if there are more */
   jobs: number;
@@ -110,15 +144,21 @@ export interface AwaitedPrerequisite {
 
 /** Params of the notification `runner.cancel`: stop this attempt, its outcome is no longer wanted. */
 export interface CancelNotice {
+  /** Names the subscription on its connection */
   subscription: string;
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
+  /** Why the attempt is to stop */
   reason: string;
 }
 
+/** What a caller signs to log in. */
 export interface Challenge {
   /** Names the coordinators of one store; it is signed */
   server: string;
@@ -128,9 +168,12 @@ export interface Challenge {
   expires_at: number;
 }
 
+/** What auth.challenge takes. */
 export interface ChallengeParams {}
 
+/** A tenant with its members, as it is stored. */
 export interface Context {
+  /** Id of the context */
   id: number;
   /** Actor ids with full rights */
   admins: number[];
@@ -148,7 +191,9 @@ export interface Context {
   paused_script_types?: ScriptType[];
 }
 
+/** A context as a client creates it. */
 export interface ContextCreate {
+  /** Id of the context */
   id: number;
   /** Actor ids with full rights */
   admins: number[];
@@ -158,11 +203,15 @@ export interface ContextCreate {
   executors: number[];
 }
 
+/** What context.create takes. */
 export interface ContextCreateParams {
+  /** The context */
   context: ContextCreate;
 }
 
+/** What context.delete takes. */
 export interface ContextDeleteParams {
+  /** Id of the context */
   context_id: number;
 }
 
@@ -170,6 +219,7 @@ export interface ContextDeleteParams {
 export interface ContextEvent {
   /** Names an event of a flow, in order */
   event_id: string;
+  /** What the event is about */
   kind: ContextEventKind;
   /** Unix time in ms */
   at: number;
@@ -177,8 +227,11 @@ export interface ContextEvent {
   flow_id?: number;
   /** The new status; `Deleted` of a flow or context that was deleted */
   status: string;
+  /** Id of the job */
   job_id?: number;
+  /** Which attempt at the job it is, from 1 */
   attempt?: number;
+  /** Id of the runner */
   runner_id?: number;
   /** The runner's topic */
   topic?: string;
@@ -188,12 +241,14 @@ export interface ContextEvent {
   lost?: boolean;
 }
 
+/** ContextEventKind. */
 export type ContextEventKind = "flow" | "job" | "context";
 
 /** Params of the notification `context.event`. The last one of a context that is deleted is of kind `context`. */
 export interface ContextEventNotice {
   /** Names an event of a flow, in order */
   event_id: string;
+  /** What the event is about */
   kind: ContextEventKind;
   /** Unix time in ms */
   at: number;
@@ -201,8 +256,11 @@ export interface ContextEventNotice {
   flow_id?: number;
   /** The new status; `Deleted` of a flow or context that was deleted */
   status: string;
+  /** Id of the job */
   job_id?: number;
+  /** Which attempt at the job it is, from 1 */
   attempt?: number;
+  /** Id of the runner */
   runner_id?: number;
   /** The runner's topic */
   topic?: string;
@@ -210,13 +268,17 @@ export interface ContextEventNotice {
   reason?: string;
   /** The attempt was lost with its runner rather than failed; left out if not */
   lost?: boolean;
+  /** Names the subscription on its connection */
   subscription: string;
+  /** Id of the context */
   context_id: number;
   /** true: events between this one and the one before are no longer kept */
   missed?: boolean;
 }
 
+/** ContextEvents. */
 export interface ContextEvents {
+  /** Events */
   events: ContextEvent[];
   /** The `after` of the next call */
   last_event: string;
@@ -224,7 +286,9 @@ export interface ContextEvents {
   missed: boolean;
 }
 
+/** What context.events takes. */
 export interface ContextEventsParams {
+  /** Id of the context */
   context_id: number;
   /** Begin after this event; left out: with those that come */
   after?: string;
@@ -232,17 +296,21 @@ export interface ContextEventsParams {
   limit?: number;
 }
 
+/** What context.list takes. */
 export interface ContextListParams {
   /** The last reply's `cursor`; none for the beginning */
   cursor?: string;
-  /** Default: 100 */
+  /** At most so many records a page. Default: 100 */
   limit?: number;
 }
 
+/** What context.load takes. */
 export interface ContextLoadParams {
+  /** Id of the context */
   id: number;
 }
 
+/** A page of the ids of contexts. */
 export interface ContextPage {
   /** Ids of all contexts ever written to, ascending */
   items: number[];
@@ -250,13 +318,17 @@ export interface ContextPage {
   cursor?: string;
 }
 
+/** What context.pause and context.resume take. */
 export interface ContextPauseParams {
+  /** Id of the context */
   context_id: number;
   /** Only the jobs of this type; left out: all of the context */
   script_type?: ScriptType;
 }
 
+/** ContextPaused. */
 export interface ContextPaused {
+  /** Id of the context */
   context_id: number;
   /** The whole context is */
   paused: boolean;
@@ -264,6 +336,7 @@ export interface ContextPaused {
   script_types: ScriptType[];
 }
 
+/** ContextStats. */
 export interface ContextStats {
   /** Flows by status; every status is there */
   flows: { [name in FlowStatus]?: number };
@@ -271,14 +344,19 @@ export interface ContextStats {
   jobs: { [name in JobStatus]?: number };
   /** Every type is there */
   script_types: { [name in ScriptType]?: ScriptTypeStats };
+  /** Runners */
   runners: RunnerStats;
 }
 
+/** What context.stats takes. */
 export interface ContextStatsParams {
+  /** Id of the context */
   context_id: number;
 }
 
+/** What context.subscribe takes. */
 export interface ContextSubscribeParams {
+  /** Id of the context */
   context_id: number;
   /** Begin after this event; left out: with those that come */
   after?: string;
@@ -286,7 +364,9 @@ export interface ContextSubscribeParams {
   batch?: boolean;
 }
 
+/** ContextSubscribed. */
 export interface ContextSubscribed {
+  /** Names the subscription on its connection */
   subscription: string;
   /** The notifications begin after this one */
   last_event: string;
@@ -294,6 +374,7 @@ export interface ContextSubscribed {
   missed: boolean;
 }
 
+/** How much was deleted. */
 export interface Deleted {
   /** Records deleted */
   deleted: number;
@@ -302,11 +383,16 @@ export interface Deleted {
 /** Tuple [from, to] representing a directed edge */
 export type EdgeTuple = [number, number];
 
+/** What an event is about. */
 export type EventKind = "flow" | "job" | "log";
 
+/** Jobs that run in the order of their dependencies, as stored. */
 export interface Flow {
+  /** Id of the flow */
   id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
   /** Ids of the flow's jobs, stored under the flow's caller_id */
   jobs: number[];
@@ -320,21 +406,31 @@ export interface Flow {
   created_at: number;
   /** Unix time in seconds */
   updated_at: number;
+  /** Results of the last jobs, by job id, each a map as JSON text; of a flow in Error its `error` */
   result: { [name: string]: string };
+  /** How far it is */
   status: FlowStatus;
   /** true: none of its jobs is handed out, see flow.pause; only while Started, left out if not */
   paused?: boolean;
 }
 
+/** What flow.cancel takes. */
 export interface FlowCancelParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   id: number;
+  /** What followers of the flow are told */
   reason?: string;
 }
 
+/** A flow as a client creates it. */
 export interface FlowCreate {
+  /** Id of the flow */
   id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
   /** Ids of the flow's jobs, stored under the flow's caller_id */
   jobs: number[];
@@ -344,11 +440,15 @@ export interface FlowCreate {
   name?: NameText;
   /** Short texts by which lists find it */
   tags?: Tags;
+  /** The result it begins with; an empty one unless given */
   result?: { [name: string]: string };
 }
 
+/** What flow.create takes. */
 export interface FlowCreateParams {
+  /** Id of the context */
   context_id: number;
+  /** The flow */
   flow: FlowCreate;
   /**
    * Seconds after which the flow, and the jobs made for it, are deleted unless it was started. Each further call
@@ -357,9 +457,13 @@ export interface FlowCreateParams {
   abandon_after?: number;
 }
 
+/** The order in which the jobs of a flow run. */
 export interface FlowDag {
+  /** Id of the flow */
   flow_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
   /** Map keyed by job id (serialized as string in JSON) */
   nodes: { [name: string]: JobSummary };
@@ -382,22 +486,29 @@ export interface FlowDag {
 export interface FlowEvent {
   /** Names an event of a flow, in order */
   event_id: string;
+  /** What the event is about */
   kind: EventKind;
   /** Unix time in ms */
   at: number;
   /** The new status */
   status?: string;
+  /** Id of the job */
   job_id?: number;
+  /** Which attempt at the job it is, from 1 */
   attempt?: number;
+  /** Id of the runner */
   runner_id?: number;
   /** The runner's topic */
   topic?: string;
+  /** Why, where something went wrong */
   reason?: string;
   /** The attempt was lost with its runner rather than failed; left out if not */
   lost?: boolean;
   /** The flow was paused, or resumed; its status is as it was */
   paused?: boolean;
+  /** Which output of the script wrote the lines */
   stream?: LogStream;
+  /** Log lines */
   lines?: string[];
 }
 
@@ -405,31 +516,43 @@ export interface FlowEvent {
 export interface FlowEventNotice {
   /** Names an event of a flow, in order */
   event_id: string;
+  /** What the event is about */
   kind: EventKind;
   /** Unix time in ms */
   at: number;
   /** The new status */
   status?: string;
+  /** Id of the job */
   job_id?: number;
+  /** Which attempt at the job it is, from 1 */
   attempt?: number;
+  /** Id of the runner */
   runner_id?: number;
   /** The runner's topic */
   topic?: string;
+  /** Why, where something went wrong */
   reason?: string;
   /** The attempt was lost with its runner rather than failed; left out if not */
   lost?: boolean;
   /** The flow was paused, or resumed; its status is as it was */
   paused?: boolean;
+  /** Which output of the script wrote the lines */
   stream?: LogStream;
+  /** Log lines */
   lines?: string[];
+  /** Names the subscription on its connection */
   subscription: string;
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   flow_id: number;
   /** true: events between this one and the one before are no longer kept */
   missed?: boolean;
 }
 
+/** A page of what happened to a flow. */
 export interface FlowEvents {
+  /** The events, oldest first */
   events: FlowEvent[];
   /** The `after` of the next call */
   last_event: string;
@@ -437,8 +560,11 @@ export interface FlowEvents {
   missed: boolean;
 }
 
+/** What flow.events takes. */
 export interface FlowEventsParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   id: number;
   /** Names an event of a flow, in order. Default: "0-0" */
   after?: string;
@@ -448,6 +574,7 @@ export interface FlowEventsParams {
 
 /** Flows that are all of this. */
 export interface FlowFilter {
+  /** How far it is */
   status?: FlowStatus;
   /** It has one of these */
   statuses?: FlowStatuses;
@@ -467,12 +594,15 @@ export interface FlowFilter {
   ended_to?: number;
 }
 
+/** What flow.list takes. */
 export interface FlowListParams {
   /** The last reply's `cursor`; none for the beginning */
   cursor?: string;
-  /** Default: 100 */
+  /** At most so many records a page. Default: 100 */
   limit?: number;
+  /** Id of the context */
   context_id: number;
+  /** Only flows in this status */
   status?: FlowStatus;
   /** It has one of these */
   statuses?: FlowStatuses;
@@ -499,8 +629,11 @@ export interface FlowListParams {
   descending?: boolean;
 }
 
+/** What flow.load and flow.dag take. */
 export interface FlowLoadParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   id: number;
 }
 
@@ -512,18 +645,25 @@ export interface FlowOverrides {
   jobs?: JobOverride[];
 }
 
+/** A page of flows. */
 export interface FlowPage {
+  /** The records */
   items: Flow[];
   /** Where the next page begins; left out on the last one */
   cursor?: string;
 }
 
+/** What flow.start and flow.retry and flow.status and flow.delete and flow.pause and flow.resume take. */
 export interface FlowParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   id: number;
 }
 
+/** A flow with the progress of its jobs. */
 export interface FlowReport {
+  /** The flow */
   flow: Flow;
   /** Jobs by status; every status is there */
   counts: { [name in JobStatus]?: number };
@@ -539,27 +679,39 @@ export interface FlowReport {
   last_event: string;
 }
 
+/** What flow.rerun takes. */
 export interface FlowRerunParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   id: number;
   /** Only this job of the flow and those that depend on it, on others too; left out: all jobs */
   from_job?: number;
+  /** Overrides */
   overrides?: FlowOverrides;
 }
 
+/** How far a flow is. */
 export type FlowStatus = "Dispatched" | "Started" | "Error" | "Finished";
 
+/** FlowStatuses. */
 export type FlowStatuses = FlowStatus[];
 
+/** What flow.submit takes. */
 export interface FlowSubmitParams {
+  /** Id of the context */
   context_id: number;
+  /** The flow */
   flow: FlowCreate;
   /** Every job the flow lists */
   jobs: JobCreate[];
 }
 
+/** What flow.subscribe takes. */
 export interface FlowSubscribeParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the flow */
   id: number;
   /** Names an event of a flow, in order. Default: "0-0" */
   after?: string;
@@ -567,13 +719,17 @@ export interface FlowSubscribeParams {
   batch?: boolean;
 }
 
+/** A subscription to what happens to a flow. */
 export interface FlowSubscribed {
+  /** Names the subscription on its connection */
   subscription: string;
   /** Events after `after` are no longer kept */
   missed: boolean;
 }
 
+/** What flow.cancel_many takes. */
 export interface FlowsCancelParams {
+  /** Id of the context */
   context_id: number;
   /** Without members it means all flows of the context */
   filter: FlowFilter;
@@ -589,6 +745,7 @@ export interface FlowsCancelParams {
 
 /** What was done by one call. It works for a few seconds: the next one goes on at `cursor`. */
 export interface FlowsDone {
+  /** Dry run */
   dry_run: boolean;
   /** Flows that are meant, and to which it applies */
   matched: number;
@@ -604,6 +761,7 @@ export interface FlowsDone {
 
 /** What is to be done to all flows that a filter means and to which it applies, in the order of their ids. */
 export interface FlowsParams {
+  /** Id of the context */
   context_id: number;
   /** Without members it means all flows of the context */
   filter: FlowFilter;
@@ -615,28 +773,40 @@ export interface FlowsParams {
   limit?: number;
 }
 
+/** The lease of an attempt after its renewal. */
 export interface Heartbeat {
+  /** Seconds for which an attempt is the runner's without a heartbeat */
   lease: number;
 }
 
+/** HeldJob. */
 export interface HeldJob {
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
 }
 
 /** IPv4 or IPv6 textual address */
 export type IpAddr = string;
 
+/** A script with what it needs, as it is stored. */
 export interface Job {
+  /** Id of the job */
   id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
+  /** The text of the script */
   script: string;
+  /** Which runners can run it */
   script_type: ScriptType;
   /** Seconds an attempt may take, 0 for no limit */
   timeout: number;
   /** Attempts that may follow a failed one */
   retries: number;
+  /** Environment of the job's script */
   env_vars: { [name: string]: string };
   /** Names of external conditions the job waits for */
   prerequisites: string[];
@@ -652,7 +822,9 @@ export interface Job {
   created_at: number;
   /** Unix time in seconds */
   updated_at: number;
+  /** What the job's script has returned, by name */
   result: { [name: string]: string };
+  /** How far it is */
   status: JobStatus;
 }
 
@@ -660,39 +832,53 @@ export interface Job {
 export interface JobAttempt {
   /** Its number; they begin anew when the job is started again */
   attempt: number;
+  /** Id of the runner */
   runner_id: number;
   /** Unix time in ms */
   started_at: number;
   /** Left out while it is running */
   ended_at?: number;
+  /** Outcome */
   outcome: AttemptOutcomeKind;
   /** Why it did not finish; the first 1,000 bytes */
   error?: string;
 }
 
+/** JobAttempts. */
 export interface JobAttempts {
   /** The newest of the job's attempts, 20 at most, oldest first */
   attempts: JobAttempt[];
 }
 
+/** What job.cancel takes. */
 export interface JobCancelParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Recorded with the job and told to its runner */
   reason?: string;
 }
 
+/** A job as a client creates it. */
 export interface JobCreate {
+  /** Id of the job */
   id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
+  /** The text of the script */
   script: string;
+  /** Which runners can run it */
   script_type: ScriptType;
   /** Seconds an attempt may take, 0 for no limit */
   timeout: number;
   /** Attempts that may follow a failed one */
   retries: number;
+  /** Environment of the job's script */
   env_vars: { [name: string]: string };
   /** Names of external conditions the job waits for */
   prerequisites: string[];
@@ -704,21 +890,31 @@ export interface JobCreate {
   name?: NameText;
   /** Short texts by which lists find it */
   tags?: Tags;
+  /** The result it begins with; an empty one unless given */
   result?: { [name: string]: string };
 }
 
+/** What job.create takes. */
 export interface JobCreateParams {
+  /** Id of the context */
   context_id: number;
+  /** The job */
   job: JobCreate;
 }
 
+/** What job.fail takes. */
 export interface JobFailParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
+  /** Why the attempt has failed, for people */
   error: string;
+  /** What the script has returned in spite of that */
   result?: { [name: string]: string };
   /** false: do not try again, whatever `retries` says. Default: true */
   retry?: boolean;
@@ -729,23 +925,33 @@ export interface JobFailParams {
   lost?: boolean;
 }
 
+/** What job.finish takes. */
 export interface JobFinishParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
+  /** What the script has returned, by name */
   result?: { [name: string]: string };
 }
 
+/** What job.heartbeat takes. */
 export interface JobHeartbeatParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
 }
 
+/** A page of the results that a job gets as inputs. */
 export interface JobInputs {
   /** Results of jobs it depends on, by id */
   inputs: { [name: string]: { [name: string]: string } };
@@ -753,9 +959,13 @@ export interface JobInputs {
   after?: number;
 }
 
+/** What job.inputs takes. */
 export interface JobInputsParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
@@ -763,12 +973,15 @@ export interface JobInputsParams {
   after?: number;
 }
 
+/** What job.list takes. */
 export interface JobListParams {
   /** The last reply's `cursor`; none for the beginning */
   cursor?: string;
-  /** Default: 100 */
+  /** At most so many records a page. Default: 100 */
   limit?: number;
+  /** Id of the context */
   context_id: number;
+  /** Only jobs in this status */
   status?: JobStatus;
   /** It has one of these */
   statuses?: JobStatuses;
@@ -797,25 +1010,35 @@ export interface JobListParams {
   descending?: boolean;
 }
 
+/** What job.load and job.tail and job.attempts and job.delete take. */
 export interface JobLoadParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
 }
 
+/** What job.log takes. */
 export interface JobLogParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   id: number;
   /** Names one attempt; valid until it ends or is lost */
   token: string;
+  /** Log lines */
   lines: string[];
-  /** Default: "stdout" */
+  /** Which output of the script wrote the lines. Default: "stdout" */
   stream?: LogStream;
 }
 
 /** What a job runs with from now on. */
 export interface JobOverride {
+  /** Id of the job */
   id: number;
   /** In the place of the one it has */
   script?: string;
@@ -823,19 +1046,27 @@ export interface JobOverride {
   env_vars?: { [name: string]: string };
 }
 
+/** A page of jobs. */
 export interface JobPage {
+  /** The records */
   items: Job[];
   /** Where the next page begins; left out on the last one */
   cursor?: string;
 }
 
+/** How far a job of a flow is. */
 export interface JobProgress {
+  /** Id of the job */
   id: number;
+  /** Which runners can run it */
   script_type: ScriptType;
+  /** Ids of the jobs it waits for */
   depends: number[];
+  /** How far it is */
   status: JobStatus;
   /** Attempts begun in this run */
   attempt: number;
+  /** Id of the runner */
   runner_id?: number;
   /** Unix time in ms */
   queued_at?: number;
@@ -853,25 +1084,37 @@ export interface JobProgress {
   failure?: string;
 }
 
+/** How far a job is. */
 export type JobStatus = "Dispatched" | "WaitingForPrerequisites" | "Started" | "Error" | "Finished";
 
+/** JobStatuses. */
 export type JobStatuses = JobStatus[];
 
+/** What the graph says of a job. */
 export interface JobSummary {
+  /** Id of the job */
   id: number;
+  /** Ids of the jobs it waits for */
   depends: number[];
+  /** Names of the external conditions it waits for */
   prerequisites: string[];
+  /** Which runners can run it */
   script_type: ScriptType;
 }
 
+/** The end of a job's log. */
 export interface JobTail {
   /** The newest log lines of the job, about 16 KiB, oldest first */
   reports: LogReport[];
 }
 
+/** What job.take takes. */
 export interface JobTakeParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the runner */
   runner_id: number;
+  /** The types of jobs the runner takes */
   script_types: ScriptType[];
   /** Jobs it may hold at once. Default: 1 */
   count?: number;
@@ -883,11 +1126,15 @@ export interface JobTakeParams {
   take_id?: string;
 }
 
+/** Jobs for a runner; none if none came in time. */
 export interface JobTaken {
+  /** The jobs, each with the token of its attempt */
   jobs: Assignment[];
 }
 
+/** What actor.rotate_key takes. */
 export interface KeyRotateParams {
+  /** Id of the actor */
   id: number;
   /** The new one */
   pubkey: string;
@@ -901,9 +1148,13 @@ export interface KeyRotateParams {
   new_signature?: string;
 }
 
+/** A runner with what holds it back. */
 export interface ListedRunner {
+  /** Id of the runner */
   id: number;
+  /** The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in */
   pubkey: string;
+  /** IP addresses */
   address: IpAddr;
   /** Names the runner's subscription, usually runner<id> */
   topic: string;
@@ -933,16 +1184,22 @@ export interface ListedRunner {
   held_back_for?: number;
 }
 
+/** Log lines that a runner reported together. */
 export interface LogReport {
   /** Unix time in ms */
   at: number;
+  /** Which attempt at the job it is, from 1 */
   attempt: number;
+  /** Which output of the script wrote the lines */
   stream: LogStream;
+  /** Log lines */
   lines: string[];
 }
 
+/** Which output of a script wrote the lines. */
 export type LogStream = "stdout" | "stderr";
 
+/** How many lines were kept. */
 export interface Logged {
   /** How many were kept: none once a message has logged 16 MiB */
   lines: number;
@@ -950,7 +1207,9 @@ export interface Logged {
   over?: boolean;
 }
 
+/** Who is logged in, and until when. */
 export interface LoggedIn {
+  /** Who it is: `actor:7`, `runner:1:3` or `operator` */
   principal: string;
   /** Left out of the operator's */
   expires_at?: number;
@@ -963,10 +1222,13 @@ export interface LoggedIn {
  * connection closes.
  */
 export interface LoginEndedNotice {
+  /** Why it has ended */
   reason: string;
+  /** The subscription that has ended; left out if the whole login has */
   subscription?: string;
 }
 
+/** What auth.login and auth.renew take. */
 export interface LoginParams {
   /** `actor:7`, or `runner:1:3` for runner 3 of context 1 */
   principal?: string;
@@ -980,12 +1242,19 @@ export interface LoginParams {
   ticket?: string;
 }
 
+/** A message with its jobs, as it is stored. */
 export interface Message {
+  /** Id of the message */
   id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
+  /** The text of the message */
   message: string;
+  /** Who is to understand the text */
   message_type: ScriptType;
+  /** How the text is written */
   message_format_type: MessageFormatType;
   /** Seconds, 0 for none */
   timeout: number;
@@ -997,19 +1266,31 @@ export interface Message {
   created_at: number;
   /** Unix time in seconds */
   updated_at: number;
+  /** Its jobs, as they are now */
   job: Job[];
+  /** Log lines, the message's own first */
   logs: string[];
+  /** How far it is */
   status: MessageStatus;
+  /** Names the sending */
   transport_id?: string;
+  /** How far it is on its way to a runner */
   transport_status?: TransportStatus;
 }
 
+/** A message as a client creates it. */
 export interface MessageCreate {
+  /** Id of the message */
   id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the context */
   context_id: number;
+  /** The text of the message */
   message: string;
+  /** Who is to understand the text */
   message_type: ScriptType;
+  /** How the text is written */
   message_format_type: MessageFormatType;
   /** Seconds, 0 for none */
   timeout: number;
@@ -1017,65 +1298,95 @@ export interface MessageCreate {
   timeout_ack: number;
   /** Seconds, 0 for none */
   timeout_result: number;
+  /** Its jobs */
   job: JobCreate[];
+  /** Log lines, the message's own first */
   logs?: string[];
 }
 
+/** What message.create takes. */
 export interface MessageCreateParams {
+  /** Id of the context */
   context_id: number;
+  /** The message */
   message: MessageCreate;
 }
 
+/** How the text of a message is written. */
 export type MessageFormatType = "Html" | "Text" | "Md";
 
+/** What message.list takes. */
 export interface MessageListParams {
   /** The last reply's `cursor`; none for the beginning */
   cursor?: string;
-  /** Default: 100 */
+  /** At most so many records a page. Default: 100 */
   limit?: number;
+  /** Id of the context */
   context_id: number;
+  /** Only messages in this status */
   status?: MessageStatus;
 }
 
+/** What message.load and message.delete take. */
 export interface MessageLoadParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the message */
   id: number;
 }
 
+/** A page of messages. */
 export interface MessagePage {
+  /** The records */
   items: Message[];
   /** Where the next page begins; left out on the last one */
   cursor?: string;
 }
 
+/** What message.send takes. */
 export interface MessageParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the message */
   id: number;
 }
 
+/** How far a message is. */
 export type MessageStatus = "Dispatched" | "Acknowledged" | "Error" | "Processed";
 
+/** Kinds of messages. No member has this type: `message_type` takes a ScriptType. */
 export type MessageType = "Job" | "Chat" | "Mail";
 
+/** With what a condition was satisfied. */
 export interface MetPrerequisite {
   /** Unix time in ms */
   satisfied_at: number;
   /** Whether it is satisfied for the jobs of one flow, or of the whole context */
   scope: Scope;
+  /** Who said so */
   by?: string;
+  /** What the jobs get with it */
   payload?: { [name: string]: string };
 }
 
+/** NameText. */
 export type NameText = string;
 
+/** A token with its secret, which is shown this once. */
 export interface NewToken {
   /** Names a token; it is no secret */
   id: string;
+  /** Who it is: `actor:7`, `runner:1:3` or `operator` */
   principal: string;
+  /** What the token is for, for people */
   label: string;
+  /** How much the token allows */
   access: Access;
+  /** Contexts for which the token is good; left out if for all */
   contexts?: number[];
   /** Unix time in seconds */
   created_at: number;
@@ -1087,23 +1398,31 @@ export interface NewToken {
   token: string;
 }
 
+/** What prerequisite.list takes. */
 export interface PrerequisiteListParams {
+  /** Id of the context */
   context_id: number;
   /** The last reply's `cursor`; none for the beginning */
   cursor?: string;
-  /** Default: 100 */
+  /** At most so many records a page. Default: 100 */
   limit?: number;
 }
 
+/** What prerequisite.revoke takes. */
 export interface PrerequisiteRevokeParams {
+  /** Id of the context */
   context_id: number;
+  /** Name of the condition */
   name: string;
   /** For the jobs of this flow alone; left out: of the whole context */
   flow_id?: number;
 }
 
+/** What prerequisite.satisfy takes. */
 export interface PrerequisiteSatisfyParams {
+  /** Id of the context */
   context_id: number;
+  /** Name of the condition */
   name: string;
   /** For the jobs of this flow alone; left out: of the whole context */
   flow_id?: number;
@@ -1113,7 +1432,9 @@ export interface PrerequisiteSatisfyParams {
   by?: string;
 }
 
+/** A page of conditions. */
 export interface Prerequisites {
+  /** Conditions that are satisfied */
   satisfied: SatisfiedPrerequisite[];
   /** All pages of these come first */
   waiting: AwaitedPrerequisite[];
@@ -1121,25 +1442,36 @@ export interface Prerequisites {
   cursor?: string;
 }
 
+/** RefusedFlow. */
 export interface RefusedFlow {
+  /** Id of the flow */
   id: number;
   /** Why it stayed as it is */
   detail: string;
 }
 
+/** What became of a condition that was revoked. */
 export interface Revoked {
+  /** Name of the condition */
   name: string;
+  /** Whether it is about one flow or about the whole context */
   scope: Scope;
+  /** Id of the flow */
   flow_id?: number;
   /** false: it was not satisfied */
   revoked: boolean;
 }
 
+/** RoleName. */
 export type RoleName = "operator" | "admin" | "executor" | "reader" | "runner" | "stranger";
 
+/** A process that runs jobs of a context, as it is stored. */
 export interface Runner {
+  /** Id of the runner */
   id: number;
+  /** The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in */
   pubkey: string;
+  /** IP addresses */
   address: IpAddr;
   /** Names the runner's subscription, usually runner<id> */
   topic: string;
@@ -1153,13 +1485,19 @@ export interface Runner {
   draining?: boolean;
 }
 
+/** What runner.connected takes. */
 export interface RunnerConnectedParams {
+  /** Id of the context */
   context_id: number;
 }
 
+/** A runner as a client creates it. */
 export interface RunnerCreate {
+  /** Id of the runner */
   id: number;
+  /** The public key with which it logs in, as `ed25519:…`; any other text is kept, and cannot log in */
   pubkey: string;
+  /** IP addresses */
   address: IpAddr;
   /** Names the runner's subscription, usually runner<id> */
   topic: string;
@@ -1167,30 +1505,41 @@ export interface RunnerCreate {
   local: boolean;
 }
 
+/** What runner.create takes. */
 export interface RunnerCreateParams {
+  /** Id of the context */
   context_id: number;
+  /** The runner */
   runner: RunnerCreate;
 }
 
+/** What runner.list takes. */
 export interface RunnerListParams {
   /** The last reply's `cursor`; none for the beginning */
   cursor?: string;
-  /** Default: 100 */
+  /** At most so many records a page. Default: 100 */
   limit?: number;
+  /** Id of the context */
   context_id: number;
 }
 
+/** What runner.load and runner.delete and runner.drain and runner.undrain take. */
 export interface RunnerLoadParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the runner */
   id: number;
 }
 
+/** A page of runners. */
 export interface RunnerPage {
+  /** The records */
   items: ListedRunner[];
   /** Where the next page begins; left out on the last one */
   cursor?: string;
 }
 
+/** RunnerStats. */
 export interface RunnerStats {
   /** Those that are subscribed, or wait for a job by job.take; for 5 s after that */
   connected: number;
@@ -1198,9 +1547,13 @@ export interface RunnerStats {
   busy: number;
 }
 
+/** What runner.subscribe takes. */
 export interface RunnerSubscribeParams {
+  /** Id of the context */
   context_id: number;
+  /** Id of the runner */
   runner_id: number;
+  /** The types of jobs the runner takes */
   script_types: ScriptType[];
   /** Jobs it may hold at once */
   capacity: number;
@@ -1214,13 +1567,17 @@ export interface RunnerSubscribeParams {
   batch?: boolean;
 }
 
+/** A subscription to jobs. */
 export interface RunnerSubscribed {
+  /** Names the subscription on its connection */
   subscription: string;
+  /** Seconds for which an attempt is the runner's without a heartbeat */
   lease: number;
   /** Tokens of `holding` that are not, or no longer, this runner's */
   lost: string[];
 }
 
+/** How many runners are connected. */
 export interface RunnersConnected {
   /**
    * How many runners are connected that take jobs of each type; every type is there. One that asks by job.take
@@ -1229,34 +1586,47 @@ export interface RunnersConnected {
   script_types: { [name in ScriptType]?: number };
 }
 
+/** A condition that was satisfied, and how many jobs had waited for it. */
 export interface Satisfied {
   /** Unix time in ms */
   satisfied_at: number;
   /** Whether it is satisfied for the jobs of one flow, or of the whole context */
   scope: Scope;
+  /** Who said so */
   by?: string;
+  /** What the jobs get with it */
   payload?: { [name: string]: string };
+  /** Name of the condition */
   name: string;
+  /** Id of the flow */
   flow_id?: number;
   /** Jobs that had waited for it */
   released: number;
 }
 
+/** A condition that is satisfied. */
 export interface SatisfiedPrerequisite {
   /** Unix time in ms */
   satisfied_at: number;
   /** Whether it is satisfied for the jobs of one flow, or of the whole context */
   scope: Scope;
+  /** Who said so */
   by?: string;
+  /** What the jobs get with it */
   payload?: { [name: string]: string };
+  /** Name of the condition */
   name: string;
+  /** Id of the flow */
   flow_id?: number;
 }
 
+/** Whether a condition is about one flow or about the whole context. */
 export type Scope = "context" | "flow";
 
+/** Who runs a script: a runner says which types it takes. */
 export type ScriptType = "Osis" | "Sal" | "V" | "Python";
 
+/** ScriptTypeStats. */
 export interface ScriptTypeStats {
   /** Jobs of this type, in whatever status */
   jobs: number;
@@ -1266,14 +1636,19 @@ export interface ScriptTypeStats {
   oldest: number;
 }
 
+/** SortBy. */
 export type SortBy = "id" | "created" | "ended";
 
+/** What flow.unsubscribe and context.unsubscribe and runner.unsubscribe take. */
 export interface SubscriptionParams {
+  /** Names the subscription on its connection */
   subscription: string;
 }
 
+/** Tags. */
 export type Tags = string[];
 
+/** A ticket to log in on a WebSocket. */
 export interface Ticket {
   /** For auth.login on a WebSocket, once: whoever has it is the caller */
   ticket: string;
@@ -1281,8 +1656,10 @@ export interface Ticket {
   expires_at: number;
 }
 
+/** What auth.ticket takes. */
 export interface TicketParams {}
 
+/** What token.create takes. */
 export interface TokenCreateParams {
   /** For people, who see it in lists */
   label: string;
@@ -1296,12 +1673,17 @@ export interface TokenCreateParams {
   contexts?: number[];
 }
 
+/** A token without its secret. */
 export interface TokenInfo {
   /** Names a token; it is no secret */
   id: string;
+  /** Who it is: `actor:7`, `runner:1:3` or `operator` */
   principal: string;
+  /** What the token is for, for people */
   label: string;
+  /** How much the token allows */
   access: Access;
+  /** Contexts for which the token is good; left out if for all */
   contexts?: number[];
   /** Unix time in seconds */
   created_at: number;
@@ -1311,20 +1693,25 @@ export interface TokenInfo {
   used_at?: number;
 }
 
+/** What token.list takes. */
 export interface TokenListParams {
   /** The caller's own unless given; as in token.create */
   principal?: string;
 }
 
+/** The tokens of a principal. */
 export interface TokenPage {
+  /** The records */
   items: TokenInfo[];
 }
 
+/** What token.revoke takes. */
 export interface TokenRevokeParams {
   /** Names a token; it is no secret */
   id: string;
 }
 
+/** What became of a token. */
 export interface TokenRevoked {
   /** Names a token; it is no secret */
   id: string;
@@ -1332,19 +1719,26 @@ export interface TokenRevoked {
   revoked: boolean;
 }
 
+/** How far a message is on its way to a runner. */
 export type TransportStatus = "Queued" | "Sent" | "Delivered" | "Read" | "Failed";
 
+/** The subscription that has ended. */
 export interface Unsubscribed {
+  /** Names the subscription on its connection */
   subscription: string;
 }
 
+/** A job that waits for a condition. */
 export interface WaitingJob {
+  /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
+  /** Id of the job */
   job_id: number;
   /** Left out if a message runs the job */
   flow_id?: number;
 }
 
+/** Whom the coordinator takes the caller for. */
 export interface WhoAmI {
   /** `open` where nobody has to log in, `stranger` before one has */
   principal: string;
@@ -1361,6 +1755,7 @@ export interface WhoAmI {
   rights?: string[];
 }
 
+/** What auth.whoami takes. */
 export interface WhoAmIParams {
   /** A context, to be told what the caller is and may do there */
   context_id?: number;
@@ -1676,375 +2071,406 @@ export const errorClasses = [
 export interface Api {
   readonly actor: {
     /**
-     * Create/Upsert Actor
+     * Creates an actor, or replaces what an actor with this id has; `created_at` stays. With logins it never
+     * changes the key of an actor that is there: see actor.rotate_key.
      * Throws InvalidParams, NotFound, StorageError.
      */
     create(params: ActorCreateParams, options?: CallOptions): Promise<Actor>;
     /**
-     * Load an Actor by id
+     * Returns the actor. With logins an admin of a context may load its members by giving `context_id`.
      * Throws InvalidParams, NotFound, StorageError.
      */
     load(params: ActorLoadParams, options?: CallOptions): Promise<Actor>;
     /**
-     * Give an actor another key: the operator, or the actor itself signed by both keys
+     * Gives an actor another key. The operator needs no signatures; the actor itself signs with the old key and
+     * with the new one. The old key can log in for `overlap` seconds more.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound, Overloaded.
      */
     rotateKey(params: KeyRotateParams, options?: CallOptions): Promise<Actor>;
     /**
-     * Let an actor log in no more, for good
+     * Ends all logins of an actor, for good. Its record stays.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
      */
     revoke(params: ActorRevokeParams, options?: CallOptions): Promise<ActorRevoked>;
   };
   readonly context: {
     /**
-     * Create/Upsert Context (stored in its own DB index)
+     * Creates a context, which is a tenant with data of its own, or replaces its lists of members. Actors that a
+     * list names need not be there yet.
      * Throws InvalidParams, StorageError.
      */
     create(params: ContextCreateParams, options?: CallOptions): Promise<Context>;
     /**
-     * Load a Context by id
+     * Returns the context with its members.
      * Throws InvalidParams, NotFound, StorageError.
      */
     load(params: ContextLoadParams, options?: CallOptions): Promise<Context>;
     /**
-     * A page of what happened to all flows of a context, from the first such call on
+     * A page of what happened to all flows of a context, from the first such call on.
      * Throws InvalidParams, StorageError.
      */
     events(params: ContextEventsParams, options?: CallOptions): Promise<ContextEvents>;
     /**
-     * Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket)
+     * Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket).
      * Throws InvalidParams, StorageError, Overloaded, WebSocketRequired.
      */
     subscribe(params: ContextSubscribeParams, options?: CallOptions): Promise<ContextSubscribed>;
     /**
-     * End a subscription of context.subscribe (WebSocket)
+     * End a subscription of context.subscribe (WebSocket).
      * Throws InvalidParams, NotSubscribed, WebSocketRequired.
      */
     unsubscribe(params: SubscriptionParams, options?: CallOptions): Promise<Unsubscribed>;
     /**
-     * A page of the ids of all contexts ever written to
+     * Returns a page of the ids of all contexts that were ever written to, ascending.
      * Throws InvalidParams, StorageError.
      */
     list(params?: ContextListParams, options?: CallOptions): Promise<ContextPage>;
     /**
-     * How many flows and jobs a context has by status, what waits for runners, and how many of them there are
+     * How many flows and jobs a context has by status, what waits for runners, and how many of them there are.
      * Throws InvalidParams, StorageError.
      */
     stats(params: ContextStatsParams, options?: CallOptions): Promise<ContextStats>;
     /**
-     * Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on
+     * Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on.
      * Throws InvalidParams, NotFound, StorageError.
      */
     pause(params: ContextPauseParams, options?: CallOptions): Promise<ContextPaused>;
     /**
-     * End what context.pause has begun with the same params
+     * End what context.pause has begun with the same params.
      * Throws InvalidParams, NotFound, StorageError.
      */
     resume(params: ContextPauseParams, options?: CallOptions): Promise<ContextPaused>;
     /**
-     * Delete a context with all that is in it; whoever waits or is subscribed there is told
+     * Delete a context with all that is in it; whoever waits or is subscribed there is told.
      * Throws InvalidParams, StorageError, Conflict.
      */
     delete(params: ContextDeleteParams, options?: CallOptions): Promise<Deleted>;
   };
   readonly runner: {
     /**
-     * Create/Upsert Runner in a context
+     * Creates a runner in a context, or replaces what a runner with this id has. A runner must be created before
+     * it can take jobs.
      * Throws InvalidParams, StorageError.
      */
     create(params: RunnerCreateParams, options?: CallOptions): Promise<Runner>;
     /**
-     * Load Runner by id from a context
+     * Returns the runner as it was created; runner.list also says whether it is held back.
      * Throws InvalidParams, NotFound, StorageError.
      */
     load(params: RunnerLoadParams, options?: CallOptions): Promise<Runner>;
     /**
-     * Supply a runner with jobs: they come as notifications `runner.job`, and `runner.cancel` (WebSocket)
+     * Hands jobs to a runner as notifications `runner.job`, at most `capacity` unfinished ones at a time;
+     * `runner.cancel` asks it to stop one. A runner that connects again gives its `session` and what it holds.
      * Throws InvalidParams, NotFound, StorageError, Overloaded, WebSocketRequired.
      */
     subscribe(params: RunnerSubscribeParams, options?: CallOptions): Promise<RunnerSubscribed>;
     /**
-     * End a subscription of runner.subscribe; attempts handed out stay the runner's (WebSocket)
+     * Ends a subscription that runner.subscribe on this connection has made. Attempts that were handed out are
+     * still the runner's.
      * Throws InvalidParams, NotSubscribed, WebSocketRequired.
      */
     unsubscribe(params: SubscriptionParams, options?: CallOptions): Promise<Unsubscribed>;
     /**
-     * A page of a context's runners
+     * Returns a page of the context's runners by id, each with what holds it back if anything does.
      * Throws InvalidParams, StorageError.
      */
     list(params: RunnerListParams, options?: CallOptions): Promise<RunnerPage>;
     /**
-     * How many runners that take each type of jobs are connected
+     * Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store.
+     * It decides nothing.
      * Throws InvalidParams, StorageError.
      */
     connected(params: RunnerConnectedParams, options?: CallOptions): Promise<RunnersConnected>;
     /**
-     * Delete a runner
+     * Deletes the runner. Deleting one that is not there is no error.
      * Throws InvalidParams, StorageError.
      */
     delete(params: RunnerLoadParams, options?: CallOptions): Promise<Deleted>;
     /**
-     * Give a runner nothing new until runner.undrain; it finishes what it holds
+     * Give a runner nothing new until runner.undrain; it finishes what it holds.
      * Throws InvalidParams, NotFound, StorageError.
      */
     drain(params: RunnerLoadParams, options?: CallOptions): Promise<Runner>;
     /**
-     * Give a runner jobs again
+     * Give a runner jobs again.
      * Throws InvalidParams, NotFound, StorageError.
      */
     undrain(params: RunnerLoadParams, options?: CallOptions): Promise<Runner>;
   };
   readonly flow: {
     /**
-     * Create/Upsert Flow in a context
+     * Creates a flow, or replaces it. Nothing runs before flow.start. The jobs that it lists need not be there
+     * yet. The status stays, and so does the result unless a result is given.
      * Throws InvalidParams, StorageError, Overloaded.
      */
     create(params: FlowCreateParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Load Flow by id from a context
+     * Returns the flow with its status and its result.
      * Throws InvalidParams, NotFound, StorageError.
      */
     load(params: FlowLoadParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Compute and return the execution DAG for a Flow
+     * Looks up the flow's jobs, which are stored under the flow's `caller_id`, and computes in which order they
+     * run. Every list in the result is ascending. Nothing is changed.
      * Throws InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected.
      */
     dag(params: FlowLoadParams, options?: CallOptions): Promise<FlowDag>;
     /**
-     * Create a flow with its jobs and start it, in one step
+     * Creates a flow and its jobs and starts it, in one atomic step. Sent again with the same content it changes
+     * nothing; with other content for the same ids it is a Conflict that says what differs.
      * Throws InvalidParams, StorageError, DagMissingDependency, DagCycleDetected, Conflict, Overloaded.
      */
     submit(params: FlowSubmitParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Start a flow; one that was started stays as it is
+     * Checks that the jobs depend on each other without a cycle, and moves the whole flow in one step: jobs that
+     * wait for nothing are queued for runners. A flow that was started before stays as it is.
      * Throws InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict.
      */
     start(params: FlowParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Stop a flow: it ends in Error
+     * Ends the flow in Error. Runners are asked to stop the attempts that run, and nothing else of it starts.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     cancel(params: FlowCancelParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Start the unfinished part of a flow in Error again
+     * Starts the failed part of a flow in Error again, with the jobs and dependencies that it has by now. Jobs
+     * that are Finished keep their results; the others get all their attempts anew.
      * Throws InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict.
      */
     retry(params: FlowParams, options?: CallOptions): Promise<Flow>;
     /**
-     * A flow with the progress of each of its jobs
+     * Returns the flow, the number of its jobs in each status, and the progress of each job. Subscribe with
+     * flow.subscribe after its `last_event` to learn what happens next.
      * Throws InvalidParams, NotFound, StorageError.
      */
     status(params: FlowParams, options?: CallOptions): Promise<FlowReport>;
     /**
-     * A page of what happened to a flow
+     * Returns what happened to the flow after an event, oldest first: changes of status and log lines. It needs
+     * no WebSocket. Events are kept until some time after the flow has ended.
      * Throws InvalidParams, NotFound, StorageError.
      */
     events(params: FlowEventsParams, options?: CallOptions): Promise<FlowEvents>;
     /**
-     * Follow a flow: what happens comes as notifications `flow.event` (WebSocket)
+     * Sends what happens to the flow as notifications `flow.event`, from an event on or from the first that is
+     * kept. The subscription lasts until flow.unsubscribe or the end of the connection.
      * Throws InvalidParams, NotFound, StorageError, Overloaded, WebSocketRequired.
      */
     subscribe(params: FlowSubscribeParams, options?: CallOptions): Promise<FlowSubscribed>;
     /**
-     * End a subscription of flow.subscribe (WebSocket)
+     * Ends a subscription that flow.subscribe on this connection has made.
      * Throws InvalidParams, NotSubscribed, WebSocketRequired.
      */
     unsubscribe(params: SubscriptionParams, options?: CallOptions): Promise<Unsubscribed>;
     /**
-     * A page of a context's flows
+     * Returns a page of the context's flows.
      * Throws InvalidParams, StorageError.
      */
     list(params: FlowListParams, options?: CallOptions): Promise<FlowPage>;
     /**
-     * Delete a flow with its jobs, unless it is running
+     * Deletes the flow with its jobs, except those that another flow lists. A flow that runs is a Conflict;
+     * deleting one that is not there is no error.
      * Throws InvalidParams, StorageError, Conflict.
      */
     delete(params: FlowParams, options?: CallOptions): Promise<Deleted>;
     /**
-     * Run a flow that has ended again, or only a job of it and what depends on that
+     * Run a flow that has ended again, or only a job of it and what depends on that.
      * Throws InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict,
      * Overloaded.
      */
     rerun(params: FlowRerunParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Hand out none of a started flow's jobs until flow.resume; what runs goes on
+     * Hand out none of a started flow's jobs until flow.resume; what runs goes on.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     pause(params: FlowParams, options?: CallOptions): Promise<Flow>;
     /**
-     * End what flow.pause has begun
+     * End what flow.pause has begun.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     resume(params: FlowParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Stop all flows that a filter means, some seconds a call
+     * Stop all flows that a filter means, some seconds a call.
      * Throws InvalidParams, StorageError.
      */
     cancelMany(params: FlowsCancelParams, options?: CallOptions): Promise<FlowsDone>;
     /**
-     * Start the unfinished part of all flows in Error that a filter means again, some seconds a call
+     * Start the unfinished part of all flows in Error that a filter means again, some seconds a call.
      * Throws InvalidParams, StorageError.
      */
     retryMany(params: FlowsParams, options?: CallOptions): Promise<FlowsDone>;
     /**
-     * Delete all flows that a filter means and that do not run, with their jobs, some seconds a call
+     * Delete all flows that a filter means and that do not run, with their jobs, some seconds a call.
      * Throws InvalidParams, StorageError.
      */
     deleteMany(params: FlowsParams, options?: CallOptions): Promise<FlowsDone>;
   };
   readonly job: {
     /**
-     * Create/Upsert Job in a context
+     * Creates a job, or replaces it. It runs when a flow that lists it is started. Other content for a job that
+     * has ended makes a new job of it; for one that runs that is a Conflict.
      * Throws InvalidParams, StorageError, Conflict, Overloaded.
      */
     create(params: JobCreateParams, options?: CallOptions): Promise<Job>;
     /**
-     * Load Job by ids from a context
+     * Returns the job with its status and its result.
      * Throws InvalidParams, NotFound, StorageError.
      */
     load(params: JobLoadParams, options?: CallOptions): Promise<Job>;
     /**
-     * Take jobs for a runner without a WebSocket; waits for one if there is none
+     * Returns jobs for a runner, and waits up to `wait` seconds if there is none. Sent again with the same
+     * `take_id` it returns the same jobs. It cannot be a notification.
      * Throws InvalidParams, NotFound, StorageError, Overloaded.
      */
     take(params: JobTakeParams, options?: CallOptions): Promise<JobTaken>;
     /**
-     * Renew the lease of an attempt
+     * Says that the attempt goes on, so that its lease does not lapse. An attempt that has ended, was lost or
+     * was cancelled is answered with StaleToken.
      * Throws InvalidParams, NotFound, StorageError, StaleToken.
      */
     heartbeat(params: JobHeartbeatParams, options?: CallOptions): Promise<Heartbeat>;
     /**
-     * A page of the results of the jobs that an attempt's job depends on
+     * Returns, page by page, the results of the jobs that this attempt's job depends on. Only a runner whose
+     * assignment has `inputs_from` needs it. It is no heartbeat.
      * Throws InvalidParams, NotFound, StorageError, StaleToken.
      */
     inputs(params: JobInputsParams, options?: CallOptions): Promise<JobInputs>;
     /**
-     * Append lines to the log of an attempt; renews its lease
+     * Appends lines to the log of the attempt, and renews its lease. Followers of the flow get them as events.
      * Throws InvalidParams, NotFound, StorageError, StaleToken.
      */
     log(params: JobLogParams, options?: CallOptions): Promise<Logged>;
     /**
-     * The newest log lines of a job, also when its flow's events no longer have them
+     * Returns the newest log lines of the job, about 16 KiB, for as long as the job is stored.
      * Throws InvalidParams, NotFound, StorageError.
      */
     tail(params: JobLoadParams, options?: CallOptions): Promise<JobTail>;
     /**
-     * How the newest attempts at a job went: by which runner, from when to when, and why they failed
+     * How the newest attempts at a job went: by which runner, from when to when, and why they failed.
      * Throws InvalidParams, NotFound, StorageError.
      */
     attempts(params: JobLoadParams, options?: CallOptions): Promise<JobAttempts>;
     /**
-     * Report that an attempt has succeeded
+     * Reports that the attempt has succeeded, with its result. Jobs that waited for this one are released in the
+     * same step. Reporting it again with the same token is answered as the first time.
      * Throws InvalidParams, NotFound, StorageError, StaleToken.
      */
     finish(params: JobFinishParams, options?: CallOptions): Promise<AttemptOutcome>;
     /**
-     * Report that an attempt has failed
+     * Reports that the attempt has failed, or that the runner gives it up (`lost`). The job is tried again while
+     * it has attempts left.
      * Throws InvalidParams, NotFound, StorageError, StaleToken.
      */
     fail(params: JobFailParams, options?: CallOptions): Promise<AttemptOutcome>;
     /**
-     * A page of a context's jobs
+     * Returns a page of the context's jobs.
      * Throws InvalidParams, StorageError.
      */
     list(params: JobListParams, options?: CallOptions): Promise<JobPage>;
     /**
-     * Delete a job, unless it is running or may be
+     * Deletes the job. One that runs, or that an active flow needs, is a Conflict; deleting one that is not
+     * there is no error.
      * Throws InvalidParams, StorageError, Conflict.
      */
     delete(params: JobLoadParams, options?: CallOptions): Promise<Deleted>;
     /**
-     * End a job that waits or runs in Error, and its flow or message with it
+     * End a job that waits or runs in Error, and its flow or message with it.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     cancel(params: JobCancelParams, options?: CallOptions): Promise<Job>;
   };
   readonly message: {
     /**
-     * Create/Upsert Message in a context
+     * Creates a message with the jobs in it, or replaces it. Its jobs run after message.send.
      * Throws InvalidParams, StorageError.
      */
     create(params: MessageCreateParams, options?: CallOptions): Promise<Message>;
     /**
-     * Load Message by ids from a context
+     * Returns the message with its jobs as they are now, and the log lines of its runners.
      * Throws InvalidParams, NotFound, StorageError.
      */
     load(params: MessageLoadParams, options?: CallOptions): Promise<Message>;
     /**
-     * Run the jobs embedded in a stored message
+     * Makes the message's embedded jobs jobs of the context and runs them like a flow. A message that was sent
+     * before stays as it is.
      * Throws InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict,
      * Overloaded.
      */
     send(params: MessageParams, options?: CallOptions): Promise<Message>;
     /**
-     * A page of a context's messages
+     * Returns a page of the context's messages.
      * Throws InvalidParams, StorageError.
      */
     list(params: MessageListParams, options?: CallOptions): Promise<MessagePage>;
     /**
-     * Delete a message with the jobs it was sent with, unless it is being processed
+     * Deletes the message with the jobs that it was sent with. One that is being processed is a Conflict;
+     * deleting one that is not there is no error.
      * Throws InvalidParams, StorageError, Conflict.
      */
     delete(params: MessageLoadParams, options?: CallOptions): Promise<Deleted>;
   };
   readonly prerequisite: {
     /**
-     * Declare an external condition as met, for the jobs of a flow or of the whole context
+     * Declares that an external condition is met, for the jobs of one flow or of the whole context. Jobs that
+     * waited for it and for nothing else are queued. It is remembered for jobs that come later.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     satisfy(params: PrerequisiteSatisfyParams, options?: CallOptions): Promise<Satisfied>;
     /**
-     * Declare an external condition as not met: jobs that were not released yet wait for it again
+     * Declares that an external condition is no longer met. Jobs that were not released yet wait for it again;
+     * jobs that were released go on.
      * Throws InvalidParams, NotFound, StorageError.
      */
     revoke(params: PrerequisiteRevokeParams, options?: CallOptions): Promise<Revoked>;
     /**
-     * A page of the prerequisites jobs wait for, with who waits, and of those that are satisfied
+     * Returns a page of the conditions that jobs wait for, each with some of these jobs, and then of those that
+     * are satisfied.
      * Throws InvalidParams, StorageError.
      */
     list(params: PrerequisiteListParams, options?: CallOptions): Promise<Prerequisites>;
   };
   readonly auth: {
     /**
-     * A text to sign for auth.login, or for actor.rotate_key; it is good once, and for 30 s
+     * Returns a nonce for the caller to sign with its key. SECURITY.md describes the text that is signed.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict.
      */
     challenge(params?: ChallengeParams, options?: CallOptions): Promise<Challenge>;
     /**
-     * Log in: on a WebSocket for the connection, over HTTP for a token
+     * Logs in with a signature, a token or a ticket. On a WebSocket the whole connection is somebody from then
+     * on; over HTTP the result has a token for the calls that follow.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Overloaded.
      */
     login(params?: LoginParams, options?: CallOptions): Promise<LoggedIn>;
     /**
-     * Log in once more before a login is over; subscriptions go on
+     * Logs in once more, as the same principal, before a login is over. Subscriptions go on.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Overloaded.
      */
     renew(params?: LoginParams, options?: CallOptions): Promise<LoggedIn>;
     /**
-     * A ticket that logs in on a WebSocket, by auth.login, once and within 30 s; for pages that have a cookie
+     * Returns a ticket with which auth.login logs in on a WebSocket, once and within 30 s. It is for pages whose
+     * cookie does not reach the WebSocket's port.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict.
      */
     ticket(params?: TicketParams, options?: CallOptions): Promise<Ticket>;
     /**
-     * Who the coordinator takes the caller for
+     * Returns whom the coordinator takes the caller for, and until when.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict.
      */
     whoami(params?: WhoAmIParams, options?: CallOptions): Promise<WhoAmI>;
   };
   readonly token: {
     /**
-     * Make a token, by which whoever has it is a principal; it is shown once
+     * Makes a token and shows it once. An actor makes tokens for itself, an admin of a context for its runners,
+     * the operator for anybody.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
      */
     create(params: TokenCreateParams, options?: CallOptions): Promise<NewToken>;
     /**
-     * The tokens of a principal, without the secrets
+     * Returns the tokens of a principal, without their secrets.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
      */
     list(params?: TokenListParams, options?: CallOptions): Promise<TokenPage>;
     /**
-     * Let a token be good no longer; what it has open ends within a second
+     * Ends a token. Connections, subscriptions and waiting calls that were opened with it end within a second.
      * Throws InvalidParams, StorageError, NotLoggedIn, Conflict, Forbidden, NotFound.
      */
     revoke(params: TokenRevokeParams, options?: CallOptions): Promise<TokenRevoked>;

@@ -74,7 +74,7 @@ class Pages:
         return 200, _HTML, _INDEX
 
     async def _openrpc_page(self, host: str | None) -> tuple[int, bytes, bytes]:
-        return 200, _JSON, self._document.json_for(host)
+        return 200, _JSON, await self._document.fetch(host)
 
     async def _health_page(self, _: str | None) -> tuple[int, bytes, bytes]:
         return 200, _JSON, b'{"status":"ok"}'

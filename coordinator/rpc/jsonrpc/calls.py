@@ -31,6 +31,7 @@ from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
+from coordinator.rpc.openrpc import ServedDocument
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 
@@ -339,7 +340,7 @@ class Dispatcher:
         request_timeout: float,
         max_batch: int,
         max_batch_reply: int,
-        document: bytes | None = None,
+        document: ServedDocument | None = None,
         max_values: int = MAX_VALUES,
         gate: Gate | None = None,
         logs: Logs | None = None,
@@ -479,7 +480,7 @@ class Intake:
                 answer_to = reply_to if trail is None else trail.follow(item[1], item[2], allowed, reply_to)
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
             elif is_judged and trail is not None:
-                trail.known(item[0], item[2])
+                trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])
             full = self._add(item, answer_to, at, deadline)
             if full is not None:
                 await full
@@ -560,9 +561,7 @@ class Intake:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
-            _measure(_method_of(params, self._dispatcher.reader), params, self._begun)
-            reply_to(at, id, params)
-            return None
+            return self._add_known(params, (reply_to, at, id))
         if self._is_large and method.writes:
             self._tell_sizes(method, method.context(params), params)
         does = method.does
@@ -607,6 +606,29 @@ class Intake:
             return full  # those before wait for room: these must not overtake them
         is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
         return self._post() if is_enough else None
+
+    def _add_known(self, outcome: Outcome | ServedDocument, place: Place) -> Awaitable[None] | None:
+        """Take what has its outcome already, or is a call of rpc.discover."""
+        if isinstance(outcome, ServedDocument):
+            return self._add_document(outcome, place)
+        _measure(_method_of(outcome, self._dispatcher.reader), outcome, self._begun)
+        reply_to, at, id = place
+        reply_to(at, id, outcome)
+        return None
+
+    async def _add_document(self, document: ServedDocument, place: Place) -> None:
+        """Take a call of rpc.discover."""
+        full = self._post()
+        if full is not None:
+            await full
+        reply_to, at, id = place
+        outcome: Outcome
+        try:
+            outcome = await document.fetch()
+        except Exception as error:
+            outcome = outcome_of(error, "the document", method=DISCOVER)
+        _measure(DISCOVER, outcome, self._begun)
+        reply_to(at, id, outcome)
 
     async def _add_personal(self, method: Method, does: Personal, params: Any, place: Place) -> None:
         """Take a call that is about who calls, and may be another from then on."""

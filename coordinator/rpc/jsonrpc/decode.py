@@ -30,7 +30,7 @@ _OPENING_BRACKETS: Final = ("[", b"[")
 
 Item = tuple[bytes | None, Method | None, Any]
 """A call: its id as JSON text, None for a notification; its method; its params, a model. Or one whose outcome is known
-already: its id, None, and that Outcome."""
+already: its id, None, and that Outcome, or the document that it is."""
 
 
 class Reader:
@@ -51,11 +51,11 @@ class Reader:
         self,
         methods: Mapping[str, Method],
         max_batch: int,
-        document: bytes | None = None,
+        document: ServedDocument | None = None,
         max_values: int = MAX_VALUES,
     ) -> None:
         self._methods = methods
-        self._document = ServedDocument().json if document is None else document
+        self._document = ServedDocument() if document is None else document
         self._max_batch = max_batch
         self._max_values = max_values
         self._suggestions = Suggestions([*methods, DISCOVER])

@@ -120,7 +120,7 @@ class Method:
         written: from validated params to what each record that is written has of them.
         queues: from validated params to the script type of a job that may be run as soon as it is carried out, if
             there is one.
-        example: params shown in the OpenRPC document; None if there are none.
+        example: params with which it can be called; None if there are none, or it takes none.
         is_record: whether its replies are records.
         only_reads: whether nothing is missed by who gets no reply to it, as nothing was changed and nothing begun.
     """
