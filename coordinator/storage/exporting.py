@@ -56,7 +56,7 @@ async def export_context(
             raise CannotTransfer(f"there is nothing in context {context}")
         hold = await Hold.begin(visit, "export")
         try:
-            names = {name async for some in visit.names() for name in some if _is_kept(visit, name)}
+            names = {name async for some in visit.names() for name in some if _is_kept(name)}
             write(Header(context, library.SCHEMA, hold.now, exported_at, version).line())
             digest, lines, done = hashlib.sha256(), 0, 0
             async with aclosing(_lines(visit, everywhere, sorted(names))) as produced:
@@ -77,8 +77,8 @@ async def export_context(
         return len(names)
 
 
-def _is_kept(visit: Visit, name: str) -> bool:
-    return not name.startswith(FLEETING) and name not in ("feed", "engine", "absent") and visit.is_own(name)
+def _is_kept(name: str) -> bool:
+    return not name.startswith(FLEETING) and name not in ("feed", "engine", "absent")
 
 
 async def _lines(visit: Visit, everywhere: Visit, names: Sequence[str]) -> AsyncGenerator[tuple[bytes, int], None]:

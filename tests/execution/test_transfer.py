@@ -329,3 +329,9 @@ def test_a_context_that_is_not_there_cannot_be_exported(
 ) -> None:
     with pytest.raises(CannotTransfer, match="there is nothing in context 1"):
         exported(place(store, isolation), tmp_path / "a.jsonl")
+
+
+def test_what_all_contexts_share_is_not_held_still(new_context: Any, store: ValkeyProcess, tmp_path: Path) -> None:
+    new_context(0).create_job(1)
+    with pytest.raises(CannotTransfer, match="context 0 has the database of what is all contexts'"):
+        exported(place(store, "index"), tmp_path / "a.jsonl", 0)
