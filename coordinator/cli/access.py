@@ -235,7 +235,7 @@ def members(url: str, ca: Path | None, id: int) -> None:
 @click.argument("id", type=UINT32)
 @where(DEFAULT_URL)
 def stats(url: str, ca: Path | None, id: int) -> None:
-    """Say how much there is in the context with this ID: flows and jobs by status, what waits for runners, and runners."""
+    """Say how much there is in the context with this ID: flows and jobs by status, what waits, and runners."""
 
     def show(result: Any) -> None:
         for kind in ("flows", "jobs"):
@@ -244,8 +244,9 @@ def stats(url: str, ca: Path | None, id: int) -> None:
         say(f"runners: {result['runners']['connected']} connected, {result['runners']['busy']} busy")
         say(f"{'TYPE':8}{'JOBS':>10}{'QUEUED':>10}  OLDEST")
         for name, of in result["script_types"].items():
+            oldest = duration(of["oldest"]) if of["queued"] else ""
             if of["jobs"]:
-                say(f"{name:8}{of['jobs']:>10}{of['queued']:>10}  {duration(of['oldest']) if of['queued'] else ''}".rstrip())
+                say(f"{name:8}{of['jobs']:>10}{of['queued']:>10}  {oldest}".rstrip())
 
     _ask(url, ca, "context.stats", {"context_id": id}, show)
 

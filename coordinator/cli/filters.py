@@ -19,7 +19,7 @@ _AGE: Final = re.compile(r"(\d+)([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class _Time(click.ParamType):
+class _Time(click.ParamType):  # type: ignore[type-arg] # of some versions of click it is generic
     """A time as Unix seconds. Without a zone it is local time."""
 
     name = "time"
@@ -49,7 +49,9 @@ def filtered(statuses: Sequence[str], *, of_jobs: bool = False) -> Callable[[Cal
         click.option("--name", "name_prefix", metavar="PREFIX", help="Only those whose name begins with this."),
         click.option("--tag", help="Only those that have this tag."),
         click.option("--caller", "caller_id", type=UINT32, help="Only those of this caller."),
-        click.option("--since", "created_from", type=TIME, help="Only those created since then: a time, or 2h, 7d ago."),
+        click.option(
+            "--since", "created_from", type=TIME, help="Only those created since then: a time, or 2h, 7d ago."
+        ),
         click.option("--until", "created_to", type=TIME, help="Only those created before."),
         click.option("--ended-since", "ended_from", type=TIME, help="Only those that have ended since then."),
         click.option("--ended-until", "ended_to", type=TIME, help="Only those that have ended before."),

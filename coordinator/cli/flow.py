@@ -13,8 +13,8 @@ import click
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
-from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.filters import filtered, limited, ordered
+from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
     BEGINNING,

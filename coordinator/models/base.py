@@ -28,11 +28,9 @@ StringList = Annotated[list[str], FIRST_FAULT, Field(max_length=MAX_ITEMS)]
 StringMap = Annotated[dict[str, str], Field(max_length=MAX_ITEMS)]
 
 
-# Names and tags are for people, and for filters. What a terminal or a page would act upon, or would not show, is in none:
-# controls, marks and overrides of writing direction, what has no width, separators of lines.
-PRINTABLE = (
-    r"^[^\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]*$"
-)
+# Names and tags are for people, and for filters. What a terminal or a page would act upon, or would not show, is in
+# none: controls, marks and overrides of writing direction, what has no width, separators of lines.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]*$"
 _is_printable = re.compile(PRINTABLE.replace("$", r"\Z")).match
 
 

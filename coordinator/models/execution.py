@@ -11,7 +11,16 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypeAliasType
 
-from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, MAX_ITEMS, Model, OptionalName, StringList, StringMap, UInt32
+from coordinator.models.base import (
+    FIRST_FAULT,
+    LEFT_OUT_WHEN_UNSET,
+    MAX_ITEMS,
+    Model,
+    OptionalName,
+    StringList,
+    StringMap,
+    UInt32,
+)
 from coordinator.models.contract import (
     Flow,
     FlowCreate,
@@ -393,7 +402,9 @@ class JobAttempt(Model):
 
 
 class JobAttempts(Model):
-    attempts: Annotated[list[JobAttempt], Field(description="The newest of the job's attempts, 20 at most, oldest first")]
+    attempts: Annotated[
+        list[JobAttempt], Field(description="The newest of the job's attempts, 20 at most, oldest first")
+    ]
 
 
 class JobFinishParams(_AttemptParams):

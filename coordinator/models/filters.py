@@ -15,12 +15,12 @@ from typing_extensions import TypeAliasType
 from coordinator.models.base import LEFT_OUT_WHEN_UNSET, Model, NameText, TagText, Timestamp, UInt32
 from coordinator.models.contract import FlowStatus, JobStatus
 
-__all__ = ["FlowFilter", "JobFilter", "SortBy", "Sorted"]
+__all__ = ["FlowFilter", "FlowStatuses", "JobFilter", "JobStatuses", "SortBy", "Sorted"]
 
 SortBy = TypeAliasType("SortBy", Literal["id", "created", "ended"])
 
-_FlowStatuses = TypeAliasType("FlowStatuses", Annotated[list[FlowStatus], Field(min_length=1, max_length=10)])
-_JobStatuses = TypeAliasType("JobStatuses", Annotated[list[JobStatus], Field(min_length=1, max_length=10)])
+FlowStatuses = TypeAliasType("FlowStatuses", Annotated[list[FlowStatus], Field(min_length=1, max_length=10)])
+JobStatuses = TypeAliasType("JobStatuses", Annotated[list[JobStatus], Field(min_length=1, max_length=10)])
 
 _Caller = Annotated[UInt32 | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
 _Time = Annotated[Timestamp | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
@@ -30,14 +30,14 @@ _ENDED = "It has ended, in Finished or Error, at this time or later (Unix time i
 class _FlowStatus(Model):
     status: Annotated[FlowStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     statuses: Annotated[
-        _FlowStatuses | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, Field(description="It has one of these")
+        FlowStatuses | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, Field(description="It has one of these")
     ] = None
 
 
 class _JobStatus(Model):
     status: Annotated[JobStatus | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
     statuses: Annotated[
-        _JobStatuses | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, Field(description="It has one of these")
+        JobStatuses | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, Field(description="It has one of these")
     ] = None
 
 

@@ -369,7 +369,9 @@ def job_attempts(keys: Keyspace, params: JobLoadParams) -> Operation:
     number, runner, started = functions.read_attempt(field)
     if runner is not None and started is not None:
         begun = b'{"attempt":%b,"runner_id":%b,"started_at":%b,' % (number, runner, started)
-        if not any(attempt.startswith(begun) for attempt in kept):  # it has not ended, or well, or before these were kept
+        if not any(
+            attempt.startswith(begun) for attempt in kept
+        ):  # it has not ended, or well, or before these were kept
             kept = [*kept[1 - ATTEMPTS_KEPT :], begun + _outcome(status, ended, failure)]
     return b'{"attempts":[%b]}' % b",".join(kept)
 

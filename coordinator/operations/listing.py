@@ -127,9 +127,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
             if page.items:
                 return page.answer(f"{params.sort}:{behind.value}:{behind.entry}")
 
-    def _read(
-        self, keys: Keyspace, entries: Sequence[bytes], page: _Page
-    ) -> Generator[list[Command], Any, bytes]:
+    def _read(self, keys: Keyspace, entries: Sequence[bytes], page: _Page) -> Generator[list[Command], Any, bytes]:
         """Put the records of these entries, as far as they are still there, into the page until it is full. Returns the
         entry of the last one that was read."""
         kind, last = self._record.kind, b""

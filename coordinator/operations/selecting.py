@@ -55,9 +55,7 @@ def sought(kind: str, filter: Any, *, sort: str = "", descending: bool = False) 
     return Sought(kind, criteria, sort, descending, within)
 
 
-def look_on(
-    keys: Keyspace, sought: Sought, after: str, enough: int
-) -> Generator[list[Command], Any, Found]:
+def look_on(keys: Keyspace, sought: Sought, after: str, enough: int) -> Generator[list[Command], Any, Found]:
     """Look at a slice of the records behind this entry ('' for the first), for about `enough` that are sought."""
     (reply,) = yield [functions.find(keys, sought, after, look_at=LOOKED_AT, enough=enough)]
     return functions.read_find(reply, sought)

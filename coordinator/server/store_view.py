@@ -11,7 +11,7 @@ import trio
 from prometheus_client.core import Metric
 
 from coordinator.metrics import gauge
-from coordinator.operations.execution import SCRIPT_TYPES
+from coordinator.operations.execution import FLOW_STATUSES, SCRIPT_TYPES, STATUSES
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
@@ -42,6 +42,7 @@ class _Seen:
         named: those that have a label of their own.
         jobs, oldest: jobs that wait, and for how many seconds the next of them has; by context and script type.
         records: by kind.
+        flows, all_jobs: by context and status.
     """
 
     is_up: bool = False
@@ -53,6 +54,8 @@ class _Seen:
     jobs: dict[tuple[str, ...], float] = field(default_factory=dict)
     oldest: dict[tuple[str, ...], float] = field(default_factory=dict)
     records: dict[tuple[str, ...], float] = field(default_factory=lambda: {(kind,): 0 for kind in KINDS})
+    flows: dict[tuple[str, ...], float] = field(default_factory=dict)
+    all_jobs: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def add(self, context: int, there: Depths) -> None:
         """What there is in a context."""
@@ -64,6 +67,12 @@ class _Seen:
             self.oldest[labels] = max(self.oldest.get(labels, 0.0), queue.oldest)
         for kind, count in zip(KINDS, (there.flows, there.jobs, there.messages), strict=True):
             self.records[kind,] += count
+        for counts, statuses, of_context in (
+            (self.flows, FLOW_STATUSES, there.flow_states),
+            (self.all_jobs, STATUSES, there.job_states),
+        ):
+            for status in statuses:
+                counts[name, status] = counts.get((name, status), 0) + of_context.get(status, 0)
 
 
 class StoreView:
@@ -115,11 +124,13 @@ class StoreView:
             text = "Its maxmemory; 0: it has no such limit."
             yield gauge("store_memory_limit_bytes", text, (), {(): seen.memory_limit})
         yield gauge("contexts_known", "Contexts that were ever written to.", (), {(): seen.known})
-        yield gauge("contexts_looked_at", "Those of which the next three tell.", (), {(): seen.looked_at})
+        yield gauge("contexts_looked_at", "Those of which the next five tell.", (), {(): seen.looked_at})
         labels, text = ("context", "script_type"), "For how long the job that is next has waited for a runner."
         yield gauge("queue_jobs", "Jobs that wait for a runner.", labels, seen.jobs)
         yield gauge("queue_oldest_seconds", text, labels, seen.oldest)
         yield gauge("records", "Records there are.", ("kind",), seen.records)
+        yield gauge("flows", "Flows there are, by status.", ("context", "status"), seen.flows)
+        yield gauge("jobs", "Jobs there are, by status.", ("context", "status"), seen.all_jobs)
 
     async def _look(self, seen: _Seen) -> None:
         """Raises StoreUnavailable, StoreMisconfigured, ReplyError."""
@@ -169,7 +180,7 @@ class StoreView:
         for context, selected, reply in zip(contexts, replies, replies, strict=True):
             # The second is refused if something else has one of the context's keys.
             if not isinstance(selected, ReplyError) and not isinstance(reply, ReplyError):
-                seen.add(context, functions.read_depths(reply))
+                seen.add(context, functions.read_depths(reply, SCRIPT_TYPES))
 
     @asynccontextmanager
     async def _connected(self, address: ContextKey) -> AsyncIterator[Connection]:

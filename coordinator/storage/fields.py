@@ -7,11 +7,11 @@ answered by both without a second edit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic_core import to_json
 
-from coordinator.models import FlowCreate, Job, JobCreate, Model
+from coordinator.models import FlowCreate, Job, JobCreate, Model, NameText
 from coordinator.storage.codec import FLOW_EMPTY, JOB_EMPTY, is_free_text
 
 __all__ = ["FLOW_GIVEN", "JOB_ASSIGNED", "JOB_GIVEN", "JOB_TEXTS", "NOT_GIVEN", "NUL", "lua", "stored_defaults"]
@@ -37,7 +37,11 @@ JOB_ASSIGNED: Final = (
 """What hc_take returns of a stored job, in this order."""
 
 
-JOB_TEXTS: Final = tuple(name for name in JOB_ASSIGNED[:-1] if is_free_text(Job.model_fields[name].annotation))
+def _may_have_nul(annotation: Any) -> bool:
+    return is_free_text(annotation) and NameText not in get_args(annotation)  # that one is looked at when it is given
+
+
+JOB_TEXTS: Final = tuple(name for name in JOB_ASSIGNED[:-1] if _may_have_nul(Job.model_fields[name].annotation))
 """Those of them, but for the last, that may contain NUL."""
 
 

@@ -467,6 +467,8 @@ class Depths(NamedTuple):
     flows: int
     jobs: int
     messages: int
+    flow_states: Mapping[str, int]  # by status
+    job_states: Mapping[str, int]  # by status, and by script type
 
 
 def depths(keys: Keyspace, script_types: Iterable[str]) -> Command:
@@ -474,10 +476,11 @@ def depths(keys: Keyspace, script_types: Iterable[str]) -> Command:
     return keys.call("hc_depths", keys.engine, *(script_type.lower() for script_type in script_types))
 
 
-def read_depths(reply: Any) -> Depths:
-    *queues, flows, jobs, messages = reply
+def read_depths(reply: Any, script_types: Collection[str]) -> Depths:
+    *queues, flows, jobs, messages, moves = reply
     items = iter(queues)
-    return Depths([Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)], flows, jobs, messages)
+    waiting = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
+    return Depths(waiting, flows, jobs, messages, *_counted(moves, script_types))
 
 
 class Stats(NamedTuple):
@@ -500,19 +503,25 @@ def read_context_stats(reply: Any, script_types: Collection[str]) -> Stats | Non
     word, (moves, queues, connected, busy) = _read("hc_context_stats", reply[0], Word.OK, Word.MORE)
     if word is Word.MORE:
         return None
-    flows: Counter[str] = Counter()
-    jobs: Counter[str] = Counter()
-    for move, count in fields_of(moves).items():
-        of_flow, _, states = move.decode().rpartition(" ")
-        before, _, after = states.partition(">")
-        counts = flows if of_flow else jobs
-        # A job that is created comes from its script type, of which there is one more then, and goes back there.
-        is_new, is_gone = before in script_types, after in script_types
-        counts[before] += int(count) if is_new and not is_gone else -int(count)
-        counts[after] += -int(count) if is_gone and not is_new else int(count)
+    flows, jobs = _counted(moves, script_types)
     items = iter(queues)
     depths = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
     return Stats(flows, jobs, depths, connected, busy)
+
+
+def _counted(moves: Any, script_types: Collection[str]) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """How many flows there are by status, and jobs by status and by script type, after all these moves."""
+    flows: Counter[str] = Counter()
+    jobs: Counter[str] = Counter()
+    for move, times in fields_of(moves).items():
+        of_flow, _, states = move.decode().rpartition(" ")
+        before, _, after = states.partition(">")
+        counts, count = flows if of_flow else jobs, int(times)
+        # A job that is created comes from its script type, of which there is one more then, and goes back there.
+        is_new, is_gone = before in script_types, after in script_types
+        counts[before] += count if is_new and not is_gone else -count
+        counts[after] += -count if is_gone and not is_new else count
+    return flows, jobs
 
 
 # -- flows

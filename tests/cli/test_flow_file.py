@@ -101,7 +101,9 @@ def test_what_is_optional_may_be_left_out(tmp_path: Path) -> None:
 
 
 def test_flows_and_jobs_may_have_tags(tmp_path: Path) -> None:
-    file = read(tmp_path, "flow.toml", 'tags = ["night"]\n[jobs.a]\nscript = ""\ntags = ["x", "y"]\n[jobs.b]\nscript = ""\n')
+    file = read(
+        tmp_path, "flow.toml", 'tags = ["night"]\n[jobs.a]\nscript = ""\ntags = ["x", "y"]\n[jobs.b]\nscript = ""\n'
+    )
     made = file.submission(context=1, caller=1, flow=9, first_job=1)
 
     assert (made.flow.name, made.flow.tags) == (None, ["night"])

@@ -1,8 +1,9 @@
-"""`flow list`, `job list`, `job attempts`, `context stats`: what is asked for, and what is shown, with one coordinator."""
+"""`flow list`, `job list`, `job attempts`, `context stats`: what is asked for and what is shown, at one coordinator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoordinatorProc
         client.result("runner.create", {**of, "runner": runner})
         for id in (1, 2, 3):
             spec = {**job(CONTEXT, 10 + id)["job"], "name": f"load {id}", "tags": ["even" if id == 2 else "odd"]}
-            flow = {"id": id, "caller_id": 7, **of, "jobs": [10 + id], "env_vars": {}, "name": f"night {id}"}
+            flow: dict[str, Any] = {
+                "id": id,
+                "caller_id": 7,
+                **of,
+                "jobs": [10 + id],
+                "env_vars": {},
+                "name": f"night {id}",
+            }
             client.result("flow.submit", {**of, "flow": flow, "jobs": [spec]})
         for at in range(2):
             params = {**of, "runner_id": 3, "script_types": ["Python"]}
@@ -49,7 +57,10 @@ def firsts(output: str, column: int = 0) -> list[str]:
 
 def test_flows_and_jobs_are_found_by_what_is_asked_for(server: CoordinatorProcess) -> None:
     assert firsts(run(server, "flow", "list", "--sort", "id")) == ["3", "2", "1"]
-    assert firsts(run(server, "flow", "list", "--status", "Error", "--status", "Finished", "--sort", "ended")) == ["2", "1"]
+    assert firsts(run(server, "flow", "list", "--status", "Error", "--status", "Finished", "--sort", "ended")) == [
+        "2",
+        "1",
+    ]
     assert firsts(run(server, "flow", "list", "--name", "night 2", "--caller", "7", "--since", "1h")) == ["2"]
     assert firsts(run(server, "flow", "list", "--until", "1h")) == []
     assert firsts(run(server, "job", "list", "--tag", "even"), 1) == ["12"]

@@ -4,9 +4,11 @@ is, in pages of every size and slices so small that none has all."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from pydantic_core import to_json
 
 from coordinator import models
 from coordinator.errors import InvalidParams
@@ -65,7 +67,7 @@ def everything(pages: Callable[..., Any], limit: int = 1000, **params: Any) -> l
         assert len(page["items"]) <= limit
         items += page["items"]
         page = pages(limit=limit, **{**params, "cursor": page["cursor"]})
-    return items + page["items"]
+    return [*items, *page["items"]]
 
 
 def facts(context: Context, kind: str, item: Any) -> dict[str, Any]:
@@ -130,6 +132,13 @@ def ids_of(items: list[Any]) -> list[tuple[int, int]]:
     return [(item["caller_id"], item["id"]) for item in items]
 
 
+def place(kind: str, sort: str, sign: int, of: dict[str, Any]) -> tuple[Any, ...]:
+    """Where a record is in a list. `sign`: -1 if the newest come first."""
+    by = {"id": 0, "created": of["created_at"], "ended": of["ended"]}[sort]
+    first = float("inf") if by is None else sign * by
+    return first, sign * of["caller_id"] if kind == "job" else 0, sign * of["id"]
+
+
 def test_a_list_has_what_its_filter_means_in_its_order(filled: Context) -> None:
     compared = 0
     for kind, pages in (("flow", filled.list_flows), ("job", filled.list_jobs)):
@@ -137,15 +146,8 @@ def test_a_list_has_what_its_filter_means_in_its_order(filled: Context) -> None:
         assert len(known) in (10, 32)
         for at, filter in enumerate(it for of, it in CASES if of == kind):
             for sort, descending in ORDERS if at == 0 else ORDERS[at % 3 :: 3]:
-                sign = -1 if descending else 1
-                late = float("inf")
-
-                def place(of: dict[str, Any], sort: str = sort, sign: int = sign) -> tuple[Any, ...]:
-                    by = {"id": 0, "created": of["created_at"], "ended": of["ended"]}[sort]
-                    first = late if by is None else sign * by
-                    return first, sign * of["caller_id"] if kind == "job" else 0, sign * of["id"]
-
-                expected = ids_of(sorted((of for of in known if is_meant(of, filter)), key=place))
+                meant = [of for of in known if is_meant(of, filter)]
+                expected = ids_of(sorted(meant, key=partial(place, kind, sort, -1 if descending else 1)))
                 for limit in (4, 1000):
                     found = everything(pages, limit, sort=sort, descending=descending, **filter)
                     assert ids_of(found) == expected, (kind, filter, sort, descending, limit)
@@ -167,9 +169,7 @@ def test_what_is_created_and_deleted_between_two_pages_moves_no_other(filled: Co
         filled.delete_job(2)
 
 
-def test_a_search_looks_at_so_many_in_a_call_and_ends_in_time(
-    filled: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_looks_at_so_many_in_a_call_and_ends_in_time(filled: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     ask = filled.wire.ask
 
@@ -195,7 +195,14 @@ def test_a_cursor_of_another_order_is_refused(context: Context, cursor: str) -> 
 
 
 def test_a_filter_may_not_want_what_there_is_not(context: Context) -> None:
-    for wrong in ({"status": "Processed"}, {"statuses": []}, {"tag": ""}, {"name_prefix": "a\nb"}, {"created_from": 1.5}):
+    wrong: dict[str, Any]
+    for wrong in (
+        {"status": "Processed"},
+        {"statuses": []},
+        {"tag": ""},
+        {"name_prefix": "a\nb"},
+        {"created_from": 1.5},
+    ):
         with pytest.raises(ValueError, match="validation error"):
             models.JobListParams.model_validate({"context_id": 1, **wrong})
 
@@ -225,8 +232,6 @@ def slices(context: Context, wanted: Any, enough: int) -> Iterator[list[str]]:
 
 
 def _found(context: Context, wanted: Any, after: str, enough: int) -> Any:
-    from pydantic_core import to_json
-
     found = yield from selecting.look_on(context.keys, wanted, after, enough)
     return to_json({"entries": [place.entry for place in found.places], "last": found.last})
 

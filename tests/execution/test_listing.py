@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic_core import from_json
 
 from coordinator import models
 from coordinator.actors.request import Operation

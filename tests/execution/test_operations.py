@@ -195,7 +195,7 @@ def test_a_submit_of_no_dag_is_refused_before_anything_is_asked(depends: list[in
 
 def progress(status: bytes, *, failure: bytes | None = None) -> list[bytes | None]:
     """The reply to what is asked of one job: a runner and a start, no more times."""
-    return [status, b"[]", b"Python", b"2 9-1 3 30000 1000 0 ", None, None, None, None, failure]
+    return [status, b"[]", b"Python", b"2 9-1 3 30000 1000 0 ", None, None, None, None, failure, None]
 
 
 def test_status_counts_the_jobs_and_shows_what_is_known_of_each() -> None:
@@ -251,7 +251,7 @@ def test_status_of_a_flow_with_a_job_that_is_gone_names_it() -> None:
     asks(operation)
     asks(operation, [STORED_FLOW, []])
 
-    report = ends(operation, [progress(b"Started"), [None] * 9])
+    report = ends(operation, [progress(b"Started"), [None] * 10])
 
     assert report["missing"] == [2]
     assert [job["id"] for job in report["jobs"]] == [1]
@@ -377,7 +377,7 @@ def test_a_message_is_sent_with_its_jobs_as_they_were_read() -> None:
     assert fields[0] == len(fields) - 1
     assert fields[1] == "0000000007:0000000001"
     initial, _, given = fields[2].partition("|")
-    assert initial.split() == ["status=Dispatched", "lost_retries=", "result={}"]
+    assert initial.split() == ["status=Dispatched", "lost_retries=", "name=", "tags=", "result={}"]
     assert len(given.split()) == len(fields) - 3
     assert not {"status", "created_at", "updated_at", "result"} & set(given.split())
 

@@ -318,7 +318,7 @@ def test_a_deletion_counts_all_records_whoever_ends_it(context: Context, started
         assert deletion.answer == {"deleted": 7}
         (names,) = context.wire.ask(("KEYS", "*"))
         assert {name for name in names if not name.startswith((b"deleted:", b"take:"))} <= {
-            *(b"engine", b"prerequisites", b"index:prerequisite"),
+            *(b"engine", b"counts", b"prerequisites", b"index:prerequisite"),
         }
 
 
@@ -357,7 +357,7 @@ def test_of_a_submitted_flow_that_was_abandoned_nothing_is_left(context: Context
         context.later(31)
         context.settle()
         (names,) = context.wire.ask(("KEYS", "*"))
-        records = {name for name in names if not name.startswith((b"take:", b"engine"))}
+        records = {name for name in names if not name.startswith((b"take:", b"engine", b"counts"))}
         if records:  # all was there: it is started
             end_well(context)
         elif is_there:
@@ -403,7 +403,7 @@ def test_what_was_abandoned_is_deleted_a_little_later(context: Context) -> None:
     context.delete_flow(1)
 
     (names,) = context.wire.ask(("KEYS", "*"))
-    assert set(names) == {b"engine"}
+    assert set(names) == {b"engine", b"counts"}
 
 
 @pytest.mark.parametrize("how", ["fail", "cancel"])

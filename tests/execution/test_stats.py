@@ -1,4 +1,4 @@
-"""How much there is in a context: counted as it changes. The model of flows compares it after each of its steps, too."""
+"""How much there is in a context: counted as it changes. The model of flows compares it after each of its steps."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def live(context: Context) -> None:
         lambda: context.take(1, ALL),
         lambda: context.cancel(1),
         lambda: context.retry(1),
-        lambda: context.run_all(),
+        context.run_all,
         lambda: context.create_job(3),
         lambda: context.create_job(3, script="other", script_type="V"),
         lambda: context.create_job(3, script_type="Osis"),
@@ -66,16 +66,16 @@ def live(context: Context) -> None:
         lambda: context.retry(3),
         lambda: context.fail(context.take_one(ALL), retry=False),
         lambda: context.retry(3),
-        lambda: context.run_all(),
+        context.run_all,
         lambda: context.create_message(1, [job(20, script_type="V"), job(41), job(42, [41])]),
         lambda: context.delete_flow(3),
         lambda: context.send(1),
-        lambda: context.run_all(),
+        context.run_all,
         lambda: context.delete_message(1),
         lambda: context.create_job(50, script_type="V"),
         lambda: context.draft_flow(6, [50], abandon_after=60),
         lambda: context.later(100),
-        lambda: context.settle(),
+        context.settle,
         lambda: context.delete_flow(1),
         lambda: context.delete_job(3),
     )

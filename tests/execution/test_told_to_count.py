@@ -30,7 +30,7 @@ def pass_time(context: Context, seconds: int) -> None:
 
 
 def depths(context: Context) -> Depths:
-    return functions.read_depths(context.wire.ask(functions.depths(context.keys, SCRIPT_TYPES))[0])
+    return functions.read_depths(context.wire.ask(functions.depths(context.keys, SCRIPT_TYPES))[0], SCRIPT_TYPES)
 
 
 def reported(context: Context, command: Any) -> functions.Reported:
@@ -95,12 +95,13 @@ def test_each_end_of_a_run_is_told_once_with_its_status(context: Context) -> Non
 
 def test_depths_are_those_of_queues_and_indexes(context: Context) -> None:
     before = depths(context)
-    assert before == Depths([Queue(0, 0.0)] * 4, 0, 0, 0)
+    assert before == Depths([Queue(0, 0.0)] * 4, 0, 0, 0, {}, {})
 
     context.submit(1, [job(1), job(2), job(3, script_type="V"), job(4, depends=[1])])
     there = depths(context)
     assert [queue.entries for queue in there.queues] == [0, 0, 1, 2]
     assert (there.flows, there.jobs, there.messages) == (1, 4, 0)
+    assert (there.flow_states["Started"], there.job_states["Dispatched"], there.job_states["V"]) == (1, 3, 1)
 
     context.wire.ask(("HSET", context.keys.job(7, 1), "x_queued", "1000"))
     assert depths(context).queues[3].oldest > 1_000_000

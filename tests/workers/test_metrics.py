@@ -166,6 +166,8 @@ def test_jobs_are_counted_as_they_wait_begin_and_end(two: CoordinatorProcess) ->
     assert queued("queue_jobs", context="1", script_type="V") == 0
     assert queued("queue_jobs", context="1") == 3
     assert queued("records", kind="job") == 3
+    assert (queued("jobs", context="1", status="Dispatched"), queued("jobs", context="1")) == (3, 3)
+    assert queued("flows", context="1", status="Started") == 1
     assert "result" in again, "a report is accepted again, and counts once"
     assert (
         after("schedule_to_start_seconds_count", script_type="Python")

@@ -855,7 +855,7 @@ local function resume(tx, args, o, last)
       if running(tx, job, token, 'status') then
         give_back(tx, job)
       else
-        memory.sessions[runner .. ' ' .. session][job] = nil
+        forget_attempt(tx, job, {runner = runner, session = session})
       end
     end
   end

@@ -1,6 +1,6 @@
 -- What older versions have stored becomes what this one reads. Each context says in the field `schema` of its engine
--- hash what layout it has; one without it may have any. Layouts: 8 counts its records by status (`counts`), 7 is that of
--- versions 5 to 7. Those of versions 3 and 4 kept each part of an attempt and of an event in a field of its own.
+-- hash what layout it has; one without it may have any. Layouts: 8 counts its records by status (`counts`), 7 is that
+-- of versions 5 to 7. Those of versions 3 and 4 kept each part of an attempt and of an event in a field of its own.
 
 local SCHEMA = '8'
 local ONLY_UNCOUNTED = '7'

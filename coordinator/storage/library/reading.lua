@@ -41,8 +41,8 @@ end
 
 -- How much there is in a context.
 -- KEYS: 1 the engine. ARGV: queues.
--- Returns: of each queue how many entries it has, and for how many ms the job that is popped next has been queued; then
--- how many flows, jobs and messages there are.
+-- Returns: of each queue how many entries it has, and for how many ms the job that is popped next has been queued; how
+-- many flows, jobs and messages there are; moves and how often each was made (see COUNT.move).
 local function read_depths(keys, args)
   local prefix, time, found = string.sub(keys[1], 1, -7), redis.call('TIME'), {}
   for _, name in ipairs(args) do
@@ -52,6 +52,7 @@ local function read_depths(keys, args)
   for _, kind in ipairs({'flow', 'job', 'message'}) do
     found[#found + 1] = redis.call('ZCARD', prefix .. 'index:' .. kind)
   end
+  found[#found + 1] = redis.call('HGETALL', prefix .. 'counts')
   return found
 end
 

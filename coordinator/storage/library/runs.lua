@@ -249,8 +249,8 @@ end
 -- `troubled`, runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`);
 -- `kept`, queued jobs that are for another runner than the one that failed or lost them (job → that `runner`,
 -- `till`); `sessions`, running attempts (see session_name → job → token), those that began before the server
--- did being known when `walked` is true, which may be where that has got to; `unnamed` (tokens of those which do
--- not name their job → job).
+-- did being known when `walked` is true, which may be where that has got to; `held`, how many they are (session_name →
+-- number); `unnamed` (tokens of those which do not name their job → job).
 local memories = {}
 local POLLING = 'job.take' -- the session of attempts handed out on no connection
 
@@ -263,7 +263,8 @@ end
 
 local function memory_of(tx)
   if not known_memory(tx) then
-    tx.memory = {there = {}, swept = {}, subscribed = {}, troubled = {}, kept = {}, sessions = {}, unnamed = {}}
+    tx.memory = {there = {}, swept = {}, subscribed = {}, troubled = {}, kept = {}, sessions = {}, held = {},
+      unnamed = {}}
     memories[tx.channel .. ' ' .. tx.prefix] = tx.memory
   end
   return tx.memory
@@ -280,19 +281,27 @@ local function forget_memory(channel, prefix)
 end
 
 local function remember_attempt(tx, job, runner, session, token)
-  local sessions, name = memory_of(tx).sessions, session_name(runner, session)
-  sessions[name] = sessions[name] or {}
-  sessions[name][job] = token
+  local memory, name = memory_of(tx), session_name(runner, session)
+  local begun = memory.sessions[name]
+  if not begun then
+    begun = {}
+    memory.sessions[name], memory.held[name] = begun, 0
+  end
+  if not begun[job] then
+    memory.held[name] = memory.held[name] + 1
+  end
+  begun[job] = token
 end
 
 local function forget_attempt(tx, job, attempt)
   local memory = attempt and known_memory(tx)
   local name = memory and session_name(attempt.runner, attempt.session)
   local begun = memory and memory.sessions[name]
-  if begun then
-    begun[job] = nil
-    if not next(begun) then
-      memory.sessions[name] = nil
+  if begun and begun[job] then
+    local held = memory.held[name] - 1
+    begun[job], memory.held[name] = nil, held
+    if held == 0 then -- to look whether it is empty would take as long as it was ever large
+      memory.sessions[name], memory.held[name] = nil, nil
     end
   end
 end

@@ -42,8 +42,8 @@ local function is_active(tx, run)
   return active == IS.ACTIVE or active == IS.STARTING or active == IS.SETTLING
 end
 
--- How a job's attempts have ended is kept in the list `attempts:JOB`, the newest of them; of the last one the job itself
--- tells as long as it runs or has finished.
+-- How a job's attempts have ended is kept in the list `attempts:JOB`, the newest of them; of the last one the job
+-- itself tells as long as it runs or has finished.
 local OUTCOME = {KEPT = 20, ERROR = 1000} -- bytes of why it failed
 
 -- Keep how an attempt at a job, of which number, runner and start are needed, has ended: 'finished', 'failed', 'lost',
@@ -56,9 +56,9 @@ function OUTCOME.keep(tx, job, attempt, outcome, ended, reason)
     end
     failure = ',"error":' .. cjson.encode(reason)
   end
-  local list = tx.prefix .. 'attempts:' .. job
+  local list, times = tx.prefix .. 'attempts:' .. job, ',"started_at":' .. attempt.start .. ',"ended_at":' .. ended
   local kept = redis.call('RPUSH', list, '{"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner
-    .. ',"started_at":' .. attempt.start .. ',"ended_at":' .. ended .. ',"outcome":"' .. outcome .. '"' .. failure .. '}')
+    .. times .. ',"outcome":"' .. outcome .. '"' .. failure .. '}')
   if kept > OUTCOME.KEPT then
     redis.call('LTRIM', list, -OUTCOME.KEPT, -1)
   end

@@ -4,8 +4,8 @@ local FIND = {}
 
 -- For each criterion which field of a record it looks at.
 FIND.FIELD = {
-  status = 'status', name = 'name', tag = 'tags', caller = 'caller_id', runner = 'x_attempt', created_from = 'created_at',
-  created_to = 'created_at', ended_from = 'x_ended', ended_to = 'x_ended',
+  status = 'status', name = 'name', tag = 'tags', caller = 'caller_id', runner = 'x_attempt',
+  created_from = 'created_at', created_to = 'created_at', ended_from = 'x_ended', ended_to = 'x_ended',
 }
 FIND.ENDED = {Finished = true, Error = true}
 FIND.LAST = 9007199254740991 -- sorts what has not ended behind all that has; 0 does when the newest come first
@@ -128,9 +128,9 @@ end
 -- How much there is in a context. It costs the same however much that is, but for the attempts that run, which are
 -- looked at once after the server was started.
 -- Arguments: script types.
--- Result: 'ok' | 'more': not all attempts were looked at yet, to be called again. Then moves and how often each was made
--- (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next has
--- been queued; how many runners are there, and how many have an attempt that runs.
+-- Result: 'ok' | 'more': not all attempts were looked at yet, to be called again. Then moves and how often each was
+-- made (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next
+-- has been queued; how many runners are there, and how many have an attempt that runs.
 local function context_stats(tx, args, o, last)
   local memory, queues, there, busy, connected, working = memory_of(tx), {}, {}, {}, 0, 0
   local is_known = OUTCOME.look_back(tx, memory)
@@ -143,9 +143,9 @@ local function context_stats(tx, args, o, last)
       end
     end
   end
-  for name, begun in pairs(memory.sessions) do
-    local runner = next(begun) and string.match(name, '^%d+')
-    if runner and not busy[runner] then
+  for name in pairs(memory.sessions) do
+    local runner = string.match(name, '^%d+')
+    if not busy[runner] then
       busy[runner], working = true, working + 1
     end
   end
@@ -153,8 +153,8 @@ local function context_stats(tx, args, o, last)
 end
 
 -- Say which runners have subscribed.
--- Arguments: 1 for how long, in ms, that may be believed, then of each: its id, since when (ms) and for how many jobs at
--- once, with spaces between.
+-- Arguments: 1 for how long, in ms, that may be believed, then of each: its id, since when (ms) and for how many jobs
+-- at once, with spaces between.
 -- Result: 'ok'.
 local function runners_subscribed(tx, args, o, last)
   local subscribed, coordinator = memory_of(tx).subscribed, string.match(tx.coordinator, '^%S+')
@@ -190,8 +190,8 @@ end
 -- How runners are.
 -- Arguments: runners.
 -- Result: 'ok' | 'more': not all attempts that run are known yet, to be called again. Then for each: how often it has
--- failed in a row, or lost, for how many ms yet it gets nothing; 1 if it is there or 0, since when (ms) and for how many
--- jobs it has subscribed, '' if it has not; how many jobs it has, and the names of some, with spaces between.
+-- failed in a row, or lost, for how many ms yet it gets nothing; 1 if it is there or 0, since when (ms) and for how
+-- many jobs it has subscribed, '' if it has not; how many jobs it has, and the names of some, with spaces between.
 local function runner_states(tx, args, o, last)
   local told, memory, held = {}, memory_of(tx), {}
   local is_known = OUTCOME.look_back(tx, memory)
