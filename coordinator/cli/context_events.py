@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from coordinator.cli.connection import Place
+from coordinator.cli.connection import DEFAULT_CONTEXT, Place
 from coordinator.cli.exit_codes import complain
 from coordinator.cli.output import say
 from coordinator.client import Client
@@ -25,7 +25,8 @@ async def follow_context(client: Client, place: Place, after: str | None) -> int
                 say(line_of(event))
         finally:
             if events.last and not events.deleted:
-                complain(f"go on with `{place.command(f'context follow {place.context}', '--after', events.last)}`")
+                there = Place(place.url, DEFAULT_CONTEXT, place.ca)  # the command takes the id as an argument
+                complain(f"go on with `{there.command('context follow', place.context, '--after', events.last)}`")
     return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from coordinator.storage.visit import (
 __all__ = ["export_context"]
 
 ITEMS: Final = 500  # of something long, in one line
+ENTRIES: Final = 50  # of a stream, in one line: a log may have 64 KiB
 LARGE: Final = 256 * 1024  # bytes of a key that is read by itself
 
 
@@ -50,21 +52,22 @@ async def export_context(
     Returns how many keys the context has. Raises CannotTransfer: what was written so far is of no use.
     """
     async with visiting(store, context) as visit, visiting(store, GLOBAL) as everywhere:
-        if not await is_there(visit, everywhere, context):
-            raise CannotTransfer(f"there is no context {context}")
+        if not await is_there(visit, context):
+            raise CannotTransfer(f"there is nothing in context {context}")
         hold = await Hold.begin(visit, "export")
         try:
             names = {name async for some in visit.names() for name in some if _is_kept(visit, name)}
             write(Header(context, library.SCHEMA, hold.now, exported_at, version).line())
             digest, lines, done = hashlib.sha256(), 0, 0
-            async for line, count in _lines(visit, everywhere, sorted(names)):
-                write(line)
-                digest.update(line)
-                lines += 1
-                if count > done:
-                    done = count
-                    on_progress(done, len(names))
-                await hold.keep()
+            async with aclosing(_lines(visit, everywhere, sorted(names))) as produced:
+                async for line, count in produced:
+                    write(line)
+                    digest.update(line)
+                    lines += 1
+                    if count > done:
+                        done = count
+                        on_progress(done, len(names))
+                    await hold.keep()
             await hold.keep(at_once=True)  # it was held, all the time
             write(line_of({"lines": lines, "sha256": digest.hexdigest()}))
         finally:
@@ -78,7 +81,7 @@ def _is_kept(visit: Visit, name: str) -> bool:
     return not name.startswith(FLEETING) and name not in ("feed", "engine", "absent") and visit.is_own(name)
 
 
-async def _lines(visit: Visit, everywhere: Visit, names: Sequence[str]) -> AsyncIterator[tuple[bytes, int]]:
+async def _lines(visit: Visit, everywhere: Visit, names: Sequence[str]) -> AsyncGenerator[tuple[bytes, int], None]:
     """Every line between the first and the last, with how many keys were written with it."""
     for actor in await _actors(visit):
         (fields,) = await everywhere.ask([("HGETALL", everywhere.keys.actor(actor))])
@@ -201,7 +204,7 @@ async def _long(visit: Visit, key: _Key) -> AsyncIterator[bytes]:
     if key.kind == "stream":
         after = "-"
         while True:
-            (entries,) = await visit.ask([("XRANGE", place, after, "+", "COUNT", LOOKED_AT // 4)])
+            (entries,) = await visit.ask([("XRANGE", place, after, "+", "COUNT", ENTRIES)])
             if not entries:
                 break
             yield key.line(_entries(entries), is_last=False)

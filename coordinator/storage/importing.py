@@ -74,7 +74,7 @@ async def import_context(
         hold = await Hold.begin(visit, "import")
         try:
             await _clean(visit, everywhere, hold)
-            if not replace and await is_there(visit, everywhere, context):
+            if not replace and await is_there(visit, context):
                 raise CannotTransfer(f"there is a context {context} already; --replace deletes it, once all is brought")
             actors = await _new_actors(everywhere, path, keep=keep_actors)
             await _stage(visit, path, hold, on_progress)

@@ -12,7 +12,7 @@ import trio
 from coordinator.storage import functions, library
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
+from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
 from coordinator.storage.keys import ContextKey, Keyspace
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 LISTED: Final = 1000  # keys looked for in one command
-LOOKED_AT: Final = 200  # keys, or commands, at once
+LOOKED_AT: Final = 500  # keys, or commands, at once
 TOGETHER: Final = 512 * 1024  # bytes read, or written, at once
 TIMEOUT: Final = 60.0  # seconds the store may take to answer
 HELD_FOR: Final = 15.0  # seconds for which a context is held still unless who holds it goes on
@@ -70,12 +70,15 @@ class VisitedStore(Store):
 
 
 class Visit:
-    """A connection to a context, or GLOBAL, and the names of its keys."""
+    """A connection to a context, or GLOBAL, and the names of its keys. What was sent on one that broke, or whose
+    replies were not waited for, is done or never will be when the next one is used."""
 
-    def __init__(self, store: Store, context_key: ContextKey, connection: Connection) -> None:
+    def __init__(self, store: Store, context_key: ContextKey) -> None:
         self.keys: Keyspace = store.layout.keyspace(context_key)
         self.beside_global = store.layout.isolation == "index" and context_key == 0
-        self._connection = connection
+        self._store = store
+        self._connection: Connection | None = None
+        self._is_in_step = False  # every reply was read, from the server that has the keys
 
     async def ask(self, commands: Sequence[Command], *, but: str = "no error") -> list[Reply]:
         """Their replies. Raises CannotTransfer if one is an error that does not say `but`, or the store does not
@@ -83,15 +86,36 @@ class Visit:
         replies: list[Reply] = []
         try:
             with trio.fail_after(TIMEOUT):
-                await self._connection.exchange([*commands], replies)
+                connection = await self._opened()
+                self._is_in_step = False
+                await connection.exchange([*commands], replies)
+                self._is_in_step = True
         except trio.TooSlowError:
             raise CannotTransfer(f"the store did not answer within {TIMEOUT:g} s") from None
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreMisconfigured) as error:
             raise CannotTransfer(str(error)) from None
         for reply in replies:
             if isinstance(reply, ReplyError) and but not in str(reply):
+                if is_transient(reply):
+                    self._is_in_step = False
+                    self._store.lost(self.keys.context_key, str(reply))
                 raise CannotTransfer(f"the store says: {reply}")
         return replies
+
+    async def _opened(self) -> Connection:
+        if self._connection is None:
+            self._connection = await self._store.open(self.keys.context_key)
+        elif not self._is_in_step:
+            before = self._connection
+            await before.give_up()
+            self._connection = await self._store.open(self.keys.context_key)
+            await self._connection.close_other(before.id, before.tag)
+        return self._connection
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        if self._connection is not None:
+            await self._connection.aclose()
 
     async def names(self, prefix: str = "") -> AsyncIterator[list[str]]:
         """The names that begin so of the context's keys, some at a time, each once or more."""
@@ -111,23 +135,21 @@ class Visit:
 
 @asynccontextmanager
 async def visiting(store: Store, context_key: ContextKey) -> AsyncIterator[Visit]:
+    """A visit, ended in the end."""
+    visit = Visit(store, context_key)
     try:
-        connection = await store.open(context_key)
-    except (StoreUnavailable, StoreMisconfigured) as error:
-        raise CannotTransfer(str(error)) from None
-    try:
-        yield Visit(store, context_key, connection)
+        yield visit
     finally:
         with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
-            await connection.aclose()
+            await visit.aclose()
 
 
-async def is_there(visit: Visit, everywhere: Visit, context: int) -> bool:
-    """Whether there is anything in the context, or it is known."""
-    keys = visit.keys
-    (found,) = await visit.ask([("EXISTS", keys.context(context), *(f"{keys.prefix}{name}" for name in LISTS))])
-    (known,) = await everywhere.ask([("ZSCORE", everywhere.keys.contexts(), context)])
-    return found > 0 or known is not None
+async def is_there(visit: Visit, context: int) -> bool:
+    """Whether there is anything in the context."""
+    prefix = visit.keys.prefix
+    names = [f"context:{context}", "prerequisites", "index:prerequisite", *LISTS]
+    (found,) = await visit.ask([("EXISTS", *(f"{prefix}{name}" for name in names))])
+    return int(found) > 0
 
 
 class Hold:

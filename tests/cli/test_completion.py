@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.support.commands import herocoordinator
+
 
 def offered(*words: str) -> list[str]:
     """To who has typed these words and asks how the last goes on."""
@@ -28,3 +30,22 @@ def test_commands_options_and_choices_are_offered() -> None:
     assert {"serve", "restore", "doctor"} <= {*offered("")}
     assert offered("serve", "--drai") == ["--drain"]
     assert offered("serve", "--log-level", "w") == ["warning"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_command_prints_what_the_shell_needs(shell: str) -> None:
+    done = herocoordinator("completion", shell)
+
+    assert done.returncode == 0
+    assert f"_HEROCOORDINATOR_COMPLETE={shell}_complete" in done.stdout
+
+
+@pytest.mark.slow
+def test_bash_completes_with_what_the_command_prints() -> None:
+    script = 'eval "$(python -m coordinator completion bash)"; complete -p herocoordinator'
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "-F _herocoordinator_completion" in done.stdout

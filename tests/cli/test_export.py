@@ -1,4 +1,4 @@
-"""`herocoordinator export` and `import`, beside coordinators that serve: from an embedded store to a cluster, and back."""
+"""`herocoordinator export` and `import` beside coordinators that serve: from an embedded store to a cluster and on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.clients import request
 from tests.support.cluster import cluster
 from tests.support.commands import herocoordinator, herocoordinator_started
-from tests.support.flows import fields_of_job, submission
-from tests.support.jsonrpc import request
+from tests.support.flows import database, fields_of_job, submission
 from tests.support.server import CoordinatorProcess, coordinator
 
 pytestmark = pytest.mark.slow
@@ -34,25 +34,26 @@ def done(*arguments: str) -> str:
     return finished.stdout
 
 
-def fill(server: CoordinatorProcess) -> Any:
-    """A flow of which one job runs, one waits, and one has finished. Returns the attempt's assignment."""
+def fill(server: CoordinatorProcess) -> None:
+    """A flow of which one job runs, one waits, and one has finished."""
     members = {"id": CONTEXT, "admins": [7], "readers": [], "executors": [7]}
     call(server, "actor.create", actor={"id": 7, "pubkey": "", "address": ["127.0.0.1"]})
     call(server, "context.create", context=members)
-    runner = {"id": 3, "pubkey": "", "address": "127.0.0.1", "topic": "runner3", "local": False}
-    call(server, "runner.create", context_id=CONTEXT, runner=runner)
+    for id in (3, 4):
+        runner = {"id": id, "pubkey": "", "address": "127.0.0.1", "topic": f"runner{id}", "local": False}
+        call(server, "runner.create", context_id=CONTEXT, runner=runner)
     call(server, "flow.submit", **submission(CONTEXT, {1: [], 2: [1], 3: [2]}))
     for id in (1, 2):
-        (taken,) = call(server, "job.take", context_id=CONTEXT, runner_id=3, script_types=["Python"], lease=4)["jobs"]
+        asked = {"context_id": CONTEXT, "runner_id": 3, "script_types": ["Python"], "lease": 20}
+        (taken,) = call(server, "job.take", **asked)["jobs"]
         if id == 1:
             report = {"context_id": CONTEXT, "caller_id": 7, "id": 1, "token": taken["token"]}
             call(server, "job.finish", **report, result={"answer": "42"})
-    return taken
 
 
 def finish_all(server: CoordinatorProcess) -> None:
     while call(server, "flow.load", context_id=CONTEXT, id=1)["status"] != "Finished":
-        asked = {"context_id": CONTEXT, "runner_id": 3, "script_types": ["Python"]}
+        asked = {"context_id": CONTEXT, "runner_id": 4, "script_types": ["Python"]}
         for taken in call(server, "job.take", **asked, wait=20)["jobs"]:
             report = {"context_id": CONTEXT, "caller_id": 7, "id": taken["job"]["id"], "token": taken["token"]}
             call(server, "job.finish", **report)
@@ -98,7 +99,7 @@ def test_what_is_interrupted_leaves_no_file_and_no_context(tmp_path: Path) -> No
     data = str(tmp_path / "data")
     file = tmp_path / "a.jsonl"
     with coordinator("--data-dir", data) as here:
-        jobs = [fields_of_job(CONTEXT, id, script="x" * 4000) for id in range(1, 20_001)]
+        jobs = [fields_of_job(CONTEXT, id, script="x" * 4000) for id in range(1, 6_001)]
         for first in range(0, len(jobs), 200):
             batch = [
                 request("job.create", {"context_id": CONTEXT, "job": job}, id)
@@ -118,14 +119,23 @@ def test_what_is_interrupted_leaves_no_file_and_no_context(tmp_path: Path) -> No
 
     there = str(tmp_path / "there")
     with coordinator("--data-dir", there) as target:
-        for number in (signal.SIGINT, signal.SIGKILL):
+        store = database(tmp_path / "there", CONTEXT)
+        for number, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
             process = herocoordinator_started("import", "--data-dir", there, str(file))
-            while not call(target, "context.list")["items"] and process.poll() is None:
-                time.sleep(0.4)
-                process.send_signal(number)
-                break
-            process.wait(30)
+            while not next(store.scan_iter("import:*", count=1000), None):
+                assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(30) == status, process.stderr and process.stderr.read()
             assert call(target, "job.list", context_id=CONTEXT)["items"] == []
-        if process.returncode != 0:
-            abandoned = herocoordinator("import", "--data-dir", there, "--abandon", str(CONTEXT))
-            assert abandoned.returncode in (0, 1), abandoned.stderr
+            assert bool(next(store.scan_iter("import:*", count=1000), None)) is (number == signal.SIGKILL)
+        refused = httpx.post(
+            target.http, json=request("job.create", {"context_id": CONTEXT, "job": jobs[0]}, 1), timeout=60
+        )
+        assert "an import into this context is under way, or was not finished" in refused.text
+        held = str(store.hget("engine", "skew")).split(" ")
+        store.hset("engine", "skew", " ".join([*held[:-1], "0"]))  # as after a quarter of a minute
+        abandoned = done("import", "--data-dir", there, "--abandon", str(CONTEXT))
+        assert "what an import had left is deleted" in abandoned
+        assert not next(store.scan_iter("import:*", count=1000), None)
+        done("import", "--data-dir", there, str(file))
+        assert len(call(target, "job.list", context_id=CONTEXT, limit=1000)["items"]) > 100

@@ -1,5 +1,5 @@
-"""A context that is exported and imported elsewhere is the same there, and goes on; a file or an import that is not whole
-leaves nothing behind."""
+"""A context that is exported and imported elsewhere is the same there, and goes on; a file or an import that is not
+whole leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_what_an_import_that_was_killed_has_left_is_not_to_be_seen_and_the_next_
         client.hset(context.keys.engine, "schema", "5")
     with pytest.raises(StorageError, match="was not finished; run it again"):
         context.submit(9, [job(1)])
-    with pytest.raises(CannotTransfer, match="there is no context 1"):
+    with pytest.raises(CannotTransfer, match="there is nothing in context 1"):
         exported(here, tmp_path / "c.jsonl")
     assert context.list_jobs()["items"] == []
 
@@ -289,13 +289,19 @@ def damaged(lines: Sequence[bytes]) -> dict[str, tuple[bytes, str]]:
         "empty": (b"", "line 1: the file ends before"),
         "cut in a line": (whole[:-30], f"line {len(lines)}: the file ends in the middle"),
         "cut between lines": (b"".join(lines[:-2]), f"line {len(lines) - 1}: the file ends before the export does"),
-        "a line lost": (b"".join([*lines[:2], *lines[3:]]), f"line {len(lines) - 1}: what is before it is not what was"),
+        "a line lost": (
+            b"".join([*lines[:2], *lines[3:]]),
+            f"line {len(lines) - 1}: what is before it is not what was",
+        ),
         "a bit": (bytes(flipped), "line"),
         "twice": (whole + whole, f"line {len(lines) + 1}: there is more than one"),
         "no JSON": (b"".join([lines[0], b"{\n", *lines[1:]]), "line 2: it is no JSON"),
         "no object": (b"".join([lines[0], b"[]\n", *lines[1:]]), "line 2: it is no object"),
         "something else": (b'{"a":1}\n', "line 1: this is no export"),
-        "newer": (json.dumps({**header, "format": 2}).encode() + b"\n", "line 1: it has format 2, and this version reads 1"),
+        "newer": (
+            json.dumps({**header, "format": 2}).encode() + b"\n",
+            "line 1: it has format 2, and this version reads 1",
+        ),
         "no context": (json.dumps({**header, "context": -1}).encode() + b"\n", "line 1: `context` is missing or wrong"),
         "odd key": (lines[0] + b'{"key":"writer:x","string":""}\n', "line 2: `writer:x` is no key"),
         "the hold": (lines[0] + b'{"key":"engine","hash":{"skew":"0"}}\n', "line 2: `engine` is no key"),
@@ -318,6 +324,8 @@ def test_a_damaged_file_is_named_with_its_line_and_changes_nothing(
     assert isinstance(verify(tmp_path / "a.jsonl", lambda _: None), Header)
 
 
-def test_a_context_that_is_not_there_cannot_be_exported(store: ValkeyProcess, isolation: Isolation, tmp_path: Path) -> None:
-    with pytest.raises(CannotTransfer, match="there is no context 1"):
+def test_a_context_that_is_not_there_cannot_be_exported(
+    store: ValkeyProcess, isolation: Isolation, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotTransfer, match="there is nothing in context 1"):
         exported(place(store, isolation), tmp_path / "a.jsonl")

@@ -144,8 +144,8 @@ local function adopt_clock(tx, skew, is_reading)
   return skew
 end
 
--- The skew of a context that is held still, as `held` says (see transfer.lua): what is written to it meanwhile is refused,
--- and its clock stands still. An export that has not said for long that it goes on has ended.
+-- The skew of a context that is held still, as `held` says (see transfer.lua): what is written to it meanwhile is
+-- refused, and its clock stands still. An export that has not said for long that it goes on has ended.
 local function held_skew(engine, held, wall, is_reading)
   local what, skew, since, ends = string.match(held, '^(%l+) %S+ (%S+) (%S+) (%S+)$')
   local is_over = what == 'export' and wall >= tonumber(ends)
@@ -153,7 +153,7 @@ local function held_skew(engine, held, wall, is_reading)
     error({err = 'ERR an import into this context is under way, or was not finished; run it again, or end it with '
       .. '`herocoordinator import --abandon`'})
   elseif not is_over and not is_reading then
-    error({err = 'TRYAGAIN this context is being exported'}) -- as if it was on its way to another node: it is asked again
+    error({err = 'TRYAGAIN this context is being exported'}) -- so it is asked again, as on its way to another node
   end
   skew = skew + since - wall
   if is_over and not is_reading then
@@ -176,6 +176,9 @@ local function begin(keys, args, is_reading)
       .. 'restart the one that stays'})
   end
   local caller, prefix = string.sub(args[2], 1, last), string.sub(keys[1], 1, -7)
+  local time, wall = read_clock()
+  local stored = redis.call('HGET', keys[1], 'skew')
+  local skew = tonumber(stored) or (stored and held_skew(keys[1], stored, wall, is_reading)) or 0
   if writer == '' then
     writer = nil
   else
@@ -184,9 +187,6 @@ local function begin(keys, args, is_reading)
       error({err = 'FENCED this connection was given up, or the store has lost who writes on it'})
     end
   end
-  local time, wall = read_clock()
-  local stored = redis.call('HGET', keys[1], 'skew')
-  local skew = tonumber(stored) or (stored and held_skew(keys[1], stored, wall, is_reading)) or 0
   local tx = {
     engine = keys[1],
     prefix = prefix,

@@ -1,7 +1,8 @@
 -- A context is held still while it is exported or imported: what is written to it is refused (see begin), and its clock
 -- of timers stands still, so no lease ends meanwhile. The field skew of its engine says so: `export TOKEN SKEW SINCE
--- UNTIL` instead of the skew it had SINCE then (ms), or the same with `import` while keys are brought, and `commit` while
--- they become the context's. After UNTIL an export has ended; an import was not finished, and the next one ends it.
+-- UNTIL` instead of the skew it had SINCE then (ms), or the same with `import` while keys are brought, and `commit`
+-- while they become the context's. After UNTIL an export has ended; an import was not finished, and the next one ends
+-- it.
 
 local function held_of(engine)
   local stored = redis.call('HGET', engine, 'skew')
@@ -41,7 +42,8 @@ local function hold(keys, args)
 end
 
 -- Hold a context no longer. Its clock goes on where it stood, or from another time on.
--- KEYS: 1 its engine. ARGV: 1 the token, 2 what its clock of timers is to show (ms), '' for what it shows, 3 its channel.
+-- KEYS: 1 its engine. ARGV: 1 the token, 2 what its clock of timers is to show (ms), '' for what it shows, 3 the
+-- channel.
 -- Returns: 'ok' | 'stale': it is not held by that name.
 local function let_go(keys, args)
   local _, wall = CLOCK.read()
