@@ -129,8 +129,8 @@ end
 -- looked at once after the server was started.
 -- Arguments: script types.
 -- Result: 'ok' | 'more': not all attempts were looked at yet, to be called again. Then moves and how often each was
--- made (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next has
--- been queued; how many runners are there, and how many have an attempt that runs.
+-- made (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next
+-- has been queued; how many runners are there, and how many have an attempt that runs.
 local function context_stats(tx, args, o, last)
   local memory, queues, there, busy, connected, working = memory_of(tx), {}, {}, {}, 0, 0
   local is_known = OUTCOME.look_back(tx, memory)
