@@ -22,12 +22,12 @@ HELD: Final = 4.0  # seconds
 def hold(store: ValkeyProcess, context: int, what: str, seconds: float) -> None:
     """As `herocoordinator export` does, or `import`."""
     client: Any = store.client(context)
-    store.client(context).execute_command("FCALL", "hc_hold", 1, "engine", what, "a", int(seconds * 1000))
+    client.execute_command("FCALL", "hc_hold", 1, "engine", what, "a", int(seconds * 1000))
 
 
 def let_go(store: ValkeyProcess, context: int) -> None:
     client: Any = store.client(context)
-    store.client(context).execute_command("FCALL", "hc_let_go", 1, "engine", "a", "", f"herocoordinator:{context}")
+    client.execute_command("FCALL", "hc_let_go", 1, "engine", "a", "", f"herocoordinator:{context}")
 
 
 async def test_what_writes_waits_and_others_go_on(store: ValkeyProcess) -> None:
