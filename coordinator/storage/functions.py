@@ -569,13 +569,16 @@ def flow_submit(
     """Create a flow, of which these members are given, and all its jobs, by their ids, and start it."""
     caller_id = flow["caller_id"]
     names = {id: job_name(caller_id, id) for id in jobs}
+    members = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
+    while members[-1] == NOT_GIVEN:  # each argument costs the store as much as a small command
+        members.pop()
     arguments: list[str | int | bytes] = [
         flow_name(flow["id"]),
         index_entry(flow["id"]),
         " ".join(names.values()),
         " ".join(names[id] for id in leaves),
-        len(jobs),
-        *codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN),
+        f"{len(jobs)} {len(members)}",
+        *members,
     ]
     for id, job in jobs.items():
         given = {name: value for name, value in job.given.items() if not _goes_without_saying(name, value)}
