@@ -72,6 +72,11 @@ def test_executors_that_only_run_do_not_submit(opened: CoordinatorProcess, opera
         assert executor.code("flow.submit", submitted) == FORBIDDEN
         assert executor.code("flow.delete", {**OF, "id": 1}) == FORBIDDEN
         assert executor.result("flow.start", {**OF, "id": 1})["status"] == "Started"
+        assert executor.code("flow.delete_many", {**OF, "filter": {"caller_id": 2}}) == FORBIDDEN
+        assert executor.result("flow.cancel_many", {**OF, "filter": {"caller_id": 2}})["done"] == 1
+        overrides = {"jobs": [{"id": 1, "script": "print('mine')"}]}
+        assert executor.code("flow.rerun", {**OF, "id": 1, "overrides": overrides}) == FORBIDDEN
+        assert executor.result("flow.rerun", {**OF, "id": 1})["status"] == "Started"
     reader = operator.result("token.create", {"label": "x", "principal": "actor:3"})["token"]
     with caller(opened, "http", reader) as one:
         assert one.result("job.tail", {**OF, "caller_id": 2, "id": 1})["reports"] == []

@@ -158,3 +158,15 @@ def test_what_is_refused_is_as_it_was(context: Context, fault: str) -> None:
         assert context.load_flow(1)["env_vars"] == {}
         (keys,) = context.wire.ask(("KEYS", "*again:flow*"))
         assert keys == []
+
+
+def test_how_the_attempts_before_have_ended_is_kept(context: Context) -> None:
+    finished(context)
+
+    begin(context, from_job=3).finish()
+    context.settle()
+
+    assert [attempt["outcome"] for attempt in context.attempts(3)] == ["finished"]
+    run_again(context)
+    assert [attempt["outcome"] for attempt in context.attempts(3)] == ["finished", "finished"]
+    assert [attempt["outcome"] for attempt in context.attempts(1)] == ["finished"]

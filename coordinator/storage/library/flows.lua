@@ -152,10 +152,11 @@ end
 -- Go on with what is under way with a run, so that it can be looked at again. Returns 'more', or 'state' and what it is
 -- in if only its client can.
 local function wait_for_step(tx, run, step)
-  local word, detail = go_on_first(tx, run, step)
-  if word == WORD.STATE then
-    return word, detail
+  if is_step(step, 'create') then
+    local word, detail = go_on_first(tx, run, step)
+    return word == WORD.STATE and word or WORD.MORE, detail
   end
+  go_on(tx, run, step, 0) -- whoever calls may need no more of it, so a timer goes on
   return WORD.MORE
 end
 
