@@ -145,6 +145,7 @@ class _Key:
         return line_of({"key": self.name, self.kind: value, **more, **expires})
 
 
+_RECORDS: Final = ("context:", "runner:", "flow:", "job:", "message:")
 _LENGTH: Final = {
     "hash": "HLEN",
     "list": "LLEN",
@@ -156,21 +157,27 @@ _LENGTH: Final = {
 
 
 async def _looked_at(visit: Visit, names: Sequence[str]) -> list[_Key]:
-    places = [f"{visit.keys.prefix}{name}" for name in names]
-    raw = [bytes_of(place) for place in places]
-    kinds = [text_of(kind) for kind in await visit.ask([("TYPE", place) for place in raw])]
-    there = [(name, place, kind) for name, place, kind in zip(names, raw, kinds, strict=True) if kind != "none"]
-    strange = next((f"{name} ({kind})" for name, _, kind in there if kind not in KINDS), None)
+    """The keys of these names that are there. Records are known to be small hashes, as almost all keys are."""
+    places = {name: bytes_of(f"{visit.keys.prefix}{name}") for name in names}
+    others = [name for name in names if not name.startswith(_RECORDS)]
+    replies = await visit.ask([("TYPE", places[name]) for name in others])
+    kinds = dict(zip(others, map(text_of, replies), strict=True))
+    strange = next((f"{name} ({kind})" for name, kind in kinds.items() if kind not in (*KINDS, "none")), None)
     if strange is not None:
         raise CannotTransfer(f"the context has a key that is not ours: {strange}")
+    there = [name for name in names if kinds.get(name) != "none"]
     commands: list[Command] = []
-    for _, place, kind in there:
-        commands += [(_LENGTH[kind], place), ("MEMORY", "USAGE", place, "SAMPLES", 100), ("PEXPIRETIME", place)]
-    replies = iter(await visit.ask(commands))
-    return [
-        _Key(name, kind, length, size or 0, expires if expires >= 0 else None)
-        for (name, _, kind), length, size, expires in zip(there, replies, replies, replies, strict=True)
-    ]
+    for name in there:
+        commands += [("MEMORY", "USAGE", places[name], "SAMPLES", 100), ("PEXPIRETIME", places[name])]
+        if name in kinds:
+            commands.append((_LENGTH[kinds[name]], places[name]))
+    told = iter(await visit.ask(commands))
+    keys = []
+    for name in there:
+        size, expires_at = next(told) or 0, next(told)
+        length = next(told) if name in kinds else 0
+        keys.append(_Key(name, kinds.get(name, "hash"), length, size, expires_at if expires_at >= 0 else None))
+    return keys
 
 
 async def _small(visit: Visit, keys: Sequence[_Key]) -> list[bytes]:
