@@ -146,6 +146,8 @@ class _Key:
 
 
 _RECORDS: Final = ("context:", "runner:", "flow:", "job:", "message:")
+_COUNTED: Final = "x_bytes"  # a field of records
+_COUNTING: Final = "count:engine"  # a timer
 _LENGTH: Final = {
     "hash": "HLEN",
     "list": "LLEN",
@@ -201,7 +203,7 @@ async def _small(visit: Visit, keys: Sequence[_Key]) -> list[bytes]:
         if key.kind == "stream":
             lines.append(key.line(_entries(reply), state=_stream_state(next(replies))))
         else:
-            lines.append(key.line(_READ[key.kind](reply)))
+            lines.append(key.line(_own(key.name, _READ[key.kind](reply))))
     return lines
 
 
@@ -223,7 +225,7 @@ async def _long(visit: Visit, key: _Key) -> AsyncIterator[bytes]:
         for first in range(0, key.length, ITEMS):
             last = first + ITEMS - 1
             (items,) = await visit.ask([(command, place, first, last, *more)])
-            yield key.line(_READ[key.kind](items), is_last=last + 1 >= key.length)
+            yield key.line(_own(key.name, _READ[key.kind](items)), is_last=last + 1 >= key.length)
     else:
         names = sorted([name async for name in _members(visit, key, place)])
         for first in range(0, len(names), ITEMS):
@@ -248,6 +250,15 @@ async def _members(visit: Visit, key: _Key, place: bytes) -> AsyncIterator[bytes
                 yield name
         if int(cursor) == 0:
             return
+
+
+def _own(name: str, value: Any) -> Any:
+    """What a key holds, without what the store has counted of it."""
+    if name.startswith(_RECORDS):
+        value.pop(_COUNTED, None)
+    elif name == "timers":
+        return [pair for pair in value if pair[0] != _COUNTING]
+    return value
 
 
 def _hash(fields: Any) -> dict[str, str]:
