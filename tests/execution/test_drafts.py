@@ -11,13 +11,13 @@ from tests.execution.test_timers import timers
 
 
 def test_a_draft_that_is_never_started_is_deleted_with_its_jobs_and_leaves_nothing(context: Context) -> None:
-    context.draft_flow(1, range(1, 1001), abandon_after=30)
+    context.draft_flow(1, range(1, 1001), abandon_after=300)
     for id in range(1, 701):  # more than one step deletes, and not all of them
         context.create_job(id)
-    context.later(29)
+    context.later(200)
     assert context.load_flow(1)["status"] == "Dispatched"
 
-    context.later(2)
+    context.later(101)
 
     with pytest.raises(NotFound):
         context.load_flow(1)
