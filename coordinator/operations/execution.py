@@ -15,8 +15,8 @@ from coordinator.errors import Conflict, CoordinatorError, InvalidParams, NotFou
 from coordinator.measures import ATTEMPTS, COUNTS
 from coordinator.models.contract import FlowLoadParams, FlowStatus, JobLoadParams, MessageLoadParams, ScriptType
 from coordinator.models.execution import (
-    ContextStatsParams,
     ContextEventsParams,
+    ContextStatsParams,
     FlowCancelParams,
     FlowEventsParams,
     FlowParams,
@@ -46,8 +46,8 @@ __all__ = [
     "cannot_follow",
     "cannot_read_events",
     "connected_runners",
-    "context_stats",
     "context_events",
+    "context_stats",
     "fail_job",
     "finish_job",
     "flow_events",
