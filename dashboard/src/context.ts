@@ -2,7 +2,7 @@
 
 import { signal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { link, type Stream } from './rpc';
+import { link, said, type Stream } from './rpc';
 import { has } from './session';
 
 export interface ContextEvent {
@@ -75,11 +75,9 @@ class LiveContext {
   }
 
   private start(): void {
+    this.error.value = '';
     if (!has('context.subscribe')) {
-      const timer = setInterval(() => {
-        if (document.visibilityState === 'visible') for (const listener of this.listeners) listener([], true);
-      }, POLL);
-      this.close = () => clearInterval(timer);
+      this.poll();
       return;
     }
     const stream: Stream = {
@@ -93,10 +91,19 @@ class LiveContext {
         if (!this.frame) this.frame = requestAnimationFrame(() => this.takeIn());
       },
       onEnd: (error) => {
-        this.error.value = error.message;
+        this.error.value = said(error);
+        if (this.listeners.size) this.poll();
       },
     };
     this.close = link.open(stream);
+  }
+
+  /** Have the listeners look by themselves, now and then. */
+  private poll(): void {
+    const timer = setInterval(() => {
+      if (document.visibilityState === 'visible') for (const listener of this.listeners) listener([], true);
+    }, POLL);
+    this.close = () => clearInterval(timer);
   }
 
   private takeIn(): void {

@@ -2,12 +2,13 @@
 
 import { render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
+import { liveContext } from './context';
 import { FlowPage } from './pages/flow';
 import { FlowsPage } from './pages/flows';
 import { JobPage } from './pages/job';
 import { ContextsPage, MessagePage, MessagesPage, RunnersPage, SessionsPage } from './pages/others';
 import { OverviewPage } from './pages/overview';
-import { href, route } from './route';
+import { href, recall, remember, route } from './route';
 import { link } from './rpc';
 import { logIn, loginNeeded, logOut, principal, startSession } from './session';
 import { Empty, Fault } from './widgets';
@@ -19,7 +20,7 @@ function App() {
   const { path } = route.value;
   const context = path[0] === 'c' ? number(path[1]) : undefined;
   useEffect(() => {
-    if (context !== undefined) localStorage.setItem(LAST_CONTEXT, String(context));
+    if (context !== undefined) remember(LAST_CONTEXT, String(context));
   }, [context]);
   useEffect(() => {
     document.title = [...path.slice(2), context === undefined ? '' : `context ${context}`, 'HeroCoordinator'].filter(Boolean).join(' · ');
@@ -29,7 +30,7 @@ function App() {
   return (
     <>
       <Header context={context} page={path[2] ?? (path[0] === 'c' ? 'overview' : path[0])} />
-      <ConnectionNote />
+      <ConnectionNote context={context} />
       <Shown path={path} context={context} />
     </>
   );
@@ -71,7 +72,7 @@ function Shown({ path, context }: { path: string[]; context: number | undefined 
 function First() {
   const [isNone, setNone] = useState(false);
   useEffect(() => {
-    const last = number(localStorage.getItem(LAST_CONTEXT) ?? undefined);
+    const last = number(recall(LAST_CONTEXT) ?? undefined);
     if (last !== undefined) location.replace(href(['c', last]));
     else {
       link
@@ -136,7 +137,15 @@ function LinkState() {
   );
 }
 
-function ConnectionNote() {
+function ConnectionNote({ context }: { context: number | undefined }) {
+  const refused = context === undefined ? '' : liveContext(context).error.value;
+  if (link.state.value === 'open' && refused) {
+    return (
+      <div class="note" role="alert">
+        What happens in this context is not followed, but looked at every few seconds: {refused}
+      </div>
+    );
+  }
   if (link.state.value !== 'lost') return null;
   return (
     <div class="note" role="alert">

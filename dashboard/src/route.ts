@@ -35,6 +35,23 @@ export function go(to: string): void {
   location.hash = to;
 }
 
+/** What this browser remembers for its user; nothing where it may not. */
+export function recall(key: string): string | null {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+export function remember(key: string, value: string): void {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // it is forgotten
+  }
+}
+
 /** Change the query of where the page is, without a step back in the browser's history. */
 export function setQuery(changes: Record<string, string | undefined>): void {
   const query = new URLSearchParams(route.value.query);

@@ -153,7 +153,7 @@ export function LongTable<T>({
   columns,
   name,
   id,
-  height = '70vh',
+  height = '62vh',
   chosen,
 }: {
   rows: T[];

@@ -75,7 +75,7 @@ def main() -> None:
             (IMAGES / f"{name}.png").write_bytes(picture)
 
         take("overview")
-        take("flow", "c/1/flow/11")
+        take("dashboard", "c/1/flow/11")
         take("timeline", "c/1/flow/13?tab=timeline")
 
 

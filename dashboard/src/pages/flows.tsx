@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { settled, useContextEvents } from '../context';
 import { count, Time } from '../format';
-import { href, route, setQuery } from '../route';
+import { href, recall, remember, route, setQuery } from '../route';
 import { link, RpcError, said } from '../rpc';
 import { DELETE, has, RUN, type Standing, takes } from '../session';
 import { Badge, FLOW_ORDER, look } from '../status';
@@ -267,7 +267,7 @@ function SavedViews({ context, filter }: { context: number; filter: Filter }) {
   const key = `hero.views.${context}`;
   const read = (): Record<string, Filter> => {
     try {
-      return JSON.parse(localStorage.getItem(key) ?? '{}') as Record<string, Filter>;
+      return JSON.parse(recall(key) ?? '{}') as Record<string, Filter>;
     } catch {
       return {};
     }
@@ -275,7 +275,7 @@ function SavedViews({ context, filter }: { context: number; filter: Filter }) {
   const [views, setViews] = useState(read);
   const [name, setName] = useState<string | undefined>();
   const keep = (next: Record<string, Filter>) => {
-    localStorage.setItem(key, JSON.stringify(next));
+    remember(key, JSON.stringify(next));
     setViews(next);
   };
   const isFiltered = Object.keys(filter).length > 0;
