@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from clients.generator import typescript as writer
 from clients.generator.document import Document
@@ -118,6 +119,19 @@ def test_logging_in_with_a_key_and_with_a_token(tmp_path: Path) -> None:
         "overHttpByToken": 11,
         "stranger": ["NoReply", True],
     }
+
+
+def test_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(issued)
+    files = ("--tls-cert", str(issued), "--tls-key", str(issued))
+    with coordinator("--data-dir", str(tmp_path / "data"), *files) as server:
+        ws = server.ws.replace("127.0.0.1", "localhost")
+        seen = play("speaksTls", ws=ws, id=3, ca=authority.cert_pem.bytes().decode())
+
+    assert seen["created"] == 3
+    assert "certificate" in seen["why"]
 
 
 def test_addresses_that_are_none_are_refused() -> None:

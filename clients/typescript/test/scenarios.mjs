@@ -249,6 +249,15 @@ await play({
     };
   },
 
+  async speaksTls({ ws, id, ca }) {
+    const client = connect(ws, { tls: { ca } });
+    const distrustful = connect(ws, { giveUpAfterMs: 0 });
+    return {
+      created: (await client.context.create(context(id))).id,
+      why: (await failure(distrustful.context.load({ id }))).message,
+    };
+  },
+
   async refusesAddresses() {
     const why = (url) => {
       try {
