@@ -19,7 +19,7 @@ LONG: Final = frozenset(
     access/test_slow_clients access/test_waiting_calls
     cli/test_cert cli/test_demo cli/test_doctor cli/test_export cli/test_flow_views cli/test_foreign_text
     cli/test_large_flows cli/test_serve_config
-    clients/test_go clients/test_rust clients/test_typescript clients/test_typing
+    clients/test_go clients/test_in_browser clients/test_rust clients/test_typescript clients/test_typing
     cluster/test_fail_over cluster/test_isolation cluster/test_metrics cluster/test_sentinel
     dashboard/test_build dashboard/test_large dashboard/test_login dashboard/test_pages
     execution/test_full_size execution/test_sliced_reruns execution/test_slices execution/test_stateful

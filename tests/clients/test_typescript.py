@@ -13,9 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from clients.generator import typescript as writer
 from clients.generator.document import Document
+from coordinator.rpc.methods import METHODS
 from tests.access.callers import operator_token
 from tests.clients.odd import ODD
 from tests.support.server import CoordinatorProcess, coordinator, free_port
@@ -70,7 +72,9 @@ def test_every_call_is_answered_while_the_connection_is_cut(server: CoordinatorP
 
 
 def test_a_silent_coordinator_is_left(server: CoordinatorProcess, context: int) -> None:
-    assert play("noticesSilence", ws=server.ws, id=context) == {"quietly": 1, "loaded": context, "connections": 2}
+    seen = play("noticesSilence", ws=server.ws, id=context)
+
+    assert seen == {"quietly": 1, "noticed": True, "loaded": context, "connections": 2}
 
 
 def test_events_come_once_and_in_order_while_the_connection_is_cut(server: CoordinatorProcess, context: int) -> None:
@@ -83,6 +87,14 @@ def test_following_ends_with_the_flow(server: CoordinatorProcess, context: int) 
     seen = play("followsWhatHasEnded", ws=server.ws, id=context)
 
     assert seen == {"statuses": ["Started", "Error", "Error", "Deleted"], "deleted": True, "nothing": "NotFound"}
+
+
+@pytest.mark.skipif("context.subscribe" not in METHODS, reason="there are no events of contexts")
+def test_all_flows_of_a_context_are_followed(server: CoordinatorProcess, context: int) -> None:
+    seen = play("followsAContext", ws=server.ws, id=context)
+
+    assert seen["flows"] == [[flow, status] for flow in range(1, 6) for status in ("Started", "Error")]
+    assert (seen["missed"], seen["resumed"]) == (False, True)
 
 
 def test_logging_in_with_a_key_and_with_a_token(tmp_path: Path) -> None:
@@ -107,6 +119,19 @@ def test_logging_in_with_a_key_and_with_a_token(tmp_path: Path) -> None:
         "overHttpByToken": 11,
         "stranger": ["NoReply", True],
     }
+
+
+def test_tls_with_an_authority_of_our_own(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(issued)
+    files = ("--tls-cert", str(issued), "--tls-key", str(issued))
+    with coordinator("--data-dir", str(tmp_path / "data"), *files) as server:
+        ws = server.ws.replace("127.0.0.1", "localhost")
+        seen = play("speaksTls", ws=ws, id=3, ca=authority.cert_pem.bytes().decode())
+
+    assert seen["created"] == 3
+    assert "certificate" in seen["why"]
 
 
 def test_addresses_that_are_none_are_refused() -> None:
@@ -224,12 +249,15 @@ def test_a_runner_goes_on_through_a_restart_and_drains(restarted: Ports) -> None
         restarted.restart()
         await_count(restarted.server, context, "Finished", 8)
         report = post(restarted.server, "flow.status", context_id=context, id=1)
+        events = post(restarted.server, "flow.events", context_id=context, id=1, limit=1000)["events"]
         runner.send_signal(signal.SIGTERM)
         out, _ = runner.communicate(timeout=30)
     finally:
         runner.kill()
 
     assert [job["attempt"] for job in report["jobs"]] == [1] * 8
+    lines = [line for event in events for line in event.get("lines", [])]
+    assert sorted(lines) == [f"running {id}" for id in ids]  # each once: what ran was not given away
     assert report["flow"]["result"] == {"7": '{"value":"16"}', "8": '{"value":"20"}'}
     assert (runner.returncode, out) == (0, "drained\n")
 

@@ -13,10 +13,16 @@ import { isTransient, pauseAfter, rpcError } from "./errors.js";
 import type { Reply } from "./ledger.js";
 import { ConnectionLost, NoReply } from "./rpc.js";
 
-const BEGINNING = "0-0";
 const LATER = 4; // as pauseAfter counts: a second or so
 const ENDED: readonly (string | undefined)[] = ["Finished", "Error"];
 const DELETED = "Deleted";
+
+interface Subscribed {
+  subscription: string;
+  missed?: boolean;
+  /** Where it begins. */
+  last_event?: string;
+}
 
 export interface FollowOptions {
   /** Events that may wait to be fetched. 1,000. */
@@ -33,8 +39,8 @@ export interface FollowOptions {
  * coordinator keeps events bounds how far behind one may be; see `missed`.
  */
 export class Follower<M extends keyof EventSubscriptions> implements AsyncIterableIterator<EventSubscriptions[M]["event"]>, Subscription {
-  /** The id of the last event given out: the `after` of a later follower. */
-  last: string;
+  /** The id of the last event given out: the `after` of a later follower. undefined: where it begins by itself. */
+  last: string | undefined;
   /** Events were no longer kept when they should have been read. */
   missed = false;
   /** What is followed is known to be gone. */
@@ -53,7 +59,7 @@ export class Follower<M extends keyof EventSubscriptions> implements AsyncIterab
     protected readonly params: EventSubscriptions[M]["params"],
     protected readonly options: FollowOptions = {},
   ) {
-    this.last = params.after ?? BEGINNING;
+    this.last = params.after;
     this.#limit = options.buffer ?? 1000;
     options.signal?.addEventListener("abort", () => this.close(), { once: true });
     if (options.signal?.aborted === true) this.isClosed = true;
@@ -95,7 +101,10 @@ export class Follower<M extends keyof EventSubscriptions> implements AsyncIterab
     return false;
   }
 
-  protected given(_event: FlowEventNotice): void {}
+  protected given(event: FlowEventNotice): void {
+    // The last event of what is followed itself.
+    if (event.status === DELETED && this.method.startsWith(`${event.kind}.`)) this.gone();
+  }
 
   protected subscribed(): void {}
 
@@ -148,7 +157,7 @@ export class Follower<M extends keyof EventSubscriptions> implements AsyncIterab
           return this.gone();
         } else if (error instanceof InvalidParams) {
           // The store has lost what we have read last, or it is another one of this id.
-          this.last = BEGINNING;
+          this.last = undefined;
           this.missed = true;
         } else if (isTransient(error)) {
           await new Promise((resolve) => setTimeout(resolve, pauseAfter(failures)));
@@ -163,14 +172,14 @@ export class Follower<M extends keyof EventSubscriptions> implements AsyncIterab
   #ask(): Promise<void> {
     return new Promise((resolve, reject) => {
       let timer: ReturnType<typeof setTimeout> | undefined;
-      const params = { ...this.params, after: this.last, batch: true };
+      const { after: _, ...params } = this.params;
       const entry = this.channel.post(
         this.method,
-        params,
+        { ...params, ...(this.last === undefined ? {} : { after: this.last }), batch: true },
         (outcome) => {
           clearTimeout(timer);
           if (outcome instanceof Error) reject(outcome);
-          else if ("result" in outcome) resolve(this.#accept(outcome["result"] as { subscription: string; missed?: boolean }));
+          else if ("result" in outcome) resolve(this.#accept(outcome["result"] as Subscribed));
           else reject(rpcError(outcome["error"]));
         },
         { resend: false },
@@ -184,7 +193,8 @@ export class Follower<M extends keyof EventSubscriptions> implements AsyncIterab
     });
   }
 
-  #accept({ subscription, missed }: { subscription: string; missed?: boolean }): void {
+  #accept({ subscription, missed, last_event }: Subscribed): void {
+    this.last ??= last_event;
     this.missed ||= missed === true;
     this.#subscribedBefore = true;
     this.subscription = subscription;
@@ -230,9 +240,8 @@ export class FlowFollower extends Follower<"flow.subscribe"> {
   }
 
   protected override given(event: FlowEventNotice): void {
-    if (event.kind !== "flow") return;
-    if (event.status === DELETED) this.gone();
-    else this.#mayBeOver = ENDED.includes(event.status);
+    super.given(event);
+    if (event.kind === "flow" && !this.deleted) this.#mayBeOver = ENDED.includes(event.status);
   }
 
   protected override async looked(): Promise<boolean> {
@@ -240,7 +249,7 @@ export class FlowFollower extends Follower<"flow.subscribe"> {
     const { context_id, id } = this.params;
     const [flow, page] = await this.channel.callMany([
       ["flow.load", { context_id, id }],
-      ["flow.events", { context_id, id, after: this.last, limit: 1 }],
+      ["flow.events", { context_id, id, limit: 1, ...(this.last === undefined ? {} : { after: this.last }) }],
     ]);
     if (this.isClosed || this.buffer.length > 0) return true;
     if (flow instanceof NotFound || page instanceof NotFound) {

@@ -77,7 +77,8 @@ function signedText(...parts: (string | number)[]): Uint8Array {
 
 async function signer(key: string | CryptoKey | Sign): Promise<Sign> {
   if (typeof key === "function") return key;
-  const { subtle } = globalThis.crypto;
+  const { subtle } = globalThis.crypto as { subtle?: SubtleCrypto };
+  if (subtle === undefined) throw new ClientError("a page that is not secure (https, or localhost) cannot sign with a key");
   const imported = typeof key === "string" ? await subtle.importKey("pkcs8", derOf(key), "Ed25519", false, ["sign"]) : key;
   return async (text) => new Uint8Array(await subtle.sign("Ed25519", imported, text as BufferSource));
 }

@@ -96,6 +96,11 @@ function faultOf(fault: unknown): string {
   return place ? `${place}: ${String(fault["msg"])}` : String(fault["msg"]);
 }
 
+/** Pages that are not secure have no crypto.randomUUID. */
+export function randomName(): string {
+  return Array.from(globalThis.crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 export function isObject(value: unknown): value is { [member: string]: unknown } {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -13,7 +13,7 @@ import {
 import { Signal, type Channel, type Subscription } from "./channel.js";
 import { isTransient, pauseAfter, rpcError } from "./errors.js";
 import type { Reply } from "./ledger.js";
-import { ConnectionLost, NoReply } from "./rpc.js";
+import { ConnectionLost, NoReply, randomName } from "./rpc.js";
 
 const UNSUBSCRIBE_TIMEOUT_MS = 5000;
 const LOST = "the attempt was lost while its runner was not connected";
@@ -63,7 +63,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
     private readonly channel: Channel,
     params: RunnerSubscribeParams,
   ) {
-    this.session = params.session || globalThis.crypto.randomUUID();
+    this.session = params.session || randomName();
     this.lease = params.lease ?? 30;
     this.#params = { ...params, session: this.session };
     channel.attach(this);

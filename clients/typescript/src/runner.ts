@@ -11,7 +11,7 @@ import {
 import { Signal, type ConnectOptions } from "./channel.js";
 import { connect, type Client } from "./client.js";
 import { isTransient, pauseAfter } from "./errors.js";
-import { CannotConnect, ClientError, Closed } from "./rpc.js";
+import { CannotConnect, ClientError, Closed, randomName } from "./rpc.js";
 import { nameOf, type RunnerSubscription } from "./runner-subscription.js";
 
 const HEARTBEATS_A_LEASE = 3;
@@ -95,7 +95,7 @@ interface Process {
 export class RunnerService {
   readonly client: Client;
   readonly #options: RunnerOptions;
-  readonly #session = globalThis.crypto.randomUUID();
+  readonly #session = randomName();
   readonly #attempts = new Map<string, Attempt>();
   readonly #left = new AbortController();
   readonly #log: (line: string) => void;

@@ -149,9 +149,11 @@ await play({
     const quietly = client.connections;
     proxy.stalled = true;
     const loading = client.context.load({ id });
-    await until(() => !client.connected);
+    const tooLate = Date.now() + 100 * 150; // the coordinator itself ends such a connection much later
+    await until(() => !client.connected || Date.now() > tooLate);
+    const noticed = !client.connected;
     proxy.stalled = false;
-    return { quietly, loaded: (await loading).id, connections: client.connections };
+    return { quietly, noticed, loaded: (await loading).id, connections: client.connections };
   },
 
   // Every event once and in order, whatever happens to the connection and however slowly they are read.
@@ -198,6 +200,33 @@ await play({
     return { statuses, deleted: deleted.deleted, nothing: nothing.name };
   },
 
+  // All flows of a context, from now on, through lost connections.
+  async followsAContext({ ws, id }) {
+    const proxy = await proxied(ws);
+    const client = connect(proxy.url);
+    await client.context.create(context(id));
+    await client.flow.submit(flowOf(id, [job(id, 100)], 100));
+    const following = client.follow("context.subscribe", { context_id: id });
+    const first = following.next();
+    await until(() => following.last !== undefined);
+    const seen = [];
+    for (let flow = 1; flow <= 5; flow++) {
+      await client.flow.submit(flowOf(id, [job(id, flow)], flow));
+      await client.flow.cancel({ context_id: id, id: flow });
+      proxy.cut();
+    }
+    seen.push((await first).value);
+    while (seen.at(-1).flow_id !== 5 || seen.at(-1).status !== "Error" || seen.at(-1).kind !== "flow") {
+      seen.push((await following.next()).value);
+    }
+    following.close();
+    return {
+      flows: seen.filter((event) => event.kind === "flow").map((event) => [event.flow_id, event.status]),
+      missed: following.missed,
+      resumed: client.connections > 1,
+    };
+  },
+
   async logsIn({ ws, http, id, operator, key }) {
     const admin = connect(ws, { credentials: { token: operator } });
     await admin.actor.create({ actor: { id, pubkey: key.public, address: [] } });
@@ -217,6 +246,15 @@ await play({
       overHttp: (await new HttpClient(http, { credentials: byKey }).auth.whoami()).principal,
       overHttpByToken: (await new HttpClient(http, { credentials: { token } }).context.load({ id })).id,
       stranger: [stranger.name, stranger.message.includes("cannot log in")],
+    };
+  },
+
+  async speaksTls({ ws, id, ca }) {
+    const client = connect(ws, { tls: { ca } });
+    const distrustful = connect(ws, { giveUpAfterMs: 0 });
+    return {
+      created: (await client.context.create(context(id))).id,
+      why: (await failure(distrustful.context.load({ id }))).message,
     };
   },
 
