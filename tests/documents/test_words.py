@@ -21,7 +21,7 @@ DOCUMENTS = sorted(
         *(ROOT / "specs").glob("*.md"),
     ]
 )
-OTHERS = {"--constraint"}  # an option of pip
+OTHERS = {"--constraint", "--help", "--version"}  # of pip, and of each command
 
 
 def named(path: Path) -> str:
