@@ -31,6 +31,7 @@ LONG: Final = frozenset(
     stateful/test_records
     tests/test_dist tests/test_examples tests/test_wheel
     tls/test_reload
+    cli/test_lists
     workers/test_descriptors workers/test_flows workers/test_hung
     """.split()  # noqa: SIM905 - one line a file would be a page
 )

@@ -506,9 +506,15 @@ class Stats(NamedTuple):
     busy: int
 
 
-def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Transition:
+def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Command:
     """How much there is in a context. It takes as long whatever the answer is."""
-    return keys.transition("hc_context_stats", *script_types)
+    return _looking(keys.transition("hc_context_stats", *script_types))
+
+
+def _looking(transition: Transition) -> Command:
+    """A transition that only looks, as a command that is not joined with others, of which some may write: it is
+    answered while the store takes no writes, and needs nobody to be known as a writer."""
+    return (*transition,)
 
 
 def read_context_stats(reply: Any, script_types: Collection[str]) -> Stats | None:
@@ -1051,9 +1057,9 @@ class Standing(NamedTuple):
     jobs: Sequence[tuple[int, int]]  # caller_id, id
 
 
-def runner_states(keys: Keyspace, runners: Sequence[int]) -> Transition:
+def runner_states(keys: Keyspace, runners: Sequence[int]) -> Command:
     """How these runners are."""
-    return keys.transition("hc_runner_states", *runners)
+    return _looking(keys.transition("hc_runner_states", *runners))
 
 
 def read_runner_states(reply: Any) -> list[Standing] | None:
