@@ -87,7 +87,7 @@ def test_the_options_and_methods_that_it_names_are_there(path: Path) -> None:
         name
         for name, subject in re.findall(r"`(([a-z]+)\.[a-z_]+)`", text)
         if subject in subjects
-        and name not in {*METHODS, "runner.job", "runner.cancel", "flow.event", "auth.ended"}
+        and name not in {*METHODS, "runner.job", "runner.cancel", "flow.event", "context.event", "auth.ended"}
         and not name.endswith((".py", ".key", ".lua", ".toml", ".json", ".yaml"))
     ]
     assert wrong == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -121,16 +121,12 @@ def _reading_members(do: Recorder, ada: Caller) -> None:
     do(ada, "context.load", id=1)
     do(ada, "context.list", limit=20)
     do(ada, "runner.load", context_id=1, id=3)
-    do(ada, "runner.list", context_id=1, limit=20)
 
 
 def _subscribing(do: Recorder, ada: Caller, worker: Caller) -> None:
     wanted = {"script_types": ["Python"], "capacity": 4, "lease": 30.0, "session": "machine-3/4711"}
     subscribed = do(worker, "runner.subscribe", context_id=1, runner_id=3, **wanted)
-    for _ in range(600):
-        if ada.result("runner.connected", {"context_id": 1})["script_types"]["Python"] == 1:
-            break
-        time.sleep(0.05)
+    _wait_until(lambda: ada.result("runner.connected", {"context_id": 1})["script_types"]["Python"] == 1)
     do(ada, "runner.connected", context_id=1)
     do(worker, "runner.unsubscribe", subscription=subscribed["subscription"])
 
@@ -139,10 +135,13 @@ def _running_a_flow(do: Recorder, ada: Caller, worker: Caller) -> None:
     do(ada, "job.create", context_id=1, job=_job(1, "print('hello')", env_vars={"LANG": "C"}))
     ada.result("job.create", {"context_id": 1, "job": _job(2, "print('world')", depends=[1])})
     flow = {"id": 1, "caller_id": 7, "context_id": 1, "jobs": [1, 2], "env_vars": {"STAGE": "test"}}
-    do(ada, "flow.create", context_id=1, flow=flow)
+    do(ada, "flow.create", context_id=1, flow={**flow, "name": "report", "tags": ["nightly"]})
     do(ada, "flow.load", context_id=1, id=1)
     do(ada, "flow.dag", context_id=1, id=1)
+    following = do(ada, "context.subscribe", context_id=1)
     do(ada, "flow.start", context_id=1, id=1)
+    do.note(ada, "context.event")
+    do(ada, "context.unsubscribe", subscription=following["subscription"])
     taken = do(worker, "job.take", context_id=1, runner_id=3, script_types=["Python"], count=1, wait=20.0)
     first = _attempt(taken["jobs"][0])
     do(worker, "job.heartbeat", **first)
@@ -155,18 +154,38 @@ def _running_a_flow(do: Recorder, ada: Caller, worker: Caller) -> None:
     subscribed = do(ada, "flow.subscribe", context_id=1, id=1)
     do.note(ada, "flow.event")
     do(ada, "flow.unsubscribe", subscription=subscribed["subscription"])
+    do(ada, "flow.pause", context_id=1, id=1)
+    do(ada, "flow.resume", context_id=1, id=1)
     second = _attempt(_take(worker))
     do(worker, "job.inputs", **second)
+    _wait_until(lambda: ada.result("context.stats", {"context_id": 1})["runners"] == {"connected": 1, "busy": 1})
+    do(ada, "context.stats", context_id=1)
+    nightly = {"filter": {"tag": "nightly", "caller_id": 7}, "dry_run": True}
+    do(ada, "flow.cancel_many", context_id=1, **nightly)
     do(worker, "job.fail", **second, error="exit status 1: ValueError: no such word", retry=False)
+    do(ada, "job.attempts", context_id=1, caller_id=7, id=2)
+    do(ada, "context.events", context_id=1, after=following["last_event"], limit=2)
+    do(ada, "flow.retry_many", context_id=1, **nightly)
+    do(ada, "flow.delete_many", context_id=1, **nightly)
     do(ada, "job.list", context_id=1, status="Error", limit=20)
     do(ada, "flow.list", context_id=1, status="Error", limit=20)
     do(ada, "flow.retry", context_id=1, id=1)
     wanted = {"context_id": 1, "runner_id": 3, "script_types": ["Python"], "capacity": 4}
     supplied = worker.result("runner.subscribe", wanted)
     do.note(worker, "runner.job")
+    runners = {"context_id": 1, "limit": 20}
+    _wait_until(lambda: {"connected_since", "attempts"} <= ada.result("runner.list", runners)["items"][0].keys())
+    do(ada, "runner.list", **runners)
     do(ada, "flow.cancel", context_id=1, id=1, reason="no longer wanted")
     do.note(worker, "runner.cancel")
     worker.result("runner.unsubscribe", {"subscription": supplied["subscription"]})
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.05)
 
 
 def _take(worker: Caller) -> dict[str, Any]:
@@ -187,7 +206,7 @@ def _waiting_for_a_condition(do: Recorder, ada: Caller) -> None:
     do(ada, "prerequisite.list", context_id=1)
     do(ada, "prerequisite.satisfy", context_id=1, name="approved", flow_id=2, by="Ada", payload={"order": "4711"})
     do(ada, "prerequisite.revoke", context_id=1, name="approved", flow_id=2)
-    ada.result("flow.cancel", {"context_id": 1, "id": 2})
+    do(ada, "job.cancel", context_id=1, caller_id=7, id=11, reason="the order was withdrawn")
     do(ada, "flow.delete", context_id=1, id=2)
 
 
@@ -263,7 +282,7 @@ class Replacing:
                 return [self._value(item, name) for item in value]
             case bool():
                 return value
-            case int() if name == "at" or name.endswith("_at"):
+            case int() if name == "at" or name.endswith(("_at", "_since")):
                 return self._time(value, name)
             case str():
                 return self._text(value, name)
