@@ -23,6 +23,7 @@ LONG: Final = {
         "cli/test_foreign_text",
         "cli/test_large_flows",
     ),
+    "cli/test_lists",
     *("cli/test_serve_config", "cluster/test_fail_over", "cluster/test_isolation", "cluster/test_metrics"),
     *(
         "cluster/test_sentinel",
