@@ -601,7 +601,9 @@ class Engine:
                     operation = self._keep_followed(context_key, [*context.flows])
                     self._directory.call_soon(context_key, operation, lambda outcome: None)
                 if context.followers:
-                    operation = self._keep_feed(context_key, [*context.followers.values()][-1])
+                    # One who knows that the context was there learns that it was deleted.
+                    follower = max(context.followers.values(), key=lambda follower: follower.was_there)
+                    operation = self._keep_feed(context_key, follower)
                     self._directory.call_soon(context_key, operation, lambda outcome: None)
             self._connected.renew(self._contexts)
             await trio.sleep(MEMBERSHIP_EVERY)

@@ -56,7 +56,7 @@ async def export_context(
             raise CannotTransfer(f"there is nothing in context {context}")
         hold = await Hold.begin(visit, "export")
         try:
-            names = {name async for some in visit.names() for name in some if _is_kept(visit, name)}
+            names = {name async for some in visit.names() for name in some if _is_kept(name)}
             write(Header(context, library.SCHEMA, hold.now, exported_at, version).line())
             digest, lines, done = hashlib.sha256(), 0, 0
             async with aclosing(_lines(visit, everywhere, sorted(names))) as produced:
@@ -77,8 +77,8 @@ async def export_context(
         return len(names)
 
 
-def _is_kept(visit: Visit, name: str) -> bool:
-    return not name.startswith(FLEETING) and name not in ("feed", "engine", "absent") and visit.is_own(name)
+def _is_kept(name: str) -> bool:
+    return not name.startswith(FLEETING) and name not in ("feed", "engine", "absent")
 
 
 async def _lines(visit: Visit, everywhere: Visit, names: Sequence[str]) -> AsyncGenerator[tuple[bytes, int], None]:
@@ -145,6 +145,9 @@ class _Key:
         return line_of({"key": self.name, self.kind: value, **more, **expires})
 
 
+_RECORDS: Final = ("context:", "runner:", "flow:", "job:", "message:")
+_COUNTED: Final = "x_bytes"  # a field of records
+_COUNTING: Final = "count:engine"  # a timer
 _LENGTH: Final = {
     "hash": "HLEN",
     "list": "LLEN",
@@ -156,21 +159,27 @@ _LENGTH: Final = {
 
 
 async def _looked_at(visit: Visit, names: Sequence[str]) -> list[_Key]:
-    places = [f"{visit.keys.prefix}{name}" for name in names]
-    raw = [bytes_of(place) for place in places]
-    kinds = [text_of(kind) for kind in await visit.ask([("TYPE", place) for place in raw])]
-    there = [(name, place, kind) for name, place, kind in zip(names, raw, kinds, strict=True) if kind != "none"]
-    strange = next((f"{name} ({kind})" for name, _, kind in there if kind not in KINDS), None)
+    """The keys of these names that are there. Records are known to be small hashes, as almost all keys are."""
+    places = {name: bytes_of(f"{visit.keys.prefix}{name}") for name in names}
+    others = [name for name in names if not name.startswith(_RECORDS)]
+    replies = await visit.ask([("TYPE", places[name]) for name in others])
+    kinds = dict(zip(others, map(text_of, replies), strict=True))
+    strange = next((f"{name} ({kind})" for name, kind in kinds.items() if kind not in (*KINDS, "none")), None)
     if strange is not None:
         raise CannotTransfer(f"the context has a key that is not ours: {strange}")
+    there = [name for name in names if kinds.get(name) != "none"]
     commands: list[Command] = []
-    for _, place, kind in there:
-        commands += [(_LENGTH[kind], place), ("MEMORY", "USAGE", place, "SAMPLES", 100), ("PEXPIRETIME", place)]
-    replies = iter(await visit.ask(commands))
-    return [
-        _Key(name, kind, length, size or 0, expires if expires >= 0 else None)
-        for (name, _, kind), length, size, expires in zip(there, replies, replies, replies, strict=True)
-    ]
+    for name in there:
+        commands += [("MEMORY", "USAGE", places[name], "SAMPLES", 100), ("PEXPIRETIME", places[name])]
+        if name in kinds:
+            commands.append((_LENGTH[kinds[name]], places[name]))
+    told = iter(await visit.ask(commands))
+    keys = []
+    for name in there:
+        size, expires_at = next(told) or 0, next(told)
+        length = next(told) if name in kinds else 0
+        keys.append(_Key(name, kinds.get(name, "hash"), length, size, expires_at if expires_at >= 0 else None))
+    return keys
 
 
 async def _small(visit: Visit, keys: Sequence[_Key]) -> list[bytes]:
@@ -194,7 +203,7 @@ async def _small(visit: Visit, keys: Sequence[_Key]) -> list[bytes]:
         if key.kind == "stream":
             lines.append(key.line(_entries(reply), state=_stream_state(next(replies))))
         else:
-            lines.append(key.line(_READ[key.kind](reply)))
+            lines.append(key.line(_own(key.name, _READ[key.kind](reply))))
     return lines
 
 
@@ -216,7 +225,7 @@ async def _long(visit: Visit, key: _Key) -> AsyncIterator[bytes]:
         for first in range(0, key.length, ITEMS):
             last = first + ITEMS - 1
             (items,) = await visit.ask([(command, place, first, last, *more)])
-            yield key.line(_READ[key.kind](items), is_last=last + 1 >= key.length)
+            yield key.line(_own(key.name, _READ[key.kind](items)), is_last=last + 1 >= key.length)
     else:
         names = sorted([name async for name in _members(visit, key, place)])
         for first in range(0, len(names), ITEMS):
@@ -241,6 +250,15 @@ async def _members(visit: Visit, key: _Key, place: bytes) -> AsyncIterator[bytes
                 yield name
         if int(cursor) == 0:
             return
+
+
+def _own(name: str, value: Any) -> Any:
+    """What a key holds, without what the store has counted of it."""
+    if name.startswith(_RECORDS):
+        value.pop(_COUNTED, None)
+    elif name == "timers":
+        return [pair for pair in value if pair[0] != _COUNTING]
+    return value
 
 
 def _hash(fields: Any) -> dict[str, str]:

@@ -121,9 +121,7 @@ async def _delete(visit: Visit, prefix: str, *, but: str = "", hold: Hold | None
     while remain:
         remain = False
         async for names in visit.names(prefix):
-            doomed = [
-                name for name in names if name != "engine" and visit.is_own(name) and not (but and name.startswith(but))
-            ]
+            doomed = [name for name in names if name != "engine" and not (but and name.startswith(but))]
             for first in range(0, len(doomed), LOOKED_AT):
                 remain = True
                 some = doomed[first : first + LOOKED_AT]
@@ -167,8 +165,6 @@ async def _stage(visit: Visit, path: Path, hold: Hold, on_progress: Callable[[in
             break
         if "key" not in line:
             continue
-        if not visit.is_own(line["key"]):
-            raise CannotTransfer(f"{path}, line {number}: `{line['key']}` is no key of a context")
         commands += _written(bytes_of(f"{visit.keys.prefix}{STAGED}{line['key']}"), line)
         size += len(raw)
         if size >= TOGETHER or len(commands) >= LOOKED_AT:

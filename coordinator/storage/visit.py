@@ -39,12 +39,6 @@ HOLD_AGAIN: Final = 3.0  # seconds
 LISTS: Final = tuple(f"index:{kind}" for kind in ("runner", "flow", "job", "message"))
 """Keys: what there is in a context."""
 
-OF_ALL: Final = (
-    *("actor:", "engaged:", "connected:", "token:", "tokens:", "used:"),
-    *("contexts", "coordinators", "auth"),
-)
-"""How the names of keys begin that are GLOBAL's, which context 0 is beside where each context has a database."""
-
 
 class CannotTransfer(Exception):
     """The text says why."""
@@ -75,7 +69,6 @@ class Visit:
 
     def __init__(self, store: Store, context_key: ContextKey) -> None:
         self.keys: Keyspace = store.layout.keyspace(context_key)
-        self.beside_global = store.layout.isolation == "index" and context_key == 0
         self._store = store
         self._connection: Connection | None = None
         self._is_in_step = False  # every reply was read, from the server that has the keys
@@ -128,14 +121,15 @@ class Visit:
             if int(cursor) == 0:
                 return
 
-    def is_own(self, name: str) -> bool:
-        """Whether a key of this name is the context's, rather than GLOBAL's."""
-        return not (self.beside_global and name.startswith(OF_ALL))
-
 
 @asynccontextmanager
 async def visiting(store: Store, context_key: ContextKey) -> AsyncIterator[Visit]:
-    """A visit, ended in the end."""
+    """A visit, ended in the end. Raises CannotTransfer."""
+    if context_key == 0 and store.layout.isolation == "index":
+        raise CannotTransfer(
+            "context 0 has the database of what is all contexts' (--isolation index), which cannot be held still: use "
+            "another context"
+        )
     visit = Visit(store, context_key)
     try:
         yield visit

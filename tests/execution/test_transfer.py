@@ -329,3 +329,28 @@ def test_a_context_that_is_not_there_cannot_be_exported(
 ) -> None:
     with pytest.raises(CannotTransfer, match="there is nothing in context 1"):
         exported(place(store, isolation), tmp_path / "a.jsonl")
+
+
+def test_what_the_store_has_counted_is_not_exported(
+    context: Context, store: ValkeyProcess, isolation: Isolation, tmp_path: Path
+) -> None:
+    context.submit(1, [job(1)])
+    prefix = context.keys.prefix
+    before = exported(place(store, isolation), tmp_path / "a.jsonl")
+    context.wire.ask(
+        ("HSET", f"{prefix}job:{CALLER}:1", "x_bytes", "1 500"),
+        ("HSET", context.keys.engine, "bytes", "500", "count", "1", "counting", "job", "counted_at", "1"),
+        ("ZADD", f"{prefix}timers", 1, "count:engine"),
+    )
+
+    after = exported(place(store, isolation), tmp_path / "b.jsonl")
+
+    # The key of the timers alone is there that was not before.
+    assert [line for line in after[1:-1] if b'"timers"' not in line] == before[1:-1]
+    assert b'{"key":"timers","zset":[]}\n' in after
+
+
+def test_what_all_contexts_share_is_not_held_still(new_context: Any, store: ValkeyProcess, tmp_path: Path) -> None:
+    new_context(0).create_job(1)
+    with pytest.raises(CannotTransfer, match="context 0 has the database of what is all contexts'"):
+        exported(place(store, "index"), tmp_path / "a.jsonl", 0)
