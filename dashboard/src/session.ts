@@ -21,7 +21,6 @@ export const RUN = 'run flows and messages';
 export const DELETE = 'delete jobs, flows and messages';
 export const SATISFY = 'satisfy prerequisites';
 export const READ_LOGS = 'read logs';
-export const READ_RUNNERS = 'read runners';
 export const WRITE_RUNNERS = 'administer runners';
 export const PAUSE = 'pause the context';
 

@@ -53,7 +53,6 @@ export function FlowPage({ context, id }: { context: number; id: number }) {
   }
   const started = report.started_at;
   const took = started === undefined ? undefined : (report.ended_at ?? now.value) - started;
-  const path = ['c', context, 'flow', id];
   const open = (job: number) => go(href(['c', context, 'job', report.flow.caller_id, job], { flow: String(id) }));
   const job = chosen === undefined ? undefined : jobs.get(chosen);
   return (
@@ -115,7 +114,7 @@ export function FlowPage({ context, id }: { context: number; id: number }) {
         {tab === 'graph' && (
           <GraphView jobs={jobs} version={version} nameOf={nameOf} found={found} chosen={chosen} choose={choose} open={open} />
         )}
-        {tab === 'graph' && job && <JobStrip job={job} path={path} open={open} />}
+        {tab === 'graph' && job && <JobStrip job={job} open={open} />}
         {tab === 'timeline' && <Timeline flow={flow} found={found} href={(one) => jobHref(context, report.flow.caller_id, one, id)} />}
         {tab === 'table' && <JobTable flow={flow} found={found} chosen={chosen} href={(one) => jobHref(context, report.flow.caller_id, one, id)} />}
         {tab === 'logs' && <FlowLogs flow={flow} wanted={wanted} standing={standing} />}
@@ -157,7 +156,7 @@ function FailureNote({ report, jobs, open }: { report: { flow: { result: Record<
   );
 }
 
-function JobStrip({ job, open }: { job: JobProgress; path: (string | number)[]; open(job: number): void }) {
+function JobStrip({ job, open }: { job: JobProgress; open(job: number): void }) {
   return (
     <div class="strip" role="status">
       <Badge status={job.status} />
