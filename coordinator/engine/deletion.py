@@ -31,9 +31,11 @@ class _Deletion:
         waiting: calls that wait for its end.
         outcome: of the last try; None while there is none.
         is_begun: there is something to be deleted, and some of it may be gone.
+        only_goes_on: it was begun before; if it is at its end, what is there now is another context.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_goes_on: bool) -> None:
+        self.only_goes_on = only_goes_on
         self.waiting: list[Parking] = []
         self.outcome: Outcome | None = None
         self.is_begun = False
@@ -69,24 +71,28 @@ class Deletions:
                 "flows, jobs, messages and runners one by one",
                 context=0,
             )
-        deletion = self.go_on(context)
-        waiting = Parking()
-        deletion.waiting.append(waiting)
-        try:
-            while deletion.outcome is None:
-                yield waiting.park()
-        finally:
-            deletion.waiting.remove(waiting)
-        if isinstance(deletion.outcome, CoordinatorError):
-            raise deletion.outcome
-        return deletion.outcome
+        while True:
+            deletion = self._under_way.get(context) or self._begin(context, only_goes_on=False)
+            waiting = Parking()
+            deletion.waiting.append(waiting)
+            try:
+                while deletion.outcome is None:
+                    yield waiting.park()
+            finally:
+                deletion.waiting.remove(waiting)
+            if isinstance(deletion.outcome, CoordinatorError):
+                raise deletion.outcome
+            if deletion.is_begun or not deletion.only_goes_on:
+                return deletion.outcome
 
-    def go_on(self, context: int) -> _Deletion:
-        """Go on with the deletion of a context, or begin it, unless that is being done."""
-        deletion = self._under_way.get(context)
-        if deletion is None:
-            deletion = self._under_way[context] = _Deletion()
-            self._try(context, deletion)
+    def go_on(self, context: int) -> None:
+        """Go on with the deletion of a context, if one was begun, unless that is being done."""
+        if context not in self._under_way:
+            self._begin(context, only_goes_on=True)
+
+    def _begin(self, context: int, *, only_goes_on: bool) -> _Deletion:
+        deletion = self._under_way[context] = _Deletion(only_goes_on=only_goes_on)
+        self._try(context, deletion)
         return deletion
 
     def _try(self, context: int, deletion: _Deletion) -> None:
@@ -96,24 +102,27 @@ class Deletions:
             for waiting in [*deletion.waiting]:
                 waiting.wake()
             if not isinstance(outcome, CoordinatorError):
+                if not deletion.is_begun:
+                    return
                 log.info("deleted a context", context=context)
             elif deletion.is_begun:
                 log.warning("a context could not be deleted; trying again", context=context, error=outcome.data)
-                self._call_in(RETRY_AFTER, lambda: self._go_on_later(context))
+                self._call_in(RETRY_AFTER, lambda: self.go_on(context))
 
         self._call_soon(context, self._passes(context, deletion), end)
 
-    def _go_on_later(self, context: int) -> None:
-        self.go_on(context).is_begun = True
-
     def _passes(self, context: int, deletion: _Deletion) -> Operation:
         keys = self._layout.keyspace(context)
-        number, records = yield from self._pass(keys, context, "", 1, deletion)
-        yield from self._forget_runners(keys, context)
-        yield from self._in_global(self._forget(context))
+        begin = functions.GOES_ON if deletion.only_goes_on else ""
+        number, records = yield from self._pass(keys, context, begin, 1, deletion)
         if number:
+            yield from self._forget_runners(keys, context)
+            yield from self._in_global(self._forget(context))
             _, more = yield from self._pass(keys, context, number, 2, deletion)
             records = max(records, more)
+            (is_another,) = yield [("EXISTS", keys.engine)]
+            if is_another:  # somebody was quicker with all this, and it was created anew before we forgot it
+                yield from self._in_global(self._register(context))
         return to_json({"deleted": records})
 
     def _pass(
@@ -158,6 +167,10 @@ class Deletions:
         keys = self._layout.keyspace(GLOBAL)
         connected = [f"{keys.prefix}connected:{context}:{script_type.lower()}" for script_type in SCRIPT_TYPES]
         yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected)]
+        return b""
+
+    def _register(self, context: int) -> Operation:
+        yield self._layout.register_contexts(context)
         return b""
 
     def _in_global(self, operation: Operation) -> Generator[Park, Any, RawJson]:

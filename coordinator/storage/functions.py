@@ -1163,9 +1163,12 @@ class Deletion(NamedTuple):
     has_more: bool
 
 
+GOES_ON: Final = "-"
+
+
 def context_delete(keys: Keyspace, id: int, number: str, passed: int) -> Command:
     """Delete a part of a context, as a slice of the pass 1 or 2. `number`: '' to begin, or to go on with what somebody
-    has begun; then that of the reply. It may be sent twice."""
+    has begun; GOES_ON to do only that; then that of the reply. It may be sent twice."""
     own = (keys.channel, keys.coordinator, number, passed, f"context:{id}")
     return keys.call("hc_context_delete", keys.engine, *own)
 

@@ -121,6 +121,18 @@ def test_whoever_comes_goes_on_and_none_deletes_what_is_created_after(context: C
     assert context.load_job(1)["id"] == 1
 
 
+def test_who_only_goes_on_begins_nothing(context: Context) -> None:
+    context.create_job(1)
+    assert delete(context, 1, functions.GOES_ON) is None
+    assert context.load_job(1)["id"] == 1
+
+    delete(context, 1, slices=1)
+    found = delete(context, 1, functions.GOES_ON)
+    assert found is not None
+    assert delete(context, 2, found.number) is not None
+    assert left(context) == set()
+
+
 def test_each_call_deletes_a_few(context: Context) -> None:
     context.create_jobs(job(id) for id in range(1, 3 * SLICE))
     before = len(left(context))

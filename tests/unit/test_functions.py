@@ -67,6 +67,11 @@ def test_the_library_uses_no_word_but_those_of_its_tables() -> None:
         (functions.read_effects, [b"new"]),
         (functions.read_tick, [b"new"]),
         (functions.read_runners_count, [b"none", []]),
+        (functions.read_job_cancel, [b"busy"]),
+        (functions.read_context_pause, [b"more"]),
+        (functions.read_runner_drain, [b"state"]),
+        (functions.read_flow_mark, [b"new"]),
+        (functions.read_context_delete, [b"again"]),
     ],
 )
 def test_a_word_that_a_function_does_not_return_is_an_error(read: Any, result: Any) -> None:

@@ -214,14 +214,17 @@ function REMOVAL.sweep(tx, pass, cursor)
 end
 
 -- Delete a part of the context.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the number of the deletion, or '' to begin one, 4 the pass, 5
--- the context's record.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, 3 the number of the deletion, '' to go on with one or begin it,
+-- '-' to go on with one if it was begun, 4 the pass, 5 the context's record.
 -- Returns: {result, effects}; result: 'more', its number, how many records are gone: to be called again | 'ok', the
 -- same: that pass has ended, or the whole deletion has | 'none': there is nothing to be deleted.
 local function context_delete(keys, args)
   local tx = begin(keys, args, false, true)
   local state = redis.call('HGET', tx.engine, 'deleting')
   local number, pass, cursor, count = string.match(state or '', '^(%S+) (%d) (%S+) (%d+)$')
+  if not state and args[3] == '-' then
+    return {{WORD.NONE}, {}}
+  end
   if not state and args[3] ~= '' then
     return {{WORD.OK, args[3], 0}, {}} -- somebody else has come to its end
   end
@@ -234,7 +237,7 @@ local function context_delete(keys, args)
     redis.call('HSET', tx.engine, 'skew', 'deleting')
     announce(tx, EFFECT.DELETED)
   end
-  if args[3] ~= '' and args[3] ~= number then
+  if args[3] ~= '' and args[3] ~= '-' and args[3] ~= number then
     return {{WORD.OK, args[3], 0}, {}} -- that one has ended, and this is another context's
   end
   if pass == '1' and cursor == 'end' and args[4] == '2' then
