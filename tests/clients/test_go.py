@@ -40,7 +40,7 @@ def go(*arguments: str, cwd: Path = CLIENT, **environment: str) -> str:
 
 def test_its_tests_pass(server: CoordinatorProcess, context: int) -> None:
     where = {"HEROCOORDINATOR_HTTP": server.http, "HEROCOORDINATOR_WS": server.ws}
-    out = go("test", "-count=1", "-v", "./...", **where, HEROCOORDINATOR_CONTEXT=str(context + 500_000))
+    out = go("test", "-count=1", "-v", "./...", cwd=CLIENT, **where, HEROCOORDINATOR_CONTEXT=str(context + 500_000))
 
     assert out.count("--- PASS") == 4
     assert "SKIP" not in out
