@@ -41,6 +41,7 @@ def go(*arguments: str, cwd: Path = CLIENT, **environment: str) -> str:
 def test_its_tests_pass(server: CoordinatorProcess, context: int) -> None:
     out = go(
         *("test", "-count=1", "-v", "./..."),
+        cwd=CLIENT,
         HEROCOORDINATOR_HTTP=server.http,
         HEROCOORDINATOR_WS=server.ws,
         HEROCOORDINATOR_CONTEXT=str(context + 500_000),

@@ -323,7 +323,7 @@ export class Channel {
 
   async #keepConnected(): Promise<void> {
     const { giveUpAfterMs = Infinity } = this.#options;
-    let lastConnected = Date.now();
+    let lastConnected = performance.now();
     let failures = 0;
     while (this.#ended === undefined) {
       const before = this.connections;
@@ -339,7 +339,7 @@ export class Channel {
       } catch (error) {
         this.#trouble = error instanceof Error ? error.message : String(error);
       }
-      const now = Date.now();
+      const now = performance.now();
       if (this.connections > before) lastConnected = now;
       if (this.#wasUseful) failures = 0;
       if (this.#ended !== undefined) return;
@@ -373,7 +373,7 @@ export class Channel {
     if (this.#ended !== undefined) return;
     link.onMessage = (message) => this.#received(message);
     this.#link = link;
-    this.#lastReceived = Date.now();
+    this.#lastReceived = performance.now();
     this.connections += 1;
     for (const subscription of [...this.#subscriptions]) subscription.resume();
     this.#options.onConnect?.();
@@ -403,7 +403,7 @@ export class Channel {
   }
 
   #received(message: unknown): void {
-    this.#lastReceived = Date.now();
+    this.#lastReceived = performance.now();
     this.#wasUseful = true;
     const isSingle = !Array.isArray(message);
     for (const item of isSingle ? [message] : message) {
@@ -425,7 +425,7 @@ export class Channel {
 
   /** A browser's WebSocket cannot ping, so a small call does. */
   #watch(link: Link): void {
-    const silence = Date.now() - this.#lastReceived;
+    const silence = performance.now() - this.#lastReceived;
     if (silence >= 2 * this.#keepaliveMs) {
       if (this.#link === link) this.drop("the coordinator is silent");
     } else if (silence >= this.#keepaliveMs) {
@@ -434,10 +434,10 @@ export class Channel {
   }
 
   async #sleep(ms: number): Promise<void> {
-    const ends = Date.now() + ms;
-    while (this.#ended === undefined && Date.now() < ends) {
+    const ends = performance.now() + ms;
+    while (this.#ended === undefined && performance.now() < ends) {
       const woken = new AbortController();
-      const timer = setTimeout(() => woken.abort(), ends - Date.now());
+      const timer = setTimeout(() => woken.abort(), ends - performance.now());
       await this.#changed.wait(woken.signal).catch(() => undefined);
       clearTimeout(timer);
     }

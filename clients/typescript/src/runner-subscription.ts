@@ -138,7 +138,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
 
   async #end(method: "job.finish" | "job.fail", assignment: Assignment, more: object): Promise<AttemptOutcome> {
     const { token } = assignment;
-    const deadline = Date.now() + this.channel.timeoutMs;
+    const deadline = performance.now() + this.channel.timeoutMs;
     let wasSent = false;
     this.#reporting.add(token);
     try {
@@ -146,7 +146,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
         await this.#subscribedAgain(deadline, wasSent);
         try {
           // Sent before the subscription is there it would not free a place, so the channel does not send it again.
-          const timeoutMs = Math.max(deadline - Date.now(), 1);
+          const timeoutMs = Math.max(deadline - performance.now(), 1);
           const params = { ...nameOf(assignment), ...more } as never;
           const outcome: AttemptOutcome = await this.channel.call(method, params, { timeoutMs, resend: false });
           this.release(token);
@@ -166,7 +166,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
 
   async #subscribedAgain(deadline: number, wasSent: boolean): Promise<void> {
     const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), Math.max(deadline - Date.now(), 0));
+    const timer = setTimeout(() => late.abort(), Math.max(deadline - performance.now(), 0));
     try {
       while (this.#subscription === undefined && this.#error === undefined && !this.#ended) {
         await this.#changed.wait(late.signal);

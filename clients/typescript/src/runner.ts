@@ -199,7 +199,7 @@ export class RunnerService {
   /** Keep the leases of all attempts, in one batch; learn which of them count no more. */
   async #beat(): Promise<void> {
     const attempts = [...this.#attempts.values()].filter((attempt) => !attempt.isStopped);
-    const sentAt = Date.now();
+    const sentAt = performance.now();
     const timeoutMs = ((this.#options.lease ?? 30) * 1000) / HEARTBEATS_A_LEASE;
     try {
       const calls = attempts.map((attempt) => ["job.heartbeat", nameOf(attempt.assignment)] as const);
@@ -232,6 +232,7 @@ class Attempt {
   readonly #grace: number;
   #mayRunUntil: number;
   #fence: ReturnType<typeof setTimeout> | undefined;
+  #patience: ReturnType<typeof setTimeout> | undefined; // with work that was told to stop
   #givesUpAt = Infinity;
   #whyLost: string | undefined;
   #isConfirmed = false;
@@ -255,14 +256,15 @@ class Attempt {
     const lease = assignment.lease * 1000;
     this.#grace = Math.min(GRACE_MS, lease / 8);
     this.#span = lease - Math.min(1000, lease / 20) - this.#grace;
-    this.#mayRunUntil = Date.now() + this.#span * 0.9;
+    this.#mayRunUntil = performance.now() + this.#span * 0.9;
     this.#abandoned = new Promise((_, reject) => (this.#abandon = reject));
     this.#abandoned.catch(() => undefined);
     this.#stop.signal.addEventListener("abort", () => this.#abandonAfter(this.#grace));
   }
 
   #abandonAfter(ms: number): void {
-    setTimeout(() => this.#abandon(new Failure("it did not stop when it was told to")), ms);
+    clearTimeout(this.#patience);
+    this.#patience = setTimeout(() => this.#abandon(new Failure("it did not stop when it was told to")), ms);
   }
 
   get isStopped(): boolean {
@@ -273,7 +275,7 @@ class Attempt {
   giveUp(reason: string, forMs: number): void {
     if (this.#isOver || this.isStopped) return;
     this.say(`job ${this.assignment.job.id} is told to stop: ${reason}`);
-    this.#givesUpAt = Date.now() + forMs;
+    this.#givesUpAt = performance.now() + forMs;
     this.#whyLost = reason;
     this.#stop.abort(new Failure(reason));
   }
@@ -281,7 +283,7 @@ class Attempt {
   /** The runner leaves at once. */
   leave(): void {
     this.giveUp("the runner was stopped", LEAVING_MS);
-    this.#givesUpAt = Math.min(this.#givesUpAt, Date.now() + LEAVING_MS);
+    this.#givesUpAt = Math.min(this.#givesUpAt, performance.now() + LEAVING_MS);
     this.#abandonAfter(LEAVING_MS / 4);
   }
 
@@ -300,6 +302,7 @@ class Attempt {
     const sending = this.#sendLines();
     const outcome = await this.#execute();
     clearTimeout(confirm);
+    clearTimeout(this.#patience); // which would keep a process that has nothing else to do
     this.#isOver = true;
     this.#changed.tell();
     await sending;
@@ -371,14 +374,14 @@ class Attempt {
   #watchLease(): void {
     this.#fence = setTimeout(() => {
       if (this.#isOver || this.isStopped) return;
-      if (Date.now() < this.#mayRunUntil) this.#watchLease();
+      if (performance.now() < this.#mayRunUntil) this.#watchLease();
       else this.giveUp(`cut off from the coordinator for longer than the lease of ${this.assignment.lease} s`, LAST_WORDS_MS);
-    }, Math.max(this.#mayRunUntil - Date.now(), 1));
+    }, Math.max(this.#mayRunUntil - performance.now(), 1));
   }
 
   async #confirm(): Promise<void> {
     if (this.#isConfirmed || this.isStopped) return;
-    const sentAt = Date.now();
+    const sentAt = performance.now();
     const outcome = await this.client.call("job.heartbeat", nameOf(this.assignment)).catch((error: unknown) => error);
     this.heard(outcome, sentAt);
   }
@@ -434,8 +437,8 @@ class Attempt {
 
   /** Send these until they are answered, so that some may come twice, or nobody wants them. */
   async #sendOnce({ stream, lines }: { stream: LogStream; lines: string[] }): Promise<void> {
-    for (let failures = 0; !this.#isUnwanted && Date.now() < this.#givesUpAt; ) {
-      const sentAt = Date.now();
+    for (let failures = 0; !this.#isUnwanted && performance.now() < this.#givesUpAt; ) {
+      const sentAt = performance.now();
       try {
         const logged = await this.subscription.log(this.assignment, lines, stream);
         this.heard(logged, sentAt);
@@ -456,7 +459,7 @@ class Attempt {
 
   /** Report until it is answered. */
   async #report(outcome: Outcome): Promise<void> {
-    for (let failures = 0; Date.now() < this.#givesUpAt; ) {
+    for (let failures = 0; performance.now() < this.#givesUpAt; ) {
       try {
         return await this.#tell(outcome);
       } catch (error) {

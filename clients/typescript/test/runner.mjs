@@ -11,6 +11,7 @@ await serveRunner({
   scriptTypes: ["V"],
   capacity: 2,
   async run({ script, inputs, log }) {
+    console.log(`ran ${script}`);
     await log(`running ${script}`);
     await new Promise((resolve) => setTimeout(resolve, 300));
     const sum = Object.values(inputs).reduce((so_far, { value }) => so_far + Number(value), Number(script));
