@@ -17,6 +17,7 @@ LONG: Final = {
     *("access/test_audit", "access/test_browser", "access/test_floods", "access/test_fuzz"),
     *("access/test_many_connections", "access/test_slow_clients", "access/test_waiting_calls", "cli/test_cert"),
     *("cli/test_demo", "cli/test_doctor", "cli/test_flow_views", "cli/test_foreign_text", "cli/test_large_flows"),
+    "cli/test_lists",
     *("cli/test_serve_config", "cluster/test_fail_over", "cluster/test_isolation", "cluster/test_metrics"),
     *(
         "cluster/test_sentinel",

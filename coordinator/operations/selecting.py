@@ -14,7 +14,7 @@ from coordinator.storage.keys import Keyspace
 
 __all__ = ["LOOKED_AT", "first_of", "is_filtering", "look_on", "sought"]
 
-LOOKED_AT: Final = 400  # records in one call of the store: about 1 ms
+LOOKED_AT: Final = 200  # records in one call of the store: about 2 ms
 _CRITERIA: Final[Mapping[str, str]] = {
     "name_prefix": "name",
     "created_from": "created_from",

@@ -500,9 +500,15 @@ class Stats(NamedTuple):
     busy: int
 
 
-def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Transition:
+def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Command:
     """How much there is in a context. It takes as long whatever the answer is."""
-    return keys.transition("hc_context_stats", *script_types)
+    return _looking(keys.transition("hc_context_stats", *script_types))
+
+
+def _looking(transition: Transition) -> Command:
+    """A transition that only looks, as a command that is not joined with others, of which some may write: it is
+    answered while the store takes no writes, and needs nobody to be known as a writer."""
+    return (*transition,)
 
 
 def read_context_stats(reply: Any, script_types: Collection[str]) -> Stats | None:
@@ -563,13 +569,16 @@ def flow_submit(
     """Create a flow, of which these members are given, and all its jobs, by their ids, and start it."""
     caller_id = flow["caller_id"]
     names = {id: job_name(caller_id, id) for id in jobs}
+    members = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
+    while members[-1] == NOT_GIVEN:  # each argument costs the store as much as a small command
+        members.pop()
     arguments: list[str | int | bytes] = [
         flow_name(flow["id"]),
         index_entry(flow["id"]),
         " ".join(names.values()),
         " ".join(names[id] for id in leaves),
-        len(jobs),
-        *codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN),
+        f"{len(jobs)} {len(members)}",
+        *members,
     ]
     for id, job in jobs.items():
         given = {name: value for name, value in job.given.items() if not _goes_without_saying(name, value)}
@@ -934,9 +943,9 @@ class Standing(NamedTuple):
     jobs: Sequence[tuple[int, int]]  # caller_id, id
 
 
-def runner_states(keys: Keyspace, runners: Sequence[int]) -> Transition:
+def runner_states(keys: Keyspace, runners: Sequence[int]) -> Command:
     """How these runners are."""
-    return keys.transition("hc_runner_states", *runners)
+    return _looking(keys.transition("hc_runner_states", *runners))
 
 
 def read_runner_states(reply: Any) -> list[Standing] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pytest
@@ -11,6 +13,7 @@ from coordinator.engine import connected, engine
 from tests.support.api import Api, ws_api
 from tests.support.inprocess import serving, ws_url
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
+from tests.support.streaming import job
 from tests.support.workers import register, worker
 
 HANG: Final = 60.0
@@ -92,3 +95,34 @@ async def test_those_that_stay_are_renewed(store: ValkeyProcess, monkeypatch: py
         while trio.current_time() < ends:
             assert await count(api, 1) == {**NOBODY, "Python": 1}
             await trio.sleep(0.2)
+
+
+def ignore(notices: Sequence[Any]) -> None:
+    """What comes is nobody's here."""
+
+
+async def test_a_list_of_runners_says_who_is_there_and_what_each_has(
+    server: CoordinatorProcess, http: Api, context: int
+) -> None:
+    await register(http, context)
+    jobs = [{**job(context, id)["job"], "script_type": "Sal"} for id in range(1, 26)]
+    flow = {"id": 1, "caller_id": 7, "context_id": context, "jobs": [*range(1, 26)], "env_vars": {}}
+    before = (await http.call("runner.list", context_id=context))["items"]
+    begun = time.time() * 1000
+    async with ws_api(server.ws, ignore) as ws:
+        await ws.call("runner.subscribe", context_id=context, runner_id=3, script_types=["Sal"], capacity=23)
+        (listed,) = (await http.call("runner.list", context_id=context))["items"]
+        assert before == [{name: value for name, value in listed.items() if name in before[0]}]
+        assert (listed["connected"], listed["capacity"]) == (True, 23)
+        assert begun - 1000 < listed["connected_since"] < begun + 60_000
+        assert "jobs" not in listed
+
+        await http.call("flow.submit", context_id=context, flow=flow, jobs=jobs)
+        with trio.fail_after(HANG):
+            while listed.get("attempts") != 23:
+                (listed,) = (await http.call("runner.list", context_id=context))["items"]
+        stats = await http.call("context.stats", context_id=context)
+        assert stats["runners"] == {"connected": 1, "busy": 1}
+        assert (stats["jobs"]["Started"], stats["script_types"]["Sal"]["queued"]) == (23, 2)
+        assert len(listed["jobs"]) == 20
+        assert all(it["caller_id"] == 7 and 1 <= it["id"] <= 23 for it in listed["jobs"])

@@ -338,16 +338,19 @@ end
 
 -- Create a flow and all its jobs, which are a DAG, and start it. Of a flow that was started before nothing changes.
 -- Jobs that are Finished count as done and stay as they are.
--- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, then the members FLOW_GIVEN names,
--- each NOT_GIVEN if it is; for each job: the job, its index entry, the names of fields, with spaces between, their
+-- Arguments: 1 the flow, 2 its index entry, 3 x_jobs, 4 x_leaves, 5 how many jobs, and how many members, with a space
+-- between, then so many of the members FLOW_GIVEN names, each NOT_GIVEN if it is, as the others are; for each job: the
+-- job, its index entry, the names of fields, with spaces between, their
 -- values. Of the members JOB_GIVEN names those are left out which the job's key tells, or which are at their default
 -- and must be given; x_next and x_parents are added, as far as it has them.
 -- Result: 'new', when it was created (s) | 'ok', the record | 'busy', job, its run | 'differs', the flow, or a job that
 -- is Finished or was submitted with the flow before, the member that is another, its status. Or 'more', 'state': as
 -- flow_create.
 local function flow_submit(tx, args, o)
-  local flow, count = args[o + 1], tonumber(args[o + 5])
-  local keys, jobs, places, kinds, at = {tx.prefix .. flow}, {}, {}, {}, o + 6 + #FLOW_GIVEN
+  local flow, count, members = args[o + 1], string.match(args[o + 5], '^(%d+) (%d+)$')
+  local keys, jobs, places, kinds, at = {tx.prefix .. flow}, {}, {}, {}, o + 6 + members
+  local given = slice(FLOW_GIVEN, 1, members)
+  count = tonumber(count)
   for i = 1, count do
     jobs[i], places[i], kinds[i] = args[at], at, SUBMITTED.read(args[at + 2])
     keys[i + 1] = tx.prefix .. args[at]
@@ -362,7 +365,7 @@ local function flow_submit(tx, args, o)
       return word == WORD.STATE and word or WORD.MORE, detail
     end
     known = known_of(tx, jobs, JOB_OPTIONAL)
-    local other = was.status and SHARING.difference(tx, flow, FLOW_GIVEN, args, o + 6, FLOW_DEFAULTS)
+    local other = was.status and SHARING.difference(tx, flow, given, args, o + 6, FLOW_DEFAULTS)
     if other then
       return WORD.DIFFERS, flow, other, was.status
     end
@@ -444,7 +447,7 @@ local function flow_submit(tx, args, o)
   end
   fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
-  put_members(fields, FLOW_GIVEN, args, o + 6, was.kept, FLOW_DEFAULTS)
+  put_members(fields, given, args, o + 6, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', keys[1], unpack(fields))
   COUNT.flow(tx, was.status or '', 'Started')
   BYTES.count(tx, flow)

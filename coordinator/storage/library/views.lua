@@ -55,14 +55,18 @@ FIND.IS = {
   end,
 }
 
--- Whether a record that is sorted by `value`, and then by its entry, comes behind the place 'VALUE ENTRY' in a list.
+-- A place 'VALUE ENTRY' in a list that is sorted by values, and then by entries; nil if it is ''.
+function FIND.place(text)
+  local value, entry = string.match(text, '^(%S+) (%S+)$')
+  return value and {value = tonumber(value), entry = entry}
+end
+
+-- Whether a record comes behind a place in a list.
 function FIND.is_behind(value, entry, place, is_descending)
-  local at, other = string.match(place, '^(%S+) (%S+)$')
-  at = tonumber(at)
-  if is_descending then
-    return value < at or (value == at and entry < other)
+  if value ~= place.value then
+    return (value > place.value) ~= is_descending
   end
-  return value > at or (value == at and entry > other)
+  return entry ~= place.entry and (entry > place.entry) ~= is_descending
 end
 
 -- Look through a part of an index for the records that a filter means.
@@ -74,7 +78,7 @@ end
 -- and, if it is sorted, by what}.
 local function find(keys, args)
   local prefix, kind, is_descending = string.sub(keys[1], 1, -7), args[1], args[4] == 'REV'
-  local enough, sort, behind, before = tonumber(args[6]), args[7], args[8], args[9]
+  local enough, sort, behind, before = tonumber(args[6]), args[7], FIND.place(args[8]), FIND.place(args[9])
   local order = is_descending and {'REV', 'LIMIT', 0, args[5]} or {'LIMIT', 0, args[5]}
   local entries = redis.call('ZRANGE', prefix .. 'index:' .. kind, args[2], args[3], 'BYLEX', unpack(order))
   local names, is_read = {'created_at', 'status'}, {created_at = true, status = true}
@@ -109,8 +113,8 @@ local function find(keys, args)
       if sort == 'ended' then
         value = FIND.ended(of) or (is_descending and 0 or FIND.LAST)
       end
-      if (behind == '' or FIND.is_behind(value, entry, behind, is_descending))
-        and (before == '' or not FIND.is_behind(value, entry, before, is_descending)) then
+      if (not behind or FIND.is_behind(value, entry, behind, is_descending))
+        and (not before or not FIND.is_behind(value, entry, before, is_descending)) then
         found[#found + 1], found[#found + 2] = entry, string.format('%.0f', value)
       end
     elseif is_meant then
@@ -129,8 +133,8 @@ end
 -- looked at once after the server was started.
 -- Arguments: script types.
 -- Result: 'ok' | 'more': not all attempts were looked at yet, to be called again. Then moves and how often each was
--- made (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next has
--- been queued; how many runners are there, and how many have an attempt that runs.
+-- made (see COUNT.move); of each type how many entries its queue has, and for how many ms the job that is popped next
+-- has been queued; how many runners are there, and how many have an attempt that runs.
 local function context_stats(tx, args, o, last)
   local memory, queues, there, busy, connected, working = memory_of(tx), {}, {}, {}, 0, 0
   local is_known = OUTCOME.look_back(tx, memory)
@@ -152,17 +156,23 @@ local function context_stats(tx, args, o, last)
   return is_known and WORD.OK or WORD.MORE, redis.call('HGETALL', tx.prefix .. 'counts'), queues, connected, working
 end
 
+local SWEPT_EVERY = 5000 -- ms after which those that are no longer there are looked for again
+
 -- Say which runners have subscribed.
 -- Arguments: 1 for how long, in ms, that may be believed, then of each: its id, since when (ms) and for how many jobs
 -- at once, with spaces between.
 -- Result: 'ok'.
 local function runners_subscribed(tx, args, o, last)
-  local subscribed, coordinator = memory_of(tx).subscribed, string.match(tx.coordinator, '^%S+')
-  for runner, told in pairs(subscribed) do
-    for who, it in pairs(told) do
-      told[who] = it.till >= tx.now and it or nil
+  local memory, coordinator = memory_of(tx), string.match(tx.coordinator, '^%S+')
+  local subscribed = memory.subscribed
+  if tx.now - (memory.swept.subscribed or 0) > SWEPT_EVERY then
+    memory.swept.subscribed = tx.now
+    for runner, told in pairs(subscribed) do
+      for who, it in pairs(told) do
+        told[who] = it.till >= tx.now and it or nil
+      end
+      subscribed[runner] = next(told) and told
     end
-    subscribed[runner] = next(told) and told
   end
   for at = o + 2, last do
     local runner, since, capacity = string.match(args[at], '^(%d+) (%d+) (%d+)$')
@@ -220,7 +230,7 @@ local function runner_states(tx, args, o, last)
   return is_known and WORD.OK or WORD.MORE, told
 end
 
-register('hc_context_stats', context_stats, READS, true)
+register('hc_context_stats', context_stats, READS)
 register('hc_runners_subscribed', runners_subscribed)
-register('hc_runner_states', runner_states, READS, true)
+register('hc_runner_states', runner_states, READS)
 redis.register_function{function_name = 'hc_find', callback = find, flags = {'no-writes'}}
