@@ -75,7 +75,7 @@ def transition(step: list[Command]) -> tuple[str, tuple[Any, ...]]:
     return str(function), tuple(arguments)
 
 
-def take_one(keys: Keyspace) -> Transition:
+def take_one(keys: Keyspace, holder: str = "h") -> Transition:
     """Runner 3 takes one Python job. Sent twice, it is the same take asked for again."""
     return functions.take(
         keys,
@@ -85,7 +85,7 @@ def take_one(keys: Keyspace) -> Transition:
         lease=30.0,
         count=1,
         max_bytes=1000,
-        holder="h",
+        holder=holder,
         number="1",
         secret="s",
         script_types=["Python"],

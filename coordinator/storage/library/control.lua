@@ -97,6 +97,7 @@ local function context_pause(tx, args, o)
     return WORD.NONE
   end
   local name = type == '' and 'context' or 'type:' .. type
+  tx.is_held = nil -- others in this call are to look again
   if is_paused then
     redis.call('HSETNX', tx.prefix .. 'paused', name, tx.at)
   elseif redis.call('HDEL', tx.prefix .. 'paused', name) == 1 then
@@ -156,6 +157,7 @@ local function runner_drain(tx, args, o)
   if redis.call('EXISTS', key) == 0 then
     return WORD.NONE
   end
+  tx.is_held = nil -- others in this call are to look again
   if is_drained then
     if redis.call('HSETNX', tx.prefix .. 'paused', runner, tx.at) == 1 then
       redis.call('HSET', key, 'draining', 'true', 'updated_at', tx.seconds)

@@ -48,8 +48,8 @@ function SHARING.is_open(active)
   return active == IS.ACTIVE or active == IS.PAUSED
 end
 
--- Whether jobs of a type are handed to nobody now, 'paused', or none to this runner, 'drained'; nil if neither. The hash
--- `paused` says so: it has the fields 'context', 'type:TYPE' and 'runner:ID', each since when (ms).
+-- Whether jobs of a type are handed to nobody now, 'paused', or none to this runner, 'drained'; nil if neither. The
+-- hash `paused` says so: it has the fields 'context', 'type:TYPE' and 'runner:ID', each since when (ms).
 function SHARING.is_held(tx, type, runner)
   if tx.is_held == nil then
     tx.is_held = redis.call('EXISTS', tx.prefix .. 'paused') == 1
