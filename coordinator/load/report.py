@@ -38,7 +38,7 @@ def as_json(plan: Plan, server: dict[str, Any], found: Measured, steps: Sequence
         "herocoordinator": __version__,
         "server": server,
         "generator": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "plan": {name: value for name, value in asdict(plan).items() if name not in _SECRET},
+        "plan": {name: value for name, value in asdict(plan).items() if name not in _SECRET} | {"kinds": [*plan.kinds]},
         "result": _figures(found),
         "steps": [_figures(step, with_series=False) for step in steps],
     }

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from coordinator.client import connect
-from coordinator.load.report import Unreadable, read
+from coordinator.load.report import Unreadable, as_json, read
 from coordinator.load.run import Measured, Plan, find_knee, generators, run_step, stage
 from tests.access import callers
 from tests.support.commands import herocoordinator
@@ -199,3 +199,5 @@ async def test_the_highest_rate_that_is_held_is_found(own: CoordinatorProcess) -
     assert best.keeps(2_000.0)
     assert best.rate == max(step.rate for step in steps if step.keeps(2_000.0))
     assert len(said) >= 3
+    made = as_json(plan, {"version": "1"}, best, steps)
+    assert json.loads(json.dumps(made)) == made, "so it compares with one that was read"
