@@ -21,7 +21,11 @@ export function parseAddress(text: string): URL {
     throw new TypeError("there are credentials in the coordinator's URL; give them as `credentials` instead");
   }
   // A standard port that is written out looks like none once it is parsed.
-  const authority = text.trim().replace(/^[a-z]+:\/\//i, "").split(/[/?#]/)[0] ?? "";
+  const authority =
+    text
+      .trim()
+      .replace(/^[a-z]+:\/\//i, "")
+      .split(/[/?#]/)[0] ?? "";
   if (!/:\d+$/.test(authority)) url.port = PORTS[url.protocol] ?? "";
   url.hash = "";
   return url;

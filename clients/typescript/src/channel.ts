@@ -25,7 +25,10 @@ export interface ConnectOptions extends Partial<Limits>, SocketOptions {
   giveUpAfterMs?: number;
   /** Milliseconds one attempt to connect may take, and the login after it. 10,000. */
   connectTimeoutMs?: number;
-  /** Milliseconds of silence after which the coordinator is asked whether it is there; after as long again it is not. 20,000. */
+  /**
+   * Milliseconds of silence after which the coordinator is asked whether it is there; after as long again it counts as
+   * gone. 20,000.
+   */
   keepaliveMs?: number;
   /** Used in place of the platform's own. */
   WebSocket?: SocketClass;
@@ -184,14 +187,22 @@ export class Channel {
   // -- calls
 
   /** Call a method and return its result. What is called at the same moment goes to the coordinator as one batch. */
-  call<M extends MethodName>(method: M, params: Methods[M]["params"], options?: CallOptions): Promise<Methods[M]["result"]>;
+  call<M extends MethodName>(
+    method: M,
+    params: Methods[M]["params"],
+    options?: CallOptions,
+  ): Promise<Methods[M]["result"]>;
   call(method: string, params?: unknown, options?: CallOptions): Promise<unknown>;
   call(method: string, params: unknown = {}, options: CallOptions = {}): Promise<unknown> {
     return this.#make(method, params, options, true);
   }
 
   /** Send a notification: nobody will say whether it had an effect. Done once it is on its way. */
-  async notify<M extends MethodName>(method: M, params: Methods[M]["params"], options: CallOptions = {}): Promise<void> {
+  async notify<M extends MethodName>(
+    method: M,
+    params: Methods[M]["params"],
+    options: CallOptions = {},
+  ): Promise<void> {
     await this.#make(method, params, options, false);
   }
 
@@ -199,7 +210,11 @@ export class Channel {
   async callMany<const C extends readonly (readonly [MethodName, unknown])[]>(
     calls: C,
     options: CallOptions = {},
-  ): Promise<{ -readonly [I in keyof C]: C[I] extends readonly [infer M extends MethodName, unknown] ? Methods[M]["result"] | ClientError : never }> {
+  ): Promise<{
+    -readonly [I in keyof C]: C[I] extends readonly [infer M extends MethodName, unknown]
+      ? Methods[M]["result"] | ClientError
+      : never;
+  }> {
     const made = calls.map(([method, params]) =>
       this.#make(method, params, options, true).catch((error: unknown) => {
         if (error instanceof ClientError) return error;
@@ -386,7 +401,10 @@ export class Channel {
     const why = `closed with ${code} ${reason}`.trim();
     if (code === MESSAGE_TOO_BIG) {
       // Sent again, the same message would end the next connection too.
-      this.#ledger.settle({ error: { code: InvalidRequest.code, message: "Invalid Request", data: { detail: why } } }, true);
+      this.#ledger.settle(
+        { error: { code: InvalidRequest.code, message: "Invalid Request", data: { detail: why } } },
+        true,
+      );
     }
     this.#lost(link, why);
   }
@@ -417,7 +435,11 @@ export class Channel {
   #notified(method: string, params: unknown): void {
     if (method === LOGIN_ENDED) {
       // What is asked for on the next connection says why.
-      this.drop(isObject(params) && "subscription" in params ? "the coordinator has ended a subscription" : "the login has ended");
+      this.drop(
+        isObject(params) && "subscription" in params
+          ? "the coordinator has ended a subscription"
+          : "the login has ended",
+      );
     } else if (isObject(params)) {
       this.#routes.get(String(params["subscription"]))?.(method, params);
     }

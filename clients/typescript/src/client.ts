@@ -1,6 +1,12 @@
 // The client: the calls of a Channel, the API's methods, and subscriptions.
 
-import { bind, type Api, type EventSubscriptions, type FlowSubscribeParams, type RunnerSubscribeParams } from "./api.js";
+import {
+  bind,
+  type Api,
+  type EventSubscriptions,
+  type FlowSubscribeParams,
+  type RunnerSubscribeParams,
+} from "./api.js";
 import { Channel, type ConnectOptions } from "./channel.js";
 import { FlowFollower, Follower, type FlowFollowOptions, type FollowOptions } from "./follower.js";
 import { RunnerSubscription } from "./runner-subscription.js";
@@ -12,7 +18,10 @@ export interface Client extends Api {}
 export class Client extends Channel {
   constructor(url: string, options: ConnectOptions = {}) {
     super(url, options);
-    Object.assign(this, bind((method, params, callOptions) => this.call(method, params, callOptions)));
+    Object.assign(
+      this,
+      bind((method, params, callOptions) => this.call(method, params, callOptions)),
+    );
   }
 
   /** A flow's events, until it has ended. */

@@ -38,7 +38,9 @@ export interface FollowOptions {
  * taken up again where it ended once they are: a slow reader neither holds up calls nor fills memory. Only how long the
  * coordinator keeps events bounds how far behind one may be; see `missed`.
  */
-export class Follower<M extends keyof EventSubscriptions> implements AsyncIterableIterator<EventSubscriptions[M]["event"]>, Subscription {
+export class Follower<M extends keyof EventSubscriptions>
+  implements AsyncIterableIterator<EventSubscriptions[M]["event"]>, Subscription
+{
   /** The id of the last event given out: the `after` of a later follower. undefined: where it begins by itself. */
   last: string | undefined;
   /** Events were no longer kept when they should have been read. */

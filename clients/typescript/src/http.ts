@@ -28,10 +28,17 @@ export class HttpClient {
   constructor(url: string, options: HttpOptions = {}) {
     this.#url = forHttp(parseAddress(url));
     this.#options = options;
-    Object.assign(this, bind((method, params, callOptions) => this.call(method, params, callOptions)));
+    Object.assign(
+      this,
+      bind((method, params, callOptions) => this.call(method, params, callOptions)),
+    );
   }
 
-  call<M extends MethodName>(method: M, params: Methods[M]["params"], options?: CallOptions): Promise<Methods[M]["result"]>;
+  call<M extends MethodName>(
+    method: M,
+    params: Methods[M]["params"],
+    options?: CallOptions,
+  ): Promise<Methods[M]["result"]>;
   call(method: string, params?: unknown, options?: CallOptions): Promise<unknown>;
   async call(method: string, params: unknown = {}, options: CallOptions = {}): Promise<unknown> {
     return resultOf(await this.#exchange({ jsonrpc: "2.0", id: 1, method, params }, options));
@@ -41,7 +48,11 @@ export class HttpClient {
   async callMany<const C extends readonly (readonly [MethodName, unknown])[]>(
     calls: C,
     options: CallOptions = {},
-  ): Promise<{ -readonly [I in keyof C]: C[I] extends readonly [infer M extends MethodName, unknown] ? Methods[M]["result"] | ClientError : never }> {
+  ): Promise<{
+    -readonly [I in keyof C]: C[I] extends readonly [infer M extends MethodName, unknown]
+      ? Methods[M]["result"] | ClientError
+      : never;
+  }> {
     if (calls.length === 0) return [] as never;
     const batch = calls.map(([method, params], id) => ({ jsonrpc: "2.0", id, method, params }));
     const replies = await this.#exchange(batch, options);
@@ -62,7 +73,8 @@ export class HttpClient {
     if (credentials === undefined) return Promise.resolve(undefined);
     const ask = async (method: string, params: object) =>
       resultOf(await this.#post({ jsonrpc: "2.0", id: 1, method, params }, options, undefined));
-    const logIn = async () => (await tokenOf(credentials)) ?? (await logInByKey(credentials, ask, this.#url.host))?.token;
+    const logIn = async () =>
+      (await tokenOf(credentials)) ?? (await logInByKey(credentials, ask, this.#url.host))?.token;
     this.#token ??= logIn().catch((error: unknown) => {
       this.#token = undefined;
       throw error;
@@ -91,7 +103,8 @@ export class HttpClient {
       });
       const text = await response.text();
       const reply = parsed(text);
-      if (reply === undefined) throw new CannotConnect(`no connection to ${where}: it answered ${response.status}, which is no JSON-RPC`);
+      if (reply === undefined)
+        throw new CannotConnect(`no connection to ${where}: it answered ${response.status}, which is no JSON-RPC`);
       return reply;
     } catch (error) {
       if (error instanceof ClientError) throw error;
@@ -130,5 +143,7 @@ function isNotLoggedIn(reply: unknown): boolean {
 
 function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message || String((cause as { code?: string }).code ?? cause.name) : String(cause);
+  return cause instanceof Error
+    ? cause.message || String((cause as { code?: string }).code ?? cause.name)
+    : String(cause);
 }

@@ -39,7 +39,14 @@ export async function logInByKey(credentials: Credentials, ask: Ask, host: strin
   const { principal, key } = credentials;
   return unlessOpen(async () => {
     const challenge = (await ask("auth.challenge", {})) as Challenge;
-    const text = signedText("login", challenge.server, host.toLowerCase(), principal, challenge.nonce, challenge.expires_at);
+    const text = signedText(
+      "login",
+      challenge.server,
+      host.toLowerCase(),
+      principal,
+      challenge.nonce,
+      challenge.expires_at,
+    );
     const signature = base64(await (await signer(key))(text));
     return (await ask("auth.login", { principal, nonce: challenge.nonce, signature })) as LoggedIn;
   });
@@ -78,14 +85,17 @@ function signedText(...parts: (string | number)[]): Uint8Array {
 async function signer(key: string | CryptoKey | Sign): Promise<Sign> {
   if (typeof key === "function") return key;
   const { subtle } = globalThis.crypto as { subtle?: SubtleCrypto };
-  if (subtle === undefined) throw new ClientError("a page that is not secure (https, or localhost) cannot sign with a key");
-  const imported = typeof key === "string" ? await subtle.importKey("pkcs8", derOf(key), "Ed25519", false, ["sign"]) : key;
+  if (subtle === undefined)
+    throw new ClientError("a page that is not secure (https, or localhost) cannot sign with a key");
+  const imported =
+    typeof key === "string" ? await subtle.importKey("pkcs8", derOf(key), "Ed25519", false, ["sign"]) : key;
   return async (text) => new Uint8Array(await subtle.sign("Ed25519", imported, text as BufferSource));
 }
 
 function derOf(pem: string): ArrayBuffer {
   const body = /-----BEGIN PRIVATE KEY-----([\s\S]+?)-----END PRIVATE KEY-----/.exec(pem)?.[1];
-  if (body === undefined) throw new ClientError("the key is no PEM of a private key: `herocoordinator key new` makes one");
+  if (body === undefined)
+    throw new ClientError("the key is no PEM of a private key: `herocoordinator key new` makes one");
   return Uint8Array.from(atob(body.replace(/\s/g, "")), (letter) => letter.charCodeAt(0)).buffer;
 }
 

@@ -98,7 +98,9 @@ function faultOf(fault: unknown): string {
 
 /** Pages that are not secure have no crypto.randomUUID. */
 export function randomName(): string {
-  return Array.from(globalThis.crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return Array.from(globalThis.crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 }
 
 export function isObject(value: unknown): value is { [member: string]: unknown } {

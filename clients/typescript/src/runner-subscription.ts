@@ -37,8 +37,8 @@ export type RunnerNotice = { kind: "job"; assignment: AssignmentNotice } | { kin
 /**
  * `for await (const item of subscription)`: what the coordinator tells a runner.
  *
- * After a lost connection it subscribes again under the same session with the tokens it holds: those of assignments that
- * came and were neither finished nor failed nor cancelled. Tokens that were lost come as cancels.
+ * After a lost connection it subscribes again under the same session with the tokens it holds: those of assignments
+ * that came and were neither finished nor failed nor cancelled. Tokens that were lost come as cancels.
  *
  * The coordinator sends at most `capacity` unfinished assignments, so what waits here is bounded by that and by the
  * cancels of what was given out.
@@ -265,7 +265,11 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
     if (subscription !== undefined && !this.#ended) {
       try {
         // It stays routed until the answer: what was sent before that is ours.
-        await this.channel.call("runner.unsubscribe", { subscription }, { timeoutMs: UNSUBSCRIBE_TIMEOUT_MS, resend: false });
+        await this.channel.call(
+          "runner.unsubscribe",
+          { subscription },
+          { timeoutMs: UNSUBSCRIBE_TIMEOUT_MS, resend: false },
+        );
         this.channel.unroute(subscription);
       } catch {
         // The connection is gone, and the subscription with it.

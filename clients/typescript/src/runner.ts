@@ -127,7 +127,10 @@ export class RunnerService {
       for (const attempt of this.#attempts.values()) attempt.leave();
       setTimeout(() => this.client.close(), LEAVING_MS);
     });
-    const heart = setInterval(() => void this.#beat(), (((this.#options.lease ?? 30) * 1000) / HEARTBEATS_A_LEASE) | 0 || 1);
+    const heart = setInterval(
+      () => void this.#beat(),
+      (((this.#options.lease ?? 30) * 1000) / HEARTBEATS_A_LEASE) | 0 || 1,
+    );
     try {
       for (let failures = 0; !this.#isStopping; failures++) {
         try {
@@ -174,7 +177,8 @@ export class RunnerService {
         running.add(attempt);
       }
     } catch (error) {
-      for (const attempt of this.#attempts.values()) attempt.giveUp("the coordinator does not accept this runner any more", 0);
+      for (const attempt of this.#attempts.values())
+        attempt.giveUp("the coordinator does not accept this runner any more", 0);
       throw error;
     } finally {
       await Promise.all(running);
@@ -316,22 +320,32 @@ class Attempt {
     const deadline =
       job.timeout === 0
         ? undefined
-        : setTimeout(() => {
-            timedOut = `timed out after ${job.timeout} s`;
-            this.#stop.abort(new Failure(timedOut));
-          }, Math.min(job.timeout * 1000, 2 ** 31 - 1));
+        : setTimeout(
+            () => {
+              timedOut = `timed out after ${job.timeout} s`;
+              this.#stop.abort(new Failure(timedOut));
+            },
+            Math.min(job.timeout * 1000, 2 ** 31 - 1),
+          );
     const working = Promise.resolve().then(() => this.work(this.#given()));
     working.catch(() => undefined); // if it is waited for no more
     try {
       const result = await Promise.race([working, this.#abandoned]);
       if (timedOut !== undefined) return { error: timedOut, ...(result ? { result } : {}) };
-      if (this.#whyLost !== undefined) return { error: `stopped: ${this.#whyLost}`, lost: true, ...(result ? { result } : {}) };
+      if (this.#whyLost !== undefined)
+        return { error: `stopped: ${this.#whyLost}`, lost: true, ...(result ? { result } : {}) };
       return result ? { result } : {};
     } catch (error) {
       const more = error instanceof Failure ? error.more : {};
       if (timedOut !== undefined) return { error: timedOut, ...more };
       if (this.#whyLost !== undefined) return { error: `stopped: ${this.#whyLost}`, lost: true, ...more };
-      return { error: error instanceof Error ? `${error instanceof Failure ? "" : `${error.name}: `}${error.message}` : String(error), ...more };
+      return {
+        error:
+          error instanceof Error
+            ? `${error instanceof Failure ? "" : `${error.name}: `}${error.message}`
+            : String(error),
+        ...more,
+      };
     } finally {
       clearTimeout(deadline);
     }
@@ -372,11 +386,18 @@ class Attempt {
   // -- the lease
 
   #watchLease(): void {
-    this.#fence = setTimeout(() => {
-      if (this.#isOver || this.isStopped) return;
-      if (performance.now() < this.#mayRunUntil) this.#watchLease();
-      else this.giveUp(`cut off from the coordinator for longer than the lease of ${this.assignment.lease} s`, LAST_WORDS_MS);
-    }, Math.max(this.#mayRunUntil - performance.now(), 1));
+    this.#fence = setTimeout(
+      () => {
+        if (this.#isOver || this.isStopped) return;
+        if (performance.now() < this.#mayRunUntil) this.#watchLease();
+        else
+          this.giveUp(
+            `cut off from the coordinator for longer than the lease of ${this.assignment.lease} s`,
+            LAST_WORDS_MS,
+          );
+      },
+      Math.max(this.#mayRunUntil - performance.now(), 1),
+    );
   }
 
   async #confirm(): Promise<void> {
@@ -449,7 +470,8 @@ class Attempt {
           this.#isUnwanted = true;
           return this.giveUp(error.message, 0);
         }
-        if (!isTransient(error)) return this.say(`lines of job ${this.assignment.job.id} were refused: ${String(error)}`);
+        if (!isTransient(error))
+          return this.say(`lines of job ${this.assignment.job.id} were refused: ${String(error)}`);
         await new Promise((resolve) => setTimeout(resolve, pauseAfter(failures++)));
       }
     }
@@ -468,7 +490,12 @@ class Attempt {
           outcome = { ...outcome, error: "it succeeded, but the attempt had ended before" };
         } else if (isTransient(error)) {
           await new Promise((resolve) => setTimeout(resolve, pauseAfter(failures++)));
-        } else if (error instanceof StaleToken || error instanceof NotFound || error instanceof Closed || error instanceof CannotConnect) {
+        } else if (
+          error instanceof StaleToken ||
+          error instanceof NotFound ||
+          error instanceof Closed ||
+          error instanceof CannotConnect
+        ) {
           return this.say(`the outcome of job ${this.assignment.job.id} came too late: ${String(error)}`);
         } else if (outcome.result !== undefined) {
           // It does not fit the coordinator's limits: at least say how it ended.

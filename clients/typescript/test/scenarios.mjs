@@ -39,7 +39,11 @@ const flowOf = (context_id, jobs, id = 1) => ({
   jobs,
 });
 
-const failure = (promise) => promise.then(() => "nothing", (error) => error);
+const failure = (promise) =>
+  promise.then(
+    () => "nothing",
+    (error) => error,
+  );
 const quiet = { onLog: () => undefined, signals: false };
 
 async function calls(client, id) {
@@ -87,7 +91,9 @@ await play({
         return stored === script;
       }),
     );
-    const tooLarge = await failure(client.job.create({ context_id: id, job: job(id, 99, { script: "x".repeat(2 ** 20) }) }));
+    const tooLarge = await failure(
+      client.job.create({ context_id: id, job: job(id, 99, { script: "x".repeat(2 ** 20) }) }),
+    );
     return { scripts, tooLarge: tooLarge.name };
   },
 
@@ -164,7 +170,14 @@ await play({
     await direct.context.create(context(id));
     const jobs = Array.from({ length: 40 }, (_, at) => job(id, at + 1, { depends: at === 0 ? [] : [at] }));
     await direct.flow.submit(flowOf(id, jobs));
-    const service = new RunnerService({ ...quiet, url: ws, contextId: id, runnerId: 3, scriptTypes: ["V"], run: ({ log }) => log("here") });
+    const service = new RunnerService({
+      ...quiet,
+      url: ws,
+      contextId: id,
+      runnerId: 3,
+      scriptTypes: ["V"],
+      run: ({ log }) => log("here"),
+    });
     const serving = service.serve();
     const cutting = setInterval(proxy.cut, 100);
     const events = [];
@@ -175,7 +188,8 @@ await play({
     await serving;
     const { events: kept } = await direct.flow.events({ context_id: id, id: 1, limit: 1000 });
     return {
-      same: JSON.stringify(events.map((event) => event.event_id)) === JSON.stringify(kept.map((event) => event.event_id)),
+      same:
+        JSON.stringify(events.map((event) => event.event_id)) === JSON.stringify(kept.map((event) => event.event_id)),
       finished: events.filter((event) => event.kind === "job" && event.status === "Finished").length,
       last: events.at(-1).status,
       missed: follower.missed,
@@ -239,7 +253,9 @@ await play({
     const first = await distant.auth.whoami();
     proxy.cut();
     const again = await distant.auth.whoami();
-    const stranger = await failure(connect(ws, { credentials: { token: "hc_no" }, timeoutMs: 500 }).context.load({ id }));
+    const stranger = await failure(
+      connect(ws, { credentials: { token: "hc_no" }, timeoutMs: 500 }).context.load({ id }),
+    );
     return {
       byKey: (await client.auth.whoami()).principal,
       byToken: [first.principal, again.principal, distant.connections],
@@ -275,7 +291,11 @@ await play({
       const client = connect(url, { giveUpAfterMs: 0 });
       return (await failure(client.context.load({ id: 1 }))).message;
     };
-    return [await of(closed), await of(`${http}/nowhere/ws`), (await failure(new HttpClient(closed.replace("ws", "http")).context.load({ id: 1 }))).name];
+    return [
+      await of(closed),
+      await of(`${http}/nowhere/ws`),
+      (await failure(new HttpClient(closed.replace("ws", "http")).context.load({ id: 1 }))).name,
+    ];
   },
 
   // -- runners
@@ -301,16 +321,24 @@ await play({
     });
     const serving = service.serve();
     await client.flow.submit(flowOf(id, [job(id, 1)]));
-    await until(async () => (await client.job.tail({ context_id: id, caller_id: CALLER, id: 1 })).reports?.length > 0 || (await client.flow.status({ context_id: id, id: 1 })).counts.Started === 1);
+    await until(
+      async () =>
+        (await client.job.tail({ context_id: id, caller_id: CALLER, id: 1 })).reports?.length > 0 ||
+        (await client.flow.status({ context_id: id, id: 1 })).counts.Started === 1,
+    );
     await sleep(300);
     await client.flow.cancel({ context_id: id, id: 1, reason: "no longer needed" });
     await client.flow.submit(flowOf(id, [job(id, 2, { timeout: 1 })], 2));
     for await (const _ of client.followFlow({ context_id: id, id: 2 }));
-    await until(async () => (await client.job.load({ context_id: id, caller_id: CALLER, id: 1 })).result.partly === "done");
+    await until(
+      async () => (await client.job.load({ context_id: id, caller_id: CALLER, id: 1 })).result.partly === "done",
+    );
     service.stop();
     await serving;
     const late = await client.job.load({ context_id: id, caller_id: CALLER, id: 2 });
-    const [event] = (await client.flow.events({ context_id: id, id: 2, limit: 1000 })).events.filter((one) => one.reason);
+    const [event] = (await client.flow.events({ context_id: id, id: 2, limit: 1000 })).events.filter(
+      (one) => one.reason,
+    );
     return { reasons, late: [late.status, late.result], why: event.reason };
   },
 
@@ -321,15 +349,23 @@ await play({
     const proxy = await proxied(ws);
     const begun = [];
     const ended = [];
-    const run = (name) => async ({ signal, assignment }) => {
-      begun.push([name, Date.now(), assignment.attempt]);
-      if (name === "other") return { by: name };
-      await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      ended.push(Date.now());
-      return { by: name };
-    };
+    const run =
+      (name) =>
+      async ({ signal, assignment }) => {
+        begun.push([name, Date.now(), assignment.attempt]);
+        if (name === "other") return { by: name };
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        ended.push(Date.now());
+        return { by: name };
+      };
     const common = { ...quiet, contextId: id, scriptTypes: ["V"], lease: 2 };
-    const near = new RunnerService({ ...common, url: proxy.url, runnerId: 3, run: run("cut off"), keepaliveMs: 60_000 });
+    const near = new RunnerService({
+      ...common,
+      url: proxy.url,
+      runnerId: 3,
+      run: run("cut off"),
+      keepaliveMs: 60_000,
+    });
     const nearServing = near.serve();
     await direct.flow.submit(flowOf(id, [job(id, 1)]));
     await until(() => begun.length === 1);

@@ -90,7 +90,9 @@ class NodeWebSocket implements Socket {
       : connectTcp({ host, port });
     this.#stream.setNoDelay(true);
     const key = randomBytes(16).toString("base64");
-    this.#accept = createHash("sha1").update(key + ACCEPT_SUFFIX).digest("base64");
+    this.#accept = createHash("sha1")
+      .update(key + ACCEPT_SUFFIX)
+      .digest("base64");
     const head = [
       `GET ${url.pathname}${url.search} HTTP/1.1`,
       `Host: ${url.host}`,
@@ -167,7 +169,8 @@ class NodeWebSocket implements Socket {
   #readHead(): boolean {
     const { length } = this.#received;
     const text = this.#received.peek(Math.min(length, MAX_HEAD_BYTES)).toString("latin1");
-    if (!"HTTP/1.1 ".startsWith(text.slice(0, 9))) throw new Violation(PROTOCOL_ERROR, "what listens there is no HTTP server");
+    if (!"HTTP/1.1 ".startsWith(text.slice(0, 9)))
+      throw new Violation(PROTOCOL_ERROR, "what listens there is no HTTP server");
     const end = text.indexOf("\r\n\r\n");
     if (end < 0) {
       if (length >= MAX_HEAD_BYTES) throw new Violation(PROTOCOL_ERROR, "the head of its answer has no end");
@@ -178,7 +181,9 @@ class NodeWebSocket implements Socket {
       const words = printable(text.slice(end + 4));
       throw new Violation(PROTOCOL_ERROR, `it answered ${status.slice(9)}${words ? `: ${words}` : ""}`);
     }
-    const fields = new Map(lines.map((line) => [line.split(":", 1)[0]?.toLowerCase(), line.slice(line.indexOf(":") + 1).trim()]));
+    const fields = new Map(
+      lines.map((line) => [line.split(":", 1)[0]?.toLowerCase(), line.slice(line.indexOf(":") + 1).trim()]),
+    );
     if (fields.get("sec-websocket-accept") !== this.#accept) {
       throw new Violation(PROTOCOL_ERROR, "what answered is no WebSocket server");
     }
@@ -201,8 +206,10 @@ class NodeWebSocket implements Socket {
     const size = short === 127 ? Number(head.readBigUInt64BE(2)) : short === 126 ? head.readUInt16BE(2) : short;
     const kind = first & 0x0f;
     const isFinal = (first & 0x80) !== 0;
-    if ((first & 0x70) !== 0 || (second & 0x80) !== 0) throw new Violation(PROTOCOL_ERROR, "a frame with bits no server may set");
-    if (kind >= CLOSE && (size > MAX_CONTROL_BYTES || !isFinal)) throw new Violation(PROTOCOL_ERROR, "a control frame that is too long");
+    if ((first & 0x70) !== 0 || (second & 0x80) !== 0)
+      throw new Violation(PROTOCOL_ERROR, "a frame with bits no server may set");
+    if (kind >= CLOSE && (size > MAX_CONTROL_BYTES || !isFinal))
+      throw new Violation(PROTOCOL_ERROR, "a control frame that is too long");
     if (size + this.#partsSize > MAX_MESSAGE_BYTES) throw new Violation(TOO_BIG, "a message that is too long");
     if (received.length < headSize + size) return false;
     received.take(headSize);
@@ -267,7 +274,8 @@ class NodeWebSocket implements Socket {
 }
 
 function headerLine(name: string, value: string): string {
-  if (/[\r\n:]/.test(name) || /[\r\n]/.test(value)) throw new TypeError(`the header ${JSON.stringify(name)} has a line break in it`);
+  if (/[\r\n:]/.test(name) || /[\r\n]/.test(value))
+    throw new TypeError(`the header ${JSON.stringify(name)} has a line break in it`);
   return `${name}: ${value}`;
 }
 
@@ -288,7 +296,10 @@ function decoded(bytes: Buffer): string {
 }
 
 function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]+/g, " ").trim().slice(0, MAX_WORDS);
+  return text
+    .replace(/[^\x20-\x7e]+/g, " ")
+    .trim()
+    .slice(0, MAX_WORDS);
 }
 
 export const PlatformSocket: SocketClass | undefined = NodeWebSocket;
