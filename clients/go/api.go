@@ -138,7 +138,7 @@ type AttemptOutcome struct {
 	Attempt int64 `json:"attempt"`
 }
 
-// AttemptOutcomeKind: AttemptOutcomeKind.
+// AttemptOutcomeKind: How an attempt went.
 type AttemptOutcomeKind string
 
 const (
@@ -259,7 +259,7 @@ type ContextEvent struct {
 	Lost *bool `json:"lost,omitempty"`
 }
 
-// ContextEventKind: ContextEventKind.
+// ContextEventKind: What an event is about.
 type ContextEventKind string
 
 const (
@@ -300,9 +300,9 @@ type ContextEventNotice struct {
 	Missed *bool `json:"missed,omitempty"`
 }
 
-// ContextEvents: ContextEvents.
+// ContextEvents: A page of what happened to the flows of a context.
 type ContextEvents struct {
-	// Events
+	// The events, oldest first
 	Events List[ContextEvent] `json:"events"`
 	// The `after` of the next call
 	LastEvent string `json:"last_event"`
@@ -350,7 +350,7 @@ type ContextPauseParams struct {
 	ScriptType *ScriptType `json:"script_type,omitempty"`
 }
 
-// ContextPaused: ContextPaused.
+// ContextPaused: What of a context is paused.
 type ContextPaused struct {
 	// Id of the context
 	ContextID uint32 `json:"context_id"`
@@ -360,7 +360,7 @@ type ContextPaused struct {
 	ScriptTypes List[ScriptType] `json:"script_types"`
 }
 
-// ContextStats: ContextStats.
+// ContextStats: What a context has, in numbers.
 type ContextStats struct {
 	// Flows by status; every status is there
 	Flows Map[FlowStatus, int64] `json:"flows"`
@@ -368,7 +368,7 @@ type ContextStats struct {
 	Jobs Map[JobStatus, int64] `json:"jobs"`
 	// Every type is there
 	ScriptTypes Map[ScriptType, ScriptTypeStats] `json:"script_types"`
-	// Runners
+	// How many runners there are
 	Runners RunnerStats `json:"runners"`
 }
 
@@ -388,7 +388,7 @@ type ContextSubscribeParams struct {
 	Batch *bool `json:"batch,omitempty"`
 }
 
-// ContextSubscribed: ContextSubscribed.
+// ContextSubscribed: A subscription to what happens to the flows of a context.
 type ContextSubscribed struct {
 	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
@@ -708,7 +708,7 @@ type FlowRerunParams struct {
 	ID uint32 `json:"id"`
 	// Only this job of the flow and those that depend on it, on others too; left out: all jobs
 	FromJob *uint32 `json:"from_job,omitempty"`
-	// Overrides
+	// What runs otherwise than before; it is written into the records
 	Overrides *FlowOverrides `json:"overrides,omitempty"`
 }
 
@@ -722,7 +722,7 @@ const (
 	FlowStatusFinished   FlowStatus = "Finished"
 )
 
-// FlowStatuses: FlowStatuses.
+// FlowStatuses: Statuses of flows.
 type FlowStatuses = List[FlowStatus]
 
 // FlowSubmitParams: What flow.submit takes.
@@ -773,7 +773,7 @@ type FlowsCancelParams struct {
 
 // FlowsDone: What was done by one call. It works for a few seconds: the next one goes on at `cursor`.
 type FlowsDone struct {
-	// Dry run
+	// Nothing was done but counted
 	DryRun bool `json:"dry_run"`
 	// Flows that are meant, and to which it applies
 	Matched int64 `json:"matched"`
@@ -807,7 +807,7 @@ type Heartbeat struct {
 	Lease float64 `json:"lease"`
 }
 
-// HeldJob: HeldJob.
+// HeldJob: A job of which a runner has a running attempt.
 type HeldJob struct {
 	// Id of the actor for whom it is; together with `id` it names the record in its context
 	CallerID uint32 `json:"caller_id"`
@@ -866,13 +866,13 @@ type JobAttempt struct {
 	StartedAt int64 `json:"started_at"`
 	// Left out while it is running
 	EndedAt *int64 `json:"ended_at,omitempty"`
-	// Outcome
+	// How it went
 	Outcome AttemptOutcomeKind `json:"outcome"`
 	// Why it did not finish; the first 1,000 bytes
 	Error *string `json:"error,omitempty"`
 }
 
-// JobAttempts: JobAttempts.
+// JobAttempts: The newest attempts at a job.
 type JobAttempts struct {
 	// The newest of the job's attempts, 20 at most, oldest first
 	Attempts List[JobAttempt] `json:"attempts"`
@@ -1117,7 +1117,7 @@ const (
 	JobStatusFinished                JobStatus = "Finished"
 )
 
-// JobStatuses: JobStatuses.
+// JobStatuses: Statuses of jobs.
 type JobStatuses = List[JobStatus]
 
 // JobSummary: What the graph says of a job.
@@ -1425,7 +1425,7 @@ type MetPrerequisite struct {
 	Payload Map[string, string] `json:"payload,omitempty"`
 }
 
-// NameText: NameText.
+// NameText: A name for people: one printable line.
 type NameText = string
 
 // NewToken: A token with its secret, which is shown this once.
@@ -1494,7 +1494,7 @@ type Prerequisites struct {
 	Cursor *string `json:"cursor,omitempty"`
 }
 
-// RefusedFlow: RefusedFlow.
+// RefusedFlow: A flow that stayed as it is.
 type RefusedFlow struct {
 	// Id of the flow
 	ID uint32 `json:"id"`
@@ -1514,7 +1514,7 @@ type Revoked struct {
 	Revoked bool `json:"revoked"`
 }
 
-// RoleName: RoleName.
+// RoleName: What a caller is in a context.
 type RoleName string
 
 const (
@@ -1600,7 +1600,7 @@ type RunnerPage struct {
 	Cursor *string `json:"cursor,omitempty"`
 }
 
-// RunnerStats: RunnerStats.
+// RunnerStats: How many runners a context has.
 type RunnerStats struct {
 	// Those that are subscribed, or wait for a job by job.take; for 5 s after that
 	Connected int64 `json:"connected"`
@@ -1696,7 +1696,7 @@ const (
 	ScriptTypePython ScriptType = "Python"
 )
 
-// ScriptTypeStats: ScriptTypeStats.
+// ScriptTypeStats: Jobs of one script type, in numbers.
 type ScriptTypeStats struct {
 	// Jobs of this type, in whatever status
 	Jobs int64 `json:"jobs"`
@@ -1706,7 +1706,7 @@ type ScriptTypeStats struct {
 	Oldest float64 `json:"oldest"`
 }
 
-// SortBy: SortBy.
+// SortBy: By what a list is sorted.
 type SortBy string
 
 const (
@@ -1721,7 +1721,7 @@ type SubscriptionParams struct {
 	Subscription string `json:"subscription"`
 }
 
-// Tags: Tags.
+// Tags: Labels, by which lists can be filtered.
 type Tags = List[string]
 
 // Ticket: A ticket to log in on a WebSocket.
@@ -2338,7 +2338,7 @@ func (api API) FlowUnsubscribe(ctx context.Context, params SubscriptionParams) (
 	return result, err
 }
 
-// ContextEvents: A page of what happened to all flows of a context, from the first such call on.
+// ContextEvents: Returns a page of what happened to all flows of the context. It needs no WebSocket.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) ContextEvents(ctx context.Context, params ContextEventsParams) (ContextEvents, error) {
@@ -2347,7 +2347,7 @@ func (api API) ContextEvents(ctx context.Context, params ContextEventsParams) (C
 	return result, err
 }
 
-// ContextSubscribe: Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket).
+// ContextSubscribe: Sends what happens to all flows of the context as notifications `context.event`.
 //
 // Errors: InvalidParamsError, StorageError, OverloadedError, WebSocketRequiredError.
 func (api API) ContextSubscribe(ctx context.Context, params ContextSubscribeParams) (ContextSubscribed, error) {
@@ -2356,7 +2356,7 @@ func (api API) ContextSubscribe(ctx context.Context, params ContextSubscribePara
 	return result, err
 }
 
-// ContextUnsubscribe: End a subscription of context.subscribe (WebSocket).
+// ContextUnsubscribe: Ends a subscription that context.subscribe on this connection has made.
 //
 // Errors: InvalidParamsError, NotSubscribedError, WebSocketRequiredError.
 func (api API) ContextUnsubscribe(ctx context.Context, params SubscriptionParams) (Unsubscribed, error) {
@@ -2428,7 +2428,7 @@ func (api API) JobTail(ctx context.Context, params JobLoadParams) (JobTail, erro
 	return result, err
 }
 
-// JobAttempts: How the newest attempts at a job went: by which runner, from when to when, and why they failed.
+// JobAttempts: Returns the newest 20 attempts at the job, over retries of its flow.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) JobAttempts(ctx context.Context, params JobLoadParams) (JobAttempts, error) {
@@ -2500,7 +2500,7 @@ func (api API) ContextList(ctx context.Context, params ContextListParams) (Conte
 	return result, err
 }
 
-// ContextStats: How many flows and jobs a context has by status, what waits for runners, and how many of them there are.
+// ContextStats: Counts the context's flows and jobs by status, what waits for runners, and the runners.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) ContextStats(ctx context.Context, params ContextStatsParams) (ContextStats, error) {
@@ -2590,7 +2590,7 @@ func (api API) MessageDelete(ctx context.Context, params MessageLoadParams) (Del
 	return result, err
 }
 
-// JobCancel: End a job that waits or runs in Error, and its flow or message with it.
+// JobCancel: Ends one job that waits or runs, and its flow or message with it, in Error.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) JobCancel(ctx context.Context, params JobCancelParams) (Job, error) {
@@ -2599,7 +2599,7 @@ func (api API) JobCancel(ctx context.Context, params JobCancelParams) (Job, erro
 	return result, err
 }
 
-// FlowRerun: Run a flow that has ended again, or only a job of it and what depends on that.
+// FlowRerun: Runs a flow again that has ended: all of it, or a job and what depends on it.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, DagMissingDependencyError, DagCycleDetectedError, ConflictError, OverloadedError.
 func (api API) FlowRerun(ctx context.Context, params FlowRerunParams) (Flow, error) {
@@ -2608,7 +2608,7 @@ func (api API) FlowRerun(ctx context.Context, params FlowRerunParams) (Flow, err
 	return result, err
 }
 
-// FlowPause: Hand out none of a started flow's jobs until flow.resume; what runs goes on.
+// FlowPause: Hands out none of a started flow's jobs. What runs goes on. A restart releases nothing.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) FlowPause(ctx context.Context, params FlowParams) (Flow, error) {
@@ -2617,7 +2617,7 @@ func (api API) FlowPause(ctx context.Context, params FlowParams) (Flow, error) {
 	return result, err
 }
 
-// FlowResume: End what flow.pause has begun.
+// FlowResume: Hands out the jobs of a paused flow again.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError, ConflictError.
 func (api API) FlowResume(ctx context.Context, params FlowParams) (Flow, error) {
@@ -2626,7 +2626,7 @@ func (api API) FlowResume(ctx context.Context, params FlowParams) (Flow, error) 
 	return result, err
 }
 
-// FlowCancelMany: Stop all flows that a filter means, some seconds a call.
+// FlowCancelMany: Stops the flows that a filter means, for some seconds a call; `cursor` goes on.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowCancelMany(ctx context.Context, params FlowsCancelParams) (FlowsDone, error) {
@@ -2635,7 +2635,7 @@ func (api API) FlowCancelMany(ctx context.Context, params FlowsCancelParams) (Fl
 	return result, err
 }
 
-// FlowRetryMany: Start the unfinished part of all flows in Error that a filter means again, some seconds a call.
+// FlowRetryMany: Retries the flows in Error that a filter means, for some seconds a call.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowRetryMany(ctx context.Context, params FlowsParams) (FlowsDone, error) {
@@ -2644,7 +2644,7 @@ func (api API) FlowRetryMany(ctx context.Context, params FlowsParams) (FlowsDone
 	return result, err
 }
 
-// FlowDeleteMany: Delete all flows that a filter means and that do not run, with their jobs, some seconds a call.
+// FlowDeleteMany: Deletes the flows that a filter means and that do not run, for some seconds a call.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) FlowDeleteMany(ctx context.Context, params FlowsParams) (FlowsDone, error) {
@@ -2653,7 +2653,7 @@ func (api API) FlowDeleteMany(ctx context.Context, params FlowsParams) (FlowsDon
 	return result, err
 }
 
-// ContextPause: Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on.
+// ContextPause: Hands out none of the context's jobs, or none of one script type. What runs goes on.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ContextPause(ctx context.Context, params ContextPauseParams) (ContextPaused, error) {
@@ -2662,7 +2662,7 @@ func (api API) ContextPause(ctx context.Context, params ContextPauseParams) (Con
 	return result, err
 }
 
-// ContextResume: End what context.pause has begun with the same params.
+// ContextResume: Ends what context.pause with the same params has begun.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) ContextResume(ctx context.Context, params ContextPauseParams) (ContextPaused, error) {
@@ -2671,7 +2671,7 @@ func (api API) ContextResume(ctx context.Context, params ContextPauseParams) (Co
 	return result, err
 }
 
-// ContextDelete: Delete a context with all that is in it; whoever waits or is subscribed there is told.
+// ContextDelete: Deletes a context with all that is in it, in slices. It goes on after a restart.
 //
 // Errors: InvalidParamsError, StorageError, ConflictError.
 func (api API) ContextDelete(ctx context.Context, params ContextDeleteParams) (Deleted, error) {
@@ -2680,7 +2680,7 @@ func (api API) ContextDelete(ctx context.Context, params ContextDeleteParams) (D
 	return result, err
 }
 
-// RunnerDrain: Give a runner nothing new until runner.undrain; it finishes what it holds.
+// RunnerDrain: Gives the runner nothing new. It finishes what it holds, and stays drained.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) RunnerDrain(ctx context.Context, params RunnerLoadParams) (Runner, error) {
@@ -2689,7 +2689,7 @@ func (api API) RunnerDrain(ctx context.Context, params RunnerLoadParams) (Runner
 	return result, err
 }
 
-// RunnerUndrain: Give a runner jobs again.
+// RunnerUndrain: Gives the runner jobs again.
 //
 // Errors: InvalidParamsError, NotFoundError, StorageError.
 func (api API) RunnerUndrain(ctx context.Context, params RunnerLoadParams) (Runner, error) {

@@ -156,7 +156,7 @@ pub struct AttemptOutcome {
     pub attempt: i64,
 }
 
-/// AttemptOutcomeKind.
+/// How an attempt went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum AttemptOutcomeKind {
     #[default]
@@ -301,7 +301,7 @@ pub struct ContextEvent {
     pub lost: Option<bool>,
 }
 
-/// ContextEventKind.
+/// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum ContextEventKind {
     #[default]
@@ -354,10 +354,10 @@ pub struct ContextEventNotice {
     pub missed: Option<bool>,
 }
 
-/// ContextEvents.
+/// A page of what happened to the flows of a context.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextEvents {
-    /// Events
+    /// The events, oldest first
     pub events: Vec<ContextEvent>,
     /// The `after` of the next call
     pub last_event: String,
@@ -416,7 +416,7 @@ pub struct ContextPauseParams {
     pub script_type: Option<ScriptType>,
 }
 
-/// ContextPaused.
+/// What of a context is paused.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextPaused {
     /// Id of the context
@@ -427,7 +427,7 @@ pub struct ContextPaused {
     pub script_types: Vec<ScriptType>,
 }
 
-/// ContextStats.
+/// What a context has, in numbers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextStats {
     /// Flows by status; every status is there
@@ -436,7 +436,7 @@ pub struct ContextStats {
     pub jobs: BTreeMap<JobStatus, i64>,
     /// Every type is there
     pub script_types: BTreeMap<ScriptType, ScriptTypeStats>,
-    /// Runners
+    /// How many runners there are
     pub runners: RunnerStats,
 }
 
@@ -460,7 +460,7 @@ pub struct ContextSubscribeParams {
     pub batch: Option<bool>,
 }
 
-/// ContextSubscribed.
+/// A subscription to what happens to the flows of a context.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContextSubscribed {
     /// Names the subscription on its connection
@@ -862,7 +862,7 @@ pub struct FlowRerunParams {
     /// Only this job of the flow and those that depend on it, on others too; left out: all jobs
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_job: Option<u32>,
-    /// Overrides
+    /// What runs otherwise than before; it is written into the records
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrides: Option<FlowOverrides>,
 }
@@ -877,7 +877,7 @@ pub enum FlowStatus {
     Finished,
 }
 
-/// FlowStatuses.
+/// Statuses of flows.
 pub type FlowStatuses = Vec<FlowStatus>;
 
 /// What flow.submit takes.
@@ -939,7 +939,7 @@ pub struct FlowsCancelParams {
 /// What was done by one call. It works for a few seconds: the next one goes on at `cursor`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowsDone {
-    /// Dry run
+    /// Nothing was done but counted
     pub dry_run: bool,
     /// Flows that are meant, and to which it applies
     pub matched: i64,
@@ -979,7 +979,7 @@ pub struct Heartbeat {
     pub lease: f64,
 }
 
-/// HeldJob.
+/// A job of which a runner has a running attempt.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct HeldJob {
     /// Id of the actor for whom it is; together with `id` it names the record in its context
@@ -1045,14 +1045,14 @@ pub struct JobAttempt {
     /// Left out while it is running
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<i64>,
-    /// Outcome
+    /// How it went
     pub outcome: AttemptOutcomeKind,
     /// Why it did not finish; the first 1,000 bytes
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// JobAttempts.
+/// The newest attempts at a job.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct JobAttempts {
     /// The newest of the job's attempts, 20 at most, oldest first
@@ -1349,7 +1349,7 @@ pub enum JobStatus {
     Finished,
 }
 
-/// JobStatuses.
+/// Statuses of jobs.
 pub type JobStatuses = Vec<JobStatus>;
 
 /// What the graph says of a job.
@@ -1713,7 +1713,7 @@ pub struct MetPrerequisite {
     pub payload: Option<BTreeMap<String, String>>,
 }
 
-/// NameText.
+/// A name for people: one printable line.
 pub type NameText = String;
 
 /// A token with its secret, which is shown this once.
@@ -1796,7 +1796,7 @@ pub struct Prerequisites {
     pub cursor: Option<String>,
 }
 
-/// RefusedFlow.
+/// A flow that stayed as it is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RefusedFlow {
     /// Id of the flow
@@ -1819,7 +1819,7 @@ pub struct Revoked {
     pub revoked: bool,
 }
 
-/// RoleName.
+/// What a caller is in a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum RoleName {
     #[default]
@@ -1922,7 +1922,7 @@ pub struct RunnerPage {
     pub cursor: Option<String>,
 }
 
-/// RunnerStats.
+/// How many runners a context has.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunnerStats {
     /// Those that are subscribed, or wait for a job by job.take; for 5 s after that
@@ -2036,7 +2036,7 @@ pub enum ScriptType {
     Python,
 }
 
-/// ScriptTypeStats.
+/// Jobs of one script type, in numbers.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ScriptTypeStats {
     /// Jobs of this type, in whatever status
@@ -2047,7 +2047,7 @@ pub struct ScriptTypeStats {
     pub oldest: f64,
 }
 
-/// SortBy.
+/// By what a list is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub enum SortBy {
     #[default]
@@ -2066,7 +2066,7 @@ pub struct SubscriptionParams {
     pub subscription: String,
 }
 
-/// Tags.
+/// Labels, by which lists can be filtered.
 pub type Tags = Vec<String>;
 
 /// A ticket to log in on a WebSocket.
@@ -2615,21 +2615,21 @@ pub trait Api: Caller {
         self.call("flow.unsubscribe", params)
     }
 
-    /// A page of what happened to all flows of a context, from the first such call on.
+    /// Returns a page of what happened to all flows of the context. It needs no WebSocket.
     ///
     /// Errors: InvalidParams, StorageError.
     fn context_events(&mut self, params: &ContextEventsParams) -> Result<ContextEvents, Error> {
         self.call("context.events", params)
     }
 
-    /// Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket).
+    /// Sends what happens to all flows of the context as notifications `context.event`.
     ///
     /// Errors: InvalidParams, StorageError, Overloaded, WebSocketRequired.
     fn context_subscribe(&mut self, params: &ContextSubscribeParams) -> Result<ContextSubscribed, Error> {
         self.call("context.subscribe", params)
     }
 
-    /// End a subscription of context.subscribe (WebSocket).
+    /// Ends a subscription that context.subscribe on this connection has made.
     ///
     /// Errors: InvalidParams, NotSubscribed, WebSocketRequired.
     fn context_unsubscribe(&mut self, params: &SubscriptionParams) -> Result<Unsubscribed, Error> {
@@ -2685,7 +2685,7 @@ pub trait Api: Caller {
         self.call("job.tail", params)
     }
 
-    /// How the newest attempts at a job went: by which runner, from when to when, and why they failed.
+    /// Returns the newest 20 attempts at the job, over retries of its flow.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn job_attempts(&mut self, params: &JobLoadParams) -> Result<JobAttempts, Error> {
@@ -2741,7 +2741,7 @@ pub trait Api: Caller {
         self.call("context.list", params)
     }
 
-    /// How many flows and jobs a context has by status, what waits for runners, and how many of them there are.
+    /// Counts the context's flows and jobs by status, what waits for runners, and the runners.
     ///
     /// Errors: InvalidParams, StorageError.
     fn context_stats(&mut self, params: &ContextStatsParams) -> Result<ContextStats, Error> {
@@ -2811,84 +2811,84 @@ pub trait Api: Caller {
         self.call("message.delete", params)
     }
 
-    /// End a job that waits or runs in Error, and its flow or message with it.
+    /// Ends one job that waits or runs, and its flow or message with it, in Error.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn job_cancel(&mut self, params: &JobCancelParams) -> Result<Job, Error> {
         self.call("job.cancel", params)
     }
 
-    /// Run a flow that has ended again, or only a job of it and what depends on that.
+    /// Runs a flow again that has ended: all of it, or a job and what depends on it.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict, Overloaded.
     fn flow_rerun(&mut self, params: &FlowRerunParams) -> Result<Flow, Error> {
         self.call("flow.rerun", params)
     }
 
-    /// Hand out none of a started flow's jobs until flow.resume; what runs goes on.
+    /// Hands out none of a started flow's jobs. What runs goes on. A restart releases nothing.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn flow_pause(&mut self, params: &FlowParams) -> Result<Flow, Error> {
         self.call("flow.pause", params)
     }
 
-    /// End what flow.pause has begun.
+    /// Hands out the jobs of a paused flow again.
     ///
     /// Errors: InvalidParams, NotFound, StorageError, Conflict.
     fn flow_resume(&mut self, params: &FlowParams) -> Result<Flow, Error> {
         self.call("flow.resume", params)
     }
 
-    /// Stop all flows that a filter means, some seconds a call.
+    /// Stops the flows that a filter means, for some seconds a call; `cursor` goes on.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_cancel_many(&mut self, params: &FlowsCancelParams) -> Result<FlowsDone, Error> {
         self.call("flow.cancel_many", params)
     }
 
-    /// Start the unfinished part of all flows in Error that a filter means again, some seconds a call.
+    /// Retries the flows in Error that a filter means, for some seconds a call.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_retry_many(&mut self, params: &FlowsParams) -> Result<FlowsDone, Error> {
         self.call("flow.retry_many", params)
     }
 
-    /// Delete all flows that a filter means and that do not run, with their jobs, some seconds a call.
+    /// Deletes the flows that a filter means and that do not run, for some seconds a call.
     ///
     /// Errors: InvalidParams, StorageError.
     fn flow_delete_many(&mut self, params: &FlowsParams) -> Result<FlowsDone, Error> {
         self.call("flow.delete_many", params)
     }
 
-    /// Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on.
+    /// Hands out none of the context's jobs, or none of one script type. What runs goes on.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn context_pause(&mut self, params: &ContextPauseParams) -> Result<ContextPaused, Error> {
         self.call("context.pause", params)
     }
 
-    /// End what context.pause has begun with the same params.
+    /// Ends what context.pause with the same params has begun.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn context_resume(&mut self, params: &ContextPauseParams) -> Result<ContextPaused, Error> {
         self.call("context.resume", params)
     }
 
-    /// Delete a context with all that is in it; whoever waits or is subscribed there is told.
+    /// Deletes a context with all that is in it, in slices. It goes on after a restart.
     ///
     /// Errors: InvalidParams, StorageError, Conflict.
     fn context_delete(&mut self, params: &ContextDeleteParams) -> Result<Deleted, Error> {
         self.call("context.delete", params)
     }
 
-    /// Give a runner nothing new until runner.undrain; it finishes what it holds.
+    /// Gives the runner nothing new. It finishes what it holds, and stays drained.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn runner_drain(&mut self, params: &RunnerLoadParams) -> Result<Runner, Error> {
         self.call("runner.drain", params)
     }
 
-    /// Give a runner jobs again.
+    /// Gives the runner jobs again.
     ///
     /// Errors: InvalidParams, NotFound, StorageError.
     fn runner_undrain(&mut self, params: &RunnerLoadParams) -> Result<Runner, Error> {

@@ -129,7 +129,7 @@ export interface AttemptOutcome {
   attempt: number;
 }
 
-/** AttemptOutcomeKind. */
+/** How an attempt went. */
 export type AttemptOutcomeKind = "running" | "finished" | "failed" | "lost" | "timed_out" | "cancelled";
 
 /** A condition that jobs wait for. */
@@ -241,7 +241,7 @@ export interface ContextEvent {
   lost?: boolean;
 }
 
-/** ContextEventKind. */
+/** What an event is about. */
 export type ContextEventKind = "flow" | "job" | "context";
 
 /** Params of the notification `context.event`. The last one of a context that is deleted is of kind `context`. */
@@ -276,9 +276,9 @@ export interface ContextEventNotice {
   missed?: boolean;
 }
 
-/** ContextEvents. */
+/** A page of what happened to the flows of a context. */
 export interface ContextEvents {
-  /** Events */
+  /** The events, oldest first */
   events: ContextEvent[];
   /** The `after` of the next call */
   last_event: string;
@@ -326,7 +326,7 @@ export interface ContextPauseParams {
   script_type?: ScriptType;
 }
 
-/** ContextPaused. */
+/** What of a context is paused. */
 export interface ContextPaused {
   /** Id of the context */
   context_id: number;
@@ -336,7 +336,7 @@ export interface ContextPaused {
   script_types: ScriptType[];
 }
 
-/** ContextStats. */
+/** What a context has, in numbers. */
 export interface ContextStats {
   /** Flows by status; every status is there */
   flows: { [name in FlowStatus]?: number };
@@ -344,7 +344,7 @@ export interface ContextStats {
   jobs: { [name in JobStatus]?: number };
   /** Every type is there */
   script_types: { [name in ScriptType]?: ScriptTypeStats };
-  /** Runners */
+  /** How many runners there are */
   runners: RunnerStats;
 }
 
@@ -364,7 +364,7 @@ export interface ContextSubscribeParams {
   batch?: boolean;
 }
 
-/** ContextSubscribed. */
+/** A subscription to what happens to the flows of a context. */
 export interface ContextSubscribed {
   /** Names the subscription on its connection */
   subscription: string;
@@ -687,14 +687,14 @@ export interface FlowRerunParams {
   id: number;
   /** Only this job of the flow and those that depend on it, on others too; left out: all jobs */
   from_job?: number;
-  /** Overrides */
+  /** What runs otherwise than before; it is written into the records */
   overrides?: FlowOverrides;
 }
 
 /** How far a flow is. */
 export type FlowStatus = "Dispatched" | "Started" | "Error" | "Finished";
 
-/** FlowStatuses. */
+/** Statuses of flows. */
 export type FlowStatuses = FlowStatus[];
 
 /** What flow.submit takes. */
@@ -745,7 +745,7 @@ export interface FlowsCancelParams {
 
 /** What was done by one call. It works for a few seconds: the next one goes on at `cursor`. */
 export interface FlowsDone {
-  /** Dry run */
+  /** Nothing was done but counted */
   dry_run: boolean;
   /** Flows that are meant, and to which it applies */
   matched: number;
@@ -779,7 +779,7 @@ export interface Heartbeat {
   lease: number;
 }
 
-/** HeldJob. */
+/** A job of which a runner has a running attempt. */
 export interface HeldJob {
   /** Id of the actor for whom it is; together with `id` it names the record in its context */
   caller_id: number;
@@ -838,13 +838,13 @@ export interface JobAttempt {
   started_at: number;
   /** Left out while it is running */
   ended_at?: number;
-  /** Outcome */
+  /** How it went */
   outcome: AttemptOutcomeKind;
   /** Why it did not finish; the first 1,000 bytes */
   error?: string;
 }
 
-/** JobAttempts. */
+/** The newest attempts at a job. */
 export interface JobAttempts {
   /** The newest of the job's attempts, 20 at most, oldest first */
   attempts: JobAttempt[];
@@ -1087,7 +1087,7 @@ export interface JobProgress {
 /** How far a job is. */
 export type JobStatus = "Dispatched" | "WaitingForPrerequisites" | "Started" | "Error" | "Finished";
 
-/** JobStatuses. */
+/** Statuses of jobs. */
 export type JobStatuses = JobStatus[];
 
 /** What the graph says of a job. */
@@ -1373,7 +1373,7 @@ export interface MetPrerequisite {
   payload?: { [name: string]: string };
 }
 
-/** NameText. */
+/** A name for people: one printable line. */
 export type NameText = string;
 
 /** A token with its secret, which is shown this once. */
@@ -1442,7 +1442,7 @@ export interface Prerequisites {
   cursor?: string;
 }
 
-/** RefusedFlow. */
+/** A flow that stayed as it is. */
 export interface RefusedFlow {
   /** Id of the flow */
   id: number;
@@ -1462,7 +1462,7 @@ export interface Revoked {
   revoked: boolean;
 }
 
-/** RoleName. */
+/** What a caller is in a context. */
 export type RoleName = "operator" | "admin" | "executor" | "reader" | "runner" | "stranger";
 
 /** A process that runs jobs of a context, as it is stored. */
@@ -1539,7 +1539,7 @@ export interface RunnerPage {
   cursor?: string;
 }
 
-/** RunnerStats. */
+/** How many runners a context has. */
 export interface RunnerStats {
   /** Those that are subscribed, or wait for a job by job.take; for 5 s after that */
   connected: number;
@@ -1626,7 +1626,7 @@ export type Scope = "context" | "flow";
 /** Who runs a script: a runner says which types it takes. */
 export type ScriptType = "Osis" | "Sal" | "V" | "Python";
 
-/** ScriptTypeStats. */
+/** Jobs of one script type, in numbers. */
 export interface ScriptTypeStats {
   /** Jobs of this type, in whatever status */
   jobs: number;
@@ -1636,7 +1636,7 @@ export interface ScriptTypeStats {
   oldest: number;
 }
 
-/** SortBy. */
+/** By what a list is sorted. */
 export type SortBy = "id" | "created" | "ended";
 
 /** What flow.unsubscribe and context.unsubscribe and runner.unsubscribe take. */
@@ -1645,7 +1645,7 @@ export interface SubscriptionParams {
   subscription: string;
 }
 
-/** Tags. */
+/** Labels, by which lists can be filtered. */
 export type Tags = string[];
 
 /** A ticket to log in on a WebSocket. */
@@ -2106,17 +2106,17 @@ export interface Api {
      */
     load(params: ContextLoadParams, options?: CallOptions): Promise<Context>;
     /**
-     * A page of what happened to all flows of a context, from the first such call on.
+     * Returns a page of what happened to all flows of the context. It needs no WebSocket.
      * Throws InvalidParams, StorageError.
      */
     events(params: ContextEventsParams, options?: CallOptions): Promise<ContextEvents>;
     /**
-     * Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket).
+     * Sends what happens to all flows of the context as notifications `context.event`.
      * Throws InvalidParams, StorageError, Overloaded, WebSocketRequired.
      */
     subscribe(params: ContextSubscribeParams, options?: CallOptions): Promise<ContextSubscribed>;
     /**
-     * End a subscription of context.subscribe (WebSocket).
+     * Ends a subscription that context.subscribe on this connection has made.
      * Throws InvalidParams, NotSubscribed, WebSocketRequired.
      */
     unsubscribe(params: SubscriptionParams, options?: CallOptions): Promise<Unsubscribed>;
@@ -2126,22 +2126,22 @@ export interface Api {
      */
     list(params?: ContextListParams, options?: CallOptions): Promise<ContextPage>;
     /**
-     * How many flows and jobs a context has by status, what waits for runners, and how many of them there are.
+     * Counts the context's flows and jobs by status, what waits for runners, and the runners.
      * Throws InvalidParams, StorageError.
      */
     stats(params: ContextStatsParams, options?: CallOptions): Promise<ContextStats>;
     /**
-     * Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on.
+     * Hands out none of the context's jobs, or none of one script type. What runs goes on.
      * Throws InvalidParams, NotFound, StorageError.
      */
     pause(params: ContextPauseParams, options?: CallOptions): Promise<ContextPaused>;
     /**
-     * End what context.pause has begun with the same params.
+     * Ends what context.pause with the same params has begun.
      * Throws InvalidParams, NotFound, StorageError.
      */
     resume(params: ContextPauseParams, options?: CallOptions): Promise<ContextPaused>;
     /**
-     * Delete a context with all that is in it; whoever waits or is subscribed there is told.
+     * Deletes a context with all that is in it, in slices. It goes on after a restart.
      * Throws InvalidParams, StorageError, Conflict.
      */
     delete(params: ContextDeleteParams, options?: CallOptions): Promise<Deleted>;
@@ -2187,12 +2187,12 @@ export interface Api {
      */
     delete(params: RunnerLoadParams, options?: CallOptions): Promise<Deleted>;
     /**
-     * Give a runner nothing new until runner.undrain; it finishes what it holds.
+     * Gives the runner nothing new. It finishes what it holds, and stays drained.
      * Throws InvalidParams, NotFound, StorageError.
      */
     drain(params: RunnerLoadParams, options?: CallOptions): Promise<Runner>;
     /**
-     * Give a runner jobs again.
+     * Gives the runner jobs again.
      * Throws InvalidParams, NotFound, StorageError.
      */
     undrain(params: RunnerLoadParams, options?: CallOptions): Promise<Runner>;
@@ -2273,33 +2273,33 @@ export interface Api {
      */
     delete(params: FlowParams, options?: CallOptions): Promise<Deleted>;
     /**
-     * Run a flow that has ended again, or only a job of it and what depends on that.
+     * Runs a flow again that has ended: all of it, or a job and what depends on it.
      * Throws InvalidParams, NotFound, StorageError, DagMissingDependency, DagCycleDetected, Conflict,
      * Overloaded.
      */
     rerun(params: FlowRerunParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Hand out none of a started flow's jobs until flow.resume; what runs goes on.
+     * Hands out none of a started flow's jobs. What runs goes on. A restart releases nothing.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     pause(params: FlowParams, options?: CallOptions): Promise<Flow>;
     /**
-     * End what flow.pause has begun.
+     * Hands out the jobs of a paused flow again.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     resume(params: FlowParams, options?: CallOptions): Promise<Flow>;
     /**
-     * Stop all flows that a filter means, some seconds a call.
+     * Stops the flows that a filter means, for some seconds a call; `cursor` goes on.
      * Throws InvalidParams, StorageError.
      */
     cancelMany(params: FlowsCancelParams, options?: CallOptions): Promise<FlowsDone>;
     /**
-     * Start the unfinished part of all flows in Error that a filter means again, some seconds a call.
+     * Retries the flows in Error that a filter means, for some seconds a call.
      * Throws InvalidParams, StorageError.
      */
     retryMany(params: FlowsParams, options?: CallOptions): Promise<FlowsDone>;
     /**
-     * Delete all flows that a filter means and that do not run, with their jobs, some seconds a call.
+     * Deletes the flows that a filter means and that do not run, for some seconds a call.
      * Throws InvalidParams, StorageError.
      */
     deleteMany(params: FlowsParams, options?: CallOptions): Promise<FlowsDone>;
@@ -2345,7 +2345,7 @@ export interface Api {
      */
     tail(params: JobLoadParams, options?: CallOptions): Promise<JobTail>;
     /**
-     * How the newest attempts at a job went: by which runner, from when to when, and why they failed.
+     * Returns the newest 20 attempts at the job, over retries of its flow.
      * Throws InvalidParams, NotFound, StorageError.
      */
     attempts(params: JobLoadParams, options?: CallOptions): Promise<JobAttempts>;
@@ -2373,7 +2373,7 @@ export interface Api {
      */
     delete(params: JobLoadParams, options?: CallOptions): Promise<Deleted>;
     /**
-     * End a job that waits or runs in Error, and its flow or message with it.
+     * Ends one job that waits or runs, and its flow or message with it, in Error.
      * Throws InvalidParams, NotFound, StorageError, Conflict.
      */
     cancel(params: JobCancelParams, options?: CallOptions): Promise<Job>;
