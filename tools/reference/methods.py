@@ -36,6 +36,8 @@ SENT: Final = {
     "[`runner.subscribe`](methods/runner.md#runnersubscribe).",
     "runner.cancel": "It asks a runner to stop an attempt, whose outcome is no longer wanted.",
     "flow.event": "It tells what has happened to a flow, after [`flow.subscribe`](methods/flow.md#flowsubscribe).",
+    "context.event": "It tells what has happened to any flow of a context, after "
+    "[`context.subscribe`](methods/context.md#contextsubscribe).",
     "auth.ended": "It says that a subscription, or the whole login, has ended, as a right, a token or a key is gone. "
     "In the second case the connection is closed with 1008.",
 }
