@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ import click
 
 from coordinator.cli.connection import connected, credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
-from coordinator.cli.output import say
+from coordinator.cli.output import say, say_in_place
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
 
@@ -285,8 +284,7 @@ class _Shown:
             f"{now.at:6.1f} s  {now.calls / max(span, 1e-9):10,.0f} calls/s  p50 {now.p50_ms:7.2f}  "
             f"p99 {now.p99_ms:7.2f}  p99.9 {now.p999_ms:7.2f} ms  {found.errors} errors"
         )
-        width = shutil.get_terminal_size().columns
-        click.echo("\r" + text[: width - 1].ljust(width - 1), nl=False)
+        say_in_place(text)
         self._has_line = True
 
     def line(self, text: str) -> None:
@@ -295,7 +293,7 @@ class _Shown:
 
     def end(self) -> None:
         if self._has_line:
-            click.echo("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", nl=False)
+            say_in_place("")
             self._has_line = False
 
 

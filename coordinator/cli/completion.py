@@ -6,6 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from coordinator import ENVIRONMENT_PREFIX
+from coordinator.cli.output import say_raw
 
 __all__ = ["completion"]
 
@@ -24,4 +25,4 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None, "click has all three"
-    click.echo(kind(main, {}, "herocoordinator", f"_{ENVIRONMENT_PREFIX}_COMPLETE").source())
+    say_raw(kind(main, {}, "herocoordinator", f"_{ENVIRONMENT_PREFIX}_COMPLETE").source())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import click
@@ -10,12 +11,18 @@ import click
 from coordinator.printable import visible, visible_json
 from coordinator.redaction import redact
 
-__all__ = ["say", "say_json", "say_raw"]
+__all__ = ["say", "say_in_place", "say_json", "say_raw"]
 
 
 def say(line: str = "", *, err: bool = False) -> None:
     """Print a line, on standard error if so wanted. It stays one, also with a line's end in it."""
     click.echo(visible(redact(line)), err=err)
+
+
+def say_in_place(line: str) -> None:
+    """Show a line on a terminal in the place of the one that this has shown before; an empty one clears it."""
+    width = shutil.get_terminal_size().columns - 1
+    click.echo("\r" + visible(redact(line))[:width].ljust(width) + ("" if line else "\r"), nl=False)
 
 
 def say_raw(line: str) -> None:

@@ -145,7 +145,7 @@ class Waiters:
             waiter.is_over = True
             waiter.wake()
         followers = [follower for of_flow in self.flows.values() for follower in of_flow.values()]
-        for subscription in [*self.runners.values(), *followers]:
+        for subscription in [*self.runners.values(), *followers, *self.followers.values()]:
             if not subscription.is_closed:
                 subscription.context_deleted()
 

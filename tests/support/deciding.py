@@ -92,7 +92,7 @@ async def _cancel_and_rerun(api: Api, runner: Worker, context: int) -> None:
 
 
 async def ended_with(here: str, there: str, context: int) -> None:
-    """The context is deleted `here`: a runner `there` is told, and so is a follower."""
+    """The context is deleted `here`: a runner `there` is told, and so are followers of a flow and of the context."""
     notices: list[dict[str, Any]] = []
     async with ws_api(here) as api, streaming(there, notices.extend) as client:
         other = Api(client)
@@ -100,13 +100,16 @@ async def ended_with(here: str, there: str, context: int) -> None:
         runner = {"context_id": context, "runner_id": 3, "script_types": ["V"], "capacity": 1}
         runner_id = (await other.call("runner.subscribe", **runner))["subscription"]
         flow_id = (await other.call("flow.subscribe", context_id=context, id=3))["subscription"]
+        context_follower = (await other.call("context.subscribe", context_id=context))["subscription"]
 
         deleted = (await api.call("context.delete", context_id=context))["deleted"]
 
         assert deleted == 10  # the context, a runner, three flows and five jobs
         with trio.fail_after(PATIENCE):
-            while {notice["params"]["subscription"] for notice in notices} != {runner_id, flow_id}:
+            while {notice["params"]["subscription"] for notice in notices} != {runner_id, flow_id, context_follower}:
                 await trio.sleep(0.02)
+            of_context = [notice["params"] for notice in notices if notice["method"] == "context.event"]
+            assert (of_context[-1]["kind"], of_context[-1]["status"]) == ("context", "Deleted")
         with trio.fail_after(PATIENCE):
             while not any(notice["method"] == "auth.ended" for notice in notices):
                 await trio.sleep(0.02)

@@ -135,7 +135,8 @@ def _running_a_flow(do: Recorder, ada: Caller, worker: Caller) -> None:
     do(ada, "job.create", context_id=1, job=_job(1, "print('hello')", env_vars={"LANG": "C"}))
     ada.result("job.create", {"context_id": 1, "job": _job(2, "print('world')", depends=[1])})
     flow = {"id": 1, "caller_id": 7, "context_id": 1, "jobs": [1, 2], "env_vars": {"STAGE": "test"}}
-    do(ada, "flow.create", context_id=1, flow={**flow, "name": "report", "tags": ["nightly"]})
+    do(ada, "flow.create", context_id=1, flow=flow)
+    ada.result("flow.create", {"context_id": 1, "flow": {**flow, "name": "report", "tags": ["nightly"]}})
     do(ada, "flow.load", context_id=1, id=1)
     do(ada, "flow.dag", context_id=1, id=1)
     following = do(ada, "context.subscribe", context_id=1)
