@@ -71,7 +71,6 @@ class ServedDocument:
         self._public_url = public_url
         self._secure = "s" if is_tls else ""
         self._depends_on_host = public_url is None and (is_wildcard(http[0]) or is_wildcard(ws[0]))
-        self._around: tuple[bytes, bytes] | None = None
         self._json: bytes | None = None
         self._making = trio.Lock()
 
@@ -80,10 +79,10 @@ class ServedDocument:
 
         A checkpoint only if it is not made yet.
         """
-        if self._around is None:
+        if not _is_made():
             async with self._making:
-                if self._around is None:
-                    self._around = await trio.to_thread.run_sync(_around_servers)
+                if not _is_made():
+                    await trio.to_thread.run_sync(_around_servers)
         return self.json_for(host)
 
     @property
@@ -115,9 +114,7 @@ class ServedDocument:
         return http_url, ws_url
 
     def _with(self, http_url: str, ws_url: str) -> bytes:
-        if self._around is None:
-            self._around = _around_servers()
-        before, after = self._around
+        before, after = _around_servers()
         return before + to_json(_servers(http_url, ws_url)) + after
 
 
@@ -126,6 +123,10 @@ def _around_servers() -> tuple[bytes, bytes]:
     """What stands before `servers`, and behind them. Made once in a process."""
     before, after = to_json(document()).split(to_json(_servers(*_default_urls())), 1)
     return before, after
+
+
+def _is_made() -> bool:
+    return _around_servers.cache_info().currsize > 0
 
 
 def exchanges() -> dict[str, Exchange]:
