@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import cache
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ async def test_it_is_made_when_it_is_asked_for_and_once_and_in_another_thread(mo
         return document()
 
     monkeypatch.setattr(openrpc, "document", make)
-    monkeypatch.setattr(openrpc, "_around_servers", openrpc._around_servers.__wrapped__)
+    monkeypatch.setattr(openrpc, "_around_servers", cache(openrpc._around_servers.__wrapped__))
     served = ServedDocument(*EVERYWHERE)
     assert made == []
 
