@@ -121,7 +121,7 @@ def test_a_create_is_one_function_call_that_sends_only_what_was_given() -> None:
     [
         (b"1000", {"created_at": 1000, "updated_at": 1000, "status": "Dispatched", "result": {}}),
         (
-            b'900\x001000\0Finished\0\xff\0\xff\0{"a":"b"}',
+            b'900\x001000\0Finished\0\xff\0\xff\0\xff\0{"a":"b"}',
             {"created_at": 900, "updated_at": 1000, "status": "Finished", "result": {"a": "b"}},
         ),
     ],
@@ -143,7 +143,7 @@ def test_a_create_over_a_record_that_lacks_what_it_keeps_is_a_storage_error_that
     next(operation)
 
     with pytest.raises(StorageError, match="flow") as caught:
-        operation.send([([b"900\x001000\0\xff\0\xff\0\xff\0{}"], [])])
+        operation.send([([b"900\x001000\0\xff\0\xff\0\xff\0\xff\0{}"], [])])
 
     assert "'status'" in caught.value.data["detail"]
 

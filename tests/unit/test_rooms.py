@@ -15,7 +15,7 @@ import coordinator
 
 ROOT: Final = Path(coordinator.__file__).parent
 DOWNWARD: Final = ("cli", "server", "rpc", "engine", "operations", "actors", "storage", "models")
-BESIDE: Final = ("client", "runner")
+BESIDE: Final = ("client", "load", "runner")
 
 
 @cache
