@@ -289,11 +289,17 @@ class Directory:
         then: Callable[[Outcome], None],
         *,
         writes: bool = True,
+        creates: bool = True,
         timeout: float = math.inf,
         ahead: bool = False,
     ) -> Request:
-        """The same from where nothing can be awaited: `then` is called with the outcome. It must not block."""
+        """The same from where nothing can be awaited: `then` is called with the outcome. It must not block.
+
+        Args:
+            creates: see Request.
+        """
         request = _InternalRequest(operation, deadline=trio.current_time() + timeout, writes=writes)
+        request.creates = writes and creates
         request.then = then
         if ahead:
             (self._mailboxes.get(context) or self._open(context)).post_ahead(request)

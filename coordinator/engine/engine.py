@@ -113,7 +113,8 @@ class Engine:
         self._clock = Clock(self._layout, directory.call)
         self._connected = ConnectedRunners(self._layout, directory.call_soon)
         self._timers = Timers()
-        self._deletions = Deletions(self._layout, directory.call_soon, self._timers.call_in, self.apply_effects)
+        call_soon = partial(directory.call_soon, creates=False)
+        self._deletions = Deletions(self._layout, call_soon, self._timers.call_in, self.apply_effects)
         self._to_look_at: set[ContextKey] = set()  # contexts a timer will look at because an effect failed
         self._nursery: trio.Nursery
         self._polling: set[Waiter] = set()  # calls of job.take
@@ -589,7 +590,8 @@ class Engine:
             return WithEffects(b"", effects)
 
         try:
-            self._directory.call_soon(context_key, operation(), end)
+            # It may have been deleted, and must not be listed again.
+            self._directory.call_soon(context_key, operation(), end, creates=False)
         except Exception as error:
             report("handling timers", error, context=context_key)
             try_again()

@@ -86,8 +86,9 @@ async def test_idle_clients_are_closed_at_once_when_we_stop(store: ValkeyProcess
         async with serving(redis_url=store.url, shutdown_grace=60.0) as app:
             new = await trio.open_tcp_stream(*app.http_address)
             used = await trio.open_tcp_stream(*app.http_address)
-            await used.send_all(PLAIN % (len(PING), PING))
-            await used.receive_some(100)
+            small = b'{"jsonrpc":"2.0","id":1,"method":"auth.whoami"}'  # whose reply is received whole
+            await used.send_all(PLAIN % (len(small), small))
+            await used.receive_some(1000)
             await trio.testing.wait_all_tasks_blocked(0.1)
         assert await ended(new)
         assert await ended(used)

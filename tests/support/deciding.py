@@ -88,7 +88,8 @@ async def _cancel_and_rerun(api: Api, runner: Worker, context: int) -> None:
     await api.call("flow.rerun", id=3, from_job=22, **of)
     await runner.finish(await _next(runner))
     everything = {"filter": {}, "dry_run": True, **of}
-    assert (await api.call("flow.delete_many", **everything))["ids"] == [1, 2, 3]
+    found = await api.call("flow.delete_many", **everything)
+    assert found["ids"] == [1, 2, 3], found
 
 
 async def ended_with(here: str, there: str, context: int) -> None:
