@@ -532,13 +532,18 @@ class Model:
 
     def resume(self, runner: int, session: str, holding: Collection[str]) -> list[str]:
         live = {job.live.token: job for job in self.jobs.values() if job.live}
+        its = {
+            token
+            for token, job in live.items()
+            if job.live and job.live.runner == runner and job.live.session in (session, "", POLLING)
+        }
         has_session = session not in ("", POLLING)
         for token, job in live.items():
             attempt = job.live
             assert attempt is not None
             if token not in holding and has_session and (attempt.runner, attempt.session) == (runner, session):
                 self.give_back(job.id)
-        return sorted(set(holding) - live.keys())
+        return sorted({*holding} - its)  # what others have is none of its business
 
     def give_back(self, id: int) -> None:
         """An attempt never reached its runner."""
