@@ -18,7 +18,7 @@ LONG: Final = frozenset(
     access/test_audit access/test_browser access/test_floods access/test_fuzz access/test_many_connections
     access/test_slow_clients access/test_waiting_calls
     cli/test_bench cli/test_cert cli/test_demo cli/test_doctor cli/test_export cli/test_flow_views cli/test_foreign_text
-    cli/test_large_flows cli/test_serve_config
+    cli/test_flow_commands cli/test_large_flows cli/test_serve_config
     clients/test_go clients/test_in_browser clients/test_rust clients/test_typescript clients/test_typing
     cluster/test_fail_over cluster/test_isolation cluster/test_metrics cluster/test_sentinel
     dashboard/test_build dashboard/test_large dashboard/test_login dashboard/test_pages
@@ -33,7 +33,7 @@ LONG: Final = frozenset(
     tests/test_dist tests/test_examples tests/test_wheel
     tls/test_reload
     cli/test_lists
-    workers/test_descriptors workers/test_flows workers/test_hung workers/test_lives
+    workers/test_clients workers/test_descriptors workers/test_flows workers/test_hung workers/test_lives
     """.split()  # noqa: SIM905 - one line a file would be a page
 )
 """Files whose slow tests are `long`: together they take a third of the time of all."""

@@ -34,7 +34,7 @@ from tests.access.callers import operator_token
 from tests.client.conftest import CALLER, context, flow, job, port_of, runner
 from tests.support.server import CoordinatorProcess, coordinator, free_port
 
-_CONTEXTS = itertools.count(70_000)
+_CONTEXTS = itertools.count(80_000)  # nobody else of the session uses these
 PATIENCE = 30.0
 
 
