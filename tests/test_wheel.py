@@ -105,7 +105,10 @@ def test_a_user_of_mypy_sees_types(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_client_exports_what_a_user_needs_and_nothing_else() -> None:
-    own = {"Client", "Credentials", "FlowFollower", "RunnerSubscription", "call_once", "connect"}
+    own = {
+        *("Client", "ContextFollower", "Credentials", "FlowFollower", "RunnerSubscription"),
+        *("call_once", "connect"),
+    }
     raised = {name for name in errors.__all__ if name != "rpc_error"}  # which makes one of a reply
 
     assert set(client.__all__) == own | raised
