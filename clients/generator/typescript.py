@@ -146,7 +146,7 @@ def _type(type: Type, indent: str = "") -> str:  # noqa: PLR0911 - a row each
             return f"[{', '.join([*(_type(item, indent) for item in type.items), *rest])}]"
         case MapOf():
             key = _type(type.key, indent)
-            # Of a closed set of keys any may be missing.
+            # Where the set of keys is closed, any of them may be missing.
             member = "[name: string]" if key == "string" else f"[name in {key}]?"
             return f"{{ {member}: {_type(type.value, indent)} }}"
         case Record():

@@ -244,7 +244,7 @@ def logs(place: Place, id: int, follow: bool, raw: bool) -> None:
 @click.option("--reason", default="", help="Recorded with the flow and told to its runners.")
 @in_context
 def cancel(place: Place, id: int, reason: str) -> None:
-    """Stop a flow: what runs is told to stop, the rest never starts, the flow is in Error."""
+    """Stop a flow. What runs is told to stop, the rest never starts, and the flow is in Error."""
     run_connected(place, partial(_cancel, place=place, id=id, reason=reason))
 
 

@@ -296,7 +296,7 @@ class Engine:
         since = time.time_ns() // 1_000_000
         commands: list[Command] = [
             functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id]),
-            # Of one that is subscribed here already this is soon said again, of both.
+            # If the runner is subscribed here already, this is soon said again, for both subscriptions.
             functions.runners_subscribed(keys, THERE_FOR, [Subscribed(params.runner_id, since, params.capacity)]),
         ]
         if params.session or params.holding:

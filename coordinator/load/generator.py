@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Final
 
 from coordinator.client.address import Address
 from coordinator.client.credentials import Credentials
+from coordinator.client.reasons import first_of
 from coordinator.client.stream import tls_context
 from coordinator.load.connections import Client, Meter, connected
 from coordinator.load.messages import JOBS, Expectation, Kind, Message, Refused, message
@@ -338,9 +339,7 @@ async def _main() -> None:
                     _say({"connected": len(generator.clients)})
                 end = await generator.step(step, latencies)
             except Exception as error:  # whatever a library says of a server that cannot be reached
-                leaf: BaseException = error
-                while isinstance(leaf, BaseExceptionGroup):
-                    leaf = leaf.exceptions[0]
+                leaf = first_of(error)
                 _say({"failed": f"{type(leaf).__name__}: {leaf}"})
                 return
             _say({"end": asdict(end)})

@@ -21,6 +21,7 @@ import trio
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
 from coordinator.client import Client, Forbidden, NotFound, RpcError, StorageError
+from coordinator.client.reasons import first_of
 from coordinator.load.generator import DRAIN, Spec, Step
 from coordinator.load.messages import CALLER, JOBS, Kind, message
 
@@ -197,10 +198,7 @@ async def _each(ids: Sequence[int], act: Callable[[int], Any]) -> None:
             for id in ids:
                 nursery.start_soon(one, id)
     except BaseExceptionGroup as group:
-        leaf: BaseException = group
-        while isinstance(leaf, BaseExceptionGroup):
-            leaf = leaf.exceptions[0]
-        raise leaf from None
+        raise first_of(group) from None
 
 
 async def _free_range(client: Client, count: int) -> int:
@@ -423,10 +421,7 @@ async def run_step(
     except trio.TooSlowError:
         raise LoadFailed(f"the load generators did not end within {limit:g} s") from None
     except BaseExceptionGroup as group:
-        leaf: BaseException = group
-        while isinstance(leaf, BaseExceptionGroup):
-            leaf = leaf.exceptions[0]
-        raise leaf from None
+        raise first_of(group) from None
     _sum_up(found, plan, ticks, gathered)
     found.seconds = max(end["seconds"] for end in ends)
     found.late_ms = max(end["late_ms"] for end in ends)

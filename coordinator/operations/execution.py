@@ -379,7 +379,7 @@ def job_attempts(keys: Keyspace, params: JobLoadParams) -> Operation:
 
 
 def _outcome(status: bytes, ended: bytes | None, failure: bytes | None) -> bytes:
-    """The rest of what is told of a job's last attempt, from the job itself."""
+    """Adds what the job itself knows of its last attempt."""
     if status == b"Started":
         return b'"outcome":"running"}'
     at = b"" if ended is None else b'"ended_at":%b,' % ended

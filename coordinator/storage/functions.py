@@ -1063,7 +1063,7 @@ def runner_states(keys: Keyspace, runners: Sequence[int]) -> Command:
 
 
 def read_runner_states(reply: Any) -> list[Standing] | None:
-    """Of each runner. None: call it again, for not all attempts that run are known yet."""
+    """The state of each runner. None means that it has to be called again: not all running attempts are known yet."""
     result, _ = reply
     word, (told,) = _read("hc_runner_states", result, Word.OK, Word.MORE)
     return None if word is Word.MORE else [_read_standing(*standing) for standing in told]

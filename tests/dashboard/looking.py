@@ -20,7 +20,7 @@ HOSTILE: Final = (
     "{{constructor.constructor('window.__xss=5')()}}",
     "\x1b]8;;javascript:window.__xss=6\x07link\x1b]8;;\x07",
 )
-"""What others may have put into everything that is shown."""
+"""Hostile texts that others may have put into whatever a page shows."""
 
 
 def job_of(id: int, context: int, script: str = "print('done')", **more: Any) -> dict[str, Any]:
