@@ -6,33 +6,23 @@ earliest deadline of all.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import trio
 from outcome import Value
 
-from coordinator.client.errors import rpc_error
-from coordinator.client.ledger import Call, Finish, Ledger, encode
+from coordinator.client.conversation import Conversation, Outcome, outcome_of, result_of
+from coordinator.client.ledger import Call, Finish, encode
 
 __all__ = ["Calls"]
 
 
-class Calls:
-    """The half of the client that knows no connection.
+class Calls(Conversation):
+    """The half of the client whose callers wait."""
 
-    Attributes:
-        timeout: seconds until a call raises NoReply, unless it gives its own.
-    """
-
-    def __init__(self, ledger: Ledger, timeout: float) -> None:
-        self._ledger = ledger
-        self.timeout = timeout
-        self._something = trio.Event()  # to write, or room for it; replaced by who writes
-        self._earliest = math.inf  # deadline
-        self._alarm = trio.CancelScope()  # around the sleep until then
-        self._ended: Exception | None = None
+    _alarm: trio.CancelScope
+    """Around the sleep until the earliest deadline."""
 
     async def call(
         self,
@@ -66,7 +56,7 @@ class Calls:
         """
         task = trio.lowlevel.current_task()
 
-        def finish(outcome: dict[str, Any] | Exception) -> None:
+        def finish(outcome: Outcome) -> None:
             if on_result is not None and type(outcome) is dict and "result" in outcome:
                 on_result(outcome["result"])
             trio.lowlevel.reschedule(task, Value(outcome))
@@ -78,7 +68,7 @@ class Calls:
             self._abandon(call)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        return _result(await trio.lowlevel.wait_task_rescheduled(abort))
+        return result_of(await trio.lowlevel.wait_task_rescheduled(abort))
 
     async def call_many(self, calls: Iterable[tuple[str, Any]], *, timeout: float | None = None) -> list[Any]:
         """Call many at once from one task: the fastest way. Each is `(method, params)`.
@@ -98,7 +88,7 @@ class Calls:
             return []
 
         def finish_at(at: int) -> Finish:
-            def finish(outcome: dict[str, Any] | Exception) -> None:
+            def finish(outcome: Outcome) -> None:
                 nonlocal missing
                 outcomes[at] = outcome
                 missing -= 1
@@ -120,7 +110,7 @@ class Calls:
             self._abandon(*posted)
             raise
         await trio.lowlevel.wait_task_rescheduled(abort)
-        return [_outcome(outcome) for outcome in outcomes]
+        return [outcome_of(outcome) for outcome in outcomes]
 
     async def notify(self, method: str, params: Any = None, *, timeout: float | None = None) -> None:
         """Send a notification: nobody will say whether it had an effect. Returns once it is on its way.
@@ -131,7 +121,7 @@ class Calls:
         """
         task = trio.lowlevel.current_task()
 
-        def finish(outcome: dict[str, Any] | Exception) -> None:
+        def finish(outcome: Outcome) -> None:
             trio.lowlevel.reschedule(task, Value(outcome))
 
         encoded = None if params is None else encode(params)
@@ -141,63 +131,13 @@ class Calls:
             self._abandon(call)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        _result(await trio.lowlevel.wait_task_rescheduled(abort))
+        result_of(await trio.lowlevel.wait_task_rescheduled(abort))
 
-    def post(
-        self,
-        method: str,
-        params: bytes | None,
-        finish: Finish,
-        *,
-        timeout: float | None = None,
-        resend: bool = True,
-        alone: bool = False,
-        first: bool = False,
-        notification: bool = False,
-    ) -> Call:
-        """Line a call up without waiting; `finish` gets its outcome, never before this returns."""
-        if self._ended is not None:
-            raise self._ended
-        deadline = trio.current_time() + (self.timeout if timeout is None else timeout)
-        call = self._ledger.put(
-            method,
-            params,
-            finish,
-            deadline=deadline,
-            resend=resend,
-            alone=alone,
-            first=first,
-            notification=notification,
-        )
-        self._something.set()
-        if deadline < self._earliest:
-            self._earliest = self._alarm.deadline = deadline
-        return call
-
-    def _abandon(self, *calls: Call) -> None:
-        for call in calls:
-            self._ledger.abandon(call)
-        self._something.set()  # there may be room for others
-
-    def _why_no_reply(self) -> str:
-        return "no answer in time"
+    def _set_alarm(self, deadline: float) -> None:
+        self._earliest = self._alarm.deadline = deadline
 
     async def _enforce_deadlines(self) -> None:
         while True:
-            self._earliest = self._ledger.expire(trio.current_time(), self._why_no_reply())
-            self._something.set()  # there may be room for others
+            self._earliest = self._expire()
             with trio.CancelScope(deadline=self._earliest) as self._alarm:
                 await trio.sleep_forever()
-
-
-def _outcome(outcome: dict[str, Any] | Exception) -> Any:
-    if type(outcome) is dict:
-        return outcome["result"] if "result" in outcome else rpc_error(outcome.get("error"))
-    return outcome
-
-
-def _result(outcome: dict[str, Any] | Exception) -> Any:
-    if type(outcome) is dict and "result" in outcome:
-        return outcome["result"]
-    error = _outcome(outcome)
-    raise error

@@ -7,29 +7,18 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from coordinator.client.errors import rpc_error
-from coordinator.client.ledger import Call, Finish, Ledger, encode
+from coordinator.client.conversation import Conversation, Outcome, outcome_of, result_of
+from coordinator.client.ledger import Call, Finish, encode
 
 __all__ = ["Calls"]
 
-Outcome = dict[str, Any] | Exception
 
+class Calls(Conversation):
+    """The half of the client whose callers wait."""
 
-class Calls:
-    """The half of the client that knows no connection.
-
-    Attributes:
-        timeout: seconds until a call raises NoReply, unless it gives its own.
-    """
-
-    def __init__(self, ledger: Ledger, timeout: float) -> None:
-        self._ledger = ledger
-        self.timeout = timeout
-        self._asyncio = asyncio.get_running_loop()
-        self._something = asyncio.Event()  # to write, or room for it
-        self._earliest = math.inf  # deadline
-        self._alarm: asyncio.TimerHandle | None = None  # at that
-        self._ended: Exception | None = None
+    _asyncio: asyncio.AbstractEventLoop
+    _alarm: asyncio.TimerHandle | None = None
+    """At the earliest deadline."""
 
     async def call(
         self,
@@ -107,7 +96,7 @@ class Calls:
         except BaseException:
             self._abandon(*posted)
             raise
-        return [_outcome(outcome) for outcome in outcomes]
+        return [outcome_of(outcome) for outcome in outcomes]
 
     async def notify(self, method: str, params: Any = None, *, timeout: float | None = None) -> None:
         """Send a notification: nobody will say whether it had an effect. Returns once it is on its way.
@@ -131,48 +120,7 @@ class Calls:
         except asyncio.CancelledError:
             self._abandon(call)
             raise
-        if type(outcome) is dict and "result" in outcome:
-            return outcome["result"]
-        raise _outcome(outcome)
-
-    def post(
-        self,
-        method: str,
-        params: bytes | None,
-        finish: Finish,
-        *,
-        timeout: float | None = None,
-        resend: bool = True,
-        alone: bool = False,
-        first: bool = False,
-        notification: bool = False,
-    ) -> Call:
-        """Line a call up without waiting; `finish` gets its outcome, never before this returns."""
-        if self._ended is not None:
-            raise self._ended
-        deadline = self._asyncio.time() + (self.timeout if timeout is None else timeout)
-        call = self._ledger.put(
-            method,
-            params,
-            finish,
-            deadline=deadline,
-            resend=resend,
-            alone=alone,
-            first=first,
-            notification=notification,
-        )
-        self._something.set()
-        if deadline < self._earliest:
-            self._set_alarm(deadline)
-        return call
-
-    def _abandon(self, *calls: Call) -> None:
-        for call in calls:
-            self._ledger.abandon(call)
-        self._something.set()  # there may be room for others
-
-    def _why_no_reply(self) -> str:
-        return "no answer in time"
+        return result_of(outcome)
 
     def _set_alarm(self, deadline: float) -> None:
         self._earliest = deadline
@@ -181,11 +129,4 @@ class Calls:
         self._alarm = None if deadline == math.inf else self._asyncio.call_at(deadline, self._enforce_deadlines)
 
     def _enforce_deadlines(self) -> None:
-        self._set_alarm(self._ledger.expire(self._asyncio.time(), self._why_no_reply()))
-        self._something.set()  # there may be room for others
-
-
-def _outcome(outcome: Outcome) -> Any:
-    if type(outcome) is dict:
-        return outcome["result"] if "result" in outcome else rpc_error(outcome.get("error"))
-    return outcome
+        self._set_alarm(self._expire())

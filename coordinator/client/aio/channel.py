@@ -17,26 +17,20 @@ from pydantic_core import from_json, to_json
 from trio_websocket import HandshakeError
 from wsproto.utilities import ProtocolError
 
-from coordinator import models
 from coordinator.client.address import Address
 from coordinator.client.aio.calls import Calls
 from coordinator.client.aio.loop import AsyncioLoop
 from coordinator.client.aio.socket import Socket, open_socket
 from coordinator.client.credentials import Credentials, Unusable
 from coordinator.client.errors import CannotConnect, ClientClosed, RpcError
-from coordinator.client.ledger import Ledger, encode
+from coordinator.client.ledger import Ledger
 from coordinator.client.link import pause_after
-from coordinator.client.loop import Loop
 from coordinator.client.reasons import Unreachable, one_line, reason_of
-from coordinator.client.subscriptions import Notification, Subscription
-from coordinator.errors import InvalidRequest
 
 __all__ = ["Channel"]
 
 log = logging.getLogger("coordinator.client")
 
-MESSAGE_TOO_BIG: Final = 1009
-LOGIN_ENDED: Final = "auth.ended"
 TROUBLES: Final = (OSError, EOFError, HandshakeError, ProtocolError)
 
 
@@ -61,27 +55,21 @@ class Channel(Calls):
         credentials: Credentials | None,
     ) -> None:
         ledger = Ledger(max_in_flight=max_in_flight, max_batch=max_batch_length, max_frame_bytes=max_frame_bytes)
-        super().__init__(ledger, timeout)
-        self.loop: Loop = AsyncioLoop()
+        super().__init__(
+            AsyncioLoop(), address, ledger, timeout=timeout, on_connect=on_connect, on_disconnect=on_disconnect
+        )
+        self._asyncio = asyncio.get_running_loop()
+        self._something: asyncio.Event = asyncio.Event()
         self.max_frame_bytes = max_frame_bytes
-        self.connections = 0
-        self._address = address
         self._tls = tls
         self._headers = headers
         self._give_up_after = give_up_after
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
-        self._on_connect = on_connect
-        self._on_disconnect = on_disconnect
         self._credentials = credentials
         self._socket: Socket | None = None
         self._dropped: asyncio.Future[None] = self._asyncio.create_future()  # completed to give the connection up
         self._changed = asyncio.Event()  # set and replaced when `connected` changes
-        self._last_received = -math.inf
-        self._was_useful = False  # whether anything came over the last connection
-        self._trouble = "it has not answered yet"
-        self._routes: dict[str, Notification] = {}
-        self._subscriptions: dict[Subscription, None] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     # -- state
@@ -110,31 +98,6 @@ class Channel(Calls):
         if self._tasks is not None:
             self._tasks.create_task(run())
 
-    # -- subscriptions
-
-    def attach(self, subscription: Subscription) -> None:
-        """Have it resumed on every new connection, beginning with the present one if there is one."""
-        self._subscriptions[subscription] = None
-        if self.connected:
-            subscription.resume()
-
-    def detach(self, subscription: Subscription) -> None:
-        self._subscriptions.pop(subscription, None)
-
-    def route(self, subscription: str, handler: Notification) -> None:
-        """Give the notifications of this subscription to `handler`, while the present connection lasts."""
-        self._routes[subscription] = handler
-
-    def unroute(self, subscription: str) -> bool:
-        """Ignore its notifications from now on; whether there was such a route."""
-        return self._routes.pop(subscription, None) is not None
-
-    def unsubscribe(self, method: str, subscription: str) -> None:
-        """Take no more of its notifications and tell the server so, without waiting for the answer."""
-        if self.unroute(subscription) and self._ended is None:
-            params = encode(models.SubscriptionParams(subscription=subscription))
-            self.post(method, params, lambda _: None, resend=False)
-
     # -- running
 
     async def run(self) -> None:
@@ -159,19 +122,6 @@ class Channel(Calls):
             log.warning("leaving the connection to %s: %s", self._address.url, why)
             self._trouble = why
             self._dropped.set_result(None)
-
-    def _end(self, error: Exception) -> None:
-        if self._ended is None:
-            self._ended = error
-            self._ledger.fail_all(error)
-            for subscription in list(self._subscriptions):
-                subscription.end(error)
-            self._notify_change()
-
-    def _why_no_reply(self) -> str:
-        if self.connected:
-            return f"{self._address.url} did not answer in time"
-        return f"no connection to {self._address.url}: {self._trouble}"
 
     async def _keep_connected(self) -> None:
         failures = 0
@@ -232,32 +182,13 @@ class Channel(Calls):
         """Use a connection until it ends."""
         self._socket = socket
         self._dropped = self._asyncio.create_future()
-        self._last_received = self._asyncio.time()
-        self.connections += 1
-        self._notify_change()
+        self._connection_begun()
         try:
-            for subscription in list(self._subscriptions):
-                subscription.resume()
-            if self._on_connect is not None:
-                self._on_connect()
+            self._resume()
             await self._exchange(socket)
         finally:
             self._socket = None
-            self._routes.clear()
-            if socket.closed is not None:
-                code, reason = socket.closed
-                self._trouble = f"closed with {code} {one_line(reason)}".strip()
-                if code == MESSAGE_TOO_BIG:
-                    # Sent again, the same frame would end the next connection too.
-                    error = {"code": InvalidRequest.code, "message": InvalidRequest.message}
-                    error |= {"data": {"detail": self._trouble, "setting": "max_frame_bytes"}}
-                    self._ledger.settle({"id": None, "error": error})
-            self._ledger.connection_lost(self._trouble)
-            for subscription in list(self._subscriptions):
-                subscription.suspend()
-            self._notify_change()
-            if self._on_disconnect is not None:
-                self._on_disconnect()
+            self._connection_ended(socket.closed)
 
     async def _exchange(self, socket: Socket) -> None:
         """Read, write and watch until one of the three ends, or the connection is given up."""
@@ -288,30 +219,8 @@ class Channel(Calls):
             self._was_useful = True
             if not data:
                 continue
-            try:
-                message = from_json(data)
-            except ValueError as error:
-                self.drop(f"what the server sent is not JSON: {error}")
+            if not self._received(data):
                 return
-            is_single = type(message) is not list
-            for item in (message,) if is_single else message:
-                if type(item) is not dict:
-                    log.warning("%s sent something that is no JSON-RPC message", self._address.url)
-                elif "method" in item:
-                    self._notified(item)
-                else:
-                    self._ledger.settle(item, is_single=is_single)
-            self._something.set()  # there is room for more, and something may have to be sent again
-
-    def _notified(self, notification: dict[str, Any]) -> None:
-        params = notification.get("params")
-        if notification["method"] == LOGIN_ENDED:
-            what = "a subscription" if type(params) is dict and "subscription" in params else "the login"
-            self.drop(f"the coordinator has ended {what}")  # what is asked for on the next connection says why
-        elif type(params) is dict:
-            handler = self._routes.get(str(params.get("subscription")))
-            if handler is not None:
-                handler(notification["method"], params)
 
     async def _watch(self, socket: Socket) -> None:
         """Ping when nothing was received for long, and end the connection if even that brings nothing."""
