@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, get_args
@@ -266,13 +266,20 @@ def retry(place: Place, id: int, follow: bool, plain: bool) -> None:
 
 
 async def _retry(client: Client, place: Place, id: int, view: View | None) -> int:
+    return await _started_again(client, place, id, view, partial(client.flow_retry, context_id=place.context, id=id))
+
+
+async def _started_again(
+    client: Client, place: Place, id: int, view: View | None, start: Callable[[], Awaitable[Flow]]
+) -> int:
+    """Start a flow that has ended, and follow it from there if there is a view. Returns the exit status."""
     before = await client.flow_status(context_id=place.context, id=id)
     try:
-        retried = await client.flow_retry(context_id=place.context, id=id)
+        again = await start()
     except (Conflict, DagMissingDependency, DagCycleDetected) as error:
         complain(named(str(error), await job_names(client, before.flow)))
         return EXIT_ERROR
-    say(f"{flow_title(retried)} {retried.status}")
+    say(f"{flow_title(again)} {again.status}")
     if view is None:
         return 0
     return await watch_with_hints(client, place, id, view, after=before.last_event)
@@ -337,17 +344,9 @@ def _script(item: str) -> dict[str, Any]:
 
 
 async def _rerun(client: Client, place: Place, id: int, asked: dict[str, Any], view: View | None) -> int:
-    before = await client.flow_status(context_id=place.context, id=id)
     params = FlowRerunParams.model_validate({"context_id": place.context, "id": id, **asked})
-    try:
-        again = await client.flow_rerun(**{name: getattr(params, name) for name in params.model_fields_set})
-    except (Conflict, DagMissingDependency, DagCycleDetected) as error:
-        complain(named(str(error), await job_names(client, before.flow)))
-        return EXIT_ERROR
-    say(f"{flow_title(again)} {again.status}")
-    if view is None:
-        return 0
-    return await watch_with_hints(client, place, id, view, after=before.last_event)
+    given = {name: getattr(params, name) for name in params.model_fields_set}
+    return await _started_again(client, place, id, view, partial(client.flow_rerun, **given))
 
 
 @flow.command(short_help="Hand out none of a flow's jobs for a while.")

@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import ssl
+from abc import ABC, abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Sequence
@@ -94,7 +95,7 @@ class Meter:
             self.done.set()
 
 
-class _Client:
+class _Client(ABC):
     """What both transports have in common."""
 
     def __init__(self, meter: Meter, expectation: Expectation, window: int) -> None:
@@ -104,14 +105,14 @@ class _Client:
         self._sent_at = [0.0] * window
         self._closing = False
 
-    def send(self, slot: int, since: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def send(self, slot: int, since: float) -> None: ...
 
-    def flush(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def flush(self) -> None: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def start(self) -> None:
         now = perf_counter()
