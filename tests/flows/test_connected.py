@@ -73,6 +73,18 @@ async def test_runners_of_another_coordinator_count(store: ValkeyProcess) -> Non
             await until_count(api, 1, {**NOBODY, "Python": 1})
 
 
+@pytest.mark.parametrize("skew", [-3_600_000, 3_600_000])
+async def test_runners_count_however_far_the_clock_of_timers_is_from_the_server_s(
+    store: ValkeyProcess, skew: int
+) -> None:
+    with coordinator("--redis-url", store.url) as running:
+        store.client().hset("engine", "skew", skew)
+        async with worker(running.ws, 1, 3), ws_api(running.ws) as api:
+            await until_count(api, 1, {**NOBODY, "Python": 1})
+        async with ws_api(running.ws) as api:
+            await until_count(api, 1, NOBODY)
+
+
 @pytest.mark.slow
 async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_while(
     store: ValkeyProcess,

@@ -1,20 +1,20 @@
 -- Which runners are connected, for people who wait for one. All of it is in GLOBAL. For each context and script type
--- there is a sorted set of connections that take its jobs, by when (ms) they stop counting unless their coordinator
--- renews them. Nothing here decides who gets a job.
+-- there is a sorted set of connections that take its jobs, by when they stop counting unless their coordinator renews
+-- them (ms on the clock of timers, as tx.now). Nothing here decides who gets a job.
 
 -- Connections that take jobs are there, or still there.
 -- Arguments: 1 how long they count without being renewed (ms), then for each its context and script type as
 -- CONTEXT:TYPE, and its name.
 -- Result: 'ok'.
 local function runners_connected(tx, args, o, last)
-  local ends, keys = string.format('%.0f', tx.now + args[o + 1]), {}
+  local now, ends, keys = string.format('%.0f', tx.now), string.format('%.0f', tx.now + args[o + 1]), {}
   for at = o + 2, last, 2 do
     local key = tx.prefix .. 'connected:' .. args[at]
     redis.call('ZADD', key, ends, args[at + 1])
     keys[key] = true
   end
   for key in pairs(keys) do
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', tx.at)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
     redis.call('PEXPIRE', key, args[o + 1])
   end
   return WORD.OK
@@ -34,9 +34,9 @@ end
 -- Arguments: contexts and script types.
 -- Result: 'ok', a number for each.
 local function runners_count(tx, args, o, last)
-  local counts = {}
+  local counts, after = {}, '(' .. string.format('%.0f', tx.now)
   for at = o + 1, last do
-    counts[#counts + 1] = redis.call('ZCOUNT', tx.prefix .. 'connected:' .. args[at], '(' .. tx.at, '+inf')
+    counts[#counts + 1] = redis.call('ZCOUNT', tx.prefix .. 'connected:' .. args[at], after, '+inf')
   end
   return WORD.OK, counts
 end
