@@ -108,15 +108,15 @@ class Directory:
         except Exception as error:
             request.finish(report("posting a request", error, context=context))
 
-    def admitted_before(self, then: float) -> list[Any]:
-        """The admissions of requests that are not answered yet, and were admitted before (on trio's clock)."""
+    def admitted_before(self, then: float) -> list[tuple[Any, Any]]:
+        """The requests that are not answered yet and were admitted before (on trio's clock), with their admissions."""
         found = []
         for mailbox in self._mailboxes.values():
             for request in mailbox.pending:
                 if request.admission is not None:
                     if request.admission.at >= then:
                         break  # those behind it came later
-                    found.append(request.admission)
+                    found.append((request, request.admission))
         return found
 
     # -- sizes

@@ -589,7 +589,7 @@ class Intake:
             calls.creates = False
             calls.charge = self._charge
             if self._access is not None:
-                calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout, calls)
+                calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
             calls.begun = self._begun
         if calls.last is not method:
             calls.last = method
@@ -692,7 +692,7 @@ class Intake:
         call.begun = self._begun
         call.commands = commands
         call.charge = self._charge
-        call.admission = None if takes_long else self._admission(call, method, params, deadline)
+        call.admission = None if takes_long else self._admission(method, params, deadline)
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)
@@ -704,11 +704,11 @@ class Intake:
         if call.answered is not None:
             await call.answered.wait()
 
-    def _admission(self, call: _Call, method: Method, params: Any, deadline: float) -> Admission | None:
+    def _admission(self, method: Method, params: Any, deadline: float) -> Admission | None:
         """What says that a call may be carried out; None if everybody may do all."""
         if self._access is None:
             return None
-        admission = Admission(self._access, deadline - self._dispatcher.request_timeout, call)
+        admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
         admission.calls.append((method, params))
         return admission
 
