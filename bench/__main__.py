@@ -22,8 +22,9 @@ from coordinator.settings import Settings
 
 MEMORY: Final = "memory"
 TENANTS: Final = "tenants"
+MALICE: Final = "malice"
 ODD_CLIENTS: Final = "odd-clients"
-GROUPS: Final = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), MEMORY, TENANTS, ODD_CLIENTS)
+GROUPS: Final = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), MEMORY, TENANTS, MALICE, ODD_CLIENTS)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_UP: Final = 0.25  # of the seconds measured
 DEFAULT_FSYNC: Final[str] = Settings.model_fields["fsync"].default
@@ -136,6 +137,7 @@ def main(
             results.tenants = tenants.many(plan, tenants.QUICK if quick else tenants.FULL, _step)
             _note("a hostile tenant")
             results.fairness = tenants.fairness_on(tenants.SERVERS[:1] if quick else tenants.SERVERS, plan, _step)
+        if not only or MALICE in only:
             _note("malice")
             results.malice = malice.suffered(malice.QUICK if quick else (*malice.FLOODS, *malice.DEAF), plan, _step)
         if not only or ODD_CLIENTS in only:

@@ -41,13 +41,15 @@ _RUNNER: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An attack: what it is called, and what is done by how many connections. `payload` is bytes of frames or heads."""
+    """An attack: what it is called, and what is done by how many connections. `payload` is bytes of frames or heads.
+    If `logs_in`, callers have to log in, and the quiet clients have."""
 
     name: str
     scheme: str
     attack: Kind
     payload: bytes
     connections: int = 1
+    logs_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,9 @@ def _in_fragments(message: bytes) -> bytes:
     )
 
 
-def _post(body: bytes) -> bytes:
-    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    return head % len(body) + body
+def _post(body: bytes, *, shown: bytes = b"") -> bytes:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n%scontent-length: %d\r\n\r\n"
+    return head % (shown, len(body)) + body
 
 
 def _frames_of(method: str, count: int, **params: Any) -> bytes:
@@ -125,6 +127,7 @@ def _frames_of(method: str, count: int, **params: Any) -> bytes:
 _BIG_JOB: Final = {"context_id": _CONTEXT, "caller_id": CALLER, "id": 1}
 _FLOW: Final = {"context_id": _CONTEXT, "id": 1}
 _SMALL_CALL: Final = _call(1, "job.load", context_id=_CONTEXT, caller_id=CALLER, id=0)
+_BAD_TOKEN: Final = "hc_" + "A" * 43
 _HEAD: Final = b"GET / HTTP/1.1\r\nhost: localhost\r\nx-slow: " + b"y" * 1_000 + b"\r\n\r\n"
 
 FLOODS: Final = (
@@ -133,6 +136,16 @@ FLOODS: Final = (
     Row("empty objects", "ws", "flood", _frame(1, b"{}")),
     Row("slow heads", "http", "drip", _HEAD, 500),
     Row("half-open handshakes", "half", "drip", _HEAD, 2_000),
+    Row(
+        "calls with a bad token",
+        "http",
+        "flood",
+        _post(_SMALL_CALL, shown=f"authorization: Bearer {_BAD_TOKEN}\r\n".encode()),
+        50,
+        logs_in=True,
+    ),
+    Row("bad logins", "ws", "flood", _frame(1, _call(1, "auth.login", token=_BAD_TOKEN)), 50, logs_in=True),
+    Row("calls without a login", "ws", "flood", _frame(1, _SMALL_CALL), 50, logs_in=True),
 )
 DEAF: Final = (
     Row("loads of 1 MB", "ws", "deaf", _frames_of("job.load", _CALLS, **_BIG_JOB)),
@@ -153,7 +166,7 @@ def suffered(rows: tuple[Row, ...], plan: Plan, note: Callable[[str], None]) -> 
     """Each attack in turn, on a coordinator of its own, so that none inherits another's memory."""
     found = []
     for row in rows:
-        with _prepared(plan) as server:
+        with _prepared(plan, logs_in=row.logs_in) as server:
             malice = Malice(row, [], [], [])
             for _ in range(plan.rounds):
                 malice.alone.append(generate(quiet_clients(server, plan), plan.cores.others))
@@ -170,10 +183,15 @@ def suffered(rows: tuple[Row, ...], plan: Plan, note: Callable[[str], None]) -> 
 
 
 @contextlib.contextmanager
-def _prepared(plan: Plan) -> Iterator[BenchServer]:
-    """A coordinator with the quiet clients' jobs, and in the hostile ones' context large jobs and a flow's events."""
-    with running_coordinator(plan.cores, plan.data_root, "--fsync", plan.fsync, may_warn=True) as server:
+def _prepared(plan: Plan, *, logs_in: bool) -> Iterator[BenchServer]:
+    """A coordinator with the quiet clients' jobs, and in the hostile ones' context, unless they are to be kept out of
+    all of them, large jobs and a flow's events."""
+    flags = "--fsync", plan.fsync
+    with running_coordinator(plan.cores, plan.data_root, *flags, may_warn=True, has_logins=logs_in) as server:
         server.seed(range(1, QUIET_CLIENTS + 1))
+        if logs_in:
+            yield server
+            return
         runner = {"id": _RUNNER, "pubkey": "", "address": "127.0.0.1", "topic": "r", "local": True}
         jobs = [{**_job(number), "script": _BIG} for number in range(1, _BIG_JOBS + 1)]
         for job in jobs:

@@ -196,6 +196,7 @@ def quiet_clients(server: BenchServer, plan: Plan) -> LoadSpec:
         seconds=plan.seconds * QUIET_TIMES,
         processes=server.processes,
         pace=QUIET_PACE,
+        token=server.token,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.access import callers
 from tests.access.callers import Key, caller
 from tests.support.chromium import Page, chromium, pages_of_others
-from tests.support.server import CoordinatorProcess, coordinator
+from tests.support.server import CoordinatorProcess, coordinator, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -179,6 +180,28 @@ def test_a_name_that_is_rebound_to_us_reads_and_does_nothing(stage: Stage) -> No
     assert page.run(f"fetch('/session', {shown}).then(response => response.status)") == 403
     assert page.cookies(url) == []
     assert is_logged_in(stage)
+
+
+def test_a_name_that_is_rebound_while_its_page_is_open_reads_and_does_nothing(stage: Stage, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://{REBOUND}:{port}"
+    page = stage.own._browser.page()
+    with pages_of_others(port):
+        page.open(f"{url}/")  # the attacker's own page, with scripts of its own
+        assert page.run("document.title") == "another page"
+    data = tmp_path / "data"
+    ports = ("--api-http-port", str(port), "--api-ws-port", str(free_port()))
+    with coordinator("--data-dir", str(data), "--auth", "keys", *ports) as server:
+        # What a browser sees of it: the same name and port, where now the coordinator is.
+        shown = {"headers": {"authorization": f"Bearer {callers.operator_token(data)}", **JSON["headers"]}}
+        for method in ("auth.whoami", "auth.challenge", "rpc.discover", "context.list"):
+            for options in (JSON, FORM, shown):
+                said = page.run(calling("/", method, {}, **options))
+                assert said == "" or "--allowed-hosts" in said  # of a reply to `no-cors` nothing is shown
+        assert page.run(talking(url, "auth.whoami")) == "blocked"
+        with caller(server, "http", callers.operator_token(data)) as operator:
+            assert operator.result("auth.whoami", {})["principal"] == "operator"
+    page.close()
 
 
 def test_logging_out_takes_the_cookie_away(stage: Stage) -> None:

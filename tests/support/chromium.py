@@ -187,9 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def pages_of_others() -> Iterator[int]:
+def pages_of_others(port: int = 0) -> Iterator[int]:
     """A server of empty pages on every loopback name. Yields its port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
