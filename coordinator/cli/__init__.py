@@ -23,7 +23,9 @@ _COMMANDS: Final = (
 """Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""
 _IN_ANOTHER: Final = {
     **dict.fromkeys(_ACCESS, "access"),
-    **{"restore": "backup", "import": "export", "import-original": "import_original"},
+    "restore": "backup",
+    "import": "export",
+    "import-original": "import_original",
 }
 
 

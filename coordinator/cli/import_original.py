@@ -103,9 +103,7 @@ async def _bring(source: str, settings: Settings, only: Sequence[int], *, applie
                     left.append(f"database {id}: it has no context:{id}, so it is no context")
             for id in sorted({*only} - {found.context for found, _ in brought}):
                 left.append(f"context {id}: it is not there")
-            say(
-                f"{len(actors):,} actor{'' if len(actors) == 1 else 's'}, {len(brought)} context{'' if len(brought) == 1 else 's'}"
-            )
+            say(f"{_counted(len(actors), 'actor')}, {_counted(len(brought), 'context')}")
             for reason in left:
                 say(f"  left: {reason}")
             if not brought and actors:
@@ -126,9 +124,13 @@ async def _read(original: Original, id: int, actors: dict[int, dict[str, str]], 
         return await original.write(id, actors, time.time_ns() // 1_000_000, __version__, target.write)
 
 
+def _counted(count: int, kind: str) -> str:
+    return f"{count:,} {kind}{'' if count == 1 else 's'}"
+
+
 def _tell(found: Found) -> None:
     counts = [
-        f"{count:,} {kind}{'' if count == 1 else 's'}{f' {status}' if status else ''}"
+        f"{_counted(count, kind)}{f' {status}' if status else ''}"
         for (kind, status), count in found.counts.items()
         if kind != "context"
     ]

@@ -5,8 +5,8 @@ The original keeps context N in database N, and actors in database 0 or in the c
     context:<id>  actor:<id>  runner:<id>  flow:<id>  job:<caller>:<id>  message:<caller>:<id>
 
 Each is a hash with a field a member, or a string with all of them as a JSON object. Numbers, lists and maps are JSON;
-texts are as they are, or JSON too. Words of enumerations are in lower case (`waiting_for_prerequisites`), and what a job
-depends on is called `dependends`. Nothing is written to its Redis.
+texts are as they are, or JSON too. Words of enumerations are in lower case (`waiting_for_prerequisites`), and what a
+job depends on is called `dependends`. Nothing is written to its Redis.
 """
 
 from __future__ import annotations
@@ -183,65 +183,65 @@ class Original:
         if f"context:{database}" not in names:
             return None
         found = Found(database)
-        digest, lines = hashlib.sha256(), 0
-
-        def put(line: dict[str, Any]) -> None:
-            nonlocal lines
-            raw = line_of(line)
-            digest.update(raw)
-            lines += 1
-            write(raw)
-
+        lines = _Lines(write)
         write(Header(database, UNCOUNTED, now, now, version).line())
         for id in sorted(actors):
-            put({"actor": id, "hash": actors[id]})
-        put({"key": "engine", "hash": {"schema": str(UNCOUNTED)}})
+            lines.put({"actor": id, "hash": actors[id]})
+        lines.put({"key": "engine", "hash": {"schema": str(UNCOUNTED)}})
         jobs: dict[tuple[int, int], str] = {}
-        flows: list[str] = []
-        of_kind: dict[str, list[str]] = {kind: [] for kind in _NAMES}
-        for name in names:
-            kind = name.partition(":")[0]
-            if kind in _NAMES and _ids(name, kind, len(_NAMES[kind][2])):
-                of_kind[kind].append(name)
-            elif kind == "queue":
-                found.changed.append(f"{name}: jobs are queued anew when their flow is started")
-            elif not _ids(name, "actor", 1):
-                found.left.append(f"{name}: no record has this name")
-        for kind, (record, model, id_names) in _NAMES.items():
-            entries: list[str] = []
-            async for name, members in self._read(database, of_kind[kind]):
-                ids = _ids(name, kind, len(id_names))
-                given = dict(zip(id_names, ids, strict=True))
-                try:
-                    if kind == "context" and ids != (database,):
-                        raise _Unusable(f"it is in database {database}, and context {ids[0]} has database {ids[0]}")
-                    stored = _record(kind, record, model, given, members, database if kind != "context" else None)
-                except _Unusable as fault:
-                    found.left.append(f"{name}: {fault}")
-                    if kind == "context" and ids == (database,):
-                        found.fault = f"{name}: {fault}"
-                        return found
-                    continue
-                if kind == "job":
+        for kind, of_kind in _by_kind(names, found).items():
+            await self._write_kind(kind, of_kind, jobs, found, lines)
+            if found.fault:
+                return found
+        write(line_of({"lines": lines.count, "sha256": lines.digest.hexdigest()}))
+        return found
+
+    async def _write_kind(
+        self, kind: str, names: Sequence[str], jobs: dict[tuple[int, int], str], found: Found, lines: _Lines
+    ) -> None:
+        """Write the records of a kind, with their index. `jobs`: what became of them, by caller and id."""
+        record, model, id_names = _NAMES[kind]
+        context = None if kind == "context" else found.context
+        entries: list[str] = []
+        async for name, members in self._read(found.context, names):
+            ids = _ids(name, kind, len(id_names))
+            try:
+                stored = _record(kind, record, model, dict(zip(id_names, ids, strict=True)), members, context)
+            except _Unusable as fault:
+                found.left.append(f"{name}: {fault}")
+                if kind == "context":
+                    found.fault = f"{name}: {fault}"
+                    return
+                continue
+            match kind:
+                case "job":
                     _settle_job(name, stored, found)
                     jobs[ids[0], ids[1]] = stored["status"]
-                elif kind == "flow":
+                case "flow":
                     _settle_flow(name, stored, jobs, found)
-                    flows.append(name)
-                elif kind == "message" and stored["status"] in ("Dispatched", "Acknowledged"):
-                    found.changed.append(f"{name}: it was under way ({stored['status']}); message.send sends it again")
-                    stored["status"] = "Dispatched"
-                    stored.pop("transport_status", None)
-                    stored.pop("transport_id", None)
-                found.counts[kind, stored.get("status", "")] += 1
-                entries.append(index_entry(*ids))
-                put({"key": name, "hash": stored})
-            for some in _parts(entries if record.is_listed else []):
-                put({"key": f"index:{kind}", "zset": [[entry, 0] for entry in some]})
-        for some in _parts(flows):
-            put({"key": "unlisted", "hash": dict.fromkeys(some, "u")})
-        write(line_of({"lines": lines, "sha256": digest.hexdigest()}))
-        return found
+                    lines.put({"key": "unlisted", "hash": {name: "u"}})
+                case "message":
+                    _settle_message(name, stored, found)
+            found.counts[kind, stored.get("status", "")] += 1
+            entries.append(index_entry(*ids))
+            lines.put({"key": name, "hash": stored})
+        for some in _parts(entries if record.is_listed else []):
+            lines.put({"key": f"index:{kind}", "zset": [[entry, 0] for entry in some]})
+
+
+class _Lines:
+    """The lines of an export between its first and its last."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self.digest = hashlib.sha256()
+        self.count = 0
+
+    def put(self, line: dict[str, Any]) -> None:
+        raw = line_of(line)
+        self.digest.update(raw)
+        self.count += 1
+        self._write(raw)
 
 
 @asynccontextmanager
@@ -285,6 +285,24 @@ def _ids(name: str, kind: str, count: int) -> tuple[int, ...]:
         return ()
     ids = tuple(map(int, rest))
     return ids if all(id < 2**32 for id in ids) and name == ":".join((kind, *map(str, ids))) else ()
+
+
+def _by_kind(names: Sequence[str], found: Found) -> dict[str, list[str]]:
+    """The names of records by their kind, in the order in which those are read."""
+    of_kind: dict[str, list[str]] = {kind: [] for kind in _NAMES}
+    for name in names:
+        kind = name.partition(":")[0]
+        if name == f"context:{found.context}":
+            of_kind[kind].append(name)
+        elif _ids(name, "context", 1):
+            found.left.append(f"{name}: it is in database {found.context}, and each context has its own")
+        elif kind in _NAMES and _ids(name, kind, len(_NAMES[kind][2])):
+            of_kind[kind].append(name)
+        elif kind == "queue":
+            found.changed.append(f"{name}: jobs are queued anew when their flow is started")
+        elif not _ids(name, "actor", 1):
+            found.left.append(f"{name}: no record has this name")
+    return of_kind
 
 
 def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -422,3 +440,12 @@ def _settle_flow(name: str, flow: dict[str, str], jobs: Mapping[tuple[int, int],
     else:
         flow["status"] = "Dispatched"
         found.changed.append(f"{name}: it was Started; flow.start goes on with it, without its finished jobs")
+
+
+def _settle_message(name: str, message: dict[str, str], found: Found) -> None:
+    """A message that was under way is one that was not sent."""
+    if message["status"] in ("Dispatched", "Acknowledged"):
+        found.changed.append(f"{name}: it was {message['status']}; message.send sends it")
+        message["status"] = "Dispatched"
+        message.pop("transport_status", None)
+        message.pop("transport_id", None)

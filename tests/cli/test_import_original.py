@@ -50,12 +50,12 @@ def old_flow(id: int, status: str, jobs: list[int], **members: Any) -> dict[str,
     return {"id": id, "caller_id": CALLER, "context_id": 3, "jobs": jobs, **maps, **times, "status": status, **members}
 
 
-def plain(record: dict[str, Any]) -> dict[str, Any]:
+def plain(record: dict[str, Any]) -> Any:
     """Texts as they are, all else as JSON."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in record.items()}
 
 
-def as_json(record: dict[str, Any]) -> dict[str, Any]:
+def as_json(record: dict[str, Any]) -> Any:
     return {name: json.dumps(value) for name, value in record.items()}
 
 
@@ -78,9 +78,19 @@ def fill(store: ValkeyProcess) -> None:
     here.hset("flow:2", mapping=as_json(old_flow(2, "finished", [1], result={"1": "{}"})))
     here.hset("flow:3", mapping=plain(old_flow(3, "started", [1, 4])))
     message = {
-        **{"id": 5, "caller_id": CALLER, "context_id": 3, "message": "hello", "message_type": "sal"},
-        **{"message_format_type": "md", "timeout": 1, "timeout_ack": 2, "timeout_result": 3},
-        **{"job": [old_job(9, "dispatched", dependends=[])], "logs": ["one"], "status": "processed", **times},
+        "id": 5,
+        "caller_id": CALLER,
+        "context_id": 3,
+        "message": "hello",
+        "message_type": "sal",
+        "message_format_type": "md",
+        "timeout": 1,
+        "timeout_ack": 2,
+        "timeout_result": 3,
+        "job": [old_job(9, "dispatched", dependends=[])],
+        "logs": ["one"],
+        "status": "processed",
+        **times,
     }
     here.hset(f"message:{CALLER}:5", mapping=plain(message))
     # What cannot be carried over.
@@ -97,7 +107,7 @@ def fill(store: ValkeyProcess) -> None:
 
 def everything(store: ValkeyProcess) -> dict[int, Any]:
     return {
-        database: {key: store.client(db=database).dump(key) for key in store.client(db=database).keys()}
+        database: {key: store.client(db=database).dump(key) for key in store.client(db=database).scan_iter()}
         for database in (0, 3, 4, 6)
     }
 
