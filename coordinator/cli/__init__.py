@@ -18,7 +18,7 @@ _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
     *("serve", "runner", "flow", "job", "prerequisite", "demo", "call", "bench", "openrpc", *_ACCESS, "cert"),
     *("config", "doctor", "backup", "restore", "export", "import"),
-    *("import-original", "repair", "completion", "version"),
+    *("import-original", "bridge", "repair", "completion", "version"),
 )
 """Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""
 _IN_ANOTHER: Final = {
