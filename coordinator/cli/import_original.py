@@ -150,4 +150,4 @@ async def _import(store: Store, context: int, file: Path, *, keep_actors: bool) 
     imported = await import_context(
         store, file, header, replace=False, keep_actors=keep_actors, on_progress=lambda number: None
     )
-    say(f"context {context}: brought, {imported.keys:,} keys, {imported.actors:,} new actors")
+    say(f"context {context}: brought, {imported.keys:,} keys, {_counted(imported.actors, 'new actor')}")
