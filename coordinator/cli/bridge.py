@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -39,6 +39,7 @@ log = structlog.get_logger("coordinator.bridge")
 
 LOOK_EVERY: Final = 0.2  # seconds between two looks at what the old runners have done
 AGAIN_AFTER: Final = 1.0  # seconds after which what could not be done is tried again
+_DATABASE: Final = re.compile(r"^(?!unix)\w+://.+/([0-9]+)(?:\?.*)?$|[?&]db=([0-9]+)")
 _PREFIX: Final = "HEROCOORDINATOR_BRIDGE"
 _TYPES: Final = ("Osis", "Sal", "V", "Python")
 _TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
@@ -135,8 +136,8 @@ def bridge(
         credentials = Credentials(f"runner:{context}:{given['runner_id']}", key)
     elif token_file is not None:
         credentials = Credentials(token_file=token_file)
-    path = urlsplit(redis_url).path.strip("/")
-    database = int(path) if path.isdecimal() and not redis_url.startswith("unix") else context
+    named = _DATABASE.search(redis_url)
+    database = context if named is None else int(named[1] or named[2])
     try:
         if credentials is not None:
             credentials.check()

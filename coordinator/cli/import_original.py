@@ -115,7 +115,11 @@ async def _bring(source: str, settings: Settings, only: Sequence[int], *, applie
             else:
                 async with visited_store(settings, makes_data=True) as store:
                     for found, file in brought:
-                        await _import(store, found.context, file, keep_actors=keep_actors)
+                        try:
+                            await _import(store, found.context, file, keep_actors=keep_actors)
+                        except CannotTransfer as error:  # the others may well be brought
+                            found.left.append(str(error))
+                            say(f"context {found.context}: not brought: {error}")
     return not left and not any(found.left for found, _ in brought) and bool(brought or not actors)
 
 

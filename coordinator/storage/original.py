@@ -29,6 +29,7 @@ from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.exported import Header, line_of
 from coordinator.storage.faults import TRANSPORT_ERRORS, ReplyError, StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import index_entry
+from coordinator.storage.url import topology_from_url
 from coordinator.storage.visit import CannotTransfer
 
 __all__ = ["Found", "Original", "reading", "word"]
@@ -247,7 +248,9 @@ class _Lines:
 @asynccontextmanager
 async def reading(url: str) -> AsyncIterator[Original]:
     """A connection to the Redis of the original, closed in the end. Raises ValueError: it is no URL; CannotTransfer."""
-    endpoint = Endpoint.from_url(url)
+    endpoint = topology_from_url(url)
+    if not isinstance(endpoint, Endpoint):
+        raise ValueError("the original has one server: redis://HOST:PORT")
     try:
         with trio.fail_after(10):
             stream = await endpoint.open()

@@ -101,6 +101,8 @@ def fill(store: ValkeyProcess) -> None:
     here.hset(f"message:{CALLER}:6", mapping=plain({**message, "id": 6, "message_type": "mail"}))
     here.lpush("queue:python", f"job:{CALLER}:2")
     here.set("strange", "x")
+    no_members = {"id": 0, "admins": [], "readers": [], "executors": [], **times}
+    store.client().hset("context:0", mapping=plain(no_members))
     store.client(db=4).set("context:5", "{}")
     store.client(db=6).hset("context:6", mapping={"id": "6", "admins": "[-1]"})
 
@@ -123,7 +125,7 @@ def test_what_the_original_has_is_said_then_brought_and_goes_on(store: ValkeyPro
     assert dry.returncode == 1, "something cannot be brought"
     assert not data.exists()
     said = dry.stdout
-    assert "1 actor, 1 context\n" in said
+    assert "1 actor, 2 contexts\n" in said
     for part in (
         "context 3: 1 runner, 1 job Finished, 2 jobs Dispatched, 1 job Error, 1 flow Dispatched, 1 flow Finished, "
         "1 flow Error, 1 message Processed",
@@ -143,8 +145,9 @@ def test_what_the_original_has_is_said_then_brought_and_goes_on(store: ValkeyPro
     ):
         assert part in said, said
 
-    brought = herocoordinator(*command, "--apply", "--context", "3")
+    brought = herocoordinator(*command, "--apply")
 
+    assert "context 0: not brought: context 0 has the database of what is all contexts'" in brought.stdout
     assert "context 3: brought, " in brought.stdout, brought.stderr
     assert everything(store) == before, "the original's Redis is only read"
     with coordinator("--data-dir", str(data)) as server:
