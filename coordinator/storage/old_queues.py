@@ -17,7 +17,8 @@ import trio
 
 from coordinator.models import Assignment
 from coordinator.storage.connection import Command, Reply
-from coordinator.storage.original import Original, reading
+from coordinator.storage.original import OURS, Original, reading
+from coordinator.storage.visit import CannotTransfer
 
 __all__ = ["Ended", "OldQueues", "Pushed", "old_queues"]
 
@@ -117,8 +118,13 @@ class OldQueues:
         return _PUSHED[reply]
 
     async def check(self) -> None:
-        """Raises ValueError: the URL is none; CannotTransfer: nobody answers there."""
-        await self._ask([("PING",)])
+        """Raises ValueError: the URL is none; CannotTransfer: nobody answers there, or the database is another's."""
+        (is_ours,) = await self._ask([("EXISTS", OURS)])
+        if is_ours:
+            raise CannotTransfer(
+                f"database {self._database} of that Redis has a context of a coordinator like this one, whose jobs and "
+                "queues have the same names: name the database of the old runners, as redis://HOST:PORT/N"
+            )
 
     async def ended(self, assignments: Sequence[Assignment]) -> Mapping[str, Ended]:
         """Those that have ended, by token. Raises CannotTransfer."""

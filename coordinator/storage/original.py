@@ -32,11 +32,13 @@ from coordinator.storage.keys import index_entry
 from coordinator.storage.url import topology_from_url
 from coordinator.storage.visit import CannotTransfer
 
-__all__ = ["Found", "Original", "reading", "word"]
+__all__ = ["OURS", "Found", "Original", "reading"]
 
 TIMEOUT: Final = 60.0  # seconds its Redis may take to answer
 LISTED: Final = 1000  # keys looked for in one command
 READ: Final = 100  # records at once
+OURS: Final = "engine"
+"""A key that each of our contexts has, and none of the original's."""
 INDEXED: Final = 500  # entries of an index in one line
 UNCOUNTED: Final = 7  # the layout of a context whose records the store has yet to count by status: it does so itself
 
@@ -184,6 +186,9 @@ class Original:
         if f"context:{database}" not in names:
             return None
         found = Found(database)
+        if OURS in names:
+            found.fault = "it is one of a coordinator like this one: use `herocoordinator export`"
+            return found
         lines = _Lines(write)
         write(Header(database, UNCOUNTED, now, now, version).line())
         for id in sorted(actors):
@@ -275,7 +280,7 @@ async def reading(url: str) -> AsyncIterator[Original]:
             await connection.aclose()
 
 
-def word(value: Any, choices: Any) -> Any:
+def _word(value: Any, choices: Any) -> Any:
     """The word of an enumeration that is meant, however it is written; the value itself if none is."""
     meant = str(value).strip('"').replace("_", "").replace("-", "").lower()
     return next((choice for choice in get_args(choices.__value__) if choice.lower() == meant), value)
@@ -367,7 +372,7 @@ def _members(kind: str, model: type[models.Model], members: Mapping[str, Any]) -
         if name not in value:
             continue
         if name in words:
-            read[name] = word(value[name], words[name])
+            read[name] = _word(value[name], words[name])
         elif is_free_text(member.annotation):
             read[name] = _decoded(value[name]) if has_json_texts else value[name]
         else:

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -181,7 +180,12 @@ def test_a_cancelled_job_that_waits_is_taken_back(
     assert flow_is(server, 32, "Started"), "for others"
 
 
-def test_a_redis_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_redis_that_is_not_there_or_ours_is_said(store: ValkeyProcess) -> None:
+    store.client(db=5).hset("engine", "schema", "8")
+    process = herocoordinator_started("bridge", "--redis-url", f"{store.url}/5")
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "database 5 of that Redis has a context of a coordinator" in said) == (1, True)
+
     process = herocoordinator_started("bridge", "--redis-url", "redis://127.0.0.1:1")
     _, said = process.communicate(timeout=60)
 

@@ -104,13 +104,16 @@ def fill(store: ValkeyProcess) -> None:
     no_members = {"id": 0, "admins": [], "readers": [], "executors": [], **times}
     store.client().hset("context:0", mapping=plain(no_members))
     store.client(db=4).set("context:5", "{}")
+    ours = store.client(db=7)
+    ours.hset("context:7", mapping=plain({**no_members, "id": 7}))
+    ours.hset("engine", "schema", "8")
     store.client(db=6).hset("context:6", mapping={"id": "6", "admins": "[-1]"})
 
 
 def everything(store: ValkeyProcess) -> dict[int, Any]:
     return {
         database: {key: store.client(db=database).dump(key) for key in store.client(db=database).scan_iter()}
-        for database in (0, 3, 4, 6)
+        for database in (0, 3, 4, 6, 7)
     }
 
 
@@ -140,6 +143,7 @@ def test_what_the_original_has_is_said_then_brought_and_goes_on(store: ValkeyPro
         f"left: message:{CALLER}:6: message_type: ",
         "left: strange: no record has this name",
         "left: database 4: it has no context:4",
+        "left: context 7, all of it: it is one of a coordinator like this one",
         "left: context 6, all of it: context:6: admins.0: ",
         "--apply brings it",
     ):
