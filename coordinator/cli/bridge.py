@@ -243,13 +243,13 @@ class _Bridge:
         try:
             if await self._push(assignment) == "unknown":
                 may_be_queued = False
-                await self._tell(assignment, Ended({}, _UNKNOWN, is_lost=True))
+                await self._tell(assignment, Ended({}, _UNKNOWN, is_final=True))
                 return
             self._outcomes[token], self._pushed[token] = sender, assignment
             outcome = await outcomes.receive()
             may_be_queued = False
             if outcome is None:
-                await self._tell(assignment, Ended({}, _TAKEN_BACK, is_lost=True), retry=True)
+                await self._tell(assignment, Ended({}, _TAKEN_BACK), is_lost=True)
             elif await self._tell(assignment, outcome):
                 await self._queues.told(assignment)
         except CannotTransfer as error:  # it was told: another attempt at this run of the job there will not be
@@ -284,17 +284,16 @@ class _Bridge:
             log.warning("a job cannot be taken back", caller=job.caller_id, job=job.id, error=str(error))
         return False
 
-    async def _tell(self, assignment: Assignment, ended: Ended, *, retry: bool | None = None) -> bool:
-        """Report an outcome, until it is answered. Returns whether it counts. What is lost is not tried again, unless
-        `retry` says so."""
-        retry = not ended.is_lost if retry is None else retry
+    async def _tell(self, assignment: Assignment, ended: Ended, *, is_lost: bool = False) -> bool:
+        """Report an outcome, until it is answered. Returns whether it counts. After what `is_lost` the coordinator may
+        give the job out again, whatever else is said, so only what no old runner has had is that."""
         while True:
             try:
                 if ended.error is None:
                     await self._work.finish(assignment, ended.result)
                 else:
                     await self._work.fail(
-                        assignment, ended.error[:10_000], result=ended.result, retry=retry, lost=ended.is_lost
+                        assignment, ended.error[:10_000], result=ended.result, retry=not ended.is_final, lost=is_lost
                     )
             except (StaleToken, NotFound):
                 return False
@@ -305,8 +304,7 @@ class _Bridge:
                 if ended.error is not None and not ended.result:
                     log.error("the coordinator does not take an outcome", error=str(error))
                     return False
-                ended = Ended({}, f"the coordinator does not take the result: {error}")
-                retry = False
+                ended = Ended({}, f"the coordinator does not take the result: {error}", is_final=True)
             else:
                 return True
 

@@ -73,11 +73,12 @@ return 0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a runner has made of an attempt; `error` is None if it succeeded. `is_lost`: nobody knows."""
+    """What a runner has made of an attempt; `error` is None if it succeeded. `is_final`: there must not be
+    another, for nobody knows what became of this one."""
 
     result: dict[str, str]
     error: str | None
-    is_lost: bool = False
+    is_final: bool = False
 
 
 class OldQueues:

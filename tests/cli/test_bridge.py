@@ -100,6 +100,10 @@ def flow_is(server: CoordinatorProcess, id: int, status: str) -> bool:
     return bool(call(server, "flow.load", context_id=CONTEXT, id=id)["status"] == status)
 
 
+def attempts(server: CoordinatorProcess, id: int) -> int:
+    return int(call(server, "flow.status", context_id=CONTEXT, id=id)["jobs"][0]["attempt"])
+
+
 def job(server: CoordinatorProcess, id: int) -> Any:
     return call(server, "job.load", context_id=CONTEXT, caller_id=CALLER, id=id)
 
@@ -152,6 +156,7 @@ def test_what_a_bridge_had_that_was_killed_is_pushed_no_second_time(
     # What ran is lost for good, what has ended counts, and what no runner had popped is there once.
     assert eventually(lambda: flow_is(server, 21, "Error"))
     assert "it may have run" in call(server, "flow.load", context_id=CONTEXT, id=21)["result"]["error"]
+    assert attempts(server, 21) == 2, "the second one has not begun, and there is no third"
     assert eventually(lambda: flow_is(server, 22, "Finished"))
     assert job(server, 22)["result"] == {"answer": "42"}
     eventually(lambda: old.redis.hget(f"job:{CALLER}:23", "bridge_attempt") == "2")
@@ -161,6 +166,19 @@ def test_what_a_bridge_had_that_was_killed_is_pushed_no_second_time(
     assert eventually(lambda: flow_is(server, 23, "Finished"))
     assert old.redis.lrange("queue:python", 0, -1) == []
     assert old.popped == [running, ended, last]
+
+
+def test_what_is_gone_from_the_redis_is_pushed_no_second_time(
+    server: CoordinatorProcess, old: OldRunner, start: Callable[[], subprocess.Popen[str]]
+) -> None:
+    start()
+    submitted(server, 41, {41: []}, retries=3)
+    old.pop()
+    old.redis.flushdb()
+
+    assert eventually(lambda: flow_is(server, 41, "Error"))
+    assert "not in the old runners' Redis" in call(server, "flow.load", context_id=CONTEXT, id=41)["result"]["error"]
+    assert attempts(server, 41) == 1
 
 
 def test_a_cancelled_job_that_waits_is_taken_back(
