@@ -17,10 +17,16 @@ __all__ = ["main"]
 _ACCESS: Final = ("key", "login", "token", "whoami", "context")
 _COMMANDS: Final = (
     *("serve", "runner", "flow", "job", "prerequisite", "demo", "call", "bench", "openrpc", *_ACCESS, "cert"),
-    *("config", "doctor", "backup", "restore", "export", "import", "repair", "completion", "version"),
+    *("config", "doctor", "backup", "restore", "export", "import"),
+    *("import-original", "bridge", "repair", "completion", "version"),
 )
 """Each is in the module of its name, but for those of `access` and `restore`; in the order of --help."""
-_IN_ANOTHER: Final = {**dict.fromkeys(_ACCESS, "access"), "restore": "backup", "import": "export"}
+_IN_ANOTHER: Final = {
+    **dict.fromkeys(_ACCESS, "access"),
+    "restore": "backup",
+    "import": "export",
+    "import-original": "import_original",
+}
 
 
 class _Commands(click.Group):
@@ -42,7 +48,7 @@ class _Commands(click.Group):
         module = _IN_ANOTHER.get(name, name)
         with importing():
             found = importlib.import_module(f"{__name__}.{module}")
-            command: click.Command = getattr(found, "import_" if name == "import" else name)
+            command: click.Command = getattr(found, "import_" if name == "import" else name.replace("-", "_"))
         return command
 
     def resolve_command(
