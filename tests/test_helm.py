@@ -224,6 +224,14 @@ class TestRendered:
         assert settings["log-level"] == 'a"b'
         assert "hero-herocoordinator.jobs.svc" in settings["allowed-hosts"]
 
+    def test_files_that_settings_name_are_mounted(self, render: Render) -> None:
+        volume = {"name": "jwt", "configMap": {"name": "idp"}}
+        mount = {"name": "jwt", "mountPath": "/etc/jwt", "readOnly": True}
+        pod = pod_of(manifests(render, {**TLS, "extraVolumes": [volume], "extraVolumeMounts": [mount]}))
+
+        assert volume in pod["volumes"]
+        assert mount in pod["containers"][0]["volumeMounts"]
+
     def test_a_change_of_the_settings_starts_the_pods_anew(self, render: Render) -> None:
         def checksum(given: dict[str, Any]) -> str:
             template = manifests(render, given)["StatefulSet", "hero-herocoordinator"]["spec"]["template"]
