@@ -1,7 +1,7 @@
 // One job: what it is to do, what became of it, and its log as it is written.
 
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { settled, useContextEvents } from '../context';
+import { type ContextEvent, liveContext, settled } from '../context';
 import { LiveFlow } from '../flow';
 import { count, duration, now, Time } from '../format';
 import { go, href, route } from '../route';
@@ -160,8 +160,8 @@ function useFlowOf(context: number, caller: number, id: number, isKnown: boolean
       })
       .catch(() => {}); // it is followed without
   }, [context, caller, id, isKnown]);
-  useContextEvents(context, (events, missed) => {
-    if (isKnown) return;
+  const heard = useRef<(events: ContextEvent[], missed: boolean) => void>(() => {});
+  heard.current = (events, missed) => {
     const own = events.find((event) => event.job_id === id);
     if (own || missed) changed();
     if (own?.flow_id === undefined) return;
@@ -169,7 +169,11 @@ function useFlowOf(context: number, caller: number, id: number, isKnown: boolean
       .call<Flow>('flow.load', { context_id: context, id: own.flow_id })
       .then((flow) => isIn(flow) && follow(flow.id))
       .catch(() => {}); // it may be deleted by now
-  });
+  };
+  useEffect(
+    () => (isKnown ? undefined : liveContext(context).listen((events, missed) => heard.current(events, missed))),
+    [context, isKnown],
+  );
 }
 
 /** The log: what there is, and what is written while one looks. */
