@@ -16,12 +16,26 @@ class Unusable(ValueError):
     """A file holds no key, or not safely; the text says which and what to do."""
 
 
+def others_may(state: os.stat_result) -> bool:
+    """Whether somebody else may read or change a file.
+
+    A file of root's that our own group may only read is given to us: where a secret is mounted for a user other than
+    root, it looks like this, and nobody but root can change it.
+    """
+    is_given_to_us = (
+        state.st_uid == 0 != os.geteuid()
+        and state.st_gid in {os.getegid(), *os.getgroups()}
+        and not state.st_mode & 0o037
+    )
+    return stat.S_ISREG(state.st_mode) and bool(state.st_mode & 0o077) and not is_given_to_us
+
+
 def read_secret(path: Path, what: str) -> bytes:
     """What a file holds that nobody else may read. Raises Unusable."""
     try:
         with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & 0o077:
+            state = os.fstat(file.fileno())
+            if others_may(state):
                 raise Unusable(f"others can read the {what} in {path}: chmod 600 {path}")
             return file.read(MAX_BYTES)
     except OSError as error:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import urllib.request
 import zipfile
 from email import message_from_bytes
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.support.server import free_port
 ROOT = Path(__file__).parents[1]
 OURS = ".".join(map(str, sys.version_info[:2]))
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+
+IMPORTS = "import coordinator.client, coordinator.client.aio, coordinator.models; print('ok')"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -134,8 +137,15 @@ def test_what_is_installed_serves(installed: Path, tmp_path: Path) -> None:
             )
 
             assert json.loads(made)["pubkey"] == "key"
+            asked = urllib.request.Request(f"http://127.0.0.1:{http}/", headers={"Accept": "text/html"})
+            with urllib.request.urlopen(asked, timeout=30) as page:
+                assert b"assets/app-" in page.read(), "the dashboard is in the package"
             server.send_signal(signal.SIGTERM)
             assert any(json.loads(line)["event"] == "stopped" for line in log)
             assert server.wait(60) == 0
         finally:
             server.kill()
+
+    # A flow with a runner, and what users import.
+    assert run(command, "demo", ROOT / "examples/diamond.toml", cwd=tmp_path)
+    assert "ok" in run(installed / "python", "-c", IMPORTS, cwd=tmp_path)

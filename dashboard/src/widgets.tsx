@@ -12,6 +12,8 @@ export interface Loaded<T> {
   value: T | undefined;
   error: string | undefined;
   isLoading: boolean;
+  /** Counts how often `reload` was called. */
+  turn: number;
   reload(): void;
 }
 
@@ -35,7 +37,7 @@ export function useLoad<T>(load: () => Promise<T>, keys: unknown[], also: unknow
       isWanted = false;
     };
   }, [...keys, ...also, turn, generation]);
-  return { value: state.value, error: state.error, isLoading: state.isLoading, reload: () => setTurn((one) => one + 1) };
+  return { value: state.value, error: state.error, isLoading: state.isLoading, turn, reload: () => setTurn((one) => one + 1) };
 }
 
 export function useStanding(context: number): Standing | undefined {

@@ -170,6 +170,32 @@ def test_what_one_may_not_do_is_not_offered(stage: Stage) -> None:
     assert "Dispatched" not in viewer.page.text()
 
 
+def test_only_who_may_delete_a_context_or_see_the_runners_tokens_is_offered_it(stage: Stage) -> None:
+    with caller(stage.server, "http", stage.tokens["operator"]) as operator:
+        operator.result("runner.create", callers.runner(1, 5, callers.Key().public))
+        made = operator.result("token.create", {"label": "of a machine", "principal": "runner:1:5"})["token"]
+    for who in ("executor", "reader", "looking admin"):
+        viewer = stage.logged_in(who, "contexts")
+        viewer.sees("Context 1")
+        viewer.page.until("!!document.querySelector('tbody time')")
+        assert "Delete" not in viewer.buttons(), who
+        viewer.open("c/1/runners")
+        viewer.sees("Runner 5")
+        assert "Tokens of" not in viewer.page.text(), who
+    viewer = stage.logged_in("admin", "contexts")
+    viewer.page.until("[...document.querySelectorAll('button')].some(one => one.innerText === 'Delete')")
+    viewer.open("c/1/runners")
+    viewer.sees("Tokens of runner 5")
+    viewer.page.run("document.querySelector('summary').click()")
+    viewer.sees("of a machine")
+    viewer.press("Revoke", "details")
+    viewer.press("Revoke", "details .asking")
+    viewer.sees("There is none.")
+    assert viewer.is_clean()
+    with caller(stage.server, "http", made) as machine:
+        assert machine.code("auth.whoami", {}) == -32002
+
+
 def test_it_is_the_same_over_tls_and_http2_with_several_workers(stage: Stage, tmp_path: Path) -> None:
     flags = ("--auth", "keys", "--workers", "2", *Files(tmp_path).flags)
     with coordinator("--data-dir", str(tmp_path / "data"), *flags) as server:

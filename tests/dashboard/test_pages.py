@@ -347,6 +347,63 @@ def test_a_person_pauses_drains_and_runs_again(stage: Stage) -> None:
     assert viewer.is_clean()
 
 
+def asked(viewer: Viewer, *methods: str) -> int:
+    """How many calls of these methods the page has sent."""
+    sent = [one["response"]["payloadData"] for one in viewer.page.told("Network.webSocketFrameSent")]
+    return sum(f'"method":"{method}"' in text for text in sent for method in methods)
+
+
+def test_a_job_that_is_opened_without_its_flow_is_followed_as_with_it(stage: Stage) -> None:
+    gate = stage.gate("alone")
+    stage.submit(31, job_of(3101, CONTEXT, f"{waits_for(gate)}\nprint('let go', flush=True)"))
+    viewer = stage.viewer("c/1/job/7/3101")
+    viewer.sees("flow 31", "waiting")
+    assert viewer.page.run("location.hash") == "#/c/1/job/7/3101?flow=31"
+    time.sleep(1)  # for what is asked once more after what has happened a moment ago
+    before = asked(viewer, "job.load", "job.tail", "flow.list")
+    assert before > 0
+    time.sleep(6)
+    assert asked(viewer, "job.load", "job.tail", "flow.list") == before
+    gate.touch()
+    viewer.sees("let go", "Finished", "exit_code")
+    assert viewer.is_clean()
+
+
+def test_a_job_that_is_opened_before_its_flow_is_there_finds_it_as_it_runs(stage: Stage) -> None:
+    gate = stage.gate("early")
+    stage.api.result("job.create", {"context_id": CONTEXT, "job": job_of(3201, CONTEXT, waits_for(gate))})
+    viewer = stage.viewer("c/1/job/7/3201")
+    viewer.sees("Dispatched", "Follow it in flow")
+    stage.api.result("flow.create", {"context_id": CONTEXT, "flow": flow_of(32, CONTEXT, [3201])})
+    stage.api.result("flow.start", {"context_id": CONTEXT, "id": 32})
+    viewer.page.until("location.hash === '#/c/1/job/7/3201?flow=32'")
+    viewer.sees("Running", "waiting")
+    gate.touch()
+    viewer.sees("Finished")
+    assert viewer.is_clean()
+
+
+def test_a_context_is_deleted_after_it_was_named(stage: Stage) -> None:
+    stage.api.result("context.create", {"context": {"id": 40, "admins": [7], "readers": [], "executors": []}})
+    job, flow = job_of(1, 40), flow_of(1, 40, [1])
+    stage.api.result("job.create", {"context_id": 40, "job": job})
+    stage.api.result("flow.create", {"context_id": 40, "flow": flow})
+    viewer = stage.viewer("contexts")
+    viewer.sees("Context 40")
+    own = "tr:has(a[href$='/c/40'])"
+    viewer.press("Delete", own)
+    viewer.sees("Delete context 40 with all its flows, jobs, messages and runners?")
+    viewer.press("No", own)
+    assert stage.api.result("flow.load", {"context_id": 40, "id": 1})["id"] == 1
+    viewer.press("Delete", own)
+    viewer.press("Delete", f"{own} .asking")
+    viewer.sees_no("Context 40")
+    viewer.sees("Context 1")
+    assert stage.api.code("flow.load", {"context_id": 40, "id": 1}) == -32001
+    assert stage.api.result("context.list", {})["items"] == [CONTEXT]
+    assert viewer.is_clean()
+
+
 def test_a_filter_is_part_of_the_link_and_can_be_kept(stage: Stage) -> None:
     viewer = stage.viewer("c/1/flows")
     viewer.press("✕ Error")

@@ -1,17 +1,19 @@
 // One job: what it is to do, what became of it, and its log as it is written.
 
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { type ContextEvent, liveContext, settled } from '../context';
 import { LiveFlow } from '../flow';
 import { count, duration, now, Time } from '../format';
 import { go, href, route } from '../route';
 import { link, said } from '../rpc';
-import { has, READ_LOGS, RUN } from '../session';
+import { has, READ_LOGS, RUN, takes } from '../session';
 import { Badge } from '../status';
-import type { Job, JobProgress, LogReport } from '../types';
+import type { Flow, Job, JobProgress, LogReport, Page } from '../types';
 import { Action, Empty, Fault, type LogLine, LogView, TextMap, useLoad, useStanding, useTick } from '../widgets';
 
 const SECRET = /pass|secret|token|key|credential|auth|cookie|session/i;
-const POLL = 2000; // ms between two looks at a job of which no flow is known
+const LOOK_AGAIN = 5000; // ms; of a job of a message there are no events
+const NEWEST = 10; // flows in which a job is looked for
 
 export function JobPage({ context, caller, id }: { context: number; caller: number; id: number }) {
   const flowId = Number(route.value.query.get('flow') ?? NaN);
@@ -26,9 +28,15 @@ export function JobPage({ context, caller, id }: { context: number; caller: numb
   );
   const status = progress?.status ?? job.value?.status;
   useTick(status === 'Started');
+  const isOver = status === 'Finished' || status === 'Error';
+  const reload = useRef(job.reload);
+  reload.current = job.reload;
+  const soon = useMemo(() => settled(() => reload.current(), 1000), [context, caller, id]);
+  useEffect(() => soon.stop, [soon]);
+  useFlowOf(context, caller, id, flow !== undefined, () => soon.ask());
   useEffect(() => {
-    if (flow || !status || status === 'Finished' || status === 'Error') return undefined;
-    const timer = setInterval(() => document.visibilityState === 'visible' && job.reload(), POLL);
+    if (flow || !status || isOver) return undefined;
+    const timer = setInterval(() => document.visibilityState === 'visible' && job.reload(), LOOK_AGAIN);
     return () => clearInterval(timer);
   }, [flow, status]);
 
@@ -97,7 +105,7 @@ export function JobPage({ context, caller, id }: { context: number; caller: numb
       <div class="columns">
         <section>
           <h2>Log</h2>
-          <JobLog context={context} caller={caller} id={id} flow={flow} status={status} maySee={standing?.may(READ_LOGS) ?? true} />
+          <JobLog context={context} caller={caller} id={id} flow={flow} status={status} turn={job.turn} maySee={standing?.may(READ_LOGS) ?? true} />
           <h2>Result</h2>
           <TextMap map={value.result} empty="The job has no result yet." />
         </section>
@@ -135,6 +143,39 @@ export function JobPage({ context, caller, id }: { context: number; caller: numb
   );
 }
 
+/** Go on to the page of the job in its flow, whose events and lines come by themselves: one of the caller's newest flows,
+ * or one that an event tells of. Until then `changed` is called when something may have become of the job. */
+function useFlowOf(context: number, caller: number, id: number, isKnown: boolean, changed: () => void): void {
+  const isIn = (flow: Flow) => flow.caller_id === caller && flow.jobs.includes(id);
+  const isShown = useRef(true);
+  useEffect(() => () => void (isShown.current = false), []);
+  const follow = (flow: number) => isShown.current && location.replace(href(['c', context, 'job', caller, id], { flow: String(flow) }));
+  useEffect(() => {
+    if (isKnown || !takes('flow.list', 'caller_id')) return;
+    link
+      .call<Page<Flow>>('flow.list', { context_id: context, caller_id: caller, sort: 'created', descending: true, limit: NEWEST })
+      .then(({ items }) => {
+        const found = items.find(isIn);
+        if (found) follow(found.id);
+      })
+      .catch(() => {}); // it is followed without
+  }, [context, caller, id, isKnown]);
+  const heard = useRef<(events: ContextEvent[], missed: boolean) => void>(() => {});
+  heard.current = (events, missed) => {
+    const own = events.find((event) => event.job_id === id);
+    if (own || missed) changed();
+    if (own?.flow_id === undefined) return;
+    link
+      .call<Flow>('flow.load', { context_id: context, id: own.flow_id })
+      .then((flow) => isIn(flow) && follow(flow.id))
+      .catch(() => {}); // it may be deleted by now
+  };
+  useEffect(
+    () => (isKnown ? undefined : liveContext(context).listen((events, missed) => heard.current(events, missed))),
+    [context, isKnown],
+  );
+}
+
 /** The log: what there is, and what is written while one looks. */
 function JobLog({
   context,
@@ -142,6 +183,7 @@ function JobLog({
   id,
   flow,
   status,
+  turn,
   maySee,
 }: {
   context: number;
@@ -149,11 +191,12 @@ function JobLog({
   id: number;
   flow: LiveFlow | undefined;
   status: string | undefined;
+  /** Changes whenever the job is looked at again. */
+  turn: number;
   maySee: boolean;
 }) {
   const [tail, setTail] = useState<LogLine[]>([]);
   const [error, setError] = useState('');
-  const [turn, setTurn] = useState(0);
   const isOver = status === 'Finished' || status === 'Error';
   const isStreamed = flow !== undefined && flow.version.value > 0;
   const generation = link.generation.value;
@@ -172,11 +215,6 @@ function JobLog({
       isWanted = false;
     };
   }, [context, caller, id, turn, maySee, isOver, isStreamed, generation]);
-  useEffect(() => {
-    if (isStreamed || isOver || !maySee) return undefined;
-    const timer = setInterval(() => document.visibilityState === 'visible' && setTurn((one) => one + 1), POLL);
-    return () => clearInterval(timer);
-  }, [isStreamed, isOver, maySee]);
   if (!maySee) return <Empty>Readers do not see logs here.</Empty>;
   const last = tail[tail.length - 1]?.at ?? 0;
   const fresh = flow ? flow.lines.value.filter((line) => line.label === String(id) && line.at > last) : [];

@@ -3,9 +3,9 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { settled, useContextEvents } from '../context';
 import { count, duration, Time } from '../format';
-import { href } from '../route';
+import { href, LAST_CONTEXT, recall, remember } from '../route';
 import { link, said } from '../rpc';
-import { facts, has, principal, RUN, WRITE_RUNNERS } from '../session';
+import { DELETE_CONTEXT, facts, has, principal, RUN, WRITE_RUNNERS } from '../session';
 import { Badge, FLOW_ORDER, Tally } from '../status';
 import type { Context, Job, Message, Page, Runner, Stats, TokenInfo } from '../types';
 import { Action, Empty, Fault, LogView, useLoad, useStanding } from '../widgets';
@@ -62,11 +62,12 @@ export function ContextsPage() {
               <th>Readers</th>
               <th>Flows</th>
               <th class="wide">Changed</th>
+              {has('context.delete') && <th />}
             </tr>
           </thead>
           <tbody>
             {items.map((id) => (
-              <ContextRow key={id} id={id} />
+              <ContextRow key={id} id={id} deleted={reload} />
             ))}
           </tbody>
         </table>
@@ -77,7 +78,8 @@ export function ContextsPage() {
   );
 }
 
-function ContextRow({ id }: { id: number }) {
+function ContextRow({ id, deleted }: { id: number; deleted(): void }) {
+  const standing = useStanding(id);
   const stats = useLoad(async () => (has('context.stats') ? await link.call<Stats>('context.stats', { context_id: id }) : undefined), ['stats', id]);
   const { value, error } = useLoad(() => link.call<Context>('context.load', { id }), ['context', id]);
   const members = (ids: number[] | undefined) => (ids?.length ? `${ids.slice(0, 12).join(', ')}${ids.length > 12 ? ', …' : ''}` : '–');
@@ -101,6 +103,22 @@ function ContextRow({ id }: { id: number }) {
           </td>
         </>
       )}
+      {has('context.delete') && (
+        <td>
+          {value && standing?.may(DELETE_CONTEXT) && (
+            <Action
+              label="Delete"
+              kind="danger"
+              confirm={`Delete context ${id} with all its flows, jobs, messages and runners?`}
+              act={async () => {
+                await link.call('context.delete', { context_id: id });
+                if (recall(LAST_CONTEXT) === String(id)) remember(LAST_CONTEXT, '');
+                deleted();
+              }}
+            />
+          )}
+        </td>
+      )}
     </tr>
   );
 }
@@ -123,7 +141,9 @@ export function RunnersPage({ context }: { context: number }) {
   useEffect(() => soon.stop, [soon]);
   useContextEvents(context, () => soon.ask());
   const isTold = has('context.stats'); // such a coordinator says of each runner whether it is connected
-  const mayDrain = has('runner.drain') && (standing?.may(WRITE_RUNNERS) ?? false);
+  const mayWrite = standing?.may(WRITE_RUNNERS) ?? false;
+  const mayDrain = has('runner.drain') && mayWrite;
+  const maySeeTokens = mayWrite && principal.value !== 'open';
   return (
     <main>
       <div class="title-row">
@@ -152,6 +172,7 @@ export function RunnersPage({ context }: { context: number }) {
               {isTold && <th class="wide">Connected since</th>}
               <th class="wide">Topic</th>
               <th class="wide">Address</th>
+              {maySeeTokens && <th>Tokens</th>}
               {mayDrain && <th />}
             </tr>
           </thead>
@@ -182,6 +203,11 @@ export function RunnersPage({ context }: { context: number }) {
                 )}
                 <td class="wide">{runner.topic}</td>
                 <td class="wide">{runner.local ? `${runner.address} (local)` : runner.address}</td>
+                {maySeeTokens && (
+                  <td>
+                    <RunnerTokens context={context} id={runner.id} />
+                  </td>
+                )}
                 {mayDrain && (
                   <td>
                     <Action
@@ -355,6 +381,75 @@ function JobList({ jobs }: { jobs: Job[] }) {
   );
 }
 
+function TokenTable({ tokens, own, revoked }: { tokens: TokenInfo[]; own?: string | undefined; revoked(): void }) {
+  return (
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>
+            <th>Label</th>
+            <th>Access</th>
+            <th class="wide">Contexts</th>
+            <th class="wide">Created</th>
+            <th>Used</th>
+            <th>Expires</th>
+            <th />
+          </tr>
+        </thead>
+        <tbody>
+          {tokens.map((token) => (
+            <tr key={token.id}>
+              <td>
+                {token.label} {token.id === own && <span class="badge running">this one</span>}
+              </td>
+              <td>{token.access}</td>
+              <td class="wide">{token.contexts?.join(', ') ?? 'all'}</td>
+              <td class="wide">
+                <Time ms={token.created_at * 1000} />
+              </td>
+              <td>
+                <Time ms={token.used_at && token.used_at * 1000} />
+              </td>
+              <td>
+                <Time ms={token.expires_at * 1000} />
+              </td>
+              <td>
+                {token.id !== own && (
+                  <Action
+                    label="Revoke"
+                    kind="danger"
+                    confirm="Revoke it, and what was made by it?"
+                    act={async () => {
+                      await link.call('token.revoke', { id: token.id });
+                      revoked();
+                    }}
+                  />
+                )}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** Looked up when somebody asks for them: that is a call for each runner. */
+function RunnerTokens({ context, id }: { context: number; id: number }) {
+  const [isOpen, setOpen] = useState(false);
+  const tokens = useLoad(
+    async () => (isOpen ? (await link.call<{ items: TokenInfo[] }>('token.list', { principal: `runner:${context}:${id}` })).items : undefined),
+    ['tokens', context, id, isOpen],
+  );
+  return (
+    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Tokens of runner {id}</summary>
+      <Fault text={tokens.error} retry={tokens.reload} />
+      {tokens.value?.length ? <TokenTable tokens={tokens.value} revoked={tokens.reload} /> : tokens.value && <Empty>There is none.</Empty>}
+    </details>
+  );
+}
+
 export function SessionsPage() {
   const tokens = useLoad(() => link.call<{ items: TokenInfo[] }>('token.list', {}), ['tokens']);
   const own = useLoad(() => link.call<{ token_id?: string }>('auth.whoami', {}), ['whoami']);
@@ -364,54 +459,7 @@ export function SessionsPage() {
         <h1>Tokens and sessions of {principal.value}</h1>
       </div>
       <Fault text={tokens.error} retry={tokens.reload} />
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th>Label</th>
-              <th>Access</th>
-              <th class="wide">Contexts</th>
-              <th class="wide">Created</th>
-              <th>Used</th>
-              <th>Expires</th>
-              <th />
-            </tr>
-          </thead>
-          <tbody>
-            {(tokens.value?.items ?? []).map((token) => (
-              <tr key={token.id}>
-                <td>
-                  {token.label} {token.id === own.value?.token_id && <span class="badge running">this one</span>}
-                </td>
-                <td>{token.access}</td>
-                <td class="wide">{token.contexts?.join(', ') ?? 'all'}</td>
-                <td class="wide">
-                  <Time ms={token.created_at * 1000} />
-                </td>
-                <td>
-                  <Time ms={token.used_at && token.used_at * 1000} />
-                </td>
-                <td>
-                  <Time ms={token.expires_at * 1000} />
-                </td>
-                <td>
-                  {token.id !== own.value?.token_id && (
-                    <Action
-                      label="Revoke"
-                      kind="danger"
-                      confirm="Revoke it, and what was made by it?"
-                      act={async () => {
-                        await link.call('token.revoke', { id: token.id });
-                        tokens.reload();
-                      }}
-                    />
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <TokenTable tokens={tokens.value?.items ?? []} own={own.value?.token_id} revoked={tokens.reload} />
       {tokens.value && !tokens.value.items.length && <Empty>There is none.</Empty>}
       <p class="muted">HeroCoordinator {facts.value.version}</p>
     </main>
