@@ -6,25 +6,25 @@ change little; the rates beside them are only of the machine as it was then.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any, Final
 
-from bench.machine import cpu_seconds, resident_bytes
-from tests.support.server import CoordinatorProcess, coordinator
+from bench.machine import Cores, cpu_seconds, resident_bytes
+from bench.servers import Coordinator, coordinator
+from coordinator.load import messages
 
 JOBS: Final = 100_000
 BATCH: Final = 500
-FLAGS: Final = ("--workers", "1", "--max-body-bytes", str(16 << 20), "--max-batch-reply-bytes", str(64 << 20))
+FLAGS: Final = ("--max-body-bytes", str(16 << 20), "--max-batch-reply-bytes", str(64 << 20))
 
 LOADS: Final = (
     ("load", "--scenario", "load", "--connections", "1", "--window", "1"),
@@ -41,17 +41,13 @@ LOADS: Final = (
 
 
 class Measured:
-    """A coordinator of one process, and the store that it has started."""
+    """A coordinator of one process, and its store."""
 
-    def __init__(self, server: CoordinatorProcess, data: Path) -> None:
-        self.server, self.data = server, data
-        self.http = http.client.HTTPConnection(server.http.rpartition("//")[2], timeout=120)
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        (self.store,) = [int(pid) for pid in children if "valkey" in Path(f"/proc/{pid}/comm").read_text()]
+    def __init__(self, server: Coordinator) -> None:
+        self.server = server
 
-    def call(self, messages: Any) -> Any:
-        self.http.request("POST", "/", json.dumps(messages), {"content-type": "application/json"})
-        told = json.loads(self.http.getresponse().read())
+    def call(self, message: Any) -> Any:
+        told = self.server.post(messages.render(message))
         failed = [one for one in (told if isinstance(told, list) else [told]) if "error" in one]
         assert not failed, failed[0]
         return told
@@ -62,21 +58,28 @@ class Measured:
     def store_bytes(self) -> int:
         """What the store's data takes, as it says itself."""
         time.sleep(4)  # it is asked every two seconds at most
-        self.http.request("GET", "/metrics")
-        page = self.http.getresponse().read().decode()
-        found = re.search(r"^herocoordinator_store_memory_bytes (\S+)$", page, re.M)
-        assert found
-        return int(float(found[1]))
+        return int(self.server.metric("herocoordinator_store_memory_bytes"))
+
+    def calls(self) -> int:
+        """Taken so far."""
+        return int(self.server.metric("herocoordinator_calls_total"))
 
     def resident(self) -> int:
-        return resident_bytes(self.server.process.pid)
+        return resident_bytes(self.server.processes["server"])
 
     def disk(self) -> int:
-        return sum(size_of(path) for path in (self.data / "appendonlydir").iterdir())
+        return sum(size_of(path) for path in (self.server.store.parent / "appendonlydir").iterdir())
 
     def seconds(self) -> tuple[float, float]:
         """Processor time: of the coordinator, of the store."""
-        return cpu_seconds(self.server.process.pid), cpu_seconds(self.store)
+        return cpu_seconds(self.server.processes["server"]), cpu_seconds(self.server.processes["valkey"])
+
+
+@contextmanager
+def measured(*flags: str) -> Iterator[Measured]:
+    root = Path(os.environ.get("BENCH_DATA", tempfile.gettempdir()))
+    with coordinator(Cores.choose(), root, *FLAGS, *flags, may_warn=True) as server:
+        yield Measured(server)
 
 
 def size_of(path: Path) -> int:
@@ -87,18 +90,8 @@ def size_of(path: Path) -> int:
 
 
 def job(context: int, id: int, script: int) -> dict[str, Any]:
-    return {
-        "id": id,
-        "caller_id": 7,
-        "context_id": context,
-        "script": token_urlsafe(script)[:script],  # which cannot be compressed
-        "script_type": "Python",
-        "timeout": 60,
-        "retries": 0,
-        "env_vars": {},
-        "prerequisites": [],
-        "depends": [],
-    }
+    text = token_urlsafe(script)[:script]  # which cannot be compressed
+    return {**messages.job(context, 0), "id": id, "script": text, "retries": 0}
 
 
 def creates(context: int, script: int) -> Iterator[list[Any]]:
@@ -122,16 +115,16 @@ def submits(context: int, script: int) -> Iterator[dict[str, Any]]:
         yield {"jsonrpc": "2.0", "id": 1, "method": "flow.submit", "params": params}
 
 
-def run_all(measured: Measured, context: int) -> Iterator[int]:
+def run_all(here: Measured, context: int) -> Iterator[int]:
     """Have a runner finish all that waits, each job with a small result; yields how many are done."""
     runner = {"id": 1, "pubkey": "", "address": "127.0.0.1", "topic": "runner1", "local": False}
-    measured.one("runner.create", context_id=context, runner=runner)
+    here.one("runner.create", context_id=context, runner=runner)
     done = 0
     while done < JOBS:
         asked = {"context_id": context, "runner_id": 1, "script_types": ["Python"], "count": BATCH, "wait": 10}
-        taken = measured.one("job.take", **asked)["jobs"]
+        taken = here.one("job.take", **asked)["jobs"]
         assert taken
-        measured.call(
+        here.call(
             [
                 {
                     "jsonrpc": "2.0",
@@ -157,22 +150,18 @@ def mib(size: float) -> str:
 
 
 def records(what: str, script: int) -> None:
-    with (
-        tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DATA")) as name,
-        coordinator("--data-dir", name, *FLAGS) as server,
-    ):
-        measured = Measured(server, Path(name))
-        measured.one("context.create", context={"id": 1, "admins": [7], "readers": [], "executors": []})
-        before = measured.store_bytes(), measured.disk(), measured.resident(), measured.seconds()
+    with measured() as here:
+        here.one("context.create", context={"id": 1, "admins": [7], "readers": [], "executors": []})
+        before = here.store_bytes(), here.disk(), here.resident(), here.seconds()
         most = 0
-        for messages in creates(1, script) if what == "created" else submits(1, script):
-            measured.call(messages)
-            most = max(most, measured.disk())
+        for some in creates(1, script) if what == "created" else submits(1, script):
+            here.call(some)
+            most = max(most, here.disk())
         if what == "run":
-            for _ in run_all(measured, 1):
-                most = max(most, measured.disk())
-        spent = [(now - then) / JOBS * 1e6 for now, then in zip(measured.seconds(), before[3], strict=True)]
-        store, disk, resident = measured.store_bytes(), measured.disk(), measured.resident()
+            for _ in run_all(here, 1):
+                most = max(most, here.disk())
+        spent = [(now - then) / JOBS * 1e6 for now, then in zip(here.seconds(), before[3], strict=True)]
+        store, disk, resident = here.store_bytes(), here.disk(), here.resident()
         print(
             f"| {what} | {script:,} | {mib(store - before[0])} | {mib(disk - before[1])} | {mib(most - before[1])} "
             f"| {mib(resident - before[2])} | {spent[0]:.0f} µs | {spent[1]:.0f} µs |",
@@ -181,20 +170,16 @@ def records(what: str, script: int) -> None:
 
 
 def loads() -> None:
-    with (
-        tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DATA")) as name,
-        coordinator("--data-dir", name, *FLAGS, "--store-connections", "1100") as server,
-    ):
-        measured = Measured(server, Path(name))
+    with tempfile.TemporaryDirectory() as name, measured("--store-connections", "1100") as here:
         for what, *options in LOADS:
             report = Path(name) / "report.json"
             given = dict(zip(options[::2], options[1::2], strict=True))
-            before, calls_before = measured.seconds(), counted(measured)
-            command = [sys.executable, "-m", "coordinator", "bench", server.ws, *options]
+            before, calls_before = here.seconds(), here.calls()
+            command = [sys.executable, "-m", "coordinator", "bench", here.server.urls["ws"], *options]
             command += ["--seconds", "4", "--warm-up", "1", "--json", str(report)]
             subprocess.run(command, check=True, capture_output=True)
-            calls = counted(measured) - calls_before
-            spent = [(now - then) / calls * 1e6 for now, then in zip(measured.seconds(), before, strict=True)]
+            calls = here.calls() - calls_before
+            spent = [(now - then) / calls * 1e6 for now, then in zip(here.seconds(), before, strict=True)]
             rate = json.loads(report.read_text())["result"]["calls_per_s"]
             contexts = given.get("--contexts", "1")
             print(
@@ -202,13 +187,6 @@ def loads() -> None:
                 f"| {spent[0]:.0f} µs | {spent[1]:.0f} µs | {rate:,.0f} |",
                 flush=True,
             )
-
-
-def counted(measured: Measured) -> int:
-    measured.http.request("GET", "/metrics")
-    found = re.search(r"^herocoordinator_calls_total (\S+)$", measured.http.getresponse().read().decode(), re.M)
-    assert found
-    return int(float(found[1]))
 
 
 def main() -> None:

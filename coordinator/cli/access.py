@@ -17,6 +17,7 @@ from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
 from coordinator.cli.connection import Place, credentials, run, run_connected, where
 from coordinator.cli.context_events import follow_context
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.filters import UINT32
 from coordinator.cli.flow_state import duration
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
@@ -29,7 +30,6 @@ from coordinator.settings import Settings
 __all__ = ["context", "key", "login", "token", "whoami"]
 
 DEFAULT_URL = "http://127.0.0.1:9652"
-UINT32 = click.IntRange(0, 2**32 - 1)
 
 
 def _ask(url: str, ca: Path | None, method: str, params: Any, show: Callable[[Any], None]) -> None:

@@ -5,31 +5,31 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 import structlog
 import trio
 
 from coordinator import logs
+from coordinator.cli.connection import DEFAULT_URL
 from coordinator.cli.exit_codes import CA_VARIABLE, EXIT_USAGE, URL_VARIABLE, fail, first_leaf
+from coordinator.cli.filters import UINT32
 from coordinator.client import (
     Client,
     ClientError,
-    InternalError,
-    NoReply,
     NotFound,
-    Overloaded,
     RpcError,
     RunnerSubscription,
     StaleToken,
-    StorageError,
     connect,
 )
 from coordinator.client.credentials import Credentials, Unusable
-from coordinator.models import Assignment, CancelNotice, RunnerCreate
+from coordinator.client.runners import attempt_named
+from coordinator.models import Assignment, CancelNotice, RunnerCreate, ScriptType
 from coordinator.osprocess import hide_process, hide_secret_variables
 from coordinator.redaction import redact
+from coordinator.runner.attempt import TRANSIENT
 from coordinator.storage.old_queues import Ended, OldQueues, old_queues
 from coordinator.storage.visit import CannotTransfer
 
@@ -41,8 +41,7 @@ LOOK_EVERY: Final = 0.2  # seconds between two looks at what the old runners hav
 AGAIN_AFTER: Final = 1.0  # seconds after which what could not be done is tried again
 _DATABASE: Final = re.compile(r"^(?!unix)\w+://.+/([0-9]+)(?:\?.*)?$|[?&]db=([0-9]+)")
 _PREFIX: Final = "HEROCOORDINATOR_BRIDGE"
-_TYPES: Final = ("Osis", "Sal", "V", "Python")
-_TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
+_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 _TAKEN_BACK: Final = "the bridge was told to stop, and no old runner had the job"
 _UNKNOWN: Final = (
     "an old runner was given this job before, and what became of it is not known: it may have run, so it is not given "
@@ -58,11 +57,11 @@ _UNKNOWN: Final = (
     show_envvar=True,
     help="The Redis that the old runners use. Without a database in it (/N) that is the context's.",
 )
-@click.option("--context", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Whose jobs to give.")
+@click.option("--context", type=UINT32, default=1, show_default=True, help="Whose jobs to give.")
 @click.option(
     "--id",
     "runner_id",
-    type=click.IntRange(0, 2**32 - 1),
+    type=UINT32,
     default=1,
     show_default=True,
     help="The id of the runner that the bridge is to the coordinator.",
@@ -92,7 +91,7 @@ _UNKNOWN: Final = (
 )
 @click.option(
     "--url",
-    default="ws://127.0.0.1:9653",
+    default=DEFAULT_URL,
     show_default=True,
     envvar=URL_VARIABLE,
     show_envvar=True,
@@ -297,7 +296,7 @@ class _Bridge:
                     )
             except (StaleToken, NotFound):
                 return False
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 log.warning("the coordinator does not take an outcome yet; trying again", error=str(error))
                 await trio.sleep(AGAIN_AFTER)
             except RpcError as error:
@@ -328,16 +327,8 @@ class _Bridge:
             pause = self._work.lease / 3
             await trio.sleep(pause)
             held = [assignment for assignment, _ in self._held.values()]
-            names = [
-                {
-                    "context_id": assignment.context_id,
-                    "caller_id": assignment.job.caller_id,
-                    "id": assignment.job.id,
-                    "token": assignment.token,
-                }
-                for assignment in held
-            ]
-            outcomes = await self._client.call_many([("job.heartbeat", name) for name in names], timeout=pause)
+            beats = [("job.heartbeat", attempt_named(assignment)) for assignment in held]
+            outcomes = await self._client.call_many(beats, timeout=pause)
             for assignment, outcome in zip(held, outcomes, strict=True):
                 if isinstance(outcome, StaleToken | NotFound):
                     self._cancel(assignment.token, str(outcome))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from coordinator.cli.exit_codes import EXIT_ERROR
-from coordinator.cli.output import say, say_json
+from coordinator.cli.output import plural, say, say_json
 from coordinator.cli.sources import Sources, settings_options
 from coordinator.osprocess import hide_secret_variables
 from coordinator.redaction import redact_values
@@ -54,4 +54,4 @@ def doctor(ctx: click.Context, /, as_json: bool, **given: Any) -> None:
 
 
 def _counted(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+    return f"{number or 'no'} {plural(number, what)}"

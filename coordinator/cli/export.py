@@ -16,7 +16,7 @@ import trio
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
-from coordinator.cli.output import say
+from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
 from coordinator.osprocess import hide_secret_variables
 from coordinator.server.visiting import visited_store
@@ -152,7 +152,7 @@ def import_(
     except OSError as error:
         fail(f"cannot read {file}: {(error.strerror or str(error)).lower()}")
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.exported_at / 1000))
-    actors = f", {imported.actors} new actor{'' if imported.actors == 1 else 's'}"
+    actors = f", {imported.actors} new {plural(imported.actors, 'actor')}"
     say(f"context {header.context}: {imported.keys:,} keys{actors}, as it was at {when}")
 
 

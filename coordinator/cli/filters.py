@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["LISTED", "filtered", "limited", "ordered"]
+__all__ = ["LISTED", "UINT32", "filtered", "limited", "ordered"]
 
 UINT32: Final = click.IntRange(0, 2**32 - 1)
 LISTED: Final = 20  # records, unless more are asked for

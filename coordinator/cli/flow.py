@@ -13,7 +13,7 @@ import click
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
-from coordinator.cli.filters import filtered, limited, ordered
+from coordinator.cli.filters import UINT32, filtered, limited, ordered
 from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
@@ -38,7 +38,6 @@ from coordinator.models import Flow, FlowFilter, FlowRerunParams, FlowsDone, Flo
 
 __all__ = ["flow", "in_context", "read"]
 
-UINT32 = click.IntRange(0, 2**32 - 1)
 STATUSES = get_args(FlowStatus.__value__)
 
 

@@ -15,7 +15,7 @@ from coordinator.cli.connection import Place, interruptible
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain, first_leaf
 from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
 from coordinator.cli.flow_state import ENDED, FlowState, Names, duration, named
-from coordinator.cli.output import say
+from coordinator.cli.output import plural, say
 from coordinator.cli.progress import View
 from coordinator.cli.sending import Sending
 from coordinator.client import CannotConnect, Client, MethodNotFound, NoReply, NotFound, RpcError
@@ -142,7 +142,7 @@ def flow_title(flow: Flow) -> str:
 
 def introduction(file: FlowFile, id: int, context: int) -> str:
     name = f" ({file.name})" if file.name else ""
-    return f"flow {id}{name}: {len(file.jobs)} job{'' if len(file.jobs) == 1 else 's'} in context {context}"
+    return f"flow {id}{name}: {len(file.jobs)} {plural(len(file.jobs), 'job')} in context {context}"
 
 
 # -- following

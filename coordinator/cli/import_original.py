@@ -14,7 +14,8 @@ import trio
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
-from coordinator.cli.output import say
+from coordinator.cli.filters import UINT32
+from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
 from coordinator.osprocess import hide_secret_variables
 from coordinator.server.visiting import visited_store
@@ -27,8 +28,6 @@ from coordinator.storage.original import Found, Original, reading
 from coordinator.storage.visit import CannotTransfer, is_there, visiting
 
 __all__ = ["import_original"]
-
-UINT32 = click.IntRange(0, 2**32 - 1)
 
 
 @click.command(name="import-original", context_settings={"show_default": False})
@@ -129,7 +128,7 @@ async def _read(original: Original, id: int, actors: dict[int, dict[str, str]], 
 
 
 def _counted(count: int, kind: str) -> str:
-    return f"{count:,} {kind}{'' if count == 1 else 's'}"
+    return f"{count:,} {plural(count, kind)}"
 
 
 def _tell(found: Found) -> None:

@@ -11,7 +11,12 @@ import click
 from coordinator.printable import visible, visible_json
 from coordinator.redaction import redact
 
-__all__ = ["say", "say_in_place", "say_json", "say_raw"]
+__all__ = ["plural", "say", "say_in_place", "say_json", "say_raw"]
+
+
+def plural(count: int, noun: str) -> str:
+    """The noun for so many."""
+    return noun if count == 1 else f"{noun}s"
 
 
 def say(line: str = "", *, err: bool = False) -> None:

@@ -11,7 +11,7 @@ import click
 
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
-from coordinator.cli.output import say
+from coordinator.cli.output import plural, say
 from coordinator.client import Client
 from coordinator.models import SatisfiedPrerequisite
 
@@ -75,7 +75,7 @@ def satisfy(place: Place, name: str, flow: int | None, by: str | None, payload: 
 
 async def _satisfy(client: Client, place: Place, asked: dict[str, Any]) -> int:
     satisfied = await client.prerequisite_satisfy(context_id=place.context, **asked)
-    jobs = f"{satisfied.released} job{'' if satisfied.released == 1 else 's'}"
+    jobs = f"{satisfied.released} {plural(satisfied.released, 'job')}"
     say(f"{satisfied.name} is satisfied for {_scope(satisfied.flow_id, place)}; {jobs} had waited for it")
     return 0
 

@@ -19,7 +19,7 @@ from coordinator.client.link import pause_after
 from coordinator.client.loop import Loop
 from coordinator.client.subscriptions import Notification, Subscription
 
-__all__ = ["RunnerSubscription", "subscribed_runner"]
+__all__ = ["RunnerSubscription", "attempt_named", "subscribed_runner"]
 
 log = logging.getLogger("coordinator.client")
 
@@ -152,7 +152,7 @@ class RunnerSubscription:
             after = next(reversed(assignment.inputs))
         has_more = bool(assignment.inputs_from)
         while has_more:
-            params = _named(assignment) | ({} if after is None else {"after": int(after)})
+            params = attempt_named(assignment) | ({} if after is None else {"after": int(after)})
             page = models.JobInputs.model_validate(await self._channel.call("job.inputs", params))
             yield page.inputs
             has_more = page.after is not None
@@ -160,7 +160,7 @@ class RunnerSubscription:
 
     async def heartbeat(self, assignment: models.Assignment) -> None:
         """Keep the lease. Raises StaleToken if the attempt counts as lost or was cancelled, RpcError, NoReply."""
-        await self._channel.call("job.heartbeat", _named(assignment))
+        await self._channel.call("job.heartbeat", attempt_named(assignment))
 
     async def log(
         self, assignment: models.Assignment, lines: Sequence[str], stream: models.LogStream = "stdout"
@@ -170,7 +170,9 @@ class RunnerSubscription:
         Of an attempt that was cancelled or timed out lines are taken for half a minute, and the answer says that it is
         `over`.
         """
-        outcome = await self._channel.call("job.log", {**_named(assignment), "lines": list(lines), "stream": stream})
+        outcome = await self._channel.call(
+            "job.log", {**attempt_named(assignment), "lines": list(lines), "stream": stream}
+        )
         return models.Logged.model_validate(outcome)
 
     def release(self, token: str) -> None:
@@ -179,7 +181,7 @@ class RunnerSubscription:
 
     async def _end(self, method: str, assignment: models.Assignment, more: dict[str, Any]) -> models.AttemptOutcome:
         token = assignment.token
-        params = {**_named(assignment), **more}
+        params = {**attempt_named(assignment), **more}
         deadline = self._loop.now() + self._channel.timeout
         was_sent = False
         self._reporting.add(token)
@@ -321,7 +323,8 @@ class RunnerSubscription:
         self._notify()
 
 
-def _named(assignment: models.Assignment) -> dict[str, Any]:
+def attempt_named(assignment: models.Assignment) -> dict[str, Any]:
+    """The params that name an attempt in a call."""
     return {
         "context_id": assignment.context_id,
         "caller_id": assignment.job.caller_id,

@@ -22,6 +22,7 @@ from coordinator.client import (
     StaleToken,
     StorageError,
 )
+from coordinator.client.runners import attempt_named
 from coordinator.models import Assignment, LogStream
 from coordinator.runner.execute import Executor, Outcome
 from coordinator.runner.fence import Fence
@@ -94,13 +95,7 @@ class Attempt:
     @property
     def name(self) -> dict[str, Any]:
         """The params that name it in a call."""
-        assignment = self.assignment
-        return {
-            "context_id": assignment.context_id,
-            "caller_id": assignment.job.caller_id,
-            "id": assignment.job.id,
-            "token": assignment.token,
-        }
+        return attempt_named(self.assignment)
 
     @property
     def is_stopped(self) -> bool:

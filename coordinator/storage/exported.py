@@ -17,7 +17,19 @@ from typing import Any, Final
 
 from coordinator.storage.visit import CannotTransfer
 
-__all__ = ["FLEETING", "KINDS", "OF_ENGINE", "STAGED", "Damaged", "Header", "line_of", "numbered", "parsed", "verify"]
+__all__ = [
+    "FLEETING",
+    "KINDS",
+    "OF_ENGINE",
+    "STAGED",
+    "Body",
+    "Damaged",
+    "Header",
+    "line_of",
+    "numbered",
+    "parsed",
+    "verify",
+]
 
 FORMAT: Final = 1
 MAX_LINE: Final = 64 * 1024 * 1024  # bytes
@@ -63,6 +75,28 @@ class Header:
                 "version": self.version,
             }
         )
+
+
+class Body:
+    """Writes the lines behind the first one.
+
+    Args:
+        write: is given line by line.
+    """
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._digest = hashlib.sha256()
+        self._count = 0
+
+    def put(self, line: bytes) -> None:
+        self._write(line)
+        self._digest.update(line)
+        self._count += 1
+
+    def end(self) -> None:
+        """Write the last line."""
+        self._write(line_of({"lines": self._count, "sha256": self._digest.hexdigest()}))
 
 
 def line_of(value: Mapping[str, Any]) -> bytes:

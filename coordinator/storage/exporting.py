@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -13,7 +12,7 @@ import trio
 
 from coordinator.storage import library
 from coordinator.storage.connection import Command, Store
-from coordinator.storage.exported import FLEETING, KINDS, OF_ENGINE, Header, line_of
+from coordinator.storage.exported import FLEETING, KINDS, OF_ENGINE, Body, Header, line_of
 from coordinator.storage.keys import GLOBAL
 from coordinator.storage.visit import (
     LOOKED_AT,
@@ -58,18 +57,16 @@ async def export_context(
         try:
             names = {name async for some in visit.names() for name in some if _is_kept(name)}
             write(Header(context, library.SCHEMA, hold.now, exported_at, version).line())
-            digest, lines, done = hashlib.sha256(), 0, 0
+            body, done = Body(write), 0
             async with aclosing(_lines(visit, everywhere, sorted(names))) as produced:
                 async for line, count in produced:
-                    write(line)
-                    digest.update(line)
-                    lines += 1
+                    body.put(line)
                     if count > done:
                         done = count
                         on_progress(done, len(names))
                     await hold.keep()
             await hold.keep(at_once=True)  # it was held, all the time
-            write(line_of({"lines": lines, "sha256": digest.hexdigest()}))
+            body.end()
         finally:
             with trio.move_on_after(TIMEOUT) as scope:
                 scope.shield = True

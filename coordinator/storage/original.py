@@ -11,7 +11,6 @@ job depends on is called `dependends`. Nothing is written to its Redis.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from coordinator import models
 from coordinator.storage.codec import ACTOR, CONTEXT, FLOW, JOB, MESSAGE, RUNNER, Record, fields_of, is_free_text
 from coordinator.storage.connection import Command, Connection, Reply
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.exported import Header, line_of
+from coordinator.storage.exported import Body, Header, line_of
 from coordinator.storage.faults import TRANSPORT_ERRORS, ReplyError, StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import index_entry
 from coordinator.storage.url import topology_from_url
@@ -189,21 +188,21 @@ class Original:
         if OURS in names:
             found.fault = "it is one of a coordinator like this one: use `herocoordinator export`"
             return found
-        lines = _Lines(write)
+        body = Body(write)
         write(Header(database, UNCOUNTED, now, now, version).line())
         for id in sorted(actors):
-            lines.put({"actor": id, "hash": actors[id]})
-        lines.put({"key": "engine", "hash": {"schema": str(UNCOUNTED)}})
+            body.put(line_of({"actor": id, "hash": actors[id]}))
+        body.put(line_of({"key": "engine", "hash": {"schema": str(UNCOUNTED)}}))
         jobs: dict[tuple[int, int], str] = {}
         for kind, of_kind in _by_kind(names, found).items():
-            await self._write_kind(kind, of_kind, jobs, found, lines)
+            await self._write_kind(kind, of_kind, jobs, found, body)
             if found.fault:
                 return found
-        write(line_of({"lines": lines.count, "sha256": lines.digest.hexdigest()}))
+        body.end()
         return found
 
     async def _write_kind(
-        self, kind: str, names: Sequence[str], jobs: dict[tuple[int, int], str], found: Found, lines: _Lines
+        self, kind: str, names: Sequence[str], jobs: dict[tuple[int, int], str], found: Found, body: Body
     ) -> None:
         """Write the records of a kind, with their index. `jobs`: what became of them, by caller and id."""
         record, model, id_names = _NAMES[kind]
@@ -225,29 +224,14 @@ class Original:
                     jobs[ids[0], ids[1]] = stored["status"]
                 case "flow":
                     _settle_flow(name, stored, jobs, found)
-                    lines.put({"key": "unlisted", "hash": {name: "u"}})
+                    body.put(line_of({"key": "unlisted", "hash": {name: "u"}}))
                 case "message":
                     _settle_message(name, stored, found)
             found.counts[kind, stored.get("status", "")] += 1
             entries.append(index_entry(*ids))
-            lines.put({"key": name, "hash": stored})
+            body.put(line_of({"key": name, "hash": stored}))
         for some in _parts(entries if record.is_listed else []):
-            lines.put({"key": f"index:{kind}", "zset": [[entry, 0] for entry in some]})
-
-
-class _Lines:
-    """The lines of an export between its first and its last."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
-        self.digest = hashlib.sha256()
-        self.count = 0
-
-    def put(self, line: dict[str, Any]) -> None:
-        raw = line_of(line)
-        self.digest.update(raw)
-        self.count += 1
-        self._write(raw)
+            body.put(line_of({"key": f"index:{kind}", "zset": [[entry, 0] for entry in some]}))
 
 
 @asynccontextmanager

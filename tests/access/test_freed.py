@@ -4,7 +4,6 @@ collector: at ten thousand calls a second that would take a fifth of the time.""
 from __future__ import annotations
 
 import gc
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -70,13 +69,10 @@ def alive(*types: type) -> int:
 async def test_a_call_leaves_nothing_to_collect(
     store: ValkeyProcess, tmp_path: Path, transport: str, method: str, params: dict[str, Any]
 ) -> None:
-    token = f"hc_{secrets.token_urlsafe(32)}"
-    operator = tmp_path / "operator.token"
-    operator.write_text(f"{token}\n")
-    operator.chmod(0o600)
+    operators = tmp_path / "operators"
     async with (
-        serving(redis_url=store.url, auth="keys", operator_token_file=operator) as app,
-        calling(app, transport, token) as call,
+        serving(redis_url=store.url, auth="keys", operator_token_file=operators) as app,
+        calling(app, transport, operators.read_text().split()[0]) as call,
     ):
         await call("actor.create", callers.actor(1, "a"))
         await call("context.create", callers.context(1, admins=[1], readers=[], executors=[]))

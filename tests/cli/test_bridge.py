@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.clients import request
+from tests.support.clients import result as call
 from tests.support.commands import herocoordinator_started
 from tests.support.flows import fields_of_job, submission
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.slow
 
 CONTEXT = 4
 CALLER = 7
-
-
-def call(server: CoordinatorProcess, method: str, **params: Any) -> Any:
-    reply = httpx.post(server.http, json=request(method, params, 1), timeout=60).json()
-    assert "error" not in reply, reply
-    return reply["result"]
 
 
 def eventually(what: Callable[[], Any]) -> Any:

@@ -6,12 +6,12 @@ import signal
 import stat
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.clients import request
+from tests.support.clients import result as call
 from tests.support.cluster import cluster
 from tests.support.commands import herocoordinator, herocoordinator_started
 from tests.support.flows import database, fields_of_job, submission
@@ -20,12 +20,6 @@ from tests.support.server import CoordinatorProcess, coordinator
 pytestmark = pytest.mark.slow
 
 CONTEXT = 4
-
-
-def call(server: CoordinatorProcess, method: str, **params: Any) -> Any:
-    reply = httpx.post(server.http, json=request(method, params, 1), timeout=60).json()
-    assert "error" not in reply, reply
-    return reply["result"]
 
 
 def done(*arguments: str) -> str:

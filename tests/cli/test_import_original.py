@@ -6,22 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.clients import request
+from tests.support.clients import result as call
 from tests.support.commands import herocoordinator
-from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
+from tests.support.server import ValkeyProcess, coordinator
 
 pytestmark = pytest.mark.slow
 
 CALLER = 11
-
-
-def call(server: CoordinatorProcess, method: str, **params: Any) -> Any:
-    reply = httpx.post(server.http, json=request(method, params, 1), timeout=60).json()
-    assert "error" not in reply, reply
-    return reply["result"]
 
 
 def old_job(id: int, status: str, **members: Any) -> dict[str, Any]:

@@ -43,6 +43,13 @@ def request(method: str, params: Any, id: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
 
 
+def result(server: CoordinatorProcess, method: str, **params: Any) -> Any:
+    """That of a call over HTTP, on a connection of its own."""
+    reply = httpx.post(server.http, json=request(method, params, 1), timeout=60).json()
+    assert "error" not in reply, reply
+    return reply["result"]
+
+
 def json_text(content: Any) -> str:
     """As JSON, with every character as itself."""
     return json.dumps(content, ensure_ascii=False)
