@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Final, Generic, NamedTuple, TypeVar
+from contextlib import suppress
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import trio
 
@@ -15,6 +16,7 @@ __all__ = ["FRESH_FOR", "Fresh", "Known"]
 
 FRESH_FOR: Final = 0.4  # seconds; with a look at each live connection as often, a change takes effect within one
 KEPT: Final = 10_000  # answers
+ASKED_AGAIN: Final = FRESH_FOR / 2  # seconds before an answer in use is too old, from which on it is asked for again
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -30,21 +32,40 @@ class Known(NamedTuple, Generic[V]):
 class Fresh(Generic[K, V]):
     """Answers of the store, each asked for by one call at a time: others that need it meanwhile wait with that.
 
-    An answer that is too old is never given, so while the store is away there is none.
+    An answer that is too old is never given, so while the store is away there is none. One that is in use is asked for
+    again before, or all connections to a busy context would stand still together while it is asked about.
 
     Args:
         fetch: asks the store. It may raise a CoordinatorError, which all who wait for this answer get.
+
+    Attributes:
+        start: starts a task, as `trio.Nursery.start_soon` does; None: nothing is asked for before it is needed.
     """
 
     def __init__(self, fetch: Callable[[K], Awaitable[V]]) -> None:
         self._fetch = fetch
         self._known: OrderedDict[K, Known[V]] = OrderedDict()
         self._asking: dict[K, _Asking[V]] = {}
+        self.start: Callable[..., Any] | None = None
 
     def known(self, key: K) -> Known[V] | None:
         """The answer, if there is one that is fresh."""
         known = self._known.get(key)
         return known if known is not None and time.monotonic() < known.until else None
+
+    def keep(self, key: K) -> None:
+        """It is in use: see that there is an answer when this one is too old. Never blocks."""
+        known = self._known.get(key)
+        if known is None or self.start is None or key in self._asking:
+            return
+        if time.monotonic() > known.until - ASKED_AGAIN:
+            asking = self._asking[key] = _Asking()
+            self.start(self._ask_ahead, key, asking)
+
+    async def _ask_ahead(self, key: K, asking: _Asking[V]) -> None:
+        """Ask before anybody needs it. If that fails, who needs it asks again."""
+        with suppress(CoordinatorError):
+            await self._ask(key, asking)
 
     def forget(self, key: K) -> None:
         """It was changed here: ask before it is answered again."""
@@ -64,15 +85,15 @@ class Fresh(Generic[K, V]):
                 return known
             asking = self._asking.get(key)
             if asking is None:
-                return await self._ask(key)
+                asking = self._asking[key] = _Asking()
+                return await self._ask(key, asking)
             await asking.ended.wait()
             if asking.error is not None:
                 raise asking.error
             if asking.known is not None:
                 return asking.known  # as fresh as when it was asked for, though that may have taken long
 
-    async def _ask(self, key: K) -> Known[V]:
-        asking = self._asking[key] = _Asking()
+    async def _ask(self, key: K, asking: _Asking[V]) -> Known[V]:
         try:
             until = time.monotonic() + FRESH_FOR
             known = asking.known = Known(await self._fetch(key), until)

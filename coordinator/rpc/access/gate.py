@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -46,6 +47,7 @@ __all__ = ["NOT_GOOD", "Access", "Conversation", "Gate", "Rules", "Witness", "is
 log = structlog.get_logger("coordinator.access")
 
 FETCH_TIMEOUT: Final = 10.0  # seconds for what a decision needs of the store
+RELIED_ON: Final = FRESH_FOR / 4  # seconds for which a call that was allowed is, without a look at what is known
 SWEEP_EVERY: Final = FRESH_FOR / 2  # seconds between looks at what lasts
 IDLE_EVERY: Final = 2  # of those looks, one is also at connections that have nothing
 SWEEP_TIMEOUT: Final = 2.0  # seconds for one look
@@ -281,14 +283,15 @@ class Gate:
     async def run(self) -> None:
         """Look at what lasts, again and again. Never returns."""
         async with trio.open_nursery() as nursery:
-            for number in count():
-                await trio.sleep(SWEEP_EVERY)
-                self.operators.look()
-                self._metrics.look()
-                if self._provider is not None:
-                    self._provider.look()
-                with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at who is logged in"):
-                    await self._sweep(nursery, with_idle=number % IDLE_EVERY == 0)
+            with self.registry.asking_ahead(nursery):
+                for number in count():
+                    await trio.sleep(SWEEP_EVERY)
+                    self.operators.look()
+                    self._metrics.look()
+                    if self._provider is not None:
+                        self._provider.look()
+                    with trio.move_on_after(SWEEP_TIMEOUT), contain("looking at who is logged in"):
+                        await self._sweep(nursery, with_idle=number % IDLE_EVERY == 0)
 
     async def _sweep(self, nursery: trio.Nursery, *, with_idle: bool) -> None:
         """Look at each client that has something that lasts, and `with_idle` at each open connection.
@@ -375,9 +378,11 @@ class _Login:
         principal: who it is; None: it is not known, or nobody any more.
         good_until: until when (time.monotonic) that may be believed.
         granted: by method and context, until when it may be called, and as what, whatever its other params are.
+        latest: the one of those that was used last, as method, context, until when, and as what. Who calls often calls
+            the same again, and to look that up takes a tenth of the time that a call of a batch takes.
     """
 
-    __slots__ = ("good_until", "granted", "principal")
+    __slots__ = ("good_until", "granted", "latest", "principal")
 
     def __init__(self) -> None:
         self.become(None)
@@ -386,6 +391,7 @@ class _Login:
         self.principal = principal
         self.good_until = 0.0
         self.granted: dict[tuple[str, ContextKey], tuple[float, Method]] = {}
+        self.latest: tuple[Method, ContextKey, float, Method] | tuple[None, None, float, None] = (None, None, 0.0, None)
 
 
 class Access:
@@ -475,32 +481,43 @@ class Access:
         """The method as this client may call it with these params, or why it may not; None: the store has to be asked,
         see `judge`. Never blocks."""
         login = self._login
+        latest, context, until, allowed = login.latest
+        if latest is method and context == method.context(params) and monotonic() < until:
+            return allowed
         granted = login.granted.get((method.name, method.context(params)))
-        if granted is not None and time.monotonic() < granted[0]:
+        if granted is not None and monotonic() < granted[0]:
+            login.latest = method, method.context(params), *granted
             return granted[1]
+        return self._admit_by_what_is_known(method, params, login)
+
+    def _admit_by_what_is_known(self, method: Method, params: Any, login: _Login) -> Method | CoordinatorError | None:
+        """What `admit` returns of a call that was not allowed just before."""
         right, principal = method.right, login.principal
         if right is Right.PUBLIC:
             return method
         if principal is None:
             return None if self._shown.digest else self.decide(method, params, None, None)
-        if time.monotonic() >= login.good_until:
-            until = self.gate.fresh_until(principal)
-            if not until:
+        gate, now = self.gate, monotonic()
+        if now >= login.good_until:
+            good_until = gate.fresh_until(principal)
+            if not good_until:
                 return None
-            login.good_until = until
+            gate.registry.keep(principal)
+            login.good_until = min(good_until, now + RELIED_ON)
         context = self.context_of(right, params)
         until, members = login.good_until, None
         if context is not None and principal.kind == "actor":
-            known = self.gate.registry.members.known(context)
+            known = gate.registry.members.known(context)
             if known is None:
                 return None
+            gate.registry.members.keep(context)
             until, members = min(until, known.until), known.value
-        allowed = self.decide(method, params, context, members)
-        if isinstance(allowed, Method) and self._holds_for_all(method, params, context, members):
+        outcome = self.decide(method, params, context, members)
+        if isinstance(outcome, Method) and self._holds_for_all(method, params, context, members):
             if len(login.granted) >= GRANTED:
                 login.granted.clear()
-            login.granted[method.name, context] = until, allowed
-        return allowed
+            login.granted[method.name, context] = until, outcome
+        return outcome
 
     def _holds_for_all(self, method: Method, params: Any, context: ContextKey, members: Members | None) -> bool:
         """Whether what was allowed is whatever the other params are, as long as the context is this one."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+import trio
 from pydantic_core import from_json
 
 from coordinator.actors.directory import Directory
@@ -79,6 +81,27 @@ class Registry:
         self.actors: Fresh[int, Actor] = Fresh(self._fetch_actor)
         self.runners: Fresh[tuple[int, int], Actor] = Fresh(self._fetch_runner)
         self.tokens: Fresh[str, Token | None] = Fresh(self._fetch_token)
+
+    @contextmanager
+    def asking_ahead(self, nursery: trio.Nursery) -> Iterator[None]:
+        """Have the nursery's tasks ask for what is in use before it is too old, as long as it is open."""
+        all = (self.members, self.actors, self.runners, self.tokens)
+        for fresh in all:
+            fresh.start = nursery.start_soon
+        try:
+            yield
+        finally:
+            for fresh in all:
+                fresh.start = None
+
+    def keep(self, principal: Principal) -> None:
+        """Who has logged in calls again and again: see that it is known whether it may. Never blocks."""
+        if principal.kind == "actor":
+            self.actors.keep(principal.id)
+        elif principal.kind == "runner":
+            self.runners.keep((principal.context_id, principal.id))
+        for token in principal.tokens:
+            self.tokens.keep(token)
 
     async def read(self, context: ContextKey, *commands: Command) -> list[Any]:
         """The replies to commands that change nothing. Raises StorageError."""
