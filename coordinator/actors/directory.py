@@ -8,9 +8,10 @@ quantum. A context nobody uses costs nothing.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 import trio
@@ -20,11 +21,12 @@ from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJso
 from coordinator.actors.rounds import ROUND_CALLS
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
-from coordinator.storage import functions
+from coordinator.storage import functions, readiness
 from coordinator.storage.connection import Store
 from coordinator.storage.faults import ReplyError, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
-from coordinator.supervision import contain, report, supervise
+from coordinator.storage.readiness import Readiness
+from coordinator.supervision import report, supervise
 
 __all__ = ["Directory", "one_step"]
 
@@ -32,6 +34,7 @@ HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
 LONG_SLICE: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
 SHORT_SLICE: Final = 16  # if few are, and the others wait for these; it costs them a tenth of their calls
 FEW: Final = 4  # contexts
+SERVED_AT_ONCE: Final = 32  # supervisors, before others get on
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
 
@@ -73,6 +76,9 @@ class Directory:
         self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
+        self._readiness: Readiness | None = None
+        self._to_serve: deque[Supervisor] = deque()  # parked, with something in their mailboxes
+        self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
         self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda context, effects: None
         self.effects_unknown: Callable[[ContextKey, bool], None] = lambda context, wrote: None
@@ -134,11 +140,17 @@ class Directory:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
+        self._readiness = Readiness() if readiness.is_available() else None
         try:
             async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(supervise, "the task that sends few calls", self._serve)
+                if self._readiness is not None:
+                    self._nursery.start_soon(supervise, "the task that waits for stores", self._readiness.run)
                 task_status.started()
                 await supervise("the directory's sweeper", self._sweep_regularly)
         finally:
+            if self._readiness is not None:
+                self._readiness.close()
             for mailbox in self._mailboxes.values():
                 for request in [*mailbox.pending]:
                     request.finish(_given_up(request, "the coordinator is shutting down"))
@@ -223,11 +235,30 @@ class Directory:
             effects_unknown=self._lost_global if is_spread and context is None else self.effects_unknown,
             wanted_elsewhere=wanted_elsewhere,
             slice_calls=lambda: self.slice_calls or ROUND_CALLS,
+            readiness=self._readiness,
+            serve_soon=self._serve_soon,
             measures=self._measures,
             register=partial(self._register, context) if is_spread and context is not None else None,
         )
         self._supervisors[mailbox.context] = supervisor
         self._nursery.start_soon(self._oversee, supervisor, mailbox)
+
+    def _serve_soon(self, supervisor: Supervisor) -> None:
+        """A supervisor is parked, and there is something in its mailbox."""
+        if not self._to_serve:
+            self._has_to_serve.unpark()
+        self._to_serve.append(supervisor)
+
+    async def _serve(self) -> None:
+        """Have supervisors that are parked send what there is: all that came to a context meanwhile in one round."""
+        to_serve, served = self._to_serve, 0
+        while True:
+            while to_serve:
+                to_serve.popleft().serve_now()
+                served += 1
+                if served % SERVED_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+            await self._has_to_serve.park()
 
     async def _oversee(self, supervisor: Supervisor, mailbox: Mailbox) -> None:
         """Run a supervisor; afterwards pass its slot on, and get another one for what is still pending."""
@@ -382,8 +413,10 @@ class Directory:
             await trio.sleep(HOUSEKEEPING_EVERY)
             now = trio.current_time()
             for mailbox in [*self._mailboxes.values()]:
-                with contain("sweeping a mailbox", context=mailbox.context):
+                try:
                     self._sweep(mailbox, now)
+                except Exception as error:  # which must not keep the others from being looked at
+                    report("sweeping a mailbox", error, context=mailbox.context)
             self._is_crowded = sum(bool(mailbox.pending) for mailbox in self._mailboxes.values()) > FEW
 
     def _sweep(self, mailbox: Mailbox, now: float) -> None:
@@ -394,6 +427,8 @@ class Directory:
             reason = mailbox.fault or "the context is too busy, or the store too slow"
             request.finish(_given_up(request, f"not answered in time: {reason}"))
         supervisor = self._supervisors.get(mailbox.context)
+        if supervisor is not None:
+            supervisor.look(perf_counter())
         if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
             supervisor.retire()
 

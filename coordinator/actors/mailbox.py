@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -30,6 +31,8 @@ class Mailbox:
         ahead: what is to be sent before all that waits, oldest first.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
+        on_post: called once, when the next request is queued; a supervisor sets it while it is parked.
+        on_wake: called when it is to look around, while it is parked.
     """
 
     def __init__(self, context: ContextKey, length: int) -> None:
@@ -42,6 +45,8 @@ class Mailbox:
         self.has_asked = False
         self.fault: str | None = None
         self.doubts = Doubts()
+        self.on_post: Callable[[], None] | None = None
+        self.on_wake: Callable[[], None] | None = None
         self._posters = 0  # tasks waiting for room
         self._send, self._receive = trio.open_memory_channel[Request | None](length)
         self.pop = self._receive.receive
@@ -66,6 +71,13 @@ class Mailbox:
         self._send.send_nowait(request)
         request.mailbox = self
         self.pending[request] = None
+        if self.on_post is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        on_post, self.on_post = self.on_post, None
+        if on_post is not None:
+            on_post()
 
     def post_ahead(self, request: Request) -> None:
         """Have a request sent before all that waits. Only for a few of the coordinator's own: there is no limit."""
@@ -85,6 +97,7 @@ class Mailbox:
         try:
             with trio.move_on_at(request.deadline):
                 await self._send.send(request)
+            self._tell()
         except BaseException:
             self.pending.pop(request, None)
             request.mailbox = None
@@ -100,8 +113,12 @@ class Mailbox:
     async def post_again(self, request: Request) -> None:
         """Queue a request that was popped before and is still pending."""
         await self._send.send(request)
+        self._tell()
 
     def wake(self) -> None:
         """Make a supervisor parked on the empty queue look around; at worst it looks twice."""
+        if self.on_wake is not None:
+            self.on_wake()
+            return
         with contextlib.suppress(trio.WouldBlock):  # full, so it is not parked
             self._send.send_nowait(None)

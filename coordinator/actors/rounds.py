@@ -21,7 +21,7 @@ from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
 from coordinator.storage.keys import ContextKey
 
-__all__ = ["ROUND_CALLS", "Lost", "Rounds"]
+__all__ = ["ROUND_CALLS", "Lost", "Rounds", "load_of"]
 
 ROUND_CALLS: Final = 256  # about, of a round
 ROUND_SLICES: Final = 2  # at most in a round while others want theirs
@@ -49,6 +49,12 @@ class _Slice(NamedTuple):
     is_last: bool  # of its round
     meter: Meter | None  # of what the store takes over the requests' commands, if that is measured
     begun: float  # when that was sent, by perf_counter
+
+    @property
+    def due(self) -> int:
+        """Replies to it."""
+        asked = 0 if self.meter is None else len(self.meter.asked)
+        return self.registers + self.fences + self.sizes + len(self.counts) + asked
 
 
 class Rounds:
@@ -96,6 +102,7 @@ class Rounds:
         self._resume = progress.resume
         self._asks_again = progress.asks_again
         self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
+        self._replies: list[Reply] = []  # that have come to the first of them
         self._is_registered = not registers_context  # the context, on this connection
         self.is_unknown = False
         self._keys = store.layout.keyspace(mailbox.context)
@@ -126,7 +133,7 @@ class Rounds:
         if mailbox.ahead:
             waiting[:0] = mailbox.ahead
             mailbox.ahead.clear()
-        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - _load(waiting)
+        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - load_of(waiting)
         try:
             while room > 0:
                 request = mailbox.pop_nowait()
@@ -147,17 +154,41 @@ class Rounds:
 
     async def send(self, connection: Connection, ready: list[Request]) -> Lost | None:
         """Send the next round, with these requests. Returns why the connection is lost, if it is."""
+        sent = self.send_now(connection, ready)
+        if isinstance(sent, Lost):
+            return sent
+        if sent:
+            return await self.send_rest(connection, sent)
+        if load_of(ready) >= LARGE_ROUND:
+            await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
+        return None
+
+    async def send_rest(self, connection: Connection, unsent: bytes) -> Lost | None:
+        """Send what remained of `send_now`. Returns as `send`."""
+        try:
+            with trio.fail_after(self._round_timeout):
+                await connection.send_rest(unsent)
+        except trio.TooSlowError:
+            return self._lost(f"the store accepted nothing for {self._round_timeout:g} s")
+        except StoreUnavailable as error:
+            return self._lost(str(error))
+        return None
+
+    def send_now(self, connection: Connection, ready: list[Request]) -> bytes | Lost:
+        """Send the next round, with these requests, as far as that needs no waiting. Returns what remains for
+        `send_rest`, or why the connection is lost."""
         begun, first = perf_counter(), ready[0]
         if first.begun and not first.unanswered:
             MAILBOX_WAIT.observe(begun - first.begun)
         commands = self._registration(ready)
         registers = len(commands)
-        slices = [(requests, _commands_of(requests)) for requests in _slices(ready, self._slice_calls())]
+        load, most = load_of(ready), self._slice_calls()
+        parts = [ready] if load <= most else [*_slices(ready, most)]
+        slices = [(requests, _commands_of(requests)) for requests in parts]
         numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
         if any(numbered) and not self._writer.is_fenced:
             commands.append(self._writer.fence())
         fences = len(commands) - registers
-        load = _load(ready)
         if connection.lacks_layout and any(request.creates for request in ready):
             commands.append(functions.tell_layout(self._keys))
             connection.lacks_layout = False
@@ -180,17 +211,9 @@ class Rounds:
             registers = fences = sizes = 0
         ROUNDS.observe(calls)
         try:
-            unsent = connection.send_now(commands)
-            if unsent:
-                with trio.fail_after(self._round_timeout):
-                    await connection.send_rest(unsent)
-            elif load >= LARGE_ROUND:
-                await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
-        except trio.TooSlowError:
-            return self._lost(f"the store accepted nothing for {self._round_timeout:g} s")
+            return connection.send_now(commands)
         except StoreUnavailable as error:
             return self._lost(str(error))
-        return None
 
     def _registration(self, ready: list[Request]) -> list[Command]:
         """Commands that register the context as known, if that was not done and something is written to it."""
@@ -220,17 +243,46 @@ class Rounds:
     async def receive(self, connection: Connection) -> Lost | None:
         """Wait for the replies to the slice that was sent first, and hand them out. Returns as `send` does."""
         sent = self._sent[0]
-        replies: list[Reply] = []
         fault: str | None = None
         try:
             with trio.fail_after(self._round_timeout):
-                preamble = sent.registers + sent.fences + sent.sizes
-                asked = 0 if sent.meter is None else len(sent.meter.asked)
-                await connection.collect(preamble + len(sent.counts) + asked, replies)
+                await connection.collect(sent.due - len(self._replies), self._replies)
         except trio.TooSlowError:
-            fault = f"the store did not answer within {self._round_timeout:g} s"
+            fault = self._too_slow
         except StoreUnavailable as error:
             fault = str(error)
+        lost = self._received(fault)
+        if lost is None and not sent.is_last:
+            await trio.lowlevel.checkpoint()
+        return lost
+
+    def receive_now(self, connection: Connection) -> bool | Lost:
+        """The same if it needs no waiting. Returns whether it was done; False, too, if nothing is on the wire."""
+        if not self._sent:
+            return False
+        fault: str | None = None
+        try:
+            if not connection.collect_now(self._sent[0].due - len(self._replies), self._replies):
+                return False
+        except StoreUnavailable as error:
+            fault = str(error)
+        return self._received(fault) or True
+
+    def overdue(self, now: float) -> Lost | None:
+        """Why the connection is lost if the store has not answered in time, as it is `now` by perf_counter."""
+        if not self._sent or now - self._sent[0].begun <= self._round_timeout:
+            return None
+        return self._received(self._too_slow)
+
+    @property
+    def _too_slow(self) -> str:
+        return f"the store did not answer within {self._round_timeout:g} s"
+
+    def _received(self, fault: str | None) -> Lost | None:
+        """Hand out the replies that have come to the slice that was sent first: all of them, unless there was a fault.
+        Returns as `send` does."""
+        sent = self._sent[0]
+        replies, self._replies = self._replies, []
         if sent.is_last and fault is None:
             ROUND_TRIPS.observe(perf_counter() - sent.begun)
         if sent.registers:
@@ -253,11 +305,7 @@ class Rounds:
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
             self._apply_effects(self._mailbox.context, effects)
-        if fault is not None:
-            return self._lost(fault, writes=sent.writes)
-        if not sent.is_last:
-            await trio.lowlevel.checkpoint()
-        return None
+        return None if fault is None else self._lost(fault, writes=sent.writes)
 
     def _check_registered(self, replies: list[Reply]) -> str | None:
         """Why the connection cannot be used any more, if so: it may be left in another database."""
@@ -371,6 +419,7 @@ class Rounds:
         for sent in self._sent:
             self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, 0)
         self._sent.clear()
+        self._replies = []
         # The store may come back without its data.
         self._is_registered = not self._registers_context
         self._largest_told = ORDINARY_BYTES
@@ -403,7 +452,7 @@ def _commands_of(requests: Iterable[Request]) -> list[Command]:
     return commands
 
 
-def _load(requests: Iterable[Request]) -> int:
+def load_of(requests: Iterable[Request]) -> int:
     """As how many calls they count."""
     return sum(request.load for request in requests)
 

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -13,7 +14,7 @@ import trio
 
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Park, Request
-from coordinator.actors.rounds import Lost, Rounds
+from coordinator.actors.rounds import Lost, Rounds, load_of
 from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
@@ -26,12 +27,14 @@ from coordinator.storage.faults import (
     is_write_refusal,
 )
 from coordinator.storage.keys import ContextKey
+from coordinator.storage.readiness import Readiness
 
 __all__ = ["State", "Supervisor"]
 
 log = structlog.get_logger("coordinator.supervisor")
 
 ROUNDS_SENT: Final = 2  # at once
+FEW_CALLS: Final = 16  # of a round that is sent without the supervisor's task
 BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
 BACKOFF_CAP: Final = 2.0
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
@@ -57,7 +60,10 @@ class Supervisor:
     """Serves one mailbox until it should retire.
 
     It connects when there is something to send, fences off what earlier connections may still bring, and sends round
-    after round, two of which may be on the wire.
+    after round, two of which may be on the wire. With nothing left to do its task is parked. Then the first calls that
+    come are sent, and their replies handed out, by `serve_now` and `_receive_now`, which the directory and the
+    connection call in tasks that all contexts share: as long as those are few at a time, and nothing has to be waited
+    for, a round costs no switch to this task. For anything else the task is unparked, and goes on where they end.
 
     Args:
         round_timeout: seconds the store may take over a round before the connection counts as lost.
@@ -68,6 +74,8 @@ class Supervisor:
         wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
         measures: whether the store's time is measured, for who is charged for it.
         slice_calls: of how many calls the replies are handled before other tasks get on.
+        readiness: tells of what arrives from the store; None where the system has nothing for that.
+        serve_soon: has `serve_now` called soon.
         register: registers the context as known, where that cannot be done on its own connection, or, given False, as
             ours if it is known. Returns whether it is. Raises StoreUnavailable, or ReplyError for a refusal.
     """
@@ -84,6 +92,8 @@ class Supervisor:
         effects_unknown: Callable[[ContextKey, bool], None],
         wanted_elsewhere: Callable[[], bool],
         slice_calls: Callable[[], int],
+        readiness: Readiness | None,
+        serve_soon: Callable[[Supervisor], None],
         measures: bool = False,
         register: Callable[[bool], Awaitable[bool]] | None = None,
     ) -> None:
@@ -114,6 +124,11 @@ class Supervisor:
             measures=measures,
         )
         self._told_to_retire = False
+        self._readiness = readiness
+        self._serve_soon = partial(serve_soon, self)
+        self._unparked: trio.Event | None = None  # while the task is parked
+        self._trouble: Lost | bytes | Exception | None = None  # what the task was unparked for: it remains to be sent,
+        # or is why the connection is lost, or a crash
 
     @property
     def is_free(self) -> bool:
@@ -172,14 +187,130 @@ class Supervisor:
                     return False
                 mailbox.idle_since = trio.current_time()
                 self.state = State.IDLE
-            request = None
-            with trio.move_on_after(timeout):
-                request = await mailbox.pop()
+            request = await self._next_request(timeout)
             if request is not None:
                 running.append(request)
-            elif self._wanted_elsewhere():
+            elif self._wanted_elsewhere() and not self._rounds:
                 return False
         return True
+
+    async def _next_request(self, timeout: float) -> Request | None:
+        """Wait for one, no longer than that. None: there is none, or there may be something else to do."""
+        if timeout == math.inf and self._connection is not None and self._connection.is_watched:
+            try:
+                return self._mailbox.pop_nowait()
+            except trio.WouldBlock:
+                await self._park()
+                return None
+        with trio.move_on_after(timeout):
+            return await self._mailbox.pop()
+        return None
+
+    # -- rounds of a few calls, while the task is parked
+
+    async def _park(self) -> None:
+        """Wait until there is more to do than what others can do meanwhile, and do what they have left undone."""
+        mailbox = self._mailbox
+        self._unparked = trio.Event()
+        mailbox.on_post, mailbox.on_wake = self._serve_soon, self._unpark
+        try:
+            await self._unparked.wait()
+        finally:
+            self._unparked = mailbox.on_post = mailbox.on_wake = None
+        trouble, self._trouble = self._trouble, None
+        if isinstance(trouble, Exception):
+            raise trouble
+        if isinstance(trouble, bytes):
+            assert self._connection is not None, "part of a round was sent on it"
+            trouble = await self._rounds.send_rest(self._connection, trouble)
+        if isinstance(trouble, Lost):
+            await self._lose(trouble)
+        elif self._rounds.is_unknown and not self._rounds:
+            await self._leave_nothing()
+
+    def _unpark(self, trouble: Lost | bytes | Exception | None = None) -> None:
+        assert self._unparked is not None, "the task is parked"
+        self._trouble = trouble
+        self._unparked.set()
+        # Nobody else is to go on with what the task takes over, though it is not running yet.
+        self._unparked = self._mailbox.on_post = self._mailbox.on_wake = None
+
+    def serve_now(self) -> None:
+        """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
+        if self._unparked is None:
+            return
+        try:
+            self._send_now()
+        except Exception as crash:
+            self._unpark(crash)
+
+    def _send_now(self) -> None:
+        mailbox, rounds = self._mailbox, self._rounds
+        if mailbox.doubts or self._wanted_elsewhere():
+            self._unpark()
+            return
+        ready = rounds.next_requests()
+        if not ready:
+            self._told_nothing()
+            return
+        if load_of(ready) > FEW_CALLS or (self._must_register and any(request.writes for request in ready)):
+            self._unpark()
+            return
+        assert self._connection is not None, "the task is not parked without one"
+        self.state = State.SERVING
+        sent = rounds.send_now(self._connection, ready)
+        if sent:
+            self._unpark(sent)
+        elif rounds.on_the_wire < ROUNDS_SENT:
+            mailbox.on_post = self._serve_soon
+
+    def _told_nothing(self) -> None:
+        """There is nothing to send now."""
+        mailbox = self._mailbox
+        mailbox.on_post = self._serve_soon
+        if mailbox.is_quiet:
+            self.state = State.IDLE
+            mailbox.idle_since = trio.current_time()
+
+    def _arrived(self) -> None:
+        """Something has come from the store. Never blocks and never raises."""
+        if self._unparked is None:
+            return
+        try:
+            self._receive_now()
+        except Exception as crash:
+            self._unpark(crash)
+
+    def _receive_now(self) -> None:
+        rounds = self._rounds
+        assert self._connection is not None, "the task is not parked without one"
+        has_received = False
+        while received := rounds.receive_now(self._connection):
+            if isinstance(received, Lost):
+                self._unpark(received)
+                return
+            has_received = True
+        if has_received:
+            self._failures = 0
+            self._mailbox.fault = None
+            if rounds.is_unknown and not rounds:
+                self._unpark()
+            elif self._mailbox.is_quiet and not rounds:
+                self._told_nothing()
+            else:
+                self._send_now()
+
+    def look(self, now: float) -> None:
+        """Give up a connection on which no reply has come in time, as it is `now` by perf_counter. Never blocks; while
+        the task is not parked it looks for itself."""
+        if self._unparked is None:
+            return
+        try:
+            lost = self._rounds.overdue(now)
+            if lost is not None:
+                self._unpark(lost)
+        except Exception as crash:
+            self._unpark(crash)
 
     async def _send(self) -> bool:
         """Send the next round, if there is one."""
@@ -273,6 +404,8 @@ class Supervisor:
             if self._connection is None:
                 self._connection = await self._store.open(self._mailbox.context)
                 self._writer.connected()
+                if self._readiness is not None:
+                    self._connection.watch(self._readiness, self._arrived)
             await self._fence(self._connection)
         except StoreUnavailable as error:
             self._mailbox.fault = str(error)

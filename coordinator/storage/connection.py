@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -16,7 +17,7 @@ import hiredis
 import structlog
 import trio
 
-from coordinator.socketio import abort_on_close, receive_next, send_now
+from coordinator.socketio import RECEIVE_BYTES, abort_on_close, receive_next, send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -32,6 +33,7 @@ from coordinator.storage.faults import (
     is_write_refusal,
 )
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
+from coordinator.storage.readiness import Readiness
 from coordinator.storage.topology import Topology
 
 __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
@@ -62,6 +64,8 @@ def _broken(error: BaseException) -> StoreUnavailable:
 class Connection:
     """One open connection. One task may send on it while another one receives; two of either may not.
 
+    It waits for replies with trio, or, once it is watched, by a Readiness, which tells it of what has arrived.
+
     Attributes:
         id: the store's number of it, which another one may have after the store was started again; 0: unknown.
         tag: what nobody else's connection to the store has ever had.
@@ -76,6 +80,31 @@ class Connection:
         self._stream = stream
         self._is_sending = False
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
+        self._readiness: Readiness | None = None
+        self._told: Callable[[], None] = lambda: None
+        self._waiting: trio.Event | None = None  # of who collects
+        self._has_arrived = True  # something may have that was not read
+        self._is_ending = False  # and nothing comes after that
+
+    def watch(self, readiness: Readiness, told: Callable[[], None]) -> None:
+        """Have `told` called when something has arrived while nobody collects. It must not block, and must not raise.
+        Nothing changes over TLS, where what arrives is not what can be read."""
+        if isinstance(self._stream, trio.SocketStream):
+            readiness.watch(self._stream.socket.fileno(), self._arrived)
+            self._readiness, self._told = readiness, told
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether `collect_now` is of use."""
+        return self._readiness is not None
+
+    def _arrived(self, is_ending: bool) -> None:
+        self._has_arrived = True
+        self._is_ending = self._is_ending or is_ending
+        if self._waiting is not None:
+            self._waiting.set()
+        else:
+            self._told()
 
     async def exchange(self, commands: list[Command], replies: list[Reply]) -> None:
         """`send` commands and `collect` their replies."""
@@ -129,14 +158,62 @@ class Connection:
             while len(replies) < due:
                 reply = reader.gets()
                 if reply is _MORE:
-                    data = await receive_next(self._stream)
-                    if not data:
-                        raise StoreUnavailable(REPLY_LOST)
+                    reader.feed(await self._next_bytes())
+                elif type(reply) is not hiredis.PushNotification:
+                    replies.append(reply)
+        except TRANSPORT_ERRORS as error:
+            raise _broken(error) from error
+
+    def collect_now(self, count: int, replies: list[Reply]) -> bool:
+        """The same as far as that needs no waiting. Returns whether all of them have come. Raises as `collect`."""
+        due = len(replies) + count
+        reader = self._reader
+        try:
+            while len(replies) < due:
+                reply = reader.gets()
+                if reply is _MORE:
+                    data = self._read_now()
+                    if data is None:
+                        return False
                     reader.feed(data)
                 elif type(reply) is not hiredis.PushNotification:
                     replies.append(reply)
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
+        return True
+
+    def _read_now(self) -> bytes | None:
+        """What has arrived on a connection that is watched; None if nothing has. Raises OSError, StoreUnavailable."""
+        if not self._has_arrived:
+            return None
+        assert isinstance(self._stream, trio.SocketStream)
+        try:
+            data = os.read(self._stream.socket.fileno(), RECEIVE_BYTES)
+        except BlockingIOError:
+            self._has_arrived = False
+            return None
+        if not data:
+            raise StoreUnavailable(REPLY_LOST)
+        # Less than was asked for is all there is: what comes later is told. The end may have been told already.
+        self._has_arrived = self._is_ending or len(data) == RECEIVE_BYTES
+        return data
+
+    async def _next_bytes(self) -> bytes:
+        """Wait for the next bytes. A checkpoint. Raises TRANSPORT_ERRORS, StoreUnavailable."""
+        if self._readiness is None:
+            data = await receive_next(self._stream)
+            if not data:
+                raise StoreUnavailable(REPLY_LOST)
+            return data
+        if self._has_arrived:
+            await trio.lowlevel.checkpoint()
+        while (read := self._read_now()) is None:
+            self._waiting = trio.Event()
+            try:
+                await self._waiting.wait()
+            finally:
+                self._waiting = None
+        return read
 
     async def receive(self) -> Reply:
         """The next reply or push message. Cancelled, nothing is lost.
@@ -146,16 +223,17 @@ class Connection:
         """
         try:
             while (reply := self._reader.gets()) is _MORE:
-                data = await receive_next(self._stream)
-                if not data:
-                    raise StoreUnavailable(REPLY_LOST)
-                self._reader.feed(data)
+                self._reader.feed(await self._next_bytes())
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
         return reply
 
     async def aclose(self) -> None:
         """Close at once. Replies on their way are dropped."""
+        if self._readiness is not None:
+            assert isinstance(self._stream, trio.SocketStream)
+            self._readiness.forget(self._stream.socket.fileno())
+            self._readiness = None
         await trio.aclose_forcefully(self._stream)
 
     async def close_other(self, id: int, tag: str) -> None:

@@ -83,12 +83,21 @@ class Kept(Sink):
 # -- a supervisor that crashes
 
 
-async def test_a_crash_is_answered_for_and_the_context_goes_on(store: ValkeyProcess) -> None:
+@pytest.mark.parametrize("was_used", [False, True], ids=["connecting", "parked"])
+@pytest.mark.parametrize("count", [1, 3, 40])
+async def test_a_crash_is_answered_for_and_the_context_goes_on(
+    store: ValkeyProcess, count: int, was_used: bool
+) -> None:
     crashing = CrashingStore(store.url)
     async with running(crashing) as directory:
         with trio.fail_after(HANG):
+            if was_used:
+                first = Asked(command("PING"))
+                directory.post_nowait(5, first)
+                await first.wait()
+                await trio.testing.wait_all_tasks_blocked()
             crashing.bad_exchanges = 1
-            struck = [Asked(command("PING")) for _ in range(3)]
+            struck = [Asked(command("PING")) for _ in range(count)]
             for request in struck:
                 directory.post_nowait(5, request)
             incidents = set()

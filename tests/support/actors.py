@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreUnavailable
 from coordinator.storage.keys import ContextKey, Layout
+from coordinator.storage.readiness import Readiness
 
 __all__ = ["Asked", "CrashingStore", "MemoryStore", "command", "running"]
 
@@ -92,11 +93,25 @@ class _CrashingConnection(Connection):
     async def send_rest(self, data: bytes) -> None:
         await self._inner.send_rest(data)
 
+    def watch(self, readiness: Readiness, told: Callable[[], None]) -> None:
+        self._inner.watch(readiness, told)
+
+    @property
+    def is_watched(self) -> bool:
+        return self._inner.is_watched
+
     async def collect(self, count: int, replies: list[Reply]) -> None:
+        self._crash()
+        await self._inner.collect(count, replies)
+
+    def collect_now(self, count: int, replies: list[Reply]) -> bool:
+        self._crash()
+        return self._inner.collect_now(count, replies)
+
+    def _crash(self) -> None:
         if self._store.bad_exchanges:
             self._store.bad_exchanges -= 1
             raise RuntimeError("an exchange crashed")
-        await self._inner.collect(count, replies)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
