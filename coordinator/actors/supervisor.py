@@ -267,6 +267,9 @@ class Supervisor:
     def _told_nothing(self) -> None:
         """There is nothing to send now."""
         mailbox = self._mailbox
+        if self._wanted_elsewhere():
+            self._unpark()
+            return
         mailbox.on_post = self._serve_soon
         if mailbox.is_quiet:
             self.state = State.IDLE
