@@ -312,6 +312,35 @@ async def test_a_handshake_that_waits_in_line_does_not_run_out_of_time(autojump:
             assert b" 101 " in await peer.head()
 
 
+# -- notifications
+
+
+async def test_a_job_is_on_its_way_before_anything_else_is_done() -> None:
+    """One alone, whose client waits for nothing else; several are gathered."""
+    front_end = FrontEnd()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            ours.setblocking(False)
+            nursery.start_soon(
+                front_end.serve_connection, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), HANDSHAKE
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            assert theirs.recv(1000).startswith(b"HTTP/1.1 101 ")
+            (connection,) = front_end._open
+
+            connection.notify([b"{}"], in_batches=False, is_last=True)
+
+            assert theirs.recv(1000) == b"\x81\x02{}"
+            connection.notify([b"{}", b"{}"], in_batches=False, is_last=True)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1000)
+            await trio.testing.wait_all_tasks_blocked()
+            assert theirs.recv(1000) == 2 * b"\x81\x02{}"
+            nursery.cancel_scope.cancel()
+
+
 # -- leaving
 
 
