@@ -34,7 +34,7 @@ log = structlog.get_logger("coordinator.websocket")
 
 HANDSHAKE_TIMEOUT: Final = 10.0  # seconds, for the whole of it
 HANDSHAKE_GRACE: Final = 1.0  # seconds after which one that is not complete gives way to a new client
-SHAKEN_AT_ONCE: Final = 8  # handshakes worked on, each a millisecond or so; others get on between any two steps of these
+SHAKEN_AT_ONCE: Final = 8  # handshakes worked on, each a millisecond or so, with others between any two steps of them
 REFUSED_TIMEOUT: Final = 1.0  # seconds a client has to read why it was refused
 REFUSED_BYTES: Final = 1024 * 1024  # read and dropped meanwhile
 LOOK_EVERY: Final = 1.0  # seconds between looks at whether clients are there
