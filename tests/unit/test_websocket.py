@@ -292,7 +292,8 @@ async def test_handshakes_that_come_at_once_are_worked_on_a_few_at_a_time() -> N
             assert (await near.receive_some(1000)).startswith(b"HTTP/1.1 101 ")
         nursery.cancel_scope.cancel()
 
-    assert max(after - before for before, after in pairwise(opened)) <= SHAKEN_AT_ONCE
+    # Between two looks there may be all but two whole passes.
+    assert max(after - before for before, after in pairwise(opened)) <= 2 * SHAKEN_AT_ONCE
 
 
 async def test_a_handshake_that_waits_in_line_does_not_run_out_of_time(autojump: None) -> None:
