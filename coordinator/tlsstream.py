@@ -44,10 +44,15 @@ async def in_the_clear(transport: trio.SocketStream) -> trio.SocketStream | TlsS
     return transport
 
 
-async def serve_tls(transport: trio.SocketStream, context: ssl.SSLContext) -> TlsStream:
+async def serve_tls(
+    transport: trio.SocketStream, context: ssl.SSLContext, turns: trio.Semaphore | None = None
+) -> TlsStream:
     """The server's side of a handshake, within `HANDSHAKE_TIMEOUT`.
 
     A client that speaks HTTP without TLS is told so with a status 400; any other that fails gets TLS's own alert.
+
+    Args:
+        turns: see TlsStream.do_handshake.
 
     Raises:
         trio.BrokenResourceError: the handshake failed, or took too long; the text says why.
@@ -55,7 +60,7 @@ async def serve_tls(transport: trio.SocketStream, context: ssl.SSLContext) -> Tl
     stream = TlsStream(transport, context, server_side=True)
     with trio.move_on_after(HANDSHAKE_TIMEOUT):
         try:
-            await stream.do_handshake()
+            await stream.do_handshake(turns)
         except trio.BrokenResourceError as error:
             if isinstance(error.__cause__, ssl.SSLError):
                 with trio.move_on_after(FAREWELL_TIMEOUT):
@@ -146,8 +151,12 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """The verified certificate of the peer, as `ssl.SSLSocket.getpeercert` describes it; None if it gave none."""
         return self._ssl.getpeercert() or None
 
-    async def do_handshake(self) -> None:
+    async def do_handshake(self, turns: trio.Semaphore | None = None) -> None:
         """Shake hands, if that was not done yet. The caller limits the time. Cancelled, the stream is of no more use.
+
+        Args:
+            turns: has a place for each handshake that may compute in one pass of the loop, half a millisecond or so.
+                What peers send at once would otherwise all be dealt with in one, and everybody would wait for that.
 
         Raises:
             trio.BrokenResourceError: it failed; the text says why, and the peer was sent TLS's alert.
@@ -157,7 +166,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
             return
         while True:
             try:
-                self._ssl.do_handshake()
+                if turns is None or not self._has_begun:
+                    self._ssl.do_handshake()
+                else:
+                    async with turns:
+                        self._ssl.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush_all()
                 await self._fill()

@@ -78,8 +78,9 @@ class Session(ABC):
         """Whether the client takes what it is sent too slowly; `relieved` is called once it no longer is."""
 
     @abstractmethod
-    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
-        """Send notifications: one a message, or `in_batches` for a client that asked for that. Never blocks."""
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool, is_last: bool = False) -> None:
+        """Send notifications: one a message, or `in_batches` for a client that asked for that. Never blocks. With
+        `is_last` no others are expected to follow soon, for which a single one would have to wait."""
 
     def end_subscription(self, subscription: Subscription, reason: str) -> None:
         """End one of the connection's, and say so to the client if there is a way. Never blocks."""
@@ -303,7 +304,8 @@ class RunnerSubscription(Subscription):
                 self.held.update((token, until) for token, _ in attempts)
                 if attempts:
                     head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
-                    self.notify([b"%b%b}" % (head, members) for _, members in attempts])
+                    notifications = [b"%b%b}" % (head, members) for _, members in attempts]
+                    self.session.notify(notifications, in_batches=self.in_batches, is_last=True)
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(attempts) < count

@@ -33,6 +33,7 @@ MAX_FILE_BYTES: Final = 32 * 1024  # all three go to a worker in one message, an
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy, and what HTTP/2 allows
 HTTP_PROTOCOLS: Final = ("h2", "http/1.1")
 WS_PROTOCOLS: Final = ("http/1.1",)
+SHAKEN_AT_ONCE: Final = 4  # handshakes that may compute in one pass of the loop
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.S)
 _KEY: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----", re.S)
@@ -95,6 +96,7 @@ class Tls:
         self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._is_used = material is not None
         self._handshakes: set[trio.CancelScope] = set()
+        self._turns = trio.Semaphore(SHAKEN_AT_ONCE)
         self._is_stopping = False
         if material is not None:
             self.replace(material)
@@ -124,7 +126,7 @@ class Tls:
             with trio.CancelScope() as scope:
                 self._handshakes.add(scope)
                 try:
-                    return await serve_tls(transport, self._contexts[protocols])
+                    return await serve_tls(transport, self._contexts[protocols], self._turns)
                 finally:
                     self._handshakes.discard(scope)
         raise trio.BrokenResourceError("the coordinator is stopping")

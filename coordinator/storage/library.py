@@ -75,9 +75,11 @@ def _assembled(parts: Sequence[str]) -> str:
     return "".join(reversed(blocks))
 
 
-_content: Final = _assembled(
-    [fields.lua(), *((files(__package__) / "library" / f"{part}.lua").read_text() for part in _PARTS)]
-)
+def _read(part: str) -> str:
+    return (files(__package__) / "library" / f"{part}.lua").read_text()
+
+
+_content: Final = f"{_read('given')}(function()\n{_assembled([fields.lua(), *map(_read, _PARTS)])}end)()\n"
 
 DIGEST: Final = hashlib.sha256(_content.encode()).hexdigest()[:12]
 

@@ -24,7 +24,7 @@ class Client(Session):
     def is_congested(self) -> bool:
         return self.is_slow
 
-    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool, is_last: bool = False) -> None:
         self.notices += [json.loads(notification)["params"] for notification in notifications]
 
 

@@ -36,7 +36,7 @@ class Silence(Session):
 
     is_congested = False
 
-    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool, is_last: bool = False) -> None:
         raise AssertionError(notifications)
 
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import trio
@@ -339,6 +340,32 @@ async def test_garbage_ends_the_handshake_without_more(sent: bytes) -> None:
 
         with pytest.raises(trio.BrokenResourceError, match="handshake failed"):
             await serve_tls(ours, server_context())
+
+
+async def test_handshakes_that_come_at_once_take_turns() -> None:
+    """Counted in passes of the loop, not in time."""
+    turns, at_server, count = trio.Semaphore(2), server_context(), 20
+    pairs = [raw_pair() for _ in range(count)]
+    answered: list[int] = []
+    async with trio.open_nursery() as nursery:
+        for _, theirs in pairs:
+            client = TlsStream(theirs, client_context(), server_side=False, server_hostname="localhost")
+            with pytest.raises(ssl.SSLWantReadError):
+                client._ssl.do_handshake()
+            await theirs.send_all(client._outgoing.read())
+        for ours, _ in pairs:
+            nursery.start_soon(serve_tls, ours, at_server, turns)
+        while not answered or (answered[-1] < count and len(answered) < 100 * count):
+            readable, _, _ = select.select([theirs.socket.fileno() for _, theirs in pairs], [], [], 0)
+            answered.append(len(readable))
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    for stream in sum(pairs, ()):
+        await stream.aclose()
+
+    assert answered[-1] == count
+    # Between two looks there may be all but two whole passes.
+    assert max(after - before for before, after in pairwise(answered)) <= 2 * 2
 
 
 @pytest.mark.usefixtures("autojump")

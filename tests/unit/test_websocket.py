@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from typing import Any, Final, cast
 
 import pytest
@@ -20,7 +21,7 @@ from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.websocket import connection as connection_module
 from coordinator.rpc.websocket.connection import PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
 from coordinator.rpc.websocket.handshake import Refused, accept, read_upgrade
-from coordinator.rpc.websocket.server import LOOK_EVERY, WebSocketFrontEnd
+from coordinator.rpc.websocket.server import HANDSHAKE_TIMEOUT, LOOK_EVERY, SHAKEN_AT_ONCE, WebSocketFrontEnd
 from coordinator.server import bootstrap
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
@@ -271,6 +272,74 @@ async def test_a_flood_of_pings_that_reads_nothing_holds_no_memory() -> None:
 
         assert connection._outbox.waiting < 2 * RECEIVE_BYTES
         nursery.cancel_scope.cancel()
+
+
+async def test_handshakes_that_come_at_once_are_worked_on_a_few_at_a_time() -> None:
+    """Counted in passes of the loop, not in time."""
+    count = 20 * SHAKEN_AT_ONCE
+    front_end = FrontEnd(max_connections=count)
+    opened: list[int] = []
+    async with trio.open_nursery() as nursery:
+        pairs = [trio.testing.memory_stream_pair() for _ in range(count)]
+        for near, _ in pairs:
+            await near.send_all(HANDSHAKE)
+        for _, far in pairs:
+            nursery.start_soon(front_end.serve_connection, far)
+        while not opened or (opened[-1] < count and len(opened) < 100 * count):
+            opened.append(len(front_end._open))
+            await trio.lowlevel.checkpoint()
+        for near, _ in pairs:
+            assert (await near.receive_some(1000)).startswith(b"HTTP/1.1 101 ")
+        nursery.cancel_scope.cancel()
+
+    # Between two looks there may be all but two whole passes.
+    assert max(after - before for before, after in pairwise(opened)) <= 2 * SHAKEN_AT_ONCE
+
+
+async def test_a_handshake_that_waits_in_line_does_not_run_out_of_time(autojump: None) -> None:
+    front_end = FrontEnd(max_connections=SHAKEN_AT_ONCE + 1)
+    async with serving(front_end) as clients:
+        for _ in range(SHAKEN_AT_ONCE):
+            await front_end._turns.acquire()
+        waiting = [clients.connect() for _ in range(SHAKEN_AT_ONCE + 1)]
+        for peer in waiting:
+            await peer.send(HANDSHAKE)
+        await trio.sleep(2 * HANDSHAKE_TIMEOUT)
+        assert b" 503 " in await clients.connect().head()
+
+        for _ in range(SHAKEN_AT_ONCE):
+            front_end._turns.release()
+        for peer in waiting:
+            assert b" 101 " in await peer.head()
+
+
+# -- notifications
+
+
+async def test_a_job_is_on_its_way_before_anything_else_is_done() -> None:
+    """One alone, whose client waits for nothing else; several are gathered."""
+    front_end = FrontEnd()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            ours.setblocking(False)
+            nursery.start_soon(
+                front_end.serve_connection, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), HANDSHAKE
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            assert theirs.recv(1000).startswith(b"HTTP/1.1 101 ")
+            (connection,) = front_end._open
+
+            connection.notify([b"{}"], in_batches=False, is_last=True)
+
+            assert theirs.recv(1000) == b"\x81\x02{}"
+            connection.notify([b"{}", b"{}"], in_batches=False, is_last=True)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1000)
+            await trio.testing.wait_all_tasks_blocked()
+            assert theirs.recv(1000) == 2 * b"\x81\x02{}"
+            nursery.cancel_scope.cancel()
 
 
 # -- leaving

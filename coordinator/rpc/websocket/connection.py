@@ -153,12 +153,13 @@ class Connection(Session, Sink):
     def is_congested(self) -> bool:
         return self._outbox.waiting > HIGH_WATER
 
-    def notify(self, notifications: Sequence[bytes], *, in_batches: bool) -> None:
+    def notify(self, notifications: Sequence[bytes], *, in_batches: bool, is_last: bool = False) -> None:
         if self._says_no_more or self.is_closed:
             return
+        is_last = is_last and len(notifications) == 1 and self._in_flight == 0 and not self._is_taking
         for message in _batches(notifications) if in_batches else notifications:
             if len(message) < LARGE:
-                self._outbox.write(text_frame(message))
+                self._outbox.write(text_frame(message), is_last=is_last)
             else:
                 self._outbox.write_payload(text_head(len(message)), message)
 

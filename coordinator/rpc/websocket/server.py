@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
 
@@ -34,6 +34,7 @@ log = structlog.get_logger("coordinator.websocket")
 
 HANDSHAKE_TIMEOUT: Final = 10.0  # seconds, for the whole of it
 HANDSHAKE_GRACE: Final = 1.0  # seconds after which one that is not complete gives way to a new client
+SHAKEN_AT_ONCE: Final = 8  # handshakes worked on, each a millisecond or so, with others between any two steps of them
 REFUSED_TIMEOUT: Final = 1.0  # seconds a client has to read why it was refused
 REFUSED_BYTES: Final = 1024 * 1024  # read and dropped meanwhile
 LOOK_EVERY: Final = 1.0  # seconds between looks at whether clients are there
@@ -99,6 +100,8 @@ class WebSocketFrontEnd:
         self.tally = Tally()
         self._accepting = trio.CancelScope()
         self._half_open: dict[trio.CancelScope, float] = {}  # handshakes and when they began, the oldest first
+        self._shaking: set[trio.CancelScope] = set()  # all handshakes
+        self._turns = trio.Semaphore(SHAKEN_AT_ONCE)
         self._open: set[Connection] = set()
         self._is_stopping = False
         self._grace_ends = math.inf
@@ -129,7 +132,7 @@ class WebSocketFrontEnd:
         self._is_stopping = True
         self._grace_ends = trio.current_time() + grace
         self._accepting.cancel()
-        for handshake in self._half_open:
+        for handshake in self._shaking:
             handshake.cancel()
         for connection in self._open:
             connection.stop(self._grace_ends)
@@ -214,22 +217,34 @@ class WebSocketFrontEnd:
         self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy
     ) -> tuple[UpgradeRequest, bytes] | None:
         """The client's request and what was read behind it, once the WebSocket is open; None if it is not."""
-        with trio.move_on_after(HANDSHAKE_TIMEOUT) as limit, self._is_half_open(limit):
+        with trio.move_on_after(HANDSHAKE_TIMEOUT) as limit, self._is_shaking(limit):
             try:
-                request = await receive_head(stream, received)
+                with self._is_half_open(limit):
+                    request = await receive_head(stream, received)
                 if request is None:
                     return None
                 head, unparsed = request
-                upgrade = read_upgrade(head, self._elsewhere)
-                self._check(upgrade, policy)
+                async with self._turn(limit):
+                    upgrade = read_upgrade(head, self._elsewhere)
+                    self._check(upgrade, policy)
+                    response = await accept(upgrade)
                 await self._check_token(upgrade, stream, policy)
-                response = await accept(upgrade)
             except Refused as refused:
                 await self._refuse(stream, refused)
                 return None
             await send_steadily(stream, response, HANDSHAKE_TIMEOUT)
             return upgrade, unparsed
         return None
+
+    @asynccontextmanager
+    async def _turn(self, handshake: trio.CancelScope) -> AsyncIterator[None]:
+        """Wait in line with other handshakes, which takes none of the client's time. All that were sent at once, after
+        a restart for instance, would otherwise be worked on in the same pass of the loop, and everybody would wait for
+        all of them."""
+        handshake.deadline = math.inf
+        async with self._turns:
+            handshake.deadline = trio.current_time() + HANDSHAKE_TIMEOUT
+            yield
 
     def _check(self, upgrade: UpgradeRequest, policy: AccessPolicy) -> None:
         """Raises Refused if this client may not connect."""
@@ -272,6 +287,14 @@ class WebSocketFrontEnd:
         with trio.move_on_after(REFUSED_TIMEOUT):
             await send_steadily(stream, refused.response, REFUSED_TIMEOUT)
             await linger(stream, REFUSED_BYTES)
+
+    @contextmanager
+    def _is_shaking(self, handshake: trio.CancelScope) -> Iterator[None]:
+        self._shaking.add(handshake)
+        try:
+            yield
+        finally:
+            self._shaking.remove(handshake)
 
     @contextmanager
     def _is_half_open(self, handshake: trio.CancelScope) -> Iterator[None]:

@@ -55,7 +55,8 @@ local function inputs_of(tx, job, parents, after)
   if not parents then
     return not after and '{}' or nil, ''
   end
-  local caller, inputs, rest, bytes, last = tx.prefix .. string.match(job, '^job:%d+:'), {}, {}, 0, nil
+  local caller, inputs, rest, bytes, last = string.match(job, '^job:%d+:'), {}, {}, 0, nil
+  local result_of = tx.result_of or {}
   for id in string.gmatch(parents, '%d+') do
     if after then
       if after == id then
@@ -64,7 +65,7 @@ local function inputs_of(tx, job, parents, after)
     elseif #rest > 0 or #inputs >= INPUT_JOBS then
       rest[#rest + 1] = id
     else
-      local result = redis.call('HGET', caller .. id, 'result') or '{}'
+      local result = result_of[caller .. id] or redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
       bytes = bytes + #result
       if bytes > INPUT_BYTES and #inputs > 0 then
         rest[1] = id

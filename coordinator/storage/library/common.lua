@@ -222,7 +222,7 @@ local function begin(keys, args, is_reading, is_anyway)
     noted_waiting = {},
     noted_by = {},
     place = 1, -- of the transition in the call
-    result_of = {}, -- those jobs → their results
+    result_of = {}, -- jobs that have finished since anything else was done but take jobs → their results
     faults = nil, -- of a part of what was to be done, which the rest goes on without: see note_fault
     moves = {}, -- how often records were moved from a status to another one, see COUNT.move
     undo = nil, -- timers that were set or moved, each with what it was before, if a fault is to undo that: see attempt

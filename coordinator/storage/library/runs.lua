@@ -778,7 +778,7 @@ local function flush_finished(tx)
       end
     end
   end
-  tx.noted, tx.result_of = 0, {}
+  tx.noted = 0
 end
 
 -- Wake those who follow the flows that have new events, or the whole context.
@@ -876,6 +876,9 @@ local function many(keys, args)
     local name, o = args[at], at + 1
     if before ~= name then
       flush()
+      if name ~= 'hc_take' then -- which may hand out what waited for those that have just finished
+        tx.result_of = {}
+      end
     end
     tx.place = #results + 1
     local went_well, result = attempt(tx, TRANSITIONS[name], tx, args, o, o + args[o])
