@@ -175,7 +175,7 @@ def _check(given: dict[str, Any], address: Address) -> None:
             f"--scenario {scenario} needs a WebSocket: give the ws:// or wss:// URL in place of {address.url}",
             EXIT_USAGE,
         )
-    unused = _OF_CALLS if runs_jobs else _OF_JOBS
+    unused: tuple[str, ...] = _OF_CALLS if runs_jobs else _OF_JOBS
     if scenario == "flows":
         unused += ("follow",)
     elif scenario == "fanout":

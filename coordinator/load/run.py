@@ -21,7 +21,7 @@ import numpy as np
 import trio
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-from coordinator.client import Client, Forbidden, NotFound, RpcError, StorageError
+from coordinator.client import Client, Forbidden, NotFound, NotLoggedIn, RpcError, StorageError
 from coordinator.client.reasons import first_of
 from coordinator.load.generator import DRAIN, Spec, Step
 from coordinator.load.jobs import JobsSpec
@@ -247,6 +247,8 @@ async def stage(plan: Plan, client: Client, say: Callable[[str], None]) -> Async
             raise LoadFailed(
                 f"{error.message}; log in as somebody who may, or give --context of one whose admin you are"
             ) from None
+        except NotLoggedIn:
+            raise LoadFailed("callers log in here: give --token-file or --key, see --help") from None
         except RpcError as error:
             what = "the jobs to load" if plan.jobs is None else "the contexts"
             raise LoadFailed(f"{what} cannot be made or used: {error.message}") from None
@@ -363,7 +365,10 @@ async def _check_idle(client: Client, id: int) -> None:
     Raises:
         LoadFailed: the context is not for this.
     """
-    context = await client.call("context.load", {"id": id})
+    try:
+        context = await client.call("context.load", {"id": id})
+    except NotFound:
+        raise LoadFailed(f"context {id} is not there; without --context new ones are used") from None
     paused = ["all of it"] if context.get("paused") else context.get("paused_script_types") or []
     if paused:
         raise LoadFailed(
