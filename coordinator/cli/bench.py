@@ -13,7 +13,7 @@ import click
 
 from coordinator.cli.connection import connected, credentials, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
-from coordinator.cli.output import say, say_in_place
+from coordinator.cli.output import plural, say, say_in_place
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
 
@@ -34,8 +34,17 @@ _SCENARIOS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "batches": ("batches of --batch loads", {"mix": {"load": 1}, "batch": 100, "window": 4}),
     "contexts": ("loads spread over --contexts contexts", {"mix": {"load": 1}, "contexts": 1000}),
     "storm": ("connect, one load, close; again and again", {"mix": {"load": 1}, "window": 1, "storm": True}),
+    "flows": (
+        "flows of jobs that runners of its own finish at once, see below",
+        {"mix": {"load": 1}, "connections": 4, "window": 25, "jobs": True},
+    ),
+    "fanout": (
+        "changes that are told to many subscribers, see below",
+        {"mix": {"load": 1}, "connections": 100, "rate": 100, "jobs": True},
+    ),
 }
 _NAMES: Final = [*_SCENARIOS]
+_MOST_JOBS: Final = 2000
 
 
 class _Mix(click.ParamType[dict[str, int]]):
@@ -69,17 +78,29 @@ def _about() -> str:
 @click.argument("target", metavar="[URL]", required=False)
 @where(DEFAULT_URL)
 @click.option("--scenario", type=click.Choice(_NAMES), default="load", show_default=True, help=_about())
-@click.option("--rate", type=float, callback=_positive, help="Calls a second, sent when they are due whether or not "
-              "others were answered (an open loop). Unless given, each connection keeps its window full.")  # fmt: skip
+@click.option("--rate", type=float, callback=_positive, help="Calls, flows or changes a second, sent when they are due "
+              "whether or not others were answered (an open loop). Unless given, each connection keeps its window full,"
+              " and fanout publishes 100.")  # fmt: skip
 @click.option("--knee", type=float, metavar="MS", callback=_positive,
               help="Look for the highest rate that is held with a p99 of so many milliseconds.")  # fmt: skip
-@click.option("--connections", type=click.IntRange(1, 100_000), default=20, show_default=True)
-@click.option("--window", type=click.IntRange(1, 10_000), help="Messages in flight on a WebSocket.  [default: 64]")
+@click.option("--connections", type=click.IntRange(1, 100_000), help="That send calls, submit flows, or are told of "
+              "changes.  [default: 20; of flows 4; of fanout 100]")  # fmt: skip
+@click.option("--window", type=click.IntRange(1, 10_000), help="Messages in flight on a WebSocket, or flows.  "
+              "[default: 64; of flows 25]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 1000), help="Calls of a message.  [default: 1; of batches 100]")
 @click.option("--mix", type=_Mix(), help="Shares of the calls.  [default: of mixed, load=80,create=20]")
 @click.option("--contexts", type=click.IntRange(1, 100_000), help="Contexts in use.  [default: 1; of contexts 1000]")
 @click.option("--context", type=click.IntRange(0, 2**32 - 1), help="Use this one and those after it, which are there, "
               "in place of new ones. Their jobs 1 to 100 of the caller are overwritten, and deleted.")  # fmt: skip
+@click.option("--width", type=click.IntRange(1, 1000), help="Of a flow: chains of jobs beside one another, on which "
+              "its last job depends.  [default: 4]")  # fmt: skip
+@click.option("--depth", type=click.IntRange(1, 1000), help="Of a flow: jobs one after the other, with the last. 1 is "
+              "one job, whatever the width.  [default: 2]")  # fmt: skip
+@click.option("--runners", type=click.IntRange(1, 10_000), help="Connections that take jobs.  [default: 4]")
+@click.option("--capacity", type=click.IntRange(1, 1000), help="Jobs that each has at once.  [default: 100]")
+@click.option("--follow", type=click.IntRange(0, 10_000), metavar="FLOWS", help="Subscribers of fanout follow one of "
+              "so many flows each, and log lines are published; 0: they follow their context, and flows are.  "
+              "[default: 0]")  # fmt: skip
 @click.option("--caller", type=click.IntRange(0, 2**32 - 1), help="Actor on whose behalf.  [default: who is logged in]")
 @click.option("--seconds", type=float, default=10.0, show_default=True, callback=_positive, help="Measured, each step.")
 @click.option("--warm-up", type=float, default=2.0, show_default=True, help="Seconds before that.")
@@ -95,12 +116,25 @@ def bench(target: str | None, url: str, ca: Path | None, compare: tuple[Path, ..
     It creates contexts of its own and deletes them in the end. In an open loop (--rate, --knee) a latency counts from
     when a call was due: what a slow answer delays is not left out. What limits may be the generator: then it says so.
 
+    --scenario flows: --connections each keep --window flows in flight, or submit them at --rate; --runners finish
+    each job as they get it. It tells flows/s, jobs/s, the time from submitting a flow (when it was due) to its end, and
+    how long jobs that were ready waited for a runner. By default a flow is a tree of 1 + 4 jobs; --width 1 --depth 10
+    is a chain of ten.
+
+    --scenario fanout: --connections are subscribers of a context, in which flows are submitted at --rate, or of
+    --follow flows, whose jobs write log lines at --rate. It tells how long each change took from when it was due to
+    each subscriber, the events/s that they got, whether one was told that it missed some, and what did not come.
+
+    Both need a WebSocket, and nothing else in a --context that they are given.
+
     Exit status: 0, or 1 if messages were refused or not answered, 2 a wrong command line, 3 no coordinator.
 
     \b
     herocoordinator bench ws://127.0.0.1:9653
     herocoordinator bench --scenario mixed --mix load=90,create=10 --rate 5000 --seconds 30 --html report.html
     herocoordinator bench --knee 10 --connections 200 --json now.json --compare before.json
+    herocoordinator bench --scenario flows --rate 200 --processes 2 --html report.html
+    herocoordinator bench --scenario fanout --connections 500 --rate 50 --follow 10
     herocoordinator bench https://hero.example:9652 --ca ca.pem --token-file ada.token --context 1
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
@@ -124,12 +158,46 @@ def bench(target: str | None, url: str, ca: Path | None, compare: tuple[Path, ..
         fail(str(error), EXIT_USAGE)
     if given["warm_up"] < 0:
         fail("--warm-up must not be negative", EXIT_USAGE)
+    _check(given, address)
     _measure(address, ca, before, given)
+
+
+_OF_JOBS: Final = ("width", "depth", "runners", "capacity", "follow")
+_OF_CALLS: Final = ("batch", "mix")
+
+
+def _check(given: dict[str, Any], address: Address) -> None:
+    """An option that means nothing is a mistake: who gives it would believe that it was measured."""
+    scenario = given["scenario"]
+    runs_jobs = scenario in ("flows", "fanout")
+    if runs_jobs and not address.is_websocket:
+        fail(
+            f"--scenario {scenario} needs a WebSocket: give the ws:// or wss:// URL in place of {address.url}",
+            EXIT_USAGE,
+        )
+    unused: tuple[str, ...] = _OF_CALLS if runs_jobs else _OF_JOBS
+    if scenario == "flows":
+        unused += ("follow",)
+    elif scenario == "fanout":
+        unused += ("width", "depth")
+    for name in unused:
+        if given[name] is not None:
+            fail(f"--{name} means nothing to --scenario {scenario}", EXIT_USAGE)
+    if scenario == "flows":
+        jobs = (given["width"] or 4) * ((given["depth"] or 2) - 1) + 1
+        if jobs > _MOST_JOBS:
+            fail(
+                f"a flow of {jobs} jobs is too large for one message: --width × --depth at most {_MOST_JOBS}",
+                EXIT_USAGE,
+            )
 
 
 def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], given: dict[str, Any]) -> None:
     from coordinator.load import report  # noqa: PLC0415
     from coordinator.load import run as running  # noqa: PLC0415
+
+    def tell(line: str) -> None:
+        say(line, err=True)
 
     async def main() -> int:
         who = credentials()
@@ -142,8 +210,9 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
             plan = _plan(given, address, str(ca or ""), token, certificate, caller)
             _say_plan(plan)
             async with (
-                running.stage(plan, client, lambda line: say(line, err=True)) as contexts,
-                running.generators(plan, contexts) as processes,
+                running.stage(plan, client, tell) as contexts,
+                running.crew(plan, client, contexts, tell) as runners,
+                running.generators(plan, contexts, runners) as processes,
             ):
                 show = _Shown(plan)
                 try:
@@ -175,7 +244,7 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
 
 
 def _plan(given: dict[str, Any], address: Address, ca: str, token: str, certificate: str, caller: int) -> Plan:
-    from coordinator.load.run import Plan  # noqa: PLC0415
+    from coordinator.load.run import JobsPlan, Plan  # noqa: PLC0415
 
     _, defaults = _SCENARIOS[given["scenario"]]
 
@@ -184,16 +253,25 @@ def _plan(given: dict[str, Any], address: Address, ca: str, token: str, certific
         return value
 
     window = chosen("window", 64)
+    jobs = None
+    if defaults.get("jobs"):
+        jobs = JobsPlan(
+            runners=chosen("runners", 4),
+            capacity=chosen("capacity", 100),
+            width=chosen("width", 4) if given["scenario"] == "flows" else 1,
+            depth=chosen("depth", 2) if given["scenario"] == "flows" else 1,
+            followed=chosen("follow", 0),
+        )
     return Plan(
         url=address.url,
         scenario=given["scenario"],
         kinds=_spread(given["mix"] or defaults["mix"]),
         batch=chosen("batch", 1),
-        connections=given["connections"],
+        connections=chosen("connections", 20),
         window=window if address.is_websocket else 1,
         contexts=chosen("contexts", 1),
         processes=given["processes"],
-        rate=given["rate"] or 0.0,
+        rate=given["rate"] or float(defaults.get("rate", 0)),
         warm_up=given["warm_up"],
         seconds=given["seconds"],
         storm=bool(defaults.get("storm")),
@@ -202,6 +280,7 @@ def _plan(given: dict[str, Any], address: Address, ca: str, token: str, certific
         token=token,
         ca=ca,
         certificate=certificate,
+        jobs=jobs,
     )
 
 
@@ -257,14 +336,19 @@ async def _server(client: Client) -> dict[str, Any]:
 
 
 def _say_plan(plan: Plan) -> None:
-    what = f"{plan.scenario} at {plan.url}: {plan.connections} connections"
-    if plan.window > 1:
+    what = f"{plan.scenario} at {plan.url}: {plan.connections} {'subscribers' if plan.is_fanout else 'connections'}"
+    if plan.window > 1 and not plan.is_fanout:
         what += f" × {plan.window} in flight"
     if plan.batch > 1:
         what += f", batches of {plan.batch}"
     if plan.contexts > 1:
         what += f", {plan.contexts} contexts"
-    say(what + (f", {plan.rate:,.0f} calls/s" if plan.rate else ", as fast as answers come"))
+    if plan.is_fanout and plan.jobs is not None:
+        what += f", {plan.jobs.followed} flows" if plan.jobs.followed else ""
+    elif plan.jobs is not None:
+        jobs = plan.jobs.width * (plan.jobs.depth - 1) + 1
+        what += f", {jobs} {plural(jobs, 'job')} a flow, {plan.jobs.runners} runners × {plan.jobs.capacity}"
+    say(what + (f", {plan.rate:,.0f} {plan.unit}/s" if plan.rate else ", as fast as answers come"))
 
 
 class _Shown:
@@ -281,7 +365,7 @@ class _Shown:
         now = found.series[-1]
         span = now.at - (found.series[-2].at if len(found.series) > 1 else 0.0)
         text = (
-            f"{now.at:6.1f} s  {now.calls / max(span, 1e-9):10,.0f} calls/s  p50 {now.p50_ms:7.2f}  "
+            f"{now.at:6.1f} s  {now.calls / max(span, 1e-9):10,.0f} {found.unit}/s  p50 {now.p50_ms:7.2f}  "
             f"p99 {now.p99_ms:7.2f}  p99.9 {now.p999_ms:7.2f} ms  {found.errors} errors"
         )
         say_in_place(text)
@@ -298,18 +382,30 @@ class _Shown:
 
 
 def _say_result(found: Measured) -> None:
-    say(f"{found.per_second:,.0f} calls/s for {found.seconds:.1f} s, {found.calls:,} calls")
+    say(f"{found.per_second:,.0f} {found.unit}/s for {found.seconds:.1f} s, {found.calls:,} {found.unit}")
+    per_second = 1 / found.seconds if found.seconds else 0.0
+    if found.unit == "changes":
+        say(f"{found.events * per_second:,.0f} events/s told to subscribers, {found.events:,} events")
+    elif found.waits is not None:
+        say(f"{found.jobs * per_second:,.0f} jobs/s, {found.jobs:,} jobs")
+    names = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p99.9", 99.99: "p99.99", 100.0: "max"}
     if found.messages:
-        names = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p99.9", 99.99: "p99.99", 100.0: "max"}
-        say("latency, ms: " + "  ".join(f"{name} {found.ms(share):.2f}" for share, name in names.items()))
+        what = {"flows": "from due to ended", "changes": "from due to each subscriber"}.get(found.unit, "latency")
+        say(f"{what}, ms: " + "  ".join(f"{name} {found.ms(share):.2f}" for share, name in names.items()))
+    if found.waits is not None and found.jobs:
+        say("jobs from ready to runner, ms: "
+            + "  ".join(f"{name} {found.wait_ms(share):.2f}" for share, name in names.items()))  # fmt: skip
     for code, count in found.refused.items():
-        say(f"refused with {code}: {count} messages")
+        why = f" ({found.reasons[code]})" if found.reasons.get(code) else ""
+        say(f"refused with {code}: {count} {plural(count, 'message')}{why}")
     for fault, count in found.faults.items():
         say(f"{count} times: {fault}")
     if found.unanswered:
-        say(f"not answered: {found.unanswered} messages")
+        say(f"not answered: {found.unanswered} {'flows' if found.unit == 'flows' else 'messages'}")
+    if found.undelivered:
+        say(f"not told to a subscriber: {found.undelivered} changes")
     if found.fell_behind or (found.rate and found.per_second < 0.97 * found.rate):
-        say(f"the rate asked for, {found.rate:,.0f} calls/s, was not held")
+        say(f"the rate asked for, {found.rate:,.0f} {found.unit}/s, was not held")
     if found.is_generator_limit:
         shares = ", ".join(f"{share:.0%}" for share in found.cpu_shares)
         say(f"the load generator may be what limits (of a core it used {shares}, and it was {found.late_ms:.1f} ms "

@@ -24,9 +24,9 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from coordinator.client.address import Address
 from coordinator.load.messages import BadReply, Expectation, Message, Refused
 
-__all__ = ["Client", "HttpClient", "Meter", "WebSocketClient", "connected"]
+__all__ = ["MAX_FRAME", "BaseClient", "Client", "HttpClient", "Meter", "WebSocketClient", "connected"]
 
-_MAX_FRAME: Final = 64 * 1024 * 1024
+MAX_FRAME: Final = 64 * 1024 * 1024
 _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -95,13 +95,12 @@ class Meter:
             self.done.set()
 
 
-class _Client(ABC):
-    """What both transports have in common."""
+class BaseClient(ABC):
+    """A window, and what goes on in each place of it once that is answered."""
 
-    def __init__(self, meter: Meter, expectation: Expectation, window: int) -> None:
+    def __init__(self, meter: Meter, window: int) -> None:
         self.window = window
         self._meter = meter
-        self._expectation = expectation
         self._sent_at = [0.0] * window
         self._closing = False
 
@@ -120,24 +119,6 @@ class _Client(ABC):
         for slot in range(self.window):
             self.send(slot, now)
         self.flush()
-
-    def _answered(self, reply: bytes, now: float) -> None:
-        """Count a reply, and put what follows it in line."""
-        meter, wait = self._meter, 0.0
-        try:
-            slot = self._expectation.slot(reply) % self.window
-        except Refused as refused:
-            meter.refused(refused)
-            slot, wait = refused.slot % self.window, min(refused.again_after, 1.0)
-        except BadReply as error:
-            meter.fail(str(error))
-            meter.left()  # nobody knows which it was
-            return
-        else:
-            if meter.measuring:
-                meter.latencies.append(now - self._sent_at[slot])
-                meter.reply_bytes += len(reply)
-        self._go_on(slot, now, wait)
 
     def _go_on(self, slot: int, now: float, wait: float) -> None:
         """What follows in this place, not before so many seconds."""
@@ -172,7 +153,33 @@ class _Client(ABC):
             self._meter.lost(f"the server closed {what}")
 
 
-class WebSocketClient(_Client, WSListener):
+class _CallClient(BaseClient):
+    """What both transports of calls have in common."""
+
+    def __init__(self, meter: Meter, expectation: Expectation, window: int) -> None:
+        super().__init__(meter, window)
+        self._expectation = expectation
+
+    def _answered(self, reply: bytes, now: float) -> None:
+        """Count a reply, and put what follows it in line."""
+        meter, wait = self._meter, 0.0
+        try:
+            slot = self._expectation.slot(reply) % self.window
+        except Refused as refused:
+            meter.refused(refused)
+            slot, wait = refused.slot % self.window, min(refused.again_after, 1.0)
+        except BadReply as error:
+            meter.fail(str(error))
+            meter.left()  # nobody knows which it was
+            return
+        else:
+            if meter.measuring:
+                meter.latencies.append(now - self._sent_at[slot])
+                meter.reply_bytes += len(reply)
+        self._go_on(slot, now, wait)
+
+
+class WebSocketClient(_CallClient, WSListener):
     """Those to be sent again after one read leave in one write.
 
     Args:
@@ -217,7 +224,7 @@ class WebSocketClient(_Client, WSListener):
         self._lost("a WebSocket")
 
 
-class HttpClient(_Client, asyncio.Protocol):
+class HttpClient(_CallClient, asyncio.Protocol):
     """One request in flight, as HTTP/1.1 has it; the messages take turns, each from the next row."""
 
     def __init__(
@@ -309,7 +316,7 @@ async def connected(
     if address.is_websocket:
         socket = WebSocketClient(meter, expectation, rows)
         shown = {"Authorization": f"Bearer {token}"} if token else None
-        await ws_connect(lambda: socket, address.url, max_frame_size=_MAX_FRAME, ssl_context=tls, extra_headers=shown)
+        await ws_connect(lambda: socket, address.url, max_frame_size=MAX_FRAME, ssl_context=tls, extra_headers=shown)
         return socket
     client = HttpClient(meter, expectation, rows, address, token)
     await asyncio.get_running_loop().create_connection(

@@ -1,6 +1,7 @@
-"""A process that generates load: `python -m coordinator.load.generator`.
+"""A process that generates load: `python -m coordinator.load`.
 
-It reads JSON lines on standard input: first a Spec, then one Step after the other, until there is no more. It writes
+It reads JSON lines on standard input: first a Spec (or a JobsSpec, see
+jobs.py), then one Step after the other, until there is no more. It writes
 JSON lines on standard output: one once all connections are there, a Tick twice a second, and an End of each step.
 Latencies go to a file (float64, seconds), which has those that a Tick counts when that is written. They are looked at
 by the process that started this one, so that nothing but the load takes time here.
@@ -9,9 +10,7 @@ by the process that started this one, so that nothing but the load takes time he
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import resource
 import sys
 import time
 from array import array
@@ -23,12 +22,11 @@ from typing import Any, BinaryIO, Final
 
 from coordinator.client.address import Address
 from coordinator.client.credentials import Credentials
-from coordinator.client.reasons import first_of
 from coordinator.client.stream import tls_context
 from coordinator.load.connections import Client, Meter, connected
 from coordinator.load.messages import JOBS, Expectation, Kind, Message, Refused, message
 
-__all__ = ["End", "Spec", "Step", "Tick"]
+__all__ = ["DRAIN", "CountingMeter", "End", "Generator", "Spec", "Step", "Tick", "say"]
 
 TICK: Final = 0.5  # seconds
 DRAIN: Final = 10.0  # seconds that what is in flight when a step ends may take
@@ -86,9 +84,10 @@ class Tick:
 
     Attributes:
         answered: messages; the file has the latency of each.
-        refused: messages answered with an error, by its code.
+        refused: messages answered with an error, by its code. `reasons`: the first error's text of each.
         faults: what else went wrong, by what it was.
         behind: messages that are due, in an open loop, and wait for a place in a window.
+        jobs: that were finished; changes: published and acknowledged; events: delivered (of jobs.py).
     """
 
     seconds: float
@@ -96,6 +95,10 @@ class Tick:
     refused: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     behind: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+    jobs: int = 0
+    changes: int = 0
+    events: int = 0
 
 
 @dataclass(slots=True)
@@ -105,9 +108,11 @@ class End:
     Attributes:
         seconds: measured.
         cpu_share: of a core, that this process used while measuring.
-        late_ms: by which messages left later than they were due though a place was free; of the worst 1 % of looks.
+        late_ms: by which messages left later than they were due though a place was free, or (of jobs.py) were read
+            later than they could be; of the worst 1 % of looks.
         unanswered: messages still in flight after DRAIN.
         fell_behind: the step was ended because too many messages were due.
+        expected, delivered: arrivals of changes at subscribers, from the step's beginning until nothing came any more.
     """
 
     seconds: float
@@ -116,16 +121,26 @@ class End:
     unanswered: int
     fell_behind: bool
     reply_bytes: int
+    expected: int = 0
+    delivered: int = 0
 
 
-class _Meter(Meter):
+class CountingMeter(Meter):
     """Goes on whatever is answered, and counts it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.codes: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
         self.connections = 0
+        self.jobs = self.changes = self.events = 0
+
+    def clear(self) -> None:
+        self.codes.clear()
+        self.faults.clear()
+        self.reasons.clear()
+        self.reply_bytes = self.jobs = self.changes = self.events = 0
 
     def fail(self, reason: str) -> None:
         if self.measuring:
@@ -134,6 +149,7 @@ class _Meter(Meter):
     def refused(self, error: Refused) -> None:
         if self.measuring:
             self.codes[str(error.code)] += 1
+            self.reasons.setdefault(str(error.code), error.reason[:200])
 
     def lost(self, reason: str) -> None:
         self.faults[reason[:200]] += 1
@@ -146,7 +162,7 @@ class Generator:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.address = Address.parse(spec.url)
-        self.meter = _Meter()
+        self.meter = CountingMeter()
         self.clients: list[Client] = []
         self.late = array("d")
         shown = Credentials(certificate=Path(spec.certificate)) if spec.certificate else None
@@ -196,10 +212,8 @@ class Generator:
         meter.in_flight = 0
         meter.idle = deque((client, slot) for slot in range(self._window()) for client in self.clients)
         meter.intended.clear()
-        meter.codes.clear()
-        meter.faults.clear()
+        meter.clear()
         meter.done = asyncio.Event()
-        meter.reply_bytes = 0
         self.late = array("d")
         ended = asyncio.Event()
         loads: list[asyncio.Task[None]] = []
@@ -221,7 +235,7 @@ class Generator:
         await self._stop(ended, loads)
         answered += self._write(latencies)
         late = sorted(self.late)
-        self._tell(Tick(seconds, answered, dict(meter.codes), dict(meter.faults), len(meter.intended)))
+        self._tell(seconds, answered)
         late_ms = late[int(len(late) * 0.99)] * 1000 if late else 0.0
         return End(seconds, cpu / seconds, late_ms, meter.in_flight, fell_behind, meter.reply_bytes)
 
@@ -234,7 +248,7 @@ class Generator:
         while (now := perf_counter() - began) < seconds and not ended.is_set() and not meter.done.is_set():
             if now >= next_at:
                 answered += self._write(latencies)
-                self._tell(Tick(now, answered, dict(meter.codes), dict(meter.faults), len(meter.intended)))
+                self._tell(now, answered)
                 next_at += TICK
             await self._wait(min(next_at, seconds) - (perf_counter() - began), ended)
         return answered
@@ -287,7 +301,7 @@ class Generator:
         """Connect, send one message, read its answer and close, again and again. The latency is of all that."""
         rows = self._rows(number, 1)
         while not ended.is_set():
-            began, one = perf_counter(), _Meter()
+            began, one = perf_counter(), CountingMeter()
             one.connections, one.stopping, one.measuring = 1, True, True
             try:
                 async with asyncio.timeout(DRAIN):
@@ -313,46 +327,19 @@ class Generator:
         latencies.flush()
         return len(written)
 
-    def _tell(self, tick: Tick) -> None:
-        _say({"tick": asdict(tick)})
+    def _tell(self, seconds: float, answered: int) -> None:
+        meter = self.meter
+        tick = Tick(
+            seconds, answered, dict(meter.codes), dict(meter.faults), len(meter.intended), dict(meter.reasons),
+            meter.jobs, meter.changes, meter.events,
+        )  # fmt: skip
+        say({"tick": asdict(tick)})
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
 
 
-def _say(what: Any) -> None:
+def say(what: Any) -> None:
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
-
-
-async def _main() -> None:
-    loop = asyncio.get_running_loop()
-    lines = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    spec = Spec(**json.loads(await lines.readline()))
-    generator = Generator(spec)
-    with Path(spec.latencies).open("ab") as latencies:  # noqa: ASYNC230 - before there is load
-        is_connected = False
-        while line := await lines.readline():
-            step = Step(**json.loads(line))
-            try:
-                if not is_connected and not step.storm:
-                    await generator.connect()
-                    is_connected = True
-                    _say({"connected": len(generator.clients)})
-                end = await generator.step(step, latencies)
-            except Exception as error:  # whatever a library says of a server that cannot be reached
-                leaf = first_of(error)
-                _say({"failed": f"{type(leaf).__name__}: {leaf}"})
-                return
-            _say({"end": asdict(end)})
-    for client in generator.clients:
-        client.close()
-
-
-def main() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 65536), hard))
-    gc.disable()  # nothing here makes cycles worth collecting, and a collection would count as latency
-    asyncio.run(_main())
-
-
-if __name__ == "__main__":
-    main()

@@ -37,7 +37,7 @@ class Refused(BadReply):
 
     Attributes:
         slot: its place in the window.
-        code: the first error's.
+        code, reason: the first error's.
         again_after: seconds after which the server wants to be asked again; 0 if it does not say.
     """
 
@@ -45,6 +45,7 @@ class Refused(BadReply):
         super().__init__(f"refused: {json.dumps(error)[:500]}")
         self.slot = slot
         self.code: int = error["code"]
+        self.reason = str(error.get("message", ""))
         data = error.get("data")
         self.again_after = float(data.get("retry_after", 0.0)) if isinstance(data, dict) else 0.0
 

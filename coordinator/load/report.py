@@ -50,15 +50,19 @@ def _figures(found: Measured, *, with_series: bool = True) -> dict[str, Any]:
         "calls_per_s": found.per_second,
         "seconds": found.seconds,
         "calls": found.calls,
+        "unit": found.unit,
         "messages": found.messages,
         "errors": found.errors,
         "refused": dict(found.refused),
         "faults": dict(found.faults),
+        "reasons": found.reasons,
         "unanswered": found.unanswered,
+        "undelivered": found.undelivered,
         "fell_behind": found.fell_behind,
         "mean_reply_bytes": found.reply_bytes / found.messages if found.messages else None,
         "latency_ms": {f"p{percentile:g}": _or_none(found.ms(percentile)) for percentile in PERCENTILES}
         | {"max": _or_none(found.ms(100.0))},
+        **_of_jobs(found),
         "generator": {
             "cpu_shares": found.cpu_shares,
             "late_p99_ms": found.late_ms,
@@ -75,6 +79,18 @@ def _figures(found: Measured, *, with_series: bool = True) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _of_jobs(found: Measured) -> dict[str, Any]:
+    """What there is to tell where jobs ran, or subscribers were told."""
+    per_second = 1 / found.seconds if found.seconds else 0.0
+    if found.waits is not None:
+        wait_ms = {f"p{percentile:g}": _or_none(found.wait_ms(percentile)) for percentile in (*PERCENTILES, 100.0)}
+        wait_ms["max"] = wait_ms.pop("p100")
+        return {"jobs": found.jobs, "jobs_per_s": found.jobs * per_second, "wait_ms": wait_ms}
+    if found.unit == "changes":
+        return {"events": found.events, "events_per_s": found.events * per_second}
+    return {}
 
 
 def _or_none(value: float) -> float | None:
@@ -99,13 +115,13 @@ def as_prometheus(report: dict[str, Any]) -> str:
     result, plan = report["result"], report["plan"]
     labels = f'scenario="{_label(plan["scenario"])}",url="{_label(plan["url"])}"'
     lines = [
-        "# HELP herocoordinator_bench_calls_per_second Calls answered with results, a second.",
+        "# HELP herocoordinator_bench_calls_per_second Calls answered, flows ended or changes published, a second.",
         "# TYPE herocoordinator_bench_calls_per_second gauge",
         f"herocoordinator_bench_calls_per_second{{{labels}}} {result['calls_per_s']:.6g}",
         "# HELP herocoordinator_bench_errors Messages that were refused, went wrong or were not answered.",
         "# TYPE herocoordinator_bench_errors gauge",
         f"herocoordinator_bench_errors{{{labels}}} {result['errors']}",
-        "# HELP herocoordinator_bench_latency_seconds From when a message was due to its answer.",
+        "# HELP herocoordinator_bench_latency_seconds From when something was due to its answer or arrival.",
         "# TYPE herocoordinator_bench_latency_seconds summary",
     ]
     for name, ms in result["latency_ms"].items():
@@ -113,6 +129,19 @@ def as_prometheus(report: dict[str, Any]) -> str:
             quantile = round(float(name[1:]) / 100, 6)
             lines.append(f'herocoordinator_bench_latency_seconds{{{labels},quantile="{quantile}"}} {ms / 1000:.6g}')
     lines.append(f"herocoordinator_bench_latency_seconds_count{{{labels}}} {result['messages']}")
+    for key, about in (("jobs", "Jobs that runners finished"), ("events", "Events that came to subscribers")):
+        if f"{key}_per_s" in result:
+            name = f"herocoordinator_bench_{key}_per_second"
+            lines += [f"# HELP {name} {about}, a second.", f"# TYPE {name} gauge"]
+            lines.append(f"{name}{{{labels}}} {result[f'{key}_per_s']:.6g}")
+    if "wait_ms" in result:
+        name = "herocoordinator_bench_wait_seconds"
+        lines += [f"# HELP {name} From when a job was ready to its runner.", f"# TYPE {name} summary"]
+        for percentile, ms in result["wait_ms"].items():
+            if ms is not None and percentile != "max":
+                quantile = round(float(percentile[1:]) / 100, 6)
+                lines.append(f'{name}{{{labels},quantile="{quantile}"}} {ms / 1000:.6g}')
+        lines.append(f"{name}_count{{{labels}}} {result['jobs']}")
     return "\n".join(lines) + "\n"
 
 
@@ -130,16 +159,28 @@ def compared(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, s
         before, now = old["plan"].get(name), new["plan"].get(name)
         if before != now:
             rows.append((f"{name} (differs)", str(before), str(now), ""))
-    figures = [("calls/s", "calls_per_s", None)] + [
-        (f"{name} ms", "latency_ms", name) for name in new["result"]["latency_ms"]
-    ]
-    for title, key, member in [*figures, ("errors", "errors", None)]:
-        before, now = (
-            report["result"][key] if member is None else report["result"][key].get(member) for report in (old, new)
-        )
+    for title, key, member in _figures_of(new["result"]):
+        before, now = (_figure(report["result"], key, member) for report in (old, new))
         ratio = f"{now / before:.3f}" if before and now is not None and title != "errors" else ""
         rows.append((title, _number(before), _number(now), ratio))
     return rows
+
+
+def _figures_of(result: dict[str, Any]) -> list[tuple[str, str, str | None]]:
+    """What is compared: its title, and where it is in a result."""
+    return [
+        (f"{result.get('unit', 'calls')}/s", "calls_per_s", None),
+        *((f"{key}/s", f"{key}_per_s", None) for key in ("jobs", "events") if f"{key}_per_s" in result),
+        *((f"{name} ms", "latency_ms", name) for name in result["latency_ms"]),
+        *((f"wait {name} ms", "wait_ms", name) for name in result.get("wait_ms", ())),
+        ("errors", "errors", None),
+    ]
+
+
+def _figure(result: dict[str, Any], key: str, member: str | None) -> float | None:
+    found = result.get(key)
+    value: float | None = found if member is None else (found or {}).get(member)
+    return value
 
 
 def _number(value: float | None) -> str:
@@ -175,9 +216,8 @@ def _page_rows(reports: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]
     first = reports[0]
     rows = [(name, [str(report["plan"].get(name)) for report in reports]) for name in first["plan"]]
     rows.append(("server", [json.dumps(report["server"]) for report in reports]))
-    rows.append(("calls/s", [_number(report["result"]["calls_per_s"]) for report in reports]))
-    for name in first["result"]["latency_ms"]:
-        rows.append((f"latency {name}, ms", [_number(report["result"]["latency_ms"].get(name)) for report in reports]))
+    for title, key, member in _figures_of(reports[-1]["result"])[:-1]:
+        rows.append((title, [_number(_figure(report["result"], key, member)) for report in reports]))
     rows.append(("errors", [_errors(report["result"]) for report in reports]))
     limit = [str(report["result"]["generator"]["is_the_limit"]) for report in reports]
     rows.append(("the generator was the limit", limit))
@@ -186,8 +226,9 @@ def _page_rows(reports: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]
 
 def _errors(result: dict[str, Any]) -> str:
     what = {**result["refused"], **result["faults"]}
-    if result["unanswered"]:
-        what["unanswered"] = result["unanswered"]
+    for name in ("unanswered", "undelivered"):
+        if result.get(name):
+            what[name] = result[name]
     return ", ".join(f"{name}: {count}" for name, count in what.items()) or "0"
 
 
@@ -227,7 +268,7 @@ def _plots(names: Sequence[str], reports: Sequence[dict[str, Any]]) -> list[str]
             at, [second["calls"] / max(span, 1e-9) for second, span in zip(series, spans, strict=True)], label=name
         )
         below.plot(at, [second["p99_ms"] for second in series], label=f"{name} p99")
-    above.set(ylabel="calls/s", ylim=(0, None))
+    above.set(ylabel=f"{reports[-1]['result'].get('unit', 'calls')}/s", ylim=(0, None))
     below.set(ylabel="p99, ms", xlabel="seconds", ylim=(0, None))
     above.legend(fontsize="small")
     keep(figure)
@@ -240,7 +281,9 @@ def _plots(names: Sequence[str], reports: Sequence[dict[str, Any]]) -> list[str]
                 if step["asked_calls_per_s"] and step["latency_ms"]["p99"] is not None
             )
             axes.plot([rate for rate, _ in steps], [ms for _, ms in steps], "o-", label=name)
-        axes.set(xlabel="calls/s", ylabel="p99, ms", yscale="log", xlim=(0, None))
+        axes.set(
+            xlabel=f"{reports[-1]['result'].get('unit', 'calls')}/s", ylabel="p99, ms", yscale="log", xlim=(0, None)
+        )
         axes.legend(fontsize="small")
         keep(figure)
     return drawn

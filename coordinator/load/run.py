@@ -14,18 +14,34 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from time import perf_counter
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import trio
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-from coordinator.client import Client, Forbidden, NotFound, RpcError, StorageError
+from coordinator.client import Client, Forbidden, NotFound, NotLoggedIn, RpcError, StorageError
 from coordinator.client.reasons import first_of
 from coordinator.load.generator import DRAIN, Spec, Step
+from coordinator.load.jobs import JobsSpec
 from coordinator.load.messages import CALLER, JOBS, Kind, message
+from coordinator.load.shape import FLOW_NAME, SCRIPT_TYPES, Shape
 
-__all__ = ["LoadFailed", "Measured", "Plan", "Second", "find_knee", "generators", "new_histogram", "run_step", "stage"]
+__all__ = [
+    "JobsPlan",
+    "LoadFailed",
+    "Measured",
+    "Plan",
+    "Runner",
+    "Second",
+    "crew",
+    "find_knee",
+    "generators",
+    "new_histogram",
+    "run_step",
+    "stage",
+]
 
 HIGHEST: Final = 600_000_000  # microseconds, of the histogram
 DIGITS: Final = 3
@@ -34,11 +50,29 @@ CPU_LIMIT: Final = 0.9  # of a core, above which a generator is what limits
 LATE_LIMIT: Final = 5.0  # milliseconds by which a generator may be late
 _ASKED_AT_ONCE: Final = 64
 _CONNECT_TIMEOUT: Final = 60.0
-_MANY_DELETES: Final = 100
+_RUNNER_IDS: Final = 4_000_000_000  # the first; nobody else begins there
+_TOKEN_SECONDS: Final = 86_400
 
 
 class LoadFailed(Exception):
     """There is nothing to measure; the text says why in one line."""
+
+
+@dataclass(frozen=True)
+class JobsPlan:
+    """What runs, of the scenarios in which jobs do.
+
+    Attributes:
+        runners: connections that take jobs and finish them at once; `capacity`: jobs that each has at once.
+        width, depth: of flows, see Shape.
+        followed: flows whose logs a fan-out publishes; 0: what happens in the contexts is.
+    """
+
+    runners: int = 4
+    capacity: int = 100
+    width: int = 4
+    depth: int = 2
+    followed: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +84,7 @@ class Plan:
         rate: calls a second in an open loop; 0: a closed loop.
         first_context: one to use that is there; None: new ones, which are deleted in the end.
         token: shown by each connection; '' for nothing.
+        jobs: of the scenarios flows and fanout. The connections then submit flows, or are subscribers.
     """
 
     url: str
@@ -69,6 +104,25 @@ class Plan:
     token: str = ""
     ca: str = ""
     certificate: str = ""
+    jobs: JobsPlan | None = None
+
+    @property
+    def is_fanout(self) -> bool:
+        return self.jobs is not None and self.scenario == "fanout"
+
+    @property
+    def unit(self) -> str:
+        """What the rate is of."""
+        return "changes" if self.is_fanout else "calls" if self.jobs is None else "flows"
+
+
+class Runner(NamedTuple):
+    """A connection that takes jobs and finishes them. Process: which one has it."""
+
+    process: int
+    context: int
+    id: int
+    token: str
 
 
 @dataclass
@@ -95,6 +149,11 @@ class Measured:
         histogram: of microseconds from when a message was due, or in a closed loop sent, to its answer.
         cpu_shares: of each generator, of a core.
         fell_behind: more was due than the server took; what was measured is of the time until then.
+        unit: what `calls` are: calls, flows that ended, or changes that were published; of these `messages` are the
+            arrivals at subscribers, and `undelivered` those that did not come.
+        reasons: the first text of each code in `refused`.
+        waits: a histogram of microseconds from when a job was ready to its runner having it; None where none run.
+        jobs: that runners finished; events: of all kinds, that came to subscribers.
     """
 
     rate: float
@@ -110,6 +169,12 @@ class Measured:
     cpu_shares: list[float] = field(default_factory=list)
     histogram: Any = None
     series: list[Second] = field(default_factory=list)
+    unit: str = "calls"
+    reasons: dict[str, str] = field(default_factory=dict)
+    jobs: int = 0
+    events: int = 0
+    undelivered: int = 0
+    waits: Any = None
 
     @property
     def per_second(self) -> float:
@@ -118,13 +183,20 @@ class Measured:
 
     @property
     def errors(self) -> int:
-        return sum(self.refused.values()) + sum(self.faults.values()) + self.unanswered
+        return sum(self.refused.values()) + sum(self.faults.values()) + self.unanswered + self.undelivered
 
     def ms(self, percentile: float) -> float:
         """The latency that so many of 100 messages do not exceed."""
         if self.messages == 0:
             return math.nan
         value: int = self.histogram.get_value_at_percentile(percentile)
+        return value / 1000
+
+    def wait_ms(self, percentile: float) -> float:
+        """The wait that so many of 100 jobs do not exceed."""
+        if self.waits is None or self.waits.get_total_count() == 0:
+            return math.nan
+        value: int = self.waits.get_value_at_percentile(percentile)
         return value / 1000
 
     @property
@@ -167,13 +239,19 @@ async def stage(plan: Plan, client: Client, say: Callable[[str], None]) -> Async
                 await _each(contexts, lambda id: _make(client, id, plan.caller, made))
             else:
                 contexts = [*range(plan.first_context, plan.first_context + plan.contexts)]
-            await _each(contexts, lambda id: _seed(client, id, plan.caller, own))
+            if plan.jobs is None:
+                await _each(contexts, lambda id: _seed(client, id, plan.caller, own))
+            elif plan.first_context is not None:
+                await _each(contexts, lambda id: _check_idle(client, id))
         except Forbidden as error:
             raise LoadFailed(
                 f"{error.message}; log in as somebody who may, or give --context of one whose admin you are"
             ) from None
+        except NotLoggedIn:
+            raise LoadFailed("callers log in here: give --token-file or --key, see --help") from None
         except RpcError as error:
-            raise LoadFailed(f"the jobs to load cannot be made: {error.message}") from None
+            what = "the jobs to load" if plan.jobs is None else "the contexts"
+            raise LoadFailed(f"{what} cannot be made or used: {error.message}") from None
         yield contexts
     finally:
         with trio.move_on_after(60 + plan.contexts / 20, shield=True) as scope:
@@ -281,6 +359,135 @@ async def _clean(plan: Plan, client: Client, made: list[int], own: list[int], sa
         say(f"what was made could not be deleted ({error}); it is in the contexts {_range_of(made or own)}")
 
 
+async def _check_idle(client: Client, id: int) -> None:
+    """Our runners must get no job of anybody else, nor anybody else's runner one of ours.
+
+    Raises:
+        LoadFailed: the context is not for this.
+    """
+    try:
+        context = await client.call("context.load", {"id": id})
+    except NotFound:
+        raise LoadFailed(f"context {id} is not there; without --context new ones are used") from None
+    paused = ["all of it"] if context.get("paused") else context.get("paused_script_types") or []
+    if paused:
+        raise LoadFailed(
+            f"context {id} is paused ({', '.join(paused)}), so no job would run: resume it, or give another"
+        )
+    stats = await client.call("context.stats", {"context_id": id})
+    if any(stats["flows"].values()) or any(stats["jobs"].values()):
+        raise LoadFailed(
+            f"context {id} has flows or jobs, which runners that do nothing must not take: give an empty one"
+        )
+    if stats["runners"]["connected"]:
+        raise LoadFailed(f"context {id} has runners, which would take the jobs of this load: give one that has none")
+
+
+# -- who works in it
+
+
+def _share(plan: Plan, contexts: Sequence[int], process: int, processes: int) -> tuple[list[int], str]:
+    """The contexts of a process, and the script type of its jobs: nobody else's runners have both.
+
+    Raises:
+        LoadFailed: there are too few contexts.
+    """
+    if plan.is_fanout:
+        return [*contexts], SCRIPT_TYPES[0]
+    if len(contexts) >= processes:
+        return [*contexts[process::processes]], SCRIPT_TYPES[0]
+    turn, at = divmod(process, len(contexts))
+    if turn >= len(SCRIPT_TYPES):
+        raise LoadFailed(
+            f"{processes} processes are too many for {len(contexts)} contexts, each of which {len(SCRIPT_TYPES)} can "
+            "share: give more --contexts, or fewer --processes"
+        )
+    return [contexts[at]], SCRIPT_TYPES[turn]
+
+
+def _places(plan: Plan, contexts: Sequence[int]) -> list[tuple[int, int]]:
+    """Process and context of each runner. Each context of a process has one."""
+    assert plan.jobs is not None
+    processes = _processes(plan)
+    places = []
+    for process in range(1 if plan.is_fanout else processes):
+        own, _ = _share(plan, contexts, process, processes)
+        count = plan.jobs.runners if plan.is_fanout else math.ceil(plan.jobs.runners / processes)
+        places += [(process, own[at % len(own)]) for at in range(max(count, len(own)))]
+    return places
+
+
+def _processes(plan: Plan) -> int:
+    return min(plan.processes, plan.connections)
+
+
+@asynccontextmanager
+async def crew(
+    plan: Plan, client: Client, contexts: list[int], say: Callable[[str], None]
+) -> AsyncIterator[list[Runner]]:
+    """The runners that are stored for a run, with tokens where callers log in, and the flows whose logs are published.
+    In contexts that stay, runners and flows are deleted in the end.
+
+    Raises:
+        LoadFailed: they cannot be made.
+    """
+    if plan.jobs is None:
+        yield []
+        return
+    runners: dict[int, Runner] = {}
+    places = _places(plan, contexts)
+    is_open = not plan.token and not plan.certificate
+    try:
+        try:
+            await _each(range(len(places)), lambda at: _hire(client, at, *places[at], runners, is_open=is_open))
+            for flow in range(1, plan.jobs.followed + 1):
+                context = contexts[(flow - 1) % len(contexts)]
+                await client.call("flow.submit", Shape(1, 1).submit(context, plan.caller, flow, flow, SCRIPT_TYPES[0]))
+        except Forbidden as error:
+            raise LoadFailed(
+                f"{error.message}; storing runners and submitting flows needs an admin of the context: log in as one"
+            ) from None
+        except RpcError as error:
+            raise LoadFailed(f"runners and flows cannot be made: {error.message}") from None
+        yield [runners[id] for id in sorted(runners)]
+    finally:
+        if plan.first_context is not None:
+            with trio.move_on_after(60 + plan.seconds * 10, shield=True) as scope:
+                await _dismiss(plan, client, contexts, [*runners.values()], say)
+            if scope.cancelled_caught:
+                say(f"not all flows were deleted in time; those that remain are named {FLOW_NAME!r}")
+
+
+async def _hire(
+    client: Client, at: int, process: int, context: int, runners: dict[int, Runner], *, is_open: bool
+) -> None:
+    id = _RUNNER_IDS + at
+    record = {"id": id, "pubkey": "", "address": "127.0.0.1", "topic": "bench", "local": True}
+    await client.call("runner.create", {"context_id": context, "runner": record})
+    runners[id] = Runner(process, context, id, "")
+    if not is_open:
+        of = {"principal": f"runner:{context}:{id}", "label": FLOW_NAME, "expires_in": _TOKEN_SECONDS}
+        runners[id] = Runner(process, context, id, (await client.call("token.create", of))["token"])
+
+
+async def _dismiss(
+    plan: Plan, client: Client, contexts: list[int], runners: list[Runner], say: Callable[[str], None]
+) -> None:
+    async def flows(context: int) -> None:
+        for method in ("flow.cancel_many", "flow.delete_many"):
+            asked = {"context_id": context, "filter": {"name_prefix": FLOW_NAME, "caller_id": plan.caller}}
+            while (cursor := (await client.call(method, asked)).get("cursor")) is not None:
+                asked = {**asked, "cursor": cursor}
+
+    try:
+        await _each(contexts, flows)
+        for runner in runners:
+            with suppress(NotFound):
+                await client.call("runner.delete", {"context_id": runner.context, "id": runner.id})
+    except Exception as error:  # it was the load that was to be measured
+        say(f"what was made could not be deleted ({error}); flows that remain are named {FLOW_NAME!r}")
+
+
 # -- what generates
 
 
@@ -290,6 +497,7 @@ class _Process:
     def __init__(self, process: trio.Process, latencies: Path) -> None:
         self._process = process
         self._file = latencies.open("rb")
+        self._waits_file = latencies.with_name(latencies.name + ".waits").open("rb")
         self._lines = _lines_of(process)
         self._tick: dict[str, Any] = {}
 
@@ -313,8 +521,13 @@ class _Process:
         """Those that were written since the last call, in seconds."""
         return np.frombuffer(self._file.read(), dtype=np.float64)
 
+    def waits(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Those of jobs for their runners."""
+        return np.frombuffer(self._waits_file.read(), dtype=np.float64)
+
     async def aclose(self) -> None:
         self._file.close()
+        self._waits_file.close()
         if self._process.returncode is None:
             assert self._process.stdin is not None
             await self._process.stdin.aclose()
@@ -342,23 +555,33 @@ async def _lines_of(process: trio.Process) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def generators(plan: Plan, contexts: list[int]) -> AsyncIterator[list[_Process]]:
-    """The processes, which have not connected yet. The token reaches them by a pipe, never by a command line."""
-    count = min(plan.processes, plan.connections)
+async def generators(plan: Plan, contexts: list[int], runners: Sequence[Runner] = ()) -> AsyncIterator[list[_Process]]:
+    """The processes, which have not connected yet, but where jobs run: then subscribers and runners are there. Tokens
+    reach them by a pipe, never by a command line.
+
+    Raises:
+        LoadFailed: one could not connect.
+    """
+    count, epoch = _processes(plan), perf_counter()
     with tempfile.TemporaryDirectory(prefix="herocoordinator-bench-") as directory:
         started: list[_Process] = []
         try:
             for number in range(count):
                 path = Path(directory) / f"{number}.latencies"
                 path.touch()
+                path.with_name(path.name + ".waits").touch()
                 process = await trio.lowlevel.open_process(
-                    [sys.executable, "-P", "-m", "coordinator.load.generator"],
+                    [sys.executable, "-P", "-m", "coordinator.load"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     start_new_session=True,  # Ctrl-C is for us, who then end them
                 )
                 started.append(_Process(process, path))
                 first, last = (plan.connections * at // count for at in (number, number + 1))
+                if plan.jobs is not None:
+                    jobs = _jobs_spec(plan, plan.jobs, contexts, runners, number, (first, last), epoch, str(path))
+                    await started[-1].send(asdict(jobs))
+                    continue
                 spec = Spec(
                     url=plan.url,
                     kinds=[*plan.kinds],
@@ -374,11 +597,61 @@ async def generators(plan: Plan, contexts: list[int]) -> AsyncIterator[list[_Pro
                     certificate=plan.certificate,
                 )
                 await started[-1].send(asdict(spec))
+            if plan.jobs is not None:
+                await _until_connected(started)
             yield started
         finally:
             with trio.CancelScope(shield=True):
                 for process_ in started:
                     await process_.aclose()
+
+
+def _jobs_spec(
+    plan: Plan,
+    jobs: JobsPlan,
+    contexts: list[int],
+    runners: Sequence[Runner],
+    number: int,
+    connections: tuple[int, int],
+    epoch: float,
+    latencies: str,
+) -> JobsSpec:
+    own, script_type = _share(plan, contexts, number, _processes(plan))
+    # In a fan-out each connection is a subscriber of one flow, or context, and the first process publishes.
+    targets = [(contexts[at % len(contexts)], at + 1) for at in range(jobs.followed)] or [(id, 0) for id in contexts]
+    listeners = [len(range(at, plan.connections, len(targets))) for at in range(len(targets))]
+    first, last = connections
+    return JobsSpec(
+        scenario=plan.scenario,
+        url=plan.url,
+        contexts=own,
+        caller=plan.caller,
+        script_type=script_type,
+        first_id=1 + number * ((2**32 - 1) // _processes(plan)),
+        submitters=int(number == 0) if plan.is_fanout else last - first,
+        window=plan.window,
+        runners=[(runner.context, runner.id, runner.token) for runner in runners if runner.process == number],
+        capacity=jobs.capacity,
+        width=jobs.width,
+        depth=jobs.depth,
+        followed=[targets[at % len(targets)] for at in range(first, last)] if plan.is_fanout else [],
+        held=jobs.followed,
+        listeners=listeners,
+        epoch=epoch,
+        latencies=latencies,
+        token=plan.token,
+        ca=plan.ca,
+        certificate=plan.certificate,
+    )
+
+
+async def _until_connected(processes: Sequence[_Process]) -> None:
+    try:
+        with trio.fail_after(_CONNECT_TIMEOUT):
+            for process in processes:
+                await process.next()
+    except trio.TooSlowError:
+        raise LoadFailed(f"runners and subscribers did not connect within {_CONNECT_TIMEOUT:g} s") from None
 
 
 async def run_step(
@@ -389,15 +662,18 @@ async def run_step(
     Raises:
         LoadFailed: a generator could not connect.
     """
-    step = Step(plan.rate / plan.batch / len(processes), plan.warm_up, plan.seconds, plan.storm)
-    found = Measured(plan.rate, histogram=new_histogram())
+    sending = 1 if plan.is_fanout else len(processes)
+    step = Step(plan.rate / plan.batch / sending, plan.warm_up, plan.seconds, plan.storm)
+    found = Measured(plan.rate, histogram=new_histogram(), unit=plan.unit)
+    if plan.jobs is not None and not plan.is_fanout:
+        found.waits = new_histogram()
     ticks: list[dict[str, Any]] = [{} for _ in processes]
     ends: list[dict[str, Any]] = []
     gathered: list[Any] = []
 
     async def follow(at: int) -> None:
         process = processes[at]
-        await process.send(asdict(step))
+        await process.send(asdict(step if at < sending else replace(step, rate=0.0)))
         while True:
             said = await process.next()
             if "end" in said:
@@ -408,6 +684,8 @@ async def run_step(
                 latencies = process.latencies()
                 _record(found.histogram, latencies)
                 gathered.append(latencies)
+                if found.waits is not None:
+                    _record(found.waits, process.waits())
                 if at == 0:
                     _sum_up(found, plan, ticks, gathered)
                     show(found)
@@ -427,6 +705,9 @@ async def run_step(
     found.late_ms = max(end["late_ms"] for end in ends)
     found.cpu_shares = [round(end["cpu_share"], 3) for end in ends]
     found.unanswered = sum(end["unanswered"] for end in ends)
+    if plan.is_fanout:
+        # More may have come than was acknowledged: what was refused in the end, or told again.
+        found.undelivered = max(0, sum(end["expected"] - end["delivered"] for end in ends))
     found.fell_behind = any(end["fell_behind"] for end in ends)
     found.reply_bytes = sum(end["reply_bytes"] for end in ends)
     return found
@@ -445,7 +726,11 @@ def _sum_up(found: Measured, plan: Plan, ticks: list[dict[str, Any]], gathered: 
         return
     calls, errors = found.calls, found.errors
     found.messages = sum(tick["answered"] for tick in present)
-    found.calls = found.messages * plan.batch
+    found.calls = sum(tick["changes"] for tick in present) if plan.is_fanout else found.messages * plan.batch
+    found.jobs = sum(tick["jobs"] for tick in present)
+    found.events = sum(tick["events"] for tick in present)
+    for tick in present:
+        found.reasons.update(tick["reasons"])
     found.seconds = max(tick["seconds"] for tick in present)
     found.refused = sum((Counter(tick["refused"]) for tick in present), Counter())
     found.faults = sum((Counter(tick["faults"]) for tick in present), Counter())
@@ -479,7 +764,7 @@ async def find_knee(
         found = await run_step(replace(plan, rate=rate), processes, show)
         steps.append(found)
         is_held = found.keeps(limit_ms)
-        say(f"{rate:10,.0f} calls/s: p99 {found.ms(99):8.2f} ms, {'held' if is_held else 'not held'}")
+        say(f"{rate:10,.0f} {plan.unit}/s: p99 {found.ms(99):8.2f} ms, {'held' if is_held else 'not held'}")
         if is_held:
             good, best = rate, found
         else:
