@@ -51,7 +51,7 @@ def built() -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(text)
     target = _DIRECTORY / "target"
-    program = target / "release" / _manifest()["package"]["name"]
+    program = Path(target, "release", _manifest()["package"]["name"])
     if not program.exists():
         print("building the jsonrpsee peer; this takes two minutes", file=sys.stderr)
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}

@@ -1,4 +1,4 @@
-"""The coordinator's `job.create` and `job.load` as they would be written on other stacks: FastAPI, Fastify, and jsonrpsee.
+"""The coordinator's `job.create` and `job.load` written on other stacks: FastAPI, Fastify and jsonrpsee.
 
 Each is a program that takes the socket of a Valkey, prints its port as its first line and serves JSON-RPC, single
 calls and batches, over POST / and over a WebSocket on the same port.
