@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["built", "is_there", "versions"]
+__all__ = ["built", "is_there", "manifest", "versions"]
 
 _CRATE: Final = Path(__file__).parent / "stacks" / "jsonrpsee"
 _DIRECTORY: Final = Path(__file__).parent / "results" / "cargo"
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
     """Of what the crate pins, `redis-rs` under that name; empty without cargo."""
     if not is_there():
         return {}
-    pinned = _manifest()["dependencies"]
+    pinned = manifest()["dependencies"]
     found = {name: pinned[name]["version"].removeprefix("=") for name in _SHOWN}
     return {"jsonrpsee": found["jsonrpsee"], "redis-rs": found["redis"]}
 
@@ -51,7 +51,7 @@ def built() -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(text)
     target = _DIRECTORY / "target"
-    program = Path(target, "release", _manifest()["package"]["name"])
+    program = Path(target, "release", manifest()["package"]["name"])
     if not program.exists():
         print("building the jsonrpsee peer; this takes two minutes", file=sys.stderr)
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
@@ -59,5 +59,6 @@ def built() -> Path:
     return program
 
 
-def _manifest() -> dict[str, Any]:
+def manifest() -> dict[str, Any]:
+    """What the crate says of itself."""
     return tomllib.loads((_CRATE / "Cargo.toml").read_text())
