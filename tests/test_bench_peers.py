@@ -10,9 +10,9 @@ import pytest
 from websockets.sync.client import connect
 
 from bench import calls, cargo, servers
-from bench.calls import Kind
 from bench.machine import Cores
 from bench.servers import BenchServer
+from coordinator.load.messages import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
