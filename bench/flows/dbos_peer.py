@@ -60,7 +60,7 @@ def database() -> Iterator[str]:
         process = subprocess.Popen(serve, cwd=directory, stderr=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + START_TIMEOUT
-            while not (directory / ".s.PGSQL.5432").exists():
+            while not _is_ready(data):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit("Postgres does not start")
                 time.sleep(0.05)
@@ -68,6 +68,12 @@ def database() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _is_ready(data: Path) -> bool:
+    """Whether the server takes connections, which is the last line of a file of its; the socket is there earlier."""
+    state = data / "postmaster.pid"
+    return state.exists() and state.read_text().split()[-1:] == ["ready"]
 
 
 @DBOS.workflow()  # type: ignore[untyped-decorator]
