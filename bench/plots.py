@@ -25,11 +25,12 @@ COLOURS: Final = {
     "coordinator": "#2f81f7",
     "FastAPI": "#1aa179",
     "Fastify": "#d29922",
+    "jsonrpsee": "#db61a2",
     "coalesced echo": "#a371f7",
     "bare echo": "#8b949e",
     "bare Hypercorn": "#8b949e",
 }
-_WORKING: Final = ("coordinator", "FastAPI", "Fastify")
+_WORKING: Final = ("coordinator", "FastAPI", "Fastify", "jsonrpsee")
 _GREY: Final = "#7d8590"
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",

@@ -36,6 +36,8 @@ _PEERS: Final = {
     "node": "Node",
     "fastify": "Fastify",
     "ioredis": "ioredis",
+    "jsonrpsee": "jsonrpsee",
+    "redis-rs": "redis-rs",
 }
 _MEMORY_COLUMNS: Final = ("contexts used", "coordinator MiB", "bytes a further context", "store connections")
 _ODD_COLUMNS: Final = ("what the client sends once", "µs a plain call before", "after", "ratio", "goal")

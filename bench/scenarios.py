@@ -52,6 +52,7 @@ ALWAYS: Final = Contender("fsync always", "coordinator", "result", "always")
 EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec")
 FASTAPI: Final = Contender("FastAPI", "fastapi", "result")
 FASTIFY: Final = Contender("Fastify", "fastify", "result")
+JSONRPSEE: Final = Contender("jsonrpsee", "jsonrpsee", "result")
 STORE: Final = Contender("Hypercorn + HGETALL", "store", "canned")
 HYPERCORN: Final = Contender("bare Hypercorn", "hypercorn", "canned")
 ECHO: Final = Contender("bare echo", "trio-websocket", "echo")
@@ -127,6 +128,7 @@ def _stream(kind: Kind, connections: int, window: int) -> Scenario:
         Beside(COALESCED, 0.9 if at_goal else None),
         Beside(FASTAPI, 1.25 if at_goal else None, 1.0 if window == 1 else None),
         Beside(FASTIFY),
+        Beside(JSONRPSEE, 0.5 if at_goal else None),
     ]
     if kind == "load" and window == WINDOW and connections in (1, 20):
         beside.insert(0, Beside(ECHO))
@@ -145,7 +147,7 @@ def _stream(kind: Kind, connections: int, window: int) -> Scenario:
 
 def _single(kind: Kind, connections: int) -> Scenario:
     """Single calls over HTTP."""
-    beside = Beside(HYPERCORN, 0.9), Beside(FASTAPI), Beside(FASTIFY)
+    beside = Beside(HYPERCORN, 0.9), Beside(FASTAPI), Beside(FASTIFY), Beside(JSONRPSEE)
     return Scenario(f"http-{kind}", "http", kind, connections, OURS, beside, quick=kind == "load" or connections == 20)
 
 
@@ -157,7 +159,7 @@ def _batches(scheme: Scheme, kind: Kind, connections: int) -> Scenario:
         kind,
         connections,
         OURS,
-        (*bare, Beside(FASTAPI, 3.0), Beside(FASTIFY)),
+        (*bare, Beside(FASTAPI, 3.0), Beside(FASTIFY), Beside(JSONRPSEE, 1.0)),
         batch=BATCH,
         window=BATCH_WINDOW if scheme == "ws" else 1,
         quick=kind == "load" and connections == 20,

@@ -30,7 +30,7 @@ LONG: Final = frozenset(
     interop/test_accidents
     runner/test_ended_attempts runner/test_large_inputs
     stateful/test_records
-    tests/test_dist tests/test_examples tests/test_helm tests/test_wheel
+    tests/test_bench_peers tests/test_dist tests/test_examples tests/test_helm tests/test_wheel
     tls/test_reload
     cli/test_lists
     workers/test_clients workers/test_descriptors workers/test_flows workers/test_hung workers/test_lives

@@ -1,4 +1,4 @@
-"""The coordinator's `job.create` and `job.load` as they would be written on other stacks: FastAPI and Fastify.
+"""The coordinator's `job.create` and `job.load` written on other stacks: FastAPI, Fastify and jsonrpsee.
 
 Each is a program that takes the socket of a Valkey, prints its port as its first line and serves JSON-RPC, single
 calls and batches, over POST / and over a WebSocket on the same port.
@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from bench import node
+from bench import cargo, node
 
 __all__ = ["NAMES", "command", "missing"]
 
-NAMES: Final = ("fastapi", "fastify")
+NAMES: Final = ("fastapi", "fastify", "jsonrpsee")
 
 
 def missing(name: str) -> str | None:
@@ -24,12 +24,16 @@ def missing(name: str) -> str | None:
         return None if find_spec("fastapi") and find_spec("uvicorn") else "the extra `peers`"
     if name == "fastify":
         return None if node.is_there() else "Node with npm"
+    if name == "jsonrpsee":
+        return None if cargo.is_there() else "cargo"
     return None
 
 
 def command(name: str, store: Path) -> list[str]:
-    """How to start it; installs what Fastify needs the first time."""
+    """How to start it; installs what Fastify needs, or builds what is in Rust, the first time."""
     if name == "fastapi":
         return [sys.executable, "-m", "bench.stacks.fastapi_app", str(store)]
-    script = node.installed(Path(__file__).with_name("fastify_app.mjs"))
-    return ["node", str(script), str(store), str(Path(__file__).with_name("upsert.lua"))]
+    upsert = str(Path(__file__).with_name("upsert.lua"))
+    if name == "jsonrpsee":
+        return [str(cargo.built()), str(store), upsert]
+    return ["node", str(node.installed(Path(__file__).with_name("fastify_app.mjs"))), str(store), upsert]

@@ -57,9 +57,17 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> N
         assert not re.search(r"@import|url\(", style.read_text())
 
 
-@pytest.mark.parametrize("name", ["README.md", "examples/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+BESIDE = ["README.md", "examples/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+BENCH = ["bench/README.md", "bench/HISTORY.md"]
+
+
+@pytest.mark.parametrize("name", [*BESIDE, *BENCH])
 def test_links_of_documents_beside_the_site_lead_somewhere(name: str) -> None:
     text = re.sub(r"^```.*?^```", "", (ROOT / name).read_text(), flags=re.M | re.S)
 
     targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", text)
     assert [target for target in targets if not (ROOT / name).parent.joinpath(target).exists()] == []
+
+
+def test_the_page_of_the_benchmarks_stays_short() -> None:
+    assert len((ROOT / "bench" / "README.md").read_text().splitlines()) <= 200
