@@ -52,6 +52,9 @@ _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew
 ReplyTo = Callable[[int, bytes | None, Outcome], None]
 """Takes the outcome of the call at a place of its message, with that call's id."""
 
+Charge = Callable[[float], None] | None
+"""Is given the seconds that the store takes over a request; see Request."""
+
 Place = tuple[ReplyTo, int, bytes | None]
 """Where a call's reply goes, its place in the message, and its id."""
 
@@ -410,7 +413,7 @@ class Intake:
         self._is_judged = access is not None or trail is not None
         self._is_traced = trail is not None and dispatcher.is_traced
         self._account = account
-        self._charge = None if account is None or not account.counts_store_time else account.charge
+        self._charge: Charge = None if account is None or not account.counts_store_time else account.charge
         self._refused = 0  # calls, for want of a login, that were paused for
         self._dispatcher = dispatcher
         self._sink = sink
@@ -563,7 +566,9 @@ class Intake:
             await full
         return await self._access.judge(method, params)
 
-    def _add(self, item: Item, reply_to: ReplyTo, at: int, deadline: float) -> Awaitable[None] | None:
+    def _add(  # noqa: PLR0912 - a step more costs all calls
+        self, item: Item, reply_to: ReplyTo, at: int, deadline: float
+    ) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
@@ -593,7 +598,7 @@ class Intake:
             expected = self._dispatcher.directory.expected(context)
             self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
-            calls.charge = StoreTime(self._charge) if self._is_traced else self._charge
+            calls.charge = self._charge_of(reply_to)
             if self._access is not None:
                 calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
             calls.begun = self._begun
@@ -606,7 +611,7 @@ class Intake:
             calls.admission.calls.append((method, params))
         calls.places.append((reply_to, at, id))
         if self._is_traced:
-            _time(reply_to, calls)
+            _time(reply_to, calls.charge)
         calls.weight += calls.expected if method.is_record else SMALL
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
@@ -665,13 +670,11 @@ class Intake:
             await full
         reply_to, at, id = place
         context = method.context(params)
-        keys = self._dispatcher.keyspace(context)
+        keys = self._keys_of(method, context, reply_to)
         commands: list[Command] | None = None
         takes_long = False
         match does:
             case Steps(begin):
-                if method.starts_run and type(reply_to) is Followed and (origin := reply_to.origin):
-                    keys = keys.started_by(origin)
                 operation = _begun(method, begin, keys, params)
                 if method.writes and not isinstance(operation, _OUTCOME):
                     operation, commands = await _until_first_commands(operation, context)
@@ -701,10 +704,7 @@ class Intake:
         call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.begun = self._begun
         call.commands = commands
-        call.charge = self._charge
-        if self._is_traced:
-            call.charge = StoreTime(self._charge)
-            _time(reply_to, call)
+        call.charge = self._charge_of(reply_to)
         call.admission = None if takes_long else self._admission(method, params, deadline)
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
@@ -716,6 +716,13 @@ class Intake:
             self._waits_for(call, method, params)
         if call.answered is not None:
             await call.answered.wait()
+
+    def _keys_of(self, method: Method, context: ContextKey, reply_to: ReplyTo) -> Keyspace:
+        """The context's, as a call of this method uses them."""
+        keys = self._dispatcher.keyspace(context)
+        if method.starts_run and type(reply_to) is Followed and (origin := reply_to.origin):
+            return keys.started_by(origin)
+        return keys
 
     def _admission(self, method: Method, params: Any, deadline: float) -> Admission | None:
         """What says that a call may be carried out; None if everybody may do all."""
@@ -736,6 +743,14 @@ class Intake:
         self._sink.waits_for(call)
         if self._access is not None:
             self._access.gate.watch(call, self._access, method, params)
+
+    def _charge_of(self, reply_to: ReplyTo) -> Charge:
+        """What is given the seconds that the store takes over a request that is made now, and that this call is in."""
+        if not self._is_traced:
+            return self._charge
+        charge = StoreTime(self._charge)
+        _time(reply_to, charge)
+        return charge
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
@@ -789,10 +804,10 @@ def _instead(reply_to: ReplyTo, other: ReplyTo) -> ReplyTo:
     return reply_to
 
 
-def _time(reply_to: ReplyTo, request: Request) -> None:
+def _time(reply_to: ReplyTo, charge: Charge) -> None:
     """Have a call that is traced know what the store takes over its request."""
-    if type(reply_to) is Followed and type(request.charge) is StoreTime:
-        reply_to.store_time = request.charge
+    if type(reply_to) is Followed and type(charge) is StoreTime:
+        reply_to.store_time = charge
 
 
 def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:
