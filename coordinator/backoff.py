@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from redis.backoff import ExponentialWithJitterBackoff
+from coordinator.importing import without
+
+with without("opentelemetry"):  # see storage/endpoint.py
+    from redis.backoff import ExponentialWithJitterBackoff
 
 __all__ = ["Backoff"]
 

@@ -146,6 +146,12 @@ class Settings(BaseModel):
         "took and its request id, without params; `-` for standard error. A new file has mode 0600.",
     )
 
+    otel_endpoint: str | None = Field(
+        None,
+        description="http:// or https:// URL of an OpenTelemetry collector that gets a span of each call and attempt, "
+        "by OTLP over HTTP, such as http://127.0.0.1:4318. OTEL_* variables say the rest. Needs the extra `otel`.",
+    )
+
     redis_url: str | None = Field(
         None,
         repr=False,
@@ -367,6 +373,19 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{without_credentials(url)!r} is no http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]"
             )
+        return url.rstrip("/")
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _leads_to_a_collector(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise ValueError("credentials are not read from here: set OTEL_EXPORTER_OTLP_HEADERS")
+        is_bare = not parts.query and not parts.fragment and not any(character.isspace() for character in url)
+        if parts.scheme not in ("http", "https") or read_host(parts.netloc) is None or not is_bare:
+            raise ValueError(f"{url!r} is no http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
         return url.rstrip("/")
 
     @field_validator("allowed_origins", "allowed_hosts")

@@ -27,6 +27,7 @@ LONG: Final = frozenset(
     faults/test_full_memory
     faults/test_outside_calls faults/test_private_files faults/test_register faults/test_scale faults/test_secrets
     flows/test_chaos flows/test_clock flows/test_context_events flows/test_restart flows/test_scale
+    flows/test_request_ids flows/test_traces
     interop/test_accidents
     runner/test_ended_attempts runner/test_large_inputs
     stateful/test_records

@@ -100,6 +100,10 @@ type Assignment struct {
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// What the job's were satisfied by when it was released, by name; left out if it has none
 	Prerequisites Map[string, MetPrerequisite] `json:"prerequisites,omitempty"`
+	// The request id of the call that has started its flow or message, if it had one
+	RequestID *string `json:"request_id,omitempty"`
+	// The attempt's own span in the trace of that call (W3C Trace Context), if it is traced
+	Traceparent *string `json:"traceparent,omitempty"`
 }
 
 // AssignmentNotice: One attempt at a job, handed to a runner. Params of the notification `runner.job`.
@@ -124,6 +128,10 @@ type AssignmentNotice struct {
 	FlowID *uint32 `json:"flow_id,omitempty"`
 	// What the job's were satisfied by when it was released, by name; left out if it has none
 	Prerequisites Map[string, MetPrerequisite] `json:"prerequisites,omitempty"`
+	// The request id of the call that has started its flow or message, if it had one
+	RequestID *string `json:"request_id,omitempty"`
+	// The attempt's own span in the trace of that call (W3C Trace Context), if it is traced
+	Traceparent *string `json:"traceparent,omitempty"`
 	// Names the subscription on its connection
 	Subscription string `json:"subscription"`
 }

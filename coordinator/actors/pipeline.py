@@ -73,7 +73,8 @@ def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command]
     joined: list[Command] = []
     counts: list[int] = []
     together: list[Transition] = []
-    arguments = 0
+    arguments = at = 0
+    caller: str | bytes | int | float = ""  # what those that are together say of who calls
 
     def flush() -> None:
         nonlocal arguments
@@ -87,8 +88,11 @@ def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command]
         if type(command) is Transition and command[1] not in functions.LONG:
             work = len(command) * WORK.get(command[1], 1)  # type: ignore[arg-type] # a text, the function's name
             is_unlike = apart and bool(together) and _grows(command) != _grows(together[0])
-            if arguments + work > ARGUMENTS or is_unlike:
+            if arguments + work > ARGUMENTS or is_unlike or (together and command[at] != caller):
                 flush()
+            if not together:
+                at = Transition.caller_at(command)
+                caller = command[at]
             together.append(command)
             arguments += work
         else:

@@ -85,6 +85,8 @@ def runner(**given: Any) -> None:
     HERO_PREREQUISITES   a JSON file: what its prerequisites were satisfied with, by name, if it has any
     HERO_CONTEXT_ID  HERO_CALLER_ID  HERO_FLOW_ID  HERO_JOB_ID  HERO_ATTEMPT
     HERO_ATTEMPT_ID  names this attempt and no other
+    HERO_REQUEST_ID  the request id of the call that has started its flow, if it had one
+    TRACEPARENT      the attempt's span, where the coordinator traces calls
 
     A job has succeeded if its script exits with 0 and its result is as above. Scripts run with this process's rights,
     and read what it can, unless --isolate gives each a sandbox of its own.

@@ -22,7 +22,7 @@ from coordinator.osprocess import (
     share_the_interpreter_fairly,
 )
 from coordinator.server.app import App
-from coordinator.server.bootstrap import CannotKeepAudit, CannotListen, CannotUseTokens
+from coordinator.server.bootstrap import CannotKeepAudit, CannotListen, CannotTrace, CannotUseTokens
 from coordinator.server.descriptors import DoesNotFit, fit
 from coordinator.server.systemd import Notifier
 from coordinator.server.tls import CannotUseTls
@@ -43,6 +43,7 @@ CANNOT_SERVE = (
     CannotKeepAudit,
     CannotListen,
     CannotUseTls,
+    CannotTrace,
     CannotUseTokens,
     DataDirectoryInUse,
     EmbeddedFailed,

@@ -53,6 +53,7 @@ from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
 from coordinator.storage.functions import (
+    AttemptEnded,
     Cancel,
     Deleted,
     Due,
@@ -69,6 +70,7 @@ from coordinator.storage.functions import (
 )
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
+from coordinator.tracing import Spans
 
 __all__ = ["Engine"]
 
@@ -92,6 +94,7 @@ class Engine:
         is_alone: nobody else uses the store now, so every other coordinator that did is gone.
 
     Attributes:
+        spans: is told of attempts that belong to a trace, if they are traced.
         runners_held_back: how often a runner was to get less because it failed all it had.
     """
 
@@ -121,6 +124,7 @@ class Engine:
         self._places = Places(max_subscriptions)  # for those of them that wait for jobs
         self._is_stopping = False
         self.runners_held_back = 0
+        self.spans: Spans | None = None
         directory.apply_effects = self.apply_effects
         directory.effects_unknown = self.effects_unknown
 
@@ -184,7 +188,7 @@ class Engine:
                 report("an effect", error, context=context_key, effect=effect[:100].decode(errors="replace"))
                 self._look_later(context_key)
 
-    def _apply(self, context_key: ContextKey, effect: bytes) -> None:
+    def _apply(self, context_key: ContextKey, effect: bytes) -> None:  # noqa: PLR0912 - one for each kind of effect
         match functions.read_effect(effect):
             case Ready(script_type):
                 self._wake_runner(context_key, script_type)
@@ -205,9 +209,15 @@ class Engine:
                 self._note_trouble(context_key, runner_id, failed)
             case Ended() as ended:
                 COUNTS.runs_ended[ended] += 1
+            case AttemptEnded() as attempt:
+                self._trace(context_key, attempt)
             case Deleted():
                 if context_key in self._contexts:
                     self._contexts[context_key].end_all()
+
+    def _trace(self, context_key: ContextKey, attempt: AttemptEnded) -> None:
+        if self.spans is not None:
+            self.spans.attempt(context_key, attempt)
 
     def _learn(self, context_key: ContextKey, effects: Effects | None) -> None:
         """Act on what another coordinator has done. None: we may have missed something. Never blocks or raises."""

@@ -27,6 +27,7 @@ from coordinator.storage import codec, functions
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import Cancel, Effects, ReadEvents, Refused, Silent, Told, Word
 from coordinator.storage.keys import Keyspace
+from coordinator.tracing import traceparent_of_attempt
 
 __all__ = [
     "TAKE_BYTES",
@@ -571,7 +572,7 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
     caller_id, id = told.job
     env_vars = told.record[_ENV_VARS_AT]
     assert env_vars is not None, "each job has some"
-    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,%b"attempt":%b,"token":"%b","lease":%b%b%b}' % (
+    members = b'"context_id":%d,"job":%b,"env_vars":%b,"inputs":%b,%b"attempt":%b,"token":"%b","lease":%b%b%b%b}' % (
         context_id,
         codec.JOB.spliced((id, caller_id, context_id), told.record),
         _merged(told.env_vars, env_vars),
@@ -582,8 +583,18 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
         to_json(lease),
         b"" if told.flow_id is None else b',"flow_id":' + told.flow_id,
         b',"prerequisites":' + told.prerequisites if told.prerequisites else b"",
+        _origin(told) if told.origin else b"",
     )
     return told.token, members
+
+
+def _origin(told: Told) -> bytes:
+    """The members that say what has asked for the run."""
+    traceparent, request_id = functions.read_origin(told.origin.decode())
+    members = b',"request_id":' + to_json(request_id) if request_id else b""
+    if traceparent:
+        members += b',"traceparent":' + to_json(traceparent_of_attempt(traceparent, told.token))
+    return members
 
 
 def _merged(flow_env: bytes, own: bytes) -> bytes:

@@ -321,6 +321,14 @@ class Assignment(Model):
         LEFT_OUT_WHEN_UNSET,
         Field(description="What the job's were satisfied by when it was released, by name; left out if it has none"),
     ] = None
+    request_id: Annotated[
+        OptionalText,
+        Field(description="The request id of the call that has started its flow or message, if it had one"),
+    ] = None
+    traceparent: Annotated[
+        OptionalText,
+        Field(description="The attempt's own span in the trace of that call (W3C Trace Context), if it is traced"),
+    ] = None
 
 
 class AssignmentNotice(Assignment):

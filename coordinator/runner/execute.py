@@ -482,6 +482,10 @@ def environment(assignment: Assignment, directory: Path, places: Places | None =
     job = assignment.job
     if assignment.flow_id is not None:
         env["HERO_FLOW_ID"] = str(assignment.flow_id)
+    if assignment.request_id is not None:
+        env["HERO_REQUEST_ID"] = assignment.request_id
+    if assignment.traceparent is not None:
+        env["TRACEPARENT"] = assignment.traceparent
     return env | {
         "HERO_CONTEXT_ID": str(assignment.context_id),
         "HERO_CALLER_ID": str(job.caller_id),

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -52,6 +52,9 @@ from coordinator.storage.library import OURS
 from coordinator.storage.topology import Topology
 from coordinator.supervision import FAULTS, faults, supervise
 from coordinator.tlsstream import Secure, TlsStream
+
+if TYPE_CHECKING:
+    from coordinator.server.telemetry import Telemetry
 
 __all__ = ["App", "Listener", "Service", "new_name", "reread"]
 
@@ -184,7 +187,7 @@ class Service:
             max_connections=settings.store_connections,
             idle_timeout=settings.context_idle_timeout,
             round_timeout=settings.store_timeout,
-            measures=settings.caller_store_time > 0,
+            measures=settings.caller_store_time > 0 or settings.otel_endpoint is not None,
         )
         self._store_view = StoreView(self._store)
         self._engine = Engine(
@@ -193,6 +196,8 @@ class Service:
 
         self._audit = None if settings.audit_log is None else Audit(settings.audit_log)
         self._access_log = None if settings.access_log is None else Audit(settings.access_log, "access log")
+        self._telemetry = bootstrap.telemetry_of(settings, self._layout.name)
+        self._engine.spans = self._telemetry
         self._gate: Gate | None = None
         if settings.has_logins:
             self._gate = Gate(
@@ -213,7 +218,12 @@ class Service:
         """Serve from when `started` is called until `stop` is set, then answer what is in flight."""
         # The store and the directory outlive the front-ends, which need both to answer what is in flight. The logs
         # outlive them all: ending, they tell them of what they have given up.
-        async with _kept(self._audit), _kept(self._access_log), trio.open_nursery() as background:
+        async with (
+            _kept(self._audit),
+            _kept(self._access_log),
+            _kept(self._telemetry),
+            trio.open_nursery() as background,
+        ):
             await background.start(self._directory.run)
             await background.start(self._engine.run)
             background.start_soon(supervise, "returning memory", _return_memory)
@@ -264,6 +274,7 @@ class Service:
             limits = CallerLimits(
                 settings.caller_calls, settings.caller_bytes, settings.caller_store_time, share=1 / settings.workers
             )
+        told = Logs(self._audit, self._access_log, self._telemetry)
         dispatcher = Dispatcher(
             directory,
             engine,
@@ -273,7 +284,7 @@ class Service:
             max_batch_reply=settings.max_batch_reply_bytes,
             document=document,
             gate=self._gate,
-            logs=Logs(self._audit, self._access_log) if self._audit or self._access_log else None,
+            logs=told if any(told) else None,
             limits=limits,
             methods=within_quotas(
                 METHODS, jobs=settings.context_jobs, flows=settings.context_flows, size=settings.context_bytes
@@ -444,7 +455,7 @@ class Service:
         return self.metrics.render()
 
 
-def _kept(log: Audit | None) -> AbstractAsyncContextManager[None]:
+def _kept(log: Audit | Telemetry | None) -> AbstractAsyncContextManager[None]:
     return nullcontext() if log is None else log.kept()
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
@@ -30,12 +31,14 @@ from coordinator.storage.topology import Topology
 
 if TYPE_CHECKING:
     from coordinator.rpc.access.provider import Provider
+    from coordinator.server.telemetry import Telemetry
 
 __all__ = [
     "FRONT_ENDS",
     "Addresses",
     "CannotKeepAudit",
     "CannotListen",
+    "CannotTrace",
     "CannotUseTokens",
     "FrontEnd",
     "Resources",
@@ -44,6 +47,7 @@ __all__ = [
     "layout_of",
     "provider_of",
     "say_who_may_call",
+    "telemetry_of",
 ]
 
 log = structlog.get_logger("coordinator")
@@ -69,6 +73,10 @@ class CannotListen(Exception):
 
 class CannotKeepAudit(Exception):
     """Nothing can be appended to the file of the audit log, or the access log."""
+
+
+class CannotTrace(Exception):
+    """Spans were asked for that cannot be made."""
 
 
 class CannotUseTokens(Exception):
@@ -126,12 +134,14 @@ class Resources:
 async def acquire(settings: Settings) -> AsyncIterator[Resources]:
     """Read the certificate, listen, and start the embedded Valkey unless there is another store.
 
-    Raises: CannotKeepAudit, CannotListen, CannotUseTls, CannotUseTokens, DataDirectoryInUse, EmbeddedFailed.
+    Raises: CannotKeepAudit, CannotListen, CannotTrace, CannotUseTls, CannotUseTokens, DataDirectoryInUse,
+        EmbeddedFailed.
     """
     tls = read_material(settings)
     for name, path in (("--audit-log", settings.audit_log), ("--access-log", settings.access_log)):
         if path is not None:
             _check_log(name, path)
+    _check_tracing(settings)
     timeout = settings.client_write_timeout
     async with AsyncExitStack() as stack:
         http = stack.enter_context(_listen("http", settings.api_http_ip, settings.api_http_port, timeout))
@@ -182,6 +192,29 @@ def _check_provider(settings: Settings) -> None:
         read_keys(settings.jwt_keys, settings.jwt_algorithms)
     except Unusable as error:
         raise CannotUseTokens(f"--jwt-keys: {error}") from None
+
+
+def telemetry_of(settings: Settings, name: str) -> Telemetry | None:
+    """What exports spans, if that is wanted. To be called once `acquire` has found that it can be."""
+    if settings.otel_endpoint is None:
+        return None
+    from coordinator.server.telemetry import Telemetry  # noqa: PLC0415 - it needs an extra
+
+    return Telemetry(settings.otel_endpoint, name)
+
+
+def _check_tracing(settings: Settings) -> None:
+    """Raises CannotTrace if what exports spans is not there."""
+    if settings.otel_endpoint is None:
+        return
+    for package in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            is_there = find_spec(package) is not None
+        except ImportError:  # it is in a package that is not there either
+            is_there = False
+        if not is_there:
+            detail = f"--otel-endpoint needs the extra `otel`: pip install 'herocoordinator[otel]' (no {package})"
+            raise CannotTrace(detail)
 
 
 def _check_log(name: str, path: Path) -> None:

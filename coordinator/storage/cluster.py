@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-
+from coordinator.importing import without
 from coordinator.storage.discovery import Finding, first_answer, query, shown
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import ContextKey
+
+with without("opentelemetry"):  # see storage/endpoint.py
+    from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 __all__ = ["Cluster", "slot_of"]
 

@@ -10,10 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import trio
-from redis.connection import SSLConnection, parse_url
 
+from coordinator.importing import without
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import Command, ContextKey
+
+# redis-py imports OpenTelemetry's SDK wherever it is installed, for metrics that nobody asks it for here; that would be
+# a tenth of the time of a start.
+with without("opentelemetry"):
+    from redis.connection import SSLConnection, parse_url
 
 __all__ = ["Endpoint"]
 

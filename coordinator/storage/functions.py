@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from coordinator.models import JobCreate, Model
 from coordinator.storage import codec
@@ -152,7 +152,24 @@ class Deleted(NamedTuple):
     """The context is being deleted."""
 
 
-Effect = Ready | Due | Events | Feed | Cancel | Silent | Other | Trouble | Ended | Deleted
+class AttemptEnded(NamedTuple):
+    """An attempt has ended that belongs to a trace. Times are in ms; `reason` is None if it has finished."""
+
+    run: str
+    caller_id: int
+    job_id: int
+    number: int
+    token: str
+    runner_id: int
+    begun: int
+    ended: int
+    outcome: str
+    traceparent: str
+    request_id: str
+    reason: str | None
+
+
+Effect = Ready | Due | Events | Feed | Cancel | Silent | Other | Trouble | Ended | Deleted | AttemptEnded
 
 
 class EffectKind(enum.Enum):
@@ -168,6 +185,7 @@ class EffectKind(enum.Enum):
     ENDED = b"ended"
     DELETED = b"deleted"
     FEED = b"feed"
+    ATTEMPT = b"attempt"
 
 
 def _read_cancel(value: bytes) -> Cancel:
@@ -191,6 +209,35 @@ def _read_trouble(value: bytes) -> Trouble:
     return Trouble(int(runner_id), int(failed))
 
 
+def _read_attempt_ended(value: bytes) -> AttemptEnded:
+    run, job, number, token, runner, begun, ended, outcome, origin, reason = value.decode(errors="replace").split(
+        " ", 9
+    )
+    _, caller_id, job_id = job.split(":")
+    traceparent, request_id = read_origin(origin)
+    return AttemptEnded(
+        run,
+        int(caller_id),
+        int(job_id),
+        int(number),
+        token,
+        int(runner),
+        int(begun),
+        int(ended),
+        outcome,
+        traceparent,
+        request_id,
+        from_json(reason) if reason else None,
+    )
+
+
+def read_origin(origin: str) -> tuple[str, str]:
+    """What has asked for a run, as Keyspace.started_by tells it: a `traceparent` and a request id, '' if there is
+    none."""
+    traceparent, _, request_id = origin.partition(",")
+    return traceparent, request_id
+
+
 _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.READY.value: lambda value: Ready(value.decode()),
     EffectKind.DUE.value: lambda value: Due(int(value) / 1000),
@@ -202,6 +249,7 @@ _READ_EFFECT: Final[Mapping[bytes, Callable[[bytes], Effect]]] = {
     EffectKind.ENDED.value: lambda value: Ended(*value.decode().split(" ")),
     EffectKind.DELETED.value: lambda value: Deleted(),
     EffectKind.FEED.value: lambda value: Feed(),
+    EffectKind.ATTEMPT.value: _read_attempt_ended,
 }
 
 
@@ -851,6 +899,7 @@ class Told(NamedTuple):
     record: list[bytes | None]  # as codec.JOB.spliced takes it
     inputs_from: bytes  # a list of the jobs whose results are not in `inputs`; '' if there are none
     waited: float | None  # seconds it was queued; None: that was told before
+    origin: bytes  # what has asked for the run, see read_origin
 
 
 class Taken(NamedTuple):
@@ -888,7 +937,7 @@ def read_take(reply: Any) -> tuple[Taken, Effects]:
     return Taken(told, word is Word.MORE, word is Word.ALL), effects
 
 
-_TOLD_BEFORE: Final = 9  # items of what is told of an attempt in front of the record's fields
+_TOLD_BEFORE: Final = 10  # items of what is told of an attempt in front of the record's fields
 _TOLD_AT: Final[list[int | None]] = [
     _TOLD_BEFORE + JOB_ASSIGNED.index(name.decode()) if name.decode() in JOB_ASSIGNED else None
     for name in codec.JOB.field_names
@@ -918,7 +967,9 @@ def _read_told(told: bytes) -> Told:
         inputs, inputs_from = inputs[:at], inputs[at:]
     job = int(caller_id), int(id)
     waited = _seconds_between(*items[8].split()) if items[8] else None
-    return Told(job, items[0], items[1].decode(), flow_id, items[4], inputs, items[7], record, inputs_from, waited)
+    return Told(
+        job, items[0], items[1].decode(), flow_id, items[4], inputs, items[7], record, inputs_from, waited, items[9]
+    )
 
 
 def _seconds_between(begin: bytes, end: bytes) -> float:

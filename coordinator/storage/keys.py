@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from coordinator.storage.library import IDENTITY
@@ -83,10 +83,15 @@ class Transition(tuple[str | bytes | int | float, ...]):
         return tuple(command)
 
     @staticmethod
+    def caller_at(command: tuple[str | bytes | int | float, ...]) -> int:
+        """Where it says which coordinator calls: after so many keys, and the channel."""
+        return 4 + int(command[2])
+
+    @staticmethod
     def stamped(command: Command, stamp: str) -> Command:
         """The call of a transition, or of several, as one that is applied once: `stamp` says whose it is and which."""
         assert isinstance(command, tuple)
-        coordinator = 4 + int(command[2])  # where that is, after so many keys and the channel
+        coordinator = Transition.caller_at(command)
         return (*command[:coordinator], f"{command[coordinator]!s} {stamp}", *command[coordinator + 1 :])
 
 
@@ -192,6 +197,11 @@ class Keyspace:
         if self.absent:
             return ("FCALL", function, 2, key, self.absent, *arguments)
         return ("FCALL", function, 1, key, *arguments)
+
+    def started_by(self, origin: str) -> Keyspace:
+        """The same for the operation that starts a run because of this: a trace's `traceparent` or nothing, a comma,
+        and a request id or nothing. Neither has a space in it."""
+        return replace(self, coordinator=f"{self.coordinator} @{origin}")
 
     def transition(self, function: str, *arguments: str | bytes | int | float) -> Transition:
         """The call of a transition of the function library."""

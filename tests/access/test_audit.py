@@ -34,7 +34,7 @@ RUNNER_KEY = Key()
 NOBODY, FORBIDDEN, ABSENT, STORAGE = -32002, -32003, -32001, -32010
 MARK = "MARKhbz"  # in all params that take a text
 OF = {"context_id": CONTEXT}
-MEMBERS = {"at", "principal", "method", "context", "outcome", "reason", "address", "transport", "request", "id"}
+MEMBERS = {"at", "principal", "method", "context", "outcome", "reason", "address", "transport", "request_id", "id"}
 _ids = count(100)
 
 Line = dict[str, Any]
@@ -187,8 +187,8 @@ def test_what_nobody_may_is_denied_in_every_form(server: CoordinatorProcess, log
         first, second = log.next(2)
         assert (first["method"], first["id"], first["outcome"]) == ("job.list", "one", NOBODY)
         assert (second["method"], second["id"], second["outcome"]) == ("runner.delete", None, NOBODY)
-        client, number = second["request"].rsplit(".", 1)
-        assert first["request"] == f"{client}.{int(number) - 1}"
+        client, number = second["request_id"].rsplit(".", 1)
+        assert first["request_id"] == f"{client}.{int(number) - 1}"
 
 
 def test_logins_by_key(server: CoordinatorProcess, log: Log, transport: str) -> None:
@@ -330,11 +330,11 @@ def test_both_workers_write_whole_lines_of_all_calls(
     found = log.next(clients * (batches * calls + 1))
     created = [line for line in found if line["method"] == "job.create"]
     assert len({line["id"] for line in created}) == clients * batches * calls
-    assert len({line["request"] for line in found}) == len(found)
-    assert len({line["request"].split("-")[0] for line in created}) == 2  # of each worker
+    assert len({line["request_id"] for line in found}) == len(found)
+    assert len({line["request_id"].split("-")[0] for line in created}) == 2  # of each worker
     by_client: dict[str, list[int]] = {}
     for line in created:
-        by_client.setdefault(line["request"].rsplit(".", 1)[0], []).append(int(line["id"]))
+        by_client.setdefault(line["request_id"].rsplit(".", 1)[0], []).append(int(line["id"]))
     assert all(ids == sorted(ids) for ids in by_client.values())
 
 

@@ -25,7 +25,7 @@ def assigned(
     """The assignment made of an attempt as the store tells of it."""
     stored = {**STORED_JOB, b"env_vars": env_vars, b"script": script}
     record = [stored.get(name.encode(), NOT_GIVEN) for name in JOB_ASSIGNED]
-    told = b"\0".join([b"2", b"9-1", b"job:7:1", run, flow_env, inputs, b"1000", b"", b"", *record])
+    told = b"\0".join([b"2", b"9-1", b"job:7:1", run, flow_env, inputs, b"1000", b"", b"", b"", *record])
     taking = take(KEYS, Runner(lease=2.5), count=1, holder="h", number="1")
     next(taking)
     with pytest.raises(StopIteration) as finished:

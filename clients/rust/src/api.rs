@@ -113,6 +113,12 @@ pub struct Assignment {
     /// What the job's were satisfied by when it was released, by name; left out if it has none
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prerequisites: Option<BTreeMap<String, MetPrerequisite>>,
+    /// The request id of the call that has started its flow or message, if it had one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The attempt's own span in the trace of that call (W3C Trace Context), if it is traced
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// One attempt at a job, handed to a runner. Params of the notification `runner.job`.
@@ -141,6 +147,12 @@ pub struct AssignmentNotice {
     /// What the job's were satisfied by when it was released, by name; left out if it has none
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prerequisites: Option<BTreeMap<String, MetPrerequisite>>,
+    /// The request id of the call that has started its flow or message, if it had one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The attempt's own span in the trace of that call (W3C Trace Context), if it is traced
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Names the subscription on its connection
     pub subscription: String,
 }

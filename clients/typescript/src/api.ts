@@ -90,6 +90,10 @@ export interface Assignment {
   flow_id?: number;
   /** What the job's were satisfied by when it was released, by name; left out if it has none */
   prerequisites?: { [name: string]: MetPrerequisite };
+  /** The request id of the call that has started its flow or message, if it had one */
+  request_id?: string;
+  /** The attempt's own span in the trace of that call (W3C Trace Context), if it is traced */
+  traceparent?: string;
 }
 
 /** One attempt at a job, handed to a runner. Params of the notification `runner.job`. */
@@ -114,6 +118,10 @@ export interface AssignmentNotice {
   flow_id?: number;
   /** What the job's were satisfied by when it was released, by name; left out if it has none */
   prerequisites?: { [name: string]: MetPrerequisite };
+  /** The request id of the call that has started its flow or message, if it had one */
+  request_id?: string;
+  /** The attempt's own span in the trace of that call (W3C Trace Context), if it is traced */
+  traceparent?: string;
   /** Names the subscription on its connection */
   subscription: string;
 }

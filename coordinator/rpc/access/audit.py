@@ -31,8 +31,9 @@ from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import Live, Method, Personal
 from coordinator.storage.keys import ContextKey
 from coordinator.supervision import supervise
+from coordinator.tracing import CallSpan, Spans, StoreTime
 
-__all__ = ["Audit", "Followed", "Logs", "Trail"]
+__all__ = ["NO_LOGS", "Audit", "Followed", "Logs", "Trail"]
 
 log = structlog.get_logger("coordinator.audit")
 
@@ -217,16 +218,25 @@ def _kind_of(method: Method) -> _Kind:
 
 
 class Logs(NamedTuple):
-    """Those that are kept, of which there is one at least."""
+    """Those that are kept, and who is told of spans."""
 
-    audit: Audit | None
-    access: Audit | None
+    audit: Audit | None = None
+    access: Audit | None = None
+    spans: Spans | None = None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a log that names calls."""
+        return self.audit is not None or self.access is not None
 
     def client(self) -> str:
         """A new client's name, which no other one has."""
         audit = self.audit or self.access
         assert audit is not None, "one of them is kept"
         return audit.client()
+
+
+NO_LOGS: Final = Logs()
 
 
 class Trail:
@@ -237,9 +247,20 @@ class Trail:
         access: who it is; None where nobody logs in.
         client: its name, if it has one already.
         request_id: that of the HTTP message.
+        traceparent: its span, as it says; '' if it names none.
     """
 
-    __slots__ = ("_access", "_address", "_calls", "_client", "_end", "_logs", "_number", "_request_id", "_transport")
+    __slots__ = (
+        "_access",
+        "_address",
+        "_client",
+        "_end",
+        "_logs",
+        "_number",
+        "_request_id",
+        "_traceparent",
+        "_transport",
+    )
 
     def __init__(
         self,
@@ -250,15 +271,16 @@ class Trail:
         *,
         client: str = "",
         request_id: str = "",
+        traceparent: str = "",
     ) -> None:
         self._logs = logs
         self._transport = transport
         self._address = address
         self._access = access
         self._client = client
-        self._request_id = request_id
-        self._number = 0
-        self._calls = 0  # that the access log has
+        self._request_id = _TOKEN.sub("hc_***", request_id)
+        self._traceparent = traceparent
+        self._number = 0  # of its last call
         self._end = ""  # of its lines in the audit log: what they have in common
 
     @property
@@ -269,44 +291,79 @@ class Trail:
         principal = self._access.principal
         return "nobody" if principal is None else principal.name
 
-    def follow(self, method: Method, params: Any, allowed: Method | CoordinatorError, reply_to: ReplyTo) -> ReplyTo:
-        """What takes the outcome of a call so that there is a line of it, if there is to be one.
+    def follow(
+        self,
+        method: Method,
+        params: Any,
+        allowed: Method | CoordinatorError,
+        reply_to: ReplyTo,
+        traceparent: str = "",
+    ) -> ReplyTo:
+        """What takes the outcome of a call so that there is a line or a span of it, if there is to be one, and knows
+        what has asked for the run that it may start.
 
         Args:
             allowed: what was decided on it.
+            traceparent: the caller's span, if the call itself names one.
         """
         kind = _kinds.get(method.name) or _kind_of(method)
         is_denied = type(allowed) is not Method and isinstance(allowed, _REFUSALS)
         is_audited = self._logs.audit is not None and (kind.is_written or kind.is_watched or is_denied)
         begun = perf_counter() if self._logs.access is not None else 0.0
-        if not is_audited and not begun:
+        self._number += 1
+        spans = self._logs.spans
+        if not is_audited and not begun and spans is None and not (method.starts_run and self._request_id):
             return reply_to
-        return Followed(
-            self, kind, kind.about(params), reply_to, is_denied=is_denied, is_audited=is_audited, begun=begun
+        followed = Followed(
+            self,
+            kind,
+            kind.about(params),
+            reply_to,
+            self._number,
+            is_denied=is_denied,
+            is_audited=is_audited,
+            begun=begun,
         )
+        if spans is not None:
+            followed.span = spans.begin(method.name, self._transport, traceparent or self._traceparent)
+        return followed
+
+    def request_id(self, number: int) -> str:
+        """What the logs call the call of this number: all of an HTTP message have one. '' if nobody would know it."""
+        if self._request_id or not self._logs.is_written:
+            return self._request_id
+        client = self._name()
+        return client if self._transport == "http" else f"{client}.{number}"
 
     def known(self, id: bytes | None, outcome: Outcome) -> None:
         """The outcome of a call was known at once, for it is none, or none that may be made."""
+        self._number += 1
         if self._logs.access is not None:
             name = DISCOVER if type(outcome) is bytes else getattr(outcome, "method", None)
             shown = "null" if name is None else dumps(_TOKEN.sub("hc_***", name[: 16 * MAX_ID])[:MAX_ID])
-            self.tell_call(f'","method":{shown},"context":', self.principal, None, _outcome(outcome), 0.0, id)
+            named = f'","method":{shown},"context":'
+            self.tell_call(named, self.principal, None, _outcome(outcome), 0.0, id, self._number)
 
     def tell_call(
-        self, named: str, principal: str, context: ContextKey, outcome: str, seconds: float, id: bytes | None
+        self,
+        named: str,
+        principal: str,
+        context: ContextKey,
+        outcome: str,
+        seconds: float,
+        id: bytes | None,
+        number: int,
     ) -> None:
         """Write a line of the access log, if that is kept."""
         log = self._logs.access
         if log is None:
             return
-        self._calls += 1
         client = self._name()
-        request = self._request_id or (client if self._transport == "http" else f"{client}.{self._calls}")
         log.add(
             f'{{"at":"{log.now()}","principal":"{principal}{named}{"null" if context is None else context},'
             f'"outcome":{outcome},"duration":{seconds:.6f},"address":{dumps(self._address)},'
             f'"transport":"{self._transport}","client":"{client}","request_id":'
-            f'{dumps(_TOKEN.sub("hc_***", request))},"id":{_shown_id(id)}}}\n'
+            f'{dumps(self.request_id(number))},"id":{_shown_id(id)}}}\n'
         )
 
     def _name(self) -> str:
@@ -339,21 +396,28 @@ class Trail:
         self.tell(_named(ENDED), principal, context, str(error.code), reason, None)
 
     def tell(
-        self, named: str, principal: str, context: ContextKey, outcome: str, reason: str | None, id: bytes | None
+        self,
+        named: str,
+        principal: str,
+        context: ContextKey,
+        outcome: str,
+        reason: str | None,
+        id: bytes | None,
+        number: int | None = None,
     ) -> None:
-        """Write a line of the audit log, if that is kept."""
+        """Write a line of the audit log, if that is kept. `number`: of the call; None: it is about none."""
         audit = self._logs.audit
         if audit is None:
             return
-        if not self._number:
-            host = dumps(self._address)
-            self._end = f',"address":{host},"transport":"{self._transport}","request":"{self._name()}.'
-        self._number += 1
+        if not self._end:
+            self._end = f',"address":{dumps(self._address)},"transport":"{self._transport}","request_id":'
+        if number is None:
+            self._number = number = self._number + 1
         why = "" if reason is None else f',"reason":{dumps(reason[:MAX_REASON])}'
         about = "null" if context is None else context
         audit.add(
             f'{{"at":"{audit.now()}","principal":"{principal}{named}{about},"outcome":{outcome}{why}{self._end}'
-            f'{self._number}","id":{_shown_id(id)}}}\n'
+            f'{dumps(self.request_id(number))},"id":{_shown_id(id)}}}\n'
         )
 
     def who_logged_in(self) -> str:
@@ -367,13 +431,27 @@ class Trail:
 
 
 class Followed:
-    """Takes the outcome of one call, passes it on and writes its line.
+    """Takes the outcome of one call, passes it on, writes its line and ends its span.
 
     Attributes:
         then: takes the outcome after it.
+        span: its own, if it is traced.
+        store_time: what the store has taken over it, and over those it travels with, if it is traced.
     """
 
-    __slots__ = ("_begun", "_context", "_is_audited", "_is_denied", "_kind", "_principal", "_trail", "then")
+    __slots__ = (
+        "_begun",
+        "_context",
+        "_is_audited",
+        "_is_denied",
+        "_kind",
+        "_number",
+        "_principal",
+        "_trail",
+        "span",
+        "store_time",
+        "then",
+    )
 
     def __init__(
         self,
@@ -381,6 +459,7 @@ class Followed:
         kind: _Kind,
         context: ContextKey,
         then: ReplyTo,
+        number: int,
         *,
         is_denied: bool,
         is_audited: bool,
@@ -390,15 +469,28 @@ class Followed:
         self._trail = trail
         self._kind = kind
         self._context = context
+        self._number = number
+        self.span: CallSpan | None = None
+        self.store_time: StoreTime | None = None
         self._principal = trail.principal
         self._is_denied = is_denied
         self._is_audited = is_audited
         self._begun = begun
 
+    @property
+    def origin(self) -> str:
+        """What has asked for the run that it starts, as Keyspace.started_by takes it; '' if nobody would know."""
+        request_id = self._trail.request_id(self._number)
+        if self.span is None:
+            return f",{request_id}" if request_id else ""
+        return f"{self.span.traceparent},{request_id}"
+
     def __call__(self, at: int, id: bytes | None, outcome: Outcome) -> None:
         try:
             self.then(at, id, outcome)
         finally:
+            if self.span is not None:
+                self._end_span(self.span, _outcome(outcome).strip('"'), id)
             if self._is_audited:
                 self._tell(id, outcome)
             if self._begun:
@@ -408,15 +500,31 @@ class Followed:
 
     def _tell_call(self, principal: str, outcome: str, id: bytes | None) -> None:
         seconds = perf_counter() - self._begun
-        self._trail.tell_call(self._kind.named, principal, self._context, outcome, seconds, id)
+        self._trail.tell_call(self._kind.named, principal, self._context, outcome, seconds, id, self._number)
+
+    def _end_span(self, span: CallSpan, outcome: str, id: bytes | None) -> None:
+        attributes: dict[str, str | int | float] = {"herocoordinator.principal": self._principal}
+        if self._context is not None:
+            attributes["herocoordinator.context_id"] = self._context
+        if request_id := self._trail.request_id(self._number):
+            attributes["herocoordinator.request_id"] = request_id
+        if id is not None:
+            attributes["jsonrpc.request.id"] = _shown_id(id).strip('"')
+        if self.store_time is not None:
+            attributes["herocoordinator.store.duration"] = self.store_time.seconds
+        span.end(outcome, attributes)
 
     def abandoned(self, id: bytes | None) -> None:
         """Its client has left before the outcome was known."""
+        if self.span is not None:
+            self._end_span(self.span, ABANDONED.strip('"'), id)
         if self._begun:
             self._tell_call(self._principal, ABANDONED, id)
         if self._kind.is_written:
             gone = "the client has left; it may have been carried out"
-            self._trail.tell(self._kind.named, self._principal, self._context, str(StorageError.code), gone, id)
+            self._trail.tell(
+                self._kind.named, self._principal, self._context, str(StorageError.code), gone, id, self._number
+            )
 
     def _tell(self, id: bytes | None, outcome: Outcome) -> None:
         kind, trail, principal = self._kind, self._trail, self._principal
@@ -424,7 +532,7 @@ class Followed:
             if kind.is_written:
                 if kind.is_login:
                     principal = trail.who_logged_in()
-                trail.tell(kind.named, principal, self._context, '"ok"', None, id)
+                trail.tell(kind.named, principal, self._context, '"ok"', None, id, self._number)
             return
         assert isinstance(outcome, CoordinatorError)
         is_denied = self._is_denied or isinstance(outcome, _DENIALS)
@@ -432,7 +540,7 @@ class Followed:
             is_denied = trail.has_logins
         if is_denied or kind.is_written:
             reason = _right_of(kind.method, outcome) if is_denied else None
-            trail.tell(kind.named, principal, self._context, str(outcome.code), reason, id)
+            trail.tell(kind.named, principal, self._context, str(outcome.code), reason, id, self._number)
 
 
 def _named(method: str) -> str:

@@ -19,7 +19,7 @@ from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.dashboard import Site
 from coordinator.errors import InvalidRequest, Overloaded
-from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.audit import NO_LOGS, Trail
 from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Access
@@ -33,6 +33,7 @@ from coordinator.rpc.http.sessions import PATH as SESSION_PATH
 from coordinator.rpc.http.sessions import ChangeSession, Refusal, Sessions, decide_session
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
+from coordinator.tracing import is_traceparent
 
 __all__ = [
     "JSON",
@@ -108,6 +109,7 @@ class Call:
         shown: what it has shown to say who it is. Both only where callers log in.
         told: where it is from as it tells; see Proxies.
         request_id: the one it has, if that can be shown.
+        traceparent: the span it belongs to, if calls are traced.
     """
 
     coding: bytes
@@ -118,6 +120,7 @@ class Call:
     shown: Shown = NOTHING
     told: str = ""
     request_id: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,7 @@ class Answers:
         self._pages = pages
         self.max_body_bytes = max_body_bytes
         logs = dispatcher.logs
+        self._is_traced = logs is not None and logs.spans is not None
         self.makes_request_ids = logs is not None and logs.access is not None
         self._has_websocket = has_websocket
 
@@ -260,8 +264,11 @@ class Answers:
         told = self._proxies.told(request.headers)
         named = (host or b"").decode("latin-1").lower()
         request_id = next((value.decode() for name, value in shared if name == b"x-request-id"), "")
+        traceparent = request.headers.get(b"traceparent", b"").decode("latin-1") if self._is_traced else ""
+        traceparent = traceparent if is_traceparent(traceparent) else ""
         if too_long is not None or self._dispatcher.gate is None:
-            return too_long or Call(coding, Answer(200, (*shared, JSON)), silent, told=told, request_id=request_id)
+            replied = Answer(200, (*shared, JSON))
+            return too_long or Call(coding, replied, silent, told=told, request_id=request_id, traceparent=traceparent)
         return Call(
             coding,
             Answer(200, (*shared, JSON)),
@@ -271,6 +278,7 @@ class Answers:
             self._shown_by(request, named),
             told,
             request_id,
+            traceparent,
         )
 
     def _shown_by(self, request: Request, host: str) -> Shown:
@@ -369,10 +377,19 @@ class Answers:
         logs, limits = self._dispatcher.logs, self._dispatcher.limits
         account = trail = None
         address = self._proxies.address(budget.address, call.told) if call.told else ""
-        if logs is not None or limits is not None:
+        request_id = call.request_id
+        if logs is not None or limits is not None or request_id:
             address = address or budget.address
-            if logs is not None:
-                trail = Trail(logs, "http", address, access, client=client, request_id=call.request_id)
+            if logs is not None or request_id:
+                trail = Trail(
+                    logs or NO_LOGS,
+                    "http",
+                    address,
+                    access,
+                    client=client,
+                    request_id=request_id,
+                    traceparent=call.traceparent,
+                )
             account = None if limits is None else limits.account(access, address)
         reply = _Reply(call, respond, access, account)
         intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account, address=address)

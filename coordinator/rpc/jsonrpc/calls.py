@@ -28,12 +28,13 @@ from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.access.limits import Account, Limits, whose
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
-from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader
+from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader, TracedItem, TracedReader
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.rpc.openrpc import ServedDocument
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
+from coordinator.tracing import StoreTime
 
 __all__ = ["Dispatcher", "Intake", "Response", "Sink"]
 
@@ -50,6 +51,9 @@ _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew
 
 ReplyTo = Callable[[int, bytes | None, Outcome], None]
 """Takes the outcome of the call at a place of its message, with that call's id."""
+
+Charge = Callable[[float], None] | None
+"""Is given the seconds that the store takes over a request; see Request."""
 
 Place = tuple[ReplyTo, int, bytes | None]
 """Where a call's reply goes, its place in the message, and its id."""
@@ -326,7 +330,7 @@ class Dispatcher:
         max_batch_reply: bytes of the reply to one batch.
         document, max_values: see Reader.
         gate: decides who may call what; None: everybody may call everything.
-        logs: write down calls, each write and each denial among them; None: no such log is kept.
+        logs: write down calls, each write and each denial among them, and trace them; None: none of that is done.
         limits: of each caller; None: there are none.
         methods: what may be called.
     """
@@ -354,7 +358,9 @@ class Dispatcher:
         self.engine = engine
         self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
         self.request_timeout = request_timeout
-        self.reader = Reader(methods, max_batch, document, max_values)
+        self.is_traced = logs is not None and logs.spans is not None
+        reader = TracedReader if self.is_traced else Reader
+        self.reader = reader(methods, max_batch, document, max_values)
         self.reading = trio.CapacityLimiter(1)  # of more threads at once, each would keep the event loop waiting
         self.max_batch_reply = max_batch_reply
         self.calls = 0
@@ -405,8 +411,9 @@ class Intake:
         self._address = address
         self._trail = trail
         self._is_judged = access is not None or trail is not None
+        self._is_traced = trail is not None and dispatcher.is_traced
         self._account = account
-        self._charge = None if account is None or not account.counts_store_time else account.charge
+        self._charge: Charge = None if account is None or not account.counts_store_time else account.charge
         self._refused = 0  # calls, for want of a login, that were paused for
         self._dispatcher = dispatcher
         self._sink = sink
@@ -477,7 +484,9 @@ class Intake:
                 allowed = item[1] if access is None else access.admit(item[1], item[2])
                 if allowed is None:
                     allowed = await self._judged(item[1], item[2])
-                answer_to = reply_to if trail is None else trail.follow(item[1], item[2], allowed, reply_to)
+                if trail is not None:
+                    parent = read.traceparent if type(read) is TracedItem else ""
+                    answer_to = trail.follow(item[1], item[2], allowed, reply_to, parent)
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
             elif is_judged and trail is not None:
                 trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])
@@ -557,7 +566,9 @@ class Intake:
             await full
         return await self._access.judge(method, params)
 
-    def _add(self, item: Item, reply_to: ReplyTo, at: int, deadline: float) -> Awaitable[None] | None:
+    def _add(  # noqa: PLR0912 - a step more costs all calls
+        self, item: Item, reply_to: ReplyTo, at: int, deadline: float
+    ) -> Awaitable[None] | None:
         """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
@@ -587,7 +598,7 @@ class Intake:
             expected = self._dispatcher.directory.expected(context)
             self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
-            calls.charge = self._charge
+            calls.charge = self._charge_of(reply_to)
             if self._access is not None:
                 calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
             calls.begun = self._begun
@@ -599,6 +610,8 @@ class Intake:
         if calls.admission is not None:
             calls.admission.calls.append((method, params))
         calls.places.append((reply_to, at, id))
+        if self._is_traced:
+            _time(reply_to, calls.charge)
         calls.weight += calls.expected if method.is_record else SMALL
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
@@ -657,7 +670,7 @@ class Intake:
             await full
         reply_to, at, id = place
         context = method.context(params)
-        keys = self._dispatcher.keyspace(context)
+        keys = self._keys_of(method, context, reply_to)
         commands: list[Command] | None = None
         takes_long = False
         match does:
@@ -691,7 +704,7 @@ class Intake:
         call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.begun = self._begun
         call.commands = commands
-        call.charge = self._charge
+        call.charge = self._charge_of(reply_to)
         call.admission = None if takes_long else self._admission(method, params, deadline)
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
@@ -703,6 +716,13 @@ class Intake:
             self._waits_for(call, method, params)
         if call.answered is not None:
             await call.answered.wait()
+
+    def _keys_of(self, method: Method, context: ContextKey, reply_to: ReplyTo) -> Keyspace:
+        """The context's, as a call of this method uses them."""
+        keys = self._dispatcher.keyspace(context)
+        if method.starts_run and type(reply_to) is Followed and (origin := reply_to.origin):
+            return keys.started_by(origin)
+        return keys
 
     def _admission(self, method: Method, params: Any, deadline: float) -> Admission | None:
         """What says that a call may be carried out; None if everybody may do all."""
@@ -723,6 +743,14 @@ class Intake:
         self._sink.waits_for(call)
         if self._access is not None:
             self._access.gate.watch(call, self._access, method, params)
+
+    def _charge_of(self, reply_to: ReplyTo) -> Charge:
+        """What is given the seconds that the store takes over a request that is made now, and that this call is in."""
+        if not self._is_traced:
+            return self._charge
+        charge = StoreTime(self._charge)
+        _time(reply_to, charge)
+        return charge
 
     def _post(self) -> Awaitable[None] | None:
         """Post what is open. Returns what to wait for if the mailbox is full."""
@@ -774,6 +802,12 @@ def _instead(reply_to: ReplyTo, other: ReplyTo) -> ReplyTo:
         return other
     reply_to.then = other
     return reply_to
+
+
+def _time(reply_to: ReplyTo, charge: Charge) -> None:
+    """Have a call that is traced know what the store takes over its request."""
+    if type(reply_to) is Followed and type(charge) is StoreTime:
+        reply_to.store_time = charge
 
 
 def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:

@@ -17,8 +17,9 @@ from coordinator.rpc.jsonrpc.counting import MAX_VALUES, has_more_values
 from coordinator.rpc.jsonrpc.suggestions import Suggestions
 from coordinator.rpc.methods.method import Method
 from coordinator.rpc.openrpc import ServedDocument
+from coordinator.tracing import is_traceparent
 
-__all__ = ["DISCOVER", "Item", "Reader"]
+__all__ = ["DISCOVER", "Item", "Reader", "TracedItem", "TracedReader"]
 
 log = structlog.get_logger("coordinator.rpc")
 
@@ -59,10 +60,13 @@ class Reader:
         self._max_batch = max_batch
         self._max_values = max_values
         self._suggestions = Suggestions([*methods, DISCOVER])
-        types = [_call_type(method) for method in methods.values() if method.reader.is_plain]
+        types = [self._call_type(method) for method in methods.values() if method.reader.is_plain]
         call: Any = Annotated[reduce(or_, types), Discriminator("method")]
         self._validate_call = TypeAdapter(call).validator.validate_json
         self._validate_batch = TypeAdapter(Annotated[list[call], FailFast()]).validator.validate_json
+
+    def _call_type(self, method: Method) -> Any:
+        return _call_type(method)
 
     def knows(self, method: str) -> bool:
         """Whether there is a method of this name."""
@@ -159,6 +163,39 @@ class Reader:
             return item.id, None, fault
 
 
+class TracedItem(tuple[bytes | None, Method | None, Any]):
+    """An Item that names the span its caller has made it in.
+
+    Attributes:
+        traceparent: that.
+    """
+
+    traceparent: str
+
+
+class TracedReader(Reader):
+    """Reads the member `traceparent` of request objects, too."""
+
+    def _call_type(self, method: Method) -> Any:
+        return _call_type(method, traceparent=NotRequired[Any])
+
+    def _item_of(self, call: dict[str, Any]) -> Item:
+        return _traced(super()._item_of(call), call.get("traceparent"))
+
+    def _look_at(self, item: protocol.Call | protocol.Invalid) -> Item:
+        read = super()._look_at(item)
+        return read if isinstance(item, protocol.Invalid) else _traced(read, item.traceparent)
+
+
+def _traced(item: Item, traceparent: Any) -> Item:
+    """With what names a span, if this does."""
+    if not is_traceparent(traceparent):
+        return item
+    traced = TracedItem(item)
+    traced.traceparent = traceparent
+    return traced
+
+
 def _from_opening(data: str | bytes | bytearray) -> str | bytes | bytearray:
     """A message without what may stand before its first brace or bracket."""
     text = protocol.without_mark(data)
@@ -191,12 +228,13 @@ class _OddId(Exception):
     """An id is neither a string nor a number nor null."""
 
 
-def _call_type(method: Method) -> Any:
+def _call_type(method: Method, **more: Any) -> Any:
     """The type of this method's request objects whose params are the params object."""
     members = {
         "jsonrpc": Literal["2.0"],
         "id": NotRequired[Any],
         "method": Literal[method.name],
         "params": method.params,
+        **more,
     }
     return TypedDict(method.name, members)  # type: ignore[operator] # made of what the table says

@@ -39,11 +39,12 @@ _JSON_BEGINS_WITH: Final = '{[ \t\r\n"-0123456789tfn'
 
 
 class Call(NamedTuple):
-    """A valid request object. `id` is JSON text, None for a notification."""
+    """A valid request object. `id` is JSON text, None for a notification; `traceparent` may be anything."""
 
     id: bytes | None
     method: str
     params: dict[str, Any] | list[Any]
+    traceparent: Any = None
 
 
 class Invalid(NamedTuple):
@@ -195,7 +196,7 @@ def _request(item: Any) -> Call | Invalid:
         params = _NO_PARAMS
     elif type(params) is not dict and type(params) is not list:
         return Invalid(id or NULL_ID, InvalidRequest("`params` must be an object or an array, or left out"))
-    return Call(id, method, params)
+    return Call(id, method, params, item.get("traceparent"))
 
 
 def _spoiled(item: Any, halves: Halves) -> Invalid:

@@ -49,6 +49,7 @@ CONTROL_METHODS: dict[str, Method] = {
             in_context,
             (*READ, DagMissingDependency, DagCycleDetected, Conflict, Overloaded),
             does=Steps(control.rerun_flow),
+            starts_run=True,
             writes=True,
             example={
                 **_FLOW_EXAMPLE,
@@ -101,6 +102,7 @@ CONTROL_METHODS: dict[str, Method] = {
             in_context,
             WRITE,
             does=Steps(bulk.retry_flows),
+            starts_run=True,
             writes=True,
             example=_MANY_EXAMPLE,
             right=Right.RUN,

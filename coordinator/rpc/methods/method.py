@@ -120,6 +120,7 @@ class Method:
         written: from validated params to what each record that is written has of them.
         queues: from validated params to the script type of a job that may be run as soon as it is carried out, if
             there is one.
+        starts_run: whether it may start flows or a message: what has asked for that is kept with them.
         example: params with which it can be called; None if there are none, or it takes none.
         is_record: whether its replies are records.
         only_reads: whether nothing is missed by who gets no reply to it, as nothing was changed and nothing begun.
@@ -136,6 +137,7 @@ class Method:
     writes: bool = False
     creates: Callable[[Any], bool] = _nothing
     queues: Callable[[Any], str | None] | None = None
+    starts_run: bool = False
     payload_member: str | None = None
     replies: Replies = "record"
     written: Callable[[Any], Sequence[models.Model]] = lambda params: (params,)

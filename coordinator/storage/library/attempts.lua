@@ -86,12 +86,14 @@ end
 
 -- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at,
 -- what its prerequisites were satisfied by (a JSON object, or '' if it has none), since when it was queued and when
--- that ended (ms, `waited`; '' if this was told before) and the members that JOB_ASSIGNED names; joined by NUL, which
--- only the last of them, the script, may contain. One string, for each item of a table costs the server much.
-local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs, updated_at, waited)
+-- that ended (ms, `waited`; '' if this was told before), the run's x_origin and the members that JOB_ASSIGNED names;
+-- joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the
+-- server much.
+local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs, updated_at, waited, origin)
   local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
   return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
-    .. updated_at .. '\0' .. met .. '\0' .. waited .. '\0' .. table.concat(record, '\0', ASSIGNED)
+    .. updated_at .. '\0' .. met .. '\0' .. waited .. '\0' .. origin .. '\0'
+    .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- Whether a runner other than this one is there for jobs of a type.
@@ -258,10 +260,10 @@ local function forget_ready(tx, type)
 end
 
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
--- Returns them as {job, record, the run's env_vars, inputs}, and whether there may be more. One whose type has changed
--- since is moved to its queue; one that is in its queue twice, because it was queued again before its first entry was
--- popped, is popped once. Those kept for others stay where they are, and so do all while they are paused, or the runner
--- is drained; those of a flow that is paused are noted for when it is resumed.
+-- Returns them as {job, record, the run's env_vars, inputs, its x_origin}, and whether there may be more. One whose type
+-- has changed since is moved to its queue; one that is in its queue twice, because it was queued again before its first
+-- entry was popped, is popped once. Those kept for others stay where they are, and so do all while they are paused, or
+-- the runner is drained; those of a flow that is paused are noted for when it is resumed.
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do
@@ -298,7 +300,7 @@ local function pop(tx, count, bytes, types, runner)
         local run = record[RUN]
         local is_queued = run and record[STATUS] == 'Dispatched' and record[AT.x_queued] and not seen[job]
         if is_queued and not runs[run] then
-          runs[run] = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars')
+          runs[run] = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars', 'x_origin')
         end
         if is_queued and runs[run].err then
           arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
@@ -316,7 +318,7 @@ local function pop(tx, count, bytes, types, runner)
           local env_vars = runs[run][2] or '{}'
           local are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
           if are_readable then
-            popped[#popped + 1] = {job, record, env_vars, inputs}
+            popped[#popped + 1] = {job, record, env_vars, inputs, runs[run][3] or ''}
             bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
@@ -362,7 +364,7 @@ end
 -- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see
 -- `encode_assignment`.
 local function begin_attempt(tx, popped, token, runner, session, topic, lease)
-  local job, record, env_vars, inputs = unpack(popped)
+  local job, record, env_vars, inputs, origin = unpack(popped)
   local run, number = record[RUN], '1'
   if record[ATTEMPT] then
     number = tostring(string.match(record[ATTEMPT], '^%d+') + 1)
@@ -371,6 +373,10 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   if record[TIMEOUT] ~= '0' then
     local ends = tx.now + record[TIMEOUT] * 1000 + TIMEOUT_GRACE
     expires, deadline = math.min(expires, ends), string.format('%.0f', ends)
+  end
+  if origin ~= '' and string.byte(origin) ~= 44 then -- it begins with a trace, not with the comma behind that
+    deadline = deadline .. '+'
+    redis.call('HSET', tx.prefix .. job, 'x_trace', origin)
   end
   local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' '
     .. session
@@ -386,7 +392,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   end
   emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
   local waited = record[QUEUED] .. ' ' .. tx.at
-  return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds, waited)
+  return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds, waited, origin)
 end
 
 -- The last take of `holder`: its number, and what was handed out, of each attempt the job and the token; nil if there
@@ -417,11 +423,12 @@ local function taken_before(tx, holder, number)
     local record = read_job(tx, job)
     local attempt = record[STATUS] == 'Started' and attempt_of(record[ATTEMPT])
     if attempt and attempt.token == token then
-      local env_vars = redis.call('HGET', tx.prefix .. record[RUN], 'env_vars') or '{}'
+      local env_vars, origin = unpack(redis.call('HMGET', tx.prefix .. record[RUN], 'env_vars', 'x_origin'))
+      env_vars, origin = env_vars or '{}', origin or ''
       local inputs = encode_inputs(tx, job, record[PARENTS])
       local updated_at = redis.call('HGET', tx.prefix .. job, 'updated_at') -- when it was taken, not now
       attempts[#attempts + 1] =
-        encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs, updated_at, '')
+        encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs, updated_at, '', origin)
     end
   end
   return attempts
@@ -565,6 +572,9 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost, out
   local key = tx.prefix .. attempt.job
   outcome = outcome or is_lost and 'lost' or 'failed'
   OUTCOME.keep(tx, attempt.job, attempt, outcome, tx.at, reason)
+  if attempt.traced == '+' then
+    OUTCOME.trace(tx, attempt.run, attempt.job, attempt, outcome, reason)
+  end
   local about = is_lost and ',"lost":true' .. because(reason) or because(reason)
   redis.call('HSET', key, 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
   redis.call('HDEL', key, 'x_queued')
@@ -620,6 +630,9 @@ local function finish(tx, args, o)
   cheer(tx, attempt.runner, true)
   deliver(tx, attempt.run)
   emit_job(tx, attempt.run, job, 'Finished', attempt)
+  if attempt.traced == '+' then
+    OUTCOME.trace(tx, attempt.run, job, attempt, 'finished')
+  end
   note_finished(tx, attempt.run, attempt.more)
   return reported_now(tx, 'Finished', attempt)
 end

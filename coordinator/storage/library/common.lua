@@ -9,6 +9,7 @@
 -- (ms) it keeps an ended flow's events and ended runs (0: for ever), how many lost attempts a job may have that does
 -- not say so itself, and the library it knows, its number and digest, with spaces between: what another one is given
 -- or returns may be different. A call that
+-- starts a run may have one word more, `@` and what has asked for it (see Keyspace.started_by). One that
 -- is to be applied once has three words more: its writer with the epoch, its number, and how many calls of the writer
 -- are unanswered with this one; see once.lua. Its own arguments follow; in Lua it is given `args`, the place `o` before
 -- the first of its own, and the last place. It returns {result, effects}; a result's first item says how it went.
@@ -18,7 +19,8 @@
 -- RUNNER` (a queue has a job that another runner than this one is to have), `trouble:RUNNER FAILED` (a runner has
 -- failed so many attempts in a row, and gets fewer), `ended:KIND STATUS` (a flow or message has, with this status),
 -- `deleted:` (the context is being deleted: whoever waits in it is to look),
--- `feed:` (those who follow the whole context have new events).
+-- `feed:` (those who follow the whole context have new events), `attempt:RUN JOB NUMBER TOKEN RUNNER BEGUN ENDED
+-- OUTCOME ORIGIN REASON` (an attempt has ended that belongs to a trace; times in ms, the reason as JSON or nothing).
 -- Records are named by their key without the prefix: `job:7:1`, `flow:1`.
 --
 -- Engine fields of a job: x_run (the flow or message it runs for), x_wait (unmet dependencies), x_met (what its
@@ -30,11 +32,13 @@
 -- another, with spaces between), x_lost (how many of its attempts were lost), x_late (of the last attempt that was
 -- cancelled or timed out here: until when (ms) its runner may hand in output and a result, its token, its number, its
 -- run), x_returned (how often it was given back in this run), x_kept (what it knew of its attempts before a start that
--- is not yet certain: see steps.lua).
+-- is not yet certain: see steps.lua), x_trace (the run's x_origin when its last attempt began that belongs to a trace;
+-- such an attempt has a + behind its deadline).
 -- Of a run: x_active (see runs.lua: '1' while jobs may start), x_pending (jobs not Finished), x_jobs, x_leaves (both
 -- are LARGE if it has so many that a list has them: see steps.lua), x_started, x_ended, x_logged (bytes of log lines),
 -- x_forgotten (the events of an earlier start are no longer kept), x_step (what is done with it in slices, and how far
--- that is), x_again (the token of the flow_rerun that has started it last).
+-- that is), x_again (the token of the flow_rerun that has started it last), x_origin (what has asked for its last
+-- start, as Keyspace.started_by has it, or '').
 
 local VERSION = '8'
 local IDENTITY = VERSION .. ':' .. DIGEST
@@ -84,6 +88,7 @@ local EFFECT = {
   ENDED = 'ended:',
   DELETED = 'deleted:',
   FEED = 'feed:',
+  ATTEMPT = 'attempt:',
 }
 
 -- What this server remembers of the time, for as long as it runs; all contexts it has share that. Timers are not on
@@ -172,7 +177,11 @@ local CLOCK = {known = clock, read = read_clock, adopt = adopt_clock}
 local function begin(keys, args, is_reading, is_anyway)
   -- A pattern for all of it would cost as much as a command.
   local _, last = string.find(args[2], ' ' .. IDENTITY, 1, true)
-  local writer, number, unanswered = string.match(args[2], '^ ?(%S*) ?(%d*) ?(%d*)$', (last or 0) + 1)
+  local rest, origin = (last or 0) + 1, nil
+  if string.byte(args[2], rest + 1) == 64 then -- '@'
+    origin, rest = string.match(args[2], '^ @(%S+)()', rest)
+  end
+  local writer, number, unanswered = string.match(args[2], '^ ?(%S*) ?(%d*) ?(%d*)$', rest)
   if not last or (string.byte(args[2], last + 1) or 32) ~= 32 then
     error({err = 'ERR the function library here is version ' .. VERSION .. ' (' .. DIGEST .. '), of another '
       .. 'coordinator than the one that calls; only one of the two can use this store: stop the other one, then '
@@ -204,6 +213,7 @@ local function begin(keys, args, is_reading, is_anyway)
     jitter = (time[2] % 1000) / 1000,
     channel = args[1],
     coordinator = caller,
+    origin = origin, -- what has asked for the run that this starts: a traceparent, a comma and a request id
     counts = string.byte(caller, string.find(caller, ' ', 1, true) + 1) == 49, -- '1': what records take is counted
     count = nil, -- the number of the count that holds, once it was looked at
     writer = writer, -- the key of the replies kept for who calls, nil: this call is not to be kept

@@ -451,6 +451,9 @@ local function flow_submit(tx, args, o)
   end
   fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
     'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
+  if tx.origin or was.status then
+    put(fields, 'x_origin', tx.origin or '')
+  end
   put_members(fields, given, args, o + 6, was.kept, FLOW_DEFAULTS)
   redis.call('HSET', keys[1], unpack(fields))
   COUNT.flow(tx, was.status or '', 'Started')

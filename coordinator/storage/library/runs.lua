@@ -239,12 +239,12 @@ local function fail_run(tx, run, reason, job, step)
 end
 
 -- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease, start and
--- deadline (ms), session; and with it these three. nil if there was none, or nothing is known of it but its number.
+-- deadline (ms), `traced` ('+' or nothing), session; and with it these three. nil if there was none, or nothing is known of it but its number.
 local function attempt_of(field, job, run, more)
-  local number, token, runner, lease, start, deadline, session =
-    string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  local number, token, runner, lease, start, deadline, traced, session =
+    string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+)(%+?) (.*)$')
   return number and {number = number, token = token, runner = runner, lease = lease, start = start, deadline = deadline,
-    session = session, job = job, run = run, more = more}
+    traced = traced, session = session, job = job, run = run, more = more}
 end
 
 local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in output and a result
@@ -328,6 +328,9 @@ local function stop(tx, run, job, reason)
       'x_late', late_until(tx, attempt, run))
     COUNT.move(tx, 'Started>Error')
     OUTCOME.keep(tx, job, attempt, 'cancelled', tx.at, reason)
+    if attempt.traced == '+' then
+      OUTCOME.trace(tx, run, job, attempt, 'cancelled', reason)
+    end
     disarm(tx, 'lease:' .. job)
     forget_attempt(tx, job, attempt)
     announce_cancel(tx, attempt.runner, job, attempt.token, reason)
@@ -606,7 +609,7 @@ local function launch(tx, run, nodes)
   local leaves = names_of(nodes, is_leaf)
   local fields = {'updated_at', tx.seconds, 'x_active', '1', 'x_pending', pending, 'x_jobs', names_of(nodes),
     'x_leaves',
-    leaves, 'x_started', tx.at}
+    leaves, 'x_started', tx.at, 'x_origin', tx.origin or ''}
   if string.sub(run, 1, 5) == 'flow:' then
     put(fields, 'status', 'Started')
     COUNT.flow(tx, redis.call('HGET', tx.prefix .. run, 'status'), 'Started')

@@ -84,6 +84,16 @@ function OUTCOME.keep(tx, job, attempt, outcome, ended, reason)
   end
 end
 
+-- Our coordinator learns how an attempt has ended that belongs to a trace.
+function OUTCOME.trace(tx, run, job, attempt, outcome, reason)
+  local origin = redis.call('HGET', tx.prefix .. job, 'x_trace')
+  if origin then
+    local why = reason and cjson.encode(string.sub(reason, 1, OUTCOME.ERROR)) or ''
+    tx.effects[#tx.effects + 1] = EFFECT.ATTEMPT .. table.concat({run, job, attempt.number, attempt.token,
+      attempt.runner, attempt.start, tx.at, outcome, origin, why}, ' ')
+  end
+end
+
 -- Forget what a job's earlier run has left: its attempts but for how they ended, what it waited for, what waited for
 -- it.
 local function forget_run(tx, job)
@@ -93,7 +103,7 @@ local function forget_run(tx, job)
     OUTCOME.keep(tx, job, {number = number, runner = runner, start = start}, 'finished', ended)
   end
   redis.call('HDEL', tx.prefix .. job, 'x_run', 'x_queued', 'x_ended', 'x_retry', 'x_failure', 'x_attempt', 'x_next',
-    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met', 'x_kept')
+    'x_parents', 'x_awaits', 'x_was', 'x_lost', 'x_returned', 'x_needed', 'x_met', 'x_kept', 'x_trace')
   redis.call('DEL', tx.prefix .. 'tail:' .. job)
 end
 

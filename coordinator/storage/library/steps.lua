@@ -94,7 +94,8 @@ local function begin_launch(tx, flow, token)
   end
   redis.call('DEL', tx.prefix .. 'ready:' .. flow, tx.prefix .. 'late:' .. flow, tx.prefix .. 'order:' .. flow,
     tx.prefix .. 'free:' .. flow)
-  redis.call('HSET', key, 'x_active', IS.STARTING, 'x_before', before, 'x_serial', serial, 'x_token', token or '')
+  redis.call('HSET', key, 'x_active', IS.STARTING, 'x_before', before, 'x_serial', serial, 'x_token', token or '',
+    'x_origin', tx.origin or '')
   redis.call('HDEL', key, 'x_fault', 'x_unordered', 'x_doomed')
   tx.active[flow] = IS.STARTING
   begin_step(tx, flow, token and 'create 0 0' or table.concat({'claim', caller, 1, 0, 0}, ' '), STEP_PAUSE)
