@@ -17,23 +17,23 @@ LONG: Final = frozenset(
     """
     access/test_audit access/test_browser access/test_floods access/test_fuzz access/test_many_connections
     access/test_slow_clients access/test_waiting_calls
-    cli/test_bench cli/test_bench_jobs cli/test_cert cli/test_demo cli/test_doctor cli/test_export cli/test_flow_views cli/test_foreign_text
-    cli/test_bridge cli/test_flow_commands cli/test_import_original cli/test_large_flows cli/test_serve_config
+    cli/test_bench cli/test_bench_jobs cli/test_bridge cli/test_cert cli/test_demo cli/test_doctor
+    cli/test_export cli/test_flow_commands cli/test_flow_views cli/test_foreign_text cli/test_import_original
+    cli/test_large_flows cli/test_lists cli/test_serve_config
     clients/test_go clients/test_in_browser clients/test_rust clients/test_typescript clients/test_typing
     cluster/test_fail_over cluster/test_isolation cluster/test_metrics cluster/test_sentinel
     dashboard/test_build dashboard/test_large dashboard/test_login dashboard/test_pages
     execution/test_full_size execution/test_sliced_reruns execution/test_slices execution/test_stateful
-    faults/test_backup faults/test_clients_that_go faults/test_damaged_files faults/test_disk faults/test_flushed
-    faults/test_full_memory
-    faults/test_outside_calls faults/test_private_files faults/test_register faults/test_scale faults/test_secrets
-    flows/test_chaos flows/test_clock flows/test_context_events flows/test_restart flows/test_scale
-    flows/test_request_ids flows/test_traces
+    faults/test_backup faults/test_clients_that_go faults/test_damaged_files faults/test_disk
+    faults/test_flushed faults/test_full_memory faults/test_outside_calls faults/test_private_files
+    faults/test_register faults/test_scale faults/test_secrets
+    flows/test_chaos flows/test_clock flows/test_context_events flows/test_request_ids flows/test_restart
+    flows/test_scale flows/test_traces
     interop/test_accidents
     runner/test_ended_attempts runner/test_large_inputs
     stateful/test_records
     tests/test_bench_peers tests/test_dist tests/test_examples tests/test_helm tests/test_wheel
     tls/test_reload
-    cli/test_lists
     workers/test_clients workers/test_descriptors workers/test_flows workers/test_hung workers/test_lives
     """.split()  # noqa: SIM905 - one line a file would be a page
 )
