@@ -237,7 +237,7 @@ class Supervisor:
 
     def serve_now(self) -> None:
         """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
-        if self._unparked is None:
+        if self._unparked is None or self._rounds.on_the_wire >= ROUNDS_SENT:  # what comes next is then sent by itself
             return
         try:
             self._send_now()
@@ -249,9 +249,10 @@ class Supervisor:
         if mailbox.doubts or self._wanted_elsewhere():
             self._unpark()
             return
+        mailbox.on_post = self._serve_soon  # before operations are advanced, as those may post another request here
         ready = rounds.next_requests()
         if not ready:
-            self._told_nothing()
+            self._rest()
             return
         if load_of(ready) > FEW_CALLS or (self._must_register and any(request.writes for request in ready)):
             self._unpark()
@@ -261,17 +262,15 @@ class Supervisor:
         sent = rounds.send_now(self._connection, ready)
         if sent:
             self._unpark(sent)
-        elif rounds.on_the_wire < ROUNDS_SENT:
-            mailbox.on_post = self._serve_soon
+        elif rounds.on_the_wire >= ROUNDS_SENT:
+            mailbox.on_post = None
 
-    def _told_nothing(self) -> None:
+    def _rest(self) -> None:
         """There is nothing to send now."""
         mailbox = self._mailbox
         if self._wanted_elsewhere():
             self._unpark()
-            return
-        mailbox.on_post = self._serve_soon
-        if mailbox.is_quiet:
+        elif mailbox.is_quiet:
             self.state = State.IDLE
             mailbox.idle_since = trio.current_time()
 
@@ -299,7 +298,8 @@ class Supervisor:
             if rounds.is_unknown and not rounds:
                 self._unpark()
             elif self._mailbox.is_quiet and not rounds:
-                self._told_nothing()
+                self._mailbox.on_post = self._serve_soon
+                self._rest()
             else:
                 self._send_now()
 

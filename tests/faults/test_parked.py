@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.request import Compute, Operation, RawJson, Request
+from coordinator.actors.request import Compute, Operation, Parking, RawJson, Request
 from coordinator.errors import CoordinatorError, StorageError
 from coordinator.storage import readiness
 from coordinator.storage.connection import Store
@@ -122,6 +122,30 @@ async def test_what_is_posted_while_a_round_is_on_the_wire_is_sent_and_keeps_its
         while not ahead:
             await trio.sleep(0.01)
         assert ahead in ([b"2"], [b"1"])  # before those that waited
+
+
+async def test_an_operation_that_asks_its_own_context_for_something_is_not_left_waiting(store: ValkeyProcess) -> None:
+    async with directory_at(store.url) as directory:
+
+        def asking(number: int) -> Operation:
+            """Waits for another request here, before it has sent anything and after."""
+            found: list[Any] = []
+            for word in ("before", "after"):
+                waiting = Parking()
+
+                def then(outcome: Any, waiting: Parking = waiting) -> None:
+                    found.append(outcome)
+                    waiting.wake()
+
+                directory.call_soon(CONTEXT, command("ECHO", f"{word}{number}"), then)
+                yield waiting.park()
+                (reply,) = yield [("ECHO", number)]
+                found.append(reply)
+            return b" ".join(found)
+
+        for number in range(5):
+            outcomes = await asked(directory, *(asking(number) for _ in range(number + 1)))
+            assert outcomes == [b"before%d %d after%d %d" % ((number,) * 4)] * (number + 1)
 
 
 @pytest.mark.parametrize("piece", [1, 7])
