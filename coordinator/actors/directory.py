@@ -34,6 +34,7 @@ HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
 LONG_SLICE: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy
 SHORT_SLICE: Final = 16  # if few are, and the others wait for these; it costs them a tenth of their calls
 FEW: Final = 4  # contexts
+SWEPT_AT_ONCE: Final = 500  # mailboxes, before others get on
 SERVED_AT_ONCE: Final = 32  # supervisors, before others get on
 QUANTUM: Final = 0.05  # seconds a busy supervisor keeps its slot while others wait
 RESTART_DELAY: Final = 0.1  # seconds before a crashed supervisor starts again
@@ -411,26 +412,36 @@ class Directory:
     async def _sweep_regularly(self) -> None:
         while True:
             await trio.sleep(HOUSEKEEPING_EVERY)
-            now = trio.current_time()
-            for mailbox in [*self._mailboxes.values()]:
+            busy = 0
+            for at, mailbox in enumerate([*self._mailboxes.values()], 1):
+                busy += bool(mailbox.pending)
                 try:
-                    self._sweep(mailbox, now)
+                    self._sweep(mailbox)
                 except Exception as error:  # which must not keep the others from being looked at
                     report("sweeping a mailbox", error, context=mailbox.context)
-            self._is_crowded = sum(bool(mailbox.pending) for mailbox in self._mailboxes.values()) > FEW
+                if at % SWEPT_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+            self._is_crowded = busy > FEW
 
-    def _sweep(self, mailbox: Mailbox, now: float) -> None:
-        """Answer a context's requests whose deadline has passed; retire its supervisor if nobody used it for long."""
+    def _sweep(self, mailbox: Mailbox) -> None:
+        """Answer a context's requests whose deadline has passed; give up a connection whose store is silent; retire a
+        supervisor that nobody used for long."""
+        now = trio.current_time()
         expired = [request for request in mailbox.pending if request.deadline <= now]
-        self.expired += sum(request.calls for request in expired)
-        for request in expired:
-            reason = mailbox.fault or "the context is too busy, or the store too slow"
-            request.finish(_given_up(request, f"not answered in time: {reason}"))
+        if expired:
+            self._expire(mailbox, expired)
         supervisor = self._supervisors.get(mailbox.context)
-        if supervisor is not None:
-            supervisor.look(perf_counter())
-        if supervisor is not None and supervisor.is_free and now - mailbox.idle_since > self._idle_timeout:
+        if supervisor is None:
+            return
+        supervisor.look(perf_counter())
+        if now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
+
+    def _expire(self, mailbox: Mailbox, expired: list[Request]) -> None:
+        self.expired += sum(request.calls for request in expired)
+        reason = mailbox.fault or "the context is too busy, or the store too slow"
+        for request in expired:
+            request.finish(_given_up(request, f"not answered in time: {reason}"))
 
 
 class _InternalRequest(Request):
