@@ -525,6 +525,9 @@ class _Process:
         """Those of jobs for their runners."""
         return np.frombuffer(self._waits_file.read(), dtype=np.float64)
 
+    def kill(self) -> None:
+        self._process.kill()
+
     async def aclose(self) -> None:
         self._file.close()
         self._waits_file.close()
@@ -600,6 +603,10 @@ async def generators(plan: Plan, contexts: list[int], runners: Sequence[Runner] 
             if plan.jobs is not None:
                 await _until_connected(started)
             yield started
+        except BaseException:
+            for process_ in started:
+                process_.kill()  # one that is in a step would not see that its input has ended
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 for process_ in started:
