@@ -227,10 +227,10 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
                     steps, found = [], await running.run_step(plan, processes, show)
             finally:
                 show.end()
-        if given["knee"] is not None and not found.keeps(given["knee"]):
-            say(f"no rate was held with a p99 within {given['knee']:g} ms")
+            if given["knee"] is not None and not found.keeps(given["knee"]):
+                say(f"no rate was held with a p99 within {given['knee']:g} ms")
+            _say_result(found)
         made = report.as_json(plan, server, found, steps)
-        _say_result(found)
         _write(given["json_file"], lambda: _json(made))
         _write(given["prometheus"], lambda: report.as_prometheus(made))
         _write(given["html"], lambda: report.as_html([*before, made]))
