@@ -18,7 +18,8 @@ LONG: Final = frozenset(
     access/test_audit access/test_browser access/test_floods access/test_fuzz access/test_many_connections
     access/test_slow_clients access/test_waiting_calls
     cli/test_bench cli/test_cert cli/test_demo cli/test_doctor cli/test_export cli/test_flow_views cli/test_foreign_text
-    cli/test_bench_jobs cli/test_bridge cli/test_flow_commands cli/test_import_original cli/test_large_flows cli/test_serve_config
+    cli/test_bench_jobs
+    cli/test_bridge cli/test_flow_commands cli/test_import_original cli/test_large_flows cli/test_serve_config
     clients/test_go clients/test_in_browser clients/test_rust clients/test_typescript clients/test_typing
     cluster/test_fail_over cluster/test_isolation cluster/test_metrics cluster/test_sentinel
     dashboard/test_build dashboard/test_large dashboard/test_login dashboard/test_pages
