@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from coordinator.cli.connection import connected, credentials, run, where
+from coordinator.cli.connection import connected, credentials, interruptible, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
 from coordinator.cli.output import plural, say, say_in_place
 from coordinator.client import RpcError, call_once
@@ -200,33 +200,37 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
         say(line, err=True)
 
     async def main() -> int:
-        who = credentials()
-        token = await _token(address, ca) if who is not None else ""
+        token = await _token(address, ca) if credentials() is not None else ""
         # The calls before and after the load go over a WebSocket, whatever the load does.
         async with connected(address.url, ca) as client:
-            caller = given["caller"] if given["caller"] is not None else await _caller(client)
-            server = await _server(client)
-            certificate = "" if who is None or who.certificate is None else str(who.certificate)
-            plan = _plan(given, address, str(ca or ""), token, certificate, caller)
-            _say_plan(plan)
-            async with (
-                running.stage(plan, client, tell) as contexts,
-                running.crew(plan, client, contexts, tell) as runners,
-                running.generators(plan, contexts, runners) as processes,
-            ):
-                show = _Shown(plan)
-                try:
-                    if given["knee"] is not None:
-                        steps = await running.find_knee(plan, processes, given["knee"], show, show.line)
-                        found = steps[-1]
-                    else:
-                        steps, found = [], await running.run_step(plan, processes, show)
-                finally:
-                    show.end()
-        if given["knee"] is not None and not found.keeps(given["knee"]):
-            say(f"no rate was held with a p99 within {given['knee']:g} ms")
+            # An interrupt ends the load, but not the connection: what was made is deleted over it.
+            return await interruptible(lambda: guarded(client, token))
+
+    async def loaded(client: Client, token: str) -> int:
+        caller = given["caller"] if given["caller"] is not None else await _caller(client)
+        server = await _server(client)
+        who = credentials()
+        certificate = "" if who is None or who.certificate is None else str(who.certificate)
+        plan = _plan(given, address, str(ca or ""), token, certificate, caller)
+        _say_plan(plan)
+        async with (
+            running.stage(plan, client, tell) as contexts,
+            running.crew(plan, client, contexts, tell) as runners,
+            running.generators(plan, contexts, runners) as processes,
+        ):
+            show = _Shown(plan)
+            try:
+                if given["knee"] is not None:
+                    steps = await running.find_knee(plan, processes, given["knee"], show, show.line)
+                    found = steps[-1]
+                else:
+                    steps, found = [], await running.run_step(plan, processes, show)
+            finally:
+                show.end()
+            if given["knee"] is not None and not found.keeps(given["knee"]):
+                say(f"no rate was held with a p99 within {given['knee']:g} ms")
+            _say_result(found)
         made = report.as_json(plan, server, found, steps)
-        _say_result(found)
         _write(given["json_file"], lambda: _json(made))
         _write(given["prometheus"], lambda: report.as_prometheus(made))
         _write(given["html"], lambda: report.as_html([*before, made]))
@@ -234,13 +238,13 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
             _say_compared(before[0], made)
         return EXIT_ERROR if found.errors or not found.messages else 0
 
-    async def guarded() -> int:
+    async def guarded(client: Client, token: str) -> int:
         try:
-            return await main()
+            return await loaded(client, token)
         except running.LoadFailed as error:
             fail(str(error), EXIT_ERROR)
 
-    run(guarded)
+    run(main)
 
 
 def _plan(given: dict[str, Any], address: Address, ca: str, token: str, certificate: str, caller: int) -> Plan:

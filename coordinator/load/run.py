@@ -50,6 +50,7 @@ CPU_LIMIT: Final = 0.9  # of a core, above which a generator is what limits
 LATE_LIMIT: Final = 5.0  # milliseconds by which a generator may be late
 _ASKED_AT_ONCE: Final = 64
 _CONNECT_TIMEOUT: Final = 60.0
+_ANSWER_TIMEOUT: Final = 15.0
 _RUNNER_IDS: Final = 4_000_000_000  # the first; nobody else begins there
 _TOKEN_SECONDS: Final = 86_400
 
@@ -255,9 +256,21 @@ async def stage(plan: Plan, client: Client, say: Callable[[str], None]) -> Async
         yield contexts
     finally:
         with trio.move_on_after(60 + plan.contexts / 20, shield=True) as scope:
-            await _clean(plan, client, made, own, say)
+            if not (made or own) or await _answers(client):
+                await _clean(plan, client, made, own, say)
+            else:
+                say(f"the coordinator does not answer; what was made is in the contexts {_range_of(made or own)}")
         if scope.cancelled_caught:
             say(f"not everything was deleted in time; it is in the contexts {_range_of(made or own)}")
+
+
+async def _answers(client: Client) -> bool:
+    """Whether there is somebody to delete anything, or the coordinator went away under the load."""
+    with trio.move_on_after(_ANSWER_TIMEOUT):
+        with suppress(RpcError):
+            await client.call("auth.whoami", {})
+        return True
+    return False
 
 
 def _range_of(ids: Sequence[int]) -> str:
@@ -453,7 +466,10 @@ async def crew(
     finally:
         if plan.first_context is not None:
             with trio.move_on_after(60 + plan.seconds * 10, shield=True) as scope:
-                await _dismiss(plan, client, contexts, [*runners.values()], say)
+                if await _answers(client):
+                    await _dismiss(plan, client, contexts, [*runners.values()], say)
+                else:
+                    say(f"the coordinator does not answer; flows that remain are named {FLOW_NAME!r}")
             if scope.cancelled_caught:
                 say(f"not all flows were deleted in time; those that remain are named {FLOW_NAME!r}")
 
@@ -524,6 +540,9 @@ class _Process:
     def waits(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Those of jobs for their runners."""
         return np.frombuffer(self._waits_file.read(), dtype=np.float64)
+
+    def kill(self) -> None:
+        self._process.kill()
 
     async def aclose(self) -> None:
         self._file.close()
@@ -600,6 +619,10 @@ async def generators(plan: Plan, contexts: list[int], runners: Sequence[Runner] 
             if plan.jobs is not None:
                 await _until_connected(started)
             yield started
+        except BaseException:
+            for process_ in started:
+                process_.kill()  # one that is in a step would not see that its input has ended
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 for process_ in started:

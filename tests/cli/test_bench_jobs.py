@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from coordinator.load.report import as_html, as_json, as_prometheus, compared, r
 from coordinator.load.run import JobsPlan, LoadFailed, Measured, Plan, crew, generators, run_step, stage
 from tests.access import callers
 from tests.cli.test_bench import quiet, stopped
-from tests.support.commands import herocoordinator
+from tests.support.commands import herocoordinator, herocoordinator_started, read_until
 from tests.support.server import CoordinatorProcess, coordinator
 
 pytestmark = pytest.mark.slow
@@ -165,6 +167,30 @@ def test_where_callers_log_in_its_runners_do_and_nothing_is_left_in_a_context_th
                 assert sum(stats["flows"].values()) == sum(stats["jobs"].values()) == 0
                 assert ada.result("runner.list", {"context_id": 9})["items"] == []
             assert made not in json.dumps(read(report)) + done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("scenario", ["load", "flows"])
+def test_an_interrupt_ends_it_at_once_and_nothing_is_left(own: CoordinatorProcess, scenario: str) -> None:
+    def contexts() -> list[int]:
+        with callers.caller(own, "http") as anybody:
+            found: list[int] = anybody.result("context.list", {})["items"]
+            return found
+
+    before = contexts()
+    started = herocoordinator_started("bench", own.ws, "--scenario", scenario, "--seconds", "600", "--connections", "2")
+    read_until(started, "as fast as answers come")
+    deadline = time.monotonic() + 30
+    while len(contexts()) == len(before):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(2)
+    started.send_signal(signal.SIGINT)
+
+    _, said = started.communicate(timeout=40)  # a minute is what deleting may take if nothing answers
+
+    assert started.returncode == 130
+    assert "Traceback" not in said
+    assert contexts() == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from coordinator.load.shape import Shape
 def test_each_job_is_followed_by_those_that_depend_on_it(width: int, depth: int, jobs: int) -> None:
     shape = Shape(width, depth)
     assert shape.jobs == jobs
-    followers = {place: [] for place in range(jobs)}
+    followers: dict[int, list[int]] = {place: [] for place in range(jobs)}
     for place in range(jobs):
         for before in shape.depends(place):
             followers[before].append(place)
