@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -24,16 +25,13 @@ AT_ONCE: Final = 100  # flows that are under way, as BullMQ's concurrency
 START_TIMEOUT: Final = 60.0  # seconds
 USER: Final = "postgres"  # the one Postgres runs as if we are root, which it refuses
 # As the Valkey of the others: what was acknowledged is on the disk a little later.
-OPTIONS: Final = {
-    "listen_addresses": "",
-    "synchronous_commit": "off",
-    "shared_buffers": "256MB",
-    "max_connections": 100,
-}
+OPTIONS: Final = {"listen_addresses": "", "synchronous_commit": "off", "shared_buffers": "256MB"}
 
 
 def programs() -> Path | None:
-    """Where Postgres has its programs; None if it is not on this machine."""
+    """Where Postgres has its programs; None if it is not on this machine, or nobody is who could run it."""
+    if os.geteuid() == 0 and not any(entry.pw_name == USER for entry in pwd.getpwall()):
+        return None
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     found = shutil.which("postgres") or (str(installed[-1]) if installed else None)
     directory = Path(found).resolve().parent if found else None
