@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from time import monotonic
 from typing import Final
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "BATCHES",
     "CALLS",
     "COUNTS",
+    "HELD",
+    "LIMITS",
     "MAILBOX_WAIT",
     "OK",
     "OTHER",
@@ -23,8 +26,10 @@ __all__ = [
     "ROUND_TRIPS",
     "START_WAITS",
     "Counts",
+    "Held",
     "Histogram",
     "Histograms",
+    "refused",
 ]
 
 OK: Final = "ok"
@@ -78,6 +83,7 @@ class Counts:
         attempts_retried: attempts that failed, timed out or were lost, and that another one follows.
         events_missed: times a follower was told that events it wanted are no longer kept.
         log_lines_dropped: lines of messages' jobs that were not kept, for their messages have enough.
+        limit_refusals: messages and calls that a limit has refused, by its name, one of LIMITS.
         runs_ended: flows and messages that ended, by kind and status.
     """
 
@@ -86,6 +92,7 @@ class Counts:
         "attempts_retried",
         "attempts_timed_out",
         "events_missed",
+        "limit_refusals",
         "log_lines_dropped",
         "runs_ended",
     )
@@ -95,8 +102,55 @@ class Counts:
         self.attempts_retried = 0
         self.attempts_timed_out = 0
         self.events_missed = 0
+        self.limit_refusals: Counter[str] = Counter()
         self.log_lines_dropped = 0
         self.runs_ended: Counter[tuple[str, str]] = Counter()
+
+
+class Held:
+    """Whom the limits hold: who was refused, until it may try again.
+
+    No more than HELD_COUNTED are remembered of each limit, so that a flood from many addresses costs neither memory nor
+    the time to look through them.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, dict[Hashable, float]] = {limit: {} for limit in LIMITS}
+
+    def add(self, limit: str, whom: Hashable, seconds: float) -> None:
+        """It is held for so long from now on."""
+        held = self._until[limit]
+        if whom in held or len(held) < HELD_COUNTED:
+            held[whom] = monotonic() + seconds
+        elif held[oldest := next(iter(held))] <= monotonic():
+            del held[oldest]
+            held[whom] = monotonic() + seconds
+
+    def count(self, limit: str) -> int:
+        """How many are, now."""
+        held, now = self._until[limit], monotonic()
+        for whom in [whom for whom, until in held.items() if until <= now]:
+            del held[whom]
+        return len(held)
+
+
+LIMITS: Final = (
+    *("caller_bytes", "caller_calls", "caller_store_time"),
+    *("context_bytes", "context_flows", "context_jobs"),
+    *("logins", "max_subscriptions"),
+)
+"""The names of what refuses calls for there are too many: settings, and `logins`, which is none."""
+
+HELD_COUNTED: Final = 4096
+HELD_FOR: Final = 60.0  # seconds for which somebody counts as held whom nobody can say when to try again
+
+HELD: Final = Held()
+
+
+def refused(limit: str, whom: Hashable, seconds: float = HELD_FOR) -> None:
+    """A limit has refused a message or call of somebody, who may try again in so many seconds."""
+    COUNTS.limit_refusals[limit] += 1
+    HELD.add(limit, whom, seconds)
 
 
 COUNTS: Final = Counts()

@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from coordinator import measures
-from coordinator.measures import COUNTS, Histogram
+from coordinator.measures import COUNTS, HELD, LIMITS, Histogram
 
 __all__ = ["PREFIX", "SHARED", "Metrics", "gauge", "measured"]
 
@@ -107,6 +107,18 @@ def measured() -> Iterable[Metric]:
     for of, count in COUNTS.runs_ended.items():
         ended.add_metric(of, count)
     yield ended
+    refusals = CounterMetricFamily(
+        f"{PREFIX}limit_refusals", "Messages and calls refused because somebody was over a limit.", labels=("limit",)
+    )
+    for limit in LIMITS:
+        refusals.add_metric((limit,), COUNTS.limit_refusals[limit])
+    yield refusals
+    yield gauge(
+        "limits_held",
+        "Callers, addresses, runners or contexts that were refused by a limit and are not to try again yet.",
+        ("limit",),
+        {(limit,): HELD.count(limit) for limit in LIMITS},
+    )
     for name, (text, value) in {
         "attempts_lost": ("Attempts lost with their runners.", COUNTS.attempts_lost),
         "attempts_timed_out": ("Attempts ended here at their time-out.", COUNTS.attempts_timed_out),

@@ -12,8 +12,9 @@ from typing import Any, Final, Protocol
 
 __all__ = ["CallSpan", "Spans", "StoreTime", "is_traceparent", "span_of_attempt", "traceparent_of_attempt"]
 
-# Of version 00; a later one may have more members, of which nobody here knows.
-_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_SPAN: Final = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT: Final = re.compile(rf"00-{_SPAN}|(?!00|ff)[0-9a-f]{{2}}-{_SPAN}(?:-[!-~]{{0,256}})?")
+"""A later version than 00 may have more members, of which nobody here knows."""
 
 
 def is_traceparent(text: object) -> bool:

@@ -40,7 +40,7 @@ from coordinator.engine.subscriptions import (
 from coordinator.engine.timers import Timers
 from coordinator.engine.waiters import Waiter, Waiters
 from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
-from coordinator.measures import COUNTS
+from coordinator.measures import COUNTS, refused
 from coordinator.models.execution import (
     ContextSubscribeParams,
     FlowSubscribeParams,
@@ -389,6 +389,7 @@ class Engine:
     def _check_room(self, session: Session) -> None:
         limit = self._max_subscriptions
         if len(session.subscriptions) >= limit:
+            refused("max_subscriptions", id(session))
             raise Overloaded(f"this connection has {limit} subscriptions", limit, "max_subscriptions")
 
     def _open(self, subscription: Subscription, opening: Opening | None) -> None:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from coordinator.budget import Budget
 from coordinator.errors import Overloaded
+from coordinator.measures import refused
 from coordinator.storage.keys import ContextKey
 
 __all__ = ["Place", "Places"]
@@ -40,13 +41,14 @@ class Places:
         """
         runner, host = (context, runner_id), address or client.host()
         whose = (
-            ("", self.taken, self._limit),
-            (" of this connection", client.places, self._eighth),
-            (f" of runner {runner_id}", self._of_runner[runner], self._eighth),
-            (f" from {host}", self._of_host[host] if host else 0, self._half),
+            ("", "all", self.taken, self._limit),
+            (" of this connection", id(client), client.places, self._eighth),
+            (f" of runner {runner_id}", runner, self._of_runner[runner], self._eighth),
+            (f" from {host}", host, self._of_host[host] if host else 0, self._half),
         )
-        for who, taken, limit in whose:
+        for who, held, taken, limit in whose:
             if taken >= limit:
+                refused(SETTING, held)
                 raise Overloaded(f"{limit} calls{who} wait for jobs already", limit, SETTING)
         self.taken += 1
         client.places += 1

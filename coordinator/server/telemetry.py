@@ -160,6 +160,6 @@ def _traceparent(context: SpanContext) -> str:
 
 def _parent(traceparent: str) -> Context:
     """A context in which the span is current that this names."""
-    _, trace, span, flags = traceparent.split("-")
+    _, trace, span, flags, *_ = traceparent.split("-", 4)
     named = SpanContext(int(trace, 16), int(span, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16) & 1))
     return set_span_in_context(NonRecordingSpan(named), Context())

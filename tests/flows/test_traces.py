@@ -197,11 +197,11 @@ def test_an_attempt_that_outlives_its_coordinator_has_its_span(collected: Collec
         take = {"context_id": CONTEXT, "runner_id": 9, "script_types": ["Python"], "lease": 60}
         [assignment] = call(before, "job.take", take)["result"]["jobs"]
         before.kill()
-    with coordinator(*arguments, env=SOON) as after:
+    with coordinator(*arguments) as after:
         report = {"context_id": CONTEXT, "caller_id": 7, "id": id, "token": assignment["token"], "result": {}}
         assert "result" in call(after, "job.finish", report)
 
-        attempt = one(collected, f"job {id}")
+    attempt = one(collected, f"job {id}")  # what has not been exported yet is, at the end
 
     assert assignment["traceparent"] == f"00-{TRACE}-{attempt.span_id.hex()}-01"
 

@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 from coordinator.errors import Overloaded
+from coordinator.measures import COUNTS, HELD
 
 __all__ = ["Failures"]
 
@@ -53,6 +54,9 @@ class Failures:
         self._failed.move_to_end(address)
         now = trio.current_time()
         failed.forgiven_at = min(max(now, failed.forgiven_at) + count * FORGIVEN_AFTER, now + KEPT_FOR)
+        kept = failed.forgiven_at - now - FREE * FORGIVEN_AFTER
+        if kept > 0:
+            HELD.add("logins", address, kept)
 
     async def turn(self, address: str) -> None:
         """Wait until a message of somebody there who has not logged in may be read. A checkpoint only if it has to.
@@ -68,6 +72,7 @@ class Failures:
         at = max(now, failed.next_at)
         if failed.waiting >= WAITING:
             detail = "too many logins have failed at this address; try again in a moment"
+            COUNTS.limit_refusals["logins"] += 1
             raise Overloaded(detail, WAITING, "logins", retry_after=round(at - now + EVERY, 3))
         failed.next_at = at + EVERY
         failed.waiting += 1

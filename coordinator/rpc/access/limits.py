@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from coordinator import measures
 from coordinator.errors import Overloaded
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class Account:
         """Seconds in which no more is to be read of a client that was refused: whoever goes on sending costs little."""
         self._bucket.refusals += 1
         retry_after: float = refused.data["retry_after"]
+        measures.refused(refused.data["setting"], id(self._bucket), retry_after)
         return min(retry_after, FIRST_PAUSE * (1 << min(self._bucket.refusals - 1, DOUBLED)))
 
 

@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.request import Answerable, Compute, First, Further, Operation, RawJson, WithEffects
 from coordinator.engine.subscriptions import Caller
 from coordinator.errors import CoordinatorError, Overloaded, StaleToken
+from coordinator.measures import refused
 from coordinator.rpc.methods.method import Live, Method, OneCommand, Personal, Steps
 from coordinator.storage import functions
 from coordinator.storage.functions import Guard
@@ -106,7 +107,11 @@ def over_quota(guard: Guard) -> Overloaded:
 
 
 def _refused(guard: Guard, refusal: Refusal, params: Any) -> CoordinatorError:
-    return over_quota(guard) if guard.kind in (functions.QUOTA, functions.BYTES) else refusal(guard, params)
+    if guard.kind not in (functions.QUOTA, functions.BYTES):
+        return refusal(guard, params)
+    over = over_quota(guard)
+    refused(over.data["setting"], params.context_id)
+    return over
 
 
 def _guarded_answer(reply: Any, asked: Any) -> RawJson | WithEffects | Compute:

@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from coordinator.errors import Overloaded
+from coordinator.measures import COUNTS
 
 __all__ = ["Pauses", "Turns"]
 
@@ -26,6 +27,7 @@ class Turns:
     async def take(self) -> None:
         """Raises Overloaded."""
         if self._waiting >= LOGINS_WAITING:
+            COUNTS.limit_refusals["logins"] += 1
             raise Overloaded("too many log in at once; try again in a second", LOGINS_WAITING, "logins")
         now = trio.current_time()
         at = self._next = max(now, self._next) + self._every

@@ -260,10 +260,10 @@ local function forget_ready(tx, type)
 end
 
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
--- Returns them as {job, record, the run's env_vars, inputs, its x_origin}, and whether there may be more. One whose type
--- has changed since is moved to its queue; one that is in its queue twice, because it was queued again before its first
--- entry was popped, is popped once. Those kept for others stay where they are, and so do all while they are paused, or
--- the runner is drained; those of a flow that is paused are noted for when it is resumed.
+-- Returns them as {job, record, the run's env_vars, inputs, its x_origin}, and whether there may be more. One whose
+-- type has changed since is moved to its queue; one that is in its queue twice, because it was queued again before its
+-- first entry was popped, is popped once. Those kept for others stay where they are, and so do all while they are
+-- paused, or the runner is drained; those of a flow that is paused are noted for when it is resumed.
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
   for _, type in ipairs(types) do

@@ -239,7 +239,8 @@ local function fail_run(tx, run, reason, job, step)
 end
 
 -- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease, start and
--- deadline (ms), `traced` ('+' or nothing), session; and with it these three. nil if there was none, or nothing is known of it but its number.
+-- deadline (ms), `traced` ('+' or nothing), session; and with it these three. nil if there was none, or nothing is
+-- known of it but its number.
 local function attempt_of(field, job, run, more)
   local number, token, runner, lease, start, deadline, traced, session =
     string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+)(%+?) (.*)$')
