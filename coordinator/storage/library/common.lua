@@ -40,7 +40,7 @@
 -- that is), x_again (the token of the flow_rerun that has started it last), x_origin (what has asked for its last
 -- start, as Keyspace.started_by has it, or '').
 
-local VERSION = '8'
+local VERSION = '9'
 local IDENTITY = VERSION .. ':' .. DIGEST
 -- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each
 -- time.
