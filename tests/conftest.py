@@ -76,8 +76,10 @@ def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyPr
 
 @pytest.fixture
 def store(shared_valkey: ValkeyProcess) -> ValkeyProcess:
-    """The session's Valkey, emptied."""
+    """The session's Valkey, emptied, also of our library: what tests of slices have loaded does little in one call, and
+    a coordinator would take it for ours."""
     shared_valkey.client().flushall()
+    shared_valkey.client().function_flush()
     return shared_valkey
 
 
