@@ -43,6 +43,8 @@ __all__ = [
     "stage",
 ]
 
+RUNNERS_LEAVE: Final = 10.0  # seconds after which a runner that has gone is no longer taken for connected, and more
+LOOK_AGAIN: Final = 0.25  # seconds
 HIGHEST: Final = 600_000_000  # microseconds, of the histogram
 DIGITS: Final = 3
 PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
@@ -392,6 +394,10 @@ async def _check_idle(client: Client, id: int) -> None:
         raise LoadFailed(
             f"context {id} has flows or jobs, which runners that do nothing must not take: give an empty one"
         )
+    until = trio.current_time() + RUNNERS_LEAVE  # those of a run before this may have just gone
+    while stats["runners"]["connected"] and trio.current_time() < until:
+        await trio.sleep(LOOK_AGAIN)
+        stats = await client.call("context.stats", {"context_id": id})
     if stats["runners"]["connected"]:
         raise LoadFailed(f"context {id} has runners, which would take the jobs of this load: give one that has none")
 
