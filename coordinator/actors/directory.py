@@ -11,7 +11,6 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import perf_counter
 from typing import Any, Final
 
 import trio
@@ -433,7 +432,7 @@ class Directory:
         supervisor = self._supervisors.get(mailbox.context)
         if supervisor is None:
             return
-        supervisor.look(perf_counter())
+        supervisor.look()
         if now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
 

@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 import structlog
@@ -229,20 +230,26 @@ class Supervisor:
             await self._leave_nothing()
 
     def _unpark(self, trouble: Lost | bytes | Exception | None = None) -> None:
-        assert self._unparked is not None, "the task is parked"
-        self._trouble = trouble
-        self._unparked.set()
+        """Have the task go on. It may have been unparked already: whoever is given a reply may wake this mailbox."""
+        self._trouble = trouble or self._trouble
+        if self._unparked is not None:
+            self._unparked.set()
         # Nobody else is to go on with what the task takes over, though it is not running yet.
         self._unparked = self._mailbox.on_post = self._mailbox.on_wake = None
 
-    def serve_now(self) -> None:
-        """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
-        if self._unparked is None or self._rounds.on_the_wire >= ROUNDS_SENT:  # what comes next is then sent by itself
+    def _instead(self, step: Callable[[], None]) -> None:
+        """Take a step in place of the task, if that is parked. Never blocks and never raises: a crash is the task's."""
+        if self._unparked is None:
             return
         try:
-            self._send_now()
+            step()
         except Exception as crash:
             self._unpark(crash)
+
+    def serve_now(self) -> None:
+        """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
+        if self._rounds.on_the_wire < ROUNDS_SENT:  # else what comes next is sent when replies have come
+            self._instead(self._send_now)
 
     def _send_now(self) -> None:
         mailbox, rounds = self._mailbox, self._rounds
@@ -276,12 +283,7 @@ class Supervisor:
 
     def _arrived(self) -> None:
         """Something has come from the store. Never blocks and never raises."""
-        if self._unparked is None:
-            return
-        try:
-            self._receive_now()
-        except Exception as crash:
-            self._unpark(crash)
+        self._instead(self._receive_now)
 
     def _receive_now(self) -> None:
         rounds = self._rounds
@@ -303,17 +305,15 @@ class Supervisor:
             else:
                 self._send_now()
 
-    def look(self, now: float) -> None:
-        """Give up a connection on which no reply has come in time, as it is `now` by perf_counter. Never blocks; while
-        the task is not parked it looks for itself."""
-        if self._unparked is None:
-            return
-        try:
-            lost = self._rounds.overdue(now)
-            if lost is not None:
-                self._unpark(lost)
-        except Exception as crash:
-            self._unpark(crash)
+    def look(self) -> None:
+        """Give up a connection on which no reply has come in time, if the task does not look for itself. Never blocks
+        and never raises."""
+        self._instead(self._look)
+
+    def _look(self) -> None:
+        lost = self._rounds.overdue(perf_counter())
+        if lost is not None:
+            self._unpark(lost)
 
     async def _send(self) -> bool:
         """Send the next round, if there is one."""

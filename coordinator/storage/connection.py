@@ -153,33 +153,34 @@ class Connection:
             StoreUnavailable: the connection broke.
         """
         due = len(replies) + count
-        reader = self._reader
         try:
-            while len(replies) < due:
-                reply = reader.gets()
-                if reply is _MORE:
-                    reader.feed(await self._next_bytes())
-                elif type(reply) is not hiredis.PushNotification:
-                    replies.append(reply)
+            while not self._parse(due, replies):
+                self._reader.feed(await self._next_bytes())
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
 
     def collect_now(self, count: int, replies: list[Reply]) -> bool:
         """The same as far as that needs no waiting. Returns whether all of them have come. Raises as `collect`."""
         due = len(replies) + count
-        reader = self._reader
         try:
-            while len(replies) < due:
-                reply = reader.gets()
-                if reply is _MORE:
-                    data = self._read_now()
-                    if data is None:
-                        return False
-                    reader.feed(data)
-                elif type(reply) is not hiredis.PushNotification:
-                    replies.append(reply)
+            while not self._parse(due, replies):
+                data = self._read_now()
+                if data is None:
+                    return False
+                self._reader.feed(data)
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
+        return True
+
+    def _parse(self, due: int, replies: list[Reply]) -> bool:
+        """Append replies that have been read, until there are `due`. Returns whether there are."""
+        gets = self._reader.gets
+        while len(replies) < due:
+            reply = gets()
+            if reply is _MORE:
+                return False
+            if type(reply) is not hiredis.PushNotification:
+                replies.append(reply)
         return True
 
     def _read_now(self) -> bytes | None:

@@ -1,8 +1,8 @@
 """Waits for what arrives on many sockets, with one task and without a system call for each wait.
 
-A socket is registered once, for as long as it is open, and it is told of once for each time that more has arrived: it
-is for who is told to remember that until the socket has been read empty (edge-triggered epoll, see epoll(7)). Waiting
-for a socket with trio takes a system call and a switch of tasks each time.
+A socket is registered once, for as long as it is open. Each time that more arrives, its owner is told once, and has to
+remember that until it has read the socket empty (edge-triggered epoll, see epoll(7)). Waiting for a socket with trio
+takes a system call and a switch of tasks each time.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from coordinator.storage import readiness
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
+from coordinator.supervision import faults
 from tests.support.actors import Asked, command, running
 from tests.support.proxy import Proxy, Side, proxied
 from tests.support.server import ValkeyProcess
@@ -146,6 +147,35 @@ async def test_an_operation_that_asks_its_own_context_for_something_is_not_left_
         for number in range(5):
             outcomes = await asked(directory, *(asking(number) for _ in range(number + 1)))
             assert outcomes == [b"before%d %d after%d %d" % ((number,) * 4)] * (number + 1)
+
+
+@pytest.mark.parametrize("is_sent", [False, True], ids=["before it is sent", "when it is answered"])
+@pytest.mark.parametrize("ahead", [0, 1], ids=["want its place", "do both"])
+async def test_who_is_answered_may_wake_the_mailbox_or_want_its_place(
+    store: ValkeyProcess, is_sent: bool, ahead: int
+) -> None:
+    faults_before = faults()
+    async with directory_at(store.url, max_connections=1) as directory:
+        for number in range(3):
+            found: list[Any] = []
+
+            def then(outcome: Any, number: int = number, found: list[Any] = found) -> None:
+                found.append(outcome)
+                if len(found) == 1:
+                    if ahead:
+                        directory.call_soon(CONTEXT, command("ECHO", f"ahead{number}"), then, ahead=True)
+                    directory.call_soon(CONTEXT + 1, command("ECHO", f"other{number}"), then)
+
+            def answered() -> Operation:
+                yield Compute(lambda: None) if not is_sent else [("PING",)]
+                return b"first"
+
+            directory.call_soon(CONTEXT, answered(), then)
+            while len(found) < 2 + ahead:
+                await trio.sleep(0.01)
+            assert sorted(found) == sorted([b"first", b"other%d" % number, *[b"ahead%d" % number] * ahead])
+        assert directory.crashes == 0
+    assert faults() == faults_before
 
 
 @pytest.mark.parametrize("piece", [1, 7])
