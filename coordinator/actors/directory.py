@@ -15,16 +15,17 @@ from typing import Any, Final
 
 import trio
 
+from coordinator import readiness
 from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
 from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJson, Request
 from coordinator.actors.rounds import ROUND_CALLS
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
-from coordinator.storage import functions, readiness
+from coordinator.readiness import Readiness
+from coordinator.storage import functions
 from coordinator.storage.connection import Store
 from coordinator.storage.faults import ReplyError, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
-from coordinator.storage.readiness import Readiness
 from coordinator.supervision import report, supervise
 
 __all__ = ["Directory", "one_step"]
@@ -53,6 +54,8 @@ class Directory:
         apply_effects: called with the effects of each transition; the engine sets it.
         effects_unknown: called with a context in which something may have been done whose effects we do not know, and
             whether that was more than looking at queues and events; the engine sets it.
+        readiness: tells of what arrives from stores, and from clients as well; None where the system has nothing for
+            that, and before `run`.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Directory:
         self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
-        self._readiness: Readiness | None = None
+        self.readiness: Readiness | None = None
         self._to_serve: deque[Supervisor] = deque()  # parked, with something in their mailboxes
         self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
@@ -140,17 +143,17 @@ class Directory:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
-        self._readiness = Readiness() if readiness.is_available() else None
+        self.readiness = Readiness() if readiness.is_available() else None
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(supervise, "the task that sends few calls", self._serve)
-                if self._readiness is not None:
-                    self._nursery.start_soon(supervise, "the task that waits for stores", self._readiness.run)
+                if self.readiness is not None:
+                    self._nursery.start_soon(supervise, "the task that waits for sockets", self.readiness.run)
                 task_status.started()
                 await supervise("the directory's sweeper", self._sweep_regularly)
         finally:
-            if self._readiness is not None:
-                self._readiness.close()
+            if self.readiness is not None:
+                self.readiness.close()
             for mailbox in self._mailboxes.values():
                 for request in [*mailbox.pending]:
                     request.finish(_given_up(request, "the coordinator is shutting down"))
@@ -235,7 +238,7 @@ class Directory:
             effects_unknown=self._lost_global if is_spread and context is None else self.effects_unknown,
             wanted_elsewhere=wanted_elsewhere,
             slice_calls=lambda: self.slice_calls or ROUND_CALLS,
-            readiness=self._readiness,
+            readiness=self.readiness,
             serve_soon=self._serve_soon,
             measures=self._measures,
             register=partial(self._register, context) if is_spread and context is not None else None,

@@ -19,6 +19,7 @@ from coordinator.actors.rounds import Lost, Rounds, load_of
 from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
+from coordinator.readiness import Readiness
 from coordinator.storage.connection import Connection, Reply, Store
 from coordinator.storage.faults import (
     ReplyError,
@@ -28,7 +29,6 @@ from coordinator.storage.faults import (
     is_write_refusal,
 )
 from coordinator.storage.keys import ContextKey
-from coordinator.storage.readiness import Readiness
 
 __all__ = ["State", "Supervisor"]
 

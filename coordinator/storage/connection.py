@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -17,7 +16,8 @@ import hiredis
 import structlog
 import trio
 
-from coordinator.socketio import RECEIVE_BYTES, abort_on_close, receive_next, send_now
+from coordinator.readiness import Incoming, Readiness
+from coordinator.socketio import abort_on_close, receive_next, send_now
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -33,7 +33,6 @@ from coordinator.storage.faults import (
     is_write_refusal,
 )
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
-from coordinator.storage.readiness import Readiness
 from coordinator.storage.topology import Topology
 
 __all__ = ["Command", "Connection", "Reply", "Store", "explain", "packed"]
@@ -80,27 +79,22 @@ class Connection:
         self._stream = stream
         self._is_sending = False
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
-        self._readiness: Readiness | None = None
+        self._incoming: Incoming | None = None  # once it is watched
         self._told: Callable[[], None] = lambda: None
         self._waiting: trio.Event | None = None  # of who collects
-        self._has_arrived = True  # something may have that was not read
-        self._is_ending = False  # and nothing comes after that
 
     def watch(self, readiness: Readiness, told: Callable[[], None]) -> None:
         """Have `told` called when something has arrived while nobody collects. It must not block, and must not raise.
         Nothing changes over TLS, where what arrives is not what can be read."""
         if isinstance(self._stream, trio.SocketStream):
-            readiness.watch(self._stream.socket.fileno(), self._arrived)
-            self._readiness, self._told = readiness, told
+            self._incoming, self._told = Incoming(readiness, self._stream, self._arrived), told
 
     @property
     def is_watched(self) -> bool:
         """Whether `collect_now` is of use."""
-        return self._readiness is not None
+        return self._incoming is not None
 
-    def _arrived(self, is_ending: bool) -> None:
-        self._has_arrived = True
-        self._is_ending = self._is_ending or is_ending
+    def _arrived(self) -> None:
         if self._waiting is not None:
             self._waiting.set()
         else:
@@ -184,29 +178,20 @@ class Connection:
         return True
 
     def _read_now(self) -> bytes | None:
-        """What has arrived on a connection that is watched; None if nothing has. Raises OSError, StoreUnavailable."""
-        if not self._has_arrived:
-            return None
-        assert isinstance(self._stream, trio.SocketStream)
-        try:
-            data = os.read(self._stream.socket.fileno(), RECEIVE_BYTES)
-        except BlockingIOError:
-            self._has_arrived = False
-            return None
-        if not data:
+        """What has arrived; None if nothing has, or it is not watched. Raises TRANSPORT_ERRORS, StoreUnavailable."""
+        data = None if self._incoming is None else self._incoming.read_now()
+        if data == b"":
             raise StoreUnavailable(REPLY_LOST)
-        # Less than was asked for is all there is: what comes later is told. The end may have been told already.
-        self._has_arrived = self._is_ending or len(data) == RECEIVE_BYTES
         return data
 
     async def _next_bytes(self) -> bytes:
         """Wait for the next bytes. A checkpoint. Raises TRANSPORT_ERRORS, StoreUnavailable."""
-        if self._readiness is None:
+        if self._incoming is None:
             data = await receive_next(self._stream)
             if not data:
                 raise StoreUnavailable(REPLY_LOST)
             return data
-        if self._has_arrived:
+        if self._incoming.has_arrived:
             await trio.lowlevel.checkpoint()
         while (read := self._read_now()) is None:
             self._waiting = trio.Event()
@@ -231,10 +216,9 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close at once. Replies on their way are dropped."""
-        if self._readiness is not None:
-            assert isinstance(self._stream, trio.SocketStream)
-            self._readiness.forget(self._stream.socket.fileno())
-            self._readiness = None
+        if self._incoming is not None:
+            self._incoming.forget()
+            self._incoming = None
         await trio.aclose_forcefully(self._stream)
 
     async def close_other(self, id: int, tag: str) -> None:

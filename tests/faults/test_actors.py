@@ -26,6 +26,7 @@ from coordinator.rpc.methods.method import OneCommand
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, Keyspace, Layout
+from coordinator.work import carry_out
 from tests.support.actors import Asked, CrashingStore, MemoryStore, command, running
 from tests.support.inprocess import serving, ws_url
 from tests.support.server import ValkeyProcess
@@ -294,7 +295,7 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
             others.start_soon(other)
             await trio.lowlevel.checkpoint()
             before = turns
-            await intake.take(batch)
+            await carry_out(intake.take(batch))
             taken = turns - before
             others.cancel_scope.cancel()
         await intake.flush()
@@ -325,7 +326,8 @@ async def test_a_reply_that_cannot_be_handed_out_keeps_no_other_back(store: Valk
         sink, budget = FailsOnce(), Budget(1 << 24)
         intake = Intake(dispatcher, sink, budget)
         for id in (1, 2):  # they travel together
-            await intake.take(to_json({"jsonrpc": "2.0", "id": id, "method": "job.load", "params": job_ids(1, id)}))
+            call = {"jsonrpc": "2.0", "id": id, "method": "job.load", "params": job_ids(1, id)}
+            await carry_out(intake.take(to_json(call)))
         await intake.flush()
         with trio.fail_after(HANG):
             await sink.arrived.wait()
@@ -365,7 +367,7 @@ async def test_no_call_is_lost_or_overtakes_another_while_a_mailbox_is_full(auto
                     for context in (1, 2 + id):
                         params = job_ids(context, id)
                         call = {"jsonrpc": "2.0", "id": id, "method": "job.load", "params": params}
-                        await intake.take(to_json(call))
+                        await carry_out(intake.take(to_json(call)))
                 await intake.flush()
 
             async with trio.open_nursery() as taking:

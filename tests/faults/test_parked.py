@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
+from coordinator import readiness
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Compute, Operation, Parking, RawJson, Request
 from coordinator.errors import CoordinatorError, StorageError
-from coordinator.storage import readiness
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout

@@ -13,11 +13,11 @@ import trio.testing
 from coordinator.actors.directory import Directory
 from coordinator.actors.request import Operation, RawJson, Request
 from coordinator.errors import CoordinatorError
+from coordinator.readiness import Readiness
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import StoreUnavailable
 from coordinator.storage.keys import ContextKey, Layout
-from coordinator.storage.readiness import Readiness
 
 __all__ = ["Asked", "CrashingStore", "MemoryStore", "command", "running"]
 

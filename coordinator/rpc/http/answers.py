@@ -19,6 +19,7 @@ from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.dashboard import Site
 from coordinator.errors import InvalidRequest, Overloaded
+from coordinator.readiness import Readiness
 from coordinator.rpc.access.audit import NO_LOGS, Trail
 from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
@@ -34,6 +35,7 @@ from coordinator.rpc.http.sessions import ChangeSession, Refusal, Sessions, deci
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
 from coordinator.tracing import is_traceparent
+from coordinator.work import Work
 
 __all__ = [
     "JSON",
@@ -43,6 +45,7 @@ __all__ = [
     "Call",
     "Decision",
     "Headers",
+    "Reply",
     "Request",
     "Respond",
     "ShowPage",
@@ -186,6 +189,11 @@ class Answers:
         self._is_traced = logs is not None and logs.spans is not None
         self.makes_request_ids = logs is not None and logs.access is not None
         self._has_websocket = has_websocket
+
+    @property
+    def readiness(self) -> Readiness | None:
+        """Tells of what arrives from clients; None where the system has nothing for that."""
+        return self._dispatcher.directory.readiness
 
     def decide(self, request: Request) -> Decision:
         """What is to be done, as far as the head tells."""
@@ -348,28 +356,22 @@ class Answers:
         assert self._dispatcher.logs is not None, "a log is kept"
         return self._dispatcher.logs.client()
 
-    async def carry_out(
+    def carry_out(
         self,
         call: Call,
         message: bytes | bytearray,
         budget: Budget,
         respond: Respond,
-        hung_up: Callable[[], Awaitable[None]],
         certified: Shown = NOTHING,
         client: str = "",
-    ) -> bool:
-        """Carry out a call's JSON-RPC message, whose reply goes to `respond` as soon as there is one.
-
-        If the client leaves before a call that may take long has its answer, or this is cancelled, that call is
-        abandoned.
+    ) -> Work[Reply]:
+        """Put a call's JSON-RPC message on its way. Its reply goes to `respond` as soon as there is one, and the result
+        is what to `wait` for it with.
 
         Args:
             budget: the client's.
-            hung_up: returns once the client is gone. Called only while a call waits that may take long.
             certified: what the client's certificate says, which counts if the request shows nothing.
             client: what the logs call it, of `new_client`.
-
-        Returns whether `respond` was called; if not, the client is gone.
         """
         gate = self._dispatcher.gate
         shown = call.shown if call.shown.digest else certified
@@ -391,16 +393,17 @@ class Answers:
                     traceparent=call.traceparent,
                 )
             account = None if limits is None else limits.account(access, address)
-        reply = _Reply(call, respond, access, account)
+        reply = Reply(call, respond, access, account)
         intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account, address=address)
         try:
-            await intake.take(message)
-            await intake.flush()
-            await reply.wait(hung_up)  # the directory answers every request by its deadline
-        finally:
-            if not reply.has_arrived:
-                reply.abandon()
-        return reply.has_arrived
+            yield from intake.take(message)
+            full = intake.flush_now()
+            if full is not None:
+                yield full
+        except BaseException:
+            reply.abandon()
+            raise
+        return reply
 
     async def show(self, shown: ShowPage | ChangeSession, budget: Budget) -> Answer:
         """Make a page, or begin or end a session. `budget`: the client's."""
@@ -426,8 +429,12 @@ class Answers:
         return Answer(200, (*headers, JSON), body) if body else Answer(204, headers)
 
 
-class _Reply(Sink):
-    """The sink of one message."""
+class Reply(Sink):
+    """The sink of one message.
+
+    Attributes:
+        has_arrived: the reply has.
+    """
 
     __slots__ = ("_access", "_account", "_arrived", "_call", "_long_calls", "_respond", "has_arrived")
 
@@ -437,7 +444,7 @@ class _Reply(Sink):
         self._access = access
         self._account = account
         self._long_calls: list[PostedRequest] = []
-        self._arrived = trio.Event()
+        self._arrived: trio.Event | None = None  # while somebody waits for it
         self.has_arrived = False
 
     def reply(self, response: Response | None, calls: int = 1) -> None:
@@ -453,7 +460,8 @@ class _Reply(Sink):
     def _answer(self, response: Response | None, instead: Answer | None) -> None:
         self.has_arrived = True
         self._respond(response, instead)
-        self._arrived.set()
+        if self._arrived is not None:
+            self._arrived.set()
 
     def waits_for(self, call: PostedRequest) -> None:
         self._long_calls.append(call)
@@ -463,20 +471,38 @@ class _Reply(Sink):
         for call in self._long_calls:
             call.abandon()
 
-    async def wait(self, hung_up: Callable[[], Awaitable[None]]) -> None:
-        """Until the reply has arrived or, if a call may take long, the client is gone."""
-        if not self._long_calls or self.has_arrived:
-            await self._arrived.wait()
-            return
-        async with trio.open_nursery() as nursery:
+    @property
+    def takes_long(self) -> bool:
+        """Whether it may: then somebody has to look whether the client is still there."""
+        return bool(self._long_calls) and not self.has_arrived
 
-            async def give_up_with_client() -> None:
-                await hung_up()
+    async def wait(self, hung_up: Callable[[], Awaitable[None]]) -> bool:
+        """Wait until it has arrived or, if it may take long, the client is gone. Returns whether it has arrived. If it
+        has not, or if this is cancelled, the call is abandoned.
+
+        Args:
+            hung_up: returns once the client is gone. Called only if it may take long.
+        """
+        if self.has_arrived:
+            return True
+        self._arrived = arrived = trio.Event()
+        try:
+            if not self._long_calls:
+                await arrived.wait()  # the directory answers every request by its deadline
+                return True
+            async with trio.open_nursery() as nursery:
+
+                async def give_up_with_client() -> None:
+                    await hung_up()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(give_up_with_client)
+                await arrived.wait()
                 nursery.cancel_scope.cancel()
-
-            nursery.start_soon(give_up_with_client)
-            await self._arrived.wait()
-            nursery.cancel_scope.cancel()
+        finally:
+            if not self.has_arrived:
+                self.abandon()
+        return self.has_arrived
 
 
 def _target(request: Request) -> _Target | None:

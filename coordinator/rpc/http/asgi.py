@@ -13,6 +13,7 @@ from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Reques
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Response
+from coordinator.work import carry_out
 
 __all__ = ["AsgiApp"]
 
@@ -111,10 +112,10 @@ class AsgiApp:
             replies.append((reply, instead))
 
         client = self._answers.new_client() if self._answers.makes_request_ids else ""
-        carried_out = self._answers.carry_out(
-            decision, message, self._budget, respond, exchange.hung_up, self._certified, client
+        on_its_way = await carry_out(
+            self._answers.carry_out(decision, message, self._budget, respond, self._certified, client)
         )
-        if not await carried_out:
+        if not await on_its_way.wait(exchange.hung_up):
             raise _ClientLeft
         reply, instead = replies[0]
         begun = instead or (decision.silent if reply is None else decision.replied)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache, partial
@@ -18,8 +19,19 @@ from typing import Final
 import trio
 
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
+from coordinator.readiness import Incoming
 from coordinator.rpc.access.certificates import certified_by
-from coordinator.rpc.http.answers import JSON, TOO_LARGE, Answer, Answers, Call, Headers, ShowPage, WebSocketUpgrade
+from coordinator.rpc.http.answers import (
+    JSON,
+    TOO_LARGE,
+    Answer,
+    Answers,
+    Call,
+    Headers,
+    Reply,
+    ShowPage,
+    WebSocketUpgrade,
+)
 from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
 from coordinator.rpc.http.heads import (
@@ -35,6 +47,8 @@ from coordinator.rpc.http.heads import (
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Response
 from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
+from coordinator.standby import Standby
+from coordinator.work import Rest, Work, begin, carry_out
 
 __all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
 
@@ -105,6 +119,11 @@ class Waiting:
             scope.cancel()
 
 
+_Left = bytes | Rest[Reply] | Reply | None
+"""What only a task can go on with: the beginning of a request, a call that has to wait, a reply to wait for, or what
+is unsent or unread."""
+
+
 class _Refused(Exception):
     """The request cannot be read to its end. The answer to it, if there is any, is the connection's last."""
 
@@ -122,6 +141,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_answering",
         "_answers",
         "_at",
         "_budget",
@@ -129,9 +149,12 @@ class Connection:
         "_data",
         "_head",
         "_heads",
+        "_idle_since",
         "_in_slice",
+        "_incoming",
         "_limits",
         "_request_id",
+        "_standby",
         "_start",
         "_stream",
         "_unsent",
@@ -155,6 +178,10 @@ class Connection:
         self._head: Head  # of the call that is being answered
         self._request_id = b""  # a line of the response to it: the id it has been given
         self._unsent: deque[bytes] = deque()  # of its response
+        self._incoming: Incoming | None = None  # while it is watched
+        self._standby = Standby[_Left]()
+        self._answering: Reply | None = None  # a request that was taken in place of the task, and has no reply yet
+        self._idle_since = 0.0  # when one had, or the task began to wait for one
 
     async def serve(self) -> Handover | None:
         """Answer requests until the connection ends, or goes on in another protocol.
@@ -163,18 +190,23 @@ class Connection:
             trio.BrokenResourceError, trio.ClosedResourceError: it is gone.
             trio.TooSlowError: the client has not accepted any of its response in time.
         """
-        is_first = True
-        while True:
-            head = await self._next_head()
-            if head is None:
-                return None
-            if type(head.decision) is not Call or head.http2 is not None:
-                handover = await self._handover(head, is_first=is_first)
-                if handover is not None:
-                    return handover
-            is_first = False
-            if not await self._serve_request(head):
-                return None
+        self._watch()
+        try:
+            is_first = True
+            while True:
+                head = await self._next_head()
+                if head is None:
+                    return None
+                if type(head.decision) is not Call or head.http2 is not None:
+                    handover = await self._handover(head, is_first=is_first)
+                    if handover is not None:
+                        return handover
+                is_first = False
+                if not await self._serve_request(head):
+                    return None
+        finally:
+            if self._incoming is not None:
+                self._incoming.forget()
 
     async def _handover(self, head: Head, *, is_first: bool) -> Handover | None:
         """How the connection goes on, if this is its last request over HTTP/1."""
@@ -234,16 +266,122 @@ class Connection:
     async def _await_request(self) -> bytes:
         """The beginning of a request; nothing if none comes."""
         self._in_slice = 0
-        waiting = self._waiting.scopes
-        scope = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_timeout)
-        waiting.add(scope)
+        if self._incoming is not None:
+            return await self._stand_by(self._incoming)
+        with self._idle_scope(trio.current_time()):
+            return await receive_next(self._stream)
+        return b""
+
+    async def _stand_by(self, incoming: Incoming) -> bytes:
+        """As `_await_request`, while requests that are like most are answered in place of the task."""
+        self._idle_since = trio.current_time()
+        left: _Left = None
+        while True:
+            with self._idle_scope(self._idle_since) as waiting:
+                left = await self._next_left(incoming)
+            if waiting.cancelled_caught:
+                if self._answering is None and self._is_over():
+                    return b""
+                left, self._answering = self._answering, None
+            elif not isinstance(left, bytes):
+                self._idle_since = trio.current_time()
+            if isinstance(left, bytes):
+                return left
+            if not await self._finish(left):
+                return b""
+            if self._at < len(self._data):  # it was read while the client was looked after
+                return self._data[self._at :]
+
+    async def _next_left(self, incoming: Incoming) -> _Left:
+        """What has come, or what only a task can go on with."""
+        if incoming.has_arrived:
+            await trio.lowlevel.checkpoint()
+            data = incoming.read_now()
+            if data is not None:
+                return data
+        return await self._standby.wait()
+
+    async def _finish(self, left: Rest[Reply] | Reply | None) -> bool:
+        """Go on with a call that was taken in place of the task, until its response is sent. Returns whether the client
+        is still there."""
+        if isinstance(left, Rest):
+            left = await left.carry_out()
+        if left is not None and not await left.wait(self._hung_up):
+            return False
+        if self._unsent:
+            await self._flush()
+        return True
+
+    @contextlib.contextmanager
+    def _idle_scope(self, since: float) -> Iterator[trio.CancelScope]:
+        """A wait that ends when the client has sent no request for too long, or the server stops."""
+        scope = trio.CancelScope(deadline=since + self._limits.idle_timeout)
+        self._waiting.scopes.add(scope)
         try:
             with scope:
-                if not self._waiting.is_stopping:
-                    return await receive_next(self._stream)
+                if self._waiting.is_stopping:
+                    scope.cancel()
+                yield scope
         finally:
-            waiting.discard(scope)
-        return b""
+            self._waiting.scopes.discard(scope)
+
+    def _is_over(self) -> bool:
+        """Whether a wait for a request ends; it may have been answered meanwhile."""
+        is_idle = trio.current_time() >= self._idle_since + self._limits.idle_timeout
+        return is_idle or self._waiting.is_stopping
+
+    # -- requests that are answered without a switch to the task
+
+    def _watch(self) -> None:
+        """Be told of what comes, where that can be: not over TLS, where what arrives is not what can be read."""
+        readiness = self._answers.readiness
+        if readiness is not None and isinstance(self._stream, trio.SocketStream):
+            with contextlib.suppress(OSError):  # it is gone, or there is no room: it is waited for as over TLS
+                self._incoming = Incoming(readiness, self._stream, self._arrived)
+
+    def _arrived(self) -> None:
+        """Something has come. Never blocks and never raises."""
+        if self._answering is None:  # else it is read afterwards
+            self._standby.instead(self._serve_now)
+
+    def _serve_now(self) -> None:
+        """Take a request that has come as a whole, and is like most, in place of the task. Anything else is the
+        task's."""
+        assert self._incoming is not None, "nobody else tells of it"
+        try:
+            data = self._incoming.read_now()
+        except trio.BrokenResourceError:
+            data = b""  # it is gone
+        if data is None:
+            return
+        end = data.find(_END, 0, REMEMBERED_BYTES) + len(_END)
+        if end < len(_END) or data[:1] < _FIRST_LETTER:
+            self._standby.leave(data)
+            return
+        head = self._heads.remembered(data[:end])
+        call = head.decision
+        is_whole = head.length == len(data) - end
+        if type(call) is not Call or not is_whole or head.closes or head.http2 is not None or call.coding:
+            self._standby.leave(data)
+            return
+        begun = begin(self._begin(head, call, data[end:]))
+        if not self._standby.is_taken:  # it was cancelled
+            if isinstance(begun, Rest):
+                begun.close()
+        elif isinstance(begun, Rest) or begun.takes_long:
+            self._standby.leave(begun)
+        elif begun.has_arrived:
+            self._answered()
+        else:
+            self._answering = begun
+
+    def _answered(self) -> None:
+        """A request that was taken in place of the task has its reply."""
+        self._answering = None
+        self._idle_since = trio.current_time()
+        assert self._incoming is not None, "it has come that way"
+        if self._unsent or self._incoming.has_arrived:
+            self._standby.leave(None)
 
     async def _large_head(self, data: bytes) -> Head | None:
         """As `_next_head`, for a head that is large or not there as a whole."""
@@ -327,22 +465,24 @@ class Connection:
         if isinstance(message, Answer):
             await self._respond(head, message)
             return True
+        return await self._finish(await carry_out(self._begin(head, call, message)))
+
+    def _begin(self, head: Head, call: Call, message: bytes | bytearray) -> Work[Reply]:
+        """Put a call on its way."""
         self._head = head
         client = ""
         if self._answers.makes_request_ids:
             client = self._answers.new_client()
             self._request_id = b"" if call.request_id else b"x-request-id: %b\r\n" % client.encode()
-        carried_out = self._answers.carry_out(
-            call, message, self._budget, self._reply, self._hung_up, self._certified, client
-        )
-        if not await carried_out:
-            return False
-        if self._unsent:
-            await self._flush()
-        return True
+        return self._answers.carry_out(call, message, self._budget, self._reply, self._certified, client)
 
     def _reply(self, reply: Response | None, instead: Answer | None) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
+        self._send_reply(reply, instead)
+        if self._answering is not None and self._standby.is_taken:
+            self._answered()
+
+    def _send_reply(self, reply: Response | None, instead: Answer | None) -> None:
         head = self._head
         date = _date_line(int(time()))
         if self._waiting.is_stopping and not head.closes:

@@ -35,6 +35,7 @@ from coordinator.rpc.openrpc import ServedDocument
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 from coordinator.tracing import StoreTime
+from coordinator.work import Work
 
 __all__ = ["Dispatcher", "Intake", "Response", "Sink"]
 
@@ -428,11 +429,11 @@ class Intake:
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._replies: Sink | _Batch = sink  # where those of the message taken now go
 
-    async def take(self, data: str | bytes | bytearray) -> int:  # noqa: PLR0912, PLR0915 - a step more costs all calls
+    def take(self, data: str | bytes | bytearray) -> Work[int]:  # noqa: PLR0912, PLR0915 - a step more costs all calls
         """Take one message. Its last calls may wait for more, until `flush`.
 
-        Returns how many calls it held. Waits only while a mailbox is full, and no longer than until the calls'
-        deadline. It is a checkpoint then, and every few calls if other contexts are active (alone, a client has all
+        The result is how many calls it held. It waits only while a mailbox is full, and no longer than until the calls'
+        deadline. It lets others on then, and every few calls if other contexts are active (alone, a client has all
         the time there is: yielding costs it a quarter of its calls). Cancelled, calls not yet posted are dropped and
         the sink gets nothing.
         """
@@ -440,17 +441,17 @@ class Intake:
         account, access = self._account, self._access
         if access is not None and access.principal is None:
             try:
-                await access.gate.failures.turn(whose(self._address or self._budget.address))
+                yield access.gate.failures.turn(whose(self._address or self._budget.address))
             except Overloaded as overloaded:
                 self._sink.refuse(protocol.render_error(protocol.id_of(data), overloaded), overloaded)
                 return 1
-        if account is not None and (refused := await self._over_limits(account, data)) is not None:
-            await self._refuse(account, data, refused)
+        if account is not None and (refused := (yield from self._over_limits(account, data))) is not None:
+            yield self._refuse(account, data, refused)
             return 1
         dispatcher = self._dispatcher
         slice_calls = dispatcher.directory.slice_calls
         if is_costly(data):
-            length, items, self._largest = await trio.to_thread.run_sync(
+            length, items, self._largest = yield trio.to_thread.run_sync(
                 dispatcher.read_costly, data, limiter=dispatcher.reading
             )
             slice_calls = slice_calls or COSTLY_SLICE
@@ -458,7 +459,7 @@ class Intake:
             self._largest = None
             length, items = dispatcher.reader.read(data, in_parts=slice_calls is not None)
         if account is not None and length and (refused := account.admit_batch(length)) is not None:
-            await self._refuse(account, data, refused)
+            yield self._refuse(account, data, refused)
             return 1
         calls = length or 1
         dispatcher.calls += calls
@@ -476,14 +477,14 @@ class Intake:
             item = read
             answer_to: ReplyTo = reply_to
             if budget.used >= budget.limit:
-                await self._wait_for_budget()
+                yield self._wait_for_budget()
                 deadline = trio.current_time() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
                 item = _as_allowed(item, batch.too_large())
             if is_judged and item[1] is not None:
                 allowed = item[1] if access is None else access.admit(item[1], item[2])
                 if allowed is None:
-                    allowed = await self._judged(item[1], item[2])
+                    allowed = yield self._judged(item[1], item[2])
                 if trail is not None:
                     parent = read.traceparent if type(read) is TracedItem else ""
                     answer_to = trail.follow(item[1], item[2], allowed, reply_to, parent)
@@ -492,23 +493,38 @@ class Intake:
                 trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])
             full = self._add(item, answer_to, at, deadline)
             if full is not None:
-                await full
+                yield full
             if slice_calls is not None:
                 self._taken += 1
                 if self._taken >= slice_calls // 2:  # to take a call is about twice the work of handing out its reply
                     self._taken = 0
-                    await trio.lowlevel.checkpoint()
+                    yield trio.lowlevel.checkpoint()  # noqa: ASYNC105 - who goes on awaits it
         if batch is not None:
             batch.is_on_its_way()
         if access is not None and access.refused != self._refused:
-            await self._pause_for_refused(access)
+            yield self._pause_for_refused(access)
         return calls
 
     async def flush(self) -> None:
         """Post what was taken. Waits as `take` does."""
-        full = self._post()
+        full = self.flush_now()
         if full is not None:
             await full
+
+    def flush_now(self) -> Awaitable[None] | None:
+        """The same as far as that needs no waiting. Returns what to wait for if a mailbox is full."""
+        full = self._post()
+        if full is not None:
+            return self._flush_when_there_is_room(full)
+        self._flushed()
+        return None
+
+    async def _flush_when_there_is_room(self, full: Awaitable[None]) -> None:
+        await full
+        self._flushed()
+
+    def _flushed(self) -> None:
+        """All that was taken is in mailboxes."""
         if self._session is not None:
             self._session.message_done()
         if self._queued:
@@ -523,15 +539,15 @@ class Intake:
         await self.flush()
         await access.gate.failing.take()
 
-    async def _over_limits(self, account: Account, data: str | bytes | bytearray) -> Overloaded | None:
-        """Count a message, or say why it may not be. A checkpoint only if the caller has to be found out for that."""
+    def _over_limits(self, account: Account, data: str | bytes | bytearray) -> Work[Overloaded | None]:
+        """Count a message, or say why it may not be. It waits only if the caller has to be found out for that."""
         size = len(data) if type(data) is not str or data.isascii() else len(data.encode("utf-8", "replace"))
         access = self._access
         if access is not None and access.may_be_somebody:
             with suppress(CoordinatorError):  # while the store is away it counts by its address
                 if account.is_used_up(size):  # by others, and it may have limits of its own: a few are looked at
-                    await access.gate.finding_out.take()
-                await access.identify()
+                    yield access.gate.finding_out.take()
+                yield access.identify()
         refused = account.admit(size)
         if refused is not None and (calls := protocol.about_calls(data)) > 1:
             refused = account.refusal_of(calls, size) or refused

@@ -6,6 +6,7 @@ in the order they become ready.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from coordinator.actors.request import Request
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.engine.subscriptions import Session, Subscription
 from coordinator.errors import NotLoggedIn
+from coordinator.readiness import Incoming
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
@@ -39,6 +41,8 @@ from coordinator.rpc.websocket.frames import (
 from coordinator.rpc.websocket.handshake import UpgradeRequest
 from coordinator.rpc.websocket.outbox import HIGH_WATER, LARGE, Outbox
 from coordinator.socketio import acknowledged, has_hung_up, linger, receive_next
+from coordinator.standby import Standby
+from coordinator.work import Rest, Work, begin
 
 __all__ = ["CLOSE_TIMEOUT", "Connection"]
 
@@ -48,6 +52,13 @@ PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
 RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
 SLICE_FRAMES: Final = 64  # frames that lead to no call, and messages answered at once, before others get on
+
+
+_GONE: Final = b""
+"""That the client is gone, in place of what to close with."""
+
+_Left = bytes | Rest[bytes | None] | None
+"""What a conversation is closed with, or what is left to do of what was received, or nothing of that."""
 
 
 class _Reader(Enum):
@@ -93,6 +104,7 @@ class Connection(Session, Sink):
         self._whole_at = 0.0  # when the last message was there in all
         self._begun_at: float | None = None  # when one was first seen that is not
         self._stream = stream
+        self._readiness = dispatcher.directory.readiness
         self._outbox = Outbox(
             stream, budget, write_timeout=write_timeout, on_relief=self.relieved, on_broken=self.give_up
         )
@@ -115,6 +127,8 @@ class Connection(Session, Sink):
         self._says_no_more = False
         self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
         self._state = _Reader.BUSY
+        self._incoming: Incoming | None = None  # while it is watched
+        self._standby = Standby[_Left]()  # of the task that reads
         self._reading = trio.CancelScope()
         self._whole = trio.CancelScope()
         self._is_stopping = False
@@ -201,6 +215,7 @@ class Connection(Session, Sink):
         if self._access is not None:
             self._access.gate.opened(self._access)
         try:
+            self._watch()
             with self._whole:
                 async with trio.open_nursery() as writers:
                     self._outbox.open(writers)
@@ -213,9 +228,17 @@ class Connection(Session, Sink):
                         self._outbox.close()
                         writers.cancel_scope.cancel()
         finally:
+            if self._incoming is not None:
+                self._incoming.forget()
             self.close()
             if self._access is not None:
                 self._access.gate.closed(self._access)
+
+    def _watch(self) -> None:
+        """Be told of what comes, where that can be: not over TLS, where what arrives is not what can be read."""
+        if self._readiness is not None and isinstance(self._stream, trio.SocketStream):
+            with contextlib.suppress(OSError):  # it is gone, or there is no room: it is waited for as over TLS
+                self._incoming = Incoming(self._readiness, self._stream, self._arrived)
 
     def stop(self, grace_ends: float) -> None:
         """Read no more, answer what is in flight until then, close with 1001. Never blocks."""
@@ -253,29 +276,67 @@ class Connection(Session, Sink):
     async def _read(self, data: bytes) -> bytes | None:
         """Submit what the client sends until it closes or breaks the protocol. Returns what to close with, or None if
         it is gone. Cancelled when we stop."""
+        left = begin(self._submit(data)) if data else None
         while True:
-            if data:
-                end = await self._submit(data)
-                if end is not None:
-                    return end
+            end = await left.carry_out() if isinstance(left, Rest) else left
+            if end is not None:
+                return end or None
             if self._is_stopping:
                 self._reading.cancel()
             elif self._ahead:
                 data = bytes(self._ahead[:RECEIVE_BYTES])
                 del self._ahead[:RECEIVE_BYTES]
+                left = begin(self._submit(data))
                 continue
             self._state = _Reader.READING
             try:
-                data = await receive_next(self._stream, RECEIVE_BYTES)
+                left = await self._receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return None
-            self._state = _Reader.BUSY
-            if not data:
-                return None
-            self._heard_at = trio.current_time()
 
-    async def _submit(self, data: bytes) -> bytes | None:
-        """Submit the messages that these bytes complete. Returns what to close with if they end the conversation."""
+    async def _receive(self) -> _Left:
+        """Wait for what comes next, and begin with it."""
+        incoming = self._incoming
+        if incoming is None:
+            return self._received(await receive_next(self._stream, RECEIVE_BYTES))
+        if incoming.has_arrived:
+            await trio.lowlevel.checkpoint()
+            data = incoming.read_now(RECEIVE_BYTES)
+            if data is not None:
+                return self._received(data)
+        return await self._standby.wait()
+
+    def _received(self, data: bytes) -> _Left:
+        """Begin with what has come."""
+        self._state = _Reader.BUSY
+        if not data:
+            return _GONE
+        self._heard_at = trio.current_time()
+        return begin(self._submit(data))
+
+    def _arrived(self) -> None:
+        """Something has come. Never blocks and never raises."""
+        self._standby.instead(self._receive_now)
+
+    def _receive_now(self) -> None:
+        """Submit what has come in place of the task, which goes on if that has to wait, or if there may be more: others
+        get on before."""
+        assert self._incoming is not None, "nobody else tells of it"
+        data = self._incoming.read_now(RECEIVE_BYTES)
+        if data is None:
+            return
+        left = self._received(data)
+        if not self._standby.is_taken:  # it was cancelled
+            if isinstance(left, Rest):
+                left.close()
+        elif left is not None or self._incoming.has_arrived:
+            self._standby.leave(left)
+        else:
+            self._state = _Reader.READING
+
+    def _submit(self, data: bytes) -> Work[bytes | None]:
+        """Submit the messages that these bytes complete. The result is what to close with if they end the
+        conversation."""
         end: bytes | None = None
         event: Event | None = None
         self._is_taking = True
@@ -283,10 +344,10 @@ class Connection(Session, Sink):
             if type(event) is str or type(event) is bytes:
                 before = self._in_flight
                 self._in_flight += 1  # while it waits for room it is in flight, too
-                calls = await self._intake.take(event)
+                calls = yield from self._intake.take(event)
                 self._in_flight += calls - 1
                 if self._in_flight >= self._max_in_flight or self._outbox.waiting > HIGH_WATER:
-                    await self._hold()
+                    yield self._hold()
                     if self._is_stopping:
                         break
                 elif self._in_flight <= before:
@@ -300,11 +361,13 @@ class Connection(Session, Sink):
                 self._at_once += 1
             if self._at_once >= SLICE_FRAMES:
                 self._at_once = 0
-                await trio.lowlevel.checkpoint()
+                yield trio.lowlevel.checkpoint()  # noqa: ASYNC105 - who goes on awaits it
         self._is_taking = False
         if type(event) is str or type(event) is bytes:
             self._whole_at = self._heard_at
-        await self._intake.flush()
+        full = self._intake.flush_now()
+        if full is not None:
+            yield full
         return end
 
     async def _hold(self) -> None:

@@ -1,0 +1,122 @@
+"""Waits for what arrives on many sockets, with one task and without a system call for each wait.
+
+A socket is registered once, for as long as it is open. Each time that more arrives, its owner is told once, and has to
+remember that until it has read the socket empty (edge-triggered epoll, see epoll(7)). Waiting for a socket with trio
+takes a system call and a switch of tasks each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from coordinator.socketio import RECEIVE_BYTES
+
+__all__ = ["Incoming", "Readiness", "is_available"]
+
+AT_ONCE: Final = 64  # sockets that are told of before others get on
+
+_ENDING: Final = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+
+Arrived = Callable[[bool], None]
+"""Is told that something has arrived, and whether nothing comes after it. It must not block, and must not raise."""
+
+
+def is_available() -> bool:
+    """Whether this system has epoll."""
+    return hasattr(select, "epoll")
+
+
+class Readiness:
+    """Knows the sockets. `run` it while they are in use."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._arrived: dict[int, Arrived] = {}
+
+    def watch(self, descriptor: int, arrived: Arrived) -> None:
+        """Tell of what arrives on a socket from now on, and of what has before. Raises OSError."""
+        self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        self._arrived[descriptor] = arrived
+
+    def forget(self, descriptor: int, arrived: Arrived) -> None:
+        """Tell this one no more of a socket that is about to be closed, as its number may be another's then; it may be
+        already, if the socket was closed without a word."""
+        if self._arrived.get(descriptor) == arrived:
+            del self._arrived[descriptor]
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    async def run(self) -> None:
+        """Tell of what arrives. Never returns."""
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for descriptor, events in self._epoll.poll(0, AT_ONCE):
+                arrived = self._arrived.get(descriptor)
+                if arrived is not None:
+                    arrived(bool(events & _ENDING))
+
+    def close(self) -> None:
+        """Nothing is watched any more."""
+        self._arrived.clear()
+        self._epoll.close()
+
+
+class Incoming:
+    """What arrives on a socket that is watched.
+
+    Args:
+        told: called each time that more has arrived. It must not block, and must not raise.
+
+    Attributes:
+        has_arrived: something may have that was not read.
+
+    Raises:
+        OSError: it cannot be watched.
+    """
+
+    __slots__ = ("_descriptor", "_is_ending", "_readiness", "_told", "has_arrived")
+
+    def __init__(self, readiness: Readiness, stream: trio.SocketStream, told: Callable[[], None]) -> None:
+        self._readiness = readiness
+        self._descriptor = stream.socket.fileno()
+        self._told = told
+        self._is_ending = False  # nothing comes after what has arrived
+        self.has_arrived = True
+        readiness.watch(self._descriptor, self._arrived)
+
+    def _arrived(self, is_ending: bool) -> None:
+        self.has_arrived = True
+        if is_ending:
+            self._is_ending = True
+        self._told()
+
+    def read_now(self, max_bytes: int = RECEIVE_BYTES) -> bytes | None:
+        """What has arrived: nothing at its end, None if nothing has yet.
+
+        Raises:
+            trio.BrokenResourceError: the connection broke.
+        """
+        if not self.has_arrived:
+            return None
+        try:
+            data = os.read(self._descriptor, max_bytes)
+        except BlockingIOError:
+            self.has_arrived = False
+            return None
+        except OSError as error:
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+        # Less than was asked for is all there is: what comes later is told. The end may have been told already.
+        self.has_arrived = self._is_ending or len(data) == max_bytes
+        return data
+
+    def forget(self) -> None:
+        """Be told no more. The socket is about to be closed."""
+        self._readiness.forget(self._descriptor, self._arrived)
+        self._descriptor = -1
+        self.has_arrived = False
