@@ -37,7 +37,7 @@ def answers(*, max_body_bytes: int = MAX_BODY, has_websocket: bool = True, **of_
     async def metrics() -> tuple[bytes, str]:
         return b"a_metric 1\n", "text/plain; version=0.0.4"
 
-    nobody = cast(Any, SimpleNamespace(slice_calls=None))
+    nobody = cast(Any, SimpleNamespace(slice_calls=None, readiness=None))
     dispatcher = Dispatcher(
         nobody,
         nobody,

@@ -40,6 +40,7 @@ class Held:
     """Stands for the directory: keeps what is posted until the test answers it."""
 
     slice_calls = None
+    readiness = None
 
     def expected(self, _: ContextKey) -> int:
         return 0
