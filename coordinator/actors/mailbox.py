@@ -31,6 +31,7 @@ class Mailbox:
         ahead: what is to be sent before all that waits, oldest first.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
+        queued: how many can be popped at once, as far as we know: those of posters that waited come a moment later.
         on_post: called once, when the next request is queued; a supervisor sets it while it is parked.
         on_wake: called when it is to look around, while it is parked.
     """
@@ -49,8 +50,7 @@ class Mailbox:
         self.on_wake: Callable[[], None] | None = None
         self._posters = 0  # tasks waiting for room
         self._send, self._receive = trio.open_memory_channel[Request | None](length)
-        self.pop = self._receive.receive
-        self.pop_nowait = self._receive.receive_nowait
+        self.queued = 0
 
     @property
     def is_quiet(self) -> bool:
@@ -66,9 +66,22 @@ class Mailbox:
         """A record of so many bytes was written or read."""
         self.largest = max(self.largest, size)
 
+    async def pop(self) -> Request | None:
+        """Wait for the next request, or to be woken."""
+        request = await self._receive.receive()
+        self.queued -= 1
+        return request
+
+    def pop_nowait(self) -> Request | None:
+        """The same without waiting. Raises trio.WouldBlock if there is none; to look at `queued` first costs less."""
+        request = self._receive.receive_nowait()
+        self.queued -= 1
+        return request
+
     def post_nowait(self, request: Request) -> None:
         """Queue a request. Raises trio.WouldBlock when the mailbox is full."""
         self._send.send_nowait(request)
+        self.queued += 1
         request.mailbox = self
         self.pending[request] = None
         if self.on_post is not None:
@@ -97,6 +110,7 @@ class Mailbox:
         try:
             with trio.move_on_at(request.deadline):
                 await self._send.send(request)
+                self.queued += 1
             self._tell()
         except BaseException:
             self.pending.pop(request, None)
@@ -113,6 +127,7 @@ class Mailbox:
     async def post_again(self, request: Request) -> None:
         """Queue a request that was popped before and is still pending."""
         await self._send.send(request)
+        self.queued += 1
         self._tell()
 
     def wake(self) -> None:
@@ -122,3 +137,4 @@ class Mailbox:
             return
         with contextlib.suppress(trio.WouldBlock):  # full, so it is not parked
             self._send.send_nowait(None)
+            self.queued += 1

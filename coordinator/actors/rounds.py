@@ -116,7 +116,7 @@ class Rounds:
     @property
     def on_the_wire(self) -> int:
         """How many of them are."""
-        return sum(sent.is_last for sent in self._sent)
+        return sum([sent.is_last for sent in self._sent])
 
     @property
     def has_registered(self) -> bool:
@@ -133,15 +133,14 @@ class Rounds:
         if mailbox.ahead:
             waiting[:0] = mailbox.ahead
             mailbox.ahead.clear()
-        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - load_of(waiting)
-        try:
-            while room > 0:
-                request = mailbox.pop_nowait()
-                if request is not None:
-                    waiting.append(request)
-                    room -= request.load
-        except trio.WouldBlock:
-            pass
+        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - (load_of(waiting) if waiting else 0)
+        while room > 0 and mailbox.queued > 0:
+            request = mailbox.pop_nowait()
+            if request is not None:
+                waiting.append(request)
+                room -= request.load
+        if not waiting:
+            return waiting
         mailbox.running[in_flight:] = waiting
         ready = [request for request in waiting if self._has_commands(request)]
         mailbox.running[in_flight:] = ready
@@ -180,33 +179,33 @@ class Rounds:
         begun, first = perf_counter(), ready[0]
         if first.begun and not first.unanswered:
             MAILBOX_WAIT.observe(begun - first.begun)
-        commands = self._registration(ready)
+        commands = [] if self._is_registered else self._registration(ready)
         registers = len(commands)
         load, most = load_of(ready), self._slice_calls()
         parts = [ready] if load <= most else [*_slices(ready, most)]
         slices = [(requests, _commands_of(requests)) for requests in parts]
-        numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
-        if any(numbered) and not self._writer.is_fenced:
+        is_numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
+        if True in is_numbered and not self._writer.is_fenced:
             commands.append(self._writer.fence())
         fences = len(commands) - registers
         if connection.lacks_layout and any(request.creates for request in ready):
             commands.append(functions.tell_layout(self._keys))
             connection.lacks_layout = False
-        commands += self._about_sizes(load)
+        if load >= ASKING_LOAD or not self._mailbox.has_asked or self._mailbox.largest > self._largest_told:
+            commands += self._about_sizes(load)
         sizes = len(commands) - registers - fences
-        calls = 0
-        for (requests, of_slice), is_numbered in zip(slices, numbered, strict=True):
+        calls, last = 0, parts[-1]
+        for (requests, of_slice), numbers_them in zip(slices, is_numbered, strict=True):
             calls += len(of_slice)
             joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
-            numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
+            numbers = self._writer.number(joined, counts, of_slice) if numbers_them else []
             meter = None
             if self._measures:
                 joined, meter = metered(joined, counts, of_slice, requests)
             commands += joined
-            writes = any(request.writes for request in requests)
-            is_last = requests[-1] is ready[-1]
+            writes = True in [request.writes for request in requests]
             self._sent.append(
-                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun)
+                _Slice(registers, fences, sizes, requests, counts, numbers, writes, requests is last, meter, begun)
             )
             registers = fences = sizes = 0
         ROUNDS.observe(calls)
@@ -218,7 +217,7 @@ class Rounds:
     def _registration(self, ready: list[Request]) -> list[Command]:
         """Commands that register the context as known, if that was not done and something is written to it."""
         context = self._mailbox.context
-        if self._is_registered or context is None or not any(request.writes for request in ready):
+        if context is None or not any(request.writes for request in ready):
             return []
         layout = self._store.layout
         creates = any(request.creates for request in ready)
@@ -412,7 +411,7 @@ class Rounds:
         return Lost(fault, writes or any(sent.writes for sent in self._sent))
 
     def _in_flight(self) -> int:
-        return sum(len(sent.requests) for sent in self._sent)
+        return sum([len(sent.requests) for sent in self._sent]) if self._sent else 0
 
     def disconnected(self) -> None:
         """The connection was given up: what is on the wire is in doubt."""
@@ -454,7 +453,7 @@ def _commands_of(requests: Iterable[Request]) -> list[Command]:
 
 def load_of(requests: Iterable[Request]) -> int:
     """As how many calls they count."""
-    return sum(request.load for request in requests)
+    return sum([request.load for request in requests])  # a generator would cost as much as what it does
 
 
 def _slices(requests: Iterable[Request], most: int) -> Iterator[list[Request]]:
