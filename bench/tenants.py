@@ -3,21 +3,16 @@ one client that floods its context is felt by the others in theirs."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench import memory, servers, stacks
 from bench.compare import Plan, running
 from bench.load import LoadResult, LoadSpec, generate
-from bench.machine import pin, resident_bytes
+from bench.machine import resident_bytes
 from bench.scenarios import FASTAPI, FASTIFY, OURS, Contender
 from bench.servers import BenchServer, Coordinator
 
@@ -45,7 +40,7 @@ _CONNECTIONS: Final = 50
 _LONGER: Final = 4  # as long as other runs, for all thousand calls may be answered in one go
 _PACED: Final = 0.3  # of the calls a second that all the active contexts get in a closed loop
 _PACED_SECONDS: Final = 5.0  # at least
-_PACED_TIMEOUT: Final = 300.0
+_PACED_CONNECTIONS: Final = 500  # so that few calls of one are due at the same time
 
 BYTES_GOAL: Final = 10 * 1024
 LATENCY_GOAL: Final = 3.0
@@ -83,7 +78,7 @@ class Tenants:
 
     Attributes:
         spread, single: rounds of the same load, over the active contexts and on one.
-        rate: calls a second in an open loop, `paced`: rounds of the p99 at that rate, in ms, over the active contexts
+        rate: calls a second that keep to a pace, `paced`: rounds of their p99, in ms, over the active contexts
             and on one.
         active_bytes: memory of the coordinator an active context takes; `store_bytes`: of Valkey, with its record.
     """
@@ -168,29 +163,22 @@ def many(plan: Plan, size: Size, note: Callable[[str], None]) -> Tenants:
 
 
 def _paced(coordinator: Coordinator, plan: Plan, size: Size, contexts: int, rate: float) -> float:
-    """The p99 in ms of an open loop over so many contexts, each call from when it was due."""
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory, "report.json")
-        options = {
-            "--scenario": "contexts",
-            "--context": 1,
-            "--contexts": contexts,
-            "--connections": _CONNECTIONS,
-            "--window": size.window,
-            "--rate": f"{rate:.0f}",
-            "--warm-up": max(1.0, plan.warm_up),
-            "--seconds": max(_PACED_SECONDS, plan.seconds),
-            "--json": report,
-        }
-        command = [sys.executable, "-m", "coordinator", "bench", coordinator.urls["ws"]]
-        command += [str(item) for pair in options.items() for item in pair]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            pin([process.pid], plan.cores.others)
-            _, errors = process.communicate(timeout=_PACED_TIMEOUT)
-        if process.returncode != 0 or not report.exists():
-            raise servers.ServerFailed(f"herocoordinator bench: {errors[-2000:]}")
-        p99: float = json.loads(report.read_text())["result"]["latency_ms"]["p99"]
-        return p99
+    """The p99 in ms of so many calls a second over so many contexts, each counted from when it was due."""
+    pace = size.active / rate
+    spec = LoadSpec(
+        url=coordinator.urls["ws"],
+        calls="load",
+        batch=1,
+        answer="result",
+        connections=min(_PACED_CONNECTIONS, size.active),
+        window=max(1, size.active // _PACED_CONNECTIONS),
+        contexts=contexts,
+        warm_up=max(plan.warm_up, pace * 2),
+        seconds=max(_PACED_SECONDS, pace),
+        processes=coordinator.processes,
+        pace=pace,
+    )
+    return generate(spec, plan.cores.others).p99_ms
 
 
 def _grown(coordinator: Coordinator, contexts: range) -> tuple[float, float]:

@@ -75,15 +75,17 @@ def _turn(kind: str, jobs: int, depends: int, cores: Cores, socket: Path, store:
     "--depends", type=click.IntRange(1, 20), default=2, show_default=True, help="Of each job, on the level before."
 )
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-def main(*, jobs: int, depends: int, rounds: int) -> None:
+@click.option("--rates-only", is_flag=True, help="Without a victim, in half the time.")
+def main(*, jobs: int, depends: int, rounds: int, rates_only: bool) -> None:
     """One large flow, ten levels of the same width, beside as many jobs in flows of one parent over four children."""
     cores = Cores.choose()
-    found: dict[str, list[Figures]] = {kind: [] for kind in KINDS}
+    kinds = RATES if rates_only else KINDS
+    found: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory(prefix="hc-bench-") as directory, valkey(Path(directory)) as (socket, store):
         pin([store], cores.others)
         client = redis.Redis(unix_socket_path=str(socket))
         for number in range(rounds):
-            for kind in KINDS if number % 2 == 0 else reversed(KINDS):
+            for kind in kinds if number % 2 == 0 else reversed(kinds):
                 client.flushall()
                 found[kind].append(_turn(kind, jobs, depends, cores, socket, store))
                 told = ", ".join(f"{name} {value:,.2f}" for name, value in found[kind][-1].items())
