@@ -22,9 +22,17 @@ from coordinator.settings import Settings
 
 MEMORY: Final = "memory"
 TENANTS: Final = "tenants"
+FAIRNESS: Final = "fairness"
 MALICE: Final = "malice"
 ODD_CLIENTS: Final = "odd-clients"
-GROUPS: Final = (*dict.fromkeys(scenario.group for scenario in SCENARIOS), MEMORY, TENANTS, MALICE, ODD_CLIENTS)
+GROUPS: Final = (
+    *dict.fromkeys(scenario.group for scenario in SCENARIOS),
+    MEMORY,
+    TENANTS,
+    FAIRNESS,
+    MALICE,
+    ODD_CLIENTS,
+)
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_UP: Final = 0.25  # of the seconds measured
 DEFAULT_FSYNC: Final[str] = Settings.model_fields["fsync"].default
@@ -134,7 +142,9 @@ def main(
             results.memory = memory.measure(plan, memory.QUICK_STEPS if quick else memory.STEPS, _step)
         if not only or TENANTS in only:
             _note("many tenants")
-            results.tenants = tenants.many(plan, tenants.QUICK if quick else tenants.FULL, _step)
+            for size in tenants.QUICK if quick else tenants.FULL:
+                results.tenants.append(tenants.many(plan, size, _step))
+        if not only or FAIRNESS in only:
             _note("a hostile tenant")
             results.fairness = tenants.fairness_on(tenants.SERVERS[:1] if quick else tenants.SERVERS, plan, _step)
         if not only or MALICE in only:

@@ -15,7 +15,7 @@ from bench.malice import AFTER_GOAL, GROWTH_GOAL, Malice
 from bench.memory import MemoryStep, growth
 from bench.odd_clients import GOAL, OddClient
 from bench.scenarios import OURS, Beside, Contender
-from bench.tenants import FAIRNESS_GOAL, Fairness, Tenants
+from bench.tenants import BYTES_GOAL, FAIRNESS_GOAL, LATENCY_GOAL, Fairness, Tenants
 
 __all__ = ["Results", "as_json", "as_text"]
 
@@ -69,7 +69,7 @@ class Results:
     left_out: list[str]
     comparisons: list[Comparison] = field(default_factory=list)
     memory: list[MemoryStep] = field(default_factory=list)
-    tenants: Tenants | None = None
+    tenants: list[Tenants] = field(default_factory=list)
     fairness: list[Fairness] = field(default_factory=list)
     odd_clients: list[OddClient] = field(default_factory=list)
     malice: list[Malice] = field(default_factory=list)
@@ -93,7 +93,7 @@ def as_text(plan: Plan, facts: dict[str, Any], results: Results) -> str:
     if results.memory:
         parts.append(f"### memory\n\n{_memory_table(results.memory)}")
     if results.tenants:
-        parts.append(f"### tenants\n\n{_tenants(results.tenants)}")
+        parts.append("### tenants\n\n" + "\n\n".join(map(_tenants, results.tenants)))
     if results.fairness:
         parts.append(f"### fairness\n\n{_fairness_table(results.fairness)}")
     if results.odd_clients:
@@ -193,6 +193,11 @@ def _goals(results: Results) -> list[tuple[str, _Goal]]:
         for goal in _goals_of(comparison, beside)
     ]
     goals += [
+        (f"tenants, {tenants.size.active:,} contexts in use: {goal.what}", goal)
+        for tenants in results.tenants
+        for goal in _goals_of_tenants(tenants)
+    ]
+    goals += [
         (f"fairness, {fairness.flood}: p99 {goal.what}", goal)
         for fairness in results.fairness
         for goal in _goals_of_fairness(fairness)
@@ -269,7 +274,21 @@ def _tenants(tenants: Tenants) -> str:
         f"{tenants.store_connections}. An active context takes {tenants.active_bytes / 1024:.1f} KiB of the "
         f"coordinator and {tenants.store_bytes / 1024:.1f} KiB of Valkey, its connection and one job included.\n\n"
         + _table(columns, rows)
+        + f"\n\np99 at {tenants.rate:,.0f} calls/s, when they are due: "
+        f"{statistics.median(many for many, _ in tenants.paced):.2f} ms over all, "
+        f"{statistics.median(one for _, one in tenants.paced):.2f} on one, {_span(tenants.latency_ratios)}."
     )
+
+
+def _goals_of_tenants(tenants: Tenants) -> list[_Goal]:
+    goal = tenants.size.goal
+    if goal is None:
+        return []
+    return [
+        _Goal(f"calls ≥ {goal:g}", statistics.median(tenants.ratios) >= goal),
+        _Goal(f"p99 ≤ {LATENCY_GOAL:g}", statistics.median(tenants.latency_ratios) <= LATENCY_GOAL),
+        _Goal(f"≤ {BYTES_GOAL / 1024:g} KiB", tenants.active_bytes <= BYTES_GOAL),
+    ]
 
 
 def _tenants_row(contexts: int, runs: list[LoadResult], ratio: str) -> list[str]:
@@ -373,7 +392,7 @@ def as_json(plan: Plan, facts: dict[str, Any], results: Results) -> dict[str, An
             "steps": [asdict(step) for step in results.memory],
             "bytes_per_further_context": growth(results.memory),
         },
-        "tenants": None if results.tenants is None else _tenants_json(results.tenants),
+        "tenants": [_tenants_json(tenants) for tenants in results.tenants],
         "fairness": [_fairness_json(fairness) for fairness in results.fairness],
         "odd_clients": [{**asdict(odd), "ratio": odd.ratio} for odd in results.odd_clients],
         "malice": [_malice_json(malice) for malice in results.malice],
@@ -406,6 +425,8 @@ def _tenants_json(tenants: Tenants) -> dict[str, Any]:
         "active_bytes": tenants.active_bytes,
         "store_bytes": tenants.store_bytes,
         "ratios": tenants.ratios,
+        "paced_calls_per_second": tenants.rate,
+        "paced_p99_ms": tenants.paced,
         "rounds": [
             {"spread": _run_json(spread), "single": _run_json(single)}
             for spread, single in zip(tenants.spread, tenants.single, strict=True)

@@ -17,9 +17,11 @@ from bench.scenarios import FASTAPI, FASTIFY, OURS, Contender
 from bench.servers import BenchServer, Coordinator
 
 __all__ = [
+    "BYTES_GOAL",
     "FAIRNESS_GOAL",
     "FULL",
     "HOSTILE_NICENESS",
+    "LATENCY_GOAL",
     "QUICK",
     "QUIET_CLIENTS",
     "SERVERS",
@@ -36,7 +38,12 @@ _SPARE: Final = 128  # connections to the store beyond the active contexts, for 
 _NEVER_IDLE: Final = "3600"  # seconds
 _CONNECTIONS: Final = 50
 _LONGER: Final = 4  # as long as other runs, for all thousand calls may be answered in one go
-_WINDOW: Final = 20  # with the connections: a call in flight for each of a thousand contexts
+_PACED: Final = 0.3  # of the calls a second that all the active contexts get in a closed loop
+_PACED_SECONDS: Final = 5.0  # at least
+_PACED_CONNECTIONS: Final = 500  # so that few calls of one are due at the same time
+
+BYTES_GOAL: Final = 10 * 1024
+LATENCY_GOAL: Final = 3.0
 
 QUIET_CLIENTS: Final = 50
 QUIET_PACE: Final = 0.1  # seconds between the calls of one
@@ -51,11 +58,18 @@ class Size(NamedTuple):
     """Contexts that exist."""
     active: int
     """Of those, contexts in use at once."""
+    goal: float | None = None
+    """Their calls by those of one."""
+
+    @property
+    def window(self) -> int:
+        """With the connections: a call in flight for each of them."""
+        return max(1, self.active // _CONNECTIONS)
 
 
 SERVERS: Final = (OURS, FASTAPI, FASTIFY)  # that fairness is measured on
-FULL: Final = Size(10_000, 1_000)
-QUICK: Final = Size(1_000, 100)
+FULL: Final = (Size(10_000, 1_000, 0.6), Size(10_000, 10_000, 0.4))
+QUICK: Final = (Size(1_000, 100),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ class Tenants:
 
     Attributes:
         spread, single: rounds of the same load, over the active contexts and on one.
+        rate: calls a second that keep to a pace, `paced`: rounds of their p99, in ms, over the active contexts
+            and on one.
         active_bytes: memory of the coordinator an active context takes; `store_bytes`: of Valkey, with its record.
     """
 
@@ -71,12 +87,18 @@ class Tenants:
     store_connections: int
     spread: list[LoadResult]
     single: list[LoadResult]
+    rate: float
+    paced: list[tuple[float, float]]
     active_bytes: float
     store_bytes: float
 
     @property
     def ratios(self) -> list[float]:
         return [spread.rate / single.rate for spread, single in zip(self.spread, self.single, strict=True)]
+
+    @property
+    def latency_ratios(self) -> list[float]:
+        return [many / one for many, one in self.paced]
 
 
 class Flood(NamedTuple):
@@ -115,21 +137,48 @@ def many(plan: Plan, size: Size, note: Callable[[str], None]) -> Tenants:
     flags = ["--fsync", plan.fsync, "--store-connections", str(connections), "--context-idle-timeout", _NEVER_IDLE]
     with servers.coordinator(plan.cores, plan.data_root, *flags) as coordinator:
         # The first few bring whatever is loaded once; they count as live, not as measured.
-        first = range(size.live - _SPARE + 1, size.live + 1)
+        first = range(size.live + 1, size.live + _SPARE)
         memory.use(coordinator, first)
         grown = _grown(coordinator, range(1, size.active + 1))
         note(f"an active context takes {grown[0] / 1024:.1f} KiB of the coordinator, {grown[1] / 1024:.1f} of Valkey")
-        memory.use(coordinator, range(size.active + 1, first.start))
+        memory.use(coordinator, range(size.active + 1, size.live + 1))
         coordinator.seed(range(1, size.active + 1))
         spread, single = [], []
         for number in range(plan.rounds):
             runs = {}
             for contexts in (size.active, 1) if number % 2 == 0 else (1, size.active):
-                runs[contexts] = generate(_spec(coordinator, plan, contexts), plan.cores.others)
+                runs[contexts] = generate(_spec(coordinator, plan, contexts, size.window), plan.cores.others)
             spread.append(runs[size.active])
             single.append(runs[1])
             note(f"{size.active:,} contexts {spread[-1].rate:,.0f} : one {single[-1].rate:,.0f} calls/s")
-    return Tenants(size, connections, spread, single, *grown)
+        rate = _PACED * min(run.rate for run in spread)
+        paced = []
+        for number in range(plan.rounds):
+            waits = {}
+            for contexts in (size.active, 1) if number % 2 == 0 else (1, size.active):
+                waits[contexts] = _paced(coordinator, plan, size, contexts, rate)
+            paced.append((waits[size.active], waits[1]))
+            note(f"p99 at {rate:,.0f} calls/s: {size.active:,} contexts {paced[-1][0]:.1f}, one {paced[-1][1]:.1f} ms")
+    return Tenants(size, connections, spread, single, rate, paced, *grown)
+
+
+def _paced(coordinator: Coordinator, plan: Plan, size: Size, contexts: int, rate: float) -> float:
+    """The p99 in ms of so many calls a second over so many contexts, each counted from when it was due."""
+    pace = size.active / rate
+    spec = LoadSpec(
+        url=coordinator.urls["ws"],
+        calls="load",
+        batch=1,
+        answer="result",
+        connections=min(_PACED_CONNECTIONS, size.active),
+        window=max(1, size.active // _PACED_CONNECTIONS),
+        contexts=contexts,
+        warm_up=max(plan.warm_up, pace * 2),
+        seconds=max(_PACED_SECONDS, pace),
+        processes=coordinator.processes,
+        pace=pace,
+    )
+    return generate(spec, plan.cores.others).p99_ms
 
 
 def _grown(coordinator: Coordinator, contexts: range) -> tuple[float, float]:
@@ -143,14 +192,14 @@ def _grown(coordinator: Coordinator, contexts: range) -> tuple[float, float]:
     return server, valkey
 
 
-def _spec(server: BenchServer, plan: Plan, contexts: int) -> LoadSpec:
+def _spec(server: BenchServer, plan: Plan, contexts: int, window: int) -> LoadSpec:
     return LoadSpec(
         url=server.urls["ws"],
         calls="load",
         batch=1,
         answer="result",
         connections=_CONNECTIONS,
-        window=_WINDOW,
+        window=window,
         contexts=contexts,
         warm_up=plan.seconds,
         seconds=plan.seconds * _LONGER,

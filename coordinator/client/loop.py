@@ -35,6 +35,9 @@ class Loop(Protocol):
     async def wait_until(self, event: Event, deadline: float) -> bool:
         """Wait for the event; false if the deadline passed before it."""
 
+    async def together(self, act: Callable[[], Awaitable[object]], count: int) -> None:
+        """Do this in so many tasks. What the first one raises that fails is raised, and the others are cancelled."""
+
     async def last_words(self, say: Callable[[], Awaitable[object]], seconds: float) -> None:
         """Do this although the task has been cancelled, for so long. That it fails says nothing: the caller is to
         learn what went wrong before."""
@@ -60,6 +63,22 @@ class TrioLoop:
             await event.wait()
             return True
         return False
+
+    async def together(self, act: Callable[[], Awaitable[object]], count: int) -> None:
+        failed: list[Exception] = []
+
+        async def one() -> None:
+            try:
+                await act()
+            except Exception as error:
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(one)
+        if failed:
+            raise failed[0]
 
     async def last_words(self, say: Callable[[], Awaitable[object]], seconds: float) -> None:
         limit = trio.CancelScope(shield=True, deadline=trio.current_time() + seconds)

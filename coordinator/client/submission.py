@@ -21,6 +21,7 @@ ABANDON_AFTER: Final = 180.0
 ONE_STEP: Final = 500  # jobs of a flow that the store takes in one step without others noticing
 BATCH: Final = 500  # jobs
 BATCH_BYTES: Final = 4 * 1024 * 1024
+AT_ONCE: Final = 2  # batches under way: while the store works at one, the coordinator reads the next
 ROOM: Final = 200  # bytes a call has around its params, at most
 CLEAN_UP: Final = 10.0  # seconds that deleting what was sent may take
 
@@ -128,18 +129,24 @@ class _Parts:
         done, total = 0, len(self._jobs)
         await self._keep()
         self._progress(0, total)
-        for batch in self._batches():
-            await self._create(batch)
-            done += len(batch)
-            self._progress(done, total)
-            if self._loop.now() >= self._renew_at:
-                await self._keep()
+        batches = self._batches()
+
+        async def send() -> None:
+            nonlocal done
+            for batch in batches:
+                await self._create(batch)
+                done += len(batch)
+                self._progress(done, total)
+                if self._loop.now() >= self._renew_at:
+                    await self._keep()
+
+        await self._loop.together(send, AT_ONCE)
 
     async def _keep(self) -> None:
         """Create the flow as a draft, or begin anew the time after which the server deletes it."""
+        self._renew_at = self._loop.now() + self._abandon_after / 4  # before the call: one task is enough
         create = models.FlowCreateParams(context_id=self._context, flow=self._flow, abandon_after=self._abandon_after)
         await self._all([("flow.create", create)])
-        self._renew_at = self._loop.now() + self._abandon_after / 4
 
     def _batches(self) -> Iterator[Sequence[models.JobCreate]]:
         batch: list[models.JobCreate] = []

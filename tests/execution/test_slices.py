@@ -459,6 +459,69 @@ def test_many_that_wait_for_one_are_released_and_none_is_forgotten(context: Cont
     assert not [name for name in names if name.startswith((b"next:", b"free:", b"plan:", b"ready:"))]
 
 
+def slices_of_a_start(context: Context) -> int:
+    start = begin(context, execution.start_flow)
+    return sum(1 for _ in iter(start.go_on, False))
+
+
+def fields_of_jobs(context: Context) -> list[dict[bytes, bytes]]:
+    """All that is stored of each but when, and which of its flow's jobs it is."""
+    own = ("x_was", "x_queued", "created_at", "updated_at")
+    found = context.wire.ask(*(("HGETALL", f"job:{CALLER}:{id}") for id in range(1, 7)))
+    return [{name: value for name, value in one.items() if name.decode() not in own} for one in found]
+
+
+def test_a_new_flow_that_lists_each_job_behind_what_it_waits_for_is_read_once(context: Context) -> None:
+    context.create_jobs(JOBS)
+    context.create_flow(1, [6, 5, 4, 3, 2, 1])
+    twice = slices_of_a_start(context)
+    other_way_round = fields_of_jobs(context)
+    context.wire.ask(("FLUSHDB",))
+    created(context)
+
+    once = slices_of_a_start(context)
+
+    assert once < twice
+    for one, other in zip(fields_of_jobs(context), other_way_round, strict=True):
+        assert sorted(one.pop(b"x_next", b"").split()) == sorted(other.pop(b"x_next", b"").split())
+        assert sorted(one.pop(b"x_parents", b"").split()) == sorted(other.pop(b"x_parents", b"").split())
+        other[b"x_unmet"] = one[b"x_unmet"]  # those have been counted down
+        assert one == other
+    end_well(context)
+
+
+def test_what_comes_behind_a_job_that_has_run_before_starts_all_the_same(context: Context) -> None:
+    context.create_jobs([job(1), job(2)])
+    context.create_flow(2, [1, 2])
+    context.start(2)
+    context.run_all()
+    context.create_jobs([job(3), job(4, [1, 3]), job(5, [4, 2]), job(6, [3])])
+    context.create_flow(1, [3, 1, 6, 4, 2, 5])
+
+    context.start(1)
+    ran = [attempt.id for attempt in context.run_all()]
+
+    assert sorted(ran) == [3, 4, 5, 6]
+    assert ran.index(3) < ran.index(4) < ran.index(5)
+    assert ran.index(3) < ran.index(6)
+    assert context.load_flow(1)["status"] == "Finished"
+
+
+def test_of_a_start_that_is_taken_back_nothing_is_left_in_jobs(context: Context) -> None:
+    context.satisfy("paid")
+    context.create_jobs([job(1, prerequisites=["paid"]), job(2, [1]), job(3, [1, 2], prerequisites=["packed"])])
+    context.create_flow(1, [1, 2, 3, 4])
+
+    with pytest.raises(NotFound):
+        context.start(1)
+
+    context.settle()
+    for fields in context.wire.ask(*(("HKEYS", f"job:{CALLER}:{id}") for id in (1, 2, 3))):
+        assert not [name for name in fields if name.startswith(b"x_")]
+    (names,) = context.wire.ask(("KEYS", "*"))
+    assert not [name for name in names if b"await" in name or b"waiting:" in name]
+
+
 def test_a_flow_listed_the_other_way_round_is_a_dag_all_the_same(context: Context) -> None:
     context.create_jobs(JOBS)
     context.create_flow(1, [6, 5, 4, 3, 2, 1, 6, 6])

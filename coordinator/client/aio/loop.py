@@ -38,6 +38,15 @@ class AsyncioLoop:
             return False
         return True
 
+    async def together(self, act: Callable[[], Awaitable[object]], count: int) -> None:
+        tasks = [asyncio.ensure_future(act()) for _ in range(count)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def last_words(self, say: Callable[[], Awaitable[object]], seconds: float) -> None:
         # A cancellation is raised once, so what is awaited after it goes on.
         with suppress(ClientError, TimeoutError):

@@ -3,9 +3,10 @@
 -- one before; so whoever calls next goes on, the same client or another, or a timer (TIMER.step).
 --
 -- A flow is started, or started again, in these steps; nothing of it is seen to have started before the last one:
---   claim    each job it lists becomes its own (x_run), the names are written to plan:FLOW:new;
---   link     x_next, x_wait and the other fields of its run are written to each job; those that wait for nothing are
---            noted in ready:FLOW;
+--   claim    each job it lists becomes its own (x_run), the names are written to plan:FLOW:new; a new one whose
+--            dependencies are listed before it is linked at once;
+--   link     x_next, x_wait and the other fields of its run are written to each job that is not linked yet; those that
+--            wait for nothing are noted in ready:FLOW;
 --   order    only if a job is listed before one it depends on: whether that is a DAG;
 --   drop     jobs of an earlier start it no longer lists are stopped;
 --   renew    only if it is to run again though it has finished: what it runs with is written, and results go;
@@ -172,10 +173,142 @@ local function claim(tx, flow, serial, place, job, is_again)
   return status ~= 'Finished', status
 end
 
-function STEP.claim(tx, flow, caller, from, count, pending)
+-- Fields of a job that tell of its attempts: a start, once it is certain, begins to count anew.
+local ATTEMPTS = {'x_ended', 'x_failure', 'x_attempt', 'x_lost', 'x_returned', 'x_needed'}
+
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
+local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
+local FEW = 200 -- bytes of the names of what a job depends on that is claimed and linked at once
+
+-- What a slice is about to write when it ends: `parents`, those that jobs of the flow depend on (see parent_of), and
+-- `lists`, what is put behind others in lists (their names without the flow's → items).
+local function begin_links()
+  return {parents = {}, lists = {}}
+end
+
+local function put_behind(links, list, item)
+  local items = links.lists[list]
+  if not items then
+    items = {}
+    links.lists[list] = items
+  end
+  items[#items + 1] = item
+end
+
+local function end_links(tx, flow, links)
+  for parent, it in pairs(links.parents) do
+    if it.is_changed then
+      redis.call('HSET', tx.prefix .. parent, it.name, it.text)
+    end
+  end
+  for list, items in pairs(links.lists) do
+    call_each('RPUSH', list == 'plan' and new_plan(tx, flow) or tx.prefix .. list .. ':' .. flow, items)
+  end
+end
+
+-- A job that others depend on: its `place`, what it was claimed as, `status`, and what waits for it, `text`, in its
+-- field `name`; nil if it is none of the flow's.
+local function parent_of(tx, flow, serial, links, parent)
+  local it = links.parents[parent]
+  if it then
+    return it
+  end
+  local done = done_next(flow)
+  local was, following, held, following_done =
+    unpack(redis.call('HMGET', tx.prefix .. parent, 'x_was', 'x_next', 'x_held', done))
+  local place, status = claimed(was, serial)
+  tx.work = tx.work - 3
+  if not place then
+    return nil
+  end
+  it = {place = place, status = status, name = 'x_next', text = following or '', spilled = 'next:' .. parent}
+  -- As long as one that is running has no x_next, nobody counts on its end: see STEP.settle.
+  if status == 'Started' then
+    it.name, it.text = 'x_held', held or ''
+  elseif status == 'Finished' then
+    it.name, it.text, it.spilled = done, following_done or '', 'next:' .. flow .. ':' .. parent
+  end
+  links.parents[parent] = it
+  return it
+end
+
+-- The job at a place depends on that other one. Returns whether that has yet to finish.
+local function link_to(tx, flow, place, job, parent, it)
+  if it.place >= place then
+    redis.call('HSET', tx.prefix .. flow, 'x_unordered', '1')
+  end
+  if #it.text < SPILL then
+    it.text, it.is_changed = it.text == '' and job or it.text .. ' ' .. job, true
+  else
+    if not has_spilled(it.text) then
+      it.text, it.is_changed = it.text .. ' +' .. parent, true
+    end
+    tx.work = tx.work - 1
+    redis.call('RPUSH', tx.prefix .. it.spilled, job)
+  end
+  return it.status ~= 'Finished'
+end
+
+-- Make a job the flow's that no run has had yet, and link it, all in one: if it waits for a few, and those are the
+-- flow's already. Returns whether it did; if not, nothing has changed.
+local function claim_new(tx, flow, serial, place, job, links)
+  local key = tx.prefix .. job
+  local status, owner, was, held, depends, prerequisites, type = unpack(redis.call('HMGET', key,
+    'status', 'x_run', 'x_was', 'x_held', 'depends', 'prerequisites', 'script_type'))
+  depends, prerequisites = depends or '[]', prerequisites or '[]'
+  tx.work = tx.work - 3
+  if status ~= 'Dispatched' or owner or was or held or #depends > FEW then
+    return false
+  end
+  local caller, names, seen, wait = string.match(job, '^job:%d+:'), {}, {}, 0
+  for id in string.gmatch(depends, '%d+') do
+    if not seen[id] then
+      seen[id] = parent_of(tx, flow, serial, links, caller .. id)
+      if not seen[id] then
+        return false
+      end
+      names[#names + 1] = id
+    end
+  end
+  for _, id in ipairs(names) do
+    wait = link_to(tx, flow, place, job, caller .. id, seen[id]) and wait + 1 or wait
+  end
+  local ready, name, value = {}, nil, nil
+  status, name, value = begin_job(tx, flow, job, type, prerequisites, wait, ready)
+  local fields = {'x_was', table.concat({serial, place, 'Dispatched', '-'}, ' '), 'x_run', flow, 'x_unmet', #names,
+    'status', status, 'updated_at', tx.seconds, name, value}
+  if #names > 0 then
+    put(fields, 'x_parents', table.concat(names, ' '))
+  else
+    put_behind(links, 'order', job)
+  end
+  if prerequisites ~= '[]' then
+    put(fields, 'x_awaits', prerequisites)
+  end
+  redis.call('HSET', key, unpack(fields))
+  COUNT.job(tx, 'Dispatched', status)
+  put_behind(links, 'plan', job)
+  if ready[type] then
+    put_behind(links, 'ready', type .. ' ' .. job)
+  end
+  return true
+end
+
+-- `linked`: how many of the first jobs are linked already. What follows one that could not be is linked later: most
+-- flows are new and list each job behind those it depends on, so there is nothing left for that.
+function STEP.claim(tx, flow, caller, from, count, pending, linked)
   local serial, fault = redis.call('HGET', tx.prefix .. flow, 'x_serial'), nil
   local is_again = redis.call('EXISTS', AGAIN.key(tx, flow)) == 1
+  local links = begin_links()
+  count, pending, linked = tonumber(count), tonumber(pending), tonumber(linked or 0)
   from = read_listed(tx, flow, caller, tonumber(from), function(job)
+    if linked == count and not is_again and claim_new(tx, flow, serial, count + 1, job, links) then
+      count, pending, linked = count + 1, pending + 1, linked + 1
+      return
+    end
+    end_links(tx, flow, links) -- `claim` writes to the same lists, and may be of one that others were linked to
+    links = begin_links()
     local is_pending, more = claim(tx, flow, serial, count + 1, job, is_again)
     if is_pending == nil then
       fault = more
@@ -184,54 +317,16 @@ function STEP.claim(tx, flow, caller, from, count, pending)
     count = more and count + 1 or count
     pending = is_pending and pending + 1 or pending
   end)
+  end_links(tx, flow, links)
   if fault then
     return give_up(tx, flow, fault)
   end
   if from then
-    return table.concat({'claim', caller, from, count, pending}, ' ')
+    return table.concat({'claim', caller, from, count, pending, linked}, ' ')
   end
   redis.call('UNLINK', tx.prefix .. 'listed:' .. flow)
   redis.call('HSET', tx.prefix .. flow, 'x_pending', pending)
-  return 'link 0 1 0 0'
-end
-
--- Fields of a job that tell of its attempts: a start, once it is certain, begins to count anew.
-local ATTEMPTS = {'x_ended', 'x_failure', 'x_attempt', 'x_lost', 'x_returned', 'x_needed'}
-
-do -- what is local to this block takes no place among the 200 locals a chunk may have
-
-local SPILL = 2000 -- bytes of x_next, of which each job that finishes reads all; what else waits for it is in next:JOB
-
--- A job depends on another one of its flow. Returns whether that has yet to finish, and what it was claimed as; nil if
--- it is none of the flow's.
-local function link_to(tx, flow, serial, place, job, parent)
-  local key = tx.prefix .. parent
-  local done = done_next(flow)
-  local was, following, held, following_done = unpack(redis.call('HMGET', key, 'x_was', 'x_next', 'x_held', done))
-  local parent_place, status = claimed(was, serial)
-  tx.work = tx.work - 3
-  if not parent_place then
-    return nil
-  end
-  if parent_place >= place then
-    redis.call('HSET', tx.prefix .. flow, 'x_unordered', '1')
-  end
-  -- As long as one that is running has no x_next, nobody counts on its end: see STEP.settle.
-  local name, text, spilled = 'x_next', following or '', 'next:' .. parent
-  if status == 'Started' then
-    name, text = 'x_held', held or ''
-  elseif status == 'Finished' then
-    name, text, spilled = done, following_done or '', 'next:' .. flow .. ':' .. parent
-  end
-  if #text < SPILL then
-    redis.call('HSET', key, name, text == '' and job or text .. ' ' .. job)
-  else
-    if not has_spilled(text) then
-      redis.call('HSET', key, name, text .. ' +' .. parent)
-    end
-    redis.call('RPUSH', tx.prefix .. spilled, job)
-  end
-  return status ~= 'Finished', status
+  return 'link ' .. linked .. ' 1 0 0'
 end
 
 -- What a job knows of the attempts it has had, as JSON: what is in the way of a start may be found after the job was
@@ -247,7 +342,7 @@ end
 -- Link a job with those it depends on, from byte `from` of their list on; `wait` and `count`: how many of them have
 -- yet to finish, and how many there are, so far. Returns those three if that was enough for this call; nil when it is
 -- done, or false and what is in the way.
-local function link_job(tx, flow, serial, job, from, wait, count)
+local function link_job(tx, flow, serial, job, from, wait, count, links)
   local key = tx.prefix .. job
   local depends, prerequisites, type, was, parents =
     unpack(redis.call('HMGET', key, 'depends', 'prerequisites', 'script_type', 'x_was', 'x_parents'))
@@ -277,11 +372,12 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     local id = string.sub(depends, first, last)
     if not seen[id] then
       seen[id] = true
-      local is_waiting, parent_status = link_to(tx, flow, serial, place, job, caller .. id)
-      if is_waiting == nil or (parent_status == 'Again' and status == 'Finished') then
+      local parent = parent_of(tx, flow, serial, links, caller .. id)
+      if not parent or (parent.status == 'Again' and status == 'Finished') then
         return false, {WORD.CHANGED, job}
       end
       names[#names + 1] = id
+      local is_waiting = link_to(tx, flow, place, job, caller .. id, parent)
       wait, count = is_waiting and wait + 1 or wait, count + 1
     end
     from = last + 1
@@ -293,7 +389,7 @@ local function link_job(tx, flow, serial, job, from, wait, count)
     return after, wait, count
   end
   if count == 0 then
-    redis.call('RPUSH', tx.prefix .. 'order:' .. flow, job)
+    put_behind(links, 'order', job)
   end
   if not is_startable(status) then
     redis.call('HSET', key, 'x_unmet', count)
@@ -313,11 +409,13 @@ local function link_job(tx, flow, serial, job, from, wait, count)
   redis.call('HSET', key, unpack(fields))
   COUNT.job(tx, 'WaitingForPrerequisites', status) -- as it was claimed
   if ready[type] then
-    redis.call('RPUSH', tx.prefix .. 'ready:' .. flow, type .. ' ' .. job)
+    put_behind(links, 'ready', type .. ' ' .. job)
   end
 end
 
-function STEP.link(tx, flow, at, from, wait, count)
+-- Link jobs from place `at` on, the first of them from byte `from` of what it depends on. Returns the step that comes
+-- next.
+local function link_jobs(tx, flow, at, from, wait, count, links)
   local serial = redis.call('HGET', tx.prefix .. flow, 'x_serial')
   local after, fault
   from, wait, count = tonumber(from), tonumber(wait), tonumber(count)
@@ -326,7 +424,7 @@ function STEP.link(tx, flow, at, from, wait, count)
     if tx.work <= 0 and i > 1 then
       return table.concat({'link', at + i - 1, 1, 0, 0}, ' ')
     end
-    after, wait, count = link_job(tx, flow, serial, job, from, wait, count)
+    after, wait, count = link_job(tx, flow, serial, job, from, wait, count, links)
     fault = after == false and wait or nil
     if fault then
       return give_up(tx, flow, fault)
@@ -343,6 +441,13 @@ function STEP.link(tx, flow, at, from, wait, count)
     return 'order 0'
   end
   return 'drop 0'
+end
+
+function STEP.link(tx, flow, at, from, wait, count)
+  local links = begin_links()
+  local after = link_jobs(tx, flow, at, from, wait, count, links)
+  end_links(tx, flow, links)
+  return after
 end
 
 end
@@ -565,7 +670,7 @@ local function unclaim(tx, flow, job, status, owner, awaits, waiting, status_now
       end
     end
   end
-  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_queued', 'x_kept')
+  redis.call('HDEL', key, 'x_wait', 'x_parents', 'x_awaits', 'x_met', 'x_queued', 'x_kept')
   redis.call('HSET', key, unpack(given_back))
   COUNT.job(tx, status_now, status)
   if owner == '-' then
