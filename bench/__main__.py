@@ -38,12 +38,17 @@ def _step(text: str) -> None:
     _note(f"  {text}")
 
 
-def _chosen(groups: tuple[str, ...], quick: bool) -> tuple[list[Scenario], list[str]]:
-    """What can be run here of these groups, or else of all that such a run has; and what is left out, and why."""
+def _chosen(groups: tuple[str, ...], row: str, quick: bool) -> tuple[list[Scenario], list[str]]:
+    """What can be run here of these groups, or else of all that such a run has; and what is left out, and why.
+
+    Of them only rows with these words: `row`.
+    """
     missing = {name: lack for name in stacks.NAMES if (lack := stacks.missing(name))}
     left_out = [f"Left out: every row of {name}, which needs {lack}." for name, lack in missing.items()]
     wanted = [
-        scenario for scenario in SCENARIOS if scenario.group in groups or (not groups and (scenario.quick or not quick))
+        scenario
+        for scenario in SCENARIOS
+        if (scenario.group in groups or (not groups and (scenario.quick or not quick))) and row in scenario.shape
     ]
     return [left for scenario in wanted if (left := scenario.without(missing))], left_out
 
@@ -60,6 +65,9 @@ def _chosen(groups: tuple[str, ...], quick: bool) -> tuple[list[Scenario], list[
     multiple=True,
     metavar="SCENARIO",
     help=f"Run this one; may be given again. One of: {', '.join(GROUPS)}.",
+)
+@click.option(
+    "--row", default="", metavar="TEXT", help="Of them only rows whose words have this: '20 conn., window 1'."
 )
 @click.option(
     "--fsync",
@@ -94,6 +102,7 @@ def main(
     rounds: int | None,
     seconds: float | None,
     only: tuple[str, ...],
+    row: str,
     fsync: str,
     patience: float,
     data_root: Path,
@@ -121,7 +130,7 @@ def main(
         patience=patience,
     )
     about = facts(data_root)
-    scenarios, left_out = _chosen(only, quick)
+    scenarios, left_out = _chosen(only, row, quick)
     results = Results(left_out)
     for line in left_out:
         _note(line)
