@@ -115,7 +115,7 @@ def main(
     have the medians of the rounds. Progress goes to standard error. A wrong reply anywhere ends it with status 1.
 
     \b
-    python -m bench                       everything, about 17 minutes; draws the plots
+    python -m bench                       everything, about 19 minutes; draws the plots
     python -m bench --quick               a third of it, to see that it runs: under 2 minutes
     python -m bench --only ws-load --only http-load --rounds 9 --seconds 5
     """
