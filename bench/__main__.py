@@ -46,12 +46,17 @@ def _step(text: str) -> None:
     _note(f"  {text}")
 
 
-def _chosen(groups: tuple[str, ...], quick: bool) -> tuple[list[Scenario], list[str]]:
-    """What can be run here of these groups, or else of all that such a run has; and what is left out, and why."""
+def _chosen(groups: tuple[str, ...], row: str, quick: bool) -> tuple[list[Scenario], list[str]]:
+    """What can be run here of these groups, or else of all that such a run has; and what is left out, and why.
+
+    Of them only rows with these words: `row`.
+    """
     missing = {name: lack for name in stacks.NAMES if (lack := stacks.missing(name))}
     left_out = [f"Left out: every row of {name}, which needs {lack}." for name, lack in missing.items()]
     wanted = [
-        scenario for scenario in SCENARIOS if scenario.group in groups or (not groups and (scenario.quick or not quick))
+        scenario
+        for scenario in SCENARIOS
+        if (scenario.group in groups or (not groups and (scenario.quick or not quick))) and row in scenario.shape
     ]
     return [left for scenario in wanted if (left := scenario.without(missing))], left_out
 
@@ -68,6 +73,9 @@ def _chosen(groups: tuple[str, ...], quick: bool) -> tuple[list[Scenario], list[
     multiple=True,
     metavar="SCENARIO",
     help=f"Run this one; may be given again. One of: {', '.join(GROUPS)}.",
+)
+@click.option(
+    "--row", default="", metavar="TEXT", help="Of them only rows whose words have this: '20 conn., window 1'."
 )
 @click.option(
     "--fsync",
@@ -102,6 +110,7 @@ def main(
     rounds: int | None,
     seconds: float | None,
     only: tuple[str, ...],
+    row: str,
     fsync: str,
     patience: float,
     data_root: Path,
@@ -114,7 +123,7 @@ def main(
     have the medians of the rounds. Progress goes to standard error. A wrong reply anywhere ends it with status 1.
 
     \b
-    python -m bench                       everything, about 17 minutes; draws the plots
+    python -m bench                       everything, about 19 minutes; draws the plots
     python -m bench --quick               a third of it, to see that it runs: under 2 minutes
     python -m bench --only ws-load --only http-load --rounds 9 --seconds 5
     """
@@ -129,7 +138,7 @@ def main(
         patience=patience,
     )
     about = facts(data_root)
-    scenarios, left_out = _chosen(only, quick)
+    scenarios, left_out = _chosen(only, row, quick)
     results = Results(left_out)
     for line in left_out:
         _note(line)

@@ -26,6 +26,8 @@ COLOURS: Final = {
     "FastAPI": "#1aa179",
     "Fastify": "#d29922",
     "jsonrpsee": "#db61a2",
+    "picows": "#f0883e",
+    "uvicorn": "#f0883e",
     "coalesced echo": "#a371f7",
     "bare echo": "#8b949e",
     "bare Hypercorn": "#8b949e",

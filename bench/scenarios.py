@@ -53,6 +53,8 @@ EVERYSEC: Final = Contender("fsync everysec", "coordinator", "result", "everysec
 FASTAPI: Final = Contender("FastAPI", "fastapi", "result")
 FASTIFY: Final = Contender("Fastify", "fastify", "result")
 JSONRPSEE: Final = Contender("jsonrpsee", "jsonrpsee", "result")
+UVICORN: Final = Contender("uvicorn", "uvicorn", "result")
+PICOWS_JOBS: Final = Contender("picows", "picows-jobs", "result")
 STORE: Final = Contender("Hypercorn + HGETALL", "store", "canned")
 HYPERCORN: Final = Contender("bare Hypercorn", "hypercorn", "canned")
 ECHO: Final = Contender("bare echo", "trio-websocket", "echo")
@@ -127,9 +129,11 @@ def _stream(kind: Kind, connections: int, window: int) -> Scenario:
     beside = [
         Beside(COALESCED, 0.9 if at_goal else None),
         Beside(FASTAPI, 1.25 if at_goal else None, 1.0 if window == 1 else None),
-        Beside(FASTIFY),
+        Beside(FASTIFY, 1.0 if window == 1 else None),
         Beside(JSONRPSEE, 0.5 if at_goal else None),
     ]
+    if window == 1 or at_goal:
+        beside.append(Beside(PICOWS_JOBS, 1.0))
     if kind == "load" and window == WINDOW and connections in (1, 20):
         beside.insert(0, Beside(ECHO))
     return Scenario(
@@ -147,8 +151,9 @@ def _stream(kind: Kind, connections: int, window: int) -> Scenario:
 
 def _single(kind: Kind, connections: int) -> Scenario:
     """Single calls over HTTP."""
-    beside = Beside(HYPERCORN, 0.9), Beside(FASTAPI), Beside(FASTIFY), Beside(JSONRPSEE)
-    return Scenario(f"http-{kind}", "http", kind, connections, OURS, beside, quick=kind == "load" or connections == 20)
+    beside = Beside(HYPERCORN, 0.9), Beside(FASTAPI), Beside(FASTIFY, 1.0), Beside(JSONRPSEE), Beside(UVICORN, 1.0)
+    quick = connections == 20 or (kind == "load" and connections == 1)
+    return Scenario(f"http-{kind}", "http", kind, connections, OURS, beside, quick=quick)
 
 
 def _batches(scheme: Scheme, kind: Kind, connections: int) -> Scenario:
@@ -202,6 +207,8 @@ def _generator(scheme: Scheme, connections: int, batch: int = 1) -> Scenario:
     )
 
 
+KINDS: Final[tuple[Kind, ...]] = ("load", "create")
+
 SCENARIOS: Final = (
     *(_stream("load", connections, window) for connections in (1, 20, 200, 1_000) for window in (1, WINDOW)),
     *(_stream("create", connections, 1) for connections in (1, 20, 200, 1_000)),
@@ -210,10 +217,7 @@ SCENARIOS: Final = (
     _batches("ws", "load", 1),
     _batches("ws", "load", 20),
     _batches("ws", "create", 20),
-    _single("load", 1),
-    _single("load", 20),
-    _single("create", 1),
-    _single("create", 20),
+    *(_single(kind, connections) for kind in KINDS for connections in (1, 20, 200)),
     Scenario("http-store", "http", "load", 1, STORE, (Beside(HYPERCORN),)),
     _batches("http", "load", 1),
     _batches("http", "load", 20),

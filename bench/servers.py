@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from websockets.sync.client import connect
+
 from bench import calls, stacks
 from bench.machine import Cores, descendants, pin, program, unverified
 from coordinator.cli.cert import make_certificate
@@ -48,11 +50,18 @@ class BenchServer:
         return self.tokens[-1] if self.tokens else ""
 
     def post(self, body: bytes) -> Any:
-        """The reply to a JSON-RPC message over HTTP."""
+        """The reply to a JSON-RPC message over HTTP; over WebSocket if it speaks nothing else."""
+        if "http" not in self.urls:
+            return self._exchange(body)
         shown = {"authorization": f"Bearer {self.token}"} if self.tokens else {}
         request = urllib.request.Request(self.urls["http"], body, {"content-type": "application/json", **shown})
         with urllib.request.urlopen(request, timeout=60, context=unverified()) as response:
             return json.load(response)
+
+    def _exchange(self, message: bytes) -> Any:
+        with connect(self.urls["ws"]) as socket:
+            socket.send(message, text=True)
+            return json.loads(socket.recv(timeout=60))
 
     def seed(self, contexts: range) -> None:
         """Create the jobs that calls ask for in these contexts."""
@@ -177,7 +186,7 @@ def stack(cores: Cores, data_root: Path, name: str, fsync: str) -> Iterator[Benc
             (valkey,) = descendants(keeper.pid)
             with _started(stacks.command(name, Path(socket)), cores.server) as (process, port):
                 yield BenchServer(
-                    urls={scheme: f"{scheme}://127.0.0.1:{port}" for scheme in ("http", "ws")},
+                    urls={scheme: f"{scheme}://127.0.0.1:{port}" for scheme in stacks.schemes(name)},
                     processes={"server": process.pid, "valkey": valkey},
                 )
 

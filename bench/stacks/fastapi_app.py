@@ -15,33 +15,18 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import from_json
 from redis.asyncio import Redis
 
-from coordinator.models import Job, JobCreateParams, JobLoadParams
+from bench.stacks.jobs import TEXT, UPSERT, CreateCall, LoadCall, command, parsed
+from coordinator.models import Job
 
 _STORE_CONNECTIONS: Final = 64
-_TEXT: Final = {"script", "script_type", "status"}  # members kept as they are; the others as JSON
-
-
-class LoadCall(BaseModel):
-    jsonrpc: Literal["2.0"]
-    id: int | str | None
-    method: Literal["job.load"]
-    params: JobLoadParams
-
-
-class CreateCall(BaseModel):
-    jsonrpc: Literal["2.0"]
-    id: int | str | None
-    method: Literal["job.create"]
-    params: JobCreateParams
 
 
 class Error(BaseModel):
@@ -61,9 +46,7 @@ class Failure(BaseModel):
     error: Error
 
 
-Call = Annotated[LoadCall | CreateCall, Field(discriminator="method")]
 Reply = Result | Failure
-MESSAGE: Final[TypeAdapter[LoadCall | CreateCall | list[Call]]] = TypeAdapter(Call | list[Call])
 REPLY: Final[TypeAdapter[Reply]] = TypeAdapter(Reply)
 REPLIES: Final[TypeAdapter[list[Reply]]] = TypeAdapter(list[Reply])
 
@@ -71,36 +54,24 @@ REPLIES: Final[TypeAdapter[list[Reply]]] = TypeAdapter(list[Reply])
 class Jobs:
     """Jobs as hashes in Valkey."""
 
-    def __init__(self, store: Redis, upsert: str) -> None:
+    def __init__(self, store: Any, upsert: str) -> None:
         """`upsert` is the id of the script."""
         self._store = store
         self._upsert = upsert
         self._slots = asyncio.Semaphore(_STORE_CONNECTIONS)
 
-    def request(self, on: Any, call: LoadCall | CreateCall) -> Any:
-        """Put the call's command `on` a pipeline, or send it right away if that is the store itself."""
-        params = call.params
-        if isinstance(params, JobLoadParams):
-            return on.hgetall(f"{params.context_id}:job:{params.caller_id}:{params.id}")
-        job = params.job
-        fields: list[str | bytes] = []
-        for name, value in job.model_dump(exclude_unset=True).items():
-            fields += (name, value if name in _TEXT else to_json(value))
-        return on.evalsha(self._upsert, 1, f"{params.context_id}:job:{job.caller_id}:{job.id}", *fields)
-
     async def answer(self, message: str | bytes) -> bytes:
         """The reply to a JSON-RPC message: a call or a batch of them, which is one pipeline."""
-        try:
-            calls = MESSAGE.validate_json(message)
-        except ValidationError:
+        calls = parsed(message)
+        if calls is None:
             return REPLY.dump_json(Failure(id=None, error=Error(code=-32600, message="Invalid Request")))
         if not isinstance(calls, list):
             async with self._slots:
-                found = await self.request(self._store, calls)
+                found = await self._store.execute_command(*command(calls, self._upsert))
             return REPLY.dump_json(self._reply(calls, found), exclude_none=True)  # optional members, not sent either
         async with self._slots, self._store.pipeline(transaction=False) as pipeline:
             for call in calls:
-                self.request(pipeline, call)
+                pipeline.execute_command(*command(call, self._upsert))
             found = await pipeline.execute()
         replies = [self._reply(call, fields) for call, fields in zip(calls, found, strict=True)]
         return REPLIES.dump_json(replies, exclude_none=True)
@@ -113,14 +84,14 @@ class Jobs:
         members = {}
         for key, value in fields.items():
             name = key.decode()
-            members[name] = value.decode() if name in _TEXT else from_json(value)
+            members[name] = value.decode() if name in TEXT else from_json(value)
         return Result(id=call.id, result=Job.model_validate(members))
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
     async with Redis(unix_socket_path=sys.argv[1], max_connections=_STORE_CONNECTIONS) as store:
-        upsert = await store.script_load(Path(__file__).with_name("upsert.lua").read_text())
+        upsert = await store.script_load(UPSERT)
         app.state.jobs = Jobs(store, upsert)
         yield
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench import calls, plots, report
+from bench.__main__ import _chosen
 from bench.compare import Comparison, Plan, Round
 from bench.load import LoadResult, quantile
 from bench.machine import Cores
@@ -91,6 +92,12 @@ def test_the_table_tells_all_scenarios_apart() -> None:
     for scenario in SCENARIOS:
         names = [contender.name for contender in scenario.contenders]
         assert len(names) == len(set(names))
+
+
+def test_a_row_is_chosen_by_its_words() -> None:
+    chosen, _ = _chosen(("ws-load", "http-load"), "200 conn.", quick=False)
+    assert {(scenario.group, scenario.connections) for scenario in chosen} == {("ws-load", 200), ("http-load", 200)}
+    assert not _chosen(("ws-load",), "no such words", quick=False)[0]
 
 
 def malice(row: Row, *, beside_ms: float, peak: float, after: float) -> str:
