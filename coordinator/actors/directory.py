@@ -249,13 +249,6 @@ class Directory:
             self._has_to_serve.unpark()
         self._to_serve.append(supervisor)
 
-    def serve_now(self, context: ContextKey) -> None:
-        """Have what is in a context's mailbox sent at once, if it would be the only round on the wire, rather than in
-        the next pass of the loop, before which more may come to go with it. Never blocks and never raises."""
-        supervisor = self._supervisors.get(context)
-        if supervisor is not None and supervisor.is_off_the_wire:
-            supervisor.serve_now()
-
     async def _serve(self) -> None:
         """Have supervisors that are parked send what there is: all that came to a context meanwhile in one round."""
         to_serve, served = self._to_serve, 0

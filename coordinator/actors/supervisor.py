@@ -137,11 +137,6 @@ class Supervisor:
         return self.state is State.IDLE and self._mailbox.is_quiet and not self._told_to_retire
 
     @property
-    def is_off_the_wire(self) -> bool:
-        """Nothing of its rounds is on the wire."""
-        return not self._rounds
-
-    @property
     def is_registered(self) -> bool:
         """Whether its context was registered as known, because something was written to it."""
         return not self._must_register if self._register is not None else self._rounds.has_registered

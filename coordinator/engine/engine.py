@@ -232,14 +232,13 @@ class Engine:
 
     def expect_job(self, context_key: ContextKey, script_type: str) -> None:
         """A call that is in the context's mailbox may queue a job of this type, or ANY_TYPE. Whoever is next to be
-        woken when it has asks right behind it, in the same round, which is sent at once: so the job need not wait for
-        another one. Never blocks."""
+        woken when it has asks right behind it, in the same round: so the job need not wait for another one. Never
+        blocks."""
         context = self._contexts.get(context_key)
-        if context is None:
-            return
-        is_any = script_type == ANY_TYPE
-        if context.wake_idle_of_each_type() if is_any else context.wake_idle(script_type):
-            self._directory.serve_now(context_key)
+        if context is not None and script_type == ANY_TYPE:
+            context.wake_idle_of_each_type()
+        elif context is not None:
+            context.wake_idle(script_type)
 
     def effects_unknown(self, context_key: ContextKey, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""

@@ -91,9 +91,8 @@ class Waiters:
                 return True
         return False
 
-    def wake_idle_of_each_type(self) -> bool:
-        """Wake as many of those that found nothing and wait as it takes to ask for jobs of all their types. Returns
-        whether there were any."""
+    def wake_idle_of_each_type(self) -> None:
+        """Wake as many of those that found nothing and wait as it takes to ask for jobs of all their types."""
         asked: set[str] = set()
         for id, runner in [*self.runners.items()]:
             if runner.is_idle and not asked.issuperset(runner.script_types):
@@ -104,7 +103,6 @@ class Waiters:
             if waiter.is_parked and not asked.issuperset(waiter.script_types):
                 asked.update(waiter.script_types)
                 waiter.wake()
-        return bool(asked)
 
     def there(self) -> dict[str, set[int]]:
         """Script types → the runners that are there to take jobs of them."""
