@@ -31,6 +31,9 @@ def build(depends: Mapping[int, Sequence[int]]) -> Dag:
         DagMissingDependency: a dependency is not itself a key; the smallest such pair is named.
         DagCycleDetected: with one actual cycle.
     """
+    if not any(depends.values()):  # so there is nothing to find out
+        jobs = sorted(depends)
+        return Dag([], [], jobs, [*jobs], [[*jobs]] if jobs else [])
     parents = {job: sorted(set(ids)) for job, ids in sorted(depends.items())}
     children: dict[int, list[int]] = {job: [] for job in parents}
     for job, ids in parents.items():

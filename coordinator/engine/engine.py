@@ -38,7 +38,7 @@ from coordinator.engine.subscriptions import (
     take,
 )
 from coordinator.engine.timers import Timers
-from coordinator.engine.waiters import Waiter, Waiters
+from coordinator.engine.waiters import ANY_TYPE, Waiter, Waiters
 from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import COUNTS, refused
 from coordinator.models.execution import (
@@ -231,10 +231,14 @@ class Engine:
             self._look_later(context_key)
 
     def expect_job(self, context_key: ContextKey, script_type: str) -> None:
-        """A call that is in the context's mailbox may queue a job of this type. Whoever is next to be woken when it has
-        asks right behind it, in the same round: so the job need not wait for another one. Never blocks."""
-        if context_key in self._contexts:
-            self._contexts[context_key].wake_idle(script_type)
+        """A call that is in the context's mailbox may queue a job of this type, or ANY_TYPE. Whoever is next to be
+        woken when it has asks right behind it, in the same round: so the job need not wait for another one. Never
+        blocks."""
+        context = self._contexts.get(context_key)
+        if context is not None and script_type == ANY_TYPE:
+            context.wake_idle_of_each_type()
+        elif context is not None:
+            context.wake_idle(script_type)
 
     def effects_unknown(self, context_key: ContextKey, wrote: bool) -> None:
         """Look at a context in which something may have happened of which we heard nothing. Never blocks or raises."""

@@ -318,6 +318,11 @@ class RunnerSubscription(Subscription):
                 self.is_hungry = False
         return b""
 
+    @property
+    def is_idle(self) -> bool:
+        """It found nothing and waits, and would have room for a job."""
+        return self.is_hungry and self.is_parked and not self.session.is_congested
+
     def forget_expired(self, now: float) -> None:
         """Stop counting attempts that ended on another connection, or were lost."""
         expired = [token for token, until in self.held.items() if until < now - LAPSE_KNOWN_AFTER]

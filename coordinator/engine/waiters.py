@@ -11,8 +11,11 @@ from coordinator.engine.subscriptions import ContextSubscription, FlowSubscripti
 from coordinator.models.execution import JobTakeParams
 from coordinator.storage.functions import Cancel, Silent, Subscribed
 
-__all__ = ["Waiter", "Waiters"]
+__all__ = ["ANY_TYPE", "Waiter", "Waiters"]
 
+
+ANY_TYPE: Final = ""
+"""In place of a script type, when it is not known."""
 
 POLLING: Final = "job.take"  # the session of attempts handed out on no connection; attempts.lua has it too
 
@@ -78,8 +81,7 @@ class Waiters:
         """Wake one runner that found nothing and waits, not the one whose id is `but`. Returns whether there was
         one."""
         for id, runner in self.runners.items():
-            is_asked = script_type in runner.script_types and runner.runner_id != but
-            if is_asked and runner.is_hungry and runner.is_parked and not runner.session.is_congested:
+            if script_type in runner.script_types and runner.runner_id != but and runner.is_idle:
                 self.runners[id] = self.runners.pop(id)
                 runner.wake()
                 return True
@@ -88,6 +90,19 @@ class Waiters:
                 waiter.wake()
                 return True
         return False
+
+    def wake_idle_of_each_type(self) -> None:
+        """Wake as many of those that found nothing and wait as it takes to ask for jobs of all their types."""
+        asked: set[str] = set()
+        for id, runner in [*self.runners.items()]:
+            if runner.is_idle and not asked.issuperset(runner.script_types):
+                asked.update(runner.script_types)
+                self.runners[id] = self.runners.pop(id)
+                runner.wake()
+        for waiter in self.waiters:
+            if waiter.is_parked and not asked.issuperset(waiter.script_types):
+                asked.update(waiter.script_types)
+                waiter.wake()
 
     def there(self) -> dict[str, set[int]]:
         """Script types → the runners that are there to take jobs of them."""

@@ -64,6 +64,7 @@ LARGE: Final = "@"
 """The field x_jobs of a run whose jobs are in a list; see Keyspace.plan."""
 
 _WORDS: Final = {word.value: word for word in Word}
+_FAULT: Final = Word.FAULT.value  # looked up once: that of a member of an enum takes a microsecond
 
 
 class UnknownReply(Exception):
@@ -297,7 +298,7 @@ def read_many(reply: Any, count: int) -> tuple[list[Any], Effects]:
 def _one_reply(result: list[Any] | bytes) -> Any:
     if isinstance(result, bytes):  # a result of one text
         return [[result], []]
-    if result[0] == Word.FAULT.value:
+    if result[0] == _FAULT:
         return ReplyError(result[1].decode(errors="replace"))
     return [result, []]
 
@@ -623,19 +624,20 @@ def flow_submit(
     """Create a flow, of which these members are given, and all its jobs, by their ids, and start it."""
     caller_id = flow["caller_id"]
     names = {id: job_name(caller_id, id) for id in jobs}
-    members = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
-    while members[-1] == NOT_GIVEN:  # each argument costs the store as much as a small command
-        members.pop()
+    of_flow = codec.FLOW.values(flow, FLOW_GIVEN, NOT_GIVEN)
+    while of_flow[-1] == NOT_GIVEN:  # each argument costs the store as much as a small command
+        of_flow.pop()
     arguments: list[str | int | bytes] = [
         flow_name(flow["id"]),
         index_entry(flow["id"]),
         " ".join(names.values()),
         " ".join(names[id] for id in leaves),
-        f"{len(jobs)} {len(members)}",
-        *members,
+        f"{len(jobs)} {len(of_flow)}",
+        *of_flow,
     ]
     for id, job in jobs.items():
-        given = {name: value for name, value in job.given.items() if not _goes_without_saying(name, value)}
+        members = job.given.items()
+        given = {name: value for name, value in members if name not in TOLD_BY_KEY and _UNSAID.get(name) != value}
         values = codec.JOB.encode(given)
         if job.children:
             given["x_next"] = None
@@ -647,13 +649,9 @@ def flow_submit(
     return keys.transition("hc_flow_submit", *arguments)
 
 
-def _goes_without_saying(name: str, value: Any) -> bool:
-    """Whether a job given this member is the same as one for which hc_flow_submit is not told it."""
-    return name in TOLD_BY_KEY or (name in _SAID_BY_SILENCE and value == JOB_EMPTY[name])
-
-
-_SAID_BY_SILENCE: Final = JOB_EMPTY.keys() - stored_defaults(JobCreate).keys()
-"""What must be given, so that not to be told of it can only mean that it is empty."""
+_UNSAID: Final = {name: empty for name, empty in JOB_EMPTY.items() if name not in stored_defaults(JobCreate)}
+"""Members of a job that hc_flow_submit is not told if they are this: they must be given, so not to be told of one can
+mean nothing else."""
 
 
 def flow_check(keys: Keyspace, flow: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]]) -> Transition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import trio
 from coordinator.engine.engine import Engine
 from coordinator.server.app import App
 from tests.support.api import Api, http_api, ws_api
-from tests.support.flows import chain, submit, wide
+from tests.support.flows import chain, fields_of_job, submit, wide
 from tests.support.inprocess import http_url, serving, ws_url
 from tests.support.server import ValkeyProcess
 from tests.support.waiting import until
@@ -32,6 +33,13 @@ def waiting() -> list[Any]:
         return []
     runners = [runner for runner in context.runners.values() if runner.is_hungry and runner.is_parked]
     return [*runners, *(waiter for waiter in context.waiters if waiter.is_parked)]
+
+
+async def draft(api: Api, id: int = 1) -> None:
+    """A flow of one job, which has the same id, that is not started."""
+    await api.call("job.create", context_id=CONTEXT, job=fields_of_job(CONTEXT, id))
+    flow = {"id": id, "caller_id": 7, "context_id": CONTEXT, "jobs": [id], "env_vars": {}}
+    await api.call("flow.create", context_id=CONTEXT, flow=flow)
 
 
 class Calls:
@@ -84,6 +92,104 @@ async def test_a_waiting_runner_has_it_by_the_call_that_submits_it(store: Valkey
             assert names.count("hc_many") == 1
             assert "hc_take" not in names
             assert "hc_flow_submit" not in names
+
+
+@pytest.mark.parametrize("method", ["flow.start", "prerequisite.satisfy", "flow.retry"])
+async def test_a_waiting_runner_has_it_by_the_call_that_makes_it_ready(store: ValkeyProcess, method: str) -> None:
+    """Although only the store knows of which type it is: one runner of each type asks, in the same round."""
+    with trio.fail_after(HANG):
+        async with (
+            listening(store) as app,
+            worker(ws_url(app), CONTEXT, 3, capacity=2) as three,
+            worker(ws_url(app), CONTEXT, 4, capacity=2) as four,
+            ws_api(ws_url(app)) as api,
+        ):
+            await until(lambda: len(waiting()) == 3)
+            params: dict[str, Any] = {"context_id": CONTEXT, "id": 1}
+            if method == "flow.start":
+                await draft(api)
+            elif method == "prerequisite.satisfy":
+                await submit(api, CONTEXT, chain(1), prerequisites=["approved"])
+                params = {"context_id": CONTEXT, "name": "approved"}
+            else:
+                await submit(api, CONTEXT, chain(1))
+                await until(lambda: bool(three.frames or four.frames))
+                runner = three if three.frames else four
+                await runner.fail(await runner.job(), retry=False)
+            await until(lambda: len(waiting()) == 3)
+            before = len(three.frames) + len(four.frames)
+            calls = Calls(store)
+            await api.call(method, **params)
+            await until(lambda: len(three.frames) + len(four.frames) == before + 1)
+            await until(lambda: len(waiting()) == 3)
+            names = calls.names()
+            calls.close()
+
+            # Two ask together, before anybody was told that there is one. Then there may be another for the next.
+            assert names[:2] == ["hc_" + method.replace(".", "_"), "hc_many_ending"]
+            assert set(names[2:]) <= {"hc_take"}
+            assert len(names) <= 3
+
+
+async def test_whoever_asked_for_nothing_waits_again(store: ValkeyProcess) -> None:
+    """Of a flow that is refused, and of one of which no job may run yet."""
+    with trio.fail_after(HANG):
+        async with (
+            listening(store) as app,
+            worker(ws_url(app), CONTEXT, 3, capacity=1) as runner,
+            ws_api(ws_url(app)) as api,
+        ):
+            await until(lambda: len(waiting()) == 2)
+            await api.refused("flow.start", context_id=CONTEXT, id=99)
+            await until(lambda: len(waiting()) == 2)
+            await api.call("prerequisite.satisfy", context_id=CONTEXT, name="nobody waits for it")
+            await until(lambda: len(waiting()) == 2)
+            await api.call("context.pause", context_id=CONTEXT)
+            await draft(api)
+            await api.call("flow.start", context_id=CONTEXT, id=1)
+            await until(lambda: len(waiting()) == 2)
+            assert runner.frames == []
+
+            await api.call("context.resume", context_id=CONTEXT)
+
+            assert (await runner.job())["job"]["id"] == 1
+
+
+async def test_one_place_gets_one_of_many_flows_that_start_at_once(store: ValkeyProcess) -> None:
+    """And each is carried out once, whoever asked for it."""
+    with trio.fail_after(HANG):
+        async with (
+            listening(store) as app,
+            worker(ws_url(app), CONTEXT, 3, capacity=1) as runner,
+            ws_api(ws_url(app)) as api,
+        ):
+            for flow in range(1, 9):
+                await draft(api, flow)
+            await until(lambda: len(waiting()) == 2)
+            async with trio.open_nursery() as nursery:
+                for flow in range(1, 9):
+                    nursery.start_soon(partial(api.call, "flow.start", context_id=CONTEXT, id=flow))
+            done = []
+            for _ in range(8):
+                assignment = await runner.job()
+                assert runner.waiting == 0
+                done.append((assignment["job"]["id"], assignment["attempt"]))
+                await runner.finish(assignment)
+
+            assert sorted(done) == [(job, 1) for job in range(1, 9)]
+
+
+async def test_a_runner_that_leaves_as_its_job_starts_loses_nothing(store: ValkeyProcess) -> None:
+    with trio.fail_after(HANG):
+        async with listening(store) as app, ws_api(ws_url(app)) as api:
+            await draft(api)
+            async with trio.open_nursery() as nursery:
+                async with worker(ws_url(app), CONTEXT, 3, lease=1.0):
+                    await until(lambda: len(waiting()) == 2)
+                    nursery.start_soon(partial(api.call, "flow.start", context_id=CONTEXT, id=1))
+                    await trio.lowlevel.checkpoint()  # the call is sent, and the connection closed
+            async with worker(ws_url(app), CONTEXT, 4) as staying:
+                assert (await staying.job())["job"]["id"] == 1
 
 
 async def test_a_waiting_call_has_it_by_the_call_that_submits_it(store: ValkeyProcess) -> None:

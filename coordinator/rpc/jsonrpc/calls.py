@@ -528,9 +528,13 @@ class Intake:
         if self._session is not None:
             self._session.message_done()
         if self._queued:
-            queued, self._queued = self._queued, {}
-            for context, script_type in queued:
-                self._dispatcher.engine.expect_job(context, script_type)
+            self._expect_jobs()
+
+    def _expect_jobs(self) -> None:
+        """Have runners ask for what was posted, behind it."""
+        queued, self._queued = self._queued, {}
+        for context, script_type in queued:
+            self._dispatcher.engine.expect_job(context, script_type)
 
     async def _pause_for_refused(self, access: Access) -> None:
         """Read on a little later: calls were refused for want of a login."""
@@ -725,12 +729,12 @@ class Intake:
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)
-        script_type = method.queues(params) if method.queues is not None else None
-        if script_type is not None:
+        if method.queues is not None and (script_type := method.queues(params)) is not None:
             self._queued[context, script_type] = None
         if takes_long:
             self._waits_for(call, method, params)
         if call.answered is not None:
+            self._expect_jobs()
             await call.answered.wait()
 
     def _keys_of(self, method: Method, context: ContextKey, reply_to: ReplyTo) -> Keyspace:

@@ -9,6 +9,7 @@ from coordinator import models
 from coordinator.actors.request import Operation, RawJson
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Session
+from coordinator.engine.waiters import ANY_TYPE
 from coordinator.errors import (
     Conflict,
     CoordinatorError,
@@ -91,6 +92,11 @@ def _first_type(params: models.FlowSubmitParams) -> str | None:
     return next((job.script_type for job in params.jobs if not job.depends and not job.prerequisites), None)
 
 
+def _any_type(params: models.Model) -> str:
+    """The script type of a job that starts in the store."""
+    return ANY_TYPE
+
+
 def _ended(session: Session, params: Any) -> None:
     session.ended(params.token)
 
@@ -157,6 +163,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             (*READ, *_DAG, Conflict),
             does=Steps(execution.start_flow),
             starts_run=True,
+            queues=_any_type,
             writes=True,
             example=_FLOW_EXAMPLE,
             right=Right.RUN,
@@ -180,6 +187,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             (*READ, *_DAG, Conflict),
             does=Steps(execution.retry_flow),
             starts_run=True,
+            queues=_any_type,
             writes=True,
             example=_FLOW_EXAMPLE,
             right=Right.RUN,
@@ -398,6 +406,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.Satisfied,
             (*READ, Conflict),
             does=Steps(execution.satisfy_prerequisite),
+            queues=_any_type,
             writes=True,
             creates=lambda params: params.flow_id is None,
             example={"context_id": 1, "name": "approved", "flow_id": 1, "by": "Ada", "payload": {"order": "4711"}},

@@ -119,7 +119,7 @@ class Method:
         replies: how large they may be.
         written: from validated params to what each record that is written has of them.
         queues: from validated params to the script type of a job that may be run as soon as it is carried out, if
-            there is one.
+            there is one; ANY_TYPE if only the store knows of which type.
         starts_run: whether it may start flows or a message: what has asked for that is kept with them.
         example: params with which it can be called; None if there are none, or it takes none.
         is_record: whether its replies are records.
