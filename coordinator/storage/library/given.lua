@@ -14,6 +14,7 @@ local ipairs, pairs, next, unpack, tonumber, tostring, type, pcall, error
 local function with_given(callback)
   return function(keys, args)
     if not string then
+      collectgarbage('setpause', 400)
       redis, string, table, math, cjson, cmsgpack, ipairs, pairs, next, unpack, tonumber, tostring, type, pcall, error =
         given()
     end
