@@ -39,7 +39,7 @@ CREATES: Final = (
     ("create, 64 at once", 64, True),
 )
 FLOWS: Final = (
-    ("families, 20 at once", JOBS, 20, 5),
+    ("families, 20 at once", JOBS, 20, 20),
     ("families, one at a time", JOBS, 1, 40),
     ("flows of one job, one at a time", 1, 1, 100),
 )

@@ -395,7 +395,7 @@ def test_a_log_between_two_entries_has_an_id_of_its_own(context: Context) -> Non
     reports = [
         functions.finish(context.keys, f"job:{CALLER}:{attempt.id}", attempt.token, b"{}") for attempt in attempts
     ]
-    context.wire.ask(functions.many([reports[1], reports[2], log, reports[0], reports[3]]))  # type: ignore[list-item]
+    context.wire.ask(functions.many([reports[1], reports[2], log, reports[0], reports[3]]))
 
     check_cursors(context)
     kinds = [event["kind"] for event in context.events(1)]

@@ -42,8 +42,8 @@
 
 local VERSION = '10'
 local IDENTITY = VERSION .. ':' .. DIGEST
--- So many reports of log lines are kept of a flow; a text, as all that is given to redis.call often: a number is printed
--- each time.
+-- So many reports of log lines are kept of a flow; a text, as all that is given to redis.call often: a number is
+-- printed each time.
 local LOGS_KEPT = '10000'
 
 -- How much is done in one call: the server does nothing else meanwhile. What has more jobs, or names more jobs and
@@ -376,8 +376,9 @@ end
 -- What happens to flows; see events.lua.
 local EVENTS = {ENTRY_BYTES = 4096} -- at which an entry is not added to
 
--- What is known in this call of what happens to a flow: `count` events that are not `written` yet, as many as were, with
--- line feeds between, `text`; whether they begin the stream and trim it, and how long it is kept from now on, `ttl`.
+-- What is known in this call of what happens to a flow: `text`, events that are not written yet, with line feeds
+-- between, and their `count`; how many were `written`; whether the events begin the stream and trim it; whether its
+-- newest entry `is_late`, see EVENTS.write; how long (ms) it is kept from now on, `ttl`.
 function EVENTS.of(tx, flow)
   local it = tx.events[flow]
   if not it then
@@ -391,19 +392,25 @@ end
 -- its id, as JSON on one line; `members` are those after `at`, each with a comma before it. `is_first`: what happens to
 -- each job of a flow about once, which so need not trim the others: that costs a fifth more.
 local function emit(tx, run, kind, members, is_first)
-  if not tx.events[run] and string.sub(run, 1, 5) ~= 'flow:' then
-    return
+  local it, feed = tx.events[run], tx.feed
+  if not it then
+    if string.sub(run, 1, 5) ~= 'flow:' then
+      return
+    end
+    it = EVENTS.of(tx, run)
   end
-  local it, event, feed = EVENTS.of(tx, run), '"kind":"' .. kind .. '","at":' .. tx.at .. members, tx.feed
-  feed[#feed + 1] = run
-  feed[#feed + 1] = event
-  if it.count > 0 then
-    it.text = it.text .. '\n' .. event
+  local event, text, count, last = '"kind":"' .. kind .. '","at":' .. tx.at .. members, nil, it.count, #feed
+  feed[last + 1], feed[last + 2] = run, event
+  if count > 0 then
+    text = it.text .. '\n' .. event
   else
-    it.text, it.trims = event, not is_first
+    text, it.trims = event, not is_first
   end
-  it.count, it.begins = it.count + 1, it.begins or kind == 'flow'
-  if #it.text >= EVENTS.ENTRY_BYTES then
+  it.text, it.count = text, count + 1
+  if kind == 'flow' then
+    it.begins = true
+  end
+  if #text >= EVENTS.ENTRY_BYTES then
     EVENTS.write(tx, run)
   end
 end

@@ -1,7 +1,7 @@
 -- What happens to a flow, for those who follow it.
 --
--- `<prefix>events:FLOW` is a stream. An entry has one field: e, events on a line each, as `emit` makes them; or l, a log,
--- that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest. An entry of
+-- `<prefix>events:FLOW` is a stream. An entry has one field: e, events on a line each, as `emit` makes them; or l, a
+-- log, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest. An entry of
 -- several events has the id of the last of them; those before it have the numbers before that. So each has the id it
 -- would have in an entry of its own, as all had in earlier versions.
 
@@ -27,9 +27,9 @@ local function append_entry(tx, run, it, id, text)
   return type(reply) ~= 'table'
 end
 
--- Write what has happened to a flow in this call so far. Several events have numbers that begin with the microsecond, so
--- that no other call of the same millisecond has given any of them; if the newest entry is later all the same, as after
--- the clock was set back, each gets an entry with the number the server gives.
+-- Write what has happened to a flow in this call so far. Several events have numbers that begin with the microsecond,
+-- so that no other call of the same millisecond has given any of them; if the newest entry is later all the same, as
+-- after the clock was set back, each gets an entry with the number the server gives.
 function EVENTS.write(tx, run)
   local it = tx.events[run]
   if not it or it.count == 0 then
