@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final, Literal
 
 from coordinator.storage.library import IDENTITY
@@ -77,9 +78,11 @@ class Transition(tuple[str | bytes | int | float, ...]):
         first = transitions[0]
         own = 5 + int(first[2])  # where its own arguments begin, after so many keys, the channel and the coordinator
         command: list[str | bytes | int | float] = ["FCALL", function, *first[2:own]]
-        for transition in transitions:
-            command += (transition[1], len(transition) - own)
-            command += transition[own:]
+        for (name, size), some in groupby(transitions, key=lambda transition: (transition[1], len(transition) - own)):
+            group = list(some)
+            command += (name, f"{size} {len(group)}")
+            for transition in group:
+                command += transition[own:]
         return tuple(command)
 
     @staticmethod

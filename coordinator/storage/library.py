@@ -35,6 +35,7 @@ _PARTS: Final = (  # each may use those before it
     "sharing",
     "prerequisites",
     "feed",
+    "events",
     "runs",
     "steps",
     "flows",

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from coordinator.errors import InvalidParams, NotFound
+from coordinator.storage import functions
 from tests.execution.conftest import NewContext
-from tests.execution.driver import Context, Runner, job
+from tests.execution.driver import CALLER, Context, Runner, job
 
 
 def told(context: Context, id: int = 1) -> list[dict[str, Any]]:
@@ -323,3 +324,123 @@ def test_followers_are_told_of_a_deleted_flow(context: Context) -> None:
     context.delete_flow(1)
 
     assert "events:1" in context.wire.effects
+
+
+# -- entries of several events
+
+
+def entries(context: Context, id: int = 1) -> list[tuple[str, list[bytes]]]:
+    (found,) = context.wire.ask(("XRANGE", context.keys.events(id), "-", "+"))
+    return [(entry.decode(), text.split(b"\n")) for entry, (_, text) in found]
+
+
+def check_cursors(context: Context) -> list[str]:
+    """Whoever has read as far as an event is told of all behind it, once. Returns the events' ids."""
+    events = context.events(1)
+    ids = [event["event_id"] for event in events]
+    assert [order_of(id) for id in ids] == sorted({order_of(id) for id in ids})
+    for place, id in enumerate(ids):
+        page = context.events_page(1, after=id)
+        assert page["events"] == events[place + 1 :]
+        assert not page["missed"]
+        assert context.events(1, limit=2) == events
+    return ids
+
+
+def test_what_happens_in_one_call_is_one_entry_and_each_event_has_an_id_of_its_own(context: Context) -> None:
+    context.submit(1, [job(id) for id in (1, 2, 3)])
+    attempts = context.take(3)
+    for attempt in attempts:
+        context.finish(attempt)
+
+    assert [len(events) for _, events in entries(context)] == [1, 3, 1, 1, 2]
+    ids = check_cursors(context)
+    assert context.status(1)["last_event"] == ids[-1]
+    assert [entry for entry, _ in entries(context)] == [ids[0], ids[3], ids[4], ids[5], ids[7]]
+
+
+def test_events_of_earlier_versions_had_an_entry_each_and_have_the_same_ids(context: Context) -> None:
+    context.submit(1, [job(id) for id in (1, 2, 3)])
+    context.take(3)
+    events = context.events(1)
+    texts = [text for _, some in entries(context) for text in some]
+    name = context.keys.events(1)
+    context.wire.ask(("DEL", name))
+    for event, text in zip(events, texts, strict=True):
+        context.wire.ask(("XADD", name, event["event_id"], "e", text))
+
+    assert context.events(1) == events
+    context.cancel(1)
+    assert check_cursors(context)[:4] == [event["event_id"] for event in events]
+
+
+@pytest.mark.parametrize("ahead", ["99999999999999-5", "NOW-999999999"])
+def test_no_event_has_the_id_of_another_when_the_newest_is_later_than_now(context: Context, ahead: str) -> None:
+    context.submit(1, [job(id) for id in range(1, 5)])
+    (last,) = (entry for entry, _ in entries(context))
+    later = ahead.replace("NOW", str(order_of(last)[0] + 60_000))
+    context.wire.ask(("XADD", context.keys.events(1), later, "e", '"kind":"flow","at":1,"status":"Started"'))
+    first, *_ = context.take(4)
+    context.log(first, "one")
+    context.cancel(1)
+
+    ids = check_cursors(context)
+    assert len(ids) == 1 + 1 + 4 + 1 + 4 + 1
+
+
+def test_a_log_between_two_entries_has_an_id_of_its_own(context: Context) -> None:
+    context.submit(1, [job(id) for id in range(1, 5)])
+    attempts = context.take(4)
+    log = functions.append_log(context.keys, f"job:{CALLER}:{attempts[0].id}", attempts[0].token, "stdout", ["one"])
+    reports = [
+        functions.finish(context.keys, f"job:{CALLER}:{attempt.id}", attempt.token, b"{}") for attempt in attempts
+    ]
+    context.wire.ask(functions.many([reports[1], reports[2], log, reports[0], reports[3]]))
+
+    check_cursors(context)
+    kinds = [event["kind"] for event in context.events(1)]
+    assert kinds == ["flow", *["job"] * 4, *["job"] * 2, "log", *["job"] * 2, "flow"]
+
+
+def test_who_has_read_a_part_of_the_oldest_entry_that_is_kept_has_missed_nothing(context: Context) -> None:
+    context.submit(1, [job(id) for id in (1, 2, 3)])
+    context.take(3)
+    ids = check_cursors(context)
+    context.wire.ask(("XTRIM", context.keys.events(1), "MAXLEN", 1))
+
+    assert [context.events_page(1, after=id)["missed"] for id in ids] == [True, False, False, False]
+    assert context.events_page(1)["missed"]
+    assert [event["event_id"] for event in context.events(1)] == ids[1:]
+
+
+def test_many_events_of_one_call_are_several_entries(context: Context) -> None:
+    context.submit(1, [job(id) for id in range(1, 151)])
+    context.take(150)
+
+    sizes = [sum(map(len, events)) for _, events in entries(context)]
+    assert len(sizes) > 3
+    assert max(sizes) < 5000
+    events = context.events(1, limit=7)
+    assert len(events) == 151
+    assert events == context.events(1)
+
+
+def test_what_is_in_the_place_of_events_is_no_ones_fault_and_followers_are_told(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.wire.ask(("SET", context.keys.events(1), "no stream"))
+
+    context.run_all()
+
+    page = context.events_page(1)
+    assert page["missed"]
+    assert page["events"][-1]["status"] == "Finished"
+    assert context.load_flow(1)["status"] == "Finished"
+
+
+def test_a_flow_that_ends_as_it_begins_has_events_for_a_time(new_context: NewContext) -> None:
+    context = new_context(event_retention=100)
+    context.create_flow(1, [])
+    context.start(1)
+
+    assert [event["status"] for event in context.events(1)] == ["Started", "Finished"]
+    assert 0 < keep_time(context, 1) <= 100_000

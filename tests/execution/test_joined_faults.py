@@ -161,7 +161,7 @@ def all_there_is(context: Context) -> dict[str, Any]:
         if isinstance(content, dict):
             content = content.items()
         if name == "XRANGE":
-            content = [fields for _, fields in content]
+            content = [(name, event) for _, (name, text) in content for event in text.split(b"\n")]
         if key.removeprefix(context.keys.prefix.encode()).startswith(b"take:"):
             content = content.split()
         items = [content] if isinstance(content, bytes) else [timeless(item) for item in content]
@@ -258,10 +258,10 @@ def test_an_attempt_that_cannot_begin_is_lost_alone(new_context: NewContext) -> 
     context.submit(1, [job(1)])
     context.submit(2, [job(11)])
     prefix = context.keys.prefix
-    context.wire.ask(("SET", f"{prefix}events:1", "no stream"))
+    context.wire.ask(("HSET", f"{prefix}job:{CALLER}:1", "x_attempt", "first"))
 
     assert [attempt.id for attempt in context.take(2)] == [11]
-    context.wire.ask(("DEL", f"{prefix}events:1"), ("HINCRBY", f"{prefix}engine", "skew", 31_000))
+    context.wire.ask(("HDEL", f"{prefix}job:{CALLER}:1", "x_attempt"), ("HINCRBY", f"{prefix}engine", "skew", 31_000))
     context.tick()
     assert context.load_job(1)["status"] == "Dispatched"  # as one is that was lost
 

@@ -114,11 +114,11 @@ def test_what_waits_and_who_is_there_is_told(context: Context) -> None:
 def test_what_a_faulty_call_has_changed_is_counted(context: Context) -> None:
     context.submit(1, [job(1), job(2)])
     first, _ = context.take(2)
-    events = f"{context.keys.prefix}events:1"
-    context.wire.ask(("RENAME", events, "aside"), ("SET", events, "no stream"))
+    flow = f"{context.keys.prefix}flow:1"
+    context.wire.ask(("HSET", flow, "x_pending", "some"))
     with pytest.raises(StorageError):
         context.finish(first)
-    context.wire.ask(("RENAME", "aside", events))
+    context.wire.ask(("HSET", flow, "x_pending", 1))
 
     compare(context)
     assert context.stats()["jobs"]["Finished"] == 1

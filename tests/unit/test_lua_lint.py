@@ -20,7 +20,7 @@ PARTS: Final = sorted(Path(str(files("coordinator.storage") / "library")).glob("
 MOST_COLUMNS: Final = 120
 GIVEN: Final = {  # by the server, see https://valkey.io/topics/lua-api/
     *("redis", "cjson", "cmsgpack", "string", "table", "math"),
-    *("ipairs", "pairs", "next", "unpack", "tonumber", "tostring", "type", "pcall", "error"),
+    *("ipairs", "pairs", "next", "unpack", "tonumber", "tostring", "type", "pcall", "error", "collectgarbage"),
 }
 
 

@@ -369,18 +369,21 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   if record[ATTEMPT] then
     number = tostring(string.match(record[ATTEMPT], '^%d+') + 1)
   end
-  local expires, deadline = tx.now + lease, '0'
+  local expires, deadline, traced = tx.now + lease, '0', ''
   if record[TIMEOUT] ~= '0' then
     local ends = tx.now + record[TIMEOUT] * 1000 + TIMEOUT_GRACE
     expires, deadline = math.min(expires, ends), string.format('%.0f', ends)
   end
   if origin ~= '' and string.byte(origin) ~= 44 then -- it begins with a trace, not with the comma behind that
-    deadline = deadline .. '+'
+    traced = '+'
     redis.call('HSET', tx.prefix .. job, 'x_trace', origin)
   end
-  local attempt = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. ' '
-    .. session
-  redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', attempt)
+  local field = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. traced
+    .. ' ' .. session
+  local attempt = {number = number, token = token, runner = runner, lease = lease, start = tx.at, deadline = deadline,
+    traced = traced, session = session, job = job, run = run, more = false}
+  redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', field)
+  BEGUN.remember(field, attempt)
   COUNT.move(tx, 'Dispatched>Started')
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, runner, session, token)
@@ -390,7 +393,7 @@ local function begin_attempt(tx, popped, token, runner, session, topic, lease)
   if string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
-  emit_job(tx, run, job, 'Started', {number = number, runner = runner}, topic)
+  emit_job(tx, run, job, 'Started', attempt, topic)
   local waited = record[QUEUED] .. ' ' .. tx.at
   return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds, waited, origin)
 end
@@ -478,7 +481,7 @@ local function running(tx, job, token, more)
   if not status then
     return nil, WORD.NONE
   end
-  local attempt = status == 'Started' and attempt_of(field, job, run, value)
+  local attempt = status == 'Started' and field and BEGUN.claim(field, job, run, value)
   if not attempt or attempt.token ~= token then
     return nil, WORD.STALE
   end
@@ -587,7 +590,7 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost, out
   local active = is_active(tx, attempt.run)
   local has_more, count = tries_left(tx, attempt, is_lost)
   if may_retry and active and has_more then
-    local pause = math.floor(math.min(60, 2 ^ math.min(count - 1, 6)) * 1000 * (0.5 + tx.jitter / 2))
+    local pause = math.floor(math.min(60, 2 ^ math.min(count - 1, 6)) * 1000 * (0.5 + tx.micros / 2000))
     redis.call('HSET', key, 'status', 'Dispatched', 'x_retry', tx.wall + pause)
     COUNT.move(tx, 'Started>Dispatched')
     arm(tx, 'retry:' .. attempt.job, tx.now + pause)
@@ -723,11 +726,13 @@ end
 local function emit_log(tx, flow, members)
   local id = job_id(flow)
   local events, logs = tx.prefix .. 'events:' .. id, tx.prefix .. 'lines:' .. id
+  EVENTS.write(tx, flow)
   local entry = redis.call('XADD', events, 'NOMKSTREAM', '*', 'l', '')
   if not entry then
     return
   end
-  tx.events[flow] = events
+  local it = EVENTS.of(tx, flow)
+  it.written = it.written + 1
   local event = '"kind":"log","at":' .. tx.at .. members
   redis.call('XADD', logs, entry, 'e', event)
   local bytes, count = redis.call('HINCRBY', tx.prefix .. flow, 'x_logged', #event), redis.call('XLEN', logs)

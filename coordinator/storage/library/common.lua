@@ -40,12 +40,11 @@
 -- that is), x_again (the token of the flow_rerun that has started it last), x_origin (what has asked for its last
 -- start, as Keyspace.started_by has it, or '').
 
-local VERSION = '9'
+local VERSION = '10'
 local IDENTITY = VERSION .. ':' .. DIGEST
--- What is kept of a flow's events and logs; texts, as all that is given to redis.call often: a number is printed each
--- time.
-local EVENTS_KEPT = '1000000' -- so many changes of status, about
-local LOGS_KEPT = '10000' -- so many reports of log lines
+-- So many reports of log lines are kept of a flow; a text, as all that is given to redis.call often: a number is
+-- printed each time.
+local LOGS_KEPT = '10000'
 
 -- How much is done in one call: the server does nothing else meanwhile. What has more jobs, or names more jobs and
 -- prerequisites, is started, ended and deleted in slices: see steps.lua.
@@ -204,27 +203,28 @@ local function begin(keys, args, is_reading, is_anyway)
       error({err = 'FENCED this connection was given up, or the store has lost who writes on it'})
     end
   end
+  -- With these it has less than 32 fields, so that no call makes it grow. Others are set later: `now`, `due` (the next
+  -- timer), `memory` (see runs.lua), `count` (the number of the count that holds), `faults` (see note_fault), `undo`
+  -- (timers that were set or moved, each with what it was before: see attempt), and so on.
   local tx = {
     engine = keys[1],
     prefix = prefix,
     wall = wall,
     at = string.format('%.0f', wall), -- made once: a number given to redis.call is printed each time
     seconds = time[1],
-    jitter = (time[2] % 1000) / 1000,
+    micros = time[2] % 1000, -- since then
     channel = args[1],
     coordinator = caller,
     origin = origin, -- what has asked for the run that this starts: a traceparent, a comma and a request id
     counts = string.byte(caller, string.find(caller, ' ', 1, true) + 1) == 49, -- '1': what records take is counted
-    count = nil, -- the number of the count that holds, once it was looked at
     writer = writer, -- the key of the replies kept for who calls, nil: this call is not to be kept
     number = number,
     unanswered = unanswered,
     effects = {},
     news = {},
-    events = {}, -- flows to which something has happened → the keys of their events
+    events = {}, -- flows to which something has happened → that, as far as it is not written yet: see events.lua
     feed = {}, -- what has happened to flows: of each event the flow, and the members of a FlowEvent but its id
     timers = {},
-    due = nil,
     work = WORK, -- commands that may be spent on what can wait for another call
     active = {}, -- run → its x_active, as far as it was looked at
     noted = 0, -- jobs that have finished, see note_finished: of each, its run, what waits for it, and who noted that
@@ -233,10 +233,7 @@ local function begin(keys, args, is_reading, is_anyway)
     noted_by = {},
     place = 1, -- of the transition in the call
     result_of = {}, -- jobs that have finished since anything else was done but take jobs → their results
-    faults = nil, -- of a part of what was to be done, which the rest goes on without: see note_fault
     moves = {}, -- how often records were moved from a status to another one, see COUNT.move
-    undo = nil, -- timers that were set or moved, each with what it was before, if a fault is to undo that: see attempt
-    told = nil, -- flows to which something had happened before a fault
   }
   if clock.set ~= 0 and not is_anyway then
     skew = adopt_clock(tx, skew, is_reading)
@@ -369,11 +366,6 @@ local function attempt(tx, act, ...)
   shorten(tx.effects, effects)
   shorten(tx.news, news)
   tx.noted, tx.due, tx.active = noted, due, {}
-  tx.told = tx.told or {}
-  for run in pairs(tx.events) do
-    tx.told[run] = true
-  end
-  tx.events = {}
   return false, fault_text(result)
 end
 
@@ -381,32 +373,45 @@ local function job_id(job)
   return string.match(job, '^.*:(%d+)$') -- without the first part, each place in the name would be tried
 end
 
--- Append to the events of the flow that `run` is; messages have none. Only an event of the flow itself begins them:
--- what happens to its jobs when they are no longer kept leaves none behind. An event is one field, e: the members of a
--- FlowEvent but its id, as JSON; `members` are those after `at`, each with a comma before it. Of a log, which has a
--- field l, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest.
--- `is_first`: what happens to each job of a flow about once, which so need not trim them: that costs a fifth more.
+-- What happens to flows; see events.lua.
+local EVENTS = {ENTRY_BYTES = 4096} -- at which an entry is not added to
+
+-- What is known in this call of what happens to a flow: `text`, events that are not written yet, with line feeds
+-- between, and their `count`; how many were `written`; whether the events begin the stream and trim it; whether its
+-- newest entry `is_late`, see EVENTS.write; how long (ms) it is kept from now on, `ttl`.
+function EVENTS.of(tx, flow)
+  local it = tx.events[flow]
+  if not it then
+    it = {count = 0, text = '', written = 0, begins = false, trims = false, is_late = false, ttl = false}
+    tx.events[flow] = it
+  end
+  return it
+end
+
+-- Something has happened to the flow that `run` is; messages have no events. An event is the members of a FlowEvent but
+-- its id, as JSON on one line; `members` are those after `at`, each with a comma before it. `is_first`: what happens to
+-- each job of a flow about once, which so need not trim the others: that costs a fifth more.
 local function emit(tx, run, kind, members, is_first)
-  local events, event = tx.events[run], '"kind":"' .. kind .. '","at":' .. tx.at .. members
-  local is_trimmed = is_first or events -- or soon will be: there is one in this call already
-  if not events then
+  local it, feed = tx.events[run], tx.feed
+  if not it then
     if string.sub(run, 1, 5) ~= 'flow:' then
       return
     end
-    events = tx.prefix .. 'events:' .. string.sub(run, 6)
-    tx.events[run] = events
+    it = EVENTS.of(tx, run)
   end
-  local feed = tx.feed
-  feed[#feed + 1] = run
-  feed[#feed + 1] = event
-  if kind == 'flow' then
-    redis.call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
-  elseif is_trimmed and tx.active[run] == '1' then -- then they are there
-    redis.call('XADD', events, '*', 'e', event)
-  elseif is_trimmed then
-    redis.call('XADD', events, 'NOMKSTREAM', '*', 'e', event)
+  local event, text, count, last = '"kind":"' .. kind .. '","at":' .. tx.at .. members, nil, it.count, #feed
+  feed[last + 1], feed[last + 2] = run, event
+  if count > 0 then
+    text = it.text .. '\n' .. event
   else
-    redis.call('XADD', events, 'NOMKSTREAM', 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event)
+    text, it.trims = event, not is_first
+  end
+  it.text, it.count = text, count + 1
+  if kind == 'flow' then
+    it.begins = true
+  end
+  if #text >= EVENTS.ENTRY_BYTES then
+    EVENTS.write(tx, run)
   end
 end
 
@@ -424,7 +429,8 @@ end
 local function emit_job(tx, run, job, status, attempt, more)
   local about = attempt and ',"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner or ''
   local is_first = attempt and attempt.number == '1' and status ~= 'Dispatched'
-  emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. job_id(job) .. about .. (more or ''), is_first)
+  local id = string.sub(job, string.find(job, ':', 5, true) + 1) -- behind the second colon
+  emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. id .. about .. (more or ''), is_first)
 end
 
 local function split(text)

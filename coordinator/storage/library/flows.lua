@@ -637,6 +637,7 @@ end
 -- are, or than the last one that was dropped. Second, whether there is no event yet that is not before `after`.
 local function has_missed(tx, flow, after)
   local events = tx.prefix .. 'events:' .. job_id(flow)
+  EVENTS.write(tx, flow)
   local status, forgotten = unpack(redis.call('HMGET', tx.prefix .. flow, 'status', 'x_forgotten'))
   if redis.call('EXISTS', events) == 0 then
     local is_new = status == 'Dispatched'
@@ -651,13 +652,13 @@ local function has_missed(tx, flow, after)
   end
   local first = info['first-entry']
   local is_partial = forgotten or info['entries-added'] > info['length']
-  return is_partial and first and FEED.is_before(after, first[1]), false
+  return is_partial and first and FEED.is_before(after, EVENTS.first_id(first)), false
 end
 
-local READ_AT_ONCE = 8 -- events, before it is looked at how large they are
+local READ_AT_ONCE = 8 -- entries, before it is looked at how large they are
 
--- So many events of a flow, by its id, after this one: each its id and the members of a FlowEvent without it.
-local function read_some(tx, id, after, wanted)
+-- So many entries of a flow's events, by its id, that have events after this one; a log as if it was in the entry.
+local function read_entries(tx, id, after, wanted)
   local entries = redis.call('XRANGE', tx.prefix .. 'events:' .. id, '(' .. after, '+', 'COUNT', wanted)
   local first, last, count = nil, nil, 0
   for _, entry in ipairs(entries) do
@@ -666,16 +667,14 @@ local function read_some(tx, id, after, wanted)
     end
   end
   local logs = first and redis.call('XRANGE', tx.prefix .. 'lines:' .. id, first, last, 'COUNT', count) or {}
-  local events, log = {}, 1
-  for i, entry in ipairs(entries) do
-    local event = entry[2][2]
+  local log = 1
+  for _, entry in ipairs(entries) do
     if entry[2][1] == 'l' then -- if it is no longer kept, it goes together with its entry
-      event = logs[log] and logs[log][2][2] or '"kind":"log","at":0'
+      entry[2][2] = logs[log] and logs[log][2][2] or '"kind":"log","at":0'
       log = log + 1
     end
-    events[i] = {entry[1], event}
   end
-  return events
+  return entries
 end
 
 -- Some events of a flow.
@@ -695,14 +694,11 @@ local function flow_read(tx, args, o)
   local events, is_last = {}, false
   while count > 0 and bytes > 0 and not is_last do
     local wanted = math.min(count, READ_AT_ONCE)
-    local found = read_some(tx, job_id(flow), after, wanted)
-    for _, event in ipairs(found) do
-      if bytes > 0 then
-        after, bytes = event[1], bytes - #event[2]
-        put(events, event[1], event[2])
-      end
+    local found = read_entries(tx, job_id(flow), after, wanted)
+    for _, entry in ipairs(found) do
+      count, bytes, after = EVENTS.read(events, entry, after, count, bytes)
     end
-    count, is_last = count - wanted, bytes > 0 and #found < wanted
+    is_last = #found < wanted and (#found == 0 or after == found[#found][1])
   end
   return WORD.OK, missed and 1 or 0, is_last and 1 or 0, events
 end

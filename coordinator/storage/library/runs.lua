@@ -73,7 +73,7 @@ local function retain(tx, run)
   local events_ttl, retention = string.match(tx.coordinator, ' (%d+) (%d+) %d+ %S+$')
   local flow = string.match(run, '^flow:(%d+)$')
   if flow then
-    redis.call('PEXPIRE', tx.prefix .. 'events:' .. flow, events_ttl)
+    EVENTS.of(tx, run).ttl = events_ttl
     redis.call('PEXPIRE', tx.prefix .. 'lines:' .. flow, events_ttl)
   end
   if retention ~= '0' then
@@ -246,6 +246,28 @@ local function attempt_of(field, job, run, more)
     string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+)(%+?) (.*)$')
   return number and {number = number, token = token, runner = runner, lease = lease, start = start, deadline = deadline,
     traced = traced, session = session, job = job, run = run, more = more}
+end
+
+-- What the attempts say that were begun lately, each by its field x_attempt, until it is first heard of: to read it off
+-- that costs as much as a small command.
+local BEGUN = {LIMIT = 10000, count = 0, by_field = {}}
+
+function BEGUN.remember(field, attempt)
+  if BEGUN.count >= BEGUN.LIMIT then -- many were never heard of
+    BEGUN.count, BEGUN.by_field = 0, {}
+  end
+  BEGUN.by_field[field], BEGUN.count = attempt, BEGUN.count + 1
+end
+
+-- An attempt as attempt_of has it; whoever asks has it to itself.
+function BEGUN.claim(field, job, run, more)
+  local attempt = BEGUN.by_field[field]
+  if not attempt then
+    return attempt_of(field, job, run, more)
+  end
+  BEGUN.by_field[field], BEGUN.count = nil, BEGUN.count - 1
+  attempt.job, attempt.run, attempt.more = job, run, more
+  return attempt
 end
 
 local LATE = 30000 -- ms in which the runner of an attempt that was ended from here may hand in output and a result
@@ -791,11 +813,6 @@ local function announce_events(tx)
   for flow in pairs(tx.events) do
     marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
   end
-  for flow in pairs(tx.told or {}) do
-    if not tx.events[flow] then
-      marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
-    end
-  end
   if #tx.feed > 0 then
     marks[#marks + 1] = feed
   end
@@ -817,6 +834,7 @@ local REPEATABLE = {} -- those that may be applied again and again, so that nobo
 
 -- What is left to do at the end of a call, and its reply. `keep`: how that is kept, if it has to be; see once.lua.
 local function close(tx, result, keep, redo)
+  EVENTS.write_all(tx)
   COUNT.flush(tx)
   set_timers(tx)
   announce_events(tx)
@@ -846,6 +864,7 @@ local function register(name, transition, flags, is_repeatable)
     local tx = begin(keys, args, flags == READS)
     local went_well, result = pcall(collect, transition, tx, args, 2, #args)
     if not went_well then -- what it has written stays
+      EVENTS.write_all(tx)
       COUNT.flush(tx)
       error(result, 0)
     end
@@ -861,8 +880,9 @@ local function register(name, transition, flags, is_repeatable)
 end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
--- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for each: its function, how many arguments of its own,
--- those.
+-- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for those of a function that follow each other and have as
+-- many arguments of their own: the function, how many arguments and how many calls, with a space between, and of each
+-- call the arguments.
 -- Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the server
 -- much. One may be 'fault', what the server said.
 local function many(keys, args)
@@ -878,25 +898,29 @@ local function many(keys, args)
   end
   while at <= #args do
     local name, o = args[at], at + 1
+    local size, times = string.match(args[o], '^(%d+) (%d+)$')
     if before ~= name then
       flush()
       if name ~= 'hc_take' then -- which may hand out what waited for those that have just finished
         tx.result_of = {}
       end
     end
-    tx.place = #results + 1
-    local went_well, result = attempt(tx, TRANSITIONS[name], tx, args, o, o + args[o])
-    if not went_well then
-      result = {WORD.FAULT, result}
+    for _ = 1, times do
+      tx.place = #results + 1
+      local went_well, result = attempt(tx, TRANSITIONS[name], tx, args, o, o + size)
+      if not went_well then
+        result = {WORD.FAULT, result}
+      end
+      results[tx.place] = #result == 1 and type(result[1]) == 'string' and result[1] or result
+      if REPEATABLE[name] then
+        redo = redo or {}
+        redo[#results] = true
+      else
+        is_kept = true
+      end
+      o = o + size
     end
-    results[#results + 1] = #result == 1 and type(result[1]) == 'string' and result[1] or result
-    if REPEATABLE[name] then
-      redo = redo or {}
-      redo[#results] = true
-    else
-      is_kept = true
-    end
-    before, at = name, o + args[o] + 1
+    before, at = name, o + 1
   end
   flush()
   return close(tx, results, is_kept and keep_many, redo)

@@ -552,6 +552,7 @@ end
 -- Make a flow in Error one that goes on: what it keeps only because it had ended.
 local function reopen(tx, flow)
   local events = tx.prefix .. 'events:' .. job_id(flow)
+  EVENTS.write(tx, flow)
   if redis.call('EXISTS', events) == 1 then
     redis.call('PERSIST', events)
     redis.call('PERSIST', tx.prefix .. 'lines:' .. job_id(flow))

@@ -40,6 +40,7 @@ local function remove_run(tx, run, jobs, kept)
   end
   SHARING.forget(tx, run)
   PREREQUISITES.forget(tx, run)
+  tx.events[run] = nil
   redis.call('DEL', tx.prefix .. 'events:' .. string.sub(run, 6), tx.prefix .. 'lines:' .. string.sub(run, 6),
     tx.prefix .. 'logs:' .. string.sub(run, 9))
   if string.sub(run, 1, 5) == 'flow:' and redis.call('DEL', tx.prefix .. 'followed:' .. job_id(run)) == 1 then

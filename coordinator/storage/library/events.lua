@@ -1,0 +1,99 @@
+-- What happens to a flow, for those who follow it.
+--
+-- `<prefix>events:FLOW` is a stream. An entry has one field: e, events on a line each, as `emit` makes them; or l, a
+-- log, that is in the stream `lines:FLOW` under the same id, so that logs can be dropped without the rest. An entry of
+-- several events has the id of the last of them; those before it have the numbers before that. So each has the id it
+-- would have in an entry of its own, as all had in earlier versions.
+
+local STREAM_KEPT = '1000000' -- entries, about
+local PLACES = 1000000 -- more events than one call has of a flow
+
+-- Append an entry. Only what happens to the flow itself begins the stream: what happens to its jobs when events are no
+-- longer kept leaves none behind. Returns whether it may have that id.
+local function append_entry(tx, run, it, id, text)
+  local key, reply = tx.prefix .. 'events:' .. string.sub(run, 6), nil
+  if it.begins then
+    reply = redis.pcall('XADD', key, 'MAXLEN', '~', STREAM_KEPT, id, 'e', text)
+  elseif it.trims then
+    reply = redis.pcall('XADD', key, 'NOMKSTREAM', 'MAXLEN', '~', STREAM_KEPT, id, 'e', text)
+  else
+    reply = redis.pcall('XADD', key, 'NOMKSTREAM', id, 'e', text)
+  end
+  if type(reply) == 'table' and id == '*' then -- what is there is no stream
+    redis.call('DEL', key)
+    redis.pcall('HSET', tx.prefix .. run, 'x_forgotten', '1')
+    return append_entry(tx, run, it, id, text)
+  end
+  return type(reply) ~= 'table'
+end
+
+-- Write what has happened to a flow in this call so far. Several events have numbers that begin with the microsecond,
+-- so that no other call of the same millisecond has given any of them; if the newest entry is later all the same, as
+-- after the clock was set back, each gets an entry with the number the server gives.
+function EVENTS.write(tx, run)
+  local it = tx.events[run]
+  if not it or it.count == 0 then
+    return
+  end
+  local count = it.count
+  it.written, it.count = it.written + count, 0
+  if count > 1 and not it.is_late then
+    local number = string.format('%.0f', (tx.micros + 1) * PLACES + it.written)
+    it.is_late = not append_entry(tx, run, it, tx.at .. '-' .. number, it.text)
+  end
+  if count == 1 then
+    append_entry(tx, run, it, '*', it.text)
+  elseif it.is_late then
+    for event in string.gmatch(it.text, '[^\n]+') do
+      append_entry(tx, run, it, '*', event)
+    end
+  end
+  it.begins = false
+  if it.ttl then
+    redis.call('PEXPIRE', tx.prefix .. 'events:' .. string.sub(run, 6), it.ttl)
+    it.ttl = false
+  end
+end
+
+function EVENTS.write_all(tx)
+  for run in pairs(tx.events) do
+    EVENTS.write(tx, run)
+  end
+end
+
+-- The first event of an entry: its number, and the time in front of that.
+function EVENTS.first_of(entry)
+  local time, number = string.match(entry[1], '^(%d+)%-(%d+)$')
+  local _, more = string.gsub(entry[2][2], '\n', '')
+  return number - more, time
+end
+
+local function id_of(time, number)
+  return time .. '-' .. string.format('%.0f', number)
+end
+
+function EVENTS.first_id(entry)
+  local number, time = EVENTS.first_of(entry)
+  return id_of(time, number)
+end
+
+-- Add the events of an entry that come after event `after` to a list, each its id and what it says, until there are so
+-- many or they have so many bytes. Returns how many more there may be, and how many more bytes, and the last one's id.
+function EVENTS.read(events, entry, after, count, bytes)
+  local number, time = EVENTS.first_of(entry)
+  local after_time, after_number = string.match(after, '^(%d+)%-(%d+)$')
+  local is_read = tonumber(after_time) == tonumber(time) and tonumber(after_number) or -1
+  for event in string.gmatch(entry[2][2], '[^\n]+') do
+    if number > is_read then
+      if count <= 0 or bytes <= 0 then
+        break
+      end
+      after = id_of(time, number)
+      events[#events + 1] = after
+      events[#events + 1] = event
+      count, bytes = count - 1, bytes - #event
+    end
+    number = number + 1
+  end
+  return count, bytes, after
+end
