@@ -637,7 +637,11 @@ def flow_submit(
     ]
     for id, job in jobs.items():
         members = job.given.items()
-        given = {name: value for name, value in members if name not in TOLD_BY_KEY and _UNSAID.get(name) != value}
+        given = {
+            name: value
+            for name, value in members
+            if name not in TOLD_BY_KEY and (name not in _UNSAID or _UNSAID[name] != value)
+        }
         values = codec.JOB.encode(given)
         if job.children:
             given["x_next"] = None

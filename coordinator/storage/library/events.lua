@@ -10,19 +10,19 @@ local PLACES = 1000000 -- more events than one call has of a flow
 
 -- Append an entry. Only what happens to the flow itself begins the stream: what happens to its jobs when events are no
 -- longer kept leaves none behind. Returns whether it may have that id.
-local function append_entry(tx, run, it, id, text)
-  local key, reply = tx.prefix .. 'events:' .. string.sub(run, 6), nil
+local function append_entry(tx, run, it, id, text, is_again)
+  local key, reply, call = tx.prefix .. 'events:' .. string.sub(run, 6), nil, is_again and redis.call or redis.pcall
   if it.begins then
-    reply = redis.pcall('XADD', key, 'MAXLEN', '~', STREAM_KEPT, id, 'e', text)
+    reply = call('XADD', key, 'MAXLEN', '~', STREAM_KEPT, id, 'e', text)
   elseif it.trims then
-    reply = redis.pcall('XADD', key, 'NOMKSTREAM', 'MAXLEN', '~', STREAM_KEPT, id, 'e', text)
+    reply = call('XADD', key, 'NOMKSTREAM', 'MAXLEN', '~', STREAM_KEPT, id, 'e', text)
   else
-    reply = redis.pcall('XADD', key, 'NOMKSTREAM', id, 'e', text)
+    reply = call('XADD', key, 'NOMKSTREAM', id, 'e', text)
   end
   if type(reply) == 'table' and id == '*' then -- what is there is no stream
     redis.call('DEL', key)
     redis.pcall('HSET', tx.prefix .. run, 'x_forgotten', '1')
-    return append_entry(tx, run, it, id, text)
+    return append_entry(tx, run, it, id, text, true)
   end
   return type(reply) ~= 'table'
 end
