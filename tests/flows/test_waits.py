@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,7 +11,6 @@ import pytest
 import redis
 import trio
 
-from coordinator.engine.engine import Engine
 from coordinator.server.app import App
 from tests.support.api import Api, http_api, ws_api
 from tests.support.flows import chain, fields_of_job, submit, wide
@@ -25,10 +23,10 @@ HANG = 40.0
 CONTEXT = 1
 
 
-def waiting() -> list[Any]:
-    """The runners and calls that have found nothing, at the coordinator that runs in this loop."""
-    (engine,) = [each for each in gc.get_objects() if type(each) is Engine and not each._is_stopping]
-    context = engine._contexts.get(CONTEXT)
+def waiting(app: App) -> list[Any]:
+    """The runners and calls that have found nothing, at this coordinator."""
+    assert app._service is not None
+    context = app._service._engine._contexts.get(CONTEXT)
     if context is None:
         return []
     runners = [runner for runner in context.runners.values() if runner.is_hungry and runner.is_parked]
@@ -69,7 +67,7 @@ async def listening(store: ValkeyProcess) -> AsyncIterator[App]:
         calls = Calls(store)
         async with worker(ws_url(app), CONTEXT, 9, script_types=["V"]):
             await until(lambda: sum(name in ("hc_take", "hc_many_ending") for name in calls.names()) > 1)
-            await until(lambda: len(waiting()) == 1)
+            await until(lambda: len(waiting(app)) == 1)
             calls.close()
             yield app
 
@@ -78,13 +76,13 @@ async def listening(store: ValkeyProcess) -> AsyncIterator[App]:
 async def test_a_waiting_runner_has_it_by_the_call_that_submits_it(store: ValkeyProcess, transport: str) -> None:
     with trio.fail_after(HANG):
         async with listening(store) as app, worker(ws_url(app), CONTEXT, 3, capacity=2) as runner:
-            await until(lambda: len(waiting()) == 2)
+            await until(lambda: len(waiting(app)) == 2)
             opened = http_api(http_url(app)) if transport == "http" else ws_api(ws_url(app))
             async with opened as api:
                 calls = Calls(store)
                 await submit(api, CONTEXT, chain(1))
                 assignment = await runner.job()
-                await until(lambda: len(waiting()) == 2)
+                await until(lambda: len(waiting(app)) == 2)
                 names = calls.names()
                 calls.close()
 
@@ -104,7 +102,7 @@ async def test_a_waiting_runner_has_it_by_the_call_that_makes_it_ready(store: Va
             worker(ws_url(app), CONTEXT, 4, capacity=2) as four,
             ws_api(ws_url(app)) as api,
         ):
-            await until(lambda: len(waiting()) == 3)
+            await until(lambda: len(waiting(app)) == 3)
             params: dict[str, Any] = {"context_id": CONTEXT, "id": 1}
             if method == "flow.start":
                 await draft(api)
@@ -116,12 +114,12 @@ async def test_a_waiting_runner_has_it_by_the_call_that_makes_it_ready(store: Va
                 await until(lambda: bool(three.frames or four.frames))
                 runner = three if three.frames else four
                 await runner.fail(await runner.job(), retry=False)
-            await until(lambda: len(waiting()) == 3)
+            await until(lambda: len(waiting(app)) == 3)
             before = len(three.frames) + len(four.frames)
             calls = Calls(store)
             await api.call(method, **params)
             await until(lambda: len(three.frames) + len(four.frames) == before + 1)
-            await until(lambda: len(waiting()) == 3)
+            await until(lambda: len(waiting(app)) == 3)
             names = calls.names()
             calls.close()
 
@@ -139,15 +137,15 @@ async def test_whoever_asked_for_nothing_waits_again(store: ValkeyProcess) -> No
             worker(ws_url(app), CONTEXT, 3, capacity=1) as runner,
             ws_api(ws_url(app)) as api,
         ):
-            await until(lambda: len(waiting()) == 2)
+            await until(lambda: len(waiting(app)) == 2)
             await api.refused("flow.start", context_id=CONTEXT, id=99)
-            await until(lambda: len(waiting()) == 2)
+            await until(lambda: len(waiting(app)) == 2)
             await api.call("prerequisite.satisfy", context_id=CONTEXT, name="nobody waits for it")
-            await until(lambda: len(waiting()) == 2)
+            await until(lambda: len(waiting(app)) == 2)
             await api.call("context.pause", context_id=CONTEXT)
             await draft(api)
             await api.call("flow.start", context_id=CONTEXT, id=1)
-            await until(lambda: len(waiting()) == 2)
+            await until(lambda: len(waiting(app)) == 2)
             assert runner.frames == []
 
             await api.call("context.resume", context_id=CONTEXT)
@@ -165,7 +163,7 @@ async def test_one_place_gets_one_of_many_flows_that_start_at_once(store: Valkey
         ):
             for flow in range(1, 9):
                 await draft(api, flow)
-            await until(lambda: len(waiting()) == 2)
+            await until(lambda: len(waiting(app)) == 2)
             async with trio.open_nursery() as nursery:
                 for flow in range(1, 9):
                     nursery.start_soon(partial(api.call, "flow.start", context_id=CONTEXT, id=flow))
@@ -185,7 +183,7 @@ async def test_a_runner_that_leaves_as_its_job_starts_loses_nothing(store: Valke
             await draft(api)
             async with trio.open_nursery() as nursery:
                 async with worker(ws_url(app), CONTEXT, 3, lease=1.0):
-                    await until(lambda: len(waiting()) == 2)
+                    await until(lambda: len(waiting(app)) == 2)
                     nursery.start_soon(partial(api.call, "flow.start", context_id=CONTEXT, id=1))
                     await trio.lowlevel.checkpoint()  # the call is sent, and the connection closed
             async with worker(ws_url(app), CONTEXT, 4) as staying:
@@ -204,7 +202,7 @@ async def test_a_waiting_call_has_it_by_the_call_that_submits_it(store: ValkeyPr
             await register(two, CONTEXT)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(take, one)
-                await until(lambda: len(waiting()) == 2)
+                await until(lambda: len(waiting(app)) == 2)
                 calls = Calls(store)
                 await submit(two, CONTEXT, chain(1))
             names = calls.names()
@@ -239,11 +237,11 @@ async def test_they_are_asked_in_turn_and_nobody_for_what_is_taken(store: Valkey
             worker(ws_url(app), CONTEXT, 3, capacity=9) as three,
             worker(ws_url(app), CONTEXT, 4, capacity=9) as four,
         ):
-            await until(lambda: len(waiting()) == 3)
+            await until(lambda: len(waiting(app)) == 3)
             calls = Calls(store)
             for flow in range(1, 7):
                 await submit(three.api, CONTEXT, {flow: []}, flow)
-                while len(three.frames) + len(four.frames) < flow or len(waiting()) < 3:
+                while len(three.frames) + len(four.frames) < flow or len(waiting(app)) < 3:
                     await trio.sleep(0.01)
             names = calls.names()
             calls.close()
@@ -261,7 +259,7 @@ async def test_what_one_cannot_take_is_the_next_ones(store: ValkeyProcess) -> No
             worker(ws_url(app), CONTEXT, 4, capacity=2) as four,
             worker(ws_url(app), CONTEXT, 5, capacity=9) as five,
         ):
-            await until(lambda: len(waiting()) == 4)
+            await until(lambda: len(waiting(app)) == 4)
             await submit(three.api, CONTEXT, wide(7))
             await until(lambda: sum(len(runner.frames) for runner in (three, four, five)) == 7)
 
