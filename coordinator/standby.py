@@ -6,9 +6,11 @@ To wake a task for each small thing costs more than most of these things do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import trio
+
+from coordinator.supervision import report
 
 __all__ = ["Standby"]
 
@@ -18,46 +20,51 @@ Left = TypeVar("Left")
 class Standby(Generic[Left]):
     """For one task. Others do its work with `instead`, until they `leave` something that only a task can do."""
 
-    __slots__ = ("_left", "_waiting")
+    __slots__ = ("_left", "_task")
 
     def __init__(self) -> None:
-        self._waiting: trio.Event | None = None  # while the task is parked
-        self._left: list[Left | Exception] = []
+        self._task: trio.lowlevel.Task | None = None  # while it is parked
+        self._left: Left | Exception | None = None  # for it, once it was woken
 
     @property
     def is_taken(self) -> bool:
-        """Whether the task is parked, and nothing was left to it yet."""
-        return self._waiting is not None
+        """Whether the task is parked: nothing was left to it yet, and it was not cancelled."""
+        return self._task is not None
 
     async def wait(self) -> Left:
         """Park until something is left, and return it. Raises what was raised by who worked in the task's place."""
-        self._waiting = waiting = trio.Event()
-        try:
-            await waiting.wait()
-        finally:
-            self._waiting = None
-        left = self._left.pop()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            # Now, and not when the task runs: what were left to it in between would be lost.
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        left, self._left = self._left, None
         if isinstance(left, Exception):
             raise left
-        return left
+        return cast(Left, left)
 
     def leave(self, left: Left) -> None:
         """Have the task go on with this. Only while it is parked."""
         self._end(left)
 
     def instead(self, step: Callable[[], None]) -> None:
-        """Take a step in place of the task, if it is parked. Never raises: a crash is the task's."""
-        if self._waiting is None:
+        """Take a step in place of the task, if it is parked. Never raises: a crash is the task's, or reported if that
+        was cancelled meanwhile."""
+        if self._task is None:
             return
         try:
             step()
         except Exception as crash:
-            if self._waiting is None:
-                raise
-            self._end(crash)
+            if self._task is None:
+                report("work in place of a task", crash)
+            else:
+                self._end(crash)
 
     def _end(self, left: Left | Exception) -> None:
-        assert self._waiting is not None, "nobody is parked here"
-        self._left.append(left)
-        self._waiting.set()
-        self._waiting = None
+        task, self._task = self._task, None
+        assert task is not None, "nobody is parked here"
+        self._left = left
+        trio.lowlevel.reschedule(task)

@@ -4,7 +4,6 @@ somebody else, who loads another context every 10 ms, notices of either."""
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import sys
 import tempfile
@@ -18,10 +17,20 @@ import redis
 
 from bench.flows.hero import JOBS
 from bench.flows.one_flow import LEVELS
-from bench.flows.running import Figures, Server, coordinator, read_figures, said, started, valkey
+from bench.flows.running import (
+    Figures,
+    Server,
+    coordinator,
+    heading,
+    medians,
+    read_figures,
+    said,
+    save,
+    started,
+    valkey,
+)
 from bench.machine import Cores, pin
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "large.json"
 GOAL: Final = 0.8
 VICTIM: Final = "2"  # its context; flows are in 1
 QUIET: Final = 5.0  # seconds it is alone
@@ -92,8 +101,7 @@ def main(*, jobs: int, depends: int, rounds: int, rates_only: bool) -> None:
                 click.echo(f"round {number + 1}: {kind} {told}", err=True)
     click.echo(f"{jobs:,} jobs, {LEVELS} levels, each waits for {depends} of the level before. Pinned: {cores}.\n")
     click.echo(table(found))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    save(found, "large")
 
 
 def table(found: dict[str, list[Figures]]) -> str:
@@ -105,9 +113,9 @@ def table(found: dict[str, list[Figures]]) -> str:
         "created / started / run, s",
         "p50 / p99 / max ms of a victim",
     )
-    lines = [f"| {' | '.join(columns)} |", f"| {' | '.join(['---'] * len(columns))} |"]
+    lines = heading(columns)
     for kind, rounds in found.items():
-        middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        middle = medians(rounds)
         cells = [kind, "", "", "", ""]
         if "jobs_per_s" in middle:
             cells[1] = f"{middle['jobs_per_s']:,.0f}"

