@@ -74,9 +74,7 @@ def _chosen(groups: tuple[str, ...], row: str, quick: bool) -> tuple[list[Scenar
     metavar="SCENARIO",
     help=f"Run this one; may be given again. One of: {', '.join(GROUPS)}.",
 )
-@click.option(
-    "--row", default="", metavar="TEXT", help="Run only rows whose words contain this: '20 conn., window 1'."
-)
+@click.option("--row", default="", metavar="TEXT", help="Run only rows whose words contain this: '20 conn., window 1'.")
 @click.option(
     "--fsync",
     type=click.Choice(["always", "everysec"]),
