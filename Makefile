@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 COMMA := ,
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Tests and benchmarks start hundreds of processes: what one has compiled serves the next, also where that is switched off.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve demo test test-fast test-long lint format clients dashboard dist coverage bench bench-flows clean FORCE
 
 serve: $(VENV)/serve.stamp

@@ -20,11 +20,12 @@ Left = TypeVar("Left")
 class Standby(Generic[Left]):
     """For one task. Others do its work with `instead`, until they `leave` something that only a task can do."""
 
-    __slots__ = ("_left", "_task")
+    __slots__ = ("_is_left", "_left", "_task")
 
     def __init__(self) -> None:
         self._task: trio.lowlevel.Task | None = None  # while it is parked
-        self._left: Left | Exception | None = None  # for it, once it was woken
+        self._is_left = False  # something was left, and the task has not run since
+        self._left: Left | Exception | None = None
 
     @property
     def is_taken(self) -> bool:
@@ -33,38 +34,39 @@ class Standby(Generic[Left]):
 
     async def wait(self) -> Left:
         """Park until something is left, and return it. Raises what was raised by who worked in the task's place."""
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            # Now, and not when the task runs: what were left to it in between would be lost.
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
         self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        left, self._left = self._left, None
+        await trio.lowlevel.wait_task_rescheduled(self._cancelled)
+        left, self._left, self._is_left = self._left, None, False
         if isinstance(left, Exception):
             raise left
         return cast(Left, left)
+
+    def _cancelled(self, _: object) -> trio.lowlevel.Abort:
+        # Now, and not when the task runs: what were left to it in between would be lost.
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def leave(self, left: Left) -> None:
         """Have the task go on with this. Only while it is parked."""
         self._end(left)
 
     def instead(self, step: Callable[[], None]) -> None:
-        """Take a step in place of the task, if it is parked. Never raises: a crash is the task's, or reported if that
-        was cancelled meanwhile."""
+        """Take a step in place of the task, if it is parked. Never raises: a crash is the task's, instead of what the
+        step has left to it, or reported if the task was cancelled meanwhile."""
         if self._task is None:
             return
         try:
             step()
         except Exception as crash:
-            if self._task is None:
-                report("work in place of a task", crash)
-            else:
+            if self._task is not None:
                 self._end(crash)
+            elif self._is_left:
+                self._left = crash
+            else:
+                report("work in place of a task", crash)
 
     def _end(self, left: Left | Exception) -> None:
         task, self._task = self._task, None
         assert task is not None, "nobody is parked here"
-        self._left = left
+        self._left, self._is_left = left, True
         trio.lowlevel.reschedule(task)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import trio
 
 from coordinator import readiness
+from coordinator.actors.host import Parked
 from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
 from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJson, Request
 from coordinator.actors.rounds import ROUND_CALLS
@@ -47,8 +47,7 @@ class Directory:
         mailbox_length: requests that may wait in one context's mailbox; a full one makes its posters wait.
         max_connections: contexts' supervisors alive at once.
         idle_timeout: seconds after which an unused supervisor is retired.
-        round_timeout: seconds the store may take for one round.
-        measures: whether it is measured what the store takes over the calls of those who are charged for it.
+        round_timeout, measures: see Host.
 
     Attributes:
         apply_effects: called with the effects of each transition; the engine sets it.
@@ -72,15 +71,15 @@ class Directory:
         self._mailbox_length = mailbox_length
         self._max_connections = max_connections
         self._idle_timeout = idle_timeout
-        self._round_timeout = round_timeout
-        self._measures = measures
+        self.round_timeout = round_timeout
+        self.measures = measures
         self._mailboxes: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # least recently used first
         self._supervisors: dict[ContextKey, Supervisor] = {}
         self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
         self.readiness: Readiness | None = None
-        self._to_serve: deque[Supervisor] = deque()  # parked, with something in their mailboxes
+        self._to_serve: deque[Parked] = deque()  # parked, with something in their mailboxes
         self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
         self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda context, effects: None
@@ -191,6 +190,11 @@ class Directory:
         return LONG_SLICE if self._is_crowded else SHORT_SLICE
 
     @property
+    def round_slice(self) -> int:
+        """See Host."""
+        return self.slice_calls or ROUND_CALLS
+
+    @property
     def connections(self) -> int:
         """Supervisors alive."""
         return len(self._supervisors)
@@ -220,34 +224,17 @@ class Directory:
 
     def _start(self, mailbox: Mailbox) -> None:
         assert self._nursery is not None, "the directory is not running"
-        slot_since = trio.current_time()
-
-        def wanted_elsewhere() -> bool:
-            if not self._waiting or mailbox.context is GLOBAL:
-                return False
-            return mailbox.is_quiet or trio.current_time() - slot_since > QUANTUM
-
-        is_spread, context = self._store.layout.is_spread, mailbox.context
-        supervisor = Supervisor(
-            mailbox,
-            self._store,
-            round_timeout=self._round_timeout,
-            compute=self._compute,
-            park=self._park,
-            apply_effects=self.apply_effects,
-            effects_unknown=self._lost_global if is_spread and context is None else self.effects_unknown,
-            wanted_elsewhere=wanted_elsewhere,
-            slice_calls=lambda: self.slice_calls or ROUND_CALLS,
-            readiness=self.readiness,
-            serve_soon=self._serve_soon,
-            measures=self._measures,
-            register=partial(self._register, context) if is_spread and context is not None else None,
-        )
-        self._supervisors[mailbox.context] = supervisor
+        supervisor = self._supervisors[mailbox.context] = Supervisor(mailbox, self._store, self)
         self._nursery.start_soon(self._oversee, supervisor, mailbox)
 
-    def _serve_soon(self, supervisor: Supervisor) -> None:
-        """A supervisor is parked, and there is something in its mailbox."""
+    def is_wanted_elsewhere(self, mailbox: Mailbox, since: float) -> bool:
+        """See Host."""
+        if not self._waiting or mailbox.context is GLOBAL:
+            return False
+        return mailbox.is_quiet or trio.current_time() - since > QUANTUM
+
+    def serve_soon(self, supervisor: Parked) -> None:
+        """See Host."""
         if not self._to_serve:
             self._has_to_serve.unpark()
         self._to_serve.append(supervisor)
@@ -273,7 +260,7 @@ class Directory:
             for request in mailbox.running:
                 request.finish(error)
             mailbox.running = []
-            self.effects_unknown(mailbox.context, True)
+            self.lost_effects(mailbox.context, True)
             await trio.sleep(RESTART_DELAY)
         del self._supervisors[mailbox.context]
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
@@ -343,14 +330,8 @@ class Directory:
 
     # -- contexts spread over servers
 
-    async def _register(self, context: int, creates: bool) -> bool:
-        """Register a context as known where GLOBAL is, or, if nothing is created in it, as ours if it is known. Returns
-        whether it is.
-
-        Raises:
-            StoreUnavailable: GLOBAL has not answered in time.
-            ReplyError: it has refused.
-        """
+    async def register(self, context: int, creates: bool) -> bool:
+        """See Host."""
         layout = self._store.layout
         commands = layout.register_contexts(context) if creates else layout.own_contexts(context)
         is_known = True
@@ -361,9 +342,9 @@ class Directory:
             is_known = not any(map(functions.is_unknown_context, replies))
             return b""
 
-        deadline = trio.current_time() + self._round_timeout
+        deadline = trio.current_time() + self.round_timeout
         try:
-            await self.call(GLOBAL, register(), timeout=self._round_timeout)
+            await self.call(GLOBAL, register(), timeout=self.round_timeout)
         except CoordinatorError as error:
             fault = str(error.data["detail"])
             if trio.current_time() < deadline:  # else it may succeed later
@@ -371,9 +352,14 @@ class Directory:
             raise StoreUnavailable(fault) from error
         return is_known
 
-    def _lost_global(self, context: ContextKey, wrote: bool) -> None:
-        """GLOBAL may come back without what was registered last, while the contexts, elsewhere, have lost nothing."""
+    def lost_effects(self, context: ContextKey, wrote: bool) -> None:
+        """See Host."""
         self.effects_unknown(context, wrote)
+        if context is GLOBAL and self._store.layout.is_spread:
+            self._register_again()
+
+    def _register_again(self) -> None:
+        """GLOBAL may come back without what was registered last, while the contexts, elsewhere, have lost nothing."""
         if self._registering_again is not None and not self._registering_again.done:
             return  # what was registered after that was asked for has not been answered either
         registered = self.registered_contexts
@@ -381,7 +367,8 @@ class Directory:
             operation = one_step(self._store.layout.register_contexts(*registered))
             self._registering_again = self.call_soon(GLOBAL, operation, lambda outcome: None)
 
-    def _park(self, request: Request, step: Park) -> None:
+    def park(self, request: Request, step: Park) -> None:
+        """See Host."""
         mailbox = request.mailbox
         assert mailbox is not None
         mailbox.detach(request)
@@ -395,7 +382,8 @@ class Directory:
 
         step.on(resume)
 
-    def _compute(self, request: Request, step: Compute) -> None:
+    def compute(self, request: Request, step: Compute) -> None:
+        """See Host."""
         assert self._nursery is not None
         self._nursery.start_soon(self._compute_in_thread, request, step)
 

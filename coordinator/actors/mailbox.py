@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -40,7 +39,7 @@ class Mailbox:
         self.context = context
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
-        self.ahead: deque[Request] = deque()
+        self.ahead: list[Request] = []
         self.idle_since = trio.current_time()
         self.largest = ORDINARY_BYTES
         self.has_asked = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from coordinator.actors.host import Host
 from coordinator.actors.request import Compute, Further, Operation, Outcome, Park, Request, WithEffects
 from coordinator.errors import BeingDeleted, CoordinatorError, StorageError
 from coordinator.storage.connection import Command, Reply, Store
@@ -15,27 +16,12 @@ __all__ = ["Progress", "advance", "is_known", "learn", "outcome_of"]
 
 
 class Progress:
-    """Advances the requests of one context.
+    """Advances the requests of one context."""
 
-    Args:
-        compute, park, apply_effects, effects_unknown: see Supervisor.
-    """
-
-    def __init__(
-        self,
-        context: ContextKey,
-        store: Store,
-        compute: Callable[[Request, Compute], None],
-        park: Callable[[Request, Park], None],
-        apply_effects: Callable[[ContextKey, Sequence[bytes]], None],
-        effects_unknown: Callable[[ContextKey, bool], None],
-    ) -> None:
+    def __init__(self, context: ContextKey, store: Store, host: Host) -> None:
         self._context = context
         self._store = store
-        self._compute = compute
-        self._park = park
-        self._apply_effects = apply_effects
-        self._effects_unknown = effects_unknown
+        self._host = host
 
     def asks_again(self, reply: Reply) -> bool:
         """Whether it is an error after which the command is to be sent again, on a new connection."""
@@ -60,7 +46,7 @@ class Progress:
         if isinstance(error, ReplyNotKept):
             return StorageError(str(error), may_have_been_applied=True)
         if request.writes and not is_write_refusal(error):
-            self._effects_unknown(self._context, True)  # it may have come half way
+            self._host.lost_effects(self._context, True)  # it may have come half way
         if is_deleting(error):
             return BeingDeleted(self._context)
         if is_library_fault(error):
@@ -71,7 +57,7 @@ class Progress:
         """Advance a request to its next step if it has none. False when it left the round."""
         if request.done:
             if request.resume_with is not None and request.writes:
-                self._effects_unknown(self._context, True)
+                self._host.lost_effects(self._context, True)
             request.operation.close()
             return False
         if request.commands is not None:
@@ -80,17 +66,17 @@ class Progress:
         request.resume_with = None
         if isinstance(step, list):
             if type(step) is Further and step.effects:
-                self._apply_effects(self._context, step.effects)
+                self._host.apply_effects(self._context, step.effects)
             request.commands = step
             return True
         if isinstance(step, Park):
-            self._park(request, step)
+            self._host.park(request, step)
         elif isinstance(step, Compute):
-            self._compute(request, step)
+            self._host.compute(request, step)
         else:
             if isinstance(step, WithEffects):
                 if step.effects:
-                    self._apply_effects(self._context, step.effects)
+                    self._host.apply_effects(self._context, step.effects)
                 step = step.answer
             request.finish(step)
         return False

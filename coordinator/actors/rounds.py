@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Final, NamedTuple
 
 import trio
 
+from coordinator.actors.host import Host
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.metering import Meter, metered
 from coordinator.actors.pipeline import join, part
 from coordinator.actors.progress import Progress, is_known, learn
-from coordinator.actors.request import ORDINARY_BYTES, Compute, Park, Request
+from coordinator.actors.request import ORDINARY_BYTES, Request
 from coordinator.actors.writer import Place, Writer
 from coordinator.measures import MAILBOX_WAIT, ROUND_TRIPS, ROUNDS
 from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
-from coordinator.storage.keys import ContextKey
 
 __all__ = ["ROUND_CALLS", "Lost", "Rounds", "load_of"]
 
@@ -66,47 +65,23 @@ class Rounds:
     on the wire, what has arrived since is sent as the next one: the store works on it while we handle the replies.
 
     Args:
-        round_timeout: seconds the store may take over a round before the connection counts as lost.
         registers_context: whether the context is registered as known on its own connection, by what is written to it.
-        compute, park, apply_effects, effects_unknown, slice_calls, measures: see Supervisor.
 
     Attributes:
         is_unknown: the context was not known when something was last written to it.
     """
 
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        store: Store,
-        writer: Writer,
-        *,
-        round_timeout: float,
-        registers_context: bool,
-        compute: Callable[[Request, Compute], None],
-        park: Callable[[Request, Park], None],
-        apply_effects: Callable[[ContextKey, Sequence[bytes]], None],
-        effects_unknown: Callable[[ContextKey, bool], None],
-        slice_calls: Callable[[], int],
-        measures: bool = False,
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, store: Store, writer: Writer, host: Host, *, registers_context: bool) -> None:
         self._mailbox = mailbox
         self._store = store
         self._writer = writer
-        self._round_timeout = round_timeout
-        self._registers_context = registers_context
-        self._apply_effects = apply_effects
-        self._slice_calls = slice_calls
-        self._measures = measures
-        progress = Progress(mailbox.context, store, compute, park, apply_effects, effects_unknown)
-        self._has_commands = progress.has_commands
-        self._resume = progress.resume
-        self._asks_again = progress.asks_again
-        self._sent: deque[_Slice] = deque()  # and not answered; their requests come first in `running`
+        self._host = host
+        self._progress = Progress(mailbox.context, store, host)
+        self._sent: list[_Slice] = []  # and not answered, first what was sent first; their requests begin `running`
         self._replies: list[Reply] = []  # that have come to the first of them
+        self._registers_context = registers_context
         self._is_registered = not registers_context  # the context, on this connection
         self.is_unknown = False
-        self._keys = store.layout.keyspace(mailbox.context)
-        self._sizes_key = self._keys.sizes()
         self._largest_told = ORDINARY_BYTES
 
     def __bool__(self) -> bool:
@@ -133,7 +108,7 @@ class Rounds:
         if mailbox.ahead:
             waiting[:0] = mailbox.ahead
             mailbox.ahead.clear()
-        room = min(ROUND_CALLS, ROUND_SLICES * self._slice_calls()) - (load_of(waiting) if waiting else 0)
+        room = min(ROUND_CALLS, ROUND_SLICES * self._host.round_slice) - (load_of(waiting) if waiting else 0)
         while room > 0 and mailbox.queued > 0:
             request = mailbox.pop_nowait()
             if request is not None:
@@ -142,13 +117,13 @@ class Rounds:
         if not waiting:
             return waiting
         mailbox.running[in_flight:] = waiting
-        ready = [request for request in waiting if self._has_commands(request)]
+        ready = [request for request in waiting if self._progress.has_commands(request)]
         mailbox.running[in_flight:] = ready
         return ready
 
     def without_answered(self, ready: list[Request]) -> list[Request]:
         """Those of the next requests that were not answered meanwhile. Nothing is on the wire."""
-        self._mailbox.running[:] = remaining = [request for request in ready if self._has_commands(request)]
+        self._mailbox.running[:] = remaining = [request for request in ready if self._progress.has_commands(request)]
         return remaining
 
     async def send(self, connection: Connection, ready: list[Request]) -> Lost | None:
@@ -165,10 +140,10 @@ class Rounds:
     async def send_rest(self, connection: Connection, unsent: bytes) -> Lost | None:
         """Send what remained of `send_now`. Returns as `send`."""
         try:
-            with trio.fail_after(self._round_timeout):
+            with trio.fail_after(self._host.round_timeout):
                 await connection.send_rest(unsent)
         except trio.TooSlowError:
-            return self._lost(f"the store accepted nothing for {self._round_timeout:g} s")
+            return self._lost(f"the store accepted nothing for {self._host.round_timeout:g} s")
         except StoreUnavailable as error:
             return self._lost(str(error))
         return None
@@ -181,7 +156,7 @@ class Rounds:
             MAILBOX_WAIT.observe(begun - first.begun)
         commands = [] if self._is_registered else self._registration(ready)
         registers = len(commands)
-        load, most = load_of(ready), self._slice_calls()
+        load, most = load_of(ready), self._host.round_slice
         parts = [ready] if load <= most else [*_slices(ready, most)]
         slices = [(requests, _commands_of(requests)) for requests in parts]
         is_numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
@@ -189,7 +164,7 @@ class Rounds:
             commands.append(self._writer.fence())
         fences = len(commands) - registers
         if connection.lacks_layout and any(request.creates for request in ready):
-            commands.append(functions.tell_layout(self._keys))
+            commands.append(functions.tell_layout(self._writer.keys))
             connection.lacks_layout = False
         commands += self._about_sizes(load)
         sizes = len(commands) - registers - fences
@@ -199,7 +174,7 @@ class Rounds:
             joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
             numbers = self._writer.number(joined, counts, of_slice) if numbers_them else []
             meter = None
-            if self._measures:
+            if self._host.measures:
                 joined, meter = metered(joined, counts, of_slice, requests)
             commands += joined
             writes = True in [request.writes for request in requests]
@@ -227,13 +202,13 @@ class Rounds:
 
         They come before those of a round, so what is written in it is not larger than has been told.
         """
-        mailbox, key = self._mailbox, self._sizes_key
+        mailbox = self._mailbox
         commands: list[Command] = []
         if mailbox.largest > self._largest_told:
-            commands.append(("ZADD", key, "GT", mailbox.largest, "record"))
+            commands.append(("ZADD", self._writer.keys.sizes(), "GT", mailbox.largest, "record"))
             self._largest_told = mailbox.largest
         if not mailbox.has_asked or load >= ASKING_LOAD:
-            commands.append(("ZSCORE", key, "record"))
+            commands.append(("ZSCORE", self._writer.keys.sizes(), "record"))
         return commands
 
     # -- who gets the replies
@@ -243,7 +218,7 @@ class Rounds:
         sent = self._sent[0]
         fault: str | None = None
         try:
-            with trio.fail_after(self._round_timeout):
+            with trio.fail_after(self._host.round_timeout):
                 await connection.collect(sent.due - len(self._replies), self._replies)
         except trio.TooSlowError:
             fault = self._too_slow
@@ -268,13 +243,13 @@ class Rounds:
 
     def overdue(self, now: float) -> Lost | None:
         """Why the connection is lost if the store has not answered in time, as it is `now` by perf_counter."""
-        if not self._sent or now - self._sent[0].begun <= self._round_timeout:
+        if not self._sent or now - self._sent[0].begun <= self._host.round_timeout:
             return None
         return self._received(self._too_slow)
 
     @property
     def _too_slow(self) -> str:
-        return f"the store did not answer within {self._round_timeout:g} s"
+        return f"the store did not answer within {self._host.round_timeout:g} s"
 
     def _received(self, fault: str | None) -> Lost | None:
         """Hand out the replies that have come to the slice that was sent first: all of them, unless there was a fault.
@@ -296,13 +271,13 @@ class Rounds:
             replies = sent.meter.read(replies)
         fault = self._without_memory(sent, replies) or fault
         self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
-        self._sent.popleft()
+        del self._sent[0]
         self._writer.answered(sent.numbers)
         parted, effects = part(replies, sent.counts)
         fault = self._hand_out(sent.requests, parted) or fault
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
-            self._apply_effects(self._mailbox.context, effects)
+            self._host.apply_effects(self._mailbox.context, effects)
         return None if fault is None else self._lost(fault, writes=sent.writes)
 
     def _check_registered(self, replies: list[Reply]) -> str | None:
@@ -366,17 +341,17 @@ class Rounds:
                 request.unanswered -= 1
                 request.commands = None
                 request.resume_with = own
-                if self._has_commands(request):
+                if self._progress.has_commands(request):
                     remaining.append(request)
                 continue
             has_all = end <= len(replies)
-            refusal = next((str(reply) for reply in own if self._asks_again(reply)), None)
-            learn(request, own, self._asks_again, of_all=has_all and transient is None and refusal is None)
+            refusal = next((str(reply) for reply in own if self._progress.asks_again(reply)), None)
+            learn(request, own, self._progress.asks_again, of_all=has_all and transient is None and refusal is None)
             if has_all and (transient is None or all(type(reply) is ReplyError for reply in own)):
                 request.unanswered -= 1  # after another's refusal only if this one was refused as well
             if has_all:
                 transient = transient or refusal
-            if not is_known(request) or self._resume(request):
+            if not is_known(request) or self._progress.resume(request):
                 remaining.append(request)
         running = self._mailbox.running
         if transient is None and end == len(replies):
@@ -404,7 +379,7 @@ class Rounds:
     def _advance_known(self) -> None:
         """Advance the requests of `running` that need nothing more for their step."""
         running = self._mailbox.running
-        running[:] = [request for request in running if not is_known(request) or self._resume(request)]
+        running[:] = [request for request in running if not is_known(request) or self._progress.resume(request)]
 
     def _lost(self, fault: str, *, writes: bool = False) -> Lost:
         return Lost(fault, writes or any(sent.writes for sent in self._sent))
@@ -434,7 +409,7 @@ class Rounds:
                     request.known = {**(request.known or {}), at: kept}
         self._advance_known()
         if effects:
-            self._apply_effects(self._mailbox.context, effects)
+            self._host.apply_effects(self._mailbox.context, effects)
 
 
 def _commands_of(requests: Iterable[Request]) -> list[Command]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import math
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from time import perf_counter
 from typing import Final
 
 import structlog
 import trio
 
+from coordinator.actors.host import Host
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Park, Request
+from coordinator.actors.request import Request
 from coordinator.actors.rounds import Lost, Rounds, load_of
 from coordinator.actors.writer import Writer, applied
 from coordinator.backoff import Backoff
 from coordinator.errors import StorageError
-from coordinator.readiness import Readiness
+from coordinator.standby import Standby
 from coordinator.storage.connection import Connection, Reply, Store
 from coordinator.storage.faults import (
     ReplyError,
@@ -28,7 +26,7 @@ from coordinator.storage.faults import (
     is_moving,
     is_write_refusal,
 )
-from coordinator.storage.keys import ContextKey
+from coordinator.storage.keys import GLOBAL
 
 __all__ = ["State", "Supervisor"]
 
@@ -36,8 +34,7 @@ log = structlog.get_logger("coordinator.supervisor")
 
 ROUNDS_SENT: Final = 2  # at once
 FEW_CALLS: Final = 16  # of a round that is sent without the supervisor's task
-BACKOFF_BASE: Final = 0.02  # seconds before the second attempt to connect
-BACKOFF_CAP: Final = 2.0
+BACKOFF: Final = Backoff(cap=2.0, base=0.02)  # before the second attempt to connect, and those that follow
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
 REFUSED_PAUSE: Final = 0.5  # seconds before a store that takes no writes is asked again what it has applied
 
@@ -65,71 +62,26 @@ class Supervisor:
     come are sent, and their replies handed out, by `serve_now` and `_receive_now`, which the directory and the
     connection call in tasks that all contexts share: as long as those are few at a time, and nothing has to be waited
     for, a round costs no switch to this task. For anything else the task is unparked, and goes on where they end.
-
-    Args:
-        round_timeout: seconds the store may take over a round before the connection counts as lost.
-        compute: starts a worker thread for an operation, and puts its request back when it has the result.
-        park: takes a request out of the mailbox until what its operation waits for has happened.
-        apply_effects: called with the effects of each transition.
-        effects_unknown: called when effects may be missing; see Directory.
-        wanted_elsewhere: whether this one's slot should be given up as soon as nothing is half done.
-        measures: whether the store's time is measured, for who is charged for it.
-        slice_calls: of how many calls the replies are handled before other tasks get on.
-        readiness: tells of what arrives from the store; None where the system has nothing for that.
-        serve_soon: has `serve_now` called soon.
-        register: registers the context as known, where that cannot be done on its own connection, or, given False, as
-            ours if it is known. Returns whether it is. Raises StoreUnavailable, or ReplyError for a refusal.
     """
 
-    def __init__(
-        self,
-        mailbox: Mailbox,
-        store: Store,
-        *,
-        round_timeout: float,
-        compute: Callable[[Request, Compute], None],
-        park: Callable[[Request, Park], None],
-        apply_effects: Callable[[ContextKey, Sequence[bytes]], None],
-        effects_unknown: Callable[[ContextKey, bool], None],
-        wanted_elsewhere: Callable[[], bool],
-        slice_calls: Callable[[], int],
-        readiness: Readiness | None,
-        serve_soon: Callable[[Supervisor], None],
-        measures: bool = False,
-        register: Callable[[bool], Awaitable[bool]] | None = None,
-    ) -> None:
+    def __init__(self, mailbox: Mailbox, store: Store, host: Host) -> None:
         self.state = State.IDLE
         self._mailbox = mailbox
         self._store = store
-        self._round_timeout = round_timeout
-        self._apply_effects = apply_effects
-        self._effects_unknown = effects_unknown
-        self._wanted_elsewhere = wanted_elsewhere
+        self._host = host
+        self._since = trio.current_time()
         self._connection: Connection | None = None
         self._writer = Writer(store, mailbox.context)
         self._failures = 0
-        self._backoff = Backoff(cap=BACKOFF_CAP, base=BACKOFF_BASE)
-        self._register = register
-        self._must_register = register is not None
+        is_context = mailbox.context is not GLOBAL
+        self._registers_elsewhere = is_context and store.layout.is_spread
+        self._must_register = self._registers_elsewhere
         self._rounds = Rounds(
-            mailbox,
-            store,
-            self._writer,
-            round_timeout=round_timeout,
-            registers_context=mailbox.context is not None and register is None,  # GLOBAL is no context
-            compute=compute,
-            park=park,
-            apply_effects=apply_effects,
-            effects_unknown=effects_unknown,
-            slice_calls=slice_calls,
-            measures=measures,
+            mailbox, store, self._writer, host, registers_context=is_context and not store.layout.is_spread
         )
         self._told_to_retire = False
-        self._readiness = readiness
-        self._serve_soon = partial(serve_soon, self)
-        self._unparked: trio.Event | None = None  # while the task is parked
-        self._trouble: Lost | bytes | Exception | None = None  # what the task was unparked for: it remains to be sent,
-        # or is why the connection is lost, or a crash
+        self._standby = Standby[None]()
+        self._remaining: Lost | bytes | None = None  # of a round, for the task: to be sent, or why that cannot be
 
     @property
     def is_free(self) -> bool:
@@ -139,7 +91,7 @@ class Supervisor:
     @property
     def is_registered(self) -> bool:
         """Whether its context was registered as known, because something was written to it."""
-        return not self._must_register if self._register is not None else self._rounds.has_registered
+        return not self._must_register if self._registers_elsewhere else self._rounds.has_registered
 
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""
@@ -151,7 +103,7 @@ class Supervisor:
         try:
             while self._rounds or await self._gather():
                 sent_before = self._rounds.on_the_wire
-                may_send = sent_before < ROUNDS_SENT and not (sent_before and self._wanted_elsewhere())
+                may_send = sent_before < ROUNDS_SENT and not (sent_before and self._is_wanted_elsewhere())
                 sent = may_send and await self._send()
                 if self._rounds and (not sent or sent_before + 1 == ROUNDS_SENT):
                     await self._receive()
@@ -167,93 +119,84 @@ class Supervisor:
         """Pop a request if `running` is empty; park while there is nothing to do. False: retire."""
         mailbox = self._mailbox
         running = mailbox.running
-        if self._wanted_elsewhere():
+        if self._is_wanted_elsewhere():
             return False
         while not running:
             if mailbox.ahead:
-                running.append(mailbox.ahead.popleft())
+                running.append(mailbox.ahead.pop(0))
                 break
-            timeout = math.inf
-            if mailbox.is_quiet and mailbox.doubts:
-                # Nobody waits for it any more, but what was sent may be applied until the store is told otherwise.
-                if not await self._connect():
-                    if self._wanted_elsewhere():
-                        return False
-                    continue
-                if not mailbox.doubts:
-                    continue
-                timeout = REFUSED_PAUSE  # the store takes no writes now, and this is one
-            elif mailbox.is_quiet:
+            if mailbox.is_quiet and not mailbox.doubts:
                 if self._told_to_retire:
                     return False
-                mailbox.idle_since = trio.current_time()
-                self.state = State.IDLE
-            request = await self._next_request(timeout)
+                self._become_idle()
+            request: Request | None = None
+            if mailbox.is_quiet and mailbox.doubts:
+                request = await self._settle()
+            elif mailbox.queued > 0:
+                request = mailbox.pop_nowait()
+            elif self._connection is None or not self._connection.is_watched:
+                request = await mailbox.pop()
+            else:
+                await self._park()
             if request is not None:
                 running.append(request)
-            elif self._wanted_elsewhere() and not self._rounds:
+            elif self._is_wanted_elsewhere() and not self._rounds:
                 return False
         return True
 
-    async def _next_request(self, timeout: float) -> Request | None:
-        """Wait for one, no longer than that. None: there is none, or there may be something else to do."""
-        if timeout == math.inf and self._connection is not None and self._connection.is_watched:
-            try:
-                return self._mailbox.pop_nowait()
-            except trio.WouldBlock:
-                await self._park()
-                return None
-        with trio.move_on_after(timeout):
-            return await self._mailbox.pop()
+    def _become_idle(self) -> None:
+        self.state = State.IDLE
+        self._mailbox.idle_since = trio.current_time()
+
+    async def _settle(self) -> Request | None:
+        """Nobody waits for what is in doubt any more, but it may be applied until the store is told otherwise. Returns
+        the next request if one comes while the store cannot be told, as it takes no writes now, and this is one."""
+        if await self._connect() and self._mailbox.doubts:
+            with trio.move_on_after(REFUSED_PAUSE):
+                return await self._mailbox.pop()
         return None
+
+    def _is_wanted_elsewhere(self) -> bool:
+        return self._host.is_wanted_elsewhere(self._mailbox, self._since)
 
     # -- rounds of a few calls, while the task is parked
 
     async def _park(self) -> None:
         """Wait until there is more to do than what others can do meanwhile, and do what they have left undone."""
         mailbox = self._mailbox
-        self._unparked = trio.Event()
         mailbox.on_post, mailbox.on_wake = self._serve_soon, self._unpark
         try:
-            await self._unparked.wait()
+            await self._standby.wait()
         finally:
-            self._unparked = mailbox.on_post = mailbox.on_wake = None
-        trouble, self._trouble = self._trouble, None
-        if isinstance(trouble, Exception):
-            raise trouble
-        if isinstance(trouble, bytes):
+            mailbox.on_post = mailbox.on_wake = None
+        remaining, self._remaining = self._remaining, None
+        if isinstance(remaining, bytes):
             assert self._connection is not None, "part of a round was sent on it"
-            trouble = await self._rounds.send_rest(self._connection, trouble)
-        if isinstance(trouble, Lost):
-            await self._lose(trouble)
+            remaining = await self._rounds.send_rest(self._connection, remaining)
+        if isinstance(remaining, Lost):
+            await self._lose(remaining)
         elif self._rounds.is_unknown and not self._rounds:
             await self._leave_nothing()
 
-    def _unpark(self, trouble: Lost | bytes | Exception | None = None) -> None:
+    def _unpark(self, remaining: Lost | bytes | None = None) -> None:
         """Have the task go on. It may have been unparked already: whoever is given a reply may wake this mailbox."""
-        self._trouble = trouble or self._trouble
-        if self._unparked is not None:
-            self._unparked.set()
+        self._remaining = remaining or self._remaining
+        if self._standby.is_taken:
+            self._standby.leave(None)
         # Nobody else is to go on with what the task takes over, though it is not running yet.
-        self._unparked = self._mailbox.on_post = self._mailbox.on_wake = None
+        self._mailbox.on_post = self._mailbox.on_wake = None
 
-    def _instead(self, step: Callable[[], None]) -> None:
-        """Take a step in place of the task, if that is parked. Never blocks and never raises: a crash is the task's."""
-        if self._unparked is None:
-            return
-        try:
-            step()
-        except Exception as crash:
-            self._unpark(crash)
+    def _serve_soon(self) -> None:
+        self._host.serve_soon(self)
 
     def serve_now(self) -> None:
         """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
         if self._rounds.on_the_wire < ROUNDS_SENT:  # else what comes next is sent when replies have come
-            self._instead(self._send_now)
+            self._standby.instead(self._send_now)
 
     def _send_now(self) -> None:
         mailbox, rounds = self._mailbox, self._rounds
-        if mailbox.doubts or self._wanted_elsewhere():
+        if mailbox.doubts or self._is_wanted_elsewhere():
             self._unpark()
             return
         mailbox.on_post = self._serve_soon  # before operations are advanced, as those may post another request here
@@ -275,15 +218,14 @@ class Supervisor:
     def _rest(self) -> None:
         """There is nothing to send now."""
         mailbox = self._mailbox
-        if self._wanted_elsewhere():
+        if self._is_wanted_elsewhere():
             self._unpark()
         elif mailbox.is_quiet:
-            self.state = State.IDLE
-            mailbox.idle_since = trio.current_time()
+            self._become_idle()
 
     def _arrived(self) -> None:
         """Something has come from the store. Never blocks and never raises."""
-        self._instead(self._receive_now)
+        self._standby.instead(self._receive_now)
 
     def _receive_now(self) -> None:
         rounds = self._rounds
@@ -308,7 +250,7 @@ class Supervisor:
     def look(self) -> None:
         """Give up a connection on which no reply has come in time, if the task does not look for itself. Never blocks
         and never raises."""
-        self._instead(self._look)
+        self._standby.instead(self._look)
 
     def _look(self) -> None:
         lost = self._rounds.overdue(perf_counter())
@@ -358,10 +300,10 @@ class Supervisor:
             return
         self._writer.forgotten()
         try:
-            with trio.fail_after(self._round_timeout):
+            with trio.fail_after(self._host.round_timeout):
                 await self._connection.exchange([release], [])
         except trio.TooSlowError:
-            await self._lose(Lost(f"the store did not answer within {self._round_timeout:g} s", writes=False))
+            await self._lose(Lost(f"the store did not answer within {self._host.round_timeout:g} s", writes=False))
         except StoreUnavailable as error:
             await self._lose(Lost(str(error), writes=False))
 
@@ -370,7 +312,7 @@ class Supervisor:
         fault = lost.fault
         log.debug("lost the connection", context=self._mailbox.context, reason=fault)
         self._mailbox.fault = fault
-        self._effects_unknown(self._mailbox.context, lost.writes)
+        self._host.lost_effects(self._mailbox.context, lost.writes)
         await self._give_up()
         if is_moving(fault):
             await trio.sleep(MOVING_PAUSE)
@@ -382,10 +324,10 @@ class Supervisor:
         """Connect, and register the context before its first write. False as `_connect`."""
         if not await self._connect():
             return False
-        if self._must_register and any(request.writes for request in ready):
-            assert self._register is not None
+        context = self._mailbox.context
+        if context is not None and self._must_register and any(request.writes for request in ready):
             try:
-                is_registered = await self._register(any(request.creates for request in ready))
+                is_registered = await self._host.register(context, any(request.creates for request in ready))
             except StoreUnavailable as error:
                 self._mailbox.fault = f"registering the context as known failed: {error}"
                 await self._pause()
@@ -407,8 +349,8 @@ class Supervisor:
             if self._connection is None:
                 self._connection = await self._store.open(self._mailbox.context)
                 self._writer.connected()
-                if self._readiness is not None:
-                    self._connection.watch(self._readiness, self._arrived)
+                if self._host.readiness is not None:
+                    self._connection.watch(self._host.readiness, self._arrived)
             await self._fence(self._connection)
         except StoreUnavailable as error:
             self._mailbox.fault = str(error)
@@ -439,7 +381,7 @@ class Supervisor:
         doubts = self._mailbox.doubts
         replies: list[Reply] = []
         try:
-            with trio.fail_after(self._round_timeout):
+            with trio.fail_after(self._host.round_timeout):
                 while doubts.connections:
                     await connection.close_other(*doubts.connections[-1])
                     doubts.connections.pop()
@@ -447,7 +389,7 @@ class Supervisor:
                     return
                 await connection.exchange([self._writer.fence(doubts)], replies)
         except trio.TooSlowError:
-            raise StoreUnavailable(f"the store did not answer within {self._round_timeout:g} s") from None
+            raise StoreUnavailable(f"the store did not answer within {self._host.round_timeout:g} s") from None
         refusal = replies[0]
         if isinstance(refusal, ReplyError):
             if is_write_refusal(refusal) and not self._store.is_transient(refusal):
@@ -463,13 +405,13 @@ class Supervisor:
     async def _pause(self) -> None:
         """Before the next attempt: nothing after the first failure, for a connection may just have been idle."""
         if self._failures:
-            await trio.sleep(self._backoff.compute(self._failures))
+            await trio.sleep(BACKOFF.compute(self._failures))
         self._failures += 1
 
     async def _give_up(self) -> None:
         """End a connection that may have more to send to the store."""
         self._rounds.disconnected()
-        self._must_register = self._register is not None  # it may have been deleted, and is another then
+        self._must_register = self._registers_elsewhere  # it may have been deleted, and is another then
         if self._connection is not None:
             connection, self._connection = self._connection, None
             self._mailbox.doubts.gave_up(connection)

@@ -65,17 +65,25 @@ class Doubts:
 
 
 class Writer:
-    """One context's writer, for as long as it has a supervisor."""
+    """One context's writer, for as long as it has a supervisor.
+
+    Attributes:
+        keys: the context's.
+    """
 
     def __init__(self, store: Store, context: ContextKey) -> None:
         self._store = store
-        self._keys = store.layout.keyspace(context)
-        # GLOBAL and context 0 may have the same keys.
-        self._name = f"{store.name}:{'global' if context is None else context}"
+        self.keys = store.layout.keyspace(context)
+        self._context = context
         self._epoch = 0
         self._stamp = ""
         self._unanswered = 0
         self._renew_at = 0.0
+
+    @property
+    def _name(self) -> str:
+        # GLOBAL and context 0 may have the same keys.
+        return f"{self._store.name}:{'global' if self._context is None else self._context}"
 
     def connected(self) -> None:
         """What is sent from now on, is sent on a new connection."""
@@ -91,7 +99,7 @@ class Writer:
 
     def fence(self, doubts: Doubts | None = None) -> Command:
         """Makes the store know the epoch and refuse earlier ones; asks which of the calls in doubt it has applied."""
-        return functions.fence(self._keys, self._name, self._epoch, None if not doubts else min(doubts.calls) - 1)
+        return functions.fence(self.keys, self._name, self._epoch, None if not doubts else min(doubts.calls) - 1)
 
     def fenced(self) -> None:
         """The store has said that it does."""
@@ -103,7 +111,7 @@ class Writer:
 
     def release(self) -> Command | None:
         """Makes the store forget us. None: it does not know us."""
-        return functions.release(self._keys, self._name, self._epoch) if self._renew_at else None
+        return functions.release(self.keys, self._name, self._epoch) if self._renew_at else None
 
     @staticmethod
     def is_needed(commands: list[Command]) -> bool:

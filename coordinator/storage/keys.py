@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Final, Literal
 
@@ -34,6 +35,8 @@ ContextKey = int | None
 """A context's id, or GLOBAL."""
 
 MAX_RESULT: Final = 1024 * 1024
+
+KEYSPACES: Final = 1024  # remembered
 
 GLOBAL: ContextKey = None
 """Where actors and the set of known contexts live; database 0 in the `index` layout."""
@@ -211,7 +214,7 @@ class Keyspace:
         return Transition(("FCALL", function, *self._engine, *arguments))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """One of the two storage layouts, as one coordinator uses it.
 
@@ -237,7 +240,7 @@ class Layout:
         """The coordinator's name."""
         return self.coordinator.partition(" ")[0]
 
-    @property
+    @cached_property
     def caller(self) -> str:
         """The coordinator as transitions take it, with `counts_bytes`, `lost_retries` and the library it knows."""
         name, _, keeps = self.coordinator.partition(" ")
@@ -248,7 +251,12 @@ class Layout:
             return self.database
         return 0 if context_key is None else context_key
 
-    def keyspace(self, context_key: ContextKey) -> Keyspace:
+    @cached_property
+    def keyspace(self) -> Callable[[ContextKey], Keyspace]:
+        """The names of a context's keys. Those used last are remembered: each call of the API asks for them."""
+        return lru_cache(KEYSPACES)(self._keyspace)
+
+    def _keyspace(self, context_key: ContextKey) -> Keyspace:
         if self.isolation == "index":
             return Keyspace("", context_key, self.caller, max_result=self.max_result)
         prefix = "{global}:" if context_key is None else f"{{{context_key}}}:"

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
+from coordinator.actors.host import Host
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Request
 from coordinator.actors.rounds import ROUND_CALLS, Rounds
 from coordinator.actors.writer import Writer
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Connection
-from coordinator.storage.keys import GLOBAL
+from coordinator.storage.keys import GLOBAL, ContextKey
 from tests.support.actors import Asked, MemoryStore, command
 
 
 class Made:
-    """Rounds of GLOBAL's mailbox, which registers nothing, and a connection to send them on."""
+    """Rounds of GLOBAL's mailbox, which registers nothing, and a connection to send them on; and their host."""
+
+    round_timeout = 1.0
+    measures = False
+    readiness = None
+    round_slice = ROUND_CALLS
 
     def __init__(self, store: MemoryStore, connection: Connection) -> None:
         self.store = store
@@ -29,21 +35,15 @@ class Made:
         self.mailbox = Mailbox(GLOBAL, 1024)
         self.writer = Writer(store, GLOBAL)
         self.writer.connected()
-        self.rounds = Rounds(
-            self.mailbox,
-            store,
-            self.writer,
-            round_timeout=1.0,
-            registers_context=False,
-            compute=self.unexpected,
-            park=self.unexpected,
-            apply_effects=self.unexpected,
-            effects_unknown=lambda context, wrote: self.unknown.append(wrote),
-            slice_calls=lambda: ROUND_CALLS,
-        )
+        self.rounds = Rounds(self.mailbox, store, self.writer, cast(Host, self), registers_context=False)
+
+    def lost_effects(self, context: ContextKey, wrote: bool) -> None:
+        self.unknown.append(wrote)
 
     def unexpected(self, *given: Any) -> None:
         raise AssertionError(f"nothing here has effects, parks or computes: {given}")
+
+    apply_effects = compute = park = unexpected
 
     def posted(self, *requests: Asked) -> None:
         for request in requests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from inspect import GEN_CREATED, getgeneratorstate
 from time import perf_counter
 from typing import Any, Final, assert_never
@@ -44,7 +44,6 @@ SHARED_TOGETHER: Final = 16  # if other contexts are active
 LARGE_BATCH: Final = 128 * 1024  # bytes of a response that is not copied to be in one piece
 COSTLY_SLICE: Final = 64  # calls of a costly message after which others get on, though they are in no other context
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
-KEYSPACES: Final = 1024  # remembered
 
 _NOT_BEGUN: Final = "a call could not be begun"
 _NEEDS_REPLY: Final = "nothing is begun of which a reply has to tell, as this is a notification"
@@ -357,7 +356,7 @@ class Dispatcher:
         self.limits = limits
         self.directory = directory
         self.engine = engine
-        self.keyspace = lru_cache(KEYSPACES)(layout.keyspace)
+        self.keyspace = layout.keyspace
         self.request_timeout = request_timeout
         self.is_traced = logs is not None and logs.spans is not None
         reader = TracedReader if self.is_traced else Reader

@@ -1,0 +1,65 @@
+"""What supervisors need of whoever runs them: of the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from coordinator.actors.mailbox import Mailbox
+from coordinator.actors.request import Compute, Park, Request
+from coordinator.readiness import Readiness
+from coordinator.storage.keys import ContextKey
+
+__all__ = ["Host", "Parked"]
+
+
+class Parked(Protocol):
+    """A supervisor whose task may be parked while there is something in its mailbox."""
+
+    def serve_now(self) -> None:
+        """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
+
+
+class Host(Protocol):
+    """One for all contexts, so that what it does is not kept once for each.
+
+    Attributes:
+        round_timeout: seconds the store may take over a round before the connection counts as lost.
+        measures: whether the store's time is measured, for who is charged for it.
+        readiness: tells of what arrives from the store; None where the system has nothing for that.
+        apply_effects: called with a context and the effects of a transition in it.
+    """
+
+    round_timeout: float
+    measures: bool
+    readiness: Readiness | None
+    apply_effects: Callable[[ContextKey, Sequence[bytes]], None]
+
+    @property
+    def round_slice(self) -> int:
+        """Of how many calls of a round the replies are handled before other tasks get on."""
+
+    def lost_effects(self, context: ContextKey, wrote: bool) -> None:
+        """Effects of what was done in a context may be missing; `wrote`: of more than looking at queues and events."""
+
+    def compute(self, request: Request, step: Compute) -> None:
+        """Start a worker thread for an operation, and put its request back when it has the result."""
+
+    def park(self, request: Request, step: Park) -> None:
+        """Take a request out of its mailbox until what its operation waits for has happened."""
+
+    def is_wanted_elsewhere(self, mailbox: Mailbox, since: float) -> bool:
+        """Whether the slot that a mailbox's supervisor has had since then, on trio's clock, should be given up as soon
+        as nothing is half done."""
+
+    def serve_soon(self, supervisor: Parked) -> None:
+        """Have its `serve_now` called soon."""
+
+    async def register(self, context: int, creates: bool) -> bool:
+        """Register a context as known where GLOBAL is, when that is not where the context is, or, if nothing is created
+        in it, as ours if it is known. Returns whether it is.
+
+        Raises:
+            StoreUnavailable: GLOBAL has not answered in time.
+            ReplyError: it has refused.
+        """
