@@ -24,7 +24,8 @@ class Host(Protocol):
     """One for all contexts, so that what it does is not kept once for each.
 
     Attributes:
-        round_timeout: seconds the store may take over a round before the connection counts as lost.
+        round_timeout: seconds the store may accept nothing of a round, or take to answer it, before the connection
+            counts as lost.
         measures: whether the store's time is measured, for who is charged for it.
         readiness: tells of what arrives from the store; None where the system has nothing for that.
         apply_effects: called with a context and the effects of a transition in it.

@@ -140,8 +140,7 @@ class Rounds:
     async def send_rest(self, connection: Connection, unsent: bytes) -> Lost | None:
         """Send what remained of `send_now`. Returns as `send`."""
         try:
-            with trio.fail_after(self._host.round_timeout):
-                await connection.send_rest(unsent)
+            await connection.send_rest(unsent, self._host.round_timeout)
         except trio.TooSlowError:
             return self._lost(f"the store accepted nothing for {self._host.round_timeout:g} s")
         except StoreUnavailable as error:

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from coordinator.readiness import Incoming, Readiness
-from coordinator.socketio import abort_on_close, receive_next, send_now
+from coordinator.socketio import abort_on_close, receive_next, send_now, send_steadily
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
@@ -125,13 +125,14 @@ class Connection:
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
 
-    async def send_rest(self, data: bytes) -> None:
-        """Send what remained of `send_now`, if anything did. Raises as `send`."""
+    async def send_rest(self, data: bytes, timeout: float = math.inf) -> None:
+        """Send what remained of `send_now`, if anything did, however long that takes, unless the store accepts none of
+        it for `timeout` seconds. Raises as `send`, and trio.TooSlowError."""
         if not data:
             return
         self._is_sending = True
         try:
-            await self._stream.send_all(data)
+            await send_steadily(self._stream, data, timeout)
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
         finally:

@@ -230,6 +230,18 @@ async def test_a_store_that_takes_nothing_is_given_up_and_asked_again(store: Val
         assert await request.wait() == text.encode()
 
 
+async def test_a_store_that_takes_it_slowly_is_not_given_up(store: ValkeyProcess) -> None:
+    """Over a slow network a round of large records takes longer than the store has to answer."""
+    async with behind_a_proxy(store, round_timeout=1.0) as (directory, proxy):
+        before, begun = proxy.accepted, trio.current_time()
+        text = "x" * 20_000_000  # more than the kernel keeps
+        proxy.slow_down(Side.TO_STORE, 8_000_000)
+        (outcome,) = await asked(directory, command("ECHO", text))
+        assert outcome == text.encode()
+        assert trio.current_time() - begun > 1.0
+        assert proxy.accepted == before
+
+
 async def test_what_nobody_waits_for_any_more_blocks_nothing(store: ValkeyProcess) -> None:
     async with behind_a_proxy(store, mailbox_length=4) as (directory, proxy):
         proxy.stall()

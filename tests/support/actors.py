@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -90,8 +91,8 @@ class _CrashingConnection(Connection):
     def send_now(self, commands: list[Command]) -> bytes:
         return self._inner.send_now(commands)
 
-    async def send_rest(self, data: bytes) -> None:
-        await self._inner.send_rest(data)
+    async def send_rest(self, data: bytes, timeout: float = math.inf) -> None:
+        await self._inner.send_rest(data, timeout)
 
     def watch(self, readiness: Readiness, told: Callable[[], None]) -> None:
         self._inner.watch(readiness, told)

@@ -1,6 +1,6 @@
-"""A TCP proxy in front of a real Valkey that causes faults: it cuts, refuses, stalls, trickles, stops in the middle of
-a reply, and delivers what it was sent long after its sender has gone. Optionally it speaks TLS to its clients, for a
-Valkey that cannot."""
+"""A TCP proxy in front of a real Valkey that causes faults: it cuts, refuses, stalls, trickles, is slow, stops in the
+middle of a reply, and delivers what it was sent long after its sender has gone. Optionally it speaks TLS to its
+clients, for a Valkey that cannot."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class Proxy:
         self._left = dict.fromkeys(Side, math.inf)  # bytes until a connection is cut, by direction
         self._left_each = dict.fromkeys(Side, math.inf)  # the same, for every connection anew
         self._piece = _CHUNK
+        self._rates = dict.fromkeys(Side, math.inf)
         self._rejecting = False
         self._ports: dict[trio.CancelScope, int] = {}  # of connections to the store
         self._held: dict[trio.CancelScope, trio.Event] = {}  # connections held back, until when
@@ -113,6 +114,10 @@ class Proxy:
         """Pass on `piece` bytes at a time, each as a segment of its own."""
         self._piece = piece
 
+    def slow_down(self, side: Side, rate: float) -> None:
+        """Pass on no more than so many bytes a second in this direction, on each connection."""
+        self._rates[side] = rate
+
     def reject(self) -> None:
         """Close the open connections, and every new one as soon as it is taken."""
         self._rejecting = True
@@ -131,6 +136,7 @@ class Proxy:
         self._left = dict.fromkeys(Side, math.inf)
         self._left_each = dict.fromkeys(Side, math.inf)
         self._piece = _CHUNK
+        self._rates = dict.fromkeys(Side, math.inf)
         self._rejecting = False
         for event in self._flowing.values():
             event.set()
@@ -252,6 +258,7 @@ class Proxy:
                     self._left[side] -= size
                     left[side] -= size
                     await target.send_all(piece)
+                    await trio.sleep(len(piece) / self._rates[side])
                     self.forwarded[side] += len(piece)
                     self._note()
                     if self._left[side] <= 0 or left[side] <= 0:
