@@ -55,6 +55,9 @@ class Directory:
             whether that was more than looking at queues and events; the engine sets it.
         readiness: tells of what arrives from stores, and from clients as well; None where the system has nothing for
             that, and before `run`.
+        waiting: contexts that wait for a slot, longest first.
+        slice_calls: how many calls of a context are dealt with before others get on; None if no other is active.
+        round_slice: see Host.
     """
 
     def __init__(
@@ -75,13 +78,15 @@ class Directory:
         self.measures = measures
         self._mailboxes: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # least recently used first
         self._supervisors: dict[ContextKey, Supervisor] = {}
-        self._waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # for a slot, longest first
+        self.waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
         self.readiness: Readiness | None = None
         self._to_serve: deque[Parked] = deque()  # parked, with something in their mailboxes
         self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
+        self.slice_calls: int | None = None
+        self.round_slice = ROUND_CALLS
         self.apply_effects: Callable[[ContextKey, Sequence[bytes]], None] = lambda context, effects: None
         self.effects_unknown: Callable[[ContextKey, bool], None] = lambda context, wrote: None
         self.crashes = 0
@@ -183,18 +188,6 @@ class Directory:
         return len(self._mailboxes)
 
     @property
-    def slice_calls(self) -> int | None:
-        """How many calls of a context are dealt with before others get on; None if no other context is active."""
-        if len(self._mailboxes) - (GLOBAL in self._mailboxes) <= 1:
-            return None
-        return LONG_SLICE if self._is_crowded else SHORT_SLICE
-
-    @property
-    def round_slice(self) -> int:
-        """See Host."""
-        return self.slice_calls or ROUND_CALLS
-
-    @property
     def connections(self) -> int:
         """Supervisors alive."""
         return len(self._supervisors)
@@ -203,14 +196,21 @@ class Directory:
 
     def _open(self, context: ContextKey) -> Mailbox:
         mailbox = self._mailboxes[context] = Mailbox(context, self._mailbox_length)
+        self._choose_slices()
         self._want_slot(mailbox)
         return mailbox
+
+    def _choose_slices(self) -> None:
+        """The more contexts are active, the more each waits for the others' slices."""
+        is_alone = len(self._mailboxes) - (GLOBAL in self._mailboxes) <= 1
+        self.slice_calls = None if is_alone else LONG_SLICE if self._is_crowded else SHORT_SLICE
+        self.round_slice = self.slice_calls or ROUND_CALLS
 
     def _want_slot(self, mailbox: Mailbox) -> None:
         if mailbox.context is GLOBAL or self._has_slot():
             self._start(mailbox)
             return
-        self._waiting[mailbox.context] = mailbox
+        self.waiting[mailbox.context] = mailbox
         for context in self._mailboxes:
             supervisor = self._supervisors.get(context)
             if supervisor is not None and supervisor.is_free and context is not GLOBAL:
@@ -229,7 +229,7 @@ class Directory:
 
     def is_wanted_elsewhere(self, mailbox: Mailbox, since: float) -> bool:
         """See Host."""
-        if not self._waiting or mailbox.context is GLOBAL:
+        if not self.waiting or mailbox.context is GLOBAL:
             return False
         return mailbox.is_quiet or trio.current_time() - since > QUANTUM
 
@@ -266,12 +266,13 @@ class Directory:
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
         if mailbox.is_quiet:
             del self._mailboxes[mailbox.context]
+            self._choose_slices()
         elif mailbox.context is GLOBAL:
             self._start(mailbox)
         else:
-            self._waiting[mailbox.context] = mailbox
-        if self._waiting and self._has_slot():
-            self._start(self._waiting.popitem(last=False)[1])
+            self.waiting[mailbox.context] = mailbox
+        if self.waiting and self._has_slot():
+            self._start(self.waiting.popitem(last=False)[1])
 
     # -- calls of our own
 
@@ -402,29 +403,34 @@ class Directory:
     async def _sweep_regularly(self) -> None:
         while True:
             await trio.sleep(HOUSEKEEPING_EVERY)
-            busy = 0
+            busy, now = 0, trio.current_time()
             for at, mailbox in enumerate([*self._mailboxes.values()], 1):
                 busy += bool(mailbox.pending)
                 try:
-                    self._sweep(mailbox)
+                    self._sweep(mailbox, now)
                 except Exception as error:  # which must not keep the others from being looked at
                     report("sweeping a mailbox", error, context=mailbox.context)
                 if at % SWEPT_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
             self._is_crowded = busy > FEW
+            self._choose_slices()
 
-    def _sweep(self, mailbox: Mailbox) -> None:
+    def _sweep(self, mailbox: Mailbox, now: float) -> None:
         """Answer a context's requests whose deadline has passed; give up a connection whose store is silent; retire a
         supervisor that nobody used for long."""
-        now = trio.current_time()
-        expired = [request for request in mailbox.pending if request.deadline <= now]
-        if expired:
-            self._expire(mailbox, expired)
+        if mailbox.pending:
+            mailbox.idle_since = None
+            expired = [request for request in mailbox.pending if request.deadline <= now]
+            if expired:
+                self._expire(mailbox, expired)
+        elif mailbox.idle_since is None:
+            mailbox.idle_since = now
         supervisor = self._supervisors.get(mailbox.context)
         if supervisor is None:
             return
         supervisor.look()
-        if now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
+        since = mailbox.idle_since
+        if since is not None and now - since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
 
     def _expire(self, mailbox: Mailbox, expired: list[Request]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -29,16 +30,16 @@ class Host(Protocol):
         measures: whether the store's time is measured, for who is charged for it.
         readiness: tells of what arrives from the store; None where the system has nothing for that.
         apply_effects: called with a context and the effects of a transition in it.
+        waiting: contexts that wait for a slot: if there are none, nobody's slot is wanted elsewhere.
+        round_slice: of how many calls of a round the replies are handled before other tasks get on.
     """
 
     round_timeout: float
     measures: bool
     readiness: Readiness | None
     apply_effects: Callable[[ContextKey, Sequence[bytes]], None]
-
-    @property
-    def round_slice(self) -> int:
-        """Of how many calls of a round the replies are handled before other tasks get on."""
+    waiting: OrderedDict[ContextKey, Mailbox]
+    round_slice: int
 
     def lost_effects(self, context: ContextKey, wrote: bool) -> None:
         """Effects of what was done in a context may be missing; `wrote`: of more than looking at queues and events."""

@@ -24,14 +24,14 @@ class Mailbox:
     Attributes:
         pending: every request posted and not yet answered, oldest first.
         running: those popped from the queue, in the order their next step will be sent.
-        idle_since: when it last became empty, on trio's clock.
+        idle_since: when it was found unused, on trio's clock; None if it was used since that was looked at last.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
         ahead: what is to be sent before all that waits, oldest first.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
         queued: how many can be popped at once, as far as we know: those of posters that waited come a moment later.
-        on_post: called once, when the next request is queued; a supervisor sets it while it is parked.
+        on_post: called when a request is queued; a supervisor sets it while it is parked and is to be told of the next.
         on_wake: called when it is to look around, while it is parked.
     """
 
@@ -40,7 +40,7 @@ class Mailbox:
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
         self.ahead: list[Request] = []
-        self.idle_since = trio.current_time()
+        self.idle_since: float | None = None
         self.largest = ORDINARY_BYTES
         self.has_asked = False
         self.fault: str | None = None
@@ -81,20 +81,18 @@ class Mailbox:
         """Queue a request. Raises trio.WouldBlock when the mailbox is full."""
         self._send.send_nowait(request)
         self.queued += 1
+        self._add(request)
+        if self.on_post is not None:
+            self.on_post()
+
+    def _add(self, request: Request) -> None:
         request.mailbox = self
         self.pending[request] = None
-        if self.on_post is not None:
-            self._tell()
-
-    def _tell(self) -> None:
-        on_post, self.on_post = self.on_post, None
-        if on_post is not None:
-            on_post()
+        self.idle_since = None
 
     def post_ahead(self, request: Request) -> None:
         """Have a request sent before all that waits. Only for a few of the coordinator's own: there is no limit."""
-        request.mailbox = self
-        self.pending[request] = None
+        self._add(request)
         self.ahead.append(request)
         self.wake()
 
@@ -103,14 +101,14 @@ class Mailbox:
 
         Past the request's deadline it is not queued either; it is then answered like any other that is pending.
         """
-        request.mailbox = self
-        self.pending[request] = None
+        self._add(request)
         self._posters += 1
         try:
             with trio.move_on_at(request.deadline):
                 await self._send.send(request)
                 self.queued += 1
-            self._tell()
+            if self.on_post is not None:
+                self.on_post()
         except BaseException:
             self.pending.pop(request, None)
             request.mailbox = None
@@ -127,7 +125,8 @@ class Mailbox:
         """Queue a request that was popped before and is still pending."""
         await self._send.send(request)
         self.queued += 1
-        self._tell()
+        if self.on_post is not None:
+            self.on_post()
 
     def wake(self) -> None:
         """Make a supervisor parked on the empty queue look around; at worst it looks twice."""

@@ -48,7 +48,7 @@ def together(answerables: Sequence[Answerable], context: ContextKey, outcomes: l
             effects += answer.effects
             answer = answer.answer
         outcomes.append(answer)
-    return WithEffects(b"", effects)
+    return WithEffects(b"", effects) if effects else b""
 
 
 def _computed(step: Compute, context: ContextKey) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -69,6 +69,7 @@ class Rounds:
 
     Attributes:
         is_unknown: the context was not known when something was last written to it.
+        on_the_wire: how many rounds are.
     """
 
     def __init__(self, mailbox: Mailbox, store: Store, writer: Writer, host: Host, *, registers_context: bool) -> None:
@@ -78,6 +79,8 @@ class Rounds:
         self._host = host
         self._progress = Progress(mailbox.context, store, host)
         self._sent: list[_Slice] = []  # and not answered, first what was sent first; their requests begin `running`
+        self._requests_sent = 0  # in all of those
+        self.on_the_wire = 0
         self._replies: list[Reply] = []  # that have come to the first of them
         self._registers_context = registers_context
         self._is_registered = not registers_context  # the context, on this connection
@@ -86,12 +89,7 @@ class Rounds:
 
     def __bool__(self) -> bool:
         """Whether something is on the wire."""
-        return bool(self._sent)
-
-    @property
-    def on_the_wire(self) -> int:
-        """How many of them are."""
-        return sum([sent.is_last for sent in self._sent])
+        return self.on_the_wire > 0
 
     @property
     def has_registered(self) -> bool:
@@ -102,8 +100,7 @@ class Rounds:
 
     def next_requests(self) -> list[Request]:
         """The requests of `running` that have something to send, after those in flight, and what is in the mailbox."""
-        mailbox = self._mailbox
-        in_flight = self._in_flight()
+        mailbox, in_flight = self._mailbox, self._requests_sent
         waiting = mailbox.running[in_flight:]
         if mailbox.ahead:
             waiting[:0] = mailbox.ahead
@@ -156,31 +153,38 @@ class Rounds:
         commands = [] if self._is_registered else self._registration(ready)
         registers = len(commands)
         load, most = load_of(ready), self._host.round_slice
-        parts = [ready] if load <= most else [*_slices(ready, most)]
-        slices = [(requests, _commands_of(requests)) for requests in parts]
-        is_numbered = [self._writer.is_needed(of_slice) for _, of_slice in slices]
-        if True in is_numbered and not self._writer.is_fenced:
+        slices: list[tuple[list[Request], list[Command], bool, bool]] = []
+        must_be_fenced = False
+        for requests in [ready] if load <= most else _slices(ready, most):
+            of_slice, writes = _commands_of(requests)
+            is_numbered = self._writer.is_needed(of_slice)
+            must_be_fenced = must_be_fenced or is_numbered
+            slices.append((requests, of_slice, writes, is_numbered))
+        if must_be_fenced and not self._writer.is_fenced:
             commands.append(self._writer.fence())
         fences = len(commands) - registers
         if connection.lacks_layout and any(request.creates for request in ready):
             commands.append(functions.tell_layout(self._writer.keys))
             connection.lacks_layout = False
-        commands += self._about_sizes(load)
+        if load >= ASKING_LOAD or self._mailbox.largest > self._largest_told or not self._mailbox.has_asked:
+            commands += self._about_sizes(load)
         sizes = len(commands) - registers - fences
-        calls, last = 0, parts[-1]
-        for (requests, of_slice), numbers_them in zip(slices, is_numbered, strict=True):
+        calls = 0
+        for requests, of_slice, writes, is_numbered in slices:
             calls += len(of_slice)
             joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
-            numbers = self._writer.number(joined, counts, of_slice) if numbers_them else []
+            numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
             meter = None
             if self._host.measures:
                 joined, meter = metered(joined, counts, of_slice, requests)
             commands += joined
-            writes = True in [request.writes for request in requests]
+            is_last = requests[-1] is ready[-1]
             self._sent.append(
-                _Slice(registers, fences, sizes, requests, counts, numbers, writes, requests is last, meter, begun)
+                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun)
             )
             registers = fences = sizes = 0
+        self._requests_sent += len(ready)
+        self.on_the_wire += 1
         ROUNDS.observe(calls)
         try:
             return connection.send_now(commands)
@@ -229,9 +233,7 @@ class Rounds:
         return lost
 
     def receive_now(self, connection: Connection) -> bool | Lost:
-        """The same if it needs no waiting. Returns whether it was done; False, too, if nothing is on the wire."""
-        if not self._sent:
-            return False
+        """The same if it needs no waiting. Returns whether it was done."""
         fault: str | None = None
         try:
             if not connection.collect_now(self._sent[0].due - len(self._replies), self._replies):
@@ -268,10 +270,14 @@ class Rounds:
             del replies[: sent.sizes]
         if sent.meter is not None:
             replies = sent.meter.read(replies)
-        fault = self._without_memory(sent, replies) or fault
-        self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
+        if ReplyError in map(type, replies):
+            fault = self._without_memory(sent, replies) or fault
+        if sent.numbers:
+            self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, len(replies))
+            self._writer.answered(sent.numbers)
         del self._sent[0]
-        self._writer.answered(sent.numbers)
+        self._requests_sent -= len(sent.requests)
+        self.on_the_wire -= sent.is_last
         parted, effects = part(replies, sent.counts)
         fault = self._hand_out(sent.requests, parted) or fault
         if effects:
@@ -355,7 +361,7 @@ class Rounds:
         running = self._mailbox.running
         if transient is None and end == len(replies):
             # What goes on comes after what was sent meanwhile.
-            in_flight = self._in_flight()
+            in_flight = self._requests_sent
             running[: len(ready) + in_flight] = running[len(ready) : len(ready) + in_flight] + remaining
         else:
             running[: len(ready)] = remaining
@@ -383,14 +389,12 @@ class Rounds:
     def _lost(self, fault: str, *, writes: bool = False) -> Lost:
         return Lost(fault, writes or any(sent.writes for sent in self._sent))
 
-    def _in_flight(self) -> int:
-        return sum([len(sent.requests) for sent in self._sent]) if self._sent else 0
-
     def disconnected(self) -> None:
         """The connection was given up: what is on the wire is in doubt."""
         for sent in self._sent:
             self._mailbox.doubts.add(sent.requests, sent.counts, sent.numbers, 0)
         self._sent.clear()
+        self._requests_sent = self.on_the_wire = 0
         self._replies = []
         # The store may come back without its data.
         self._is_registered = not self._registers_context
@@ -411,21 +415,25 @@ class Rounds:
             self._host.apply_effects(self._mailbox.context, effects)
 
 
-def _commands_of(requests: Iterable[Request]) -> list[Command]:
-    """What is to be sent for them now."""
+def _commands_of(requests: Iterable[Request]) -> tuple[list[Command], bool]:
+    """What is to be sent for them now, and whether one of them writes."""
     commands: list[Command] = []
+    writes = False
     for request in requests:
+        writes = writes or request.writes
         assert request.commands is not None
         if request.known is None:
             commands += request.commands
         else:
             commands += [command for at, command in enumerate(request.commands) if at not in request.known]
         request.unanswered += 1
-    return commands
+    return commands, writes
 
 
-def load_of(requests: Iterable[Request]) -> int:
+def load_of(requests: Sequence[Request]) -> int:
     """As how many calls they count."""
+    if len(requests) == 1:  # as most rounds have, when many contexts are in use
+        return requests[0].load
     return sum([request.load for request in requests])  # a generator would cost as much as what it does
 
 

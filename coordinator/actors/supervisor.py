@@ -128,7 +128,7 @@ class Supervisor:
             if mailbox.is_quiet and not mailbox.doubts:
                 if self._told_to_retire:
                     return False
-                self._become_idle()
+                self.state = State.IDLE
             request: Request | None = None
             if mailbox.is_quiet and mailbox.doubts:
                 request = await self._settle()
@@ -143,10 +143,6 @@ class Supervisor:
             elif self._is_wanted_elsewhere() and not self._rounds:
                 return False
         return True
-
-    def _become_idle(self) -> None:
-        self.state = State.IDLE
-        self._mailbox.idle_since = trio.current_time()
 
     async def _settle(self) -> Request | None:
         """Nobody waits for what is in doubt any more, but it may be applied until the store is told otherwise. Returns
@@ -187,6 +183,7 @@ class Supervisor:
         self._mailbox.on_post = self._mailbox.on_wake = None
 
     def _serve_soon(self) -> None:
+        self._mailbox.on_post = None
         self._host.serve_soon(self)
 
     def serve_now(self) -> None:
@@ -196,7 +193,7 @@ class Supervisor:
 
     def _send_now(self) -> None:
         mailbox, rounds = self._mailbox, self._rounds
-        if mailbox.doubts or self._is_wanted_elsewhere():
+        if mailbox.doubts.calls or (self._host.waiting and self._is_wanted_elsewhere()):
             self._unpark()
             return
         mailbox.on_post = self._serve_soon  # before operations are advanced, as those may post another request here
@@ -218,10 +215,10 @@ class Supervisor:
     def _rest(self) -> None:
         """There is nothing to send now."""
         mailbox = self._mailbox
-        if self._is_wanted_elsewhere():
+        if self._host.waiting and self._is_wanted_elsewhere():
             self._unpark()
         elif mailbox.is_quiet:
-            self._become_idle()
+            self.state = State.IDLE
 
     def _arrived(self) -> None:
         """Something has come from the store. Never blocks and never raises."""
@@ -231,7 +228,7 @@ class Supervisor:
         rounds = self._rounds
         assert self._connection is not None, "the task is not parked without one"
         has_received = False
-        while received := rounds.receive_now(self._connection):
+        while rounds.on_the_wire and (received := rounds.receive_now(self._connection)):
             if isinstance(received, Lost):
                 self._unpark(received)
                 return
@@ -239,9 +236,11 @@ class Supervisor:
         if has_received:
             self._failures = 0
             self._mailbox.fault = None
-            if rounds.is_unknown and not rounds:
+            if rounds.on_the_wire:
+                self._send_now()
+            elif rounds.is_unknown:
                 self._unpark()
-            elif self._mailbox.is_quiet and not rounds:
+            elif self._mailbox.is_quiet:
                 self._mailbox.on_post = self._serve_soon
                 self._rest()
             else:
@@ -250,7 +249,8 @@ class Supervisor:
     def look(self) -> None:
         """Give up a connection on which no reply has come in time, if the task does not look for itself. Never blocks
         and never raises."""
-        self._standby.instead(self._look)
+        if self._rounds.on_the_wire:
+            self._standby.instead(self._look)
 
     def _look(self) -> None:
         lost = self._rounds.overdue(perf_counter())

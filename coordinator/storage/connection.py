@@ -157,11 +157,14 @@ class Connection:
     def collect_now(self, count: int, replies: list[Reply]) -> bool:
         """The same as far as that needs no waiting. Returns whether all of them have come. Raises as `collect`."""
         due = len(replies) + count
+        assert self._incoming is not None, "it is watched"
         try:
             while not self._parse(due, replies):
-                data = self._read_now()
+                data = self._incoming.read_now()
                 if data is None:
                     return False
+                if not data:
+                    raise StoreUnavailable(REPLY_LOST)
                 self._reader.feed(data)
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
@@ -178,29 +181,23 @@ class Connection:
                 replies.append(reply)
         return True
 
-    def _read_now(self) -> bytes | None:
-        """What has arrived; None if nothing has, or it is not watched. Raises TRANSPORT_ERRORS, StoreUnavailable."""
-        data = None if self._incoming is None else self._incoming.read_now()
-        if data == b"":
-            raise StoreUnavailable(REPLY_LOST)
-        return data
-
     async def _next_bytes(self) -> bytes:
         """Wait for the next bytes. A checkpoint. Raises TRANSPORT_ERRORS, StoreUnavailable."""
+        data: bytes | None
         if self._incoming is None:
             data = await receive_next(self._stream)
-            if not data:
-                raise StoreUnavailable(REPLY_LOST)
-            return data
-        if self._incoming.has_arrived:
-            await trio.lowlevel.checkpoint()
-        while (read := self._read_now()) is None:
-            self._waiting = trio.Event()
-            try:
-                await self._waiting.wait()
-            finally:
-                self._waiting = None
-        return read
+        else:
+            if self._incoming.has_arrived:
+                await trio.lowlevel.checkpoint()
+            while (data := self._incoming.read_now()) is None:
+                self._waiting = trio.Event()
+                try:
+                    await self._waiting.wait()
+                finally:
+                    self._waiting = None
+        if not data:
+            raise StoreUnavailable(REPLY_LOST)
+        return data
 
     async def receive(self) -> Reply:
         """The next reply or push message. Cancelled, nothing is lost.
@@ -300,7 +297,7 @@ class Store:
     @property
     def is_out_of_memory(self) -> bool:
         """Whether the store has refused something for want of memory a moment ago."""
-        return trio.current_time() < self._out_of_memory_until
+        return self._out_of_memory_until > -math.inf and trio.current_time() < self._out_of_memory_until
 
     def ran_out_of_memory(self) -> None:
         """The store has just refused something for want of memory."""

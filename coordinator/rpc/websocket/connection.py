@@ -101,7 +101,7 @@ class Connection(Session, Sink):
         super().__init__(budget)
         self._message_timeout = message_timeout
         self._login_by = trio.current_time() + login_timeout
-        self._whole_at = 0.0  # when the last message was there in all
+        self._is_whole = False  # a message was completed since that was looked at last
         self._begun_at: float | None = None  # when one was first seen that is not
         self._stream = stream
         self._readiness = dispatcher.directory.readiness
@@ -134,6 +134,7 @@ class Connection(Session, Sink):
         self._is_stopping = False
         self._farewell: bytes | None = None  # what it is closed with at once
         self._grace_ends = math.inf
+        self._has_heard = False  # something has come since that was looked at last
         self._heard_at = trio.current_time()
         self._pinged_at: float | None = None  # while that is unanswered
         self._acknowledged = -1
@@ -311,7 +312,7 @@ class Connection(Session, Sink):
         self._state = _Reader.BUSY
         if not data:
             return _GONE
-        self._heard_at = trio.current_time()
+        self._has_heard = True
         return begin(self._submit(data))
 
     def _arrived(self) -> None:
@@ -364,7 +365,7 @@ class Connection(Session, Sink):
                 yield trio.lowlevel.checkpoint()  # noqa: ASYNC105 - who goes on awaits it
         self._is_taking = False
         if type(event) is str or type(event) is bytes:
-            self._whole_at = self._heard_at
+            self._is_whole = True
         full = self._intake.flush_now()
         if full is not None:
             yield full
@@ -451,6 +452,9 @@ class Connection(Session, Sink):
         To be called every now and then. Never blocks.
         """
         self._look_at_pace(now)
+        if self._has_heard:
+            self._has_heard = False
+            self._heard_at = now
         if self._state is not _Reader.READING or self.is_closed:
             # Its answer would not be read. But nobody should wait for a job on behalf of a client that is gone.
             self._heard_at = now
@@ -477,8 +481,9 @@ class Connection(Session, Sink):
         begun = self._decoder.begun
         if begun is None or self._state is not _Reader.READING:
             self._begun_at = None
-        elif self._begun_at is None or self._whole_at > self._begun_at:
+        elif self._begun_at is None or self._is_whole:
             self._begun_at = now
+            self._is_whole = False
         elif now - self._begun_at > self._message_timeout + begun / SLOWEST_BODY:
             self._dismiss("a message took too long to arrive; see --request-timeout")
 
