@@ -33,7 +33,7 @@ __all__ = ["State", "Supervisor"]
 log = structlog.get_logger("coordinator.supervisor")
 
 ROUNDS_SENT: Final = 2  # at once
-FEW_CALLS: Final = 16  # of a round that is sent without the supervisor's task
+FEW_CALLS: Final = 64  # of a round that is sent without the supervisor's task; fewer if others wait for it
 BACKOFF: Final = Backoff(cap=2.0, base=0.02)  # before the second attempt to connect, and those that follow
 MOVING_PAUSE: Final = 0.05  # seconds before a cluster that moves the keys is asked again
 REFUSED_PAUSE: Final = 0.5  # seconds before a store that takes no writes is asked again what it has applied
@@ -201,7 +201,9 @@ class Supervisor:
         if not ready:
             self._rest()
             return
-        if load_of(ready) > FEW_CALLS or (self._must_register and any(request.writes for request in ready)):
+        if load_of(ready) > min(FEW_CALLS, self._host.round_slice) or (
+            self._must_register and any(request.writes for request in ready)
+        ):
             self._unpark()
             return
         assert self._connection is not None, "the task is not parked without one"

@@ -100,6 +100,7 @@ class Record:
         self._template = b"{" + b",".join(labelled) + b"}"
         self._templates_without: dict[tuple[int, ...], bytes] = {}  # by where values are missing
         self.optional_at = [at for at, (*_, is_required) in enumerate(self._members[ids:]) if not is_required]
+        self._optional = frozenset(self.optional_at)
         self._texts_at = [at for at, annotation in enumerate(annotations[ids:]) if is_free_text(annotation)]
         self._empty = {name.encode(): to_json(value) for name, value in empty.items()}
         self._created_at = names.index(b"created_at") if b"created_at" in names else 0
@@ -146,35 +147,30 @@ class Record:
         Raises:
             StorageError: a field is missing.
         """
-        if self._lacks_more(values):
+        absent = _absent(values)
+        if not self._optional.issuperset(absent):  # most records lack only some of those
             if not self.fill(values):
                 return None
-            if self._lacks_more(values):
-                name = next(
-                    name.decode()
-                    for at, (name, value) in enumerate(zip(self.field_names, values, strict=True))
-                    if value is None and at not in self.optional_at
-                )
+            absent = _absent(values)
+            missing = next((at for at in absent if at not in self._optional), None)
+            if missing is not None:
                 named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
-                raise self._lacks(name, dict(named))
-        return self.spliced(ids, values)
-
-    def _lacks_more(self, values: MutableSequence[bytes | None]) -> bool:
-        """Whether others are missing than optional ones. Most records lack only some of those."""
-        missing = values.count(None)
-        return missing > 0 and missing != sum([values[at] is None for at in self.optional_at])
+                raise self._lacks(self.field_names[missing].decode(), dict(named))
+        return self._spliced(ids, values, absent)
 
     def spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None]) -> bytes:
         """The record as a JSON object from its ids and the values of all its other fields, in their order; None for an
         optional one it does not have. `values` is changed.
         """
+        return self._spliced(ids, values, _absent(values))
+
+    def _spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None], absent: tuple[int, ...]) -> bytes:
         for at in self._texts_at:
             value = values[at]
             if value is not None:
                 values[at] = to_json(value.decode())
-        if None not in values:
+        if not absent:
             return self._template % (*ids, *values)
-        absent = tuple([at for at in self.optional_at if values[at] is None])
         return self._template_without(absent) % (*ids, *[value for value in values if value is not None])
 
     def _template_without(self, absent: tuple[int, ...]) -> bytes:
@@ -233,6 +229,11 @@ def fields_of(reply: Sequence[bytes] | Fields) -> Fields:
         return reply
     items: Iterable[bytes] = iter(reply)
     return dict(zip(items, items, strict=True))
+
+
+def _absent(values: Sequence[bytes | None]) -> tuple[int, ...]:
+    """Where values are missing."""
+    return tuple([at for at, value in enumerate(values) if value is None])
 
 
 def _is_text(annotation: Any) -> bool:
