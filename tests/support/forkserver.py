@@ -11,7 +11,9 @@ import contextlib
 import functools
 import gc
 import json
+import math
 import os
+import resource
 import runpy
 import select
 import signal
@@ -69,7 +71,7 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         with self._lock:
-            if self.returncode is None and select.select([self._reports], [], [], 0)[0]:
+            if self.returncode is None and _is_readable(self._reports.fileno(), 0):
                 self.returncode = int(self._lines.readline())
                 self._lines.close()
                 self._reports.close()  # which lets go of its process id
@@ -81,7 +83,7 @@ class ForkedProcess:
             watched = None if ended else os.dup(self._reports.fileno())  # another thread may close ours meanwhile
         if watched is not None:
             try:
-                if not select.select([watched], [], [], timeout)[0]:
+                if not _is_readable(watched, timeout):
                     raise subprocess.TimeoutExpired(self.args, timeout or 0)
             finally:
                 os.close(watched)
@@ -100,24 +102,33 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+def _is_readable(descriptor: int, timeout: float | None) -> bool:
+    poll = select.poll()  # unlike select.select for descriptors of any size
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+
+
 def would_be_alike(env: Mapping[str, str] | None = None) -> bool:
-    """Whether what is forked is as a new process with these variables beside ours: what Python and libraries take from
-    their environment as they start is as it was when the server did."""
+    """Whether what is forked is as a new process with these variables beside ours: what that would inherit of us, and
+    take from it as it starts, is as it was when the server did."""
     _server()
-    return _of_all_tests() == _environment and all(name.startswith(_READ_LATER) for name in env or ())
+    return _inherited() == _at_first and all(name.startswith(_READ_LATER) for name in env or ())
 
 
-def _of_all_tests() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+def _inherited() -> dict[str, Any]:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return {**variables, "umask": umask, "files": resource.getrlimit(resource.RLIMIT_NOFILE)}
 
 
-_environment: Final[dict[str, str]] = {}
+_at_first: Final[dict[str, Any]] = {}
 
 
 @functools.cache
 def _server() -> socket.socket:
     """Our end of the server's socket. It ends when that is closed: with us."""
-    _environment.update(_of_all_tests())
+    _at_first.update(_inherited())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         subprocess.Popen(
@@ -142,11 +153,11 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
         message, descriptors, *_ = socket.recv_fds(listener, _MOST_BYTES, 3)
         if not message:
             return None
+        *streams, reports = descriptors
         if os.fork() == 0:
             listener.close()
-            *streams, reports = descriptors
             with socket.socket(fileno=reports) as report:
-                _attend(report)
+                _attend(report, streams)
             for number, descriptor in enumerate(streams, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
@@ -155,7 +166,7 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
             os.close(descriptor)
 
 
-def _attend(report: socket.socket) -> None:
+def _attend(report: socket.socket, streams: list[int]) -> None:
     """Fork once more, and return in the child. The parent says how that has ended, and keeps its process id taken until
     it is asked for no more."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -163,6 +174,8 @@ def _attend(report: socket.socket) -> None:
     if pid == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return
+    for descriptor in streams:  # whoever reads what is written there learns of its end
+        os.close(descriptor)
     with contextlib.suppress(OSError):  # who asked may be gone
         report.sendall(b"%d\n" % pid)
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
