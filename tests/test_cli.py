@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from coordinator.settings import Settings
+from tests.support.commands import herocoordinator
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, free_port
 
 ACTOR = {"actor": {"id": 70, "pubkey": "ключ", "address": ["::1"]}}
 
 
-def herocoordinator(
+def started_anew(
     *arguments: str, env: dict[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
+    """What `herocoordinator` of tests.support may fork, here by a new Python."""
     return subprocess.run(
         [sys.executable, "-m", "coordinator", *arguments],
         capture_output=True,
@@ -31,7 +33,7 @@ def herocoordinator(
 
 
 def test_serve_explains_every_setting_with_its_variable_and_default() -> None:
-    shown = " ".join(herocoordinator("serve", "--help").stdout.split())
+    shown = " ".join(started_anew("serve", "--help").stdout.split())
 
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')} " in shown
@@ -43,12 +45,12 @@ def test_serve_explains_every_setting_with_its_variable_and_default() -> None:
 def test_openrpc_prints_the_document_that_is_checked_in() -> None:
     checked_in = Path(__file__).parents[1] / "specs" / "openrpc.json"
 
-    assert herocoordinator("openrpc").stdout == checked_in.read_text()
+    assert started_anew("openrpc").stdout == checked_in.read_text()
 
 
 @pytest.mark.parametrize("transport", ["http", "ws"])
 def test_call_prints_the_result_and_exits_with_0(server: CoordinatorProcess, transport: str) -> None:
-    called = herocoordinator("call", "--url", getattr(server, transport), "actor.create", json.dumps(ACTOR))
+    called = started_anew("call", "--url", getattr(server, transport), "actor.create", json.dumps(ACTOR))
 
     assert called.returncode == 0, called.stderr
     assert json.loads(called.stdout)["pubkey"] == "ключ"
@@ -57,7 +59,7 @@ def test_call_prints_the_result_and_exits_with_0(server: CoordinatorProcess, tra
 
 @pytest.mark.parametrize("transport", ["http", "ws"])
 def test_call_explains_an_error_reply_and_exits_with_1(server: CoordinatorProcess, transport: str) -> None:
-    called = herocoordinator("call", "--url", getattr(server, transport), "job.load", '{"context_id": "1"}')
+    called = started_anew("call", "--url", getattr(server, transport), "job.load", '{"context_id": "1"}')
 
     assert called.returncode == 1
     assert called.stdout == ""
@@ -66,7 +68,7 @@ def test_call_explains_an_error_reply_and_exits_with_1(server: CoordinatorProces
 
 
 def test_call_reads_params_from_standard_input_and_the_url_from_the_environment(server: CoordinatorProcess) -> None:
-    called = herocoordinator(
+    called = started_anew(
         "call", "actor.create", "-", env={"HEROCOORDINATOR_URL": server.http}, stdin=json.dumps(ACTOR)
     )
 
@@ -74,7 +76,7 @@ def test_call_reads_params_from_standard_input_and_the_url_from_the_environment(
 
 
 def test_call_skips_a_byte_order_mark(server: CoordinatorProcess) -> None:
-    called = herocoordinator("call", "--url", server.http, "actor.create", "-", stdin="\ufeff" + json.dumps(ACTOR))
+    called = started_anew("call", "--url", server.http, "actor.create", "-", stdin="\ufeff" + json.dumps(ACTOR))
 
     assert called.returncode == 0, called.stderr
     assert json.loads(called.stdout)["id"] == 70
@@ -82,7 +84,7 @@ def test_call_skips_a_byte_order_mark(server: CoordinatorProcess) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 def test_call_without_a_server_says_so_in_one_line_and_exits_with_3(scheme: str) -> None:
-    called = herocoordinator("call", "--url", f"{scheme}://127.0.0.1:{free_port()}", "actor.load")
+    called = started_anew("call", "--url", f"{scheme}://127.0.0.1:{free_port()}", "actor.load")
 
     assert called.returncode == 3
     assert "no connection to" in called.stderr
@@ -124,6 +126,14 @@ def test_a_setting_that_cannot_be_is_explained_in_one_line(arguments: tuple[str,
     assert served.stderr.count("\n") == 1
 
 
+def test_a_setting_that_cannot_be_is_explained_by_a_process_started_anew_too() -> None:
+    served = started_anew("serve", "--api-http-port", "70000")
+
+    assert served.returncode == 2
+    assert "--api-http-port" in served.stderr
+    assert served.stderr.count("\n") == 1
+
+
 def test_settings_come_from_the_environment_and_flags_win(tmp_path: Path) -> None:
     port = free_port()
     env = {"HEROCOORDINATOR_DATA_DIR": str(tmp_path), "HEROCOORDINATOR_API_HTTP_PORT": "1"}
@@ -144,6 +154,6 @@ def test_an_empty_variable_is_none(tmp_path: Path) -> None:
 
 def test_an_existing_server_is_used_by_its_address(tmp_path: Path, store: ValkeyProcess) -> None:
     with coordinator("--redis-addr", f"127.0.0.1:{store.port}") as server:
-        herocoordinator("call", "--url", server.http, "actor.create", json.dumps(ACTOR))
+        started_anew("call", "--url", server.http, "actor.create", json.dumps(ACTOR))
 
     assert store.client().hget("actor:70", "pubkey") == "ключ"

@@ -70,6 +70,7 @@ class Channel(Calls):
         self._keepalive = keepalive
         self._socket: WebSocketConnection | None = None
         self._connection = trio.CancelScope()  # around all that uses the socket
+        self._closing: trio.Event | None = None  # set when that is done
         self._changed = trio.Event()  # set and replaced when `connected` changes
         self._refused_at = -math.inf
         self.nursery: trio.Nursery
@@ -114,8 +115,12 @@ class Channel(Calls):
         """Say goodbye, as far as that is quick, and fail whoever still waits."""
         self._end(ClientClosed("the client is closed"))
         if self._socket is not None:
-            with trio.move_on_after(CLOSE_TIMEOUT):
-                await self._socket.aclose()
+            self._closing = trio.Event()
+            try:
+                with trio.move_on_after(CLOSE_TIMEOUT):
+                    await self._socket.aclose()
+            finally:
+                self._closing.set()
 
     def drop(self, why: str) -> None:
         """Give up the present connection for a new one."""
@@ -179,6 +184,10 @@ class Channel(Calls):
             nursery.start_soon(self._write, socket)
             nursery.start_soon(self._watch, socket)
             await self._read(socket)
+            # That ends as soon as we say goodbye. A task of the socket's reads the answer, and must live until then: or
+            # the timeout would pass.
+            if self._closing is not None:
+                await self._closing.wait()
         finally:
             self._socket = None
             closed = socket.closed

@@ -72,7 +72,9 @@ class Caller:
         self.http: httpx.Client | None = None
         self.ws: ClientConnection | None = None
         if transport == "http":
-            self.http = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, verify=secure or True)
+            self.http = httpx.Client(
+                base_url=self.url, headers=headers, timeout=PATIENCE, verify=secure or self.url.startswith("https")
+            )
         else:
             self._opened = connect(self.url, additional_headers=headers, open_timeout=PATIENCE, ssl=secure)
             self.ws = self._opened.__enter__()

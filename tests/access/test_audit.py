@@ -345,7 +345,9 @@ def test_both_workers_write_whole_lines_of_all_calls(
 
 
 def call(server: CoordinatorProcess, method: str, params: Any, id: Any = 1) -> Any:
-    return httpx.post(server.http, json={"jsonrpc": "2.0", "id": id, "method": method, "params": params}, timeout=30)
+    return httpx.post(
+        server.http, json={"jsonrpc": "2.0", "id": id, "method": method, "params": params}, timeout=30, verify=False
+    )
 
 
 def test_without_logins_it_is_anybody_and_a_stop_loses_nothing(tmp_path: Path) -> None:

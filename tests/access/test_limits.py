@@ -66,7 +66,7 @@ def _open(
         assert one.http is not None
         shown = dict(one.http.headers)
         one.http.close()
-        one.http = httpx.Client(base_url=one.url, headers=shown, timeout=30, http1=False, http2=True)
+        one.http = httpx.Client(base_url=one.url, headers=shown, timeout=30, verify=False, http1=False, http2=True)
     return one
 
 

@@ -7,12 +7,20 @@ import subprocess
 import sys
 
 import pytest
+from click.shell_completion import BashComplete
 
+from coordinator.cli import main
 from tests.support.commands import herocoordinator
 
 
 def offered(*words: str) -> list[str]:
     """To who has typed these words and asks how the last goes on."""
+    shell = BashComplete(main, {}, "herocoordinator", "_HEROCOORDINATOR_COMPLETE")
+    return [item.value for item in shell.get_completions([*words[:-1]], words[-1])]
+
+
+def offered_by_the_program(*words: str) -> list[str]:
+    """The same, as a shell asks for it."""
     asked = {"COMP_WORDS": " ".join(("herocoordinator", *words)), "COMP_CWORD": str(len(words))}
     done = subprocess.run(
         [sys.executable, "-c", "from coordinator.cli import main; main(prog_name='herocoordinator')"],
@@ -27,7 +35,7 @@ def offered(*words: str) -> list[str]:
 
 @pytest.mark.slow
 def test_commands_options_and_choices_are_offered() -> None:
-    assert {"serve", "restore", "doctor"} <= {*offered("")}
+    assert {"serve", "restore", "doctor"} <= {*offered_by_the_program("")} == {*offered("")}
     assert offered("serve", "--drai") == ["--drain"]
     assert offered("serve", "--log-level", "w") == ["warning"]
 

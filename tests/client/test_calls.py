@@ -21,6 +21,7 @@ from coordinator.client import (
     NoReply,
     NotFound,
     ReplyTooLarge,
+    channel,
     connect,
 )
 from tests.client.conftest import CALLER, context, job, port_of
@@ -293,6 +294,16 @@ async def test_a_closed_client_says_so() -> None:
             await server.received(1)
         with pytest.raises(trio.ClosedResourceError):
             await client.call("m")
+
+
+async def test_closing_takes_no_longer_than_the_servers_goodbye(
+    server: CoordinatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "CLOSE_TIMEOUT", math.inf)
+    with trio.fail_after(30):
+        for _ in range(10):
+            async with connect(server.ws) as client:
+                await client.wait_connected()
 
 
 async def test_headers_are_sent_with_the_handshake(server: CoordinatorProcess) -> None:

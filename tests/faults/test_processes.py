@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import httpx
 import pytest
 import trio
 
+from tests.support.commands import herocoordinator
 from tests.support.looking import metric
 from tests.support.server import CoordinatorProcess, coordinator, free_port
 from tests.support.streaming import ConnectionLost, RawClient, StreamingClient, job, job_ids, streaming
@@ -65,16 +65,7 @@ def is_running(pid: int) -> bool:
 
 def run_to_end(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`herocoordinator serve` that is expected not to come up."""
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "coordinator", "serve", "--api-http-port", "0", "--api-ws-port", "0"),
-            *("--workers", "1", *arguments),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return herocoordinator("serve", "--api-http-port", "0", "--api-ws-port", "0", "--workers", "1", *arguments)
 
 
 def only_line(ended: subprocess.CompletedProcess[str]) -> str:

