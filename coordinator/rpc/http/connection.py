@@ -1,8 +1,8 @@
 """HTTP/1: one connection from its first byte to its last.
 
 Its task reads a request, has it answered, and reads the next. The common one, a POST whose head was seen before and
-which is there as a whole, takes no detour, whatever came before it on the connection: nothing is remembered from one
-request to the next.
+which is there as a whole, takes no detour, whatever came before it on the connection. All that is remembered from one
+request to the next is who makes them, as long as each shows the same.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from coordinator.rpc.http.answers import (
     Reply,
     ShowPage,
     WebSocketUpgrade,
+    replying,
 )
 from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
@@ -45,7 +46,7 @@ from coordinator.rpc.http.heads import (
     response_head,
 )
 from coordinator.rpc.http.sessions import ChangeSession
-from coordinator.rpc.jsonrpc.calls import Response
+from coordinator.rpc.jsonrpc.calls import Intake, Response
 from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
 from coordinator.standby import Standby
 from coordinator.work import Rest, Work, begin, carry_out
@@ -145,6 +146,7 @@ class Connection:
         "_answers",
         "_at",
         "_budget",
+        "_call",
         "_certified",
         "_data",
         "_head",
@@ -152,6 +154,7 @@ class Connection:
         "_idle_since",
         "_in_slice",
         "_incoming",
+        "_intake",
         "_limits",
         "_request_id",
         "_standby",
@@ -176,6 +179,8 @@ class Connection:
         self._at = 0  # how much of it was dealt with
         self._in_slice = 0  # requests answered of what one read has brought
         self._head: Head  # of the call that is being answered
+        self._call: Call  # that it is
+        self._intake: Intake | None = None  # which has taken it
         self._request_id = b""  # a line of the response to it: the id it has been given
         self._unsent: deque[bytes] = deque()  # of its response
         self._incoming: Incoming | None = None  # while it is watched
@@ -207,6 +212,7 @@ class Connection:
         finally:
             if self._incoming is not None:
                 self._incoming.forget()
+            self._intake = None  # which knows us, as it knows where its last reply goes
 
     async def _handover(self, head: Head, *, is_first: bool) -> Handover | None:
         """How the connection goes on, if this is its last request over HTTP/1."""
@@ -474,7 +480,11 @@ class Connection:
         if self._answers.makes_request_ids:
             client = self._answers.new_client()
             self._request_id = b"" if call.request_id else b"x-request-id: %b\r\n" % client.encode()
-        return self._answers.carry_out(call, message, self._budget, self._reply, self._certified, client)
+        intake = self._intake
+        if intake is None or not intake.takes_more or not (call is self._call or call.is_by_whom(self._call)):
+            intake = self._intake = self._answers.intake(call, self._budget, self._certified, client)
+        self._call = call
+        return replying(call, message, intake, self._reply)
 
     def _reply(self, reply: Response | None, instead: Answer | None) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""

@@ -22,7 +22,6 @@ from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded, ReplyTooLarge, StorageError
 from coordinator.measures import BATCHES, CALLS, OK, OTHER
-from coordinator.rpc.access.admitted import Admission
 from coordinator.rpc.access.audit import Followed, Logs, Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.access.limits import Account, Limits, whose
@@ -32,7 +31,7 @@ from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader, TracedItem, T
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.rpc.openrpc import ServedDocument
-from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
+from coordinator.storage.keys import GLOBAL, Command, ContextKey, Keyspace, Layout
 from coordinator.supervision import report
 from coordinator.tracing import StoreTime
 from coordinator.work import Work
@@ -304,11 +303,11 @@ class _Commands(Request):
 
     def _withdraw(self, refused: Collection[int]) -> None:
         """These were answered."""
-        assert self.admission is not None
+        assert self.admitted is not None
         for at in sorted(refused, reverse=True):
             del self.places[at]
             del self.answerables[at]
-            del self.admission.calls[at]
+            del self.admitted[at]
         self.methods = [(begin - sum(at < begin for at in refused), name) for begin, name in self.methods]
         self.calls = len(self.places)
         if not self.places:
@@ -387,19 +386,20 @@ class Intake:
     Calls to the same context that are one command each, and follow each other, travel as one request.
 
     Args:
-        sink: gets the replies, possibly before `take` returns.
         budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
         access: says what the client may call; None: everything.
         trail: writes the client's lines of the audit log and the access log, if one is kept.
         account: what the client has used of its limits; None: it has none.
         address: where the client is, if that is not where its connection is from.
+
+    Attributes:
+        access, account: those.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        sink: Sink,
         budget: Budget,
         session: Session | None = None,
         access: Access | None = None,
@@ -407,16 +407,15 @@ class Intake:
         account: Account | None = None,
         address: str = "",
     ) -> None:
-        self._access = access
+        self.access = access
         self._address = address
         self._trail = trail
         self._is_judged = access is not None or trail is not None
         self._is_traced = trail is not None and dispatcher.is_traced
-        self._account = account
+        self.account = account
         self._charge: Charge = None if account is None or not account.counts_store_time else account.charge
         self._refused = 0  # calls, for want of a login, that were paused for
         self._dispatcher = dispatcher
-        self._sink = sink
         self._budget = budget
         self._session = session
         self._open: _Commands | None = None  # not posted yet
@@ -426,10 +425,21 @@ class Intake:
         self._begun = 0.0  # when it was read, by perf_counter
         self._taken = 0  # calls since others got on
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
-        self._replies: Sink | _Batch = sink  # where those of the message taken now go
+        self._sink: Sink  # of the message taken last
+        self._replies: Sink | _Batch  # where replies to its calls go
 
-    def take(self, data: str | bytes | bytearray) -> Work[int]:  # noqa: PLR0912, PLR0915 - a step more costs all calls
-        """Take one message. Its last calls may wait for more, until `flush`.
+    @property
+    def takes_more(self) -> bool:
+        """Whether it may take another request of the same client: nothing of what it has noted is of one alone, and
+        the client is somebody if it has to be."""
+        access = self.access
+        return self._trail is None and (access is None or (access.login.principal is not None and not access.refused))
+
+    def take(  # noqa: PLR0912, PLR0915 - a step more costs all calls
+        self, data: str | bytes | bytearray, sink: Sink
+    ) -> Work[int]:
+        """Take one message, whose replies go to `sink`, possibly before this returns. Its last calls may wait for more,
+        until `flush`.
 
         The result is how many calls it held. It waits only while a mailbox is full, and no longer than until the calls'
         deadline. It lets others on then, and every few calls if other contexts are active (alone, a client has all
@@ -437,12 +447,13 @@ class Intake:
         the sink gets nothing.
         """
         self._begun = perf_counter()
-        account, access = self._account, self._access
-        if access is not None and access.principal is None:
+        self._sink = sink
+        account, access = self.account, self.access
+        if access is not None and access.login.principal is None:
             try:
                 yield access.gate.failures.turn(whose(self._address or self._budget.address))
             except Overloaded as overloaded:
-                self._sink.refuse(protocol.render_error(protocol.id_of(data), overloaded), overloaded)
+                sink.refuse(protocol.render_error(protocol.id_of(data), overloaded), overloaded)
                 return 1
         if account is not None and (refused := (yield from self._over_limits(account, data))) is not None:
             yield self._refuse(account, data, refused)
@@ -464,16 +475,17 @@ class Intake:
         dispatcher.calls += calls
         deadline = trio.current_time() + dispatcher.request_timeout
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
-        reply_to, batch, budget = self._sink.reply_to, None, self._budget
+        reply_to, batch, budget = sink.reply_to, None, self._budget
         if length is not None:
             BATCHES.observe(length)
-            batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
+            batch = _Batch(length, sink, dispatcher.max_batch_reply, budget)
             reply_to = batch.reply_to
-        self._replies = batch or self._sink
+        self._replies = batch or sink
         self._is_large = len(data) > LARGE_MESSAGE
         trail, is_judged = self._trail, self._is_judged
         for at, read in enumerate(items):
             item = read
+            context = GLOBAL if item[1] is None else item[1].context(item[2])
             answer_to: ReplyTo = reply_to
             if budget.used >= budget.limit:
                 yield self._wait_for_budget()
@@ -481,7 +493,7 @@ class Intake:
             if batch is not None and batch.is_full and batch.spares(item):
                 item = _as_allowed(item, batch.too_large())
             if is_judged and item[1] is not None:
-                allowed = item[1] if access is None else access.admit(item[1], item[2])
+                allowed = item[1] if access is None else access.admit(item[1], item[2], context)
                 if allowed is None:
                     allowed = yield self._judged(item[1], item[2])
                 if trail is not None:
@@ -490,7 +502,7 @@ class Intake:
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
             elif is_judged and trail is not None:
                 trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])
-            full = self._add(item, answer_to, at, deadline)
+            full = self._add(item, context, answer_to, at, deadline)
             if full is not None:
                 yield full
             if slice_calls is not None:
@@ -545,7 +557,7 @@ class Intake:
     def _over_limits(self, account: Account, data: str | bytes | bytearray) -> Work[Overloaded | None]:
         """Count a message, or say why it may not be. It waits only if the caller has to be found out for that."""
         size = len(data) if type(data) is not str or data.isascii() else len(data.encode("utf-8", "replace"))
-        access = self._access
+        access = self.access
         if access is not None and access.may_be_somebody:
             with suppress(CoordinatorError):  # while the store is away it counts by its address
                 if account.is_used_up(size):  # by others, and it may have limits of its own: a few are looked at
@@ -579,28 +591,27 @@ class Intake:
 
     async def _judged(self, method: Method, params: Any) -> Method | CoordinatorError:
         """Ask whether the client may call this; what was taken goes on its way before."""
-        assert self._access is not None, "without it everybody may"
+        assert self.access is not None, "without it everybody may"
         full = self._post()
         if full is not None:
             await full
-        return await self._access.judge(method, params)
+        return await self.access.judge(method, params)
 
     def _add(  # noqa: PLR0912 - a step more costs all calls
-        self, item: Item, reply_to: ReplyTo, at: int, deadline: float
+        self, item: Item, context: ContextKey, reply_to: ReplyTo, at: int, deadline: float
     ) -> Awaitable[None] | None:
-        """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
+        """Take a call to this context. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
             return self._add_known(params, (reply_to, at, id))
         if self._is_large and method.writes:
-            self._tell_sizes(method, method.context(params), params)
+            self._tell_sizes(method, context, params)
         does = method.does
         if type(does) is not OneCommand:  # most are, and a `match` here costs each of them a tenth of a microsecond
             if type(does) is Personal:
                 return self._add_personal(method, does, params, (reply_to, at, id))
-            return self._add_alone(method, does, params, (reply_to, at, id), deadline)
+            return self._add_alone(method, does, params, context, (reply_to, at, id), deadline)
         calls = self._open
-        context = method.context(params)
         if calls is not None and (calls.keys.context_key != context or calls.writes != method.writes):
             calls = None
         keys = self._dispatcher.keyspace(context) if calls is None else calls.keys
@@ -618,16 +629,16 @@ class Intake:
             self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
             calls.charge = self._charge_of(reply_to)
-            if self._access is not None:
-                calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
+            if self.access is not None:
+                calls.access, calls.admitted = self.access, []
             calls.begun = self._begun
         if calls.last is not method:
             calls.last = method
             calls.methods.append((len(calls.places), method.name))
         calls.creates = calls.creates or method.creates(params)
         calls.answerables.append(answerable)
-        if calls.admission is not None:
-            calls.admission.calls.append((method, params))
+        if calls.admitted is not None:
+            calls.admitted.append((method, params))
         calls.places.append((reply_to, at, id))
         if self._is_traced:
             _time(reply_to, calls.charge)
@@ -670,11 +681,11 @@ class Intake:
         reply_to, at, id = place
         outcome: Outcome
         try:
-            outcome = await does.answer(self._access, params)
+            outcome = await does.answer(self.access, params)
         except Exception as error:
             outcome = outcome_of(error, "an answer", method=method.name)
-            if isinstance(error, NotLoggedIn) and self._access is not None:
-                self._access.refused += 1
+            if isinstance(error, NotLoggedIn) and self.access is not None:
+                self.access.refused += 1
         except trio.Cancelled:
             if type(reply_to) is Followed:
                 reply_to.abandoned(id)
@@ -682,13 +693,14 @@ class Intake:
         _measure(method.name, outcome, self._begun)
         reply_to(at, id, outcome)
 
-    async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
+    async def _add_alone(
+        self, method: Method, does: Steps | Live, params: Any, context: ContextKey, place: Place, deadline: float
+    ) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
             await full
         reply_to, at, id = place
-        context = method.context(params)
         keys = self._keys_of(method, context, reply_to)
         commands: list[Command] | None = None
         takes_long = False
@@ -724,7 +736,8 @@ class Intake:
         call.begun = self._begun
         call.commands = commands
         call.charge = self._charge_of(reply_to)
-        call.admission = None if takes_long else self._admission(method, params, deadline)
+        call.access = None if takes_long else self.access  # the gate watches those that do
+        call.admitted = [(method, params)]
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)
@@ -743,14 +756,6 @@ class Intake:
             return keys.started_by(origin)
         return keys
 
-    def _admission(self, method: Method, params: Any, deadline: float) -> Admission | None:
-        """What says that a call may be carried out; None if everybody may do all."""
-        if self._access is None:
-            return None
-        admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
-        admission.calls.append((method, params))
-        return admission
-
     async def _post_alone(self, context: ContextKey, call: _Call) -> None:
         try:
             self._dispatcher.directory.post_nowait(context, call)
@@ -760,8 +765,8 @@ class Intake:
     def _waits_for(self, call: _Call, method: Method, params: Any) -> None:
         """A call may take long: it ends with its client, and when that may not make it any more."""
         self._sink.waits_for(call)
-        if self._access is not None:
-            self._access.gate.watch(call, self._access, method, params)
+        if self.access is not None:
+            self.access.gate.watch(call, self.access, method, params)
 
     def _charge_of(self, reply_to: ReplyTo) -> Charge:
         """What is given the seconds that the store takes over a request that is made now, and that this call is in."""

@@ -114,7 +114,7 @@ class Connection(Session, Sink):
             self._access.trail = trail
         limits = dispatcher.limits
         self._account = None if limits is None else limits.account(self._access, budget.address)
-        self._intake = Intake(dispatcher, self, budget, self, self._access, trail, self._account)
+        self._intake = Intake(dispatcher, budget, self, self._access, trail, self._account)
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -344,7 +344,7 @@ class Connection(Session, Sink):
             if type(event) is str or type(event) is bytes:
                 before = self._in_flight
                 self._in_flight += 1  # while it waits for room it is in flight, too
-                calls = yield from self._intake.take(event)
+                calls = yield from self._intake.take(event, self)
                 self._in_flight += calls - 1
                 if self._in_flight >= self._max_in_flight or self._outbox.waiting > HIGH_WATER:
                     yield self._hold()
