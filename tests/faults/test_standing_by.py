@@ -18,7 +18,8 @@ import trio.testing
 from coordinator import readiness
 from coordinator.actors.directory import Directory
 from coordinator.readiness import Incoming, Readiness
-from coordinator.rpc.jsonrpc.calls import Intake, Sink
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.replies import Sink
 from coordinator.server.app import App
 from coordinator.standby import Standby
 from coordinator.supervision import faults

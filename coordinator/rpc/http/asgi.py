@@ -12,7 +12,7 @@ from coordinator.rpc.access.tokens import NOTHING, Shown
 from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage, replying
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.sessions import ChangeSession
-from coordinator.rpc.jsonrpc.calls import Response
+from coordinator.rpc.jsonrpc.replies import Response
 from coordinator.work import carry_out
 
 __all__ = ["AsgiApp"]

@@ -46,7 +46,8 @@ from coordinator.rpc.http.heads import (
     response_head,
 )
 from coordinator.rpc.http.sessions import ChangeSession
-from coordinator.rpc.jsonrpc.calls import Intake, Response
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.replies import Response
 from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
 from coordinator.standby import Standby
 from coordinator.work import Rest, Work, begin, carry_out

@@ -23,7 +23,8 @@ from coordinator.readiness import Incoming
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
     POLICY_VIOLATION,
