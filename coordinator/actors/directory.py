@@ -121,15 +121,15 @@ class Directory:
         except Exception as error:
             request.finish(report("posting a request", error, context=context))
 
-    def admitted_before(self, then: float) -> list[tuple[Any, Any]]:
-        """The requests that are not answered yet and were admitted before (on trio's clock), with their admissions."""
+    def admitted_until(self, deadline: float) -> list[Any]:
+        """The requests that are not answered yet, were admitted, and have this deadline or one before."""
         found = []
         for mailbox in self._mailboxes.values():
             for request in mailbox.pending:
-                if request.admission is not None:
-                    if request.admission.at >= then:
+                if request.access is not None:
+                    if request.deadline > deadline:
                         break  # those behind it came later
-                    found.append((request, request.admission))
+                    found.append(request)
         return found
 
     # -- sizes

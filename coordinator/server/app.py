@@ -229,7 +229,7 @@ class Service:
             background.start_soon(supervise, "returning memory", _return_memory)
             if self._gate is not None:
                 background.start_soon(supervise, "looking at who is logged in", self._gate.run)
-                admitted = Admitted(self._directory, self._gate)
+                admitted = Admitted(self._directory, self._gate, request_timeout=self.settings.request_timeout)
                 background.start_soon(supervise, "looking at calls that wait", admitted.run)
             await self._serve(http, ws, stop, started)
             if self.settings.external_store() is not None:

@@ -20,7 +20,8 @@ from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.operations import records
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import OneCommand
 from coordinator.storage.connection import Store
@@ -282,7 +283,7 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
         limits: dict[str, Any] = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
         dispatcher = Dispatcher(directory, Engine(directory, valkey, max_subscriptions=10), valkey.layout, **limits)
         sink = Kept()
-        intake = Intake(dispatcher, sink, Budget(1 << 24))
+        intake = Intake(dispatcher, Budget(1 << 24))
         turns = 0
 
         async def other() -> None:
@@ -295,7 +296,7 @@ async def test_a_long_message_is_taken_in_turns_if_another_context_is_active(
             others.start_soon(other)
             await trio.lowlevel.checkpoint()
             before = turns
-            await carry_out(intake.take(batch))
+            await carry_out(intake.take(batch, sink))
             taken = turns - before
             others.cancel_scope.cancel()
         await intake.flush()
@@ -324,10 +325,10 @@ async def test_a_reply_that_cannot_be_handed_out_keeps_no_other_back(store: Valk
         limits: dict[str, Any] = {"request_timeout": 30, "max_batch": 100, "max_batch_reply": 100_000}
         dispatcher = Dispatcher(directory, Engine(directory, valkey, max_subscriptions=10), valkey.layout, **limits)
         sink, budget = FailsOnce(), Budget(1 << 24)
-        intake = Intake(dispatcher, sink, budget)
+        intake = Intake(dispatcher, budget)
         for id in (1, 2):  # they travel together
             call = {"jsonrpc": "2.0", "id": id, "method": "job.load", "params": job_ids(1, id)}
-            await carry_out(intake.take(to_json(call)))
+            await carry_out(intake.take(to_json(call), sink))
         await intake.flush()
         with trio.fail_after(HANG):
             await sink.arrived.wait()
@@ -360,14 +361,14 @@ async def test_no_call_is_lost_or_overtakes_another_while_a_mailbox_is_full(auto
             limits: dict[str, Any] = {"request_timeout": 1_000, "max_batch": 100, "max_batch_reply": 100_000}
             dispatcher = Dispatcher(directory, Engine(directory, memory, max_subscriptions=1), memory.layout, **limits)
             sink = Counting()
-            intake = Intake(dispatcher, sink, Budget(1 << 26))
+            intake = Intake(dispatcher, Budget(1 << 26))
 
             async def take() -> None:
                 for id in range(6):
                     for context in (1, 2 + id):
                         params = job_ids(context, id)
                         call = {"jsonrpc": "2.0", "id": id, "method": "job.load", "params": params}
-                        await carry_out(intake.take(to_json(call)))
+                        await carry_out(intake.take(to_json(call), sink))
                 await intake.flush()
 
             async with trio.open_nursery() as taking:

@@ -19,6 +19,7 @@ from coordinator import readiness
 from coordinator.actors.directory import Directory
 from coordinator.readiness import Incoming, Readiness
 from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.replies import Sink
 from coordinator.server.app import App
 from coordinator.standby import Standby
 from coordinator.supervision import faults
@@ -332,10 +333,10 @@ async def test_a_crash_in_place_of_a_task_ends_that_connection_alone(
 ) -> None:
     take = Intake.take
 
-    def crashing(self: Intake, data: Any) -> Work[int]:
+    def crashing(self: Intake, data: Any, sink: Sink) -> Work[int]:
         if b"crash" in bytes(data if not isinstance(data, str) else data.encode()):
             raise ZeroDivisionError
-        return take(self, data)
+        return take(self, data, sink)
 
     with trio.fail_after(HANG):
         async with (

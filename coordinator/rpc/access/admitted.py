@@ -21,73 +21,61 @@ from coordinator.rpc.access.registry import Members
 from coordinator.rpc.methods.method import Method
 from coordinator.supervision import contain
 
-__all__ = ["Admission", "Admitted"]
+__all__ = ["Admitted"]
 
-LOOKED_AT_AFTER: Final = FRESH_FOR  # seconds since it was admitted, from which on a call is looked at again
+LOOKED_AT_AFTER: Final = FRESH_FOR  # seconds since it was admitted, after which a call is looked at again
 LOOK_EVERY: Final = FRESH_FOR / 2  # seconds
 LOOK_TIMEOUT: Final = 2.0  # seconds for one look
 ASK_TIMEOUT: Final = 1.0  # seconds for asking about a context, so that a slow one keeps no other from being looked at
-DECIDED_AT_ONCE: Final = 64  # admissions, before others get on
+DECIDED_AT_ONCE: Final = 64  # requests, before others get on
 
 
 class Refusable(Protocol):
-    """A request some calls of which may be refused before they are carried out."""
+    """A request some calls of which may be refused before they are carried out; see Request."""
+
+    access: Access
+    admitted: list[tuple[Method, Any]]
 
     def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
-        """Answer those of its calls with these, by their places among those of the admission."""
-
-
-class Admission:
-    """What was admitted: calls of one client to one context that travel together.
-
-    It does not know their request, which knows it: in a cycle both, and all that the calls hold, would stay until the
-    garbage collector comes by, which took a fifth of the time of each call.
-
-    Attributes:
-        at: when, on trio's clock.
-        calls: their methods, as the client may call them, and params.
-    """
-
-    __slots__ = ("access", "at", "calls")
-
-    def __init__(self, access: Access, at: float) -> None:
-        self.access = access
-        self.at = at
-        self.calls: list[tuple[Method, Any]] = []
+        """Answer those of its calls with these, by their places among those that were admitted."""
 
 
 class Admitted:
-    """Looks at those of a process."""
+    """Looks at those of a process.
 
-    def __init__(self, directory: Directory, gate: Gate) -> None:
+    Args:
+        request_timeout: seconds from when a call is admitted to its deadline.
+    """
+
+    def __init__(self, directory: Directory, gate: Gate, *, request_timeout: float) -> None:
         self._directory = directory
         self._gate = gate
+        self._deadline_then = request_timeout - LOOKED_AT_AFTER  # seconds from now, of what is to be looked at
 
     async def run(self) -> None:
         """Look at what has waited for a while, again and again. Never returns."""
         while True:
             await trio.sleep(LOOK_EVERY)
-            waiting = self._directory.admitted_before(trio.current_time() - LOOKED_AT_AFTER)
+            waiting = self._directory.admitted_until(trio.current_time() + self._deadline_then)
             if waiting:
                 with trio.move_on_after(LOOK_TIMEOUT), contain("looking at calls that wait"):
                     await self._look_at(waiting)
 
-    async def _look_at(self, waiting: list[tuple[Refusable, Admission]]) -> None:
-        admissions = [admission for _, admission in waiting]
-        good = {access: await self._is_good(access) for access in {admission.access for admission in admissions}}
+    async def _look_at(self, waiting: list[Refusable]) -> None:
+        good = {access: await self._is_good(access) for access in {request.access for request in waiting}}
         contexts = {
             context
-            for admission in admissions
-            if (principal := admission.access.principal) is not None and principal.kind == "actor"
-            for method, params in admission.calls
-            if (context := admission.access.context_of(method.right, params)) is not None
+            for request in waiting
+            if (principal := request.access.principal) is not None and principal.kind == "actor"
+            for method, params in request.admitted
+            if (context := request.access.context_of(method.right, params)) is not None
         }
         members: dict[int, Members] = {}
         async with trio.open_nursery() as nursery:
             for context in contexts:
                 nursery.start_soon(self._ask, context, members)
-        for number, (request, admission) in enumerate(waiting, 1):
-            self._decide(request, admission, members, is_good=good[admission.access])
+        for number, request in enumerate(waiting, 1):
+            self._decide(request, members, is_good=good[request.access])
             if number % DECIDED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -103,12 +91,10 @@ class Admitted:
         with trio.move_on_after(ASK_TIMEOUT), suppress(CoordinatorError):  # it is asked again with the next look
             members[context] = await self._gate.registry.members_ahead(context)
 
-    def _decide(
-        self, request: Refusable, admission: Admission, members: Mapping[int, Members], *, is_good: bool
-    ) -> None:
-        access = admission.access
+    def _decide(self, request: Refusable, members: Mapping[int, Members], *, is_good: bool) -> None:
+        access = request.access
         refused: dict[int, CoordinatorError] = {}
-        for at, (method, params) in enumerate(admission.calls):
+        for at, (method, params) in enumerate(request.admitted):
             principal, context = access.principal, access.context_of(method.right, params)
             outcome: Method | CoordinatorError
             if not is_good:

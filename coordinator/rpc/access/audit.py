@@ -55,7 +55,7 @@ _REFUSALS: Final = (*_DENIALS, NotFound)  # before it was begun; a stranger is t
 _TOKEN: Final = re.compile(r"hc_[\w-]+")
 
 ReplyTo = Callable[[int, bytes | None, Outcome], None]
-"""Takes a call's outcome; see `calls`."""
+"""Takes a call's outcome; see `replies`."""
 
 
 class Audit:

@@ -147,7 +147,7 @@ class Gate:
         self._open: set[Access] = set()  # of connections
         self._waiting: dict[Request, tuple[Access, Method, Any]] = {}  # calls that may take long
         self._looking: set[Access] = set()  # clients that are being looked at
-        self._logins: dict[str, _Login] = {}
+        self._logins: dict[str, Login] = {}
         self._noted: dict[str, float] = {}  # tokens, and when the store was last told of their use
         self.denied = 0
         self.verifying = Turns(LOGIN_EVERY)
@@ -172,13 +172,13 @@ class Gate:
 
     # -- principals
 
-    def login_of(self, digest: str) -> _Login:
+    def login_of(self, digest: str) -> Login:
         """What is known of who shows this token over HTTP."""
         login = self._logins.get(digest)
         if login is None:
             if len(self._logins) >= LOGINS:
                 self._logins.clear()
-            login = self._logins[digest] = _Login()
+            login = self._logins[digest] = Login()
         return login
 
     def operator_of(self, digest: str) -> Principal | None:
@@ -371,7 +371,7 @@ class Gate:
                 access.tell_ended(subscription.keys.context_key, denied(right, Role.READER, None), right.value)
 
 
-class _Login:
+class Login:
     """What is known of somebody: of a connection, or of all requests that show the same token.
 
     Attributes:
@@ -403,6 +403,7 @@ class Access:
         conversation: its connection, if that stays open.
 
     Attributes:
+        login: what is known of who it is.
         nonces: the challenges of its connection; None if it has none.
         refused: calls refused because nobody has logged in.
         proven: who has logged in last, over HTTP too.
@@ -411,11 +412,11 @@ class Access:
 
     __slots__ = (
         "_logged_out",
-        "_login",
         "_shown",
         "conversation",
         "gate",
         "host",
+        "login",
         "nonces",
         "proven",
         "refused",
@@ -433,7 +434,7 @@ class Access:
         self.proven: Principal | None = None
         self.trail: Witness | None = None
         self._shown = shown
-        self._login = gate.login_of(shown.digest) if conversation is None and shown.digest else _Login()
+        self.login = gate.login_of(shown.digest) if conversation is None and shown.digest else Login()
         self._logged_out: str | None = None
         if shown.digest == NO_TOKEN:
             self._shown, self._logged_out = NOTHING, "the Authorization header holds no token: it is `Bearer hc_…`"
@@ -441,13 +442,13 @@ class Access:
     @property
     def principal(self) -> Principal | None:
         """Who has logged in."""
-        return self._login.principal
+        return self.login.principal
 
     def log_out(self, reason: str) -> None:
         """It is nobody from now on."""
         if self.conversation is not None:
             self.tell_ended(None, NotLoggedIn(reason), reason)
-        self._login.become(None)
+        self.login.become(None)
         self._logged_out = reason
         if self.conversation is not None:
             self.conversation.log_out(reason)
@@ -461,7 +462,7 @@ class Access:
         """It has logged in. Raises Conflict if its connection belongs to somebody else."""
         if self.principal is not None and self.principal.identity != principal.identity:
             raise Conflict(f"this connection is {self.principal.name}; open another one", principal=self.principal.name)
-        self._login.become(principal)
+        self.login.become(principal)
         self.proven = principal
         self._logged_out = None
 
@@ -477,20 +478,20 @@ class Access:
 
     # -- calls
 
-    def admit(self, method: Method, params: Any) -> Method | CoordinatorError | None:
-        """The method as this client may call it with these params, or why it may not; None: the store has to be asked,
-        see `judge`. Never blocks."""
-        login = self._login
+    def admit(self, method: Method, params: Any, to: ContextKey) -> Method | CoordinatorError | None:
+        """The method as this client may call it with these params, which go `to` this context, or why it may not; None:
+        the store has to be asked, see `judge`. Never blocks."""
+        login = self.login
         latest, context, until, allowed = login.latest
-        if latest is method and context == method.context(params) and monotonic() < until:
+        if latest is method and context == to and monotonic() < until:
             return allowed
-        granted = login.granted.get((method.name, method.context(params)))
+        granted = login.granted.get((method.name, to))
         if granted is not None and monotonic() < granted[0]:
-            login.latest = method, method.context(params), *granted
+            login.latest = method, to, *granted
             return granted[1]
         return self._admit_by_what_is_known(method, params, login)
 
-    def _admit_by_what_is_known(self, method: Method, params: Any, login: _Login) -> Method | CoordinatorError | None:
+    def _admit_by_what_is_known(self, method: Method, params: Any, login: Login) -> Method | CoordinatorError | None:
         """What `admit` returns of a call that was not allowed just before."""
         right, principal = method.right, login.principal
         if right is Right.PUBLIC:
@@ -552,7 +553,7 @@ class Access:
                 return
             if self.conversation is not None:
                 self._shown = self._shown._replace(jwt="")  # it may be large, and is not needed any more
-            self._login.become(principal)
+            self.login.become(principal)
             if principal.token and principal.kind != "operator" and gate.note_use(principal.token):
                 await gate.registry.write(GLOBAL, functions.token_used(gate.keyspace(GLOBAL), principal.token))
         elif not await gate.good_until(self.principal):

@@ -33,7 +33,8 @@ from coordinator.rpc.http.sessions import METHODS as SESSION_METHODS
 from coordinator.rpc.http.sessions import PATH as SESSION_PATH
 from coordinator.rpc.http.sessions import ChangeSession, Refusal, Sessions, decide_session
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.tracing import is_traceparent
 from coordinator.work import Work
 
@@ -50,6 +51,7 @@ __all__ = [
     "Respond",
     "ShowPage",
     "WebSocketUpgrade",
+    "replying",
 ]
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -124,6 +126,10 @@ class Call:
     told: str = ""
     request_id: str = ""
     traceparent: str = ""
+
+    def is_by_whom(self, other: Call) -> bool:
+        """Whether all that tells who makes it is what the other shows."""
+        return self.shown == other.shown and self.told == other.told and self.host == other.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,17 +362,8 @@ class Answers:
         assert self._dispatcher.logs is not None, "a log is kept"
         return self._dispatcher.logs.client()
 
-    def carry_out(
-        self,
-        call: Call,
-        message: bytes | bytearray,
-        budget: Budget,
-        respond: Respond,
-        certified: Shown = NOTHING,
-        client: str = "",
-    ) -> Work[Reply]:
-        """Put a call's JSON-RPC message on its way. Its reply goes to `respond` as soon as there is one, and the result
-        is what to `wait` for it with.
+    def intake(self, call: Call, budget: Budget, certified: Shown = NOTHING, client: str = "") -> Intake:
+        """What puts the message of this call on its way.
 
         Args:
             budget: the client's.
@@ -393,17 +390,7 @@ class Answers:
                     traceparent=call.traceparent,
                 )
             account = None if limits is None else limits.account(access, address)
-        reply = Reply(call, respond, access, account)
-        intake = Intake(self._dispatcher, reply, budget, access=access, trail=trail, account=account, address=address)
-        try:
-            yield from intake.take(message)
-            full = intake.flush_now()
-            if full is not None:
-                yield full
-        except BaseException:
-            reply.abandon()
-            raise
-        return reply
+        return Intake(self._dispatcher, budget, access=access, trail=trail, account=account, address=address)
 
     async def show(self, shown: ShowPage | ChangeSession, budget: Budget) -> Answer:
         """Make a page, or begin or end a session. `budget`: the client's."""
@@ -427,6 +414,21 @@ class Answers:
         cookie, body = changed
         headers: Headers = (NOT_STORED, (b"set-cookie", cookie))
         return Answer(200, (*headers, JSON), body) if body else Answer(204, headers)
+
+
+def replying(call: Call, message: bytes | bytearray, intake: Intake, respond: Respond) -> Work[Reply]:
+    """Put a call's JSON-RPC message on its way. Its reply goes to `respond` as soon as there is one, and the result is
+    what to `wait` for it with."""
+    reply = Reply(call, respond, intake.access, intake.account)
+    try:
+        yield from intake.take(message, reply)
+        full = intake.flush_now()
+        if full is not None:
+            yield full
+    except BaseException:
+        reply.abandon()
+        raise
+    return reply
 
 
 class Reply(Sink):

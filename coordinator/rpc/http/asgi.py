@@ -9,10 +9,10 @@ import trio
 
 from coordinator.budget import SLOWEST_BODY, Budget
 from coordinator.rpc.access.tokens import NOTHING, Shown
-from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage
+from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage, replying
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.sessions import ChangeSession
-from coordinator.rpc.jsonrpc.calls import Response
+from coordinator.rpc.jsonrpc.replies import Response
 from coordinator.work import carry_out
 
 __all__ = ["AsgiApp"]
@@ -112,9 +112,8 @@ class AsgiApp:
             replies.append((reply, instead))
 
         client = self._answers.new_client() if self._answers.makes_request_ids else ""
-        on_its_way = await carry_out(
-            self._answers.carry_out(decision, message, self._budget, respond, self._certified, client)
-        )
+        intake = self._answers.intake(decision, self._budget, self._certified, client)
+        on_its_way = await carry_out(replying(decision, message, intake, respond))
         if not await on_its_way.wait(exchange.hung_up):
             raise _ClientLeft
         reply, instead = replies[0]

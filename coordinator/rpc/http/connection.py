@@ -1,8 +1,8 @@
 """HTTP/1: one connection from its first byte to its last.
 
 Its task reads a request, has it answered, and reads the next. The common one, a POST whose head was seen before and
-which is there as a whole, takes no detour, whatever came before it on the connection: nothing is remembered from one
-request to the next.
+which is there as a whole, takes no detour, whatever came before it on the connection. All that is remembered from one
+request to the next is who makes them, as long as each shows the same.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from coordinator.rpc.http.answers import (
     Reply,
     ShowPage,
     WebSocketUpgrade,
+    replying,
 )
 from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
@@ -45,7 +46,8 @@ from coordinator.rpc.http.heads import (
     response_head,
 )
 from coordinator.rpc.http.sessions import ChangeSession
-from coordinator.rpc.jsonrpc.calls import Response
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.replies import Response
 from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
 from coordinator.standby import Standby
 from coordinator.work import Rest, Work, begin, carry_out
@@ -145,6 +147,7 @@ class Connection:
         "_answers",
         "_at",
         "_budget",
+        "_call",
         "_certified",
         "_data",
         "_head",
@@ -152,7 +155,9 @@ class Connection:
         "_idle_since",
         "_in_slice",
         "_incoming",
+        "_intake",
         "_limits",
+        "_now",
         "_request_id",
         "_standby",
         "_start",
@@ -176,12 +181,15 @@ class Connection:
         self._at = 0  # how much of it was dealt with
         self._in_slice = 0  # requests answered of what one read has brought
         self._head: Head  # of the call that is being answered
+        self._call: Call  # that it is
+        self._intake: Intake | None = None  # which has taken it
         self._request_id = b""  # a line of the response to it: the id it has been given
         self._unsent: deque[bytes] = deque()  # of its response
         self._incoming: Incoming | None = None  # while it is watched
         self._standby = Standby[_Left]()
         self._answering: Reply | None = None  # a request that was taken in place of the task, and has no reply yet
         self._idle_since = 0.0  # when one had, or the task began to wait for one
+        self._now = trio.lowlevel.current_clock().current_time
 
     async def serve(self) -> Handover | None:
         """Answer requests until the connection ends, or goes on in another protocol.
@@ -207,6 +215,7 @@ class Connection:
         finally:
             if self._incoming is not None:
                 self._incoming.forget()
+            self._intake = None  # which knows us, as it knows where its last reply goes
 
     async def _handover(self, head: Head, *, is_first: bool) -> Handover | None:
         """How the connection goes on, if this is its last request over HTTP/1."""
@@ -378,7 +387,7 @@ class Connection:
     def _answered(self) -> None:
         """A request that was taken in place of the task has its reply."""
         self._answering = None
-        self._idle_since = trio.current_time()
+        self._idle_since = self._now()
         assert self._incoming is not None, "it has come that way"
         if self._unsent or self._incoming.has_arrived:
             self._standby.leave(None)
@@ -474,7 +483,11 @@ class Connection:
         if self._answers.makes_request_ids:
             client = self._answers.new_client()
             self._request_id = b"" if call.request_id else b"x-request-id: %b\r\n" % client.encode()
-        return self._answers.carry_out(call, message, self._budget, self._reply, self._certified, client)
+        intake = self._intake
+        if intake is None or not intake.takes_more or not (call is self._call or call.is_by_whom(self._call)):
+            intake = self._intake = self._answers.intake(call, self._budget, self._certified, client)
+        self._call = call
+        return replying(call, message, intake, self._reply)
 
     def _reply(self, reply: Response | None, instead: Answer | None) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
@@ -553,8 +566,10 @@ class Connection:
         if len(rest) == 1 and len(rest[0]) <= JOINED_BYTES:
             first, rest = first + rest[0], ()
         unsent = first
-        with contextlib.suppress(OSError):  # whoever sends what remains gets it as well
+        try:  # noqa: SIM105 - which costs more than the rest of this
             unsent = send_now(self._stream, first)
+        except OSError:  # whoever sends what remains gets it as well
+            pass
         if unsent or rest:
             self._unsent.extend((unsent, *rest))
             self._budget.take(len(unsent) + sum(map(len, rest)))

@@ -1,12 +1,10 @@
-"""From a message's bytes to requests in mailboxes, and from their outcomes to the reply's bytes."""
+"""From a message's bytes to requests in mailboxes."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from inspect import GEN_CREATED, getgeneratorstate
 from time import perf_counter
 from typing import Any, Final, assert_never
 
@@ -14,311 +12,38 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
-from coordinator.actors.pipeline import together
 from coordinator.actors.progress import advance, outcome_of
-from coordinator.actors.request import ORDINARY_BYTES, Answerable, Compute, First, Operation, Outcome, RawJson, Request
+from coordinator.actors.request import ORDINARY_BYTES, Compute, First, Operation, Outcome, RawJson
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import Caller, Opening, Session
-from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded, ReplyTooLarge, StorageError
-from coordinator.measures import BATCHES, CALLS, OK, OTHER
-from coordinator.rpc.access.admitted import Admission
+from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded
+from coordinator.measures import BATCHES, OTHER
 from coordinator.rpc.access.audit import Followed, Logs, Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.access.limits import Account, Limits, whose
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
 from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader, TracedItem, TracedReader
+from coordinator.rpc.jsonrpc.posted import Call, Commands, measure
+from coordinator.rpc.jsonrpc.replies import Batch, Charge, Place, ReplyTo, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.rpc.openrpc import ServedDocument
-from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
-from coordinator.supervision import report
+from coordinator.storage.keys import GLOBAL, Command, ContextKey, Keyspace, Layout
 from coordinator.tracing import StoreTime
 from coordinator.work import Work
 
-__all__ = ["Dispatcher", "Intake", "Response", "Sink"]
+__all__ = ["Dispatcher", "Intake"]
 
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
-LARGE_BATCH: Final = 128 * 1024  # bytes of a response that is not copied to be in one piece
 COSTLY_SLICE: Final = 64  # calls of a costly message after which others get on, though they are in no other context
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 
 _NOT_BEGUN: Final = "a call could not be begun"
 _NEEDS_REPLY: Final = "nothing is begun of which a reply has to tell, as this is a notification"
 _OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
-
-ReplyTo = Callable[[int, bytes | None, Outcome], None]
-"""Takes the outcome of the call at a place of its message, with that call's id."""
-
-Charge = Callable[[float], None] | None
-"""Is given the seconds that the store takes over a request; see Request."""
-
-Place = tuple[ReplyTo, int, bytes | None]
-"""Where a call's reply goes, its place in the message, and its id."""
-
-
-Response = bytes | list[bytes]
-"""To a message; in pieces if it is large."""
-
-
-class Sink(ABC):
-    """Where the replies to a client's messages go."""
-
-    @abstractmethod
-    def reply(self, response: Response | None, calls: int = 1) -> None:
-        """Send the response to a message of `calls` calls, or None if it gets none. Must not block or raise."""
-
-    def refuse(self, response: bytes, refused: Overloaded) -> None:
-        """Send the response to a message of which nothing is done, for its caller is over its limits. As `reply`."""
-        self.reply(response)
-
-    @abstractmethod
-    def waits_for(self, call: Request) -> None:
-        """Learn of a call that may take long, which is to be abandoned if the client leaves."""
-
-    def reply_to(self, at: int, id: bytes | None, outcome: Outcome) -> None:
-        """Take the outcome of a message that is a call."""
-        self.reply(_rendered(id, outcome))
-
-    def reply_to_opening(self, opening: Opening) -> ReplyTo:
-        """As `reply_to`, for a call that may open a subscription."""
-
-        def reply_to(at: int, id: bytes | None, outcome: Outcome) -> None:
-            self.reply_to(at, id, outcome)
-            opening.replied()
-
-        return reply_to
-
-
-class _Batch:
-    """Collects the replies to a batch in its order, and replies with the array once all are in.
-
-    Replies beyond `max_bytes` in all are replaced by errors, so that a small request cannot fill our memory. Those kept
-    are taken from the client's budget only when all calls are on their way: before, they would keep the rest back.
-
-    Attributes:
-        is_full: a reply was replaced.
-    """
-
-    def __init__(self, length: int, sink: Sink, max_bytes: int, budget: Budget) -> None:
-        self._responses: list[bytes | None] = [None] * length
-        self._missing = length
-        self._sink = sink
-        self._limit = max_bytes
-        self._room = max_bytes
-        self._openings: list[Opening] = []
-        self._budget = budget
-        self._is_on_its_way = False
-        self.is_full = False
-
-    def spares(self, item: Item) -> bool:
-        """Whether a call need not be carried out once the batch is full: it would only read what is then left out."""
-        id, method, _ = item
-        return id is not None and method is not None and method.only_reads
-
-    def too_large(self) -> CoordinatorError:
-        """The outcome in place of one for which there is no room."""
-        self.is_full = True
-        return ReplyTooLarge(self._limit)
-
-    def is_on_its_way(self) -> None:
-        """The last of its calls was taken."""
-        if self._missing:
-            self._is_on_its_way = True
-            self._budget.take(self._limit - self._room)
-
-    def reply_to(self, at: int, id: bytes | None, outcome: Outcome) -> None:
-        response = _rendered(id, outcome)
-        if response is not None:
-            if len(response) > self._room and id is not None:
-                response = protocol.render_error(id, self.too_large())
-            size = len(response)
-            self._room -= size
-            if self._is_on_its_way:
-                self._budget.used += size
-        self._responses[at] = response
-        self._missing -= 1
-        if self._missing == 0:
-            present = [response for response in self._responses if response is not None]
-            length = len(self._responses)
-            self._responses.clear()
-            kept = self._limit - self._room
-            if self._is_on_its_way:
-                self._budget.give_back(kept)
-            render = protocol.render_large_batch if kept > LARGE_BATCH else protocol.render_batch
-            self._sink.reply(render(present) if present else None, length)
-            for opening in self._openings:
-                opening.replied()
-
-    def reply_to_opening(self, opening: Opening) -> ReplyTo:
-        """As `reply_to`, for a call that may open a subscription."""
-        self._openings.append(opening)
-        return self.reply_to
-
-
-class _Call(Request):
-    """A call on its way.
-
-    Attributes:
-        method: its name.
-        place: its own.
-        weight: bytes its reply is expected to have; they are taken from `budget` until it is answered.
-        is_record: whether that is a record.
-        answered: set once it is answered, if somebody waits for that.
-    """
-
-    __slots__ = ("answered", "budget", "is_record", "method", "place", "weight")
-
-    def __init__(
-        self, method: Method, operation: Operation, place: Place, budget: Budget, expected: int, *, deadline: float
-    ) -> None:
-        super().__init__(operation, deadline=deadline, writes=method.writes)
-        self.method = method.name
-        self.place = place
-        self.budget = budget
-        self.is_record = method.is_record
-        self.answered: trio.Event | None = None
-        self.weight = weight = method.expected(expected)
-        self.load = max(1, weight // ORDINARY_BYTES)
-        budget.take(weight)
-
-    def reply(self, outcome: Outcome) -> None:
-        self.budget.give_back(self.weight)
-        if self.is_record and type(outcome) is bytes and self.mailbox is not None:
-            self.mailbox.saw(len(outcome))
-        if self.answered is not None:
-            self.answered.set()
-        _measure(self.method, outcome, self.begun)
-        reply_to, at, id = self.place
-        reply_to(at, id, outcome)
-
-    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
-        """It may not be carried out any more. What was begun is not gone on with."""
-        for error in refused.values():
-            self.end(_in_doubt(error) if self.is_in_doubt else error)
-
-    def abandon(self) -> None:
-        reply_to, _, id = self.place
-        if type(reply_to) is Followed and not self.done:
-            reply_to.abandoned(id)
-        super().abandon()
-
-
-class _Commands(Request):
-    """Calls of one client to one context that are one command each, on their way together; most often it is one.
-
-    Attributes:
-        answerables: theirs; more may be added until it is posted.
-        places: theirs.
-        last: the method of the one added last.
-        methods: where in their order calls of another method than before begin, and which.
-        on_posted: called once they are in the mailbox.
-        expected: bytes that the reply to one of them may have, if it is a record.
-        weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
-    """
-
-    __slots__ = (
-        "_budget",
-        "_outcomes",
-        "answerables",
-        "expected",
-        "keys",
-        "last",
-        "methods",
-        "on_posted",
-        "places",
-        "weight",
-    )
-
-    def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
-        self.last: Method | None = None
-        self.methods: list[tuple[int, str]] = []
-        self.keys = keys
-        self._budget = budget
-        self.expected = expected
-        self.weight = 0
-        self.answerables: list[Answerable] = []
-        self._outcomes: list[Outcome] = []
-        self.places: list[Place] = []
-        self.on_posted: Sequence[Callable[[], None]] = ()
-        operation = together(self.answerables, keys.context_key, self._outcomes)
-        super().__init__(operation, deadline=deadline, writes=writes)
-
-    def complete(self) -> None:
-        """No more are added."""
-        self.calls = len(self.answerables)
-        self.load = max(1, self.weight // ORDINARY_BYTES)
-        self._budget.take(self.weight)
-
-    def posted(self) -> None:
-        """They are in the mailbox."""
-        for told in self.on_posted:
-            told()
-
-    def reply(self, outcome: Outcome) -> None:
-        self._budget.give_back(self.weight)
-        seconds, are_alike = perf_counter() - self.begun, len(self.methods) == 1
-        is_failed = isinstance(outcome, CoordinatorError)
-        outcomes: Sequence[Outcome] = [outcome] * len(self.places) if is_failed else self._outcomes
-        for (reply_to, at, id), own in zip(self.places, outcomes, strict=False):
-            if type(own) is not bytes:
-                are_alike = False
-            elif len(own) > self.expected and self.mailbox is not None:
-                self.mailbox.saw(len(own))
-            try:
-                reply_to(at, id, own)
-            except Exception as error:  # which must not keep the others' replies back
-                report("handing out a reply", error)
-        if are_alike:
-            CALLS[self.methods[0][1], OK].observe(seconds, len(self.places))
-        else:
-            self._measure_each(outcomes, seconds)
-        self._outcomes.clear()
-
-    def _measure_each(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Count them when they are of several methods, or did not all go well."""
-        end = len(self.places)
-        for begin, name in reversed(self.methods):
-            for own in outcomes[begin:end]:
-                CALLS[name, _code(own)].observe(seconds)
-            end = begin
-
-    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
-        """Some of them may not be carried out any more. Those that were sent already are given up together or not at
-        all: none that may go on is."""
-        if self.done:
-            return
-        if getgeneratorstate(self.operation) != GEN_CREATED:
-            if len(refused) == len(self.places):
-                for at, error in refused.items():
-                    reply_to, place, id = self.places[at]
-                    reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
-                self._withdraw(refused)
-            return
-        for at, error in refused.items():
-            reply_to, place, id = self.places[at]
-            reply_to(place, id, error)
-        self._withdraw(refused)
-
-    def _withdraw(self, refused: Collection[int]) -> None:
-        """These were answered."""
-        assert self.admission is not None
-        for at in sorted(refused, reverse=True):
-            del self.places[at]
-            del self.answerables[at]
-            del self.admission.calls[at]
-        self.methods = [(begin - sum(at < begin for at in refused), name) for begin, name in self.methods]
-        self.calls = len(self.places)
-        if not self.places:
-            self.end(NotLoggedIn("nobody is left to be answered"))
-
-
-def _in_doubt(refused: CoordinatorError) -> StorageError:
-    """What is answered when the store may have applied what may not be done any more."""
-    detail = f"it is not sent again, for its caller may not do it any more ({refused.message})"
-    return StorageError(detail, may_have_been_applied=True)
 
 
 class Dispatcher:
@@ -387,19 +112,20 @@ class Intake:
     Calls to the same context that are one command each, and follow each other, travel as one request.
 
     Args:
-        sink: gets the replies, possibly before `take` returns.
         budget: the client's. While it is spent, `take` waits before the next call goes to the store.
         session: subscriptions are made on it.
         access: says what the client may call; None: everything.
         trail: writes the client's lines of the audit log and the access log, if one is kept.
         account: what the client has used of its limits; None: it has none.
         address: where the client is, if that is not where its connection is from.
+
+    Attributes:
+        access, account: those.
     """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
-        sink: Sink,
         budget: Budget,
         session: Session | None = None,
         access: Access | None = None,
@@ -407,29 +133,40 @@ class Intake:
         account: Account | None = None,
         address: str = "",
     ) -> None:
-        self._access = access
+        self.access = access
         self._address = address
         self._trail = trail
         self._is_judged = access is not None or trail is not None
         self._is_traced = trail is not None and dispatcher.is_traced
-        self._account = account
+        self.account = account
         self._charge: Charge = None if account is None or not account.counts_store_time else account.charge
         self._refused = 0  # calls, for want of a login, that were paused for
         self._dispatcher = dispatcher
-        self._sink = sink
         self._budget = budget
         self._session = session
-        self._open: _Commands | None = None  # not posted yet
+        self._now = trio.lowlevel.current_clock().current_time  # trio.current_time asks it, by two steps more
+        self._open: Commands | None = None  # not posted yet
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._largest: int | None = None  # bytes of a record it writes, if that is known already
         self._begun = 0.0  # when it was read, by perf_counter
         self._taken = 0  # calls since others got on
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
-        self._replies: Sink | _Batch = sink  # where those of the message taken now go
+        self._sink: Sink  # of the message taken last
+        self._replies: Sink | Batch  # where replies to its calls go
 
-    def take(self, data: str | bytes | bytearray) -> Work[int]:  # noqa: PLR0912, PLR0915 - a step more costs all calls
-        """Take one message. Its last calls may wait for more, until `flush`.
+    @property
+    def takes_more(self) -> bool:
+        """Whether it may take another request of the same client: nothing of what it has noted is of one alone, and
+        the client is somebody if it has to be."""
+        access = self.access
+        return self._trail is None and (access is None or (access.login.principal is not None and not access.refused))
+
+    def take(  # noqa: PLR0912, PLR0915 - a step more costs all calls
+        self, data: str | bytes | bytearray, sink: Sink
+    ) -> Work[int]:
+        """Take one message, whose replies go to `sink`, possibly before this returns. Its last calls may wait for more,
+        until `flush`.
 
         The result is how many calls it held. It waits only while a mailbox is full, and no longer than until the calls'
         deadline. It lets others on then, and every few calls if other contexts are active (alone, a client has all
@@ -437,12 +174,13 @@ class Intake:
         the sink gets nothing.
         """
         self._begun = perf_counter()
-        account, access = self._account, self._access
-        if access is not None and access.principal is None:
+        self._sink = sink
+        account, access = self.account, self.access
+        if access is not None and access.login.principal is None:
             try:
                 yield access.gate.failures.turn(whose(self._address or self._budget.address))
             except Overloaded as overloaded:
-                self._sink.refuse(protocol.render_error(protocol.id_of(data), overloaded), overloaded)
+                sink.refuse(protocol.render_error(protocol.id_of(data), overloaded), overloaded)
                 return 1
         if account is not None and (refused := (yield from self._over_limits(account, data))) is not None:
             yield self._refuse(account, data, refused)
@@ -462,26 +200,27 @@ class Intake:
             return 1
         calls = length or 1
         dispatcher.calls += calls
-        deadline = trio.current_time() + dispatcher.request_timeout
+        deadline = self._now() + dispatcher.request_timeout
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
-        reply_to, batch, budget = self._sink.reply_to, None, self._budget
+        reply_to, batch, budget = sink.reply_to, None, self._budget
         if length is not None:
             BATCHES.observe(length)
-            batch = _Batch(length, self._sink, dispatcher.max_batch_reply, budget)
+            batch = Batch(length, sink, dispatcher.max_batch_reply, budget)
             reply_to = batch.reply_to
-        self._replies = batch or self._sink
+        self._replies = batch or sink
         self._is_large = len(data) > LARGE_MESSAGE
         trail, is_judged = self._trail, self._is_judged
         for at, read in enumerate(items):
             item = read
+            context = GLOBAL if item[1] is None else item[1].context(item[2])
             answer_to: ReplyTo = reply_to
             if budget.used >= budget.limit:
                 yield self._wait_for_budget()
-                deadline = trio.current_time() + dispatcher.request_timeout
+                deadline = self._now() + dispatcher.request_timeout
             if batch is not None and batch.is_full and batch.spares(item):
                 item = _as_allowed(item, batch.too_large())
             if is_judged and item[1] is not None:
-                allowed = item[1] if access is None else access.admit(item[1], item[2])
+                allowed = item[1] if access is None else access.admit(item[1], item[2], context)
                 if allowed is None:
                     allowed = yield self._judged(item[1], item[2])
                 if trail is not None:
@@ -490,7 +229,7 @@ class Intake:
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
             elif is_judged and trail is not None:
                 trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])
-            full = self._add(item, answer_to, at, deadline)
+            full = self._add(item, context, answer_to, at, deadline)
             if full is not None:
                 yield full
             if slice_calls is not None:
@@ -545,7 +284,7 @@ class Intake:
     def _over_limits(self, account: Account, data: str | bytes | bytearray) -> Work[Overloaded | None]:
         """Count a message, or say why it may not be. It waits only if the caller has to be found out for that."""
         size = len(data) if type(data) is not str or data.isascii() else len(data.encode("utf-8", "replace"))
-        access = self._access
+        access = self.access
         if access is not None and access.may_be_somebody:
             with suppress(CoordinatorError):  # while the store is away it counts by its address
                 if account.is_used_up(size):  # by others, and it may have limits of its own: a few are looked at
@@ -579,28 +318,27 @@ class Intake:
 
     async def _judged(self, method: Method, params: Any) -> Method | CoordinatorError:
         """Ask whether the client may call this; what was taken goes on its way before."""
-        assert self._access is not None, "without it everybody may"
+        assert self.access is not None, "without it everybody may"
         full = self._post()
         if full is not None:
             await full
-        return await self._access.judge(method, params)
+        return await self.access.judge(method, params)
 
     def _add(  # noqa: PLR0912 - a step more costs all calls
-        self, item: Item, reply_to: ReplyTo, at: int, deadline: float
+        self, item: Item, context: ContextKey, reply_to: ReplyTo, at: int, deadline: float
     ) -> Awaitable[None] | None:
-        """Take a call. Returns what to wait for while a mailbox is full: most need no coroutine."""
+        """Take a call to this context. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
         if method is None:
             return self._add_known(params, (reply_to, at, id))
         if self._is_large and method.writes:
-            self._tell_sizes(method, method.context(params), params)
+            self._tell_sizes(method, context, params)
         does = method.does
         if type(does) is not OneCommand:  # most are, and a `match` here costs each of them a tenth of a microsecond
             if type(does) is Personal:
                 return self._add_personal(method, does, params, (reply_to, at, id))
-            return self._add_alone(method, does, params, (reply_to, at, id), deadline)
+            return self._add_alone(method, does, params, context, (reply_to, at, id), deadline)
         calls = self._open
-        context = method.context(params)
         if calls is not None and (calls.keys.context_key != context or calls.writes != method.writes):
             calls = None
         keys = self._dispatcher.keyspace(context) if calls is None else calls.keys
@@ -608,26 +346,26 @@ class Intake:
             answerable = does.begin(keys, params)
         except Exception as error:
             outcome = outcome_of(error, _NOT_BEGUN, method=method.name)
-            _measure(method.name, outcome, self._begun)
+            measure(method.name, outcome, self._begun)
             reply_to(at, id, outcome)
             return None
         full = None
         if calls is None:
-            full = self._post()
+            full = None if self._open is None else self._post()
             expected = self._dispatcher.directory.expected(context)
-            self._open = calls = _Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
+            self._open = calls = Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
             calls.creates = False
-            calls.charge = self._charge_of(reply_to)
-            if self._access is not None:
-                calls.admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
+            calls.charge = self._charge_of(reply_to) if self._is_traced else self._charge
+            if self.access is not None:
+                calls.access, calls.admitted = self.access, []
             calls.begun = self._begun
         if calls.last is not method:
             calls.last = method
             calls.methods.append((len(calls.places), method.name))
         calls.creates = calls.creates or method.creates(params)
         calls.answerables.append(answerable)
-        if calls.admission is not None:
-            calls.admission.calls.append((method, params))
+        if calls.admitted is not None:
+            calls.admitted.append((method, params))
         calls.places.append((reply_to, at, id))
         if self._is_traced:
             _time(reply_to, calls.charge)
@@ -643,7 +381,7 @@ class Intake:
         """Take what has its outcome already, or is a call of rpc.discover."""
         if isinstance(outcome, ServedDocument):
             return self._add_document(outcome, place)
-        _measure(_method_of(outcome, self._dispatcher.reader), outcome, self._begun)
+        measure(_method_of(outcome, self._dispatcher.reader), outcome, self._begun)
         reply_to, at, id = place
         reply_to(at, id, outcome)
         return None
@@ -659,7 +397,7 @@ class Intake:
             outcome = await document.fetch()
         except Exception as error:
             outcome = outcome_of(error, "the document", method=DISCOVER)
-        _measure(DISCOVER, outcome, self._begun)
+        measure(DISCOVER, outcome, self._begun)
         reply_to(at, id, outcome)
 
     async def _add_personal(self, method: Method, does: Personal, params: Any, place: Place) -> None:
@@ -670,25 +408,26 @@ class Intake:
         reply_to, at, id = place
         outcome: Outcome
         try:
-            outcome = await does.answer(self._access, params)
+            outcome = await does.answer(self.access, params)
         except Exception as error:
             outcome = outcome_of(error, "an answer", method=method.name)
-            if isinstance(error, NotLoggedIn) and self._access is not None:
-                self._access.refused += 1
+            if isinstance(error, NotLoggedIn) and self.access is not None:
+                self.access.refused += 1
         except trio.Cancelled:
             if type(reply_to) is Followed:
                 reply_to.abandoned(id)
             raise
-        _measure(method.name, outcome, self._begun)
+        measure(method.name, outcome, self._begun)
         reply_to(at, id, outcome)
 
-    async def _add_alone(self, method: Method, does: Steps | Live, params: Any, place: Place, deadline: float) -> None:
+    async def _add_alone(
+        self, method: Method, does: Steps | Live, params: Any, context: ContextKey, place: Place, deadline: float
+    ) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
             await full
         reply_to, at, id = place
-        context = method.context(params)
         keys = self._keys_of(method, context, reply_to)
         commands: list[Command] | None = None
         takes_long = False
@@ -700,7 +439,7 @@ class Intake:
             case Live(begin_live, needs_reply, extra_timeout):
                 if id is None and needs_reply:
                     refused = InvalidRequest(_NEEDS_REPLY)
-                    _measure(method.name, refused, self._begun)
+                    measure(method.name, refused, self._begun)
                     reply_to(at, id, refused)
                     return
                 opening = None
@@ -715,16 +454,17 @@ class Intake:
             case _:
                 assert_never(does)
         if isinstance(operation, _OUTCOME):
-            _measure(method.name, operation, self._begun)
+            measure(method.name, operation, self._begun)
             reply_to(at, id, operation)
             return
         directory = self._dispatcher.directory
         place = reply_to, at, id
-        call = _Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
+        call = Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
         call.begun = self._begun
         call.commands = commands
         call.charge = self._charge_of(reply_to)
-        call.admission = None if takes_long else self._admission(method, params, deadline)
+        call.access = None if takes_long else self.access  # the gate watches those that do
+        call.admitted = [(method, params)]
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)
@@ -743,25 +483,17 @@ class Intake:
             return keys.started_by(origin)
         return keys
 
-    def _admission(self, method: Method, params: Any, deadline: float) -> Admission | None:
-        """What says that a call may be carried out; None if everybody may do all."""
-        if self._access is None:
-            return None
-        admission = Admission(self._access, deadline - self._dispatcher.request_timeout)
-        admission.calls.append((method, params))
-        return admission
-
-    async def _post_alone(self, context: ContextKey, call: _Call) -> None:
+    async def _post_alone(self, context: ContextKey, call: Call) -> None:
         try:
             self._dispatcher.directory.post_nowait(context, call)
         except trio.WouldBlock:
             await self._dispatcher.directory.post(context, call)
 
-    def _waits_for(self, call: _Call, method: Method, params: Any) -> None:
+    def _waits_for(self, call: Call, method: Method, params: Any) -> None:
         """A call may take long: it ends with its client, and when that may not make it any more."""
         self._sink.waits_for(call)
-        if self._access is not None:
-            self._access.gate.watch(call, self._access, method, params)
+        if self.access is not None:
+            self.access.gate.watch(call, self.access, method, params)
 
     def _charge_of(self, reply_to: ReplyTo) -> Charge:
         """What is given the seconds that the store takes over a request that is made now, and that this call is in."""
@@ -784,7 +516,7 @@ class Intake:
         calls.posted()
         return None
 
-    async def _wait_for_room(self, calls: _Commands) -> None:
+    async def _wait_for_room(self, calls: Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.context_key, calls)
         calls.posted()
 
@@ -796,15 +528,6 @@ def _as_allowed(item: Item, allowed: Method | CoordinatorError) -> Item:
         return id, allowed, params
     allowed.method = None if method is None else method.name
     return id, None, allowed
-
-
-def _measure(method: str, outcome: Outcome, begun: float) -> None:
-    """Count a call that did not travel together with others."""
-    CALLS[method, _code(outcome)].observe(perf_counter() - begun)
-
-
-def _code(outcome: Outcome) -> str:
-    return OK if type(outcome) is bytes else str(getattr(outcome, "code", OTHER))
 
 
 def _method_of(outcome: Outcome, reader: Reader) -> str:
@@ -856,13 +579,3 @@ async def _until_first_commands(
         return step, None
     assert isinstance(step, list), "nothing is parked, and has effects, before it has asked the store"
     return operation, step
-
-
-def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:
-    """The reply to a call; None if it is a notification."""
-    if id is None:
-        return None
-    if type(outcome) is bytes:
-        return protocol.render_result(id, outcome)
-    assert isinstance(outcome, CoordinatorError)
-    return protocol.render_error(id, outcome)

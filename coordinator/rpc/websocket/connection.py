@@ -23,7 +23,8 @@ from coordinator.readiness import Incoming
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.gate import Access, Gate
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake, Response, Sink
+from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
     POLICY_VIOLATION,
@@ -114,7 +115,7 @@ class Connection(Session, Sink):
             self._access.trail = trail
         limits = dispatcher.limits
         self._account = None if limits is None else limits.account(self._access, budget.address)
-        self._intake = Intake(dispatcher, self, budget, self, self._access, trail, self._account)
+        self._intake = Intake(dispatcher, budget, self, self._access, trail, self._account)
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
@@ -345,7 +346,7 @@ class Connection(Session, Sink):
             if type(event) is str or type(event) is bytes:
                 before = self._in_flight
                 self._in_flight += 1  # while it waits for room it is in flight, too
-                calls = yield from self._intake.take(event)
+                calls = yield from self._intake.take(event, self)
                 self._in_flight += calls - 1
                 if self._in_flight >= self._max_in_flight or self._outbox.waiting > HIGH_WATER:
                     yield self._hold()

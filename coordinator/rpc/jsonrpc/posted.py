@@ -1,0 +1,194 @@
+"""Calls as the requests that mailboxes hold: how they are answered, counted, and refused while they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from inspect import GEN_CREATED, getgeneratorstate
+from time import perf_counter
+
+import trio
+
+from coordinator.actors.pipeline import together
+from coordinator.actors.request import ORDINARY_BYTES, Answerable, Operation, Outcome, Request
+from coordinator.budget import Budget
+from coordinator.errors import CoordinatorError, NotLoggedIn, StorageError
+from coordinator.measures import CALLS, OK, OTHER
+from coordinator.rpc.access.audit import Followed
+from coordinator.rpc.jsonrpc.replies import Place
+from coordinator.rpc.methods.method import Method
+from coordinator.storage.keys import Keyspace
+from coordinator.supervision import report
+
+__all__ = ["Call", "Commands", "measure"]
+
+
+class Call(Request):
+    """A call on its way.
+
+    Attributes:
+        method: its name.
+        place: its own.
+        weight: bytes its reply is expected to have; they are taken from `budget` until it is answered.
+        is_record: whether that is a record.
+        answered: set once it is answered, if somebody waits for that.
+    """
+
+    __slots__ = ("answered", "budget", "is_record", "method", "place", "weight")
+
+    def __init__(
+        self, method: Method, operation: Operation, place: Place, budget: Budget, expected: int, *, deadline: float
+    ) -> None:
+        super().__init__(operation, deadline=deadline, writes=method.writes)
+        self.method = method.name
+        self.place = place
+        self.budget = budget
+        self.is_record = method.is_record
+        self.answered: trio.Event | None = None
+        self.weight = weight = method.expected(expected)
+        self.load = max(1, weight // ORDINARY_BYTES)
+        budget.take(weight)
+
+    def reply(self, outcome: Outcome) -> None:
+        self.budget.give_back(self.weight)
+        if self.is_record and type(outcome) is bytes and self.mailbox is not None:
+            self.mailbox.saw(len(outcome))
+        if self.answered is not None:
+            self.answered.set()
+        measure(self.method, outcome, self.begun)
+        reply_to, at, id = self.place
+        reply_to(at, id, outcome)
+
+    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
+        """It may not be carried out any more. What was begun is not gone on with."""
+        for error in refused.values():
+            self.end(_in_doubt(error) if self.is_in_doubt else error)
+
+    def abandon(self) -> None:
+        reply_to, _, id = self.place
+        if type(reply_to) is Followed and not self.done:
+            reply_to.abandoned(id)
+        super().abandon()
+
+
+class Commands(Request):
+    """Calls of one client to one context that are one command each, on their way together; most often it is one.
+
+    Attributes:
+        answerables: theirs; more may be added until it is posted.
+        places: theirs.
+        last: the method of the one added last.
+        methods: where in their order calls of another method than before begin, and which.
+        on_posted: called once they are in the mailbox.
+        expected: bytes that the reply to one of them may have, if it is a record.
+        weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_outcomes",
+        "answerables",
+        "expected",
+        "keys",
+        "last",
+        "methods",
+        "on_posted",
+        "places",
+        "weight",
+    )
+
+    def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
+        self.last: Method | None = None
+        self.methods: list[tuple[int, str]] = []
+        self.keys = keys
+        self._budget = budget
+        self.expected = expected
+        self.weight = 0
+        self.answerables: list[Answerable] = []
+        self._outcomes: list[Outcome] = []
+        self.places: list[Place] = []
+        self.on_posted: Sequence[Callable[[], None]] = ()
+        operation = together(self.answerables, keys.context_key, self._outcomes)
+        super().__init__(operation, deadline=deadline, writes=writes)
+
+    def complete(self) -> None:
+        """No more are added."""
+        self.calls = len(self.answerables)
+        self.load = max(1, self.weight // ORDINARY_BYTES)
+        self._budget.take(self.weight)
+
+    def posted(self) -> None:
+        """They are in the mailbox."""
+        for told in self.on_posted:
+            told()
+
+    def reply(self, outcome: Outcome) -> None:
+        self._budget.give_back(self.weight)
+        seconds, are_alike = perf_counter() - self.begun, len(self.methods) == 1
+        is_failed = isinstance(outcome, CoordinatorError)
+        outcomes: Sequence[Outcome] = [outcome] * len(self.places) if is_failed else self._outcomes
+        for (reply_to, at, id), own in zip(self.places, outcomes, strict=False):
+            if type(own) is not bytes:
+                are_alike = False
+            elif len(own) > self.expected and self.mailbox is not None:
+                self.mailbox.saw(len(own))
+            try:
+                reply_to(at, id, own)
+            except Exception as error:  # which must not keep the others' replies back
+                report("handing out a reply", error)
+        if are_alike:
+            CALLS[self.methods[0][1], OK].observe(seconds, len(self.places))
+        else:
+            self._measure_each(outcomes, seconds)
+        self._outcomes.clear()
+
+    def _measure_each(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Count them when they are of several methods, or did not all go well."""
+        end = len(self.places)
+        for begin, name in reversed(self.methods):
+            for own in outcomes[begin:end]:
+                CALLS[name, _code(own)].observe(seconds)
+            end = begin
+
+    def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
+        """Some of them may not be carried out any more. Those that were sent already are given up together or not at
+        all: none that may go on is."""
+        if self.done:
+            return
+        if getgeneratorstate(self.operation) != GEN_CREATED:
+            if len(refused) == len(self.places):
+                for at, error in refused.items():
+                    reply_to, place, id = self.places[at]
+                    reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
+                self._withdraw(refused)
+            return
+        for at, error in refused.items():
+            reply_to, place, id = self.places[at]
+            reply_to(place, id, error)
+        self._withdraw(refused)
+
+    def _withdraw(self, refused: Collection[int]) -> None:
+        """These were answered."""
+        assert self.admitted is not None
+        for at in sorted(refused, reverse=True):
+            del self.places[at]
+            del self.answerables[at]
+            del self.admitted[at]
+        self.methods = [(begin - sum(at < begin for at in refused), name) for begin, name in self.methods]
+        self.calls = len(self.places)
+        if not self.places:
+            self.end(NotLoggedIn("nobody is left to be answered"))
+
+
+def _in_doubt(refused: CoordinatorError) -> StorageError:
+    """What is answered when the store may have applied what may not be done any more."""
+    detail = f"it is not sent again, for its caller may not do it any more ({refused.message})"
+    return StorageError(detail, may_have_been_applied=True)
+
+
+def measure(method: str, outcome: Outcome, begun: float) -> None:
+    """Count a call that did not travel together with others."""
+    CALLS[method, _code(outcome)].observe(perf_counter() - begun)
+
+
+def _code(outcome: Outcome) -> str:
+    return OK if type(outcome) is bytes else str(getattr(outcome, "code", OTHER))
