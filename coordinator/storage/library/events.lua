@@ -32,23 +32,24 @@ end
 -- after the clock was set back, each gets an entry with the number the server gives.
 function EVENTS.write(tx, run)
   local it = tx.events[run]
-  if not it or it.count == 0 then
+  if not it then
     return
   end
-  local count = it.count
-  it.written, it.count = it.written + count, 0
+  local lines, kept, last = it.lines, it.kept, it.count
+  local count = last - kept
+  it.kept, it.bytes = last, -1
   if count > 1 and not it.is_late then
-    local number = string.format('%.0f', (tx.micros + 1) * PLACES + it.written)
-    it.is_late = not append_entry(tx, run, it, tx.at .. '-' .. number, it.text)
+    local number = string.format('%.0f', (tx.micros + 1) * PLACES + last + (it.logs or 0))
+    it.is_late = not append_entry(tx, run, it, tx.at .. '-' .. number, table.concat(lines, '\n', kept + 1, last))
   end
-  if count == 1 then
-    append_entry(tx, run, it, '*', it.text)
-  elseif it.is_late then
-    for event in string.gmatch(it.text, '[^\n]+') do
-      append_entry(tx, run, it, '*', event)
+  if count == 1 or it.is_late then
+    for at = kept + 1, last do
+      append_entry(tx, run, it, '*', lines[at])
     end
   end
-  it.begins = false
+  if count > 0 then
+    it.begins = false
+  end
   if it.ttl then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. string.sub(run, 6), it.ttl)
     it.ttl = false

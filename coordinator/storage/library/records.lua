@@ -26,8 +26,9 @@ end
 -- job 'FROM>TO', of a flow 'flow FROM>TO'. One that is created comes from its script type, and goes there when it is
 -- deleted; a flow comes from nothing. The hash `counts` has how often each move was made, which at the end of a call
 -- costs a command for each kind of move in it, not for each job; whoever asks adds them up.
-function COUNT.move(tx, move)
-  tx.moves[move] = (tx.moves[move] or 0) + 1
+function COUNT.move(tx, move, times)
+  local moves = tx.moves
+  moves[move] = (moves[move] or 0) + (times or 1)
 end
 
 function COUNT.job(tx, from, to)
