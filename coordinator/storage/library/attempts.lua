@@ -7,18 +7,18 @@ local NAMES_JOB = '^.+%-(%d+)%-(%d+)$' -- a token; those of early versions named
 -- What is known of a job that may be taken, `record`, a list: its name, its key, the inputs and the run's fields that
 -- its runner gets, what is read of it that the engine needs, and what its runner gets, in its order.
 local JOB, KEY, INPUTS, OF_RUN = 1, 2, 3, 4
-local AT = {status = 5, x_run = 6, x_queued = 7, x_attempt = 8, x_parents = 9}
-local ASSIGNED = 10
+local AT = {status = 5, x_run = 6, x_queued = 7, x_attempt = 8, x_parents = 9, updated_at = 10}
+local ASSIGNED = 11
 for i = 1, #JOB_ASSIGNED do -- there is no ipairs yet while the library is loaded
   AT[JOB_ASSIGNED[i]] = ASSIGNED + i - 1
 end
 local STATUS, RUN, QUEUED, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, SCRIPT = AT.status, AT.x_run, AT.x_queued,
   AT.x_attempt, AT.x_parents, AT.script_type, AT.timeout, AT.env_vars, AT.script
-local PREREQUISITES_AT, RESULT = AT.prerequisites, AT.result
+local UPDATED_AT = AT.updated_at
 
 -- A record with none of these fields, but those that need not be stored.
 local BLANK = {}
-for i = 1, ASSIGNED + #JOB_ASSIGNED - 1 do
+for i = 1, AT.script do
   BLANK[i] = false
 end
 for i = 1, #JOB_OPEN do
@@ -85,7 +85,7 @@ end
 -- joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the
 -- server much. `of_run`: run and env_vars, and `updated_at`, each with a NUL before and behind it.
 local function encode_assignment(record, attempt, token, of_run, inputs, updated_at, waited, origin)
-  local met = record[PREREQUISITES_AT] ~= '[]' and redis.call('HGET', record[KEY], 'x_met') or ''
+  local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', record[KEY], 'x_met') or ''
   return attempt .. '\0' .. token .. '\0' .. record[JOB] .. of_run .. inputs .. updated_at .. met .. '\0' .. waited
     .. '\0' .. origin .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
@@ -236,6 +236,26 @@ local function kept_from(tx, job, type, runner)
   end
 end
 
+-- The runner of a message's job gave a sign of life.
+local function deliver(tx, run)
+  if string.sub(run, 1, 8) == 'message:' and redis.call('HGET', tx.prefix .. run, 'transport_status') == 'Sent' then
+    redis.call('HSET', tx.prefix .. run, 'transport_status', 'Delivered')
+  end
+end
+
+-- The last take of `holder`: its number, and what was handed out, of each attempt the job and the token; nil if there
+-- was none.
+local function last_take(tx, holder)
+  local key = tx.prefix .. 'take:' .. holder
+  local remembered = redis.pcall('GET', key)
+  if type(remembered) == 'table' then -- of an earlier version, which had a hash there
+    return unpack(redis.call('HMGET', key, 'number', 'taken'))
+  end
+  return string.match(remembered or '', '^(%d+) (.*)$')
+end
+
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
 -- Put jobs back to the front of their queue, in their order.
 local function put_back(queue, jobs)
   for back = #jobs, 1, -1 do
@@ -293,6 +313,7 @@ local function pop(tx, count, bytes, types, runner)
         is_empty = false
         break
       end
+      local kept_jobs = known_memory(tx) and tx.memory.kept
       for i, job in ipairs(entries) do
         if bytes <= 0 or stale > most_stale then
           for back = #entries, i, -1 do
@@ -321,7 +342,7 @@ local function pop(tx, count, bytes, types, runner)
         local active = of_run and of_run.active
         if active and record[TYPE] ~= type then
           add(moved, record[TYPE], job)
-        elseif active == '1' and kept_from(tx, job, type, runner) then
+        elseif active == '1' and kept_jobs and kept_jobs[job] and kept_from(tx, job, type, runner) then
           seen[job] = true
           kept[#kept + 1] = job
           local till = kept_from(tx, job, type, runner)
@@ -335,7 +356,7 @@ local function pop(tx, count, bytes, types, runner)
           if are_readable then
             record[INPUTS], record[OF_RUN] = inputs, of_run
             popped[#popped + 1] = record
-            bytes = bytes - #inputs - of_run.size - #record[SCRIPT] - #record[ENV_VARS] - #record[RESULT]
+            bytes = bytes - #inputs - of_run.size - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           end
@@ -369,17 +390,12 @@ local function acknowledge(tx, run)
   end
 end
 
--- The runner of a message's job gave a sign of life.
-local function deliver(tx, run)
-  if string.sub(run, 1, 8) == 'message:' and redis.call('HGET', tx.prefix .. run, 'transport_status') == 'Sent' then
-    redis.call('HSET', tx.prefix .. run, 'transport_status', 'Delivered')
-  end
-end
-
--- Begin an attempt at a popped job. `taker`: who takes it, see take. Returns what its runner is told; see
--- `encode_assignment`.
-local function begin_attempt(tx, taker, record, id, token)
+-- Begin an attempt at a popped job. `taker`: who takes it, see take.
+local function begin_attempt(tx, taker, at)
+  local record = taker.popped[at]
   local job, key, run, of_run, number, field = record[JOB], record[KEY], record[RUN], record[OF_RUN], '1', record[ATTEMPT]
+  local caller, id = string.match(job, ':(%d+):(%d+)', 4)
+  local token = taker.secret .. '-' .. caller .. '-' .. id
   if field then
     number = tostring(string.match(field, '^%d+') + 1)
   end
@@ -394,33 +410,32 @@ local function begin_attempt(tx, taker, record, id, token)
     redis.call('HSET', key, 'x_trace', origin)
   end
   field = number .. ' ' .. token .. taker.text .. deadline .. traced .. taker.session_text
-  local attempt = {field = field, run = run, number = number, traced = traced, taker = taker,
-    about = EVENTS.about(id, number, taker.runner)}
-  redis.call('HSET', key, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', field)
+  local about, seconds = EVENTS.about(id, number, taker.runner), taker.seconds
+  if (record[UPDATED_AT] or record[AT.created_at]) == seconds then
+    redis.call('HSET', key, 'status', 'Started', 'x_attempt', field)
+  else
+    redis.call('HSET', key, 'status', 'Started', 'x_attempt', field, 'updated_at', seconds)
+  end
   taker.begun = taker.begun + 1
-  BEGUN.remember(token, attempt)
+  BEGUN.remember(token, {field = field, run = run, number = number, traced = traced, taker = taker, about = about})
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, taker.name, token)
   if number ~= '1' and known_memory(tx) then
     tx.memory.kept[job] = nil
   end
-  emit_job(tx, run, job, 'Started', attempt, taker.topic)
+  emit(tx, run, taker.head .. about .. taker.topic, number == '1')
   if not tx.events[run] and string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
-  return encode_assignment(record, number, token, of_run.text, record[INPUTS], taker.updated_at,
+  local attempts, taken, count = taker.attempts, taker.taken, taker.count + 1
+  attempts[count] = encode_assignment(record, number, token, of_run.text, record[INPUTS], taker.updated_at,
     record[QUEUED] .. taker.since, origin)
+  taken[2 * count - 1], taken[2 * count], taker.count = job, token, count
 end
 
--- The last take of `holder`: its number, and what was handed out, of each attempt the job and the token; nil if there
--- was none.
-local function last_take(tx, holder)
-  local key = tx.prefix .. 'take:' .. holder
-  local remembered = redis.pcall('GET', key)
-  if type(remembered) == 'table' then -- of an earlier version, which had a hash there
-    return unpack(redis.call('HMGET', key, 'number', 'taken'))
-  end
-  return string.match(remembered or '', '^(%d+) (.*)$')
+-- A popped job's runner is not told of it, so it is lost.
+local function lose_popped(tx, taker, at)
+  arm(tx, 'lease:' .. taker.popped[at][JOB], taker.expires)
 end
 
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
@@ -442,7 +457,7 @@ local function taken_before(tx, holder, number)
     if attempt and attempt.token == token then
       local of_run = read_run(tx, record[RUN])
       local inputs = encode_inputs(tx, job, record[PARENTS])
-      local updated_at = redis.call('HGET', record[KEY], 'updated_at') -- when it was taken, not now
+      local updated_at = record[UPDATED_AT] or record[AT.created_at] -- when it was taken, not now
       attempts[#attempts + 1] = encode_assignment(record, attempt.number, token, of_run.text, inputs,
         '\0' .. updated_at .. '\0', '', of_run.origin)
     end
@@ -471,39 +486,37 @@ local function take(tx, args, o, last)
   if #popped == 0 then
     return more and WORD.MORE or WORD.ALL, {}
   end
-  local attempts, taken = {}, {}
   local taker = { -- with what is the same for all its attempts
     runner = runner,
     session = session,
     name = session_name(runner, session),
-    topic = topic,
     start = tx.at,
     seconds = tx.seconds,
+    secret = secret,
+    topic = topic,
+    head = EVENTS.head(tx, 'Started'),
     expires = tx.now + lease,
     text = ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ', -- of x_attempt, between token and deadline
     session_text = ' ' .. session,
     updated_at = '\0' .. tx.seconds .. '\0',
     since = ' ' .. tx.at,
+    popped = popped,
     begun = 0, -- attempts
+    count = 0, -- of those that are told
+    attempts = {},
+    taken = {},
   }
-  secret = secret .. '-'
-  for _, record in ipairs(popped) do
-    local job = record[JOB]
-    local caller, id = string.match(job, ':(%d+):(%d+)', 4)
-    local token = secret .. caller .. '-' .. id
-    local went_well, told = attempt(tx, begin_attempt, tx, taker, record, id, token)
-    if went_well then
-      attempts[#attempts + 1] = told
-      taken[#taken + 1] = job
-      taken[#taken + 1] = token
-    else -- its runner is not told of it, so it is lost
-      arm(tx, 'lease:' .. job, tx.now + lease)
-    end
-  end
+  attempt_each(tx, begin_attempt, taker, #popped, lose_popped)
+  local attempts, taken = taker.attempts, taker.taken
+  taker.popped, taker.attempts, taker.taken = nil, nil, nil -- for others stay with what is known of the attempts
   COUNT.move(tx, 'Dispatched>Started', taker.begun)
   redis.call('SET', tx.prefix .. 'take:' .. holder, number .. ' ' .. table.concat(taken, ' '), 'PX',
     math.max(tonumber(lease), 60000))
   return more and WORD.MORE or WORD.ALL, attempts
+end
+
+register('hc_take', take, nil, true)
+
 end
 
 -- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they
@@ -688,7 +701,11 @@ local function finish(tx, args, o)
   disarm(tx, 'lease:' .. job)
   forget_attempt(tx, job, taker)
   cheer(tx, taker.runner, true)
-  emit_job(tx, run, job, 'Finished', attempt)
+  if attempt.about then
+    emit(tx, run, EVENTS.head(tx, 'Finished') .. attempt.about, number == '1')
+  else
+    emit_job(tx, run, job, 'Finished', attempt)
+  end
   if not tx.events[run] then -- it is no flow
     deliver(tx, run)
   end
@@ -962,7 +979,6 @@ local function resume(tx, args, o, last)
 end
 
 redis.register_function{function_name = 'hc_inputs', callback = read_inputs, flags = {'no-writes'}}
-register('hc_take', take, nil, true)
 register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)

@@ -271,35 +271,43 @@ local function last_timers(timers, timed)
   return remaining
 end
 
+-- What is armed, each with the time in front of it, and what is disarmed, and how often these take turns.
+local function sort_timers(timers, last)
+  local armed, disarmed, turns, was_armed, before, text = {}, {}, -1, nil, nil, nil
+  local arms, disarms = 0, 0
+  for at = 1, last, 2 do
+    local due = timers[at + 1]
+    if due then
+      if due ~= before then -- mostly all are due at once
+        before, text = due, string.format('%.0f', due)
+      end
+      armed[arms + 1], armed[arms + 2], arms = text, timers[at], arms + 2
+      if was_armed ~= true then
+        turns, was_armed = turns + 1, true
+      end
+    else
+      disarms = disarms + 1
+      disarmed[disarms] = timers[at]
+      if was_armed ~= false then
+        turns, was_armed = turns + 1, false
+      end
+    end
+  end
+  return armed, disarmed, turns
+end
+
 -- Carry out what was armed and disarmed so far.
 local function set_timers(tx)
   local timers, last = tx.timers, tx.timed
   if last == 0 then
     return
   end
-  local is_armed_first, turns, is_armed = timers[2] ~= false, 0, timers[2] ~= false
-  for at = 4, last, 2 do
-    if is_armed ~= (timers[at] ~= false) then
-      turns, is_armed = turns + 1, not is_armed
-    end
-  end
+  local armed, disarmed, turns = sort_timers(timers, last)
   if turns > 1 then
     timers = last_timers(timers, last)
-    last = #timers
+    armed, disarmed = sort_timers(timers, #timers)
   end
-  local armed, disarmed, before, text = {}, {}, nil, nil
-  for at = 1, last, 2 do
-    local name, due = timers[at], timers[at + 1]
-    if due then
-      if due ~= before then -- mostly all are due at once
-        before, text = due, string.format('%.0f', due)
-      end
-      armed[#armed + 1] = text
-      armed[#armed + 1] = name
-    else
-      disarmed[#disarmed + 1] = name
-    end
-  end
+  local is_armed_first = timers[2] ~= false
   if #disarmed > 0 and not is_armed_first then
     call_each('ZREM', tx.prefix .. 'timers', disarmed)
   end
@@ -359,23 +367,65 @@ local function faults_of(tx)
   return faults
 end
 
--- How `attempt` ends: the call as it was before, if there was a fault.
-local function end_attempt(tx, timed, effects, news, noted, due, went_well, ...)
-  if went_well then
-    return true, ...
-  end
-  tx.timed = math.min(timed, tx.timed) -- those before may have been carried out
-  shorten(tx.effects, effects)
-  shorten(tx.news, news)
-  tx.noted, tx.due, tx.active = noted, due, {}
-  return false, fault_text(...)
+-- What the end of a call makes of what was done so far.
+local function marks_of(tx)
+  return {timed = tx.timed, effects = #tx.effects, news = #tx.news, noted = tx.noted, due = tx.due}
+end
+
+-- Forget what was done since `marks` as far as the end of the call would make something of it; what was written stays.
+local function forget_since(tx, marks)
+  tx.timed = math.min(marks.timed, tx.timed) -- those before may have been carried out
+  shorten(tx.effects, marks.effects)
+  shorten(tx.news, marks.news)
+  tx.noted, tx.due, tx.active = marks.noted, marks.due, {}
 end
 
 -- Do one of several things that are done in one call, `act(...)`, so that a fault of it concerns no other: what it has
 -- written stays, as if it had been the only one, but what the end of the call would have made of it is forgotten.
--- Returns true and what it returned, or false and what was wrong.
+-- Returns true, or false and what was wrong.
 local function attempt(tx, act, ...)
-  return end_attempt(tx, tx.timed, #tx.effects, #tx.news, tx.noted, tx.due, pcall(act, ...))
+  local marks = marks_of(tx)
+  local went_well, fault = pcall(act, ...)
+  if went_well then
+    return true
+  end
+  forget_since(tx, marks)
+  return false, fault_text(fault)
+end
+
+local function go_through(tx, act, it, marks, first, count)
+  for at = first, count do
+    marks.at, marks.timed, marks.noted, marks.due = at, tx.timed, tx.noted, tx.due
+    marks.effects, marks.news = #tx.effects, #tx.news
+    act(tx, it, at)
+  end
+end
+
+-- Do things of one kind, `act(tx, it, 1)` to `act(tx, it, count)`, each as `attempt` does. `fail(tx, it, at, fault)` is
+-- called for those that have failed.
+local function attempt_each(tx, act, it, count, fail)
+  local at, marks = 0, marks_of(tx)
+  while at < count do
+    local went_well, fault = pcall(go_through, tx, act, it, marks, at + 1, count)
+    at = went_well and count or marks.at
+    if not went_well then
+      forget_since(tx, marks)
+      fail(tx, it, at, fault_text(fault))
+    end
+  end
+end
+
+-- A small number as text: it costs much to print one each time.
+local texts = {}
+local function in_digits(number)
+  local text = texts[number]
+  if not text then
+    text = string.format('%.0f', number)
+    if number < 1000 then
+      texts[number] = text
+    end
+  end
+  return text
 end
 
 local function job_id(job)
@@ -383,18 +433,18 @@ local function job_id(job)
 end
 
 -- What happens to flows; see events.lua.
-local EVENTS = {ENTRY_BYTES = 4096} -- at which an entry is not added to
+local EVENTS = {}
 
--- What is known in this call of what happens to a flow: `lines`, an event each, how many there are, `count`, `kept` of
--- them are in the stream, those after them have so many `bytes` there, with line feeds between, -1 if there are none;
--- whether the events begin the stream and trim it; how long (ms) it is kept from now on, `ttl`. And perhaps: whether
--- the stream's newest entry `is_late`, see EVENTS.write; how many `logs` were written to it; how many of the lines were
--- `fed` to the feed. As others would make it a larger table, these are set when they are needed.
+-- What is known in this call of what happens to a flow: `lines`, an event each, how many there are, `count`, and how
+-- many of them are in the stream, `kept`; whether the others begin the stream, and trim it; how long (ms) it is kept
+-- from now on, `ttl`. And perhaps: whether the stream's newest entry `is_late`, see EVENTS.write; how many `logs` were
+-- written to it; how many of the lines were `fed` to the feed. As these would make it a larger table, they are set when
+-- they are needed.
 function EVENTS.of(tx, flow)
   local it = tx.events[flow]
   if not it then
     it = {
-      flow = flow, lines = {'', '', '', ''}, count = 0, kept = 0, bytes = -1, begins = false, trims = false, ttl = false,
+      flow = flow, lines = {'', '', '', ''}, count = 0, kept = 0, begins = false, trims = false, ttl = false,
     }
     tx.events[flow] = it
   end
@@ -402,9 +452,9 @@ function EVENTS.of(tx, flow)
 end
 
 -- Something has happened to the flow that `run` is; messages have no events. An event is the members of a FlowEvent but
--- its id, as JSON on one line. `is_first`: what happens to each job of a flow about once, which so need not trim the
--- others: that costs a fifth more. `begins`: it is the flow's own.
-local function emit(tx, run, event, is_first, begins)
+-- its id, as JSON on one line. `is_first`: what happens to each job of a flow about once a start, which so need not trim
+-- the others: that costs a fifth more.
+local function emit(tx, run, event, is_first)
   local it, feed = tx.events[run], tx.feed
   if not it then
     if string.sub(run, 1, 5) ~= 'flow:' then
@@ -412,18 +462,11 @@ local function emit(tx, run, event, is_first, begins)
     end
     it = EVENTS.of(tx, run)
   end
-  local count, size = it.count + 1, #event
-  local bytes = it.bytes + 1 + size
-  it.lines[count], it.count, it.bytes = event, count, bytes
+  local count = it.count + 1
+  it.lines[count], it.count = event, count
   feed[#feed + 1] = it
-  if bytes == size then
-    it.trims = not is_first
-  end
-  if begins then
-    it.begins = true
-  end
-  if bytes >= EVENTS.ENTRY_BYTES then
-    EVENTS.write(tx, run)
+  if not is_first then
+    it.trims = true
   end
 end
 
@@ -435,7 +478,10 @@ end
 -- A flow is in another status.
 local function emit_flow(tx, run, status, more)
   local event = '"kind":"flow","at":' .. tx.at .. ',"status":"' .. status .. '"' .. (more or '')
-  emit(tx, run, event, false, true)
+  emit(tx, run, event)
+  if tx.events[run] then
+    tx.events[run].begins = true
+  end
 end
 
 -- What events say of a job that has this id, and of its attempt.
@@ -443,19 +489,22 @@ function EVENTS.about(id, number, runner)
   return id .. ',"attempt":' .. number .. ',"runner_id":' .. runner
 end
 
--- A job is in another status. `attempt`: as attempt_of has it, or nil; with what is said `about` it, if that is known.
-local function emit_job(tx, run, job, status, attempt, more)
-  local head, about = tx.heads[status], attempt and attempt.about
+-- How the events of jobs that are in another status begin.
+function EVENTS.head(tx, status)
+  local head = tx.heads[status]
   if not head then
     head = '"kind":"job","at":' .. tx.at .. ',"status":"' .. status .. '","job_id":'
     tx.heads[status] = head
   end
-  if not about then
-    about = string.sub(job, string.find(job, ':', 5, true) + 1) -- behind the second colon
-    about = attempt and EVENTS.about(about, attempt.number, attempt.runner) or about
-  end
-  local event = more and head .. about .. more or head .. about
-  emit(tx, run, event, attempt and attempt.number == '1' and status ~= 'Dispatched')
+  return head
+end
+
+-- A job is in another status. `attempt`: as attempt_of has it, or nil.
+local function emit_job(tx, run, job, status, attempt, more)
+  local id = string.sub(job, string.find(job, ':', 5, true) + 1) -- behind the second colon
+  local about = attempt and EVENTS.about(id, attempt.number, attempt.runner) or id
+  local is_first = not attempt or attempt.number == '1' and status ~= 'Dispatched'
+  emit(tx, run, EVENTS.head(tx, status) .. about .. (more or ''), is_first)
 end
 
 local function split(text)

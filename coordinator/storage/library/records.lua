@@ -37,6 +37,22 @@ function COUNT.job(tx, from, to)
   end
 end
 
+-- A job of this script type is created in a status. Of both there are but a few.
+COUNT.moves = {}
+function COUNT.created(tx, type, status)
+  local moves = COUNT.moves[type]
+  if not moves then
+    moves = {}
+    COUNT.moves[type] = moves
+  end
+  local move = moves[status]
+  if not move then
+    move = type .. '>' .. status
+    moves[status] = move
+  end
+  COUNT.move(tx, move, 1)
+end
+
 function COUNT.flow(tx, from, to)
   if from ~= to then
     COUNT.move(tx, 'flow ' .. from .. '>' .. to)

@@ -576,8 +576,9 @@ end
 -- value of the field that says for how many others or since when it is queued. Adds it to `ready` if it waits for
 -- nothing.
 local function begin_job(tx, run, job, type, prerequisites, wait, ready)
-  if not PREREQUISITES.let_start(tx, run, job, prerequisites, wait == 0) or wait > 0 then
-    return 'WaitingForPrerequisites', 'x_wait', wait
+  local may_start = prerequisites == '[]' or PREREQUISITES.let_start(tx, run, job, prerequisites, wait == 0)
+  if not may_start or wait > 0 then
+    return 'WaitingForPrerequisites', 'x_wait', in_digits(wait)
   end
   add(ready, type, job)
   return 'Dispatched', 'x_queued', tx.at
@@ -789,7 +790,7 @@ local function count_off(tx, it, ready)
       redis.call('HSET', key, 'x_pending', '0')
     end
   else
-    redis.call('HSET', key, 'x_pending', pending)
+    redis.call('HSET', key, 'x_pending', in_digits(pending))
   end
 end
 
@@ -900,16 +901,25 @@ local function register(name, transition, flags, is_repeatable)
   redis.register_function{function_name = name, callback = callback, flags = flags or ENDS}
 end
 
--- What one of several transitions is answered with: one text is that text, for every table costs the server much.
-local function as_told(went_well, first, ...)
-  if not went_well then
-    return {WORD.FAULT, first}
-  end
+-- What a transition is answered with: one text is that text, for every table costs the server much.
+local function as_told(first, ...)
   local second = ...
   if second == nil and type(first) == 'string' then
     return first
   end
   return {first, ...}
+end
+
+-- Do one of several transitions. `it`: the `transition`, of which there are some, the places in the call and among the
+-- `args` in front of the first of them, how many arguments each has, `size`, and all `results`.
+local function do_one(tx, it, at)
+  local place, o = it.place + at, it.o + (at - 1) * it.size
+  tx.place = place
+  it.results[place] = as_told(it.transition(tx, it.args, o, o + it.size))
+end
+
+local function note_failed(_, it, at, fault)
+  it.results[it.place + at] = {WORD.FAULT, fault}
 end
 
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
@@ -938,18 +948,19 @@ local function many(keys, args)
         tx.result_of = {}
       end
     end
-    local transition, is_repeatable = TRANSITIONS[name], REPEATABLE[name]
+    local is_repeatable = REPEATABLE[name]
     is_kept = is_kept or not is_repeatable
     redo = redo or is_repeatable and {}
-    for _ = 1, times do
-      place = place + 1
-      tx.place = place
-      results[place] = as_told(attempt(tx, transition, tx, args, o, o + size))
-      if is_repeatable then
-        redo[place] = true
+    size, times = tonumber(size), tonumber(times)
+    attempt_each(tx, do_one, {
+      transition = TRANSITIONS[name], place = place, args = args, o = o, size = size, results = results,
+    }, times, note_failed)
+    if is_repeatable then
+      for repeatable = place + 1, place + times do
+        redo[repeatable] = true
       end
-      o = o + size
     end
+    place, o = place + times, o + size * times
     before, at = name, o + 1
   end
   flush()
