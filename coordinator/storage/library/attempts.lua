@@ -393,7 +393,8 @@ end
 -- Begin an attempt at a popped job. `taker`: who takes it, see take.
 local function begin_attempt(tx, taker, at)
   local record = taker.popped[at]
-  local job, key, run, of_run, number, field = record[JOB], record[KEY], record[RUN], record[OF_RUN], '1', record[ATTEMPT]
+  local job, key, run, of_run = record[JOB], record[KEY], record[RUN], record[OF_RUN]
+  local number, field = '1', record[ATTEMPT]
   local caller, id = string.match(job, ':(%d+):(%d+)', 4)
   local token = taker.secret .. '-' .. caller .. '-' .. id
   if field then
@@ -410,7 +411,7 @@ local function begin_attempt(tx, taker, at)
     redis.call('HSET', key, 'x_trace', origin)
   end
   field = number .. ' ' .. token .. taker.text .. deadline .. traced .. taker.session_text
-  local about, seconds = EVENTS.about(id, number, taker.runner), taker.seconds
+  local about, seconds = id .. EVENTS.ATTEMPT .. number .. taker.about, taker.seconds
   if (record[UPDATED_AT] or record[AT.created_at]) == seconds then
     redis.call('HSET', key, 'status', 'Started', 'x_attempt', field)
   else
@@ -494,7 +495,8 @@ local function take(tx, args, o, last)
     seconds = tx.seconds,
     secret = secret,
     topic = topic,
-    head = EVENTS.head(tx, 'Started'),
+    head = EVENTS.head(tx, 'Started'), -- of an event, and how it goes on
+    about = EVENTS.RUNNER .. runner,
     expires = tx.now + lease,
     text = ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ', -- of x_attempt, between token and deadline
     session_text = ' ' .. session,
@@ -700,9 +702,12 @@ local function finish(tx, args, o)
   end
   disarm(tx, 'lease:' .. job)
   forget_attempt(tx, job, taker)
-  cheer(tx, taker.runner, true)
-  if attempt.about then
-    emit(tx, run, EVENTS.head(tx, 'Finished') .. attempt.about, number == '1')
+  local memory, about = tx.memory, attempt.about -- forget_attempt has looked for it
+  if memory and memory.troubled[taker.runner] then
+    cheer(tx, taker.runner, true)
+  end
+  if about then
+    emit(tx, run, (tx.heads.Finished or EVENTS.head(tx, 'Finished')) .. about, number == '1')
   else
     emit_job(tx, run, job, 'Finished', attempt)
   end

@@ -230,6 +230,7 @@ local function begin(keys, args, is_reading, is_anyway)
     active = {}, -- run → its x_active, as far as it was looked at
     noted = 0, -- jobs that have finished, see note_finished
     notes = {}, -- of each its run, what waits for it, and who noted that
+    ids = {}, -- number of an event → the id of an entry of which it is the last
     heads = {}, -- status → how the events of jobs begin that come into it
     place = 1, -- of the transition in the call
     result_of = {}, -- jobs that have finished since anything else was done but take jobs → their results
@@ -433,7 +434,7 @@ local function job_id(job)
 end
 
 -- What happens to flows; see events.lua.
-local EVENTS = {}
+local EVENTS = {ATTEMPT = ',"attempt":', RUNNER = ',"runner_id":'}
 
 -- What is known in this call of what happens to a flow: `lines`, an event each, how many there are, `count`, and how
 -- many of them are in the stream, `kept`; whether the others begin the stream, and trim it; how long (ms) it is kept
@@ -452,8 +453,8 @@ function EVENTS.of(tx, flow)
 end
 
 -- Something has happened to the flow that `run` is; messages have no events. An event is the members of a FlowEvent but
--- its id, as JSON on one line. `is_first`: what happens to each job of a flow about once a start, which so need not trim
--- the others: that costs a fifth more.
+-- its id, as JSON on one line. `is_first`: what happens to each job of a flow about once a start, which so need not
+-- trim the others: that costs a fifth more.
 local function emit(tx, run, event, is_first)
   local it, feed = tx.events[run], tx.feed
   if not it then
@@ -484,11 +485,6 @@ local function emit_flow(tx, run, status, more)
   end
 end
 
--- What events say of a job that has this id, and of its attempt.
-function EVENTS.about(id, number, runner)
-  return id .. ',"attempt":' .. number .. ',"runner_id":' .. runner
-end
-
 -- How the events of jobs that are in another status begin.
 function EVENTS.head(tx, status)
   local head = tx.heads[status]
@@ -502,7 +498,7 @@ end
 -- A job is in another status. `attempt`: as attempt_of has it, or nil.
 local function emit_job(tx, run, job, status, attempt, more)
   local id = string.sub(job, string.find(job, ':', 5, true) + 1) -- behind the second colon
-  local about = attempt and EVENTS.about(id, attempt.number, attempt.runner) or id
+  local about = attempt and id .. EVENTS.ATTEMPT .. attempt.number .. EVENTS.RUNNER .. attempt.runner or id
   local is_first = not attempt or attempt.number == '1' and status ~= 'Dispatched'
   emit(tx, run, EVENTS.head(tx, status) .. about .. (more or ''), is_first)
 end

@@ -58,8 +58,13 @@ function EVENTS.write(tx, run)
     end
     it.kept = to
     if to > first and not it.is_late then
-      local number = string.format('%.0f', (tx.micros + 1) * PLACES + to + (it.logs or 0))
-      it.is_late = not append_entry(tx, run, it, tx.at .. '-' .. number, text) or nil
+      local number = to + (it.logs or 0)
+      local id = tx.ids[number] -- mostly several flows have as many
+      if not id then
+        id = tx.at .. '-' .. string.format('%.0f', (tx.micros + 1) * PLACES + number)
+        tx.ids[number] = id
+      end
+      it.is_late = not append_entry(tx, run, it, id, text) or nil
     end
     if to == first or it.is_late then
       for at = first, to do

@@ -393,7 +393,8 @@ local function flow_submit(tx, args, o)
     end
   end
   local new, ready, pending, created = {}, {}, count, 0
-  local fields, filled = {'status', '', 'x_run', '', 'created_at', ''}, nil -- of each, in its turn; whose names these are
+  local fields = {'status', '', 'x_run', '', 'created_at', ''} -- of each, in its turn
+  local filled = nil -- the kind of job whose names are in it
   for i, job in ipairs(jobs) do
     local place, kind = places[i], kinds[i]
     local parents, prerequisites = kind.parents, kind.prerequisites and args[place + 2 + kind.prerequisites] or '[]'
@@ -458,8 +459,9 @@ local function flow_submit(tx, args, o)
       end
     end
   end
-  fields = {'status', 'Started', 'x_active', '1', 'x_pending', in_digits(pending), 'x_started', tx.at, 'x_jobs', args[o + 3],
-    'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
+  fields = {'status', 'Started', 'x_active', '1', 'x_pending', in_digits(pending), 'x_started', tx.at,
+    'x_jobs', args[o + 3], 'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds,
+    'updated_at', tx.seconds}
   if tx.origin or was.status then
     put(fields, 'x_origin', tx.origin or '')
   end

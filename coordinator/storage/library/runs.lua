@@ -829,7 +829,7 @@ end
 local function announce_events(tx)
   local marks, feed = {}, tx.prefix .. 'feed'
   for flow in pairs(tx.events) do
-    marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
+    marks[#marks + 1] = tx.prefix .. 'followed:' .. string.sub(flow, 6)
   end
   if #tx.feed > 0 then
     marks[#marks + 1] = feed
