@@ -390,17 +390,17 @@ local function acknowledge(tx, run)
   end
 end
 
--- Begin an attempt at a popped job. `taker`: who takes it, see take.
-local function begin_attempt(tx, taker, at)
-  local record = taker.popped[at]
+-- Begin an attempt at a popped job. `taking`: see take.
+local function begin_attempt(tx, taking, at)
+  local record = taking.popped[at]
   local job, key, run, of_run = record[JOB], record[KEY], record[RUN], record[OF_RUN]
   local number, field = '1', record[ATTEMPT]
   local caller, id = string.match(job, ':(%d+):(%d+)', 4)
-  local token = taker.secret .. '-' .. caller .. '-' .. id
+  local token = taking.secret .. '-' .. caller .. '-' .. id
   if field then
     number = tostring(string.match(field, '^%d+') + 1)
   end
-  local expires, deadline, traced, origin = taker.expires, '0', '', of_run.origin
+  local expires, deadline, traced, origin = taking.expires, '0', '', of_run.origin
   if record[TIMEOUT] ~= '0' then
     local grace = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
     local ends = tx.now + record[TIMEOUT] * 1000 + grace
@@ -410,33 +410,34 @@ local function begin_attempt(tx, taker, at)
     traced = '+'
     redis.call('HSET', key, 'x_trace', origin)
   end
-  field = number .. ' ' .. token .. taker.text .. deadline .. traced .. taker.session_text
-  local about, seconds = id .. EVENTS.ATTEMPT .. number .. taker.about, taker.seconds
+  field = number .. ' ' .. token .. taking.text .. deadline .. traced .. taking.session_text
+  local about, seconds = id .. EVENTS.ATTEMPT .. number .. taking.about, tx.seconds
   if (record[UPDATED_AT] or record[AT.created_at]) == seconds then
     redis.call('HSET', key, 'status', 'Started', 'x_attempt', field)
   else
     redis.call('HSET', key, 'status', 'Started', 'x_attempt', field, 'updated_at', seconds)
   end
-  taker.begun = taker.begun + 1
+  taking.begun = taking.begun + 1
+  local taker = taking.taker
   BEGUN.remember(token, {field = field, run = run, number = number, traced = traced, taker = taker, about = about})
   arm(tx, 'lease:' .. job, expires)
   remember_attempt(tx, job, taker.name, token)
   if number ~= '1' and known_memory(tx) then
     tx.memory.kept[job] = nil
   end
-  emit(tx, run, taker.head .. about .. taker.topic, number == '1')
+  emit(tx, run, taking.head .. about .. taking.topic, number == '1')
   if not tx.events[run] and string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
-  local attempts, taken, count = taker.attempts, taker.taken, taker.count + 1
-  attempts[count] = encode_assignment(record, number, token, of_run.text, record[INPUTS], taker.updated_at,
-    record[QUEUED] .. taker.since, origin)
-  taken[2 * count - 1], taken[2 * count], taker.count = job, token, count
+  local attempts, taken, count = taking.attempts, taking.taken, taking.count + 1
+  attempts[count] = encode_assignment(record, number, token, of_run.text, record[INPUTS], taking.updated_at,
+    record[QUEUED] .. taking.since, origin)
+  taken[2 * count - 1], taken[2 * count], taking.count = job, token, count
 end
 
 -- A popped job's runner is not told of it, so it is lost.
-local function lose_popped(tx, taker, at)
-  arm(tx, 'lease:' .. taker.popped[at][JOB], taker.expires)
+local function lose_popped(tx, taking, at)
+  arm(tx, 'lease:' .. taking.popped[at][JOB], taking.expires)
 end
 
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
@@ -487,19 +488,17 @@ local function take(tx, args, o, last)
   if #popped == 0 then
     return more and WORD.MORE or WORD.ALL, {}
   end
-  local taker = { -- with what is the same for all its attempts
-    runner = runner,
-    session = session,
-    name = session_name(runner, session),
-    start = tx.at,
-    seconds = tx.seconds,
+  local taking = { -- what is the same for all its attempts
+    taker = {
+      runner = runner, session = session, name = session_name(runner, session), start = tx.at, seconds = tx.seconds,
+    },
     secret = secret,
-    topic = topic,
-    head = EVENTS.head(tx, 'Started'), -- of an event, and how it goes on
-    about = EVENTS.RUNNER .. runner,
     expires = tx.now + lease,
     text = ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ', -- of x_attempt, between token and deadline
     session_text = ' ' .. session,
+    head = EVENTS.head(tx, 'Started'), -- of an event, and how it goes on
+    about = EVENTS.RUNNER .. runner,
+    topic = topic,
     updated_at = '\0' .. tx.seconds .. '\0',
     since = ' ' .. tx.at,
     popped = popped,
@@ -508,13 +507,11 @@ local function take(tx, args, o, last)
     attempts = {},
     taken = {},
   }
-  attempt_each(tx, begin_attempt, taker, #popped, lose_popped)
-  local attempts, taken = taker.attempts, taker.taken
-  taker.popped, taker.attempts, taker.taken = nil, nil, nil -- for others stay with what is known of the attempts
-  COUNT.move(tx, 'Dispatched>Started', taker.begun)
-  redis.call('SET', tx.prefix .. 'take:' .. holder, number .. ' ' .. table.concat(taken, ' '), 'PX',
+  attempt_each(tx, begin_attempt, taking, #popped, lose_popped)
+  COUNT.move(tx, 'Dispatched>Started', taking.begun)
+  redis.call('SET', tx.prefix .. 'take:' .. holder, number .. ' ' .. table.concat(taking.taken, ' '), 'PX',
     math.max(tonumber(lease), 60000))
-  return more and WORD.MORE or WORD.ALL, attempts
+  return more and WORD.MORE or WORD.ALL, taking.attempts
 end
 
 register('hc_take', take, nil, true)
