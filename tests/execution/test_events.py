@@ -50,6 +50,34 @@ def test_everything_that_happens_to_a_flow_is_an_event(context: Context) -> None
     ]
 
 
+def test_the_events_of_an_ended_flow_are_kept_for_a_while_however_long_its_reason_is(context: Context) -> None:
+    context.submit(1, [job(1)])
+    context.take_one()
+    assert keep_time(context, 1) == -1
+
+    context.cancel(1, "\x01" * 1000)  # six bytes each as JSON
+
+    assert keep_time(context, 1) > 0
+
+
+def test_a_timer_that_is_set_and_dropped_in_turns_is_as_it_was_left(context: Context) -> None:
+    context.submit(1, [job(1, retries=1), job(2, retries=1), job(3)])
+    first, second, third = context.take(3)
+    names = [f"job:{CALLER}:{attempt.id}" for attempt in (first, second, third)]
+    keys = context.keys
+    calls = [
+        functions.finish(keys, names[0], first.token, b"{}"),
+        functions.heartbeat(keys, names[1], second.token),
+        functions.fail(keys, names[1], second.token, "broken", None, may_retry=True),
+        functions.heartbeat(keys, names[2], third.token),
+    ]
+
+    context.wire.ask(functions.many(calls))
+
+    (timers,) = context.wire.ask(("ZRANGE", f"{keys.prefix}timers", 0, -1))
+    assert {timer.decode() for timer in timers} == {f"retry:{names[1]}", f"lease:{names[2]}"}
+
+
 def test_the_end_of_a_flow_in_error_has_its_reason(context: Context) -> None:
     context.submit(1, [job(1), job(2)])
     context.take_one()

@@ -159,6 +159,8 @@ def all_there_is(context: Context) -> dict[str, Any]:
         name, *rest = ways[str(kind, "ascii") if isinstance(kind, bytes) else kind]
         (content,) = context.wire.ask((name, key, *rest))
         if isinstance(content, dict):
+            if b"created_at" in content:  # as it reads, if a record was not updated since, or in the same second
+                content.setdefault(b"updated_at", content[b"created_at"])
             content = content.items()
         if name == "XRANGE":
             content = [(name, event) for _, (name, text) in content for event in text.split(b"\n")]

@@ -2,32 +2,23 @@
 
 local ELSEWHERE = 5000 -- ms for which a job that is tried again is kept for another runner than the last
 local FAILED_IN_A_ROW = 5 -- attempts that a runner fails at once, after which it gets a smaller share
-local AT_ONCE = 10000 -- ms from its beginning within which an attempt fails at once
-local LOOKED_BACK = 500 -- timers looked at in one call
 local NAMES_JOB = '^.+%-(%d+)%-(%d+)$' -- a token; those of early versions named no job
-local KEPT_LIMIT = 100 -- such jobs passed over in one call
-local STALE_LIMIT = 200 -- stale queue entries dropped in one call
-local INPUT_BYTES = 1048576 -- of the results of other jobs told at once, unless a single one is larger
-local INPUT_JOBS = 1000 -- whose results are told at once
-local RETURN_LIMIT = 20 -- how often a job of a run is given back
-local TIMEOUT_GRACE = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
 
--- What is read of a job that may be taken: what the engine needs, and what its runner gets, in its order.
-local READ = {'status', 'x_run', 'x_queued', 'x_attempt', 'x_parents'}
-local ASSIGNED = #READ + 1
+-- What is known of a job that may be taken, `record`, a list: its name, its key, the inputs and the run's fields that
+-- its runner gets, what is read of it that the engine needs, and what its runner gets, in its order.
+local JOB, KEY, INPUTS, OF_RUN = 1, 2, 3, 4
+local AT = {status = 5, x_run = 6, x_queued = 7, x_attempt = 8, x_parents = 9, updated_at = 10}
+local ASSIGNED = 11
 for i = 1, #JOB_ASSIGNED do -- there is no ipairs yet while the library is loaded
-  READ[#READ + 1] = JOB_ASSIGNED[i]
-end
-local AT = {}
-for at = 1, #READ do
-  AT[READ[at]] = at
+  AT[JOB_ASSIGNED[i]] = ASSIGNED + i - 1
 end
 local STATUS, RUN, QUEUED, ATTEMPT, PARENTS, TYPE, TIMEOUT, ENV_VARS, SCRIPT = AT.status, AT.x_run, AT.x_queued,
   AT.x_attempt, AT.x_parents, AT.script_type, AT.timeout, AT.env_vars, AT.script
+local UPDATED_AT = AT.updated_at
 
 -- A record with none of these fields, but those that need not be stored.
 local BLANK = {}
-for i = 1, #READ do
+for i = 1, AT.script do
   BLANK[i] = false
 end
 for i = 1, #JOB_OPEN do
@@ -35,20 +26,23 @@ for i = 1, #JOB_OPEN do
 end
 
 local function read_job(tx, job)
-  local stored, record = redis.call('HGETALL', tx.prefix .. job), {unpack(BLANK)} -- to ask for each by name costs more
+  local key, at_of = tx.prefix .. job, AT
+  local stored, record = redis.call('HGETALL', key), {unpack(BLANK)} -- to ask for each by name costs more
   for i = 1, #stored, 2 do
-    local at = AT[stored[i]]
+    local at = at_of[stored[i]]
     if at then
       record[at] = stored[i + 1]
     end
   end
-  for _, name in ipairs(JOB_TEXTS) do
-    record[AT[name]] = record[AT[name]] and without_nul(record[AT[name]])
+  for i = 1, #JOB_TEXTS do
+    local at = at_of[JOB_TEXTS[i]]
+    record[at] = record[at] and without_nul(record[at])
   end
+  record[JOB], record[KEY] = job, key
   return record
 end
 
--- The results of the jobs a job depends on, `parents` (their ids): of the first of them, up to INPUT_BYTES, or of the
+-- The results of the jobs a job depends on, `parents` (their ids): of the first of them, up to some bytes, or of the
 -- first behind `after`, one of them. Returns a JSON object by id, or nil if `after` is none of them; the ids of the
 -- others, with commas between; and that of the last in the object.
 local function inputs_of(tx, job, parents, after)
@@ -57,17 +51,18 @@ local function inputs_of(tx, job, parents, after)
   end
   local caller, inputs, rest, bytes, last = string.match(job, '^job:%d+:'), {}, {}, 0, nil
   local result_of = tx.result_of or {}
+  local most_bytes, most_jobs = 1048576, 1000 -- of results told at once, unless a single one is larger
   for id in string.gmatch(parents, '%d+') do
     if after then
       if after == id then
         after = nil
       end
-    elseif #rest > 0 or #inputs >= INPUT_JOBS then
+    elseif #rest > 0 or #inputs >= most_jobs then
       rest[#rest + 1] = id
     else
       local result = result_of[caller .. id] or redis.call('HGET', tx.prefix .. caller .. id, 'result') or '{}'
       bytes = bytes + #result
-      if bytes > INPUT_BYTES and #inputs > 0 then
+      if bytes > most_bytes and #inputs > 0 then
         rest[1] = id
       else
         inputs[#inputs + 1] = '"' .. id .. '":' .. result
@@ -88,12 +83,11 @@ end
 -- what its prerequisites were satisfied by (a JSON object, or '' if it has none), since when it was queued and when
 -- that ended (ms, `waited`; '' if this was told before), the run's x_origin and the members that JOB_ASSIGNED names;
 -- joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the
--- server much.
-local function encode_assignment(tx, job, record, attempt, token, env_vars, inputs, updated_at, waited, origin)
-  local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', tx.prefix .. job, 'x_met') or ''
-  return attempt .. '\0' .. token .. '\0' .. job .. '\0' .. record[RUN] .. '\0' .. env_vars .. '\0' .. inputs .. '\0'
-    .. updated_at .. '\0' .. met .. '\0' .. waited .. '\0' .. origin .. '\0'
-    .. table.concat(record, '\0', ASSIGNED)
+-- server much. `of_run`: run and env_vars, and `updated_at`, each with a NUL before and behind it.
+local function encode_assignment(record, attempt, token, of_run, inputs, updated_at, waited, origin)
+  local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', record[KEY], 'x_met') or ''
+  return attempt .. '\0' .. token .. '\0' .. record[JOB] .. of_run .. inputs .. updated_at .. met .. '\0' .. waited
+    .. '\0' .. origin .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- Whether a runner other than this one is there for jobs of a type.
@@ -174,7 +168,8 @@ end
 
 -- A runner has failed an attempt: one that fails so many in a row, each at once, does not fail because of the jobs.
 local function blame(tx, attempt)
-  if tx.wall - attempt.start < AT_ONCE then
+  local at_once = 10000 -- ms from its beginning within which an attempt fails at once
+  if tx.wall - attempt.start < at_once then
     local trouble = trouble_of(tx, attempt.runner)
     trouble.failed, trouble.lost = trouble.failed + 1, 0
     if trouble.failed >= FAILED_IN_A_ROW then
@@ -241,6 +236,26 @@ local function kept_from(tx, job, type, runner)
   end
 end
 
+-- The runner of a message's job gave a sign of life.
+local function deliver(tx, run)
+  if string.sub(run, 1, 8) == 'message:' and redis.call('HGET', tx.prefix .. run, 'transport_status') == 'Sent' then
+    redis.call('HSET', tx.prefix .. run, 'transport_status', 'Delivered')
+  end
+end
+
+-- The last take of `holder`: its number, and what was handed out, of each attempt the job and the token; nil if there
+-- was none.
+local function last_take(tx, holder)
+  local key = tx.prefix .. 'take:' .. holder
+  local remembered = redis.pcall('GET', key)
+  if type(remembered) == 'table' then -- of an earlier version, which had a hash there
+    return unpack(redis.call('HMGET', key, 'number', 'taken'))
+  end
+  return string.match(remembered or '', '^(%d+) (.*)$')
+end
+
+do -- what is local to this block takes no place among the 200 locals a chunk may have
+
 -- Put jobs back to the front of their queue, in their order.
 local function put_back(queue, jobs)
   for back = #jobs, 1, -1 do
@@ -259,16 +274,31 @@ local function forget_ready(tx, type)
   end
 end
 
+-- What jobs of a run are told of it: whether it is `active`, '' if that says nothing, or nil if it is no record any
+-- more; a `text` of it and its env_vars, of that `size`, see encode_assignment; its x_origin, `origin`.
+local function read_run(tx, run)
+  local stored = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars', 'x_origin')
+  if stored.err then
+    return {}
+  end
+  local active, env_vars = stored[1] or '', stored[2] or '{}'
+  if active == '1' then
+    tx.active[run] = IS.ACTIVE
+  end
+  return {active = active, text = '\0' .. run .. '\0' .. env_vars .. '\0', size = #env_vars, origin = stored[3] or ''}
+end
+
 -- The queued jobs a runner gets, up to `count`, from the queues of `types` in turn, until they have so many bytes.
--- Returns them as {job, record, the run's env_vars, inputs, its x_origin}, and whether there may be more. One whose
+-- Returns their records, and whether there may be more. One whose
 -- type has changed since is moved to its queue; one that is in its queue twice, because it was queued again before its
 -- first entry was popped, is popped once. Those kept for others stay where they are, and so do all while they are
 -- paused, or the runner is drained; those of a flow that is paused are noted for when it is resumed.
 local function pop(tx, count, bytes, types, runner)
   local popped, stale, runs, seen, moved = {}, 0, {}, {}, {}
+  local most_kept, most_stale = 100, 200 -- jobs for others passed over, and stale entries dropped, in one call
   for _, type in ipairs(types) do
     local queue, kept, is_empty = tx.prefix .. 'queue:' .. string.lower(type), {}, false
-    while #popped < count and #kept < KEPT_LIMIT and not is_empty do
+    while #popped < count and #kept < most_kept and not is_empty do
       local asked = math.min(count - #popped, 100)
       local entries = redis.call('RPOP', queue, asked) or {}
       is_empty = #entries < asked
@@ -283,8 +313,9 @@ local function pop(tx, count, bytes, types, runner)
         is_empty = false
         break
       end
+      local kept_jobs = known_memory(tx) and tx.memory.kept
       for i, job in ipairs(entries) do
-        if bytes <= 0 or stale > STALE_LIMIT then
+        if bytes <= 0 or stale > most_stale then
           for back = #entries, i, -1 do
             redis.call('RPUSH', queue, entries[back])
           end
@@ -297,34 +328,39 @@ local function pop(tx, count, bytes, types, runner)
           arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           record = {}
         end
-        local run = record[RUN]
-        local is_queued = run and record[STATUS] == 'Dispatched' and record[AT.x_queued] and not seen[job]
-        if is_queued and not runs[run] then
-          runs[run] = redis.pcall('HMGET', tx.prefix .. run, 'x_active', 'env_vars', 'x_origin')
+        local run, of_run = record[RUN], nil
+        if run and record[STATUS] == 'Dispatched' and record[QUEUED] and not seen[job] then
+          of_run = runs[run]
+          if not of_run then
+            of_run = read_run(tx, run)
+            runs[run] = of_run
+          end
+          if not of_run.active then
+            arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
+          end
         end
-        if is_queued and runs[run].err then
-          arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
-          is_queued = false
-        end
-        if is_queued and record[TYPE] ~= type then
+        local active = of_run and of_run.active
+        if active and record[TYPE] ~= type then
           add(moved, record[TYPE], job)
-        elseif is_queued and runs[run][1] == '1' and kept_from(tx, job, type, runner) then
+        elseif active == '1' and kept_jobs and kept_jobs[job] and kept_from(tx, job, type, runner) then
           seen[job] = true
           kept[#kept + 1] = job
           local till = kept_from(tx, job, type, runner)
           tx.due = math.min(tx.due or till, till) -- then it may have it, for whoever looks tells of all queues
-        elseif is_queued and runs[run][1] == '1' then
-          seen[job], tx.active[run] = true, IS.ACTIVE
-          local env_vars = runs[run][2] or '{}'
-          local are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
+        elseif active == '1' then
+          seen[job] = true
+          local are_readable, inputs = true, '{}'
+          if record[PARENTS] then
+            are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
+          end
           if are_readable then
-            popped[#popped + 1] = {job, record, env_vars, inputs, runs[run][3] or ''}
-            bytes = bytes - #inputs - #env_vars - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
+            record[INPUTS], record[OF_RUN] = inputs, of_run
+            popped[#popped + 1] = record
+            bytes = bytes - #inputs - of_run.size - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           end
-        elseif is_queued
-          and (runs[run][1] == IS.STARTING or runs[run][1] == IS.SETTLING or runs[run][1] == IS.PAUSED) then
+        elseif active == IS.STARTING or active == IS.SETTLING or active == IS.PAUSED then
           redis.call('RPUSH', tx.prefix .. 'ready:' .. run, type .. ' ' .. job)
           stale = stale + 1 -- as much work as one
         else
@@ -354,59 +390,54 @@ local function acknowledge(tx, run)
   end
 end
 
--- The runner of a message's job gave a sign of life.
-local function deliver(tx, run)
-  if string.sub(run, 1, 8) == 'message:' and redis.call('HGET', tx.prefix .. run, 'transport_status') == 'Sent' then
-    redis.call('HSET', tx.prefix .. run, 'transport_status', 'Delivered')
+-- Begin an attempt at a popped job. `taking`: see take.
+local function begin_attempt(tx, taking, at)
+  local record = taking.popped[at]
+  local job, key, run, of_run = record[JOB], record[KEY], record[RUN], record[OF_RUN]
+  local number, field = '1', record[ATTEMPT]
+  local caller, id = string.match(job, ':(%d+):(%d+)', 4)
+  local token = taking.secret .. '-' .. caller .. '-' .. id
+  if field then
+    number = tostring(string.match(field, '^%d+') + 1)
   end
-end
-
--- Begin an attempt at a popped job. `topic`: as a member of its event. Returns what its runner is told; see
--- `encode_assignment`.
-local function begin_attempt(tx, popped, token, runner, session, topic, lease)
-  local job, record, env_vars, inputs, origin = unpack(popped)
-  local run, number = record[RUN], '1'
-  if record[ATTEMPT] then
-    number = tostring(string.match(record[ATTEMPT], '^%d+') + 1)
-  end
-  local expires, deadline, traced = tx.now + lease, '0', ''
+  local expires, deadline, traced, origin = taking.expires, '0', '', of_run.origin
   if record[TIMEOUT] ~= '0' then
-    local ends = tx.now + record[TIMEOUT] * 1000 + TIMEOUT_GRACE
+    local grace = 5000 -- ms beyond a job's timeout for its runner to stop the script and report, before we end it
+    local ends = tx.now + record[TIMEOUT] * 1000 + grace
     expires, deadline = math.min(expires, ends), string.format('%.0f', ends)
   end
   if origin ~= '' and string.byte(origin) ~= 44 then -- it begins with a trace, not with the comma behind that
     traced = '+'
-    redis.call('HSET', tx.prefix .. job, 'x_trace', origin)
+    redis.call('HSET', key, 'x_trace', origin)
   end
-  local field = number .. ' ' .. token .. ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ' .. deadline .. traced
-    .. ' ' .. session
-  local attempt = {number = number, token = token, runner = runner, lease = lease, start = tx.at, deadline = deadline,
-    traced = traced, session = session, job = job, run = run, more = false}
-  redis.call('HSET', tx.prefix .. job, 'status', 'Started', 'updated_at', tx.seconds, 'x_attempt', field)
-  BEGUN.remember(field, attempt)
-  COUNT.move(tx, 'Dispatched>Started')
+  field = number .. ' ' .. token .. taking.text .. deadline .. traced .. taking.session_text
+  local about, seconds = id .. EVENTS.ATTEMPT .. number .. taking.about, tx.seconds
+  if (record[UPDATED_AT] or record[AT.created_at]) == seconds then
+    redis.call('HSET', key, 'status', 'Started', 'x_attempt', field)
+  else
+    redis.call('HSET', key, 'status', 'Started', 'x_attempt', field, 'updated_at', seconds)
+  end
+  taking.begun = taking.begun + 1
+  local taker = taking.taker
+  BEGUN.remember(token, {field = field, run = run, number = number, traced = traced, taker = taker, about = about})
   arm(tx, 'lease:' .. job, expires)
-  remember_attempt(tx, job, runner, session, token)
+  remember_attempt(tx, job, taker.name, token)
   if number ~= '1' and known_memory(tx) then
     tx.memory.kept[job] = nil
   end
-  if string.sub(run, 1, 8) == 'message:' then
+  emit(tx, run, taking.head .. about .. taking.topic, number == '1')
+  if not tx.events[run] and string.sub(run, 1, 8) == 'message:' then
     acknowledge(tx, run)
   end
-  emit_job(tx, run, job, 'Started', attempt, topic)
-  local waited = record[QUEUED] .. ' ' .. tx.at
-  return encode_assignment(tx, job, record, number, token, env_vars, inputs, tx.seconds, waited, origin)
+  local attempts, taken, count = taking.attempts, taking.taken, taking.count + 1
+  attempts[count] = encode_assignment(record, number, token, of_run.text, record[INPUTS], taking.updated_at,
+    record[QUEUED] .. taking.since, origin)
+  taken[2 * count - 1], taken[2 * count], taking.count = job, token, count
 end
 
--- The last take of `holder`: its number, and what was handed out, of each attempt the job and the token; nil if there
--- was none.
-local function last_take(tx, holder)
-  local key = tx.prefix .. 'take:' .. holder
-  local remembered = redis.pcall('GET', key)
-  if type(remembered) == 'table' then -- of an earlier version, which had a hash there
-    return unpack(redis.call('HMGET', key, 'number', 'taken'))
-  end
-  return string.match(remembered or '', '^(%d+) (.*)$')
+-- A popped job's runner is not told of it, so it is lost.
+local function lose_popped(tx, taking, at)
+  arm(tx, 'lease:' .. taking.popped[at][JOB], taking.expires)
 end
 
 -- What was handed out in that take of `holder`, as `encode_assignment` does, as far as it still runs; nothing if it has
@@ -426,12 +457,11 @@ local function taken_before(tx, holder, number)
     local record = read_job(tx, job)
     local attempt = record[STATUS] == 'Started' and attempt_of(record[ATTEMPT])
     if attempt and attempt.token == token then
-      local env_vars, origin = unpack(redis.call('HMGET', tx.prefix .. record[RUN], 'env_vars', 'x_origin'))
-      env_vars, origin = env_vars or '{}', origin or ''
+      local of_run = read_run(tx, record[RUN])
       local inputs = encode_inputs(tx, job, record[PARENTS])
-      local updated_at = redis.call('HGET', tx.prefix .. job, 'updated_at') -- when it was taken, not now
-      attempts[#attempts + 1] =
-        encode_assignment(tx, job, record, attempt.number, token, env_vars, inputs, updated_at, '', origin)
+      local updated_at = record[UPDATED_AT] or record[AT.created_at] -- when it was taken, not now
+      attempts[#attempts + 1] = encode_assignment(record, attempt.number, token, of_run.text, inputs,
+        '\0' .. updated_at .. '\0', '', of_run.origin)
     end
   end
   return attempts
@@ -458,33 +488,49 @@ local function take(tx, args, o, last)
   if #popped == 0 then
     return more and WORD.MORE or WORD.ALL, {}
   end
-  local attempts, taken = {}, {}
-  for i, item in ipairs(popped) do
-    local token = secret .. string.gsub(string.sub(item[1], 4), ':', '-')
-    local went_well, told = attempt(tx, begin_attempt, tx, item, token, runner, session, topic, lease)
-    if went_well then
-      attempts[#attempts + 1] = told[1]
-      taken[#taken + 1] = item[1] .. ' ' .. token
-    else -- its runner is not told of it, so it is lost
-      arm(tx, 'lease:' .. item[1], tx.now + lease)
-    end
-  end
-  redis.call('SET', tx.prefix .. 'take:' .. holder, number .. ' ' .. table.concat(taken, ' '), 'PX',
+  local taking = { -- what is the same for all its attempts
+    taker = {
+      runner = runner, session = session, name = session_name(runner, session), start = tx.at, seconds = tx.seconds,
+    },
+    secret = secret,
+    expires = tx.now + lease,
+    text = ' ' .. runner .. ' ' .. lease .. ' ' .. tx.at .. ' ', -- of x_attempt, between token and deadline
+    session_text = ' ' .. session,
+    head = EVENTS.head(tx, 'Started'), -- of an event, and how it goes on
+    about = EVENTS.RUNNER .. runner,
+    topic = topic,
+    updated_at = '\0' .. tx.seconds .. '\0',
+    since = ' ' .. tx.at,
+    popped = popped,
+    begun = 0, -- attempts
+    count = 0, -- of those that are told
+    attempts = {},
+    taken = {},
+  }
+  attempt_each(tx, begin_attempt, taking, #popped, lose_popped)
+  COUNT.move(tx, 'Dispatched>Started', taking.begun)
+  redis.call('SET', tx.prefix .. 'take:' .. holder, number .. ' ' .. table.concat(taking.taken, ' '), 'PX',
     math.max(tonumber(lease), 60000))
-  return more and WORD.MORE or WORD.ALL, attempts
+  return more and WORD.MORE or WORD.ALL, taking.attempts
+end
+
+register('hc_take', take, nil, true)
+
 end
 
 -- A running attempt by its token, as attempt_of reads it, with its job and run, and `more` fields of the job as they
 -- are stored; or nil and 'none' | 'stale'.
 local function running(tx, job, token, more)
-  local status, run, field, value = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_attempt', more))
+  local stored = redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_attempt', more)
+  local status, field = stored[1], stored[3]
   if not status then
     return nil, WORD.NONE
   end
-  local attempt = status == 'Started' and field and BEGUN.claim(field, job, run, value)
+  local attempt = status == 'Started' and attempt_of(field, job, stored[2])
   if not attempt or attempt.token ~= token then
     return nil, WORD.STALE
   end
+  attempt.more = stored[4]
   return attempt
 end
 
@@ -510,8 +556,8 @@ local function reported(status, attempt)
 end
 
 -- The same as it is told the first time: with when the attempt began and ended (ms).
-local function reported_now(tx, status, attempt)
-  return reported(status, attempt.number) .. ' ' .. attempt.start .. ' ' .. tx.at
+local function reported_now(tx, status, attempt, start)
+  return WORD.OK .. ' ' .. status .. ' ' .. attempt .. ' ' .. start .. ' ' .. tx.at
 end
 
 -- Answer a report, 'finish' | 'fail', on an attempt that does not run: as the first time, if it has ended with just
@@ -608,36 +654,68 @@ local function fail_attempt(tx, attempt, reason, result, may_retry, is_lost, out
   return 'Error'
 end
 
+-- A running attempt that is to be finished, as BEGUN has it, and x_next of its job; or nil and 'none' | 'stale'.
+local function finishing(tx, key, job, token)
+  local attempt = BEGUN.claim(token)
+  if attempt then
+    local stored = redis.call('HMGET', key, 'status', 'x_attempt', 'x_next')
+    if stored[1] == 'Started' and stored[2] == attempt.field then
+      return attempt, stored[3]
+    end
+  end
+  local fault
+  attempt, fault = running(tx, job, token, 'x_next')
+  if attempt then
+    attempt.taker = attempt
+    return attempt, attempt.more
+  end
+  return nil, fault
+end
+
 -- Accept a running attempt's result: store it, release the jobs that waited for it, end the run if it was the last.
 -- Arguments: 1 the job, 2 token, 3 result as JSON.
 -- Result: 'ok STATUS ATTEMPT', followed by when it began and ended (ms) unless that was reported before | 'none' |
 -- 'stale'.
 local function finish(tx, args, o)
   local job, token, result = args[o + 1], args[o + 2], args[o + 3]
-  local attempt, fault = running(tx, job, token, 'x_next')
-  if not attempt then
-    return report_again(tx, fault, 'finish', job, token)
-  end
   local key = tx.prefix .. job
-  redis.call('HSET', key, 'status', 'Finished', 'result', result, 'x_ended', tx.at, 'updated_at', tx.seconds)
-  COUNT.move(tx, 'Started>Finished')
+  local attempt, following = finishing(tx, key, job, token)
+  if not attempt then
+    return report_again(tx, following, 'finish', job, token)
+  end
+  local run, number, taker = attempt.run, attempt.number, attempt.taker
+  if taker.seconds == tx.seconds then -- as updated_at is already
+    redis.call('HSET', key, 'status', 'Finished', 'result', result, 'x_ended', tx.at)
+  else
+    redis.call('HSET', key, 'status', 'Finished', 'result', result, 'x_ended', tx.at, 'updated_at', tx.seconds)
+  end
+  COUNT.move(tx, 'Started>Finished', 1)
   if tx.counts then
     BYTES.count(tx, job)
   end
   tx.result_of[job] = result
-  if attempt.number ~= '1' then
+  if number ~= '1' then
     redis.call('HDEL', key, 'x_failure')
   end
   disarm(tx, 'lease:' .. job)
-  forget_attempt(tx, job, attempt)
-  cheer(tx, attempt.runner, true)
-  deliver(tx, attempt.run)
-  emit_job(tx, attempt.run, job, 'Finished', attempt)
-  if attempt.traced == '+' then
-    OUTCOME.trace(tx, attempt.run, job, attempt, 'finished')
+  forget_attempt(tx, job, taker)
+  local memory, about = tx.memory, attempt.about -- forget_attempt has looked for it
+  if memory and memory.troubled[taker.runner] then
+    cheer(tx, taker.runner, true)
   end
-  note_finished(tx, attempt.run, attempt.more)
-  return reported_now(tx, 'Finished', attempt)
+  if about then
+    emit(tx, run, (tx.heads.Finished or EVENTS.head(tx, 'Finished')) .. about, number == '1')
+  else
+    emit_job(tx, run, job, 'Finished', attempt)
+  end
+  if not tx.events[run] then -- it is no flow
+    deliver(tx, run)
+  end
+  if attempt.traced == '+' then
+    OUTCOME.trace(tx, run, job, attempt_of(attempt.field, job, run) or attempt, 'finished')
+  end
+  note_finished(tx, run, following)
+  return reported_now(tx, 'Finished', number, taker.start)
 end
 
 -- Report that a running attempt has failed. Of one that was cancelled or timed out here just before, the result is
@@ -660,7 +738,7 @@ local function fail(tx, args, o)
   end
   local status = fail_attempt(tx, attempt, args[o + 3], result, manner ~= '0', manner == '2')
   redis.call('HSET', tx.prefix .. job, 'x_failed', token .. ' ' .. status .. ' ' .. attempt.number)
-  return reported_now(tx, status, attempt)
+  return reported_now(tx, status, attempt.number, attempt.start)
 end
 
 local function renew(tx, attempt)
@@ -732,7 +810,7 @@ local function emit_log(tx, flow, members)
     return
   end
   local it = EVENTS.of(tx, flow)
-  it.written = it.written + 1
+  it.logs = (it.logs or 0) + 1
   local event = '"kind":"log","at":' .. tx.at .. members
   redis.call('XADD', logs, entry, 'e', event)
   local bytes, count = redis.call('HINCRBY', tx.prefix .. flow, 'x_logged', #event), redis.call('XLEN', logs)
@@ -796,8 +874,8 @@ local function give_back(tx, job)
   local type, field, run = unpack(redis.call('HMGET', key, 'script_type', 'x_attempt', 'x_run'))
   local active = is_active(tx, run)
   local attempt = attempt_of(field)
-  local returned = redis.call('HINCRBY', key, 'x_returned', 1)
-  if active and attempt and returned >= RETURN_LIMIT then
+  local returned, most = redis.call('HINCRBY', key, 'x_returned', 1), 20 -- times
+  if active and attempt and returned >= most then
     attempt.job, attempt.run = job, run
     local reason = 'given back ' .. returned .. ' times: it never reached the runner that took it'
     fail_attempt(tx, attempt, reason, nil, false)
@@ -839,12 +917,12 @@ end
 function OUTCOME.look_back(tx, memory)
   if memory.walked ~= true and not tx.has_looked_back then
     tx.has_looked_back = true
-    local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', LOOKED_BACK))
+    local cursor, found = unpack(redis.call('ZSCAN', tx.prefix .. 'timers', memory.walked or '0', 'COUNT', '500'))
     for at = 1, #found, 2 do
       local job = string.match(found[at], '^lease:(.*)$')
       local attempt = job and attempt_of(redis.call('HGET', tx.prefix .. job, 'x_attempt'))
       if attempt then
-        remember_attempt(tx, job, attempt.runner, attempt.session, attempt.token)
+        remember_attempt(tx, job, session_name(attempt.runner, attempt.session), attempt.token)
         if not string.match(attempt.token, NAMES_JOB) then
           memory.unnamed[attempt.token] = job
         end
@@ -903,7 +981,6 @@ local function resume(tx, args, o, last)
 end
 
 redis.register_function{function_name = 'hc_inputs', callback = read_inputs, flags = {'no-writes'}}
-register('hc_take', take, nil, true)
 register('hc_untake', untake)
 register('hc_finish', finish)
 register('hc_fail', fail)

@@ -40,7 +40,7 @@
 -- that is), x_again (the token of the flow_rerun that has started it last), x_origin (what has asked for its last
 -- start, as Keyspace.started_by has it, or '').
 
-local VERSION = '10'
+local VERSION = '11'
 local IDENTITY = VERSION .. ':' .. DIGEST
 -- So many reports of log lines are kept of a flow; a text, as all that is given to redis.call often: a number is
 -- printed each time.
@@ -204,8 +204,8 @@ local function begin(keys, args, is_reading, is_anyway)
     end
   end
   -- With these it has less than 32 fields, so that no call makes it grow. Others are set later: `now`, `due` (the next
-  -- timer), `memory` (see runs.lua), `count` (the number of the count that holds), `faults` (see note_fault), `undo`
-  -- (timers that were set or moved, each with what it was before: see attempt), and so on.
+  -- timer), `memory` (see runs.lua), `count` (the number of the count that holds), `faults` (see note_fault), and so
+  -- on.
   local tx = {
     engine = keys[1],
     prefix = prefix,
@@ -223,14 +223,15 @@ local function begin(keys, args, is_reading, is_anyway)
     effects = {},
     news = {},
     events = {}, -- flows to which something has happened → that, as far as it is not written yet: see events.lua
-    feed = {}, -- what has happened to flows: of each event the flow, and the members of a FlowEvent but its id
-    timers = {},
+    feed = {}, -- what has happened to flows, in order: whose event that is, as EVENTS.of has it, the next of its lines
+    timers = {}, -- what was armed and disarmed, in order: the name, and when that is due or false
+    timed = 0, -- items of that
     work = WORK, -- commands that may be spent on what can wait for another call
     active = {}, -- run → its x_active, as far as it was looked at
-    noted = 0, -- jobs that have finished, see note_finished: of each, its run, what waits for it, and who noted that
-    noted_run = {},
-    noted_waiting = {},
-    noted_by = {},
+    noted = 0, -- jobs that have finished, see note_finished
+    notes = {}, -- of each its run, what waits for it, and who noted that
+    ids = {}, -- number of an event → the id of an entry of which it is the last
+    heads = {}, -- status → how the events of jobs begin that come into it
     place = 1, -- of the transition in the call
     result_of = {}, -- jobs that have finished since anything else was done but take jobs → their results
     moves = {}, -- how often records were moved from a status to another one, see COUNT.move
@@ -258,19 +259,58 @@ local function call_each(command, key, items)
   return reply
 end
 
+-- What remains of timers that were armed and disarmed in turns: the last of each name.
+local function last_timers(timers, timed)
+  local last, remaining = {}, {}
+  for at = 1, timed, 2 do
+    last[timers[at]] = timers[at + 1]
+  end
+  for name, at in pairs(last) do
+    remaining[#remaining + 1] = name
+    remaining[#remaining + 1] = at
+  end
+  return remaining
+end
+
+-- What is armed, each with the time in front of it, and what is disarmed, and how often these take turns.
+local function sort_timers(timers, last)
+  local armed, disarmed, turns, was_armed, before, text = {}, {}, -1, nil, nil, nil
+  local arms, disarms = 0, 0
+  for at = 1, last, 2 do
+    local due = timers[at + 1]
+    if due then
+      if due ~= before then -- mostly all are due at once
+        before, text = due, string.format('%.0f', due)
+      end
+      armed[arms + 1], armed[arms + 2], arms = text, timers[at], arms + 2
+      if was_armed ~= true then
+        turns, was_armed = turns + 1, true
+      end
+    else
+      disarms = disarms + 1
+      disarmed[disarms] = timers[at]
+      if was_armed ~= false then
+        turns, was_armed = turns + 1, false
+      end
+    end
+  end
+  return armed, disarmed, turns
+end
+
 -- Carry out what was armed and disarmed so far.
 local function set_timers(tx)
-  local armed, disarmed, before, text = {}, {}, nil, nil
-  for name, at in pairs(tx.timers) do
-    if at then
-      if at ~= before then -- mostly all are due at once
-        before, text = at, string.format('%.0f', at)
-      end
-      armed[#armed + 1] = text
-      armed[#armed + 1] = name
-    else
-      disarmed[#disarmed + 1] = name
-    end
+  local timers, last = tx.timers, tx.timed
+  if last == 0 then
+    return
+  end
+  local armed, disarmed, turns = sort_timers(timers, last)
+  if turns > 1 then
+    timers = last_timers(timers, last)
+    armed, disarmed = sort_timers(timers, #timers)
+  end
+  local is_armed_first = timers[2] ~= false
+  if #disarmed > 0 and not is_armed_first then
+    call_each('ZREM', tx.prefix .. 'timers', disarmed)
   end
   if #armed > 0 then
     if tx.adopted then
@@ -279,11 +319,10 @@ local function set_timers(tx)
     end
     call_each('ZADD', tx.prefix .. 'timers', armed)
   end
-  if #disarmed > 0 then
+  if #disarmed > 0 and is_armed_first then
     call_each('ZREM', tx.prefix .. 'timers', disarmed)
   end
-  tx.timers = {}
-  tx.undo = tx.undo and {}
+  tx.timers, tx.timed = {}, 0
 end
 
 -- A runner is to stop an attempt.
@@ -291,40 +330,24 @@ local function announce_cancel(tx, runner, job, token, reason)
   announce(tx, EFFECT.CANCEL .. table.concat({runner, job, token, cjson.encode(reason)}, ' '))
 end
 
-local NO_TIMER = ''
-
-local function change_timer(tx, name, at)
-  local undo = tx.undo
-  if undo then
-    local count, before = #undo, tx.timers[name]
-    if before == nil then
-      before = NO_TIMER
-    end
-    undo[count + 1], undo[count + 2] = name, before
-  end
-  tx.timers[name] = at
-end
-
 -- Set the timer `name` of a record, or move it; like `disarm`, `set_timers` carries it out.
 local function arm(tx, name, at)
-  change_timer(tx, name, at)
+  local timers, timed = tx.timers, tx.timed
+  timers[timed + 1], timers[timed + 2], tx.timed = name, at, timed + 2
   if not tx.due or at < tx.due then
     tx.due = at
   end
 end
 
 local function disarm(tx, name)
-  change_timer(tx, name, false)
+  local timers, timed = tx.timers, tx.timed
+  timers[timed + 1], timers[timed + 2], tx.timed = name, false, timed + 2
 end
 
 local function shorten(items, count)
   for at = #items, count + 1, -1 do
     items[at] = nil
   end
-end
-
-local function collect(act, ...)
-  return {act(...)}
 end
 
 -- What the server, or Lua, says of a fault.
@@ -345,28 +368,65 @@ local function faults_of(tx)
   return faults
 end
 
+-- What the end of a call makes of what was done so far.
+local function marks_of(tx)
+  return {timed = tx.timed, effects = #tx.effects, news = #tx.news, noted = tx.noted, due = tx.due}
+end
+
+-- Forget what was done since `marks` as far as the end of the call would make something of it; what was written stays.
+local function forget_since(tx, marks)
+  tx.timed = math.min(marks.timed, tx.timed) -- those before may have been carried out
+  shorten(tx.effects, marks.effects)
+  shorten(tx.news, marks.news)
+  tx.noted, tx.due, tx.active = marks.noted, marks.due, {}
+end
+
 -- Do one of several things that are done in one call, `act(...)`, so that a fault of it concerns no other: what it has
 -- written stays, as if it had been the only one, but what the end of the call would have made of it is forgotten.
--- Returns true and a list of what it returned, or false and what was wrong.
+-- Returns true, or false and what was wrong.
 local function attempt(tx, act, ...)
-  tx.undo = tx.undo or {}
-  local undone, effects, news, noted, due = #tx.undo, #tx.effects, #tx.news, tx.noted, tx.due
-  local went_well, result = pcall(collect, act, ...)
+  local marks = marks_of(tx)
+  local went_well, fault = pcall(act, ...)
   if went_well then
-    return true, result
+    return true
   end
-  for at = #tx.undo - 1, undone + 1, -2 do
-    local name, before = tx.undo[at], tx.undo[at + 1]
-    if before == NO_TIMER then
-      before = nil
+  forget_since(tx, marks)
+  return false, fault_text(fault)
+end
+
+local function go_through(tx, act, it, marks, first, count)
+  for at = first, count do
+    marks.at, marks.timed, marks.noted, marks.due = at, tx.timed, tx.noted, tx.due
+    marks.effects, marks.news = #tx.effects, #tx.news
+    act(tx, it, at)
+  end
+end
+
+-- Do things of one kind, `act(tx, it, 1)` to `act(tx, it, count)`, each as `attempt` does. `fail(tx, it, at, fault)` is
+-- called for those that have failed.
+local function attempt_each(tx, act, it, count, fail)
+  local at, marks = 0, marks_of(tx)
+  while at < count do
+    local went_well, fault = pcall(go_through, tx, act, it, marks, at + 1, count)
+    at = went_well and count or marks.at
+    if not went_well then
+      forget_since(tx, marks)
+      fail(tx, it, at, fault_text(fault))
     end
-    tx.timers[name] = before
   end
-  shorten(tx.undo, undone)
-  shorten(tx.effects, effects)
-  shorten(tx.news, news)
-  tx.noted, tx.due, tx.active = noted, due, {}
-  return false, fault_text(result)
+end
+
+-- A small number as text: it costs much to print one each time.
+local texts = {}
+local function in_digits(number)
+  local text = texts[number]
+  if not text then
+    text = string.format('%.0f', number)
+    if number < 1000 then
+      texts[number] = text
+    end
+  end
+  return text
 end
 
 local function job_id(job)
@@ -374,24 +434,28 @@ local function job_id(job)
 end
 
 -- What happens to flows; see events.lua.
-local EVENTS = {ENTRY_BYTES = 4096} -- at which an entry is not added to
+local EVENTS = {ATTEMPT = ',"attempt":', RUNNER = ',"runner_id":'}
 
--- What is known in this call of what happens to a flow: `text`, events that are not written yet, with line feeds
--- between, and their `count`; how many were `written`; whether the events begin the stream and trim it; whether its
--- newest entry `is_late`, see EVENTS.write; how long (ms) it is kept from now on, `ttl`.
+-- What is known in this call of what happens to a flow: `lines`, an event each, how many there are, `count`, and how
+-- many of them are in the stream, `kept`; whether the others begin the stream, and trim it; how long (ms) it is kept
+-- from now on, `ttl`. And perhaps: whether the stream's newest entry `is_late`, see EVENTS.write; how many `logs` were
+-- written to it; how many of the lines were `fed` to the feed. As these would make it a larger table, they are set when
+-- they are needed.
 function EVENTS.of(tx, flow)
   local it = tx.events[flow]
   if not it then
-    it = {count = 0, text = '', written = 0, begins = false, trims = false, is_late = false, ttl = false}
+    it = {
+      flow = flow, lines = {'', '', '', ''}, count = 0, kept = 0, begins = false, trims = false, ttl = false,
+    }
     tx.events[flow] = it
   end
   return it
 end
 
 -- Something has happened to the flow that `run` is; messages have no events. An event is the members of a FlowEvent but
--- its id, as JSON on one line; `members` are those after `at`, each with a comma before it. `is_first`: what happens to
--- each job of a flow about once, which so need not trim the others: that costs a fifth more.
-local function emit(tx, run, kind, members, is_first)
+-- its id, as JSON on one line. `is_first`: what happens to each job of a flow about once a start, which so need not
+-- trim the others: that costs a fifth more.
+local function emit(tx, run, event, is_first)
   local it, feed = tx.events[run], tx.feed
   if not it then
     if string.sub(run, 1, 5) ~= 'flow:' then
@@ -399,19 +463,11 @@ local function emit(tx, run, kind, members, is_first)
     end
     it = EVENTS.of(tx, run)
   end
-  local event, text, count, last = '"kind":"' .. kind .. '","at":' .. tx.at .. members, nil, it.count, #feed
-  feed[last + 1], feed[last + 2] = run, event
-  if count > 0 then
-    text = it.text .. '\n' .. event
-  else
-    text, it.trims = event, not is_first
-  end
-  it.text, it.count = text, count + 1
-  if kind == 'flow' then
-    it.begins = true
-  end
-  if #text >= EVENTS.ENTRY_BYTES then
-    EVENTS.write(tx, run)
+  local count = it.count + 1
+  it.lines[count], it.count = event, count
+  feed[#feed + 1] = it
+  if not is_first then
+    it.trims = true
   end
 end
 
@@ -422,15 +478,29 @@ end
 
 -- A flow is in another status.
 local function emit_flow(tx, run, status, more)
-  emit(tx, run, 'flow', ',"status":"' .. status .. '"' .. (more or ''))
+  local event = '"kind":"flow","at":' .. tx.at .. ',"status":"' .. status .. '"' .. (more or '')
+  emit(tx, run, event)
+  if tx.events[run] then
+    tx.events[run].begins = true
+  end
 end
 
--- A job is in another status. `attempt`: its number and runner, as attempt_of reads them, or nil.
+-- How the events of jobs that are in another status begin.
+function EVENTS.head(tx, status)
+  local head = tx.heads[status]
+  if not head then
+    head = '"kind":"job","at":' .. tx.at .. ',"status":"' .. status .. '","job_id":'
+    tx.heads[status] = head
+  end
+  return head
+end
+
+-- A job is in another status. `attempt`: as attempt_of has it, or nil.
 local function emit_job(tx, run, job, status, attempt, more)
-  local about = attempt and ',"attempt":' .. attempt.number .. ',"runner_id":' .. attempt.runner or ''
-  local is_first = attempt and attempt.number == '1' and status ~= 'Dispatched'
   local id = string.sub(job, string.find(job, ':', 5, true) + 1) -- behind the second colon
-  emit(tx, run, 'job', ',"status":"' .. status .. '","job_id":' .. id .. about .. (more or ''), is_first)
+  local about = attempt and id .. EVENTS.ATTEMPT .. attempt.number .. EVENTS.RUNNER .. attempt.runner or id
+  local is_first = not attempt or attempt.number == '1' and status ~= 'Dispatched'
+  emit(tx, run, EVENTS.head(tx, status) .. about .. (more or ''), is_first)
 end
 
 local function split(text)

@@ -7,6 +7,7 @@
 
 local STREAM_KEPT = '1000000' -- entries, about
 local PLACES = 1000000 -- more events than one call has of a flow
+local ENTRY_BYTES = 4096 -- at which an entry is not added to
 
 -- Append an entry. Only what happens to the flow itself begins the stream: what happens to its jobs when events are no
 -- longer kept leaves none behind. Returns whether it may have that id.
@@ -27,28 +28,52 @@ local function append_entry(tx, run, it, id, text, is_again)
   return type(reply) ~= 'table'
 end
 
+-- The last event of an entry that begins with this one, if there are more than it may have.
+local function last_of_entry(lines, first)
+  local last, bytes = first, #lines[first]
+  while bytes < ENTRY_BYTES do
+    last = last + 1
+    bytes = bytes + 1 + #lines[last]
+  end
+  return last
+end
+
 -- Write what has happened to a flow in this call so far. Several events have numbers that begin with the microsecond,
 -- so that no other call of the same millisecond has given any of them; if the newest entry is later all the same, as
 -- after the clock was set back, each gets an entry with the number the server gives.
 function EVENTS.write(tx, run)
   local it = tx.events[run]
-  if not it or it.count == 0 then
+  if not it then
     return
   end
-  local count = it.count
-  it.written, it.count = it.written + count, 0
-  if count > 1 and not it.is_late then
-    local number = string.format('%.0f', (tx.micros + 1) * PLACES + it.written)
-    it.is_late = not append_entry(tx, run, it, tx.at .. '-' .. number, it.text)
-  end
-  if count == 1 then
-    append_entry(tx, run, it, '*', it.text)
-  elseif it.is_late then
-    for event in string.gmatch(it.text, '[^\n]+') do
-      append_entry(tx, run, it, '*', event)
+  local lines, last = it.lines, it.count
+  while it.kept < last do
+    local first, to, text = it.kept + 1, last, nil
+    if to > first then
+      text = table.concat(lines, '\n', first, to)
+      if #text - #lines[to] > ENTRY_BYTES then
+        to = last_of_entry(lines, first)
+        text = table.concat(lines, '\n', first, to)
+      end
     end
+    it.kept = to
+    if to > first and not it.is_late then
+      local number = to + (it.logs or 0)
+      local id = tx.ids[number] -- mostly several flows have as many
+      if not id then
+        id = tx.at .. '-' .. string.format('%.0f', (tx.micros + 1) * PLACES + number)
+        tx.ids[number] = id
+      end
+      it.is_late = not append_entry(tx, run, it, id, text) or nil
+    end
+    if to == first or it.is_late then
+      for at = first, to do
+        append_entry(tx, run, it, '*', lines[at])
+      end
+    end
+    it.begins = false
   end
-  it.begins = false
+  it.trims = false
   if it.ttl then
     redis.call('PEXPIRE', tx.prefix .. 'events:' .. string.sub(run, 6), it.ttl)
     it.ttl = false

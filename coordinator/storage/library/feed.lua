@@ -35,18 +35,19 @@ end
 -- A run, if it is a flow, is in another status, of which its own events say nothing.
 local function tell_feed(tx, run, status)
   if string.sub(run, 1, 5) == 'flow:' then
-    tx.feed[#tx.feed + 1] = run
-    tx.feed[#tx.feed + 1] = '"kind":"flow","at":' .. tx.at .. ',"status":"' .. status .. '"'
+    local event = '"kind":"flow","at":' .. tx.at .. ',"status":"' .. status .. '"'
+    tx.feed[#tx.feed + 1] = {flow = run, lines = {event}}
   end
 end
 
 -- Write what has happened in this call to the stream.
 local function write_feed(tx, feed)
   local lines, bytes = {}, 0
-  for at = 1, #tx.feed, 2 do
-    local line = '"flow_id":' .. string.sub(tx.feed[at], 6) .. ',' .. shorten_event(tx.feed[at + 1])
+  for at, it in ipairs(tx.feed) do
+    it.fed = (it.fed or 0) + 1
+    local line = '"flow_id":' .. string.sub(it.flow, 6) .. ',' .. shorten_event(it.lines[it.fed])
     lines[#lines + 1], bytes = line, bytes + #line
-    if #lines == ENTRY_EVENTS or bytes >= ENTRY_BYTES or at + 2 > #tx.feed then
+    if #lines == ENTRY_EVENTS or bytes >= ENTRY_BYTES or at == #tx.feed then
       redis.call('XADD', feed, 'NOMKSTREAM', 'MAXLEN', '~', ENTRIES_KEPT, '*', 'e', table.concat(lines, '\n'))
       lines, bytes = {}, 0
     end

@@ -293,7 +293,7 @@ local function put_members(fields, names, args, first, kept, defaults, count)
 end
 
 -- What jobs are submitted with. `seen`: by the text of its names, which fields that are, a few kinds: their `names`, in
--- order, how many, `count`, and `at`, name → which of them.
+-- order, how many, `count`, and `at`, name → which of them; of some members the same.
 local SUBMITTED = {seen = {}, is_optional = {}}
 for at = 1, #JOB_OPTIONAL do -- there is no ipairs yet while the library is loaded
   SUBMITTED.is_optional[JOB_OPTIONAL[at]] = true
@@ -307,6 +307,7 @@ function SUBMITTED.read(text)
     for at, name in ipairs(kind.names) do
       kind.at[name] = at
     end
+    kind.parents, kind.type, kind.prerequisites = kind.at.x_parents, kind.at.script_type, kind.at.prerequisites
     SUBMITTED.seen[text] = kind
   end
   return kind
@@ -391,19 +392,20 @@ local function flow_submit(tx, args, o)
       return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
     end
   end
-  local new, ready, pending = {}, {}, count
+  local new, ready, pending, created = {}, {}, count, 0
   local fields = {'status', '', 'x_run', '', 'created_at', ''} -- of each, in its turn
+  local filled = nil -- the kind of job whose names are in it
   for i, job in ipairs(jobs) do
     local place, kind = places[i], kinds[i]
-    local parents, prerequisites = kind.at.x_parents, SUBMITTED.member(kind, 'prerequisites', args, place)
+    local parents, prerequisites = kind.parents, kind.prerequisites and args[place + 2 + kind.prerequisites] or '[]'
     local status, name, value, owner, created_at = nil, nil, nil, flow, tx.seconds
     local it = known and known[job]
     if it then
       created_at = it.created_at
     else
-      put(new, '0', args[place + 1])
+      new[created + 1], new[created + 2], created = '0', args[place + 1], created + 2
     end
-    local is_done, type = it and it.status == 'Finished', SUBMITTED.member(kind, 'script_type', args, place)
+    local is_done, type = it and it.status == 'Finished', args[place + 2 + kind.type]
     if is_done then
       pending = pending - 1
       if it.owner ~= flow then
@@ -431,10 +433,16 @@ local function flow_submit(tx, args, o)
         fields[9], fields[10], last = 'updated_at', tx.seconds, 10
         last = put_members(fields, JOB_GIVEN, SUBMITTED.members(kind, args, place), 1, it.kept, JOB_DEFAULTS, last)
       end
-      for at, field in ipairs(kind.names) do
-        fields[last + 1], fields[last + 2] = field, args[place + 2 + at]
-        last = last + 2
+      if it or filled ~= kind then
+        for at, name in ipairs(kind.names) do
+          fields[last + 2 * at - 1] = name
+        end
+        filled = not it and kind
       end
+      for at = 1, kind.count do
+        fields[last + 2 * at] = args[place + 2 + at]
+      end
+      last = last + 2 * kind.count
       if prerequisites ~= '[]' then
         fields[last + 1], fields[last + 2] = 'x_awaits', prerequisites
         last = last + 2
@@ -444,13 +452,16 @@ local function flow_submit(tx, args, o)
         COUNT.job(tx, it.status, status)
         COUNT.job(tx, it.type, type)
       else
-        COUNT.move(tx, type .. '>' .. status)
+        COUNT.created(tx, type, status)
       end
-      BYTES.count(tx, job)
+      if tx.counts then
+        BYTES.count(tx, job)
+      end
     end
   end
-  fields = {'status', 'Started', 'x_active', '1', 'x_pending', pending, 'x_started', tx.at, 'x_jobs', args[o + 3],
-    'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
+  fields = {'status', 'Started', 'x_active', '1', 'x_pending', in_digits(pending), 'x_started', tx.at,
+    'x_jobs', args[o + 3], 'x_leaves', args[o + 4], 'created_at', was.created_at or tx.seconds,
+    'updated_at', tx.seconds}
   if tx.origin or was.status then
     put(fields, 'x_origin', tx.origin or '')
   end

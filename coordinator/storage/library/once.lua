@@ -40,20 +40,20 @@ end
 
 -- Keep the reply to several, {results, effects}. `redo`: the places of those that are repeatable; nil if none is.
 local function keep_many(tx, reply, redo)
-  local kept = reply
-  if redo then
-    kept = {{}, reply[2]}
-    for i, result in ipairs(reply[1]) do
-      kept[1][i] = redo[i] and {WORD.REDO} or result
-    end
+  local results, again = reply[1], {}
+  for place in pairs(redo or {}) do
+    again[place], results[place] = results[place], {WORD.REDO}
   end
-  local packed = cmsgpack.pack(kept)
+  local packed = cmsgpack.pack(reply)
   if #packed > KEPT_BYTES then
-    local results = {}
-    for i, result in ipairs(kept[1]) do
-      results[i] = bounded(result, {WORD.UNKEPT})
+    local parts = {}
+    for i, result in ipairs(results) do
+      parts[i] = bounded(result, {WORD.UNKEPT})
     end
-    packed = cmsgpack.pack({results, bounded(kept[2], {})})
+    packed = cmsgpack.pack({parts, bounded(reply[2], {})})
+  end
+  for place, result in pairs(again) do
+    results[place] = result
   end
   keep(tx, ' ' .. packed)
 end

@@ -26,14 +26,31 @@ end
 -- job 'FROM>TO', of a flow 'flow FROM>TO'. One that is created comes from its script type, and goes there when it is
 -- deleted; a flow comes from nothing. The hash `counts` has how often each move was made, which at the end of a call
 -- costs a command for each kind of move in it, not for each job; whoever asks adds them up.
-function COUNT.move(tx, move)
-  tx.moves[move] = (tx.moves[move] or 0) + 1
+function COUNT.move(tx, move, times)
+  local moves = tx.moves
+  moves[move] = (moves[move] or 0) + (times or 1)
 end
 
 function COUNT.job(tx, from, to)
   if from and to and from ~= to then
     COUNT.move(tx, from .. '>' .. to)
   end
+end
+
+-- A job of this script type is created in a status. Of both there are but a few.
+COUNT.moves = {}
+function COUNT.created(tx, type, status)
+  local moves = COUNT.moves[type]
+  if not moves then
+    moves = {}
+    COUNT.moves[type] = moves
+  end
+  local move = moves[status]
+  if not move then
+    move = type .. '>' .. status
+    moves[status] = move
+  end
+  COUNT.move(tx, move, 1)
 end
 
 function COUNT.flow(tx, from, to)

@@ -239,34 +239,36 @@ local function fail_run(tx, run, reason, job, step)
 end
 
 -- The last attempt at a job from its field x_attempt, everything as text: number, token, runner, lease, start and
--- deadline (ms), `traced` ('+' or nothing), session; and with it these three. nil if there was none, or nothing is
--- known of it but its number.
-local function attempt_of(field, job, run, more)
+-- deadline (ms), `traced` ('+' or nothing), session; and with it these two. nil if there was none, or nothing is known
+-- of it but its number.
+local function attempt_of(field, job, run)
   local number, token, runner, lease, start, deadline, traced, session =
     string.match(field or '', '^(%d+) (%S+) (%d+) (%d+) (%d+) (%d+)(%+?) (.*)$')
   return number and {number = number, token = token, runner = runner, lease = lease, start = start, deadline = deadline,
-    traced = traced, session = session, job = job, run = run, more = more}
+    traced = traced, session = session, job = job, run = run}
 end
 
--- What the attempts say that were begun lately, each by its field x_attempt, until it is first heard of: to read it off
--- that costs as much as a small command.
-local BEGUN = {LIMIT = 10000, count = 0, by_field = {}}
+-- What `finish` needs of attempts that were begun lately, by their tokens, until they end: to read it off the field
+-- x_attempt costs as much as a small command, and of an attempt that has the same field the run is the same, too. Of
+-- each `field`, `run`, `number` and `traced`, what events say `about` it, and `taker`: what those have in common that
+-- were taken at once, `runner`, `session` and its `name`, `start` (ms) and the same in `seconds`.
+local BEGUN = {LIMIT = 10000, count = 0, by_token = {}}
 
-function BEGUN.remember(field, attempt)
-  if BEGUN.count >= BEGUN.LIMIT then -- many were never heard of
-    BEGUN.count, BEGUN.by_field = 0, {}
+function BEGUN.remember(token, attempt)
+  local it = BEGUN
+  if it.count >= it.LIMIT then -- many have ended otherwise
+    it.count, it.by_token = 0, {}
   end
-  BEGUN.by_field[field], BEGUN.count = attempt, BEGUN.count + 1
+  it.by_token[token], it.count = attempt, it.count + 1
 end
 
--- An attempt as attempt_of has it; whoever asks has it to itself.
-function BEGUN.claim(field, job, run, more)
-  local attempt = BEGUN.by_field[field]
-  if not attempt then
-    return attempt_of(field, job, run, more)
+-- What is known of an attempt; whoever asks has it to itself.
+function BEGUN.claim(token)
+  local it = BEGUN
+  local attempt = it.by_token[token]
+  if attempt then
+    it.by_token[token], it.count = nil, it.count - 1
   end
-  BEGUN.by_field[field], BEGUN.count = nil, BEGUN.count - 1
-  attempt.job, attempt.run, attempt.more = job, run, more
   return attempt
 end
 
@@ -315,22 +317,23 @@ local function forget_memory(channel, prefix)
   memories[channel .. ' ' .. prefix] = nil
 end
 
-local function remember_attempt(tx, job, runner, session, token)
-  local memory, name = memory_of(tx), session_name(runner, session)
-  local begun = memory.sessions[name]
+-- An attempt has begun in a session of this name.
+local function remember_attempt(tx, job, name, token)
+  local memory = tx.memory or memory_of(tx)
+  local begun, held = memory.sessions[name], memory.held
   if not begun then
     begun = {}
-    memory.sessions[name], memory.held[name] = begun, 0
+    memory.sessions[name], held[name] = begun, 0
   end
   if not begun[job] then
-    memory.held[name] = memory.held[name] + 1
+    held[name] = held[name] + 1
   end
   begun[job] = token
 end
 
 local function forget_attempt(tx, job, attempt)
-  local memory = attempt and known_memory(tx)
-  local name = memory and session_name(attempt.runner, attempt.session)
+  local memory = attempt and (tx.memory or known_memory(tx))
+  local name = memory and (attempt.name or session_name(attempt.runner, attempt.session))
   local begun = memory and memory.sessions[name]
   if begun and begun[job] then
     local held = memory.held[name] - 1
@@ -573,8 +576,9 @@ end
 -- value of the field that says for how many others or since when it is queued. Adds it to `ready` if it waits for
 -- nothing.
 local function begin_job(tx, run, job, type, prerequisites, wait, ready)
-  if not PREREQUISITES.let_start(tx, run, job, prerequisites, wait == 0) or wait > 0 then
-    return 'WaitingForPrerequisites', 'x_wait', wait
+  local may_start = prerequisites == '[]' or PREREQUISITES.let_start(tx, run, job, prerequisites, wait == 0)
+  if not may_start or wait > 0 then
+    return 'WaitingForPrerequisites', 'x_wait', in_digits(wait)
   end
   add(ready, type, job)
   return 'Dispatched', 'x_queued', tx.at
@@ -668,68 +672,83 @@ end
 -- is not known yet which. What comes of that is for `flush_finished`, so that many jobs of one run that finish at once
 -- are counted off at once.
 local function note_finished(tx, run, waiting)
-  local noted = tx.noted + 1
-  tx.noted = noted
-  tx.noted_run[noted], tx.noted_waiting[noted], tx.noted_by[noted] = run, waiting or false, tx.place
+  local notes, noted = tx.notes, tx.noted
+  notes[noted + 1], notes[noted + 2], notes[noted + 3], tx.noted = run, waiting or false, tx.place, noted + 3
 end
 
--- The jobs noted as finished, by run: `notes` (which), `count`, how many of them are `unlinked`, the jobs that waited
--- for the others, `freed`, each once, and for how many of them, `met`. Also the runs in their order.
+-- The jobs noted as finished, for each `run`: their `count`, how many of them are `unlinked`, and what waited for the
+-- others, for several mostly the same: `texts`, each once, and for how many of them, `times`.
 local function sort_noted(tx)
-  local runs, of_run = {}, {}
-  for note = 1, tx.noted do
-    local run, waiting = tx.noted_run[note], tx.noted_waiting[note]
-    local it = of_run[run]
-    if not it then
-      it = {notes = {}, count = 0, unlinked = 0, freed = {}, met = {}}
-      of_run[run], runs[#runs + 1] = it, run
-    end
-    it.count = it.count + 1
-    it.notes[it.count] = note
-    if not waiting then
-      it.unlinked = it.unlinked + 1
-    else
-      local freed, met = it.freed, it.met
-      for job in string.gmatch(waiting, '%S+') do
-        if not met[job] then
-          freed[#freed + 1] = job
-        end
-        met[job] = (met[job] or 0) + 1
+  local runs, of_run, notes, last, it = {}, {}, tx.notes, nil, nil
+  for note = 1, tx.noted, 3 do
+    local run, waiting = notes[note], notes[note + 1]
+    if run ~= last then
+      last, it = run, of_run[run]
+      if not it then
+        it = {run = run, count = 0, unlinked = 0, texts = {}, times = {}}
+        of_run[run], runs[#runs + 1] = it, it
       end
     end
-  end
-  return runs, of_run
-end
-
--- Whose finished job another one waited for, of those noted for a run.
-local function notes_freeing(tx, it, job)
-  local notes = {}
-  for _, note in ipairs(it.notes) do
-    if string.find(' ' .. (tx.noted_waiting[note] or '') .. ' ', ' ' .. job .. ' ', 1, true) then
-      notes[#notes + 1] = note
+    it.count = it.count + 1
+    if not waiting then
+      it.unlinked = it.unlinked + 1
+    elseif waiting ~= '' then
+      local times = it.times[waiting]
+      if not times then
+        it.texts[#it.texts + 1] = waiting
+      end
+      it.times[waiting] = (times or 0) + 1
     end
   end
-  return notes
+  return runs
+end
+
+-- The jobs that waited for those noted for a run, each once, and for how many of them each has.
+local function waited_for(it)
+  local freed, met = {}, {}
+  for _, waiting in ipairs(it.texts) do
+    local times = it.times[waiting]
+    for job in string.gmatch(waiting, '%S+') do
+      if not met[job] then
+        freed[#freed + 1] = job
+      end
+      met[job] = (met[job] or 0) + times
+    end
+  end
+  return freed, met
+end
+
+-- The places in the call of those that have noted something for a run; if `job` is given, that it has waited for that.
+local function places_of(tx, run, job)
+  local places, notes = {}, tx.notes
+  for note = 1, tx.noted, 3 do
+    local waiting = notes[note + 1] or ''
+    if notes[note] == run and (not job or string.find(' ' .. waiting .. ' ', ' ' .. job .. ' ', 1, true)) then
+      places[#places + 1] = notes[note + 2]
+    end
+  end
+  return places
 end
 
 -- A job could not be released for all that have finished at once: release it for one after the other, to learn which of
 -- them that concerns.
-local function release_singly(tx, run, it, job, ready, fault, blame)
-  local is_blamed, notes = false, notes_freeing(tx, it, job)
-  for _, note in ipairs(notes) do
+local function release_singly(tx, run, job, ready, fault)
+  local is_blamed, places = false, places_of(tx, run, job)
+  for _, place in ipairs(places) do
     local went_well, its_fault = pcall(release, tx, run, job, 1, ready)
     if not went_well then
-      blame(its_fault, {note})
+      note_fault(tx, its_fault, place)
       is_blamed = true
     end
   end
   if not is_blamed then
-    blame(fault, {notes[#notes]})
+    note_fault(tx, fault, places[#places])
   end
 end
 
--- Count jobs of a run off. `blame` is told of faults, and which notes they concern.
-local function count_off(tx, run, it, ready, blame)
+-- Count jobs of a run off.
+local function count_off(tx, it, ready)
+  local run = it.run
   local key = tx.prefix .. run
   local active, pending, leaves = unpack(redis.call('HMGET', key, 'x_active', 'x_pending', 'x_leaves'))
   local count = it.count
@@ -744,16 +763,16 @@ local function count_off(tx, run, it, ready, blame)
   end
   pending = pending - count
   if SHARING.is_open(active) or active == IS.SETTLING then
-    local later = {}
-    for _, job in ipairs(it.freed) do
+    local later, freed, met = {}, waited_for(it)
+    for _, job in ipairs(freed) do
       if tx.work > 0 and string.byte(job) ~= 43 then -- '+'
-        local went_well, fault = pcall(release, tx, run, job, it.met[job], ready)
+        local went_well, fault = pcall(release, tx, run, job, met[job], ready)
         if not went_well then
-          release_singly(tx, run, it, job, ready, fault, blame)
+          release_singly(tx, run, job, ready, fault)
         end
         tx.work = tx.work - 2
       else
-        later[#later + 1] = string.byte(job) == 43 and job or it.met[job] .. ' ' .. job
+        later[#later + 1] = string.byte(job) == 43 and job or met[job] .. ' ' .. job
       end
     end
     if #later > 0 then
@@ -765,14 +784,17 @@ local function count_off(tx, run, it, ready, blame)
   if pending == 0 and SHARING.is_open(active) then
     local went_well, fault = pcall(finish_run, tx, run, leaves)
     if not went_well then
-      blame(fault, {it.notes[#it.notes]})
+      local places = places_of(tx, run)
+      note_fault(tx, fault, places[#places])
       tx.active = {}
       redis.call('HSET', key, 'x_pending', '0')
     end
   else
-    redis.call('HSET', key, 'x_pending', pending)
+    redis.call('HSET', key, 'x_pending', in_digits(pending))
   end
 end
+
+local NO_PLACES = {}
 
 -- Queue the jobs that waited for those counted off, and end the runs of which those were the last. What a fault does
 -- not concern goes on.
@@ -780,26 +802,22 @@ local function flush_finished(tx)
   if tx.noted == 0 then
     return
   end
-  local ready = {}
-  local function blame(fault, notes)
-    for _, note in ipairs(notes) do
-      note_fault(tx, fault, tx.noted_by[note])
-    end
-  end
-  local runs, of_run = sort_noted(tx)
-  for _, run in ipairs(runs) do
-    local went_well, fault = pcall(count_off, tx, run, of_run[run], ready, blame)
-    if not went_well then
-      blame(fault, of_run[run].notes)
+  local ready, runs = {}, sort_noted(tx)
+  for _, it in ipairs(runs) do
+    local went_well, fault = pcall(count_off, tx, it, ready)
+    for _, place in ipairs(went_well and NO_PLACES or places_of(tx, it.run)) do
+      note_fault(tx, fault, place)
     end
   end
   for type, jobs in pairs(ready) do
     local went_well, fault = pcall(enqueue, tx, {[type] = jobs})
     if not went_well then
       for _, job in ipairs(jobs) do
-        for _, run in ipairs(runs) do
-          local notes = notes_freeing(tx, of_run[run], job)
-          blame(fault, {notes[#notes]}) -- those before it have not released it
+        for _, it in ipairs(runs) do
+          local places = places_of(tx, it.run, job)
+          if #places > 0 then
+            note_fault(tx, fault, places[#places]) -- those before it have not released it
+          end
         end
       end
     end
@@ -811,7 +829,7 @@ end
 local function announce_events(tx)
   local marks, feed = {}, tx.prefix .. 'feed'
   for flow in pairs(tx.events) do
-    marks[#marks + 1] = tx.prefix .. 'followed:' .. job_id(flow)
+    marks[#marks + 1] = tx.prefix .. 'followed:' .. string.sub(flow, 6)
   end
   if #tx.feed > 0 then
     marks[#marks + 1] = feed
@@ -855,6 +873,10 @@ end
 -- empty it (storage/functions.py lists the same); one that only reads is carried out even while no write is.
 local GROWS, ENDS, READS = {}, {'allow-oom'}, {'no-writes'}
 
+local function collect(act, ...)
+  return {act(...)}
+end
+
 -- Register a transition; it ends or moves what is stored unless `flags` say otherwise. `is_repeatable`: doing it again
 -- does no harm, and tells the same.
 local function register(name, transition, flags, is_repeatable)
@@ -879,15 +901,36 @@ local function register(name, transition, flags, is_repeatable)
   redis.register_function{function_name = name, callback = callback, flags = flags or ENDS}
 end
 
+-- What a transition is answered with: one text is that text, for every table costs the server much.
+local function as_told(first, ...)
+  local second = ...
+  if second == nil and type(first) == 'string' then
+    return first
+  end
+  return {first, ...}
+end
+
+-- Do one of several transitions. `it`: the `transition`, of which there are some, the places in the call and among the
+-- `args` in front of the first of them, how many arguments each has, `size`, and all `results`.
+local function do_one(tx, it, at)
+  local place, o = it.place + at, it.o + (at - 1) * it.size
+  tx.place = place
+  it.results[place] = as_told(it.transition(tx, it.args, o, o + it.size))
+end
+
+local function note_failed(_, it, at, fault)
+  it.results[it.place + at] = {WORD.FAULT, fault}
+end
+
 -- Several transitions, each as if it was called by itself; a fault of one is its result and concerns no other.
 -- KEYS: 1 the engine. ARGV: 1 channel, 2 coordinator, then for those of a function that follow each other and have as
 -- many arguments of their own: the function, how many arguments and how many calls, with a space between, and of each
 -- call the arguments.
--- Returns: {their results, the effects of all}. A result of one text is that text, for every table costs the server
--- much. One may be 'fault', what the server said.
+-- Returns: {their results, the effects of all}. A result of one text is that text. One may be 'fault', what the server
+-- said.
 local function many(keys, args)
   local tx = begin(keys, args)
-  local results, at, before = {}, 3, nil
+  local results, place, at, before = {}, 0, 3, nil
   local redo, is_kept = nil, false
   local function flush()
     flush_finished(tx)
@@ -905,21 +948,19 @@ local function many(keys, args)
         tx.result_of = {}
       end
     end
-    for _ = 1, times do
-      tx.place = #results + 1
-      local went_well, result = attempt(tx, TRANSITIONS[name], tx, args, o, o + size)
-      if not went_well then
-        result = {WORD.FAULT, result}
+    local is_repeatable = REPEATABLE[name]
+    is_kept = is_kept or not is_repeatable
+    redo = redo or is_repeatable and {}
+    size, times = tonumber(size), tonumber(times)
+    attempt_each(tx, do_one, {
+      transition = TRANSITIONS[name], place = place, args = args, o = o, size = size, results = results,
+    }, times, note_failed)
+    if is_repeatable then
+      for repeatable = place + 1, place + times do
+        redo[repeatable] = true
       end
-      results[tx.place] = #result == 1 and type(result[1]) == 'string' and result[1] or result
-      if REPEATABLE[name] then
-        redo = redo or {}
-        redo[#results] = true
-      else
-        is_kept = true
-      end
-      o = o + size
     end
+    place, o = place + times, o + size * times
     before, at = name, o + 1
   end
   flush()
