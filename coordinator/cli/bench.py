@@ -352,7 +352,11 @@ def _say_plan(plan: Plan) -> None:
     elif plan.jobs is not None:
         jobs = plan.jobs.width * (plan.jobs.depth - 1) + 1
         what += f", {jobs} {plural(jobs, 'job')} a flow, {plan.jobs.runners} runners × {plan.jobs.capacity}"
-    say(what + (f", {plan.rate:,.0f} {plan.unit}/s" if plan.rate else ", as fast as answers come"))
+    say(what + (f", {_number(plan.rate)} {plan.unit}/s" if plan.rate else ", as fast as answers come"))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 class _Shown:
@@ -386,14 +390,16 @@ class _Shown:
 
 
 def _say_result(found: Measured) -> None:
-    say(f"{found.per_second:,.0f} {found.unit}/s for {found.seconds:.1f} s, {found.calls:,} {found.unit}")
+    if not found.messages:
+        say("nothing was answered in the time that was measured")
+    say(f"{_number(found.per_second)} {found.unit}/s for {found.seconds:.1f} s, {found.calls:,} {found.unit}")
     per_second = 1 / found.seconds if found.seconds else 0.0
     if found.unit == "changes":
         say(f"{found.events * per_second:,.0f} events/s told to subscribers, {found.events:,} events")
     elif found.waits is not None:
         say(f"{found.jobs * per_second:,.0f} jobs/s, {found.jobs:,} jobs")
     names = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p99.9", 99.99: "p99.99", 100.0: "max"}
-    if found.messages:
+    if found.measured:
         what = {"flows": "from due to ended", "changes": "from due to each subscriber"}.get(found.unit, "latency")
         say(f"{what}, ms: " + "  ".join(f"{name} {found.ms(share):.2f}" for share, name in names.items()))
     if found.waits is not None and found.jobs:
@@ -408,8 +414,11 @@ def _say_result(found: Measured) -> None:
         say(f"not answered: {found.unanswered} {'flows' if found.unit == 'flows' else 'messages'}")
     if found.undelivered:
         say(f"not told to a subscriber: {found.undelivered} changes")
-    if found.fell_behind or (found.rate and found.per_second < 0.97 * found.rate):
-        say(f"the rate asked for, {found.rate:,.0f} {found.unit}/s, was not held")
+    if found.unsent:
+        unit = found.unit if found.unit != "calls" else "messages"
+        say(f"due and not sent when the time was up: {found.unsent:,} {unit}, which count with what they had waited")
+    if found.rate and not found.is_rate_held:
+        say(f"the rate asked for, {_number(found.rate)} {found.unit}/s, was not held")
     if found.is_generator_limit:
         shares = ", ".join(f"{share:.0%}" for share in found.cpu_shares)
         say(f"the load generator may be what limits (of a core it used {shares}, and it was {found.late_ms:.1f} ms "

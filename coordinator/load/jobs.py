@@ -455,7 +455,7 @@ class Jobs(Generator):
         flow = self._state.flows.get(key)
         follower = self._shape.follower(place)
         if flow is not None:  # else it is of a step that ended before it
-            if self.meter.measuring:
+            if self.meter.measuring or self.meter.stopping:
                 self._waits.append(now - flow.ready[place])
             if follower is not None:
                 flow.ready[follower] = perf_counter()
@@ -467,8 +467,7 @@ class Jobs(Generator):
             if self.meter.measuring:
                 self.meter.jobs += 1
             if follower is None and (ended := self._state.flows.pop(key, None)) is not None:
-                if self.meter.measuring:
-                    self.meter.latencies.append(at - ended.due)
+                self.meter.took(at - ended.due)
                 ended.submitter.go_on(ended.slot, at)
 
         return socket.call("job.finish", of, then)
@@ -504,8 +503,7 @@ class Jobs(Generator):
     def _arrived(self, due: float, now: float) -> None:
         self._state.delivered += 1
         self._state.arrived_at = now
-        if self.meter.measuring:
-            self.meter.latencies.append(now - due)
+        self.meter.took(now - due)
 
 
 def _ignored(_: dict[str, Any], __: float) -> None:

@@ -57,6 +57,8 @@ def _figures(found: Measured, *, with_series: bool = True) -> dict[str, Any]:
         "faults": dict(found.faults),
         "reasons": found.reasons,
         "unanswered": found.unanswered,
+        "unsent": found.unsent,
+        "latencies": found.measured,
         "undelivered": found.undelivered,
         "fell_behind": found.fell_behind,
         "mean_reply_bytes": found.reply_bytes / found.messages if found.messages else None,
@@ -87,7 +89,8 @@ def _of_jobs(found: Measured) -> dict[str, Any]:
     if found.waits is not None:
         wait_ms = {f"p{percentile:g}": _or_none(found.wait_ms(percentile)) for percentile in (*PERCENTILES, 100.0)}
         wait_ms["max"] = wait_ms.pop("p100")
-        return {"jobs": found.jobs, "jobs_per_s": found.jobs * per_second, "wait_ms": wait_ms}
+        waits = found.waits.get_total_count()
+        return {"jobs": found.jobs, "jobs_per_s": found.jobs * per_second, "waits": waits, "wait_ms": wait_ms}
     if found.unit == "changes":
         return {"events": found.events, "events_per_s": found.events * per_second}
     return {}
@@ -128,7 +131,7 @@ def as_prometheus(report: dict[str, Any]) -> str:
         if ms is not None and name != "max":
             quantile = round(float(name[1:]) / 100, 6)
             lines.append(f'herocoordinator_bench_latency_seconds{{{labels},quantile="{quantile}"}} {ms / 1000:.6g}')
-    lines.append(f"herocoordinator_bench_latency_seconds_count{{{labels}}} {result['messages']}")
+    lines.append(f"herocoordinator_bench_latency_seconds_count{{{labels}}} {result['latencies']}")
     for key, about in (("jobs", "Jobs that runners finished"), ("events", "Events that came to subscribers")):
         if f"{key}_per_s" in result:
             name = f"herocoordinator_bench_{key}_per_second"
@@ -141,7 +144,7 @@ def as_prometheus(report: dict[str, Any]) -> str:
             if ms is not None and percentile != "max":
                 quantile = round(float(percentile[1:]) / 100, 6)
                 lines.append(f'{name}{{{labels},quantile="{quantile}"}} {ms / 1000:.6g}')
-        lines.append(f"{name}_count{{{labels}}} {result['jobs']}")
+        lines.append(f"{name}_count{{{labels}}} {result['waits']}")
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from coordinator.client import connect
+from coordinator.load.generator import BEHIND
 from coordinator.load.report import Unreadable, as_json, read
 from coordinator.load.run import Measured, Plan, find_knee, generators, run_step, stage
 from tests.access import callers
@@ -132,11 +133,11 @@ def stopped(server: CoordinatorProcess) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
-async def measured(server: CoordinatorProcess, plan: Plan, pause: float) -> Measured:
-    """With a coordinator that stands still for so long in between."""
+async def measured(server: CoordinatorProcess, plan: Plan, pause: float, after: float = 0.5) -> Measured:
+    """With a coordinator that stands still for so long, that many seconds after the warm-up."""
 
     async def stop() -> None:
-        await trio.sleep(plan.warm_up + 0.5)
+        await trio.sleep(plan.warm_up + after)
         with stopped(server):
             await trio.sleep(pause)
 
@@ -171,6 +172,41 @@ async def test_what_a_slow_answer_keeps_others_from_counts(own: CoordinatorProce
     assert waited(in_turn) <= plan.connections
     assert waited(when_due) >= rate * pause / 2 * 0.6
     assert when_due.messages >= 0.9 * rate * plan.seconds
+
+
+@pytest.mark.parametrize(("transport", "rate"), [("http", 100), ("ws", 100), ("ws", 0)])
+async def test_what_waits_when_the_time_is_up_counts(own: CoordinatorProcess, transport: str, rate: int) -> None:
+    """What was in flight in the end has waited for its answer; what was due, and found no place, until then."""
+    pause = 2.0
+    plan = Plan(
+        getattr(own, transport), "load", ("load",), connections=2, window=1, seconds=2.0, warm_up=0.3, rate=rate
+    )
+
+    found = await measured(own, plan, pause, after=plan.seconds - pause / 2)
+
+    assert found.ms(100) > pause / 2 * 1000 * 0.6
+    assert found.measured >= found.messages + plan.connections + found.unsent
+    assert found.unsent >= rate * pause / 2 * 0.6
+    assert found.unanswered == 0
+    assert not found.is_rate_held or not rate
+
+
+async def test_a_rate_beyond_all_bounds_takes_no_memory_beyond_them(own: CoordinatorProcess) -> None:
+    plan = Plan(own.ws, "load", ("load",), connections=1, window=1, seconds=1.0, warm_up=0, rate=1e15)
+    async with (
+        connect(own.ws) as client,
+        stage(plan, client, quiet) as contexts,
+        generators(plan, contexts) as processes,
+    ):
+        found = await run_step(plan, processes)
+    assert found.fell_behind
+    assert found.unsent == BEHIND
+
+
+def test_a_rate_is_held_also_if_what_is_due_in_the_end_is_not_answered_yet() -> None:
+    assert Measured(0.4, seconds=6.0, calls=2).is_rate_held
+    assert not Measured(0.4, seconds=60.0, calls=2).is_rate_held
+    assert not Measured(1000.0, seconds=10.0, calls=9000, grain=100).is_rate_held
 
 
 async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess) -> None:
