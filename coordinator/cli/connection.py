@@ -218,22 +218,32 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 async def interruptible(work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` returns. SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt; a second one ends the
-    process. The KeyboardInterrupt that trio itself raises may hit any task: that of the connection, without which
-    nothing can be cleaned up, or one that takes it for a fault of the connection."""
+    """What `work` returns. SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt; so do SIGTERM, and
+    SIGHUP unless it is to be ignored (nohup), which end the command then. A second one ends the process. The
+    KeyboardInterrupt that trio itself raises may hit any task: that of the connection, without which nothing can be
+    cleaned up, or one that takes it for a fault of the connection."""
+    came = signal.SIGINT
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
 
-    async def cancel_on_interrupt(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        async for _ in signals:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    async def cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        nonlocal came
+        async for number in signals:
+            came = signal.Signals(number)
+            for each in ending:
+                signal.signal(each, signal.SIG_DFL)
             scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*ending) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_on_interrupt, signals, nursery.cancel_scope)
+            nursery.start_soon(cancel_on_signal, signals, nursery.cancel_scope)
             result = await work()
             nursery.cancel_scope.cancel()
             return result
-    raise KeyboardInterrupt
+    if came == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + came)  # as shells report it
 
 
 def _status_of(error: BaseException) -> int | None:

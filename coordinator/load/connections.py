@@ -57,8 +57,8 @@ class Meter:
         latencies: seconds to the answer, of each message answered while measuring: from sending it, in an open loop
             from when it was due. So what a slow answer keeps others from being sent at counts, too (without that it is
             known as coordinated omission).
-        overdue: the same of what was in flight when measuring ended, or was due by then and never sent: without it, what
-            a stall in the end keeps waiting would be left out.
+        overdue: the same of what was in flight when measuring ended, or was due by then and never sent: without it,
+            what a stall in the end keeps waiting would be left out.
         in_flight: messages unanswered; falls only once `stopping`.
         done: set once stopped and nothing is in flight, or a connection is lost.
         errors: bad replies and lost connections; `first_error` tells about the first.

@@ -22,6 +22,7 @@ import trio
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
 from coordinator.client import Client, Forbidden, NotFound, NotLoggedIn, RpcError, StorageError
+from coordinator.client.address import Address
 from coordinator.client.reasons import first_of
 from coordinator.load.generator import DRAIN, Spec, Step
 from coordinator.load.jobs import JobsSpec
@@ -114,6 +115,15 @@ class Plan:
         return self.jobs is not None and self.scenario == "fanout"
 
     @property
+    def places(self) -> float:
+        """How many contexts can be in use: as many as messages are sent to in turn. Flows go round all of them."""
+        if self.jobs is not None:
+            return math.inf
+        is_websocket = Address.parse(self.url).is_websocket
+        own = 1 if self.storm else self.window if is_websocket else max(1, JOBS // self.batch)
+        return self.connections * own
+
+    @property
     def unit(self) -> str:
         """What the rate is of."""
         return "changes" if self.is_fanout else "calls" if self.jobs is None else "flows"
@@ -149,8 +159,8 @@ class Measured:
         rate: asked for; 0 in a closed loop.
         calls: answered with results, `messages` messages.
         refused: messages answered with errors, by code. `faults`: what else went wrong.
-        histogram: of microseconds from when a message was due, or in a closed loop sent, to its answer. It has also those
-            that were in flight when the time was up, and the `unsent`: due by then, and kept waiting.
+        histogram: of microseconds from when a message was due, or in a closed loop sent, to its answer. It has also
+            those that were in flight when the time was up, and the `unsent`: due by then, and kept waiting.
         grain: calls that may just not be due yet, or be in flight, where the rate is held.
         cpu_shares: of each generator, of a core.
         fell_behind: more was due than the server took; what was measured is of the time until then.
@@ -348,8 +358,8 @@ async def _make(client: Client, id: int, caller: int, made: list[int]) -> None:
     if not await _is_absent(client, id):
         raise LoadFailed(f"context {id} is somebody's; try again")
     context = {"id": id, "admins": [caller], "readers": [], "executors": []}
+    made.append(id)  # who is interrupted now does not know whether it was made
     await client.call("context.create", {"context": context})
-    made.append(id)
 
 
 async def _seed(client: Client, id: int, caller: int, own: list[int]) -> None:
@@ -361,7 +371,8 @@ async def _seed(client: Client, id: int, caller: int, own: list[int]) -> None:
 
 async def _clean(plan: Plan, client: Client, made: list[int], own: list[int], say: Callable[[str], None]) -> None:
     async def whole(id: int) -> None:
-        await client.call("context.delete", {"context_id": id})
+        with suppress(NotFound):
+            await client.call("context.delete", {"context_id": id})
 
     async def jobs(id: int) -> None:
         for job in message("create", JOBS, id, 0, plan.caller).jobs:
@@ -494,8 +505,8 @@ async def _hire(
 ) -> None:
     id = _RUNNER_IDS + at
     record = {"id": id, "pubkey": "", "address": "127.0.0.1", "topic": "bench", "local": True}
-    await client.call("runner.create", {"context_id": context, "runner": record})
     runners[id] = Runner(process, context, id, "")
+    await client.call("runner.create", {"context_id": context, "runner": record})
     if not is_open:
         of = {"principal": f"runner:{context}:{id}", "label": FLOW_NAME, "expires_in": _TOKEN_SECONDS}
         runners[id] = Runner(process, context, id, (await client.call("token.create", of))["token"])
