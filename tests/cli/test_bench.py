@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import trio
 
 from coordinator.client import connect
 from coordinator.load.generator import BEHIND
-from coordinator.load.report import Unreadable, as_json, read
+from coordinator.load.report import Unreadable, as_html, as_json, compared, read
 from coordinator.load.run import Measured, Plan, find_knee, generators, run_step, stage
 from tests.access import callers
 from tests.support.commands import herocoordinator
@@ -90,7 +91,14 @@ def test_it_logs_in_and_uses_the_context_of_its_caller(tmp_path: Path) -> None:
         (("--mix", "load=0,create=0"), "must come to"),
         (("--rate", "0"), "must be a number over 0"),
         (("--rate", "nan"), "must be a number over 0"),
-        (("--warm-up", "-1"), "must not be negative"),
+        (("--warm-up", "-1"), "not negative"),
+        (("--warm-up", "nan"), "must be a number"),
+        (("--warm-up", "inf"), "must be a number"),
+        (("--scenario", "storm", "--rate", "5"), "--rate means nothing to --scenario storm"),
+        (("--scenario", "storm", "--knee", "5"), "--knee means nothing to --scenario storm"),
+        (("--knee", "5", "--rate", "5"), "leave --rate out"),
+        (("http://127.0.0.1:1", "--window", "5"), "means nothing over HTTP"),
+        (("ws://127.0.0.1:1", "--json", "/nowhere/x.json"), "cannot write /nowhere/x.json"),
         (("--compare", "absent.json"), "cannot read absent.json"),
         (("ftp://h",), "begins with ftp://"),
     ],
@@ -113,6 +121,57 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(Unreadable):
         read(tmp_path / "x.json")
+
+
+@pytest.fixture(scope="module")
+def report(server: CoordinatorProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    done = herocoordinator("bench", server.ws, *SHORT, "--mix", "load=997,create=2", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    return read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"result": {}}, "result."),
+        ({"plan": None}, "plan"),
+        ({"plan": {"scenario": r"$\foo$"}}, "scenario"),
+        ({"made_at": "$x^{"}, "made_at"),
+        ({"steps": [{}]}, "steps.0."),
+        ({"result.histogram": "SGlz"}, "histogram"),
+        ({"result.histogram": ""}, "histogram"),
+        ({"result.calls_per_s": math.nan}, "calls_per_s"),
+        ({"result.latency_ms": [1]}, "latency_ms"),
+    ],
+)
+def test_a_report_of_which_something_is_missing_or_odd_is_refused_in_one_line(
+    report: dict[str, Any], tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    broken = json.loads(json.dumps(report))
+    for name, value in changes.items():
+        *way, last = name.split(".")
+        place = broken
+        for member in way:
+            place = place[member]
+        place[last] = value
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    with pytest.raises(Unreadable, match=said):
+        read(tmp_path / "broken.json")
+
+
+def test_reports_of_other_shares_are_compared_by_their_shares(report: dict[str, Any]) -> None:
+    other = {**report, "plan": {**report["plan"], "kinds": ["load"]}}
+    (row,) = [row for row in compared(other, report) if row[0].startswith("kinds")]
+    assert row[1:3] == ("load=1", "load=997,create=2")
+    assert "load=997,create=2" in as_html([report])
+
+
+def test_contexts_that_would_not_be_used_are_refused(server: CoordinatorProcess) -> None:
+    done = herocoordinator("bench", server.ws, "--contexts", "9", "--connections", "2", "--window", "4")
+    assert done.returncode == 2
+    assert "of 9 contexts only 8 would be in use" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # -- what is measured
