@@ -31,9 +31,10 @@ _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECAS
 
 
 class Client(Protocol):
-    """A connection, and what may be in flight on it."""
+    """A connection, and what may be in flight on it. Nothing is sent on one that `is_lost`."""
 
     window: int
+    is_lost: bool
 
     def send(self, slot: int, since: float) -> None:
         """Put the next message of this place in the window in line; its latency counts from `since`."""
@@ -110,6 +111,7 @@ class BaseClient(ABC):
 
     def __init__(self, meter: Meter, window: int) -> None:
         self.window = window
+        self.is_lost = False
         self._meter = meter
         self._sent_at = [0.0] * window
         self._closing = False
@@ -160,6 +162,7 @@ class BaseClient(ABC):
 
     def _lost(self, what: str) -> None:
         if not self._closing:
+            self.is_lost = True
             self._meter.lost(f"the server closed {what}")
 
 

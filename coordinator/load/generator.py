@@ -211,9 +211,12 @@ class Generator:
 
     async def step(self, step: Step, latencies: BinaryIO) -> End:
         meter = self.meter
+        if self.clients and meter.connections == 0:
+            raise ConnectionError("the server has closed all connections")
         meter.measuring = meter.stopping = False
         meter.in_flight = 0
-        meter.idle = deque((client, slot) for slot in range(self._window()) for client in self.clients)
+        clients = [client for client in self.clients if not client.is_lost]
+        meter.idle = deque((client, slot) for slot in range(self._window()) for client in clients)
         meter.intended.clear()
         meter.overdue = array("d")
         meter.clear()
@@ -227,7 +230,7 @@ class Generator:
             loads = [asyncio.create_task(self._open_loop(step.rate, ended))]
         else:
             meter.idle = None
-            for client in self.clients:
+            for client in clients:
                 client.start()
         await self._wait(step.warm_up, ended)
         began, cpu = perf_counter(), time.process_time()
@@ -297,6 +300,8 @@ class Generator:
             touched = set()
             while meter.intended and meter.idle:
                 client, slot = meter.idle.popleft()
+                if client.is_lost:
+                    continue
                 meter.in_flight += 1
                 client.send(slot, meter.intended.popleft())
                 touched.add(client)

@@ -106,6 +106,7 @@ class _Socket(WSListener):
         self._pending: dict[int, Reply] = {}
         self._next = 0
         self._closing = False
+        self.is_lost = False
 
     def listen(self, heard: Heard) -> None:
         """Have notifications, as they come together, and when they came."""
@@ -120,7 +121,7 @@ class _Socket(WSListener):
     def send(self, calls: list[dict[str, Any]]) -> None:
         """In batches, if it is more than one."""
         assert self._transport is not None
-        if self._closing:
+        if self._closing or self.is_lost:
             return
         for at in range(0, len(calls), CALLS_AT_ONCE):
             some = calls[at : at + CALLS_AT_ONCE]
@@ -180,6 +181,7 @@ class _Socket(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self._closing:
+            self.is_lost = True
             self._meter.lost("the server closed a WebSocket")
 
 

@@ -814,7 +814,9 @@ async def find_knee(
         found = await run_step(replace(plan, rate=rate), processes, show)
         steps.append(found)
         is_held = found.keeps(limit_ms)
-        say(f"{rate:10,.0f} {plan.unit}/s: p99 {found.ms(99):8.2f} ms, {'held' if is_held else 'not held'}")
+        p99 = f"p99 {found.ms(99):8.2f} ms" if found.measured else "nothing was answered"
+        errors = f", {found.errors} errors" if found.errors else ""
+        say(f"{rate:10,.0f} {plan.unit}/s: {p99}, {'held' if is_held else 'not held'}{errors}")
         if is_held:
             good, best = rate, found
         else:

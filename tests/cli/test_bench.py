@@ -17,7 +17,7 @@ import trio
 from coordinator.client import connect
 from coordinator.load.generator import BEHIND
 from coordinator.load.report import Unreadable, as_html, as_json, compared, read
-from coordinator.load.run import Measured, Plan, find_knee, generators, run_step, stage
+from coordinator.load.run import LoadFailed, Measured, Plan, find_knee, generators, run_step, stage
 from tests.access import callers
 from tests.support.commands import herocoordinator
 from tests.support.server import CoordinatorProcess, coordinator
@@ -278,6 +278,19 @@ async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess)
         found = await run_step(plan, processes)
     assert found.per_second < plan.rate / 2
     assert not found.keeps(1e9)
+
+
+async def test_a_coordinator_that_goes_away_ends_the_search_for_the_highest_rate(tmp_path: Path) -> None:
+    said: list[str] = []
+    with coordinator("--data-dir", str(tmp_path), "--workers", "1") as server:
+        plan = Plan(server.ws, "load", ("load",), connections=2, window=2, seconds=0.5, warm_up=0.1)
+        async with generators(plan, [1]) as processes:
+            answered = await run_step(plan, processes)
+            server.kill()
+            with pytest.raises(LoadFailed, match="the server has closed all connections"):
+                await find_knee(plan, processes, 50.0, quiet, said.append)
+    assert answered.refused  # there are no jobs in that context
+    assert said == []
 
 
 async def test_the_highest_rate_that_is_held_is_found(own: CoordinatorProcess) -> None:
