@@ -70,6 +70,12 @@ def _positive(_context: click.Context, parameter: click.Parameter, value: float 
     return value
 
 
+def _not_negative(_context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not 0 <= value < math.inf:
+        raise click.BadParameter("must be a number, and not negative", param=parameter)
+    return value
+
+
 def _about() -> str:
     return "; ".join(f"{name}: {about}" for name, (about, _) in _SCENARIOS.items()) + "."
 
@@ -103,7 +109,8 @@ def _about() -> str:
               "[default: 0]")  # fmt: skip
 @click.option("--caller", type=click.IntRange(0, 2**32 - 1), help="Actor on whose behalf.  [default: who is logged in]")
 @click.option("--seconds", type=float, default=10.0, show_default=True, callback=_positive, help="Measured, each step.")
-@click.option("--warm-up", type=float, default=2.0, show_default=True, help="Seconds before that.")
+@click.option("--warm-up", type=float, default=2.0, show_default=True, callback=_not_negative,
+              help="Seconds before that.")  # fmt: skip
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="That generate load.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there.")
 @click.option("--prometheus", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
@@ -156,9 +163,8 @@ def bench(target: str | None, url: str, ca: Path | None, compare: tuple[Path, ..
         address = Address.parse(target or url)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)
-    if given["warm_up"] < 0:
-        fail("--warm-up must not be negative", EXIT_USAGE)
     _check(given, address)
+    _check_files(given)
     _measure(address, ca, before, given)
 
 
@@ -180,9 +186,15 @@ def _check(given: dict[str, Any], address: Address) -> None:
         unused += ("follow",)
     elif scenario == "fanout":
         unused += ("width", "depth")
+    if scenario == "storm":
+        unused += ("rate", "knee", "window")
     for name in unused:
         if given[name] is not None:
             fail(f"--{name} means nothing to --scenario {scenario}", EXIT_USAGE)
+    if given["knee"] is not None and given["rate"] is not None:
+        fail("--knee looks for the rate itself: leave --rate out", EXIT_USAGE)
+    if not address.is_websocket and (given["window"] or 1) > 1:
+        fail("--window means nothing over HTTP, where a connection has one request in flight", EXIT_USAGE)
     if scenario == "flows":
         jobs = (given["width"] or 4) * ((given["depth"] or 2) - 1) + 1
         if jobs > _MOST_JOBS:
@@ -190,6 +202,16 @@ def _check(given: dict[str, Any], address: Address) -> None:
                 f"a flow of {jobs} jobs is too large for one message: --width × --depth at most {_MOST_JOBS}",
                 EXIT_USAGE,
             )
+
+
+def _check_files(given: dict[str, Any]) -> None:
+    """Not after the load what may have taken an hour."""
+    for name in ("json_file", "prometheus", "html"):
+        if given[name] is not None:
+            try:
+                given[name].open("ab").close()
+            except OSError as error:
+                fail(f"cannot write {given[name]}: {error.strerror}", EXIT_USAGE)
 
 
 def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], given: dict[str, Any]) -> None:
@@ -212,6 +234,12 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
         who = credentials()
         certificate = "" if who is None or who.certificate is None else str(who.certificate)
         plan = _plan(given, address, str(ca or ""), token, certificate, caller)
+        if plan.contexts > plan.places:
+            fail(
+                f"of {plan.contexts:,} contexts only {plan.places:,.0f} would be in use, as many as messages are in "
+                "flight: give more --connections, or a larger --window",
+                EXIT_USAGE,
+            )
         _say_plan(plan)
         async with (
             running.stage(plan, client, tell) as contexts,
@@ -352,7 +380,11 @@ def _say_plan(plan: Plan) -> None:
     elif plan.jobs is not None:
         jobs = plan.jobs.width * (plan.jobs.depth - 1) + 1
         what += f", {jobs} {plural(jobs, 'job')} a flow, {plan.jobs.runners} runners × {plan.jobs.capacity}"
-    say(what + (f", {plan.rate:,.0f} {plan.unit}/s" if plan.rate else ", as fast as answers come"))
+    say(what + (f", {_number(plan.rate)} {plan.unit}/s" if plan.rate else ", as fast as answers come"))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 class _Shown:
@@ -360,7 +392,7 @@ class _Shown:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._is_live = sys.stdout.isatty()
+        self._is_live = sys.stdout is not None and sys.stdout.isatty()
         self._has_line = False
 
     def __call__(self, found: Measured) -> None:
@@ -386,14 +418,16 @@ class _Shown:
 
 
 def _say_result(found: Measured) -> None:
-    say(f"{found.per_second:,.0f} {found.unit}/s for {found.seconds:.1f} s, {found.calls:,} {found.unit}")
+    if not found.messages:
+        say("nothing was answered in the time that was measured")
+    say(f"{_number(found.per_second)} {found.unit}/s for {found.seconds:.1f} s, {found.calls:,} {found.unit}")
     per_second = 1 / found.seconds if found.seconds else 0.0
     if found.unit == "changes":
         say(f"{found.events * per_second:,.0f} events/s told to subscribers, {found.events:,} events")
     elif found.waits is not None:
         say(f"{found.jobs * per_second:,.0f} jobs/s, {found.jobs:,} jobs")
     names = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p99.9", 99.99: "p99.99", 100.0: "max"}
-    if found.messages:
+    if found.measured:
         what = {"flows": "from due to ended", "changes": "from due to each subscriber"}.get(found.unit, "latency")
         say(f"{what}, ms: " + "  ".join(f"{name} {found.ms(share):.2f}" for share, name in names.items()))
     if found.waits is not None and found.jobs:
@@ -408,8 +442,11 @@ def _say_result(found: Measured) -> None:
         say(f"not answered: {found.unanswered} {'flows' if found.unit == 'flows' else 'messages'}")
     if found.undelivered:
         say(f"not told to a subscriber: {found.undelivered} changes")
-    if found.fell_behind or (found.rate and found.per_second < 0.97 * found.rate):
-        say(f"the rate asked for, {found.rate:,.0f} {found.unit}/s, was not held")
+    if found.unsent:
+        unit = found.unit if found.unit != "calls" else "messages"
+        say(f"due and not sent when the time was up: {found.unsent:,} {unit}, which count with what they had waited")
+    if found.rate and not found.is_rate_held:
+        say(f"the rate asked for, {_number(found.rate)} {found.unit}/s, was not held")
     if found.is_generator_limit:
         shares = ", ".join(f"{share:.0%}" for share in found.cpu_shares)
         say(f"the load generator may be what limits (of a core it used {shares}, and it was {found.late_ms:.1f} ms "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -218,35 +219,52 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 async def interruptible(work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` returns. SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt; a second one ends the
-    process. The KeyboardInterrupt that trio itself raises may hit any task: that of the connection, without which
-    nothing can be cleaned up, or one that takes it for a fault of the connection."""
+    """What `work` returns. SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt; so do SIGTERM, and
+    SIGHUP unless it is to be ignored (nohup), which end the command then. A second one ends the process. The
+    KeyboardInterrupt that trio itself raises may hit any task: that of the connection, without which nothing can be
+    cleaned up, or one that takes it for a fault of the connection."""
+    came = signal.SIGINT
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
 
-    async def cancel_on_interrupt(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        async for _ in signals:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    async def cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        nonlocal came
+        async for number in signals:
+            came = signal.Signals(number)
+            for each in ending:
+                signal.signal(each, signal.SIG_DFL)
             scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*ending) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_on_interrupt, signals, nursery.cancel_scope)
+            nursery.start_soon(cancel_on_signal, signals, nursery.cancel_scope)
             result = await work()
             nursery.cancel_scope.cancel()
             return result
-    raise KeyboardInterrupt
+    if came == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + came)  # as shells report it
 
 
 def _status_of(error: BaseException) -> int | None:
     if isinstance(error, CannotConnect | ConnectionLost | NoReply):
         return EXIT_NO_CONNECTION
-    if isinstance(error, ClientError):
+    if isinstance(error, ClientError) or _is_of_output(error):
         return EXIT_ERROR
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     return EXIT_USAGE if isinstance(error, ValidationError | Unusable) else None
 
 
+def _is_of_output(error: BaseException) -> bool:
+    """Whether what is printed has nowhere to go. (A pipe whose reader has gone is no fault: nothing is said of it.)"""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def _words(error: BaseException) -> str:
+    if _is_of_output(error):
+        return f"the output cannot be written: {os.strerror(getattr(error, 'errno', 0))}"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, ValidationError):

@@ -48,6 +48,7 @@ SET_BY_RUNNER: Final = (
     "HERO_RESULT",
 )
 SUGGESTED: Final = 5  # unknown names for which a known one is suggested
+LARGEST_FILE: Final = 256 * 1024 * 1024  # bytes, of a flow file or a script
 SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 
 
@@ -231,6 +232,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise FlowFileError(path, [f"not YAML: {error.problem or error.context}{place}"]) from error
     except yaml.YAMLError as error:
         raise FlowFileError(path, [f"not YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError as error:
+        raise FlowFileError(path, ["it is nested too deep"]) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FlowFileError(path, ["must be a table with `jobs`"])
     return content
@@ -239,7 +242,10 @@ def _load(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> str:
     """The text of a file, without the byte order mark that some editors put before it."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)  # a device has no end
+        if len(data) > LARGEST_FILE:
+            raise FlowFileError(path, [f"cannot be read: it is larger than {LARGEST_FILE >> 20} MiB"])
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise FlowFileError(path, [f"cannot be read: {(error.strerror or str(error)).lower()}"]) from error

@@ -61,6 +61,8 @@ def _check(params: models.FlowSubmitParams, sizes: Sequence[int], max_frame_byte
         raise _mismatch("must be the jobs that flow.jobs lists, each once")
     if any(job.caller_id != params.flow.caller_id for job in params.jobs):
         raise _mismatch("must have the flow's caller_id")
+    if any(job.context_id != params.context_id for job in params.jobs):
+        raise _mismatch("must have the params' context_id")
     for job, size in zip(params.jobs, sizes, strict=True):
         if size + ROOM > max_frame_bytes:
             raise CallTooLarge(f"job {job.id} takes {size} bytes; max_frame_bytes is {max_frame_bytes}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import resource
 import sys
 from dataclasses import asdict
@@ -15,10 +16,21 @@ from coordinator.load.generator import Generator, Spec, Step, say
 from coordinator.load.jobs import Jobs, JobsSpec, NotReady
 
 
+class _Input(asyncio.StreamReaderProtocol):
+    """What we are told, by the owner of the load: when that process is gone the load ends, in a step too."""
+
+    is_working = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.is_working:
+            os._exit(1)
+
+
 async def _main() -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=1 << 26)  # a Spec may name many contexts
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    _, told = await loop.connect_read_pipe(lambda: _Input(lines), sys.stdin)
     given = json.loads(await lines.readline())
     generator = Jobs(JobsSpec(**given)) if "runners" in given else Generator(Spec(**given))
     is_connected = isinstance(generator, Jobs)
@@ -26,7 +38,11 @@ async def _main() -> None:
         # Subscribers are all there before any process publishes what they have to be told.
         if is_connected and not await _connect(generator):
             return
-        while line := await lines.readline():
+        while True:
+            told.is_working = False
+            if not (line := await lines.readline()):
+                break
+            told.is_working = True
             step = Step(**json.loads(line))
             if not is_connected and not step.storm:
                 is_connected = await _connect(generator)

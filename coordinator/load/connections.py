@@ -31,9 +31,10 @@ _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECAS
 
 
 class Client(Protocol):
-    """A connection, and what may be in flight on it."""
+    """A connection, and what may be in flight on it. Nothing is sent on one that `is_lost`."""
 
     window: int
+    is_lost: bool
 
     def send(self, slot: int, since: float) -> None:
         """Put the next message of this place in the window in line; its latency counts from `since`."""
@@ -57,6 +58,8 @@ class Meter:
         latencies: seconds to the answer, of each message answered while measuring: from sending it, in an open loop
             from when it was due. So what a slow answer keeps others from being sent at counts, too (without that it is
             known as coordinated omission).
+        overdue: the same of what was in flight when measuring ended, or was due by then and never sent: without it,
+            what a stall in the end keeps waiting would be left out.
         in_flight: messages unanswered; falls only once `stopping`.
         done: set once stopped and nothing is in flight, or a connection is lost.
         errors: bad replies and lost connections; `first_error` tells about the first.
@@ -67,6 +70,7 @@ class Meter:
         self.idle: deque[tuple[Client, int]] | None = deque() if is_open else None
         self.intended: deque[float] = deque()
         self.latencies = array("d")
+        self.overdue = array("d")
         self.reply_bytes = 0
         self.in_flight = 0
         self.measuring = False
@@ -74,6 +78,13 @@ class Meter:
         self.done = asyncio.Event()
         self.errors = 0
         self.first_error: str | None = None
+
+    def took(self, seconds: float) -> None:
+        """Something was answered after so long."""
+        if self.measuring:
+            self.latencies.append(seconds)
+        elif self.stopping:
+            self.overdue.append(seconds)
 
     def fail(self, reason: str) -> None:
         self.errors += 1
@@ -100,6 +111,7 @@ class BaseClient(ABC):
 
     def __init__(self, meter: Meter, window: int) -> None:
         self.window = window
+        self.is_lost = False
         self._meter = meter
         self._sent_at = [0.0] * window
         self._closing = False
@@ -150,6 +162,7 @@ class BaseClient(ABC):
 
     def _lost(self, what: str) -> None:
         if not self._closing:
+            self.is_lost = True
             self._meter.lost(f"the server closed {what}")
 
 
@@ -173,8 +186,8 @@ class _CallClient(BaseClient):
             meter.left()  # nobody knows which it was
             return
         else:
+            meter.took(now - self._sent_at[slot])
             if meter.measuring:
-                meter.latencies.append(now - self._sent_at[slot])
                 meter.reply_bytes += len(reply)
         self._go_on(slot, now, wait)
 

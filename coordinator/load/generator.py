@@ -111,6 +111,8 @@ class End:
         late_ms: by which messages left later than they were due though a place was free, or (of jobs.py) were read
             later than they could be; of the worst 1 % of looks.
         unanswered: messages still in flight after DRAIN.
+        unsent: messages that were due when measuring ended, and had found no place in a window. They count with what
+            they had waited until then, as do those in flight with what they waited for their answer.
         fell_behind: the step was ended because too many messages were due.
         expected, delivered: arrivals of changes at subscribers, from the step's beginning until nothing came any more.
     """
@@ -119,6 +121,7 @@ class End:
     cpu_share: float
     late_ms: float
     unanswered: int
+    unsent: int
     fell_behind: bool
     reply_bytes: int
     expected: int = 0
@@ -208,10 +211,14 @@ class Generator:
 
     async def step(self, step: Step, latencies: BinaryIO) -> End:
         meter = self.meter
+        if self.clients and meter.connections == 0:
+            raise ConnectionError("the server has closed all connections")
         meter.measuring = meter.stopping = False
         meter.in_flight = 0
-        meter.idle = deque((client, slot) for slot in range(self._window()) for client in self.clients)
+        clients = [client for client in self.clients if not client.is_lost]
+        meter.idle = deque((client, slot) for slot in range(self._window()) for client in clients)
         meter.intended.clear()
+        meter.overdue = array("d")
         meter.clear()
         meter.done = asyncio.Event()
         self.late = array("d")
@@ -223,21 +230,26 @@ class Generator:
             loads = [asyncio.create_task(self._open_loop(step.rate, ended))]
         else:
             meter.idle = None
-            for client in self.clients:
+            for client in clients:
                 client.start()
         await self._wait(step.warm_up, ended)
         began, cpu = perf_counter(), time.process_time()
         meter.measuring = True
         answered = await self._measure(began, step.seconds, ended, latencies)
         meter.measuring = False
-        seconds, cpu = perf_counter() - began, time.process_time() - cpu
+        until = perf_counter()
+        seconds, cpu = until - began, time.process_time() - cpu
+        unsent = [until - due for due in meter.intended if due <= until]
         fell_behind = len(meter.intended) >= BEHIND
         await self._stop(ended, loads)
         answered += self._write(latencies)
+        meter.overdue.extend(unsent)
+        meter.overdue.tofile(latencies)
+        latencies.flush()
         late = sorted(self.late)
         self._tell(seconds, answered)
         late_ms = late[int(len(late) * 0.99)] * 1000 if late else 0.0
-        return End(seconds, cpu / seconds, late_ms, meter.in_flight, fell_behind, meter.reply_bytes)
+        return End(seconds, cpu / seconds, late_ms, meter.in_flight, len(unsent), fell_behind, meter.reply_bytes)
 
     def _window(self) -> int:
         return max((client.window for client in self.clients), default=0)
@@ -282,12 +294,14 @@ class Generator:
             due = int((now - began) * rate)
             if sent < due and meter.idle and meter.measuring:
                 self.late.append(now - began - (sent + 1) / rate)
-            while sent < due:
+            while sent < due and len(meter.intended) < BEHIND:
                 sent += 1
                 meter.intended.append(began + sent / rate)
             touched = set()
             while meter.intended and meter.idle:
                 client, slot = meter.idle.popleft()
+                if client.is_lost:
+                    continue
                 meter.in_flight += 1
                 client.send(slot, meter.intended.popleft())
                 touched.add(client)
@@ -317,7 +331,10 @@ class Generator:
             if self.meter.measuring:
                 self.meter.codes += one.codes
                 self.meter.faults += one.faults
-                self.meter.latencies.extend([perf_counter() - began] * len(one.latencies))
+                for code, reason in one.reasons.items():
+                    self.meter.reasons.setdefault(code, reason)
+            if one.latencies:
+                self.meter.took(perf_counter() - began)
 
     # -- what is said
 

@@ -106,6 +106,7 @@ class _Socket(WSListener):
         self._pending: dict[int, Reply] = {}
         self._next = 0
         self._closing = False
+        self.is_lost = False
 
     def listen(self, heard: Heard) -> None:
         """Have notifications, as they come together, and when they came."""
@@ -120,7 +121,7 @@ class _Socket(WSListener):
     def send(self, calls: list[dict[str, Any]]) -> None:
         """In batches, if it is more than one."""
         assert self._transport is not None
-        if self._closing:
+        if self._closing or self.is_lost:
             return
         for at in range(0, len(calls), CALLS_AT_ONCE):
             some = calls[at : at + CALLS_AT_ONCE]
@@ -180,6 +181,7 @@ class _Socket(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self._closing:
+            self.is_lost = True
             self._meter.lost("the server closed a WebSocket")
 
 
@@ -455,7 +457,7 @@ class Jobs(Generator):
         flow = self._state.flows.get(key)
         follower = self._shape.follower(place)
         if flow is not None:  # else it is of a step that ended before it
-            if self.meter.measuring:
+            if self.meter.measuring or self.meter.stopping:
                 self._waits.append(now - flow.ready[place])
             if follower is not None:
                 flow.ready[follower] = perf_counter()
@@ -467,8 +469,7 @@ class Jobs(Generator):
             if self.meter.measuring:
                 self.meter.jobs += 1
             if follower is None and (ended := self._state.flows.pop(key, None)) is not None:
-                if self.meter.measuring:
-                    self.meter.latencies.append(at - ended.due)
+                self.meter.took(at - ended.due)
                 ended.submitter.go_on(ended.slot, at)
 
         return socket.call("job.finish", of, then)
@@ -504,8 +505,7 @@ class Jobs(Generator):
     def _arrived(self, due: float, now: float) -> None:
         self._state.delivered += 1
         self._state.arrived_at = now
-        if self.meter.measuring:
-            self.meter.latencies.append(now - due)
+        self.meter.took(now - due)
 
 
 def _ignored(_: dict[str, Any], __: float) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from coordinator import __version__
 from coordinator.load.run import PERCENTILES, Measured, Plan
@@ -57,6 +59,8 @@ def _figures(found: Measured, *, with_series: bool = True) -> dict[str, Any]:
         "faults": dict(found.faults),
         "reasons": found.reasons,
         "unanswered": found.unanswered,
+        "unsent": found.unsent,
+        "latencies": found.measured,
         "undelivered": found.undelivered,
         "fell_behind": found.fell_behind,
         "mean_reply_bytes": found.reply_bytes / found.messages if found.messages else None,
@@ -87,7 +91,8 @@ def _of_jobs(found: Measured) -> dict[str, Any]:
     if found.waits is not None:
         wait_ms = {f"p{percentile:g}": _or_none(found.wait_ms(percentile)) for percentile in (*PERCENTILES, 100.0)}
         wait_ms["max"] = wait_ms.pop("p100")
-        return {"jobs": found.jobs, "jobs_per_s": found.jobs * per_second, "wait_ms": wait_ms}
+        waits = found.waits.get_total_count()
+        return {"jobs": found.jobs, "jobs_per_s": found.jobs * per_second, "waits": waits, "wait_ms": wait_ms}
     if found.unit == "changes":
         return {"events": found.events, "events_per_s": found.events * per_second}
     return {}
@@ -105,9 +110,69 @@ def read(path: Path) -> dict[str, Any]:
         raise Unreadable(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise Unreadable(f"{path} is no JSON: {error}") from None
-    if not isinstance(report, dict) or report.get("format") != FORMAT or "result" not in report:
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise Unreadable(f"{path} is no report of `herocoordinator bench` of this version")
+    try:
+        _Report.model_validate(report)
+        HdrHistogram.decode(report["result"]["histogram"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Unreadable(f"{path} is no whole report: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except Exception:  # whatever comes of bytes that are no histogram
+        raise Unreadable(f"{path} is no whole report: result.histogram is none") from None
     return report
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _Generator(_Read):
+    is_the_limit: bool
+
+
+class _Second(_Read):
+    at: float
+    calls: float
+    p99_ms: float | None
+
+
+class _Figures(_Read):
+    """What of a result is read again."""
+
+    asked_calls_per_s: float | None
+    calls_per_s: float
+    unit: str = "calls"
+    errors: int
+    refused: dict[str, int]
+    faults: dict[str, int]
+    latency_ms: dict[str, float | None]
+    wait_ms: dict[str, float | None] = {}
+    jobs_per_s: float | None = None
+    events_per_s: float | None = None
+
+
+class _Result(_Figures):
+    generator: _Generator
+    histogram: str
+    series: list[_Second]
+
+
+class _Report(_Read):
+    """What `compared` and `as_html` read of a report, which may be somebody's, of another version, or cut off."""
+
+    made_at: datetime
+    server: dict[str, Any]
+    plan: dict[str, Any]
+    result: _Result
+    steps: list[_Figures]
+
+    @field_validator("plan")
+    @classmethod
+    def _has_scenario(cls, plan: dict[str, Any]) -> dict[str, Any]:
+        if not re.fullmatch(r"[a-z]\w*", str(plan.get("scenario")), re.ASCII):
+            raise ValueError("has no scenario")  # which the plots have in their legends
+        return plan
 
 
 def as_prometheus(report: dict[str, Any]) -> str:
@@ -128,7 +193,7 @@ def as_prometheus(report: dict[str, Any]) -> str:
         if ms is not None and name != "max":
             quantile = round(float(name[1:]) / 100, 6)
             lines.append(f'herocoordinator_bench_latency_seconds{{{labels},quantile="{quantile}"}} {ms / 1000:.6g}')
-    lines.append(f"herocoordinator_bench_latency_seconds_count{{{labels}}} {result['messages']}")
+    lines.append(f"herocoordinator_bench_latency_seconds_count{{{labels}}} {result['latencies']}")
     for key, about in (("jobs", "Jobs that runners finished"), ("events", "Events that came to subscribers")):
         if f"{key}_per_s" in result:
             name = f"herocoordinator_bench_{key}_per_second"
@@ -141,7 +206,7 @@ def as_prometheus(report: dict[str, Any]) -> str:
             if ms is not None and percentile != "max":
                 quantile = round(float(percentile[1:]) / 100, 6)
                 lines.append(f'{name}{{{labels},quantile="{quantile}"}} {ms / 1000:.6g}')
-        lines.append(f"{name}_count{{{labels}}} {result['jobs']}")
+        lines.append(f"{name}_count{{{labels}}} {result['waits']}")
     return "\n".join(lines) + "\n"
 
 
@@ -158,12 +223,19 @@ def compared(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, s
     for name in sorted(old["plan"].keys() | new["plan"].keys()):
         before, now = old["plan"].get(name), new["plan"].get(name)
         if before != now:
-            rows.append((f"{name} (differs)", str(before), str(now), ""))
+            rows.append((f"{name} (differs)", _planned(name, before), _planned(name, now), ""))
     for title, key, member in _figures_of(new["result"]):
         before, now = (_figure(report["result"], key, member) for report in (old, new))
         ratio = f"{now / before:.3f}" if before and now is not None and title != "errors" else ""
         rows.append((title, _number(before), _number(now), ratio))
     return rows
+
+
+def _planned(name: str, value: Any) -> str:
+    """As it was asked for: the kinds of messages as their shares."""
+    if name == "kinds" and isinstance(value, list):
+        return ",".join(f"{kind}={count}" for kind, count in Counter(map(str, value)).items())
+    return str(value)
 
 
 def _figures_of(result: dict[str, Any]) -> list[tuple[str, str, str | None]]:
@@ -214,7 +286,7 @@ def as_html(reports: Sequence[dict[str, Any]]) -> str:
 
 def _page_rows(reports: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     first = reports[0]
-    rows = [(name, [str(report["plan"].get(name)) for report in reports]) for name in first["plan"]]
+    rows = [(name, [_planned(name, report["plan"].get(name)) for report in reports]) for name in first["plan"]]
     rows.append(("server", [json.dumps(report["server"]) for report in reports]))
     for title, key, member in _figures_of(reports[-1]["result"])[:-1]:
         rows.append((title, [_number(_figure(report["result"], key, member)) for report in reports]))

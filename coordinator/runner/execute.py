@@ -9,7 +9,6 @@ import json
 import math
 import os
 import resource
-import shutil
 import signal
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from coordinator.runner.isolate import CannotIsolate, Isolation
 from coordinator.runner.output import Output
 from coordinator.runner.results import Results, read_results
 from coordinator.runner.spawn import CannotStart, Ended, Script, Spawner
-from coordinator.runner.warden import CUT_OFF, NO_SANDBOX, OUT_OF_MEMORY, Spec
+from coordinator.runner.warden import CUT_OFF, NO_SANDBOX, OUT_OF_MEMORY, Spec, remove_tree
 
 __all__ = ["PYTHON", "BadEnvironment", "Executor", "Interpreter", "Outcome", "Places", "environment"]
 
@@ -541,25 +540,6 @@ def _explain(status: int) -> str:
 
 
 def _remove(directory: Path) -> None:
-    """Remove it, also if the script took permissions away."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        for root, names, _ in os.walk(directory):
-            for name in names:
-                _permit(os.path.join(root, name))
-        shutil.rmtree(directory, ignore_errors=True)
+    remove_tree(str(directory))
     if directory.exists():
         log.warning("cannot remove an attempt's files", directory=str(directory))
-
-
-def _permit(path: str) -> None:
-    """Let us look into a directory again. What somebody has put in its place, such as a link, stays as it is."""
-    with contextlib.suppress(OSError):
-        if not hasattr(os, "O_PATH"):
-            os.chmod(path, 0o700, follow_symlinks=False)
-            return
-        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
-        finally:
-            os.close(descriptor)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
@@ -218,7 +217,7 @@ class Spawner:
         """Have the warden remove the directory, once nothing of a script is left, and wait for that."""
         with trio.CancelScope(shield=True):  # bounded by _STOP_TIMEOUT
             await trio.to_thread.run_sync(self._close)
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(self.directory, ignore_errors=True))
+            await trio.to_thread.run_sync(lambda: warden.remove_tree(str(self.directory)))
 
 
 def _poll_of(descriptors: list[int]) -> select.epoll | None:

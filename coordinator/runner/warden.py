@@ -26,13 +26,14 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
@@ -53,6 +54,7 @@ __all__ = [
     "TERMINATE",
     "Sandbox",
     "Spec",
+    "remove_tree",
 ]
 
 LENGTH: Final = struct.Struct(">I")
@@ -133,7 +135,7 @@ def _warden(requests: socket.socket, directory: str) -> None:
             os.close(descriptor)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(-1, 0)  # with SIGCHLD ignored this returns when the last one has ended
-    shutil.rmtree(directory, ignore_errors=True)
+    remove_tree(directory)
 
 
 def _receive(requests: socket.socket) -> tuple[int, int, int] | None:
@@ -152,6 +154,66 @@ def _receive(requests: socket.socket) -> tuple[int, int, int] | None:
             control, stdout, stderr = received
             return control, stdout, stderr
         for descriptor in received:  # some were cut off, by our limit of open files
+            os.close(descriptor)
+
+
+def remove_tree(directory: str) -> None:
+    """Remove it with all that a script has put there: nested more deeply than a path or our stack goes, or without
+    permissions. What cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        _permit(directory)
+        top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
+        os.rmdir(directory)
+
+
+def _empty(top: int) -> None:
+    """Directories of directories are moved up here one by one, so that nothing is ever deep."""
+    lifted = (f".{os.urandom(8).hex()}-{number}" for number in itertools.count())
+    stuck: set[str] = set()
+    while names := [name for name in os.listdir(top) if name not in stuck]:
+        for name in names:
+            try:
+                if not _is_unlinked(name, top):
+                    _lift_out_of(name, top, lifted)
+                    os.rmdir(name, dir_fd=top)
+            except OSError:
+                stuck.add(name)
+
+
+def _lift_out_of(name: str, top: int, lifted: Iterator[str]) -> None:
+    _permit(name, top)
+    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+    try:
+        for inner in os.listdir(directory):
+            if not _is_unlinked(inner, directory):
+                _permit(inner, directory)  # who moves a directory changes it, too
+                os.rename(inner, next(lifted), src_dir_fd=directory, dst_dir_fd=top)
+    finally:
+        os.close(directory)
+
+
+def _is_unlinked(name: str, directory: int) -> bool:
+    """Whether it is gone now; it is not if it is a directory."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=directory)
+    return True
+
+
+def _permit(path: str, within: int | None = None) -> None:
+    """Let us look into a directory again. What somebody has put in its place, such as a link, stays as it is."""
+    with contextlib.suppress(OSError):
+        if not hasattr(os, "O_PATH"):
+            os.chmod(path, 0o700, dir_fd=within, follow_symlinks=False)
+            return
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
+        try:
+            os.chmod(f"/proc/self/fd/{descriptor}", 0o700)
+        finally:
             os.close(descriptor)
 
 

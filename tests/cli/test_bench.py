@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,8 +15,9 @@ import pytest
 import trio
 
 from coordinator.client import connect
-from coordinator.load.report import Unreadable, as_json, read
-from coordinator.load.run import Measured, Plan, find_knee, generators, run_step, stage
+from coordinator.load.generator import BEHIND
+from coordinator.load.report import Unreadable, as_html, as_json, compared, read
+from coordinator.load.run import LoadFailed, Measured, Plan, find_knee, generators, run_step, stage
 from tests.access import callers
 from tests.support.commands import herocoordinator
 from tests.support.server import CoordinatorProcess, coordinator
@@ -89,7 +91,14 @@ def test_it_logs_in_and_uses_the_context_of_its_caller(tmp_path: Path) -> None:
         (("--mix", "load=0,create=0"), "must come to"),
         (("--rate", "0"), "must be a number over 0"),
         (("--rate", "nan"), "must be a number over 0"),
-        (("--warm-up", "-1"), "must not be negative"),
+        (("--warm-up", "-1"), "not negative"),
+        (("--warm-up", "nan"), "must be a number"),
+        (("--warm-up", "inf"), "must be a number"),
+        (("--scenario", "storm", "--rate", "5"), "--rate means nothing to --scenario storm"),
+        (("--scenario", "storm", "--knee", "5"), "--knee means nothing to --scenario storm"),
+        (("--knee", "5", "--rate", "5"), "leave --rate out"),
+        (("http://127.0.0.1:1", "--window", "5"), "means nothing over HTTP"),
+        (("ws://127.0.0.1:1", "--json", "/nowhere/x.json"), "cannot write /nowhere/x.json"),
         (("--compare", "absent.json"), "cannot read absent.json"),
         (("ftp://h",), "begins with ftp://"),
     ],
@@ -114,6 +123,57 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
         read(tmp_path / "x.json")
 
 
+@pytest.fixture(scope="module")
+def report(server: CoordinatorProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("report") / "report.json"
+    done = herocoordinator("bench", server.ws, *SHORT, "--mix", "load=997,create=2", "--json", str(path))
+    assert done.returncode == 0, done.stderr
+    return read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"result": {}}, "result."),
+        ({"plan": None}, "plan"),
+        ({"plan": {"scenario": r"$\foo$"}}, "scenario"),
+        ({"made_at": "$x^{"}, "made_at"),
+        ({"steps": [{}]}, "steps.0."),
+        ({"result.histogram": "SGlz"}, "histogram"),
+        ({"result.histogram": ""}, "histogram"),
+        ({"result.calls_per_s": math.nan}, "calls_per_s"),
+        ({"result.latency_ms": [1]}, "latency_ms"),
+    ],
+)
+def test_a_report_of_which_something_is_missing_or_odd_is_refused_in_one_line(
+    report: dict[str, Any], tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    broken = json.loads(json.dumps(report))
+    for name, value in changes.items():
+        *way, last = name.split(".")
+        place = broken
+        for member in way:
+            place = place[member]
+        place[last] = value
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    with pytest.raises(Unreadable, match=said):
+        read(tmp_path / "broken.json")
+
+
+def test_reports_of_other_shares_are_compared_by_their_shares(report: dict[str, Any]) -> None:
+    other = {**report, "plan": {**report["plan"], "kinds": ["load"]}}
+    (row,) = [row for row in compared(other, report) if row[0].startswith("kinds")]
+    assert row[1:3] == ("load=1", "load=997,create=2")
+    assert "load=997,create=2" in as_html([report])
+
+
+def test_contexts_that_would_not_be_used_are_refused(server: CoordinatorProcess) -> None:
+    done = herocoordinator("bench", server.ws, "--contexts", "9", "--connections", "2", "--window", "4")
+    assert done.returncode == 2
+    assert "of 9 contexts only 8 would be in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # -- what is measured
 
 
@@ -132,11 +192,11 @@ def stopped(server: CoordinatorProcess) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
-async def measured(server: CoordinatorProcess, plan: Plan, pause: float) -> Measured:
-    """With a coordinator that stands still for so long in between."""
+async def measured(server: CoordinatorProcess, plan: Plan, pause: float, after: float = 0.5) -> Measured:
+    """With a coordinator that stands still for so long, that many seconds after the warm-up."""
 
     async def stop() -> None:
-        await trio.sleep(plan.warm_up + 0.5)
+        await trio.sleep(plan.warm_up + after)
         with stopped(server):
             await trio.sleep(pause)
 
@@ -173,6 +233,41 @@ async def test_what_a_slow_answer_keeps_others_from_counts(own: CoordinatorProce
     assert when_due.messages >= 0.9 * rate * plan.seconds
 
 
+@pytest.mark.parametrize(("transport", "rate"), [("http", 100), ("ws", 100), ("ws", 0)])
+async def test_what_waits_when_the_time_is_up_counts(own: CoordinatorProcess, transport: str, rate: int) -> None:
+    """What was in flight in the end has waited for its answer; what was due, and found no place, until then."""
+    pause = 2.0
+    plan = Plan(
+        getattr(own, transport), "load", ("load",), connections=2, window=1, seconds=2.0, warm_up=0.3, rate=rate
+    )
+
+    found = await measured(own, plan, pause, after=plan.seconds - pause / 2)
+
+    assert found.ms(100) > pause / 2 * 1000 * 0.6
+    assert found.measured >= found.messages + plan.connections + found.unsent
+    assert found.unsent >= rate * pause / 2 * 0.6
+    assert found.unanswered == 0
+    assert not found.is_rate_held or not rate
+
+
+async def test_a_rate_beyond_all_bounds_takes_no_memory_beyond_them(own: CoordinatorProcess) -> None:
+    plan = Plan(own.ws, "load", ("load",), connections=1, window=1, seconds=1.0, warm_up=0, rate=1e15)
+    async with (
+        connect(own.ws) as client,
+        stage(plan, client, quiet) as contexts,
+        generators(plan, contexts) as processes,
+    ):
+        found = await run_step(plan, processes)
+    assert found.fell_behind
+    assert found.unsent == BEHIND
+
+
+def test_a_rate_is_held_also_if_what_is_due_in_the_end_is_not_answered_yet() -> None:
+    assert Measured(0.4, seconds=6.0, calls=2).is_rate_held
+    assert not Measured(0.4, seconds=60.0, calls=2).is_rate_held
+    assert not Measured(1000.0, seconds=10.0, calls=9000, grain=100).is_rate_held
+
+
 async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess) -> None:
     plan = Plan(own.ws, "load", ("load",), connections=2, window=2, seconds=1.0, warm_up=0.2, rate=1e6)
     async with (
@@ -183,6 +278,19 @@ async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess)
         found = await run_step(plan, processes)
     assert found.per_second < plan.rate / 2
     assert not found.keeps(1e9)
+
+
+async def test_a_coordinator_that_goes_away_ends_the_search_for_the_highest_rate(tmp_path: Path) -> None:
+    said: list[str] = []
+    with coordinator("--data-dir", str(tmp_path), "--workers", "1") as server:
+        plan = Plan(server.ws, "load", ("load",), connections=2, window=2, seconds=0.5, warm_up=0.1)
+        async with generators(plan, [1]) as processes:
+            answered = await run_step(plan, processes)
+            server.kill()
+            with pytest.raises(LoadFailed, match="the server has closed all connections"):
+                await find_knee(plan, processes, 50.0, quiet, said.append)
+    assert answered.refused  # there are no jobs in that context
+    assert said == []
 
 
 async def test_the_highest_rate_that_is_held_is_found(own: CoordinatorProcess) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -169,28 +169,77 @@ def test_where_callers_log_in_its_runners_do_and_nothing_is_left_in_a_context_th
             assert made not in json.dumps(read(report)) + done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("scenario", ["load", "flows"])
-def test_an_interrupt_ends_it_at_once_and_nothing_is_left(own: CoordinatorProcess, scenario: str) -> None:
-    def contexts() -> list[int]:
-        with callers.caller(own, "http") as anybody:
-            found: list[int] = anybody.result("context.list", {})["items"]
-            return found
+def contexts_of(server: CoordinatorProcess) -> list[int]:
+    with callers.caller(server, "http") as anybody:
+        found: list[int] = anybody.result("context.list", {})["items"]
+        return found
 
-    before = contexts()
-    started = herocoordinator_started("bench", own.ws, "--scenario", scenario, "--seconds", "600", "--connections", "2")
-    read_until(started, "as fast as answers come")
+
+def until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while len(contexts()) == len(before):
+    while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "number", "status"),
+    [
+        ("load", signal.SIGINT, 130),
+        ("flows", signal.SIGINT, 130),
+        ("load", signal.SIGTERM, 143),
+        ("flows", signal.SIGHUP, 129),
+    ],
+)
+def test_an_interrupt_ends_it_at_once_and_nothing_is_left(
+    own: CoordinatorProcess, scenario: str, number: int, status: int
+) -> None:
+    before = contexts_of(own)
+    started = herocoordinator_started("bench", own.ws, "--scenario", scenario, "--seconds", "600", "--connections", "2")
+    read_until(started, "as fast as answers come")
+    until(lambda: len(contexts_of(own)) > len(before))
     time.sleep(2)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
 
     _, said = started.communicate(timeout=40)  # a minute is what deleting may take if nothing answers
 
+    assert started.returncode == status
+    assert "Traceback" not in said
+    assert contexts_of(own) == before
+
+
+def test_an_interrupt_while_contexts_are_made_leaves_none(own: CoordinatorProcess) -> None:
+    before = contexts_of(own)
+    started = herocoordinator_started("bench", own.ws, "--contexts", "300", "--connections", "300", "--seconds", "600")
+    until(lambda: len(contexts_of(own)) > len(before))
+    started.send_signal(signal.SIGINT)
+
+    _, said = started.communicate(timeout=60)
+
     assert started.returncode == 130
     assert "Traceback" not in said
-    assert contexts() == before
+    assert contexts_of(own) == before
+
+
+def test_no_load_goes_on_when_who_wants_it_is_killed(own: CoordinatorProcess) -> None:
+    started = herocoordinator_started("bench", own.ws, "--seconds", "600", "--processes", "2", "--connections", "2")
+    generators = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+    until(lambda: len(generators.read_text().split()) == 2)
+    read_until(started, "as fast as answers come")
+    time.sleep(1)
+    pids = [int(pid) for pid in generators.read_text().split()]
+    assert len(pids) == 2
+    started.kill()
+    started.communicate(timeout=30)
+    until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,20 @@ def test_a_script_file_that_cannot_be_read_is_said_with_its_job(tmp_path: Path) 
     ]
 
 
+def test_a_file_without_an_end_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.cli.flow_file.LARGEST_FILE", 1 << 20)
+    (tmp_path / "endless.yaml").symlink_to("/dev/zero")
+    with pytest.raises(FlowFileError, match=r"endless\.yaml: cannot be read: it is larger than 1 MiB"):
+        read_flow_file(tmp_path / "endless.yaml")
+    (problem,) = problems_of(tmp_path, "flow.toml", '[jobs.a]\nfile = "endless.yaml"\n')
+    assert "job 'a': file: " in problem
+    assert "larger than 1 MiB" in problem
+
+
+def test_a_file_that_is_nested_too_deep_is_said(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, "flow.toml", f"x = {'[' * 5000}{']' * 5000}") == ["it is nested too deep"]
+
+
 def test_many_unknown_names_are_reported_without_looking_for_each_of_them(tmp_path: Path) -> None:
     entries = [f"- {{name: job{at}, script: '', depends: [unknown{at}]}}" for at in range(3_000)]
     path = tmp_path / "flow.yaml"

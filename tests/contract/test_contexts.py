@@ -54,6 +54,38 @@ def test_a_messages_job_that_names_another_context_is_refused_naming_both(client
     assert client.error(*load("message", context, 1))["code"] == -32001
 
 
+def test_a_submitted_job_that_names_another_context_is_refused_naming_both(client: Client, context: int) -> None:
+    other = fresh_id()
+    jobs = [sample("job", context, 1), sample("job", other, 2)]
+    flow = sample("flow", context, 1, jobs=[1, 2])
+
+    error = client.error("flow.submit", {"context_id": context, "flow": flow, "jobs": jobs})
+
+    (fault,) = error["data"]
+    assert (fault["loc"], fault["type"]) == (["jobs", 1, "context_id"], "context_mismatch")
+    assert f"context_id {other}" in fault["msg"]
+    assert client.error(*load("flow", context, 1))["code"] == -32001
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"name": "a\nb"}, ["job", "name"]),
+        ({"tags": ["a\nb"]}, ["job", "tags", 0]),
+        ({"tags": 5}, ["job", "tags"]),
+        ({"lost_retries": "x"}, ["job", "lost_retries"]),
+        ({"env_vars": {"A": 1}}, ["job", "env_vars", "A"]),
+        ({"script": None}, ["job", "script"]),
+    ],
+)
+def test_a_fault_is_told_once_at_its_place_in_what_was_given(
+    client: Client, context: int, changes: dict[str, object], place: list[str | int]
+) -> None:
+    error = client.error("job.create", {"context_id": context, "job": sample("job", context, 1) | changes})
+
+    assert [fault["loc"] for fault in error["data"]] == [place]
+
+
 def test_a_context_beyond_the_stores_databases_is_a_storage_error_that_names_the_way_out(client: Client) -> None:
     error = client.error(*load("context", 2**32 - 1, 0))
 

@@ -200,6 +200,16 @@ async def test_a_directory_without_permissions_is_removed(executor: Executor, tm
     assert os.stat(tmp_path).st_mode & 0o777 == 0o750
 
 
+async def test_directories_too_deep_for_a_path_or_a_stack_are_removed(executor: Executor) -> None:
+    ran = await run(
+        executor,
+        "import os\nfor _ in range(1500):\n    os.mkdir('d' * 50)\n    open('f', 'w').close()\n    os.chdir('d' * 50)",
+    )
+
+    assert ran.error is None
+    assert os.listdir(executor.spawner.directory) == []
+
+
 async def test_scripts_are_unicode(executor: Executor) -> None:
     ran = await run(executor, "print('żółć 😀')  # ключ")
 

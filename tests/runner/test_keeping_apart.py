@@ -14,11 +14,12 @@ import pytest
 import trio
 
 from coordinator.client import Client, connect
-from coordinator.runner.execute import PYTHON, Executor, _permit
+from coordinator.runner.execute import PYTHON, Executor
 from coordinator.runner.fence import Fence
 from coordinator.runner.isolate import Isolation, find_bubblewrap
 from coordinator.runner.output import Output
 from coordinator.runner.spawn import Spawner
+from coordinator.runner.warden import _permit
 from tests.support.attempts import assignment, run
 from tests.support.commands import herocoordinator
 from tests.support.isolation import INTERPRETERS, why_not

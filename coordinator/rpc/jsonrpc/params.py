@@ -31,6 +31,39 @@ P = TypeVar("P", bound=Model)
 _building: Final = threading.Lock()
 
 
+def _faults(error: ValidationError, given: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is wrong with what was given. Of a member that may also be null, not that it is not null."""
+    found = [
+        {
+            "loc": _place(fault["loc"], given, fault["type"]),
+            "msg": fault["msg"].removeprefix("Value error, "),
+            "type": fault["type"],
+        }
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    told = [fault["loc"] for fault in found if fault["type"] != "none_required"]
+    at_or_in = {tuple(loc[:length]) for loc in told for length in range(len(loc) + 1)}
+    return [fault for fault in found if fault["type"] != "none_required" or tuple(fault["loc"]) not in at_or_in]
+
+
+def _place(loc: tuple[str | int, ...], given: Any, kind: str) -> list[str | int]:
+    """Where in what was given a fault is. In between pydantic says which of several types it has tried."""
+    place: list[str | int] = []
+    for step in loc:
+        inner = _member(given, step)
+        if inner is not None:
+            given = inner[0]
+        elif step != "[key]" and not (kind == "missing" and step == loc[-1] and isinstance(given, dict)):
+            continue
+        place.append(step)
+    return place
+
+
+def _member(given: Any, step: str | int) -> tuple[Any] | None:
+    is_there = step in given if isinstance(given, dict) else isinstance(given, list) and step in range(len(given))
+    return (given[step],) if is_there else None
+
+
 def _lists_of(model: type[Model], *path: str) -> list[tuple[tuple[str, ...], Callable[[Any], Model], int]]:
     """The lists of objects in a params object: their places, what makes one's model, and how many there may be."""
     found: list[tuple[tuple[str, ...], Callable[[Any], Model], int]] = []
@@ -87,20 +120,11 @@ class ParamsReader(Generic[P]):
         Raises:
             InvalidParams: every fault with its place, the first 20 of them.
         """
+        given = self._to_object(params)
         try:
-            validated: P = self._validate(self._with_items(self._to_object(params)))
+            validated: P = self._validate(self._with_items(given))
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
-            raise InvalidParams(
-                [
-                    {
-                        "loc": list(fault["loc"]),
-                        "msg": fault["msg"].removeprefix("Value error, "),
-                        "type": fault["type"],
-                    }
-                    for fault in faults[:MAX_FAULTS]
-                ]
-            ) from None
+            raise InvalidParams(_faults(error, given)[:MAX_FAULTS]) from None
         if self._payload_member is not None:
             self.check_context(validated)
         return validated
@@ -152,11 +176,12 @@ class ParamsReader(Generic[P]):
         """Raises InvalidParams if the payload_member object is of another context than `params`."""
         outer = params.context_id
         inner = getattr(params, self._payload_member or "")
-        embedded = inner.job if self._payload_member == "message" else ()
+        way: list[str | int | None] = [self._payload_member, "job"] if self._payload_member == "message" else ["jobs"]
+        embedded = inner.job if self._payload_member == "message" else getattr(params, "jobs", ())
         if inner.context_id == outer and all(job.context_id == outer for job in embedded):
             return
         places: list[tuple[list[str | int | None], int]] = [([self._payload_member, "context_id"], inner.context_id)]
-        places += [([self._payload_member, "job", at, "context_id"], job.context_id) for at, job in enumerate(embedded)]
+        places += [([*way, at, "context_id"], job.context_id) for at, job in enumerate(embedded)]
         faults = [
             {
                 "loc": loc,
