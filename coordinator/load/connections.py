@@ -27,6 +27,7 @@ from coordinator.load.messages import BadReply, Expectation, Message, Refused
 __all__ = ["MAX_FRAME", "BaseClient", "Client", "HttpClient", "Meter", "WebSocketClient", "connected"]
 
 MAX_FRAME: Final = 64 * 1024 * 1024
+_CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -238,12 +239,26 @@ class WebSocketClient(_CallClient, WSListener):
 
 
 class HttpClient(_CallClient, asyncio.Protocol):
-    """One request in flight, as HTTP/1.1 has it; the messages take turns, each from the next row."""
+    """One request in flight, as HTTP/1.1 has it; the messages take turns, each from the next row.
+
+    A connection that the server ends with a response is opened anew, as each client does: proxies serve so many
+    requests on one. The next request waits for that.
+    """
 
     def __init__(
-        self, meter: Meter, expectation: Expectation, rows: Sequence[list[Message]], address: Address, token: str
+        self,
+        meter: Meter,
+        expectation: Expectation,
+        rows: Sequence[list[Message]],
+        address: Address,
+        tls: ssl.SSLContext | None,
+        token: str,
     ) -> None:
         super().__init__(meter, expectation, 1)
+        self._address = address
+        self._tls = tls
+        self._is_last = False  # the response that was read: the server ends the connection
+        self._opening: asyncio.Task[None] | None = None
         count = max(len(row) for row in rows)
         self._requests = [
             _post(address.host_header, address.resource, rows[at % len(rows)][at % count].payload, token)
@@ -259,6 +274,22 @@ class HttpClient(_CallClient, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._is_last = False
+        self.flush()
+
+    async def open(self) -> None:
+        """Raises OSError."""
+        name = self._address.host if self._tls else None
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(
+            lambda: self, self._address.host, self._address.port, ssl=self._tls, server_hostname=name
+        )
+
+    async def _open_anew(self) -> None:
+        try:
+            await self.open()
+        except OSError as error:
+            self._lost(f"an HTTP connection, and opens no other ({error})")
 
     def send(self, slot: int, since: float) -> None:
         self._sent_at[0] = since
@@ -266,15 +297,16 @@ class HttpClient(_CallClient, asyncio.Protocol):
         self._next = (self._next + 1) % len(self._requests)
 
     def flush(self) -> None:
-        if self._outgoing:
-            assert self._transport is not None
+        if self._outgoing and self._transport is not None and not self._is_last:
             self._transport.write(self._outgoing)
             self._outgoing = b""
 
     def close(self) -> None:
-        assert self._transport is not None
         self._closing = True
-        self._transport.close()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._transport is not None:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         received = self._received
@@ -294,6 +326,9 @@ class HttpClient(_CallClient, asyncio.Protocol):
         else:
             self._meter.fail(status)
             self._go_on(0, now, 0.1)
+        if self._is_last:
+            assert self._transport is not None
+            self._transport.close()
         self.flush()
 
     def _read_header(self) -> None:
@@ -304,11 +339,16 @@ class HttpClient(_CallClient, asyncio.Protocol):
         if length is None:
             self._meter.lost(f"a response without Content-Length: {bytes(self._received[:500])!r}")
             return
+        self._is_last = _CLOSE.search(self._received, 0, end) is not None
         self._body_at = end + 4
         self._end = self._body_at + int(length[1])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(f"an HTTP connection ({exc})")
+        if not self._is_last:
+            self._lost(f"an HTTP connection ({exc})")
+        elif not self._closing:
+            self._transport = None
+            self._opening = asyncio.get_running_loop().create_task(self._open_anew())
 
 
 async def connected(
@@ -331,10 +371,8 @@ async def connected(
         shown = {"Authorization": f"Bearer {token}"} if token else None
         await ws_connect(lambda: socket, address.url, max_frame_size=MAX_FRAME, ssl_context=tls, extra_headers=shown)
         return socket
-    client = HttpClient(meter, expectation, rows, address, token)
-    await asyncio.get_running_loop().create_connection(
-        lambda: client, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
-    )
+    client = HttpClient(meter, expectation, rows, address, tls, token)
+    await client.open()
     return client
 
 

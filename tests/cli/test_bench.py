@@ -6,8 +6,11 @@ import contextlib
 import json
 import math
 import signal
+import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +281,55 @@ async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess)
         found = await run_step(plan, processes)
     assert found.per_second < plan.rate / 2
     assert not found.keeps(1e9)
+
+
+@contextlib.contextmanager
+def proxy(server: CoordinatorProcess, requests: int) -> Iterator[str]:
+    """The URL of an HTTP proxy that ends a connection after so many requests, as proxies do after a thousand."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        served = 0
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            asked = urllib.request.Request(server.http, body, {"content-type": "application/json"})
+            with urllib.request.urlopen(asked) as reply:
+                answer = reply.read()
+            self.served += 1
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            if self.served >= requests:
+                self.send_header("Connection", "close")  # which has the handler close it, too
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving = threading.Thread(target=listening.serve_forever)
+    serving.start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_port}"
+    finally:
+        listening.shutdown()
+        serving.join()
+        listening.server_close()
+
+
+@pytest.mark.parametrize("rate", [0, 40])
+async def test_a_connection_that_a_proxy_ends_is_opened_anew(own: CoordinatorProcess, rate: int) -> None:
+    with proxy(own, requests=3) as url:
+        plan = Plan(url, "load", ("load",), connections=2, seconds=1.5, warm_up=0.2, rate=rate)
+        async with (
+            connect(own.ws) as client,
+            stage(plan, client, quiet) as contexts,
+            generators(plan, contexts) as processes,
+        ):
+            found = await run_step(plan, processes)
+    assert found.messages > 2 * 3
+    assert found.errors == 0, found.faults
 
 
 async def test_a_coordinator_that_goes_away_ends_the_search_for_the_highest_rate(tmp_path: Path) -> None:
