@@ -75,7 +75,7 @@ async def test_flows_run_and_those_that_were_due_in_a_pause_have_waited(own: Coo
     found, stats = await measured(own, plan, PAUSE)
 
     assert found.errors == 0, (found.faults, found.reasons)
-    assert found.calls >= 0.9 * RATE * plan.seconds - RATE * 0.3
+    assert found.measured >= 0.9 * RATE * plan.seconds - RATE * 0.3  # on a busy machine many end after the time
     assert stats["flows"]["Finished"] == sum(stats["flows"].values()) >= found.calls
     assert stats["jobs"]["Finished"] == 7 * stats["flows"]["Finished"]
     assert stats["jobs"]["Finished"] >= found.jobs >= 7 * (found.calls - plan.connections * plan.window)
