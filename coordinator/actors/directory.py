@@ -55,6 +55,7 @@ class Directory:
             whether that was more than looking at queues and events; the engine sets it.
         readiness: tells of what arrives from stores, and from clients as well; None where the system has nothing for
             that, and before `run`.
+        now: see Host.
         waiting: contexts that wait for a slot, longest first.
         slice_calls: how many calls of a context are dealt with before others get on; None if no other is active.
         round_slice: see Host.
@@ -82,6 +83,7 @@ class Directory:
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
         self.readiness: Readiness | None = None
+        self.now = trio.current_time
         self._to_serve: deque[Parked] = deque()  # parked, with something in their mailboxes
         self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
@@ -147,6 +149,7 @@ class Directory:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
+        self.now = trio.lowlevel.current_clock().current_time
         self.readiness = Readiness() if readiness.is_available() else None
         try:
             async with trio.open_nursery() as self._nursery:
@@ -418,19 +421,14 @@ class Directory:
     def _sweep(self, mailbox: Mailbox, now: float) -> None:
         """Answer a context's requests whose deadline has passed; give up a connection whose store is silent; retire a
         supervisor that nobody used for long."""
-        if mailbox.pending:
-            mailbox.idle_since = None
-            expired = [request for request in mailbox.pending if request.deadline <= now]
-            if expired:
-                self._expire(mailbox, expired)
-        elif mailbox.idle_since is None:
-            mailbox.idle_since = now
+        expired = [request for request in mailbox.pending if request.deadline <= now]
+        if expired:
+            self._expire(mailbox, expired)
         supervisor = self._supervisors.get(mailbox.context)
         if supervisor is None:
             return
         supervisor.look()
-        since = mailbox.idle_since
-        if since is not None and now - since > self._idle_timeout and supervisor.is_free:
+        if now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
 
     def _expire(self, mailbox: Mailbox, expired: list[Request]) -> None:

@@ -30,6 +30,7 @@ class Host(Protocol):
         measures: whether the store's time is measured, for who is charged for it.
         readiness: tells of what arrives from the store; None where the system has nothing for that.
         apply_effects: called with a context and the effects of a transition in it.
+        now: the time on trio's clock. trio.current_time asks that, by two steps more.
         waiting: contexts that wait for a slot: if there are none, nobody's slot is wanted elsewhere.
         round_slice: of how many calls of a round the replies are handled before other tasks get on.
     """
@@ -37,6 +38,7 @@ class Host(Protocol):
     round_timeout: float
     measures: bool
     readiness: Readiness | None
+    now: Callable[[], float]
     apply_effects: Callable[[ContextKey, Sequence[bytes]], None]
     waiting: OrderedDict[ContextKey, Mailbox]
     round_slice: int

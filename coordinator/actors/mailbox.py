@@ -24,7 +24,7 @@ class Mailbox:
     Attributes:
         pending: every request posted and not yet answered, oldest first.
         running: those popped from the queue, in the order their next step will be sent.
-        idle_since: when it was found unused, on trio's clock; None if it was used since that was looked at last.
+        idle_since: when it last became empty, on trio's clock.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
         ahead: what is to be sent before all that waits, oldest first.
@@ -40,7 +40,7 @@ class Mailbox:
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
         self.ahead: list[Request] = []
-        self.idle_since: float | None = None
+        self.idle_since = trio.current_time()
         self.largest = ORDINARY_BYTES
         self.has_asked = False
         self.fault: str | None = None
@@ -81,18 +81,15 @@ class Mailbox:
         """Queue a request. Raises trio.WouldBlock when the mailbox is full."""
         self._send.send_nowait(request)
         self.queued += 1
-        self._add(request)
+        request.mailbox = self
+        self.pending[request] = None
         if self.on_post is not None:
             self.on_post()
 
-    def _add(self, request: Request) -> None:
-        request.mailbox = self
-        self.pending[request] = None
-        self.idle_since = None
-
     def post_ahead(self, request: Request) -> None:
         """Have a request sent before all that waits. Only for a few of the coordinator's own: there is no limit."""
-        self._add(request)
+        request.mailbox = self
+        self.pending[request] = None
         self.ahead.append(request)
         self.wake()
 
@@ -101,7 +98,8 @@ class Mailbox:
 
         Past the request's deadline it is not queued either; it is then answered like any other that is pending.
         """
-        self._add(request)
+        request.mailbox = self
+        self.pending[request] = None
         self._posters += 1
         try:
             with trio.move_on_at(request.deadline):

@@ -128,7 +128,7 @@ class Supervisor:
             if mailbox.is_quiet and not mailbox.doubts:
                 if self._told_to_retire:
                     return False
-                self.state = State.IDLE
+                self._become_idle()
             request: Request | None = None
             if mailbox.is_quiet and mailbox.doubts:
                 request = await self._settle()
@@ -143,6 +143,10 @@ class Supervisor:
             elif self._is_wanted_elsewhere() and not self._rounds:
                 return False
         return True
+
+    def _become_idle(self) -> None:
+        self.state = State.IDLE
+        self._mailbox.idle_since = self._host.now()
 
     async def _settle(self) -> Request | None:
         """Nobody waits for what is in doubt any more, but it may be applied until the store is told otherwise. Returns
@@ -220,7 +224,7 @@ class Supervisor:
         if self._host.waiting and self._is_wanted_elsewhere():
             self._unpark()
         elif mailbox.is_quiet:
-            self.state = State.IDLE
+            self._become_idle()
 
     def _arrived(self) -> None:
         """Something has come from the store. Never blocks and never raises."""

@@ -409,4 +409,5 @@ async def test_the_smallest_bounds_still_answer_everything_in_order(
             async with streaming(ws_url(app)) as second, trio.open_nursery() as both:
                 both.start_soon(work, client, (2, 3))
                 both.start_soon(work, second, (3, 2, 4))
-            assert await trio.to_thread.run_sync(metric, http_url(app), "calls_pending") == 0
+            while await trio.to_thread.run_sync(metric, http_url(app), "calls_pending"):
+                await trio.sleep(0.01)  # the coordinator has calls of its own, too

@@ -8,7 +8,7 @@ import pytest
 import structlog.testing
 
 from coordinator.actors.pipeline import together
-from coordinator.actors.request import Answerable, Operation, Outcome, WithEffects
+from coordinator.actors.request import Answerable, Operation, Outcome, RawJson, WithEffects
 from coordinator.errors import InternalError, NotFound, StorageError
 
 
@@ -37,18 +37,17 @@ def begun(*answerables: Answerable) -> tuple[Operation, list[Outcome]]:
     return operation, outcomes
 
 
-def end(operation: Operation, replies: Any) -> WithEffects:
+def end(operation: Operation, replies: Any) -> RawJson | WithEffects:
     with pytest.raises(StopIteration) as finished:
         operation.send(replies)
-    value = finished.value.value
-    assert isinstance(value, WithEffects)
+    value: RawJson | WithEffects = finished.value.value
     return value
 
 
 def test_each_gets_the_reply_to_its_own_command() -> None:
     operation, outcomes = begun(asks("A"), asks("B"), asks("C"))
 
-    end(operation, [b"1", b"2", b"3"])
+    assert end(operation, [b"1", b"2", b"3"]) == b""
 
     assert outcomes == [b"A:1", b"B:2", b"C:3"]
 
@@ -88,5 +87,7 @@ def test_a_refused_command_is_the_outcome_of_its_own_command_only() -> None:
 def test_effects_are_those_of_all_of_them() -> None:
     operation, outcomes = begun(asks("A", [b"x"]), asks("B"), asks("C", [b"y", b"z"]))
 
-    assert end(operation, [b"1", b"2", b"3"]).effects == [b"x", b"y", b"z"]
+    ended = end(operation, [b"1", b"2", b"3"])
+    assert isinstance(ended, WithEffects)
+    assert ended.effects == [b"x", b"y", b"z"]
     assert outcomes == [b"A:1", b"B:2", b"C:3"]
