@@ -98,6 +98,7 @@ class ParamsReader(Generic[P]):
         self._model = model
         self._names = list(model.model_fields)
         self._payload_member = payload_member
+        self._has_jobs = payload_member is not None and "jobs" in model.model_fields  # beside that, as a submission has
         self.is_plain = any(member.is_required() for member in model.model_fields.values())
 
     # Validators are built at the method's first call, for most processes see few methods and building them all takes
@@ -174,14 +175,16 @@ class ParamsReader(Generic[P]):
 
     def check_context(self, params: Any) -> None:
         """Raises InvalidParams if the payload_member object is of another context than `params`."""
-        outer = params.context_id
-        inner = getattr(params, self._payload_member or "")
-        way: list[str | int | None] = [self._payload_member, "job"] if self._payload_member == "message" else ["jobs"]
-        embedded = inner.job if self._payload_member == "message" else getattr(params, "jobs", ())
-        if inner.context_id == outer and all(job.context_id == outer for job in embedded):
+        outer, member = params.context_id, self._payload_member or ""
+        inner = getattr(params, member)
+        way: list[str | int] = ["jobs"]
+        jobs = params.jobs if self._has_jobs else ()
+        if member == "message":
+            way, jobs = [member, "job"], inner.job
+        if inner.context_id == outer and not (jobs and any(job.context_id != outer for job in jobs)):
             return
-        places: list[tuple[list[str | int | None], int]] = [([self._payload_member, "context_id"], inner.context_id)]
-        places += [([*way, at, "context_id"], job.context_id) for at, job in enumerate(embedded)]
+        places: list[tuple[list[str | int], int]] = [([member, "context_id"], inner.context_id)]
+        places += [([*way, at, "context_id"], job.context_id) for at, job in enumerate(jobs)]
         faults = [
             {
                 "loc": loc,
