@@ -130,6 +130,8 @@ def all_there_is(context: Context) -> dict[str, Any]:
         (kind,) = context.wire.ask(("TYPE", key))
         name, *rest = ways[str(kind, "ascii") if isinstance(kind, bytes) else kind]
         (content,) = context.wire.ask((name, key, *rest))
+        if isinstance(content, dict) and b"created_at" in content:
+            content.setdefault(b"updated_at", content[b"created_at"])  # as it reads, if both are of one second
         if name == "XRANGE":
             content = [(id.split(b"-")[0], event) for id, (_, text) in content for event in text.split(b"\n")]
         found[key.decode()] = sorted(content.items()) if isinstance(content, dict) else content
