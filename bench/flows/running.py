@@ -122,7 +122,7 @@ def heading(columns: Sequence[str]) -> list[str]:
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
-    """Of each figure that these rounds have."""
+    """Returns the median of each figure over these rounds."""
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 

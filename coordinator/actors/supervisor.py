@@ -242,11 +242,9 @@ class Supervisor:
         if has_received:
             self._failures = 0
             self._mailbox.fault = None
-            if rounds.on_the_wire:
-                self._send_now()
-            elif rounds.is_unknown:
+            if rounds.is_unknown and not rounds.on_the_wire:
                 self._unpark()
-            elif self._mailbox.is_quiet:
+            elif self._mailbox.is_quiet and not rounds.on_the_wire:
                 self._mailbox.on_post = self._serve_soon
                 self._rest()
             else:

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -195,6 +195,17 @@ def stopped(server: CoordinatorProcess) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
+@contextlib.asynccontextmanager
+async def staged(server: CoordinatorProcess, plan: Plan) -> AsyncIterator[list[Any]]:
+    """The processes that generate this load, in contexts that are made for it."""
+    async with (
+        connect(server.ws) as client,
+        stage(plan, client, quiet) as contexts,
+        generators(plan, contexts) as processes,
+    ):
+        yield processes
+
+
 async def measured(server: CoordinatorProcess, plan: Plan, pause: float, after: float = 0.5) -> Measured:
     """With a coordinator that stands still for so long, that many seconds after the warm-up."""
 
@@ -203,11 +214,7 @@ async def measured(server: CoordinatorProcess, plan: Plan, pause: float, after: 
         with stopped(server):
             await trio.sleep(pause)
 
-    async with (
-        connect(server.ws) as client,
-        stage(plan, client, quiet) as contexts,
-        generators(plan, contexts) as processes,
-    ):
+    async with staged(server, plan) as processes:
         await run_step(replace(plan, rate=50, seconds=0.2, warm_up=0), processes)  # all are connected now
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stop)
@@ -255,11 +262,7 @@ async def test_what_waits_when_the_time_is_up_counts(own: CoordinatorProcess, tr
 
 async def test_a_rate_beyond_all_bounds_takes_no_memory_beyond_them(own: CoordinatorProcess) -> None:
     plan = Plan(own.ws, "load", ("load",), connections=1, window=1, seconds=1.0, warm_up=0, rate=1e15)
-    async with (
-        connect(own.ws) as client,
-        stage(plan, client, quiet) as contexts,
-        generators(plan, contexts) as processes,
-    ):
+    async with staged(own, plan) as processes:
         found = await run_step(plan, processes)
     assert found.fell_behind
     assert found.unsent == BEHIND
@@ -273,11 +276,7 @@ def test_a_rate_is_held_also_if_what_is_due_in_the_end_is_not_answered_yet() -> 
 
 async def test_a_rate_that_no_coordinator_holds_is_told(own: CoordinatorProcess) -> None:
     plan = Plan(own.ws, "load", ("load",), connections=2, window=2, seconds=1.0, warm_up=0.2, rate=1e6)
-    async with (
-        connect(own.ws) as client,
-        stage(plan, client, quiet) as contexts,
-        generators(plan, contexts) as processes,
-    ):
+    async with staged(own, plan) as processes:
         found = await run_step(plan, processes)
     assert found.per_second < plan.rate / 2
     assert not found.keeps(1e9)
@@ -322,11 +321,7 @@ def proxy(server: CoordinatorProcess, requests: int) -> Iterator[str]:
 async def test_a_connection_that_a_proxy_ends_is_opened_anew(own: CoordinatorProcess, rate: int) -> None:
     with proxy(own, requests=3) as url:
         plan = Plan(url, "load", ("load",), connections=2, seconds=1.5, warm_up=0.2, rate=rate)
-        async with (
-            connect(own.ws) as client,
-            stage(plan, client, quiet) as contexts,
-            generators(plan, contexts) as processes,
-        ):
+        async with staged(own, plan) as processes:
             found = await run_step(plan, processes)
     assert found.messages > 2 * 3
     assert found.errors == 0, found.faults
@@ -348,11 +343,7 @@ async def test_a_coordinator_that_goes_away_ends_the_search_for_the_highest_rate
 async def test_the_highest_rate_that_is_held_is_found(own: CoordinatorProcess) -> None:
     plan = Plan(own.ws, "load", ("load",), connections=4, window=8, seconds=0.4, warm_up=0.1, processes=2)
     said: list[str] = []
-    async with (
-        connect(own.ws) as client,
-        stage(plan, client, quiet) as contexts,
-        generators(plan, contexts) as processes,
-    ):
+    async with staged(own, plan) as processes:
         assert len(processes) == 2
         steps = await find_knee(plan, processes, 2_000.0, quiet, said.append)
     best = steps[-1]

@@ -121,20 +121,14 @@ def prepare(context: Context) -> list[Transition]:
 
 
 def all_there_is(context: Context) -> dict[str, Any]:
-    ways = {"hash": ("HGETALL",), "list": ("LRANGE", 0, -1), "zset": ("ZRANGE", 0, -1), "stream": ("XRANGE", "-", "+")}
-    ways["string"] = ("GET",)
     found = {}
-    for key in sorted(context.wire.ask(("KEYS", "*"))[0]):
+    for key, kind, stored in context.wire.stored():
         if key.endswith(b"take:"):  # of those in `prepare`
             continue
-        (kind,) = context.wire.ask(("TYPE", key))
-        name, *rest = ways[str(kind, "ascii") if isinstance(kind, bytes) else kind]
-        (content,) = context.wire.ask((name, key, *rest))
-        if isinstance(content, dict) and b"created_at" in content:
-            content.setdefault(b"updated_at", content[b"created_at"])  # as it reads, if both are of one second
-        if name == "XRANGE":
-            content = [(id.split(b"-")[0], event) for id, (_, text) in content for event in text.split(b"\n")]
-        found[key.decode()] = sorted(content.items()) if isinstance(content, dict) else content
+        content = sorted(stored.items()) if kind == "hash" else stored
+        if kind == "stream":
+            content = [(id.split(b"-")[0], event) for id, (_, text) in stored for event in text.split(b"\n")]
+        found[key.decode()] = content
     return found
 
 

@@ -145,24 +145,10 @@ def ask(context: Context, command: Command) -> Any:
 
 def all_there_is(context: Context) -> dict[str, Any]:
     """What is stored, in no order, for what is counted off together is queued in another one."""
-    ways = {
-        "hash": ("HGETALL",),
-        "list": ("LRANGE", 0, -1),
-        "zset": ("ZRANGE", 0, -1),
-        "set": ("SMEMBERS",),
-        "stream": ("XRANGE", "-", "+"),
-        "string": ("GET",),
-    }
     found = {}
-    for key in sorted(context.wire.ask(("KEYS", "*"))[0]):
-        (kind,) = context.wire.ask(("TYPE", key))
-        name, *rest = ways[str(kind, "ascii") if isinstance(kind, bytes) else kind]
-        (content,) = context.wire.ask((name, key, *rest))
-        if isinstance(content, dict):
-            if b"created_at" in content:  # as it reads, if a record was not updated since, or in the same second
-                content.setdefault(b"updated_at", content[b"created_at"])
-            content = content.items()
-        if name == "XRANGE":
+    for key, kind, stored in context.wire.stored():
+        content = stored.items() if kind == "hash" else stored
+        if kind == "stream":
             content = [(name, event) for _, (name, text) in content for event in text.split(b"\n")]
         if key.removeprefix(context.keys.prefix.encode()).startswith(b"take:"):
             content = content.split()

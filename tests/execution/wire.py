@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -51,6 +51,26 @@ class Wire:
             if isinstance(reply, ReplyError):
                 raise StorageError(str(reply))
         return replies
+
+    def stored(self) -> Iterator[tuple[bytes, str, Any]]:
+        """Each key, of which kind it is and what is in it. A record that was not updated since, or in the same second,
+        is stored without `updated_at`, and shows it here as it reads."""
+        ways: dict[str, Command] = {
+            "hash": ("HGETALL",),
+            "list": ("LRANGE", 0, -1),
+            "zset": ("ZRANGE", 0, -1),
+            "set": ("SMEMBERS",),
+            "stream": ("XRANGE", "-", "+"),
+            "string": ("GET",),
+        }
+        for key in sorted(self.ask(("KEYS", "*"))[0]):
+            (word,) = self.ask(("TYPE", key))
+            kind = str(word, "ascii") if isinstance(word, bytes) else word
+            name, *rest = ways[kind]
+            (content,) = self.ask((name, key, *rest))
+            if kind == "hash" and b"created_at" in content:
+                content.setdefault(b"updated_at", content[b"created_at"])
+            yield key, kind, content
 
     def heard(self) -> Any:
         """The next push message. Waits for it."""
