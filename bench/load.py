@@ -195,7 +195,11 @@ async def _connect(spec: LoadSpec, meter: Meter, number: int) -> WebSocketClient
     # Over HTTP the messages take turns, over WebSocket all of them are in flight.
     count = spec.window if address.is_websocket else max(1, JOBS // spec.batch)
     contexts = [spec.first_context + (number + slot * spec.connections) % spec.contexts for slot in range(count)]
-    messages = [message(spec.calls, spec.batch, context, slot) for slot, context in enumerate(contexts)]
+    contexts_each = max(1, spec.contexts // spec.connections)
+    messages = [
+        message(spec.calls, spec.batch, context, slot, nth=slot // contexts_each)
+        for slot, context in enumerate(contexts)
+    ]
     tls = unverified() if address.is_secure else None
     return await connected(address, meter, expectation(spec.answer, messages), [messages], tls=tls, token=spec.token)
 

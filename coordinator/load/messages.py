@@ -87,13 +87,17 @@ def _call(kind: Kind, call_id: int, job: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": call_id, "method": f"job.{kind}", "params": params}
 
 
-def message(kind: Kind, batch: int, context: int, slot: int, caller: int = CALLER) -> Message:
+def message(
+    kind: Kind, batch: int, context: int, slot: int, caller: int = CALLER, *, nth: int | None = None
+) -> Message:
     """The message in place `slot` of a connection's window: a call, or `batch` of them if that is more than one.
 
-    The ids of its calls begin with `slot * batch`, so a reply tells its slot.
+    The ids of its calls begin with `slot * batch`, so a reply tells its slot. `nth`: it is the connection's message
+    of this number in this context, counted from 0, which says which jobs it is about; None: it has one context.
     """
     numbers = range(slot * batch, (slot + 1) * batch)
-    jobs = [job(context, number, caller) for number in numbers]
+    first = (slot if nth is None else nth) * batch
+    jobs = [job(context, first + at, caller) for at in range(batch)]
     calls = [_call(kind, number, job) for number, job in zip(numbers, jobs, strict=True)]
     return Message(render(calls[0] if batch == 1 else calls), jobs)
 
