@@ -26,7 +26,9 @@ def test_no_command_ends_in_a_traceback(server: CoordinatorProcess, redirected: 
         assert done.stderr == "herocoordinator: the output cannot be written: No space left on device\n"
 
 
-@pytest.mark.parametrize("command", ["version", "--version", "--help", "flow list --help", "openrpc", "completion bash"])
+@pytest.mark.parametrize(
+    "command", ["version", "--version", "--help", "flow list --help", "openrpc", "completion bash"]
+)
 def test_what_needs_no_coordinator_says_so_in_one_line_too(command: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m coordinator {command} >/dev/full"],
@@ -62,18 +64,19 @@ async def test_a_coordinator_and_a_runner_need_no_standard_streams(tmp_path: Pat
     start = f"exec {sys.executable} -m coordinator"
     serve = f"{start} serve --data-dir {tmp_path} --api-http-port {http} --api-ws-port {ws} --workers 1 {closed}"
     url = f"ws://127.0.0.1:{ws}"
-    processes = [
-        subprocess.Popen(["bash", "-c", command])
-        for command in (serve, f"{start} runner --context 1 --url {url} {closed}")
-    ]
+    processes = [_started(serve), _started(f"{start} runner --context 1 --url {url} {closed}")]
     try:
         with trio.fail_after(90):
             async with connect(url) as client:
                 flow = await submit(client, 1, job(1, "print(1)"))
                 await flow.ended()
                 assert (await flow.results())["1"]["stdout"] == "1\n"
-        assert [os.path.realpath(f"/proc/{process.pid}/fd/2") for process in processes] == ["/dev/null"] * 2
+        assert [os.readlink(f"/proc/{process.pid}/fd/2") for process in processes] == ["/dev/null"] * 2
     finally:
         for process in reversed(processes):
             process.terminate()
             process.wait(60)
+
+
+def _started(command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["bash", "-c", command])
