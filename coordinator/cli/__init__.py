@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+from typing import Any, Final
 
 import click
 from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
+from coordinator.cli.output import open_streams, output_fault
 from coordinator.importing import importing
 from coordinator.logs import configure_plain
 
@@ -31,6 +32,16 @@ _IN_ANOTHER: Final = {
 
 class _Commands(click.Group):
     """Imports a command's module when it is asked for: the server's, for one, take longer than most commands do."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """A command, or its --help, that has nowhere to print to says so and ends with 1."""
+        open_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if (fault := output_fault(error)) is None:
+                raise
+            raise SystemExit(f"herocoordinator: {fault}") from None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Options without a command are those of `serve`."""

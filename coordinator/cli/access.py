@@ -70,11 +70,12 @@ def new(file: Path) -> None:
     try:
         from coordinator.signing import new_key  # noqa: PLC0415 - the other commands need not wait for it
 
-        say(new_key(file).public)
+        public = new_key(file).public
     except FileExistsError:
         fail(f"{file} is there already; a key is never overwritten", EXIT_USAGE)
     except OSError as error:
         fail(f"cannot write {file}: {(error.strerror or str(error)).lower()}", EXIT_USAGE)
+    say(public)
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import signal
@@ -32,6 +31,7 @@ from coordinator.cli.exit_codes import (
     fail,
     first_leaf,
 )
+from coordinator.cli.output import output_fault
 from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
 from coordinator.client.address import Address
 from coordinator.client.credentials import Credentials, Unusable
@@ -250,21 +250,16 @@ async def interruptible(work: Callable[[], Awaitable[T]]) -> T:
 def _status_of(error: BaseException) -> int | None:
     if isinstance(error, CannotConnect | ConnectionLost | NoReply):
         return EXIT_NO_CONNECTION
-    if isinstance(error, ClientError) or _is_of_output(error):
+    if isinstance(error, ClientError) or output_fault(error) is not None:
         return EXIT_ERROR
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     return EXIT_USAGE if isinstance(error, ValidationError | Unusable) else None
 
 
-def _is_of_output(error: BaseException) -> bool:
-    """Whether what is printed has nowhere to go. (A pipe whose reader has gone is no fault: nothing is said of it.)"""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
-
 def _words(error: BaseException) -> str:
-    if _is_of_output(error):
-        return f"the output cannot be written: {os.strerror(getattr(error, 'errno', 0))}"
+    if (fault := output_fault(error)) is not None:
+        return fault
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, ValidationError):

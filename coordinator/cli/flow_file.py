@@ -23,6 +23,7 @@ from coordinator.models import (
     FlowCreate,
     FlowSubmitParams,
     JobCreate,
+    PrerequisiteName,
     ScriptType,
     Tags,
     UInt8,
@@ -105,7 +106,7 @@ class JobEntry(_Entry):
     timeout: UInt32 = 0
     retries: UInt8 = 0
     lost_retries: UInt8 | None = None
-    prerequisites: list[str] = Field(default_factory=list)
+    prerequisites: list[PrerequisiteName] = Field(default_factory=list)
     tags: Tags = Field(default_factory=list)
 
 

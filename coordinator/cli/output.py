@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import sys
 from typing import Any
 
 import click
@@ -11,7 +14,7 @@ import click
 from coordinator.printable import visible, visible_json
 from coordinator.redaction import redact
 
-__all__ = ["plural", "say", "say_in_place", "say_json", "say_raw"]
+__all__ = ["open_streams", "output_fault", "plural", "say", "say_in_place", "say_json", "say_raw"]
 
 
 def plural(count: int, noun: str) -> str:
@@ -38,3 +41,22 @@ def say_raw(line: str) -> None:
 def say_json(value: Any) -> None:
     """Print a value as JSON that people can read and programs too."""
     click.echo(visible_json(json.dumps(value, indent=2, ensure_ascii=False)))
+
+
+def open_streams() -> None:
+    """Who is started with standard streams closed (`2>&-`, some supervisors) has /dev/null in their place: the next
+    file or socket that is opened would get their number, and what writes to them would write into that."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - for as long as we live
+            if stream.fileno() == number:
+                os.set_inheritable(number, True)
+            setattr(sys, name, stream)
+
+
+def output_fault(error: BaseException) -> str | None:
+    """What to say if it means that what is printed has nowhere to go. (A pipe whose reader has gone is no fault:
+    nothing is said of it.)"""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return f"the output cannot be written: {os.strerror(error.errno)}"
+    return None

@@ -148,6 +148,9 @@ class Flow(Stamped, _FlowFields):
     ] = None
 
 
+PrerequisiteName = Annotated[str, Field(max_length=1000)]
+
+
 class _JobFields(Model):
     id: UInt32
     caller_id: UInt32
@@ -172,6 +175,12 @@ class _JobFields(Model):
 
 
 class JobCreate(_JobFields):
+    # Longer ones nobody could satisfy.
+    prerequisites: Annotated[
+        list[PrerequisiteName],
+        FIRST_FAULT,
+        Field(max_length=MAX_PREREQUISITES, description="Names of external conditions the job waits for"),
+    ]
     result: StringMap = Field(default_factory=dict)
 
 

@@ -30,6 +30,7 @@ from coordinator.models.contract import (
     JobStatus,
     Message,
     MessageStatus,
+    PrerequisiteName,
     Runner,
     ScriptType,
 )
@@ -454,9 +455,6 @@ class MessageParams(Model):
     context_id: UInt32
     caller_id: UInt32
     id: UInt32
-
-
-PrerequisiteName = Annotated[str, Field(max_length=1000)]
 
 
 class PrerequisiteRevokeParams(Model):

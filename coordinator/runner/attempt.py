@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -65,6 +65,7 @@ class Attempt:
         client: what `work` is on.
         output_limit: bytes of output that are logged.
         is_outage: whether the coordinator is known to be away.
+        on_unfit: called with why this runner could not run it, before that is reported.
     """
 
     def __init__(
@@ -76,11 +77,13 @@ class Attempt:
         *,
         output_limit: int,
         is_outage: Callable[[], bool],
+        on_unfit: Callable[[str], Awaitable[None]],
     ) -> None:
         self.assignment = assignment
         self._work = work
         self._client = client
         self._executor = executor
+        self._on_unfit = on_unfit
         self._output = Output(output_limit)
         self._stop = trio.Event()
         self._why_stopped: str | None = None
@@ -126,6 +129,8 @@ class Attempt:
         is_done = False
         try:
             outcome = await self._execute()
+            if outcome.is_unfit:
+                await self._on_unfit(str(outcome.error))
             if not self._is_unwanted:
                 with trio.CancelScope(deadline=self._gives_up_at):
                     await self._report(outcome)
@@ -149,7 +154,9 @@ class Attempt:
                 outcome = await self._executor.execute(
                     self.assignment, self._output, self._stop, self._fence, more_inputs=more
                 )
-                if outcome.is_lost:  # and mostly given to another runner when there is a connection again
+                if (
+                    outcome.is_lost and not outcome.is_unfit
+                ):  # and mostly given to another runner when there is a connection again
                     self._log.error(str(outcome.error), lease=self.assignment.lease)
                     self._gives_up_at = trio.current_time() + _LAST_WORDS
                 self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))

@@ -11,7 +11,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +19,14 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.models import Assignment, LogStream, ScriptType
+from coordinator.models import Assignment, Job, LogStream, ScriptType
 from coordinator.runner import inside
 from coordinator.runner.fence import Fence
 from coordinator.runner.isolate import CannotIsolate, Isolation
 from coordinator.runner.output import Output
 from coordinator.runner.results import Results, read_results
 from coordinator.runner.spawn import CannotStart, Ended, Script, Spawner
-from coordinator.runner.warden import CUT_OFF, NO_SANDBOX, OUT_OF_MEMORY, Spec, remove_tree
+from coordinator.runner.warden import CUT_OFF, NO_PROCESS, NO_SANDBOX, OUT_OF_MEMORY, Spec, remove_tree
 
 __all__ = ["PYTHON", "BadEnvironment", "Executor", "Interpreter", "Outcome", "Places", "environment"]
 
@@ -44,6 +43,7 @@ VARIABLE_BYTES: Final = 32 * os.sysconf("SC_PAGE_SIZE")
 _ENVIRONMENT_BYTES: Final = 6 * 1024 * 1024  # and for all, and the arguments, together; less if the stack is small
 _MEBIBYTE: Final = 1024 * 1024
 _CHECK_TIMEOUT: Final = 30.0  # seconds a first sandbox may take
+_TRY_OUT_TIMEOUT: Final = 10  # seconds a script that does nothing may take
 _CUT_OFF: Final = "the runner was cut off from the coordinator for longer than the lease, and has stopped the script"
 
 
@@ -70,8 +70,9 @@ class Outcome:
         error: None if it succeeded.
         retry: false if another attempt makes no sense.
         values: what the script wrote as its result.
-        is_lost: it was given up, because its lease was not renewed in time or the runner leaves, which says nothing of
-            the script.
+        is_lost: it was given up, which says nothing of the script: its lease was not renewed in time, or the runner
+            leaves or could not run it.
+        is_unfit: the runner could not run it, and may not be able to run any other.
     """
 
     captured: dict[str, str]
@@ -79,6 +80,7 @@ class Outcome:
     retry: bool = True
     values: dict[str, str] = field(default_factory=dict)
     is_lost: bool = False
+    is_unfit: bool = False
 
     @property
     def result(self) -> dict[str, str]:
@@ -188,17 +190,25 @@ class Executor:
         except BadEnvironment as error:
             return Outcome({}, str(error), retry=False)
         except CannotStart as error:
-            return Outcome({}, str(error))
+            return _not_run(str(error))
         except OSError as error:
-            return Outcome({}, f"cannot prepare the attempt's files: {error.strerror}")
+            return _not_run(f"cannot prepare the attempt's files: {error.strerror}")
         finally:
             users.close()
             output.close()
 
+    async def try_out(self) -> str | None:
+        """Why no script can be run, None if one can: run one that does nothing, of each type."""
+        for script_type in self.interpreters:
+            outcome = await self.execute(_nothing_to_do(script_type), Output(_READ_BYTES), trio.Event())
+            if outcome.is_unfit:
+                return outcome.error
+        return None
+
     @contextlib.asynccontextmanager
     async def _directory(self) -> AsyncIterator[Path]:
         """A directory for one attempt, gone afterwards."""
-        directory = Path(tempfile.mkdtemp(dir=self.spawner.directory))
+        directory = await trio.to_thread.run_sync(self.spawner.new_directory)
         try:
             yield directory
         finally:
@@ -284,6 +294,8 @@ class Executor:
         ended = ending.ended
         if ended is None:
             return Outcome(captured, ending.unknown, values=results.values)
+        if ended.by == NO_PROCESS:
+            return _not_run(f"cannot start a process: {os.strerror(ended.errno)}")
         result = {**captured, "exit_code": str(ended.status)}
         error, retry = None, True
         if ending.timed_out_after:
@@ -307,7 +319,9 @@ class Executor:
             error = error or results.fault
         if ended.by == CUT_OFF and not ending.is_ours:
             return Outcome(result, _CUT_OFF, values=results.values, is_lost=True)
-        return Outcome(result, error, retry, results.values)
+        has_no_interpreter = ended.errno not in {0, errno.E2BIG}
+        is_unfit = not ending.is_ours and (ended.by == NO_SANDBOX or has_no_interpreter)
+        return Outcome(result, error, retry, results.values, is_lost=is_unfit, is_unfit=is_unfit)
 
     def _with_limit(self, error: str, last_line: str, ended: Ended) -> str:
         """What to say of a script that failed, with the limit of its sandbox that it came up against, if it did."""
@@ -331,6 +345,30 @@ class Executor:
                 f"4 KiB of it ({error})"
             )
         return error
+
+
+def _not_run(why: str) -> Outcome:
+    return Outcome({}, why, is_lost=True, is_unfit=True)
+
+
+def _nothing_to_do(script_type: ScriptType) -> Assignment:
+    job = Job(
+        id=0,
+        caller_id=0,
+        context_id=0,
+        script="",
+        script_type=script_type,
+        timeout=_TRY_OUT_TIMEOUT,
+        retries=0,
+        env_vars={},
+        prerequisites=[],
+        depends=[],
+        created_at=0,
+        updated_at=0,
+        result={},
+        status="Started",
+    )
+    return Assignment(context_id=0, job=job, env_vars={}, inputs={}, attempt=1, token="", lease=_TRY_OUT_TIMEOUT)
 
 
 _LOOK_FOR: Final = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -22,9 +23,11 @@ from coordinator.client import (
     StorageError,
     connect,
 )
+from coordinator.client.runners import UNSUBSCRIBE_TIMEOUT
 from coordinator.models import Assignment, CancelNotice, RunnerCreate
 from coordinator.runner.attempt import TRANSIENT, Attempt, Backoff
 from coordinator.runner.execute import Executor
+from coordinator.runner.fitness import Fitness
 from coordinator.runner.settings import RunnerSettings
 from coordinator.runner.spawn import open_spawner
 
@@ -74,8 +77,10 @@ class Service:
                 isolation=isolation,
             )
             await executor.check()
+            fitness = Fitness(executor.try_out)
             self._contexts = [
-                _ContextService(context, session, clients[context], executor, settings) for context in settings.context
+                _ContextService(context, session, clients[context], executor, fitness, settings)
+                for context in settings.context
             ]
             with self._leaving:
                 async with trio.open_nursery() as nursery:
@@ -107,6 +112,15 @@ class Service:
         log.info("connected", url=self._settings.url)
 
 
+@dataclass
+class _Taken:
+    """What came by one subscription: attempts by token. `no_more` is set when no more will come."""
+
+    work: RunnerSubscription
+    no_more: trio.Event
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+
+
 class _ContextService:
     """A runner in one context."""
 
@@ -116,14 +130,15 @@ class _ContextService:
         session: str,
         client: Client,
         executor: Executor,
+        fitness: Fitness,
         settings: RunnerSettings,
     ) -> None:
         self._context = context
         self._session = session
         self._client = client
         self._executor = executor
+        self._fitness = fitness
         self._settings = settings
-        self._attempts: dict[str, Attempt] = {}  # by token
         self._refused_until = -math.inf  # the coordinator has answered that it cannot renew leases, which holds so long
         self._joining = trio.CancelScope()
         self._stopping = trio.Event()
@@ -137,20 +152,35 @@ class _ContextService:
     async def run(self) -> None:
         """Until told to stop and everything held is reported."""
         backoff = Backoff()
-        while not self._stopping.is_set():
-            try:
-                await self._serve()
-            except NotFound:
-                # It has lost its data or was given another store, so what ran is nobody's any more.
-                self._log.warning("the coordinator does not know this runner any more; registering again")
-            except (OSError, *TRANSIENT) as error:
-                self._log.warning("cannot subscribe yet; trying again", error=str(error))
-            with trio.CancelScope() as self._joining:
-                if not self._stopping.is_set():
-                    await backoff.pause()
+        async with trio.open_nursery() as nursery:
+            while not self._stopping.is_set():
+                with trio.CancelScope() as self._joining:
+                    await self._fitness.until_fit()
+                if self._stopping.is_set():
+                    return
+                takes_no_more = trio.Event()
+                nursery.start_soon(self._serve_until, takes_no_more)
+                await takes_no_more.wait()
+                with trio.CancelScope() as self._joining:
+                    if not self._stopping.is_set() and not self._fitness.doubted.is_set():
+                        await backoff.pause()
 
-    async def _serve(self) -> None:
-        """Register, subscribe, and work until told to stop. Raises RpcError, NoReply or OSError."""
+    async def _serve_until(self, takes_no_more: trio.Event) -> None:
+        """One subscription, and all attempts that came by it. Those that run when it takes no more jobs go on, also
+        beside the next subscription."""
+        try:
+            await self._serve(takes_no_more)
+        except NotFound:
+            # It has lost its data or was given another store, so what ran is nobody's any more.
+            self._log.warning("the coordinator does not know this runner any more; registering again")
+        except (OSError, *TRANSIENT) as error:
+            self._log.warning("cannot subscribe yet; trying again", error=str(error))
+        finally:
+            takes_no_more.set()
+
+    async def _serve(self, takes_no_more: trio.Event) -> None:
+        """Register, subscribe, and work until told to stop, or scripts cannot be run here. Raises RpcError, NoReply or
+        OSError."""
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
             with trio.CancelScope() as self._joining:
@@ -169,10 +199,12 @@ class _ContextService:
             if self._joining.cancelled_caught:
                 return
             self._log.info("waiting for jobs", script_types=list(settings.interpreters))
+            taken = _Taken(work, takes_no_more)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send_heartbeats, work)
-                nursery.start_soon(self._unsubscribe_when_stopping, work)
-                refused = await self._work(work)
+                nursery.start_soon(self._send_heartbeats, taken)
+                nursery.start_soon(self._unsubscribe_when_stopping, taken)
+                nursery.start_soon(self._unsubscribe_when_unfit, taken)
+                refused = await self._work(taken)
                 nursery.cancel_scope.cancel()
         if refused is not None:
             raise refused
@@ -188,53 +220,66 @@ class _ContextService:
         )
         await self._client.runner_create(context_id=self._context, runner=runner)
 
-    async def _work(self, work: RunnerSubscription) -> RpcError | None:
+    async def _work(self, taken: _Taken) -> RpcError | None:
         """Run what comes, until there will be no more and all of it is reported, or the coordinator refuses us."""
         async with trio.open_nursery() as nursery:
             try:
-                async for item in work:
+                async for item in taken.work:
                     if isinstance(item, CancelNotice):
-                        if item.token in self._attempts:
-                            self._attempts[item.token].cancel(item.reason)
+                        if item.token in taken.attempts:
+                            taken.attempts[item.token].cancel(item.reason)
                     else:
-                        nursery.start_soon(self._attempt, item, work)
+                        nursery.start_soon(self._attempt, item, taken)
             except RpcError as error:
                 nursery.cancel_scope.cancel()
                 return error
         return None
 
-    async def _attempt(self, assignment: Assignment, work: RunnerSubscription) -> None:
+    async def _attempt(self, assignment: Assignment, taken: _Taken) -> None:
+        async def is_unfit(why: str) -> None:
+            """Take no more before a place is free again."""
+            self._fitness.doubt(why)
+            with trio.move_on_after(UNSUBSCRIBE_TIMEOUT):
+                await taken.no_more.wait()
+
         attempt = Attempt(
             assignment,
-            work,
+            taken.work,
             self._client,
             self._executor,
             output_limit=self._settings.output_limit,
             is_outage=self._is_outage,
+            on_unfit=is_unfit,
         )
-        self._attempts[assignment.token] = attempt
+        taken.attempts[assignment.token] = attempt
         try:
             await attempt.run()
         finally:
-            del self._attempts[assignment.token]
+            del taken.attempts[assignment.token]
 
-    async def _unsubscribe_when_stopping(self, work: RunnerSubscription) -> None:
+    async def _unsubscribe_when_stopping(self, taken: _Taken) -> None:
         await self._stopping.wait()
-        self._log.info("taking no more jobs", running=len(self._attempts))
-        await work.unsubscribe()
+        self._log.info("taking no more jobs", running=len(taken.attempts))
+        await taken.work.unsubscribe()
         self._log.debug("unsubscribed")
+
+    async def _unsubscribe_when_unfit(self, taken: _Taken) -> None:
+        await self._fitness.doubted.wait()
+        self._session = secrets.token_hex(16)  # the next subscription answers for none of what this one has
+        await taken.work.unsubscribe()
+        taken.no_more.set()
 
     def _is_outage(self) -> bool:
         """Whether the coordinator is known to be away, or its store: nothing listens at its address, or it says so
         itself. Silence may as well mean that only we are cut off."""
         return self._client.is_refused or trio.current_time() < self._refused_until
 
-    async def _send_heartbeats(self, work: RunnerSubscription) -> None:
+    async def _send_heartbeats(self, taken: _Taken) -> None:
         """Keep the leases of all attempts; learn which of them count no more."""
         while True:
-            pause = work.lease / _HEARTBEATS_A_LEASE
+            pause = taken.work.lease / _HEARTBEATS_A_LEASE
             await trio.sleep(pause)
-            attempts = [attempt for attempt in self._attempts.values() if not attempt.is_stopped]
+            attempts = [attempt for attempt in taken.attempts.values() if not attempt.is_stopped]
             sent_at = trio.current_time()
             outcomes = await self._client.call_many(
                 [("job.heartbeat", attempt.name) for attempt in attempts], timeout=pause

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import json
 import os
 import select
@@ -31,7 +32,7 @@ _FOR_THE_WARDEN: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIB
 
 
 class CannotStart(Exception):
-    """The system had no process or no descriptor left, or what watched over the script was killed."""
+    """The system had no process or no descriptor left; or, of a script that was started, its guard was killed."""
 
 
 class Ended(NamedTuple):
@@ -83,7 +84,7 @@ class Script:
             while len(received) < ENDING.size and (data := await self._control.receive_some(ENDING.size)):
                 received += data
         if len(received) < ENDING.size:
-            raise CannotStart("the script's guard was killed, or there was no process to be had for it")
+            raise CannotStart("the script's guard was killed, or could not be started")
         status, *rest = ENDING.unpack(received)
         return Ended(os.waitstatus_to_exitcode(status), *rest)
 
@@ -134,6 +135,18 @@ class Spawner:
     def prepare(self) -> None:
         """Start the warden before it is needed. Raises OSError."""
         self._requests = self._start_warden()
+
+    def new_directory(self) -> Path:
+        """One for an attempt. Raises OSError."""
+        for _ in range(2):
+            with contextlib.suppress(FileNotFoundError):
+                return Path(tempfile.mkdtemp(dir=self.directory))
+            # Somebody who cleans up temporary files has removed it, for nothing was in it.
+            with contextlib.suppress(FileExistsError):
+                self.directory.mkdir(mode=0o700)
+            if self.directory.lstat().st_uid != os.geteuid():
+                raise PermissionError(errno.EACCES, f"{self.directory} is somebody else's")
+        raise FileNotFoundError(errno.ENOENT, f"{self.directory} does not stay")
 
     async def start(self, spec: Spec) -> Script:
         """Raises CannotStart. A command that cannot be run is a script that says so and exits with 127."""

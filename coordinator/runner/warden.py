@@ -26,6 +26,7 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import errno
 import itertools
 import json
 import os
@@ -47,6 +48,7 @@ __all__ = [
     "ENDING",
     "GO_ON",
     "LENGTH",
+    "NO_PROCESS",
     "NO_SANDBOX",
     "ORDER",
     "OUT_OF_MEMORY",
@@ -72,6 +74,7 @@ BY_ITSELF: Final = 0  # or by the runner
 OUT_OF_MEMORY: Final = 1
 CUT_OFF: Final = 2  # there was no GO_ON in time
 NO_SANDBOX: Final = 3  # there was none to be had, so it has not run
+NO_PROCESS: Final = 4  # nor was there a process, or a descriptor; the errno says which
 
 _DESCRIPTORS: Final = 3
 _CANNOT_RUN: Final = 127  # the status shells use for it
@@ -126,9 +129,13 @@ def _warden(requests: socket.socket, directory: str) -> None:
         descriptors = _receive(requests)
         if descriptors is None:
             break
-        # Without a process to be had the descriptors are closed all the same, which tells the runner.
-        with contextlib.suppress(OSError):
-            if os.fork() == 0:
+        try:
+            guard = os.fork()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the runner is gone
+                os.write(descriptors[0], _no_process(error))
+        else:
+            if guard == 0:
                 requests.close()
                 _as_guard(*descriptors)
         for descriptor in descriptors:
@@ -153,7 +160,10 @@ def _receive(requests: socket.socket) -> tuple[int, int, int] | None:
         if len(received) == _DESCRIPTORS:
             control, stdout, stderr = received
             return control, stdout, stderr
-        for descriptor in received:  # some were cut off, by our limit of open files
+        if received:  # some were cut off, by our limit of open files
+            with contextlib.suppress(OSError):
+                os.write(received[0], _no_process(OSError(errno.EMFILE, "")))
+        for descriptor in received:
             os.close(descriptor)
 
 
@@ -224,10 +234,20 @@ def _as_guard(control: int, stdout: int, stderr: int) -> NoReturn:
     status = 1
     try:
         with socket.socket(fileno=control) as connection:
-            _Guard(connection).run(stdout, stderr)
+            guard = _Guard(connection)
+            try:
+                guard.run(stdout, stderr)
+            except OSError as error:
+                if guard.has_begun:
+                    raise
+                connection.sendall(_no_process(error))
         status = 0
     finally:
         os._exit(status)  # whatever happens, never back into the warden's loop
+
+
+def _no_process(error: OSError) -> bytes:
+    return ENDING.pack(0, NO_PROCESS, error.errno or 0, 0, 0)
 
 
 class _Guard:
@@ -246,7 +266,13 @@ class _Guard:
         self._is_paused = False
         self._is_sandboxed = False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is, or was, a process for the script."""
+        return self._script != 0
+
     def run(self, stdout: int, stderr: int) -> None:
+        """Raises OSError, before it has begun."""
         spec = self._read_spec()
         if spec is None:
             return

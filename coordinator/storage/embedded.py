@@ -21,6 +21,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -258,10 +259,37 @@ class EmbeddedValkey:
             link.symlink_to(self._socket)
             self._resources.callback(link.unlink, missing_ok=True)
 
+    def _make_room_for_socket(self) -> None:
+        """Raises EmbeddedFailed or OSError."""
+        runtime = self._socket.parent
+        if runtime == self.data_dir:
+            self._socket.unlink(missing_ok=True)
+            return
+        with contextlib.suppress(FileExistsError):
+            runtime.mkdir(mode=0o700)  # somebody has removed it
+        found = runtime.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():  # and then somebody else was quicker
+            raise EmbeddedFailed(f"the socket's directory, {runtime}, is somebody else's; start the coordinator again")
+        self._socket.unlink(missing_ok=True)
+
+    async def _look_for_socket(self) -> None:
+        """Who cleans up a directory for temporary files may have removed the socket. Valkey goes on without knowing,
+        but nobody can connect to it any more, until it is started again."""
+        process = self._process
+        if process is None or not _is_missing(self._socket):
+            return
+        log.warning("the embedded Valkey's socket was removed; starting Valkey again", socket=str(self._socket))
+        with contextlib.suppress(StoreUnavailable, *TRANSPORT_ERRORS):
+            await self._ask(("SHUTDOWN",))  # which is quicker, see _stop
+        process.terminate()
+        with trio.move_on_after(_STOP_TIMEOUT):
+            await exit_status(process)
+        process.kill()  # unless it has ended; what it has acknowledged is in its files
+
     def _start(self) -> None:
         self._process = None
         self._told = None
-        self._socket.unlink(missing_ok=True)
+        self._make_room_for_socket()
         options = {
             "port": 0,
             "unixsocket": self._socket,
@@ -416,7 +444,9 @@ class EmbeddedValkey:
             try:
                 if not is_due and not self._room_needs_care():
                     continue
-                closer = now + _LOOK_CLOSER_EVERY if is_due else closer
+                if is_due:
+                    closer = now + _LOOK_CLOSER_EVERY
+                    await self._look_for_socket()
                 await self._look()
             except OSError as error:
                 if seldom.is_due():
@@ -545,6 +575,17 @@ class EmbeddedValkey:
         return DataDirectoryInUse(
             f"the data directory {self.data_dir} is in use by {by}; stop it, or choose another with --data-dir"
         )
+
+
+def _is_missing(path: Path) -> bool:
+    """Not if we merely cannot tell."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -87,6 +87,9 @@ _TRANSIENT: Final = (
 
 _IN_LIBRARY: Final = re.compile(r"(?:ERR )?@?user_function:\d+: ")
 
+# What a server puts around an error that the library words itself.
+_PLACE_IN_LIBRARY: Final = re.compile(r"^ERR (?=.* script: on @)| script: on @?user_function:\d+\.?$", re.DOTALL)
+
 REPLY_LOST: Final = "the connection to the store was lost"
 
 
@@ -114,7 +117,7 @@ def explain_refusal(error: ReplyError) -> str:
     if text.startswith(_CANNOT_SAVE):
         reason = text.rpartition(": ")[2] if text.startswith("MISCONF Errors writing to the AOF file") else text
         return f"the store takes no writes now: {reason[:1].lower() + reason[1:] if reason != text else text}"
-    return f"the store refused: {text}"
+    return f"the store refused: {_PLACE_IN_LIBRARY.sub('', text)}"
 
 
 def is_library_fault(error: ReplyError) -> bool:

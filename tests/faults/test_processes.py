@@ -374,3 +374,31 @@ async def test_a_port_is_free_again_right_after_a_kill(tmp_path: Path) -> None:
         with coordinator(*arguments) as again:
             assert again.ws == server.ws
             await assert_stored(again, {(1, 1): "kept"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_socket_that_was_cleaned_away_is_there_again(tmp_path: Path, whole: bool, workers: str) -> None:
+    """Something cleans up the directory for temporary files: connections that are there go on, so nobody notices
+    before another one is needed."""
+    with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path), "--workers", workers) as server:
+        async with streaming(server.ws) as client:
+            await client.call("job.create", job(1, 1, "kept"))
+            _clean_away(tmp_path / "valkey.sock", whole=whole)
+
+            await client.call("job.create", job(2, 1, "of a context that needs a connection"))
+
+            await assert_stored(server, {(1, 1): "kept", (2, 1): "of a context that needs a connection"})
+        gone = server.wait_for("the embedded Valkey's socket was removed; starting Valkey again")
+        runtime = Path(gone["socket"]).parent
+        assert runtime.stat().st_mode & 0o777 == 0o700
+        assert server.stop() == 0
+        assert not runtime.exists()
+
+
+def _clean_away(link: Path, *, whole: bool) -> None:
+    socket_file = Path(os.readlink(link))
+    socket_file.unlink()
+    if whole:
+        socket_file.parent.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import httpx
 import pytest
 import trio
 
@@ -18,6 +19,7 @@ NOT_SUBSCRIBED: Final = -32042
 OVERLOADED: Final = -32043
 WEBSOCKET_REQUIRED: Final = -32044
 NOT_FOUND: Final = -32001
+INVALID_PARAMS: Final = -32602
 MISSING_DEPENDENCY: Final = -32020
 CYCLE: Final = -32021
 RUNNER: Final[dict[str, Any]] = {"runner_id": 3, "script_types": ["Python"]}
@@ -354,6 +356,29 @@ async def test_a_job_waits_for_its_prerequisites(api: Api, context: int) -> None
     assert ([known["name"] for known in listed["satisfied"]], listed["waiting"]) == (["disk ready", "licence"], [])
     again = await api.call("prerequisite.satisfy", context_id=context, name="disk ready")
     assert again == {**first, "released": 0}
+
+
+async def test_a_job_waits_for_nothing_that_nobody_could_satisfy(
+    server: CoordinatorProcess, api: Api, context: int
+) -> None:
+    """It would wait for ever: the calls that name a prerequisite take names of so many characters."""
+    longest = "é" * 1000
+    await submit(api, context, wide(1), prerequisites=[longest])
+    assert (await api.call("prerequisite.satisfy", context_id=context, name=longest))["released"] == 1
+    long = fields_of_job(context, 9, prerequisites=["fine", "x" * 1001])
+    params: list[tuple[str, dict[str, Any], list[str | int]]] = [
+        ("job.create", {"context_id": context, "job": long}, ["job"]),
+        ("flow.submit", submission(context, {9: []}, flow=9, prerequisites=["fine", "x" * 1001]), ["jobs", 0]),
+        ("message.create", message(context, long), ["message", "job", 0]),
+    ]
+
+    async with httpx.AsyncClient() as client:
+        for method, given, place in params:
+            call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": given}
+            error = (await client.post(server.http, json=call)).json()["error"]
+
+            assert error["code"] == INVALID_PARAMS
+            assert error["data"][0]["loc"] == [*place, "prerequisites", 1]
 
 
 # -- messages

@@ -439,3 +439,40 @@ def test_help_explains_what_a_script_gets() -> None:
 
     for word in ("HERO_RESULT", "HERO_INPUTS", "HEROCOORDINATOR_RUNNER_MEMORY_LIMIT", "[default: ws://127.0.0.1:9653]"):
         assert word in shown
+
+
+async def test_a_runner_that_cannot_run_scripts_takes_none_until_it_can(
+    server: CoordinatorProcess, client: Client, tmp_path: Path
+) -> None:
+    """Its disk is full, it has no process left, or its interpreter was removed: jobs wait, or go to another runner."""
+    shell, go = tmp_path / "shell", tmp_path / "go"
+    shell.symlink_to("/bin/sh")
+    context = new_context()
+    arguments = ("--type", f"Sal={shell}", "--type", "Python=", "--capacity", "3")
+    with runner(server.ws, context, arguments=arguments) as running:
+        long = await submit(
+            client,
+            context,
+            job(1, f"echo begun; until [ -e {go} ]; do sleep 0.05; done; echo kept", script_type="Sal"),
+            id=1,
+        )
+        assert await long.first_line() == "begun"
+        shell.unlink()
+
+        flow = await submit(client, context, *(job(id, "echo done", script_type="Sal") for id in range(2, 12)), id=2)
+        running.wait_for("scripts cannot be run here; taking no jobs until they can")
+        with trio.fail_after(30):
+            while any((await client.runner_connected(context_id=context)).script_types.values()):
+                await trio.sleep(0.05)
+        go.touch()
+        await long.ended()
+        assert (await flow.report()).flow.status == "Started"
+        shell.symlink_to("/bin/sh")
+        running.wait_for("scripts can be run here again")
+        await flow.ended()
+
+        assert (await long.results())["1"]["stdout"] == "begun\nkept\n"
+        report = await flow.report()
+        assert report.flow.status == "Finished"
+        assert 1 <= sum(each.lost or 0 for each in report.jobs) <= 2  # for so many there was a place
+        assert {each.attempt - (each.lost or 0) for each in report.jobs} == {1}

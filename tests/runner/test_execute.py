@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import signal
 from pathlib import Path
@@ -17,7 +18,7 @@ from coordinator.runner.execute import VARIABLE_BYTES, BadEnvironment, Executor,
 from coordinator.runner.output import LINE_BYTES, TAIL_BYTES, Output
 from coordinator.runner.spawn import Spawner
 from tests.support.attempts import Ran, assignment, run
-from tests.support.processes import is_running, parent_of
+from tests.support.processes import children_of, command_of, is_running, parent_of
 from tests.support.waiting import until
 
 FAMILY = """
@@ -602,3 +603,64 @@ async def test_many_at_once_do_not_mix(executor: Executor) -> None:
         number: (f"{number}\n", str(number)) for number in range(40)
     }
     assert [one.result["exit_code"] for _, one in sorted(ran.items())] == [str(number) for number in range(40)]
+
+
+# -- what is no fault of the script
+
+
+async def test_a_directory_that_was_cleaned_away_is_made_again(executor: Executor) -> None:
+    """The runner's directory is empty while it has nothing to do, and so looks forgotten."""
+    executor.spawner.directory.rmdir()
+
+    assert (await run(executor, "print(1)")).error is None
+    assert executor.spawner.directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("limit", [6, 8])
+async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Executor, limit: int) -> None:
+    assert (await run(executor, "print(1)")).error is None  # there is a warden
+    (warden,) = [pid for pid in children_of(os.getpid()) if "warden.py" in " ".join(command_of(pid))]
+    before = resource.prlimit(warden, resource.RLIMIT_NOFILE)
+    resource.prlimit(warden, resource.RLIMIT_NOFILE, (limit, before[1]))
+
+    ran = await run(executor, "print(1)")
+
+    assert ran.error == "cannot start a process: Too many open files"
+    assert ran.outcome.is_lost
+    assert ran.outcome.is_unfit
+    assert await executor.try_out() == ran.error
+    resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
+    assert await executor.try_out() is None
+    assert (await run(executor, "print(1)")).error is None
+
+
+async def test_an_attempt_whose_files_have_no_room_is_lost(executor: Executor, tmp_path: Path) -> None:
+    spawner = Spawner(tmp_path / "gone" / "with what it was in")
+
+    ran = await run(dataclasses.replace(executor, spawner=spawner), "print(1)")
+
+    assert ran.error == "cannot prepare the attempt's files: No such file or directory"
+    assert ran.outcome.is_lost
+    assert ran.outcome.is_unfit
+
+
+async def test_an_attempt_without_an_interpreter_is_lost(spawner: Spawner, tmp_path: Path) -> None:
+    shell = tmp_path / "shell"
+    executor = Executor(spawner, {"Sal": Interpreter((str(shell),))})
+
+    ran = await run(executor, "exit 0", "Sal")
+
+    assert ran.outcome.is_lost
+    assert ran.outcome.is_unfit
+    assert await executor.try_out() == ran.error
+    shell.symlink_to("/bin/sh")
+    assert await executor.try_out() is None
+
+
+@pytest.mark.parametrize("script", ["exit 3", "kill -9 $$", "exit 127", "exec /does/not/exist"])
+async def test_a_script_that_fails_is_not_lost(executor: Executor, script: str) -> None:
+    ran = await run(executor, script, "Sal")
+
+    assert ran.error is not None
+    assert not ran.outcome.is_lost
+    assert not ran.outcome.is_unfit
