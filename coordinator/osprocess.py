@@ -87,7 +87,7 @@ def memory_limit() -> int:
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if "SC_PHYS_PAGES" in os.sysconf_names else []
     for path in _memory_limits():
         try:
-            text = path.read_text().strip()
+            text = path.read_text(encoding="utf-8").strip()
         except OSError:
             continue
         if text.isdigit():
@@ -98,7 +98,7 @@ def memory_limit() -> int:
 def _memory_limits() -> Iterator[Path]:
     """Files that may hold a limit of ours: of each control group we are in, and of those around it. See cgroups(7)."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:

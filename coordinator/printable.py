@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["visible", "visible_json", "visible_lines"]
+__all__ = ["escaped_in_json", "visible", "visible_json", "visible_lines"]
 
 # Controls of C0 but the tab, DEL, those of C1; marks, embeddings, overrides and isolates of writing direction; what has
 # no width and is no part of how words are written; separators of lines; tags; halves of surrogate pairs, which no
@@ -32,7 +32,16 @@ def visible_lines(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """The same of JSON, indented or not: it stays JSON of the same meaning."""
-    return _IN_LINES.sub(_escaped_in_json, text)
+    return _IN_LINES.sub(lambda found: escaped_in_json(found[0]), text)
+
+
+def escaped_in_json(character: str) -> str:
+    """The character as it may be written within a string of JSON."""
+    code = ord(character)
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -41,11 +50,3 @@ def _escaped(found: re.Match[str]) -> str:
     if character in _SHORT:
         return _SHORT[character]
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
-
-
-def _escaped_in_json(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code <= 0xFFFF:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -310,7 +310,7 @@ class Settings(BaseModel):
         if given.get("redis_url") is not None:
             raise ValueError("give --redis-url or --redis-url-file, not both")
         try:
-            url = Path(path).expanduser().read_text().strip()
+            url = Path(path).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"--redis-url-file: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"

@@ -3,10 +3,10 @@
 import json
 import os
 
-with open(os.environ["HERO_INPUTS"]) as file:
+with open(os.environ["HERO_INPUTS"], encoding="utf-8") as file:
     inputs = json.load(file)
 ids = json.loads(os.environ["HERO_DEPENDS"])
 numbers = [int(number) for number in inputs[ids["split"]]["numbers"].split()]
 own = numbers[int(os.environ["PART"]) :: 8]
-with open(os.environ["HERO_RESULT"], "a") as result:
+with open(os.environ["HERO_RESULT"], "a", encoding="utf-8") as result:
     print(f"sum={sum(own)}", file=result)

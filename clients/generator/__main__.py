@@ -11,12 +11,12 @@ SPECIFICATION = ROOT / "specs" / "openrpc.json"
 
 
 def main(arguments: list[str]) -> int:
-    made = files(json.loads(SPECIFICATION.read_text()))
-    old = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    made = files(json.loads(SPECIFICATION.read_text("utf-8")))
+    old = [path for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in old:
         if "--check" not in arguments:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(made[path])
+            path.write_text(made[path], "utf-8")
         print(path.relative_to(ROOT), "is not current" if "--check" in arguments else "is made anew")
     return 1 if old and "--check" in arguments else 0
 

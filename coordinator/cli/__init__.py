@@ -9,7 +9,7 @@ import click
 from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
-from coordinator.cli.output import open_streams, output_fault
+from coordinator.cli.output import escape_what_cannot_be_written, open_streams, output_fault
 from coordinator.importing import importing
 from coordinator.logs import configure_plain
 
@@ -36,6 +36,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """A command, or its --help, that has nowhere to print to says so and ends with 1."""
         open_streams()
+        escape_what_cannot_be_written()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

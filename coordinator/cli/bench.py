@@ -472,7 +472,7 @@ def _write(path: Path | None, made: Callable[[], str]) -> None:
     if path is None:
         return
     try:
-        path.write_text(made())
+        path.write_text(made(), encoding="utf-8")
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}", EXIT_ERROR)
     say(f"written: {path}")

@@ -68,7 +68,7 @@ def call(method: str, params: str | None, url: str, ca: Path | None, timeout: fl
 def _read(params: str) -> Any:
     """The params given, or those on standard input. Exits with 2 if they are no JSON that can be sent."""
     try:
-        text = sys.stdin.read() if params == "-" else params
+        text = _standard_input() if params == "-" else params
         content = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse, parse_float=_finite)
         json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair cannot be sent
     except RecursionError:
@@ -78,6 +78,11 @@ def _read(params: str) -> Any:
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
     return content
+
+
+def _standard_input() -> str:
+    """All of it, which is UTF-8 as JSON is, whatever the terminal speaks."""
+    return sys.stdin.buffer.read().decode()
 
 
 def _refuse(constant: str) -> NoReturn:

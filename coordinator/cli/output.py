@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import json
 import os
 import shutil
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from coordinator.printable import visible, visible_json
+from coordinator.printable import escaped_in_json, visible, visible_json
 from coordinator.redaction import redact
 
-__all__ = ["open_streams", "output_fault", "plural", "say", "say_in_place", "say_json", "say_raw"]
+__all__ = [
+    "escape_what_cannot_be_written",
+    "open_streams",
+    "output_fault",
+    "plural",
+    "say",
+    "say_in_place",
+    "say_json",
+    "say_raw",
+]
+
+_ESCAPING: Final = "herocoordinator.escaping"
+
+
+def escape_what_cannot_be_written() -> None:
+    """From now on a character that the terminal's encoding does not have, such as an arrow in ISO-8859-1, is written as
+    JSON escapes it, so that JSON stays JSON; Python would end the command."""
+    codecs.register_error(_ESCAPING, _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors=_ESCAPING)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(escaped_in_json, error.object[error.start : error.end])), error.end
 
 
 def plural(count: int, noun: str) -> str:

@@ -37,6 +37,7 @@ from coordinator.client.contexts import ContextFollower
 from coordinator.client.credentials import Credentials
 from coordinator.client.errors import (
     CallTooLarge,
+    CannotBeSent,
     CannotConnect,
     ClientClosed,
     ClientError,
@@ -67,6 +68,7 @@ from coordinator.client.runners import RunnerSubscription
 
 __all__ = [
     "CallTooLarge",
+    "CannotBeSent",
     "CannotConnect",
     "Client",
     "ClientClosed",

@@ -10,6 +10,7 @@ from coordinator import errors
 
 __all__ = [
     "CallTooLarge",
+    "CannotBeSent",
     "CannotConnect",
     "ClientClosed",
     "ClientError",
@@ -67,6 +68,10 @@ class ClientClosed(ClientError, trio.ClosedResourceError):
 
 class CallTooLarge(ClientError, ValueError):
     """The call alone exceeds `max_frame_bytes`; it was not sent."""
+
+
+class CannotBeSent(ClientError, ValueError):
+    """The method or its params are nothing that JSON has, such as half of a surrogate pair; nothing was sent."""
 
 
 class RpcError(ClientError):

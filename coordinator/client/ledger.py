@@ -7,10 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic_core import SchemaSerializer, core_schema, to_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, to_json
 
 from coordinator import errors
-from coordinator.client.errors import CallTooLarge, ConnectionLost, NoReply
+from coordinator.client.errors import CallTooLarge, CannotBeSent, ConnectionLost, NoReply
 
 __all__ = ["Call", "Finish", "Ledger", "encode", "encode_call"]
 
@@ -21,9 +21,15 @@ _ANYTHING: Final = SchemaSerializer(core_schema.any_schema())
 
 
 def encode(params: Any) -> bytes:
-    """Params as JSON. Of models in it only what was set is sent, so that what was left out stays as it is stored."""
+    """Params as JSON. Of models in it only what was set is sent, so that what was left out stays as it is stored.
+
+    Raises CannotBeSent.
+    """
     serializer: SchemaSerializer = getattr(params, "__pydantic_serializer__", _ANYTHING)
-    return serializer.to_json(params, exclude_unset=True)
+    try:
+        return serializer.to_json(params, exclude_unset=True)
+    except PydanticSerializationError as error:
+        raise CannotBeSent(f"the params cannot be sent: {_reason(error)}") from None
 
 
 def encode_call(method: str, params: Any) -> bytes:
@@ -35,7 +41,15 @@ def _payload(method: str, params: bytes | None, id: int | None) -> bytes:
     """A call as JSON, without an id a notification."""
     member = b"" if id is None else b'"id":%d,' % id
     rest = b"" if params is None else b',"params":' + params
-    return b'{"jsonrpc":"2.0",%b"method":%b%b}' % (member, to_json(method), rest)
+    try:
+        return b'{"jsonrpc":"2.0",%b"method":%b%b}' % (member, to_json(method), rest)
+    except PydanticSerializationError as error:
+        raise CannotBeSent(f"the method's name cannot be sent: {_reason(error)}") from None
+
+
+def _reason(error: PydanticSerializationError) -> str:
+    """What pydantic says, without the name of what it caught."""
+    return str(error).rpartition("Error: ")[2]
 
 
 class Call:

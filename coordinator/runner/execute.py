@@ -224,10 +224,10 @@ class Executor:
         if self.isolation is None:
             for place in (work, directory / "tmp"):
                 place.mkdir()
-        (directory / "inputs.json").write_text(json.dumps(assignment.inputs))
+        (directory / "inputs.json").write_text(json.dumps(assignment.inputs), "utf-8")
         if assignment.prerequisites:
             met = {name: met.model_dump(exclude_none=True) for name, met in assignment.prerequisites.items()}
-            (directory / "prerequisites.json").write_text(json.dumps(met))
+            (directory / "prerequisites.json").write_text(json.dumps(met), "utf-8")
             env["HERO_PREREQUISITES"] = str(places.given / "prerequisites.json")
         (directory / "result").touch()
         if _DEPENDS in assignment.env_vars:

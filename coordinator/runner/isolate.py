@@ -68,7 +68,9 @@ def find_bubblewrap() -> str:
             "bubblewrap"
         )
     try:
-        help_text = subprocess.run([path, "--help"], capture_output=True, text=True, timeout=10, check=False)
+        help_text = subprocess.run(
+            [path, "--help"], capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotIsolate(f"--isolate needs bubblewrap, and {path} does not run: {error}") from error
     if "--size" not in help_text.stdout + help_text.stderr:
@@ -132,8 +134,10 @@ class Isolation:
             "file": self.file,
         }
         (directory / "inside").write_bytes(marshal.dumps({**what}))
-        (directory / "passwd").write_text(f"hero:x:{_user_inside(user)}:{_user_inside(user)}::{HOME}:/bin/sh\n")
-        (directory / "group").write_text(f"hero:x:{_user_inside(user)}:\n")
+        (directory / "passwd").write_text(
+            f"hero:x:{_user_inside(user)}:{_user_inside(user)}::{HOME}:/bin/sh\n", "utf-8"
+        )
+        (directory / "group").write_text(f"hero:x:{_user_inside(user)}:\n", "utf-8")
         (directory / "seccomp").write_bytes(seccomp.program())
         if user >= 0:
             for path in (directory, *directory.iterdir()):

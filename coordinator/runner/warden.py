@@ -450,7 +450,7 @@ class _Guard:
             os.kill(self._script, signal.SIGKILL)
         while True:
             if self._sees_orphans:
-                for child in map(int, self._children.read_text().split()):
+                for child in map(int, self._children.read_text(encoding="utf-8").split()):
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(child, signal.SIGKILL)
             try:

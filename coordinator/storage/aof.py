@@ -91,7 +91,7 @@ def _files(directory: Path) -> list[str]:
 
 def listed_files(directory: Path) -> list[str]:
     """The files the manifest names, but for those of which a rewrite has no more need."""
-    lines = (directory / MANIFEST).read_text(errors="replace").splitlines()
+    lines = (directory / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
     words = [line.split() for line in lines]
     return [line[1] for line in words if len(line) >= 6 and line[0] == "file" and line[5] in {"b", "i"}]
 
@@ -221,7 +221,7 @@ def write_manifest(directory: Path, names: list[str]) -> None:
             raise CannotRepair(f"the manifest names {name}, which is no file of Valkey's; the files are as they were")
         lines.append(f"file {name} seq {match[1]} type {match[2][0]}\n")
     new = directory / f"temp-{MANIFEST}"
-    with new.open("w") as file:
+    with new.open("w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o600)
         file.writelines(lines)
         file.flush()

@@ -158,7 +158,7 @@ def _cut(path: Path, *, is_last: bool) -> None:
 
 def _about(backup: Path) -> tuple[Backup, Iterator[tuple[str, int, str]]]:
     try:
-        told: Any = json.loads((backup / ABOUT).read_text())
+        told: Any = json.loads((backup / ABOUT).read_text(encoding="utf-8"))
         if told["format"] != FORMAT:
             raise CannotRestore(f"{backup} has format {told['format']}; this coordinator knows {FORMAT}")
         files = [(str(file["name"]), int(file["size"]), str(file["sha256"])) for file in told["files"]]

@@ -175,7 +175,7 @@ class AppendOnlyRoom:
         """Find the file that is being written: the last one of the manifest."""
         try:
             found = os.stat(self._manifest)
-            lines = self._manifest.read_text().splitlines()
+            lines = self._manifest.read_text(encoding="utf-8").splitlines()
             path = self._manifest.parent / [line.split()[1] for line in lines if line.endswith(" type i")][-1]
             if path == self._path and self._descriptor is not None:
                 is_same = os.path.samestat(os.stat(path), os.fstat(self._descriptor))

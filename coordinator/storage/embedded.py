@@ -405,7 +405,7 @@ class EmbeddedValkey:
 
     def _last_words(self) -> str:
         try:
-            lines = (self.data_dir / "valkey.log").read_text(errors="replace").splitlines()
+            lines = (self.data_dir / "valkey.log").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError as error:
             return f"valkey.log cannot be read: {error.strerror}"
         return " / ".join(line for line in lines[-3:]) or "it printed nothing"

@@ -77,7 +77,7 @@ def _assembled(parts: Sequence[str]) -> str:
 
 
 def _read(part: str) -> str:
-    return (files(__package__) / "library" / f"{part}.lua").read_text()
+    return (files(__package__) / "library" / f"{part}.lua").read_text(encoding="utf-8")
 
 
 _content: Final = f"{_read('given')}(function()\n{_assembled([fields.lua(), *map(_read, _PARTS)])}end)()\n"

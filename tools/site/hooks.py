@@ -36,7 +36,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def _targets(source: str) -> list[str]:
-    text = _FENCED.sub("", (ROOT / source).read_text())
+    text = _FENCED.sub("", (ROOT / source).read_text("utf-8"))
     return [_resolved(source, found[1]) for found in _LINK.finditer(text)]
 
 

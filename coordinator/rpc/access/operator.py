@@ -44,7 +44,7 @@ def rotate(path: Path) -> str:
     lines = [token, *read_secret(path, "operator's token").decode().split()][:VALID]
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
     try:
-        with open(descriptor, "w") as file:
+        with open(descriptor, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
             file.flush()
             os.fsync(file.fileno())

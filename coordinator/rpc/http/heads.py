@@ -28,6 +28,8 @@ CHUNKED: Final = -1
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\n"  # how a client begins that speaks HTTP/2 without asking; a body follows
 
 _CLOSE: Final = b"connection: close\r\n"
+_PROXY_PROTOCOL: Final = b"PROXY "
+_SHOWN_BYTES: Final = re.compile(r"""bytearray\(b(['"])(.*)\1\)""")  # as h11 shows a line that it does not take
 _BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 _CONTINUED_LINE: Final = re.compile(rb"\n[ \t]")
 
@@ -146,7 +148,11 @@ def _parsed(head: bytes) -> h11.Request:
     try:
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise _Malformed(error.error_status_hint, str(error)) from None
+        if head.startswith(_PROXY_PROTOCOL):
+            raise _Malformed(
+                400, "the PROXY protocol is not spoken here; have the proxy send X-Forwarded-For"
+            ) from None
+        raise _Malformed(error.error_status_hint, _SHOWN_BYTES.sub(r"\2", str(error))) from None
     if not isinstance(event, h11.Request) or connection.trailing_data[0]:
         raise _Malformed(400, "this is no request")
     if not event.http_version.startswith(b"1."):

@@ -37,7 +37,7 @@ def dump_stacks_on_signal() -> int | None:
 def process_state(pid: int) -> str:
     """What the system says the process does (proc(5), `stat`); "unknown" where it does not say."""
     try:
-        with open(f"/proc/{pid}/stat") as stat:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
             state = stat.read().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return "unknown"
