@@ -61,6 +61,7 @@ LINGER_PAUSE: Final = 2.0  # seconds without a byte of it
 LINGER_BYTES: Final = 64 * 1024 * 1024  # of it
 JOINED_BYTES: Final = 128 * 1024  # a larger reply is not copied to stand behind its head
 REQUESTS_A_SLICE: Final = 8  # answered of what one read has brought, before other tasks get on
+HEAD_BYTES: Final = 512  # of heads that are as much work as a request: a header may be as short as four bytes
 
 _END: Final = b"\r\n\r\n"
 _LINE_END: Final = b"\r\n"
@@ -270,6 +271,7 @@ class Connection:
         if end < len(_END):
             return await self._large_head(data[at:])
         self._data, self._start, self._at = data, at, end
+        self._in_slice += (end - at) // HEAD_BYTES
         return self._heads.remembered(data[at:end])
 
     async def _await_request(self) -> bytes:
@@ -400,6 +402,7 @@ class Connection:
                 end = data.find(_END, max(0, searched - len(_END)), MAX_HEAD) + len(_END)
                 if end >= len(_END):
                     self._data, self._start, self._at = data, 0, end
+                    self._in_slice += end // HEAD_BYTES
                     return (self._heads.remembered if end <= REMEMBERED_BYTES else self._heads.read)(data[:end])
                 searched = self._at = len(data)
                 self._data, self._start = data, 0
@@ -447,7 +450,11 @@ class Connection:
         try:
             is_whole = chunked.feed(self._data[self._at :])
             while not is_whole:
-                is_whole = chunked.feed(await self._part(begun, len(chunked.body)))
+                if chunked.is_behind:
+                    await trio.lowlevel.checkpoint()
+                    is_whole = chunked.feed(b"")
+                else:
+                    is_whole = chunked.feed(await self._part(begun, len(chunked.body)))
         except MalformedChunk as malformed:
             raise _Refused(self._answers.refusal(400, str(malformed))) from None
         except TooLarge:
