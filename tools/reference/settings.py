@@ -188,7 +188,11 @@ def _limits() -> dict[str, list[Limit]]:
     wrong = "-32602 with its place in the params"
     return {
         "Connections": [
-            _set("clients connected, over HTTP and over WebSocket each", "max_connections", "503"),
+            _set(
+                "clients connected, over HTTP and over WebSocket each",
+                "max_connections",
+                "one that keeps us waiting for 2 s and has not logged in gives way; 503 if there is none",
+            ),
             _set("contexts a worker serves at once", "store_connections", "contexts take turns"),
             _set("unanswered calls of a WebSocket", "max_in_flight", "it is not read from"),
             _set("bytes of replies that a client has not accepted", "max_unsent_bytes", "its calls wait", "bytes"),

@@ -28,10 +28,11 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from coordinator.accepting import yields_one
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
-from coordinator.rpc.http.connection import Handover, Limits, Waiting, end
+from coordinator.rpc.http.connection import GRACE, Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import MAX_HEAD, PREFACE
 from coordinator.socketio import peer_host, receive_next, send_steadily
 
@@ -76,13 +77,17 @@ class Http2:
         self._waiting = waiting
         self._config = hypercorn_config()
         self._context = WorkerContext(None)
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # those looked at longest ago first
 
     async def stop(self) -> None:
         """Close idle connections now, and others after what is being answered on them."""
         await self._context.terminated.set()
         for connection in self._connections:
             connection.stop()
+
+    def make_room(self) -> bool:
+        """End a connection that serves nobody. Returns whether there is one among the next few. Never blocks."""
+        return yields_one(self._connections)
 
     async def serve(self, stream: trio.abc.Stream, begun: Handover) -> None:
         """Serve a connection until it ends.
@@ -91,11 +96,11 @@ class Http2:
             begun: what has happened on it.
         """
         connection = _Connection(stream, self._answers, self._limits, self._config, self._context)
-        self._connections.add(connection)
+        self._connections[connection] = None
         try:
             await connection.serve(begun)
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
         if not connection.is_gone:
             await end(stream, self._waiting)
 
@@ -121,6 +126,7 @@ class _Connection:
         self._writing = trio.Lock()
         self._protocol: _Protocol
         self._is_idle = True
+        self._idle_since = trio.current_time()
         self._said_goodbye = False
         self.is_gone = False
 
@@ -151,6 +157,13 @@ class _Connection:
         """Close it now if it is idle, or else as soon as it is."""
         if self._is_idle:
             self._reading.cancel()
+
+    def give_way(self) -> bool:
+        """End, if it has had no request for a while. Returns whether it does. Never blocks."""
+        if not self._is_idle or trio.current_time() - self._idle_since < GRACE:
+            return False
+        self._abort()
+        return True
 
     async def _read(self, begun: Handover) -> None:
         protocol = self._protocol
@@ -185,6 +198,7 @@ class _Connection:
             self._reading.cancel()
         elif isinstance(event, Updated):
             self._is_idle = event.idle
+            self._idle_since = trio.current_time()
             self._reading.deadline = trio.current_time() + self._limits.idle_timeout if event.idle else float("inf")
             if event.idle and self._context.terminated.is_set():
                 self._reading.cancel()
