@@ -132,9 +132,12 @@ local function make_room(tx, index, token)
   local made_by = redis.call('HGET', tx.prefix .. 'token:' .. token, 'parent') -- the latest first
   local others = made_by and redis.call('ZRANGE', index, 0, -1) or {}
   local deepest, victim = 0, nil
-  local makers = {}
+  local makers, chain = {}, ' ' .. (made_by or '') .. ' '
   for at, other in ipairs(others) do
     makers[at] = ' ' .. (redis.call('HGET', tx.prefix .. 'token:' .. other, 'parent') or '')
+    if string.find(chain, ' ' .. other .. ' ', 1, true) then
+      makers[at] = '' -- one by which it was made is passed over: without that it would be good for nothing
+    end
     if #makers[at] - 1 > deepest then
       deepest, victim = #makers[at] - 1, other
     end
