@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Final, Protocol, TypeVar
 
 import structlog
 import trio
@@ -16,13 +17,14 @@ import trio
 from coordinator.logs import Seldom
 from coordinator.socketio import RECEIVE_BYTES
 
-__all__ = ["REFUSAL", "REFUSALS", "Tally", "serve_listener"]
+__all__ = ["REFUSAL", "REFUSALS", "Tally", "serve_listener", "yields_one"]
 
 log = structlog.get_logger("coordinator.accepting")
 
 PASSES: Final = 8  # of the loop for each connection accepted; in a flood of 2,000 a second others wait half as long so
 PAUSE: Final = 0.1  # seconds after a failure to accept; the connection it was about waits in the kernel's queue
 REFUSALS: Final = 8  # clients beyond its most that a front-end may have open while it refuses them in its own way
+YIELDS: Final = 64  # connections looked at for one that gives way: there may be thousands, and as many new clients
 
 REFUSAL: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 """What a client that is one too many is told, over HTTP and in place of a WebSocket handshake."""
@@ -102,6 +104,26 @@ async def serve_listener(
                 on_disconnect()
             for _ in range(PASSES):
                 await trio.lowlevel.checkpoint()
+
+
+class Yielding(Protocol):
+    """A connection that may end so that another client has its place."""
+
+    def give_way(self) -> bool:
+        """End, if it may. Returns whether it does. Never blocks."""
+
+
+_Yielding = TypeVar("_Yielding", bound=Yielding)
+
+
+def yields_one(connections: dict[_Yielding, None]) -> bool:
+    """Whether one of the first few connections gives way. It is taken out; those that do not come last."""
+    for connection in [*islice(connections, YIELDS)]:
+        del connections[connection]
+        if connection.give_way():
+            return True
+        connections[connection] = None
+    return False
 
 
 async def _handle(

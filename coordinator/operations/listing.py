@@ -22,7 +22,16 @@ from coordinator.storage.connection import Command
 from coordinator.storage.functions import Place, Refused
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
-__all__ = ["delete_flow", "delete_job", "delete_message", "delete_runner", "list_contexts", "list_runners", "page_of"]
+__all__ = [
+    "bad_cursor",
+    "delete_flow",
+    "delete_job",
+    "delete_message",
+    "delete_runner",
+    "list_contexts",
+    "list_runners",
+    "page_of",
+]
 
 CHUNK: Final = 200  # records at the most loaded a step, so that others get on in between
 PAGE_BYTES: Final = 1024 * 1024  # of records after which a page is full
@@ -32,7 +41,7 @@ SEARCHED_FOR: Final = 10.0  # seconds after which a page ends although nothing w
 
 def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
     if params.cursor and not _is_number(params.cursor):
-        raise _bad_cursor()
+        raise bad_cursor()
     first = f"({params.cursor}" if params.cursor else "-inf"
     (found,) = yield [("ZRANGE", keys.contexts(), first, "+inf", "BYSCORE", "LIMIT", 0, params.limit + 1)]
     items = found[: params.limit]
@@ -76,7 +85,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
         if getattr(params, "sort", "id") != "id":
             return (yield from self._sorted(keys, params))
         if params.cursor and not all(map(_is_number, params.cursor.split(":"))):
-            raise _bad_cursor()
+            raise bad_cursor()
         if getattr(params, "descending", False) or is_filtering(params):
             return (yield from self._found(keys, params))
         return (yield from self._all(keys, params))
@@ -191,7 +200,7 @@ def _place_of(cursor: str, sort: str) -> Place:
     by, _, rest = cursor.partition(":")
     value, _, entry = rest.partition(":")
     if by != sort or not all(map(_is_number, (value, *entry.split(":")))):
-        raise _bad_cursor()
+        raise bad_cursor()
     return Place(int(value), entry)
 
 
@@ -199,7 +208,8 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _bad_cursor() -> InvalidParams:
+def bad_cursor() -> InvalidParams:
+    """What is raised of a cursor that no reply had."""
     return InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
 
 

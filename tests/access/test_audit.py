@@ -396,6 +396,18 @@ def test_it_goes_on_in_a_new_file_once_it_was_rotated(tmp_path: Path, workers: s
     assert len(lines(old)) == 20
 
 
+def test_a_page_that_is_denied_has_the_address_that_a_proxy_tells(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    options = "--auth", "keys", "--behind-proxy", "127.0.0.0/8", "--audit-log", str(path)
+    with coordinator("--data-dir", str(tmp_path / "data"), *options) as one:
+        told = {"x-forwarded-for": "198.51.100.9, 203.0.113.7", "x-request-id": "abc"}
+        assert httpx.get(f"{one.http}/metrics", headers=told).status_code == 401
+        until_sync(lambda: bool(lines(path)))
+
+    [line] = lines(path)
+    assert (line["method"], line["address"], line["request_id"]) == ("/metrics", "203.0.113.7", "abc")
+
+
 def test_standard_error(tmp_path: Path) -> None:
     with coordinator(
         "--data-dir", str(tmp_path), "--workers", "2", "--audit-log", "-", "--log-format", "json"

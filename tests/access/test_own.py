@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.rpc.access.judge import CONTEXTS_LOOKED_AT
 from tests.access import callers
 from tests.access.callers import Caller, caller
 from tests.access.conftest import (
@@ -26,7 +27,7 @@ from tests.support.server import CoordinatorProcess
 
 As = Callable[[str], Caller]
 OF = {"context_id": CONTEXT}
-FORBIDDEN, STALE = -32003, -32041
+FORBIDDEN, STALE, INVALID = -32003, -32041, -32602
 _ids = count(10_000)
 
 
@@ -197,7 +198,11 @@ def test_a_runner_sees_itself(as_: As) -> None:
 
     assert as_("runner").result("runner.load", {**OF, "id": RUNNER})["id"] == RUNNER
     assert as_("runner").code("runner.load", {**OF, "id": 8}) == FORBIDDEN
-    assert [one["id"] for one in as_("runner").result("runner.list", OF)["items"]] == [RUNNER]
+    for limit in (1, 100):  # a cursor would name another
+        listed = as_("runner").result("runner.list", {**OF, "limit": limit})
+        assert [one["id"] for one in listed["items"]] == [RUNNER]
+        assert "cursor" not in listed
+    assert as_("runner").result("runner.list", {**OF, "cursor": f"{RUNNER:010d}"}) == {"items": []}
 
 
 def test_contexts_are_listed_for_those_who_are_in_them(as_: As) -> None:
@@ -205,6 +210,30 @@ def test_contexts_are_listed_for_those_who_are_in_them(as_: As) -> None:
                        ("runner elsewhere", {OTHER_CONTEXT})):  # fmt: skip
         assert {*as_(role).result("context.list", {"limit": 100})["items"]} == seen
     assert {CONTEXT, OTHER_CONTEXT} <= {*as_("operator").result("context.list", {"limit": 100})["items"]}
+
+
+def test_pages_of_contexts_tell_of_no_other(as_: As) -> None:
+    operator, member, stranger = as_("operator"), as_("member elsewhere"), as_("stranger")
+    hidden = [*range(900, 900 + CONTEXTS_LOOKED_AT + 5)]
+    for id in hidden:
+        operator.result("context.create", callers.context(id, admins=[ADMIN], executors=[], readers=[]))
+    all = operator.result("context.list", {"limit": 1000})["items"]
+
+    for one, seen in ((member, [OTHER_CONTEXT]), (stranger, [])):
+        for limit in (1, 3, 1000):
+            pages, found, cursor = 0, [], ""
+            while True:
+                page = one.result("context.list", {"limit": limit, "cursor": cursor})
+                pages += 1
+                found += page["items"]
+                if "cursor" not in page:
+                    break
+                cursor = page["cursor"]
+            assert found == seen
+            assert pages <= 1 + len(seen) + len(all) / CONTEXTS_LOOKED_AT  # though a page may be shorter than that
+    assert stranger.code("context.list", {"cursor": "899"}) == INVALID
+    assert stranger.code("context.list", {"cursor": member.result("context.list", {"limit": 1})["cursor"]}) == INVALID
+    assert operator.result("context.list", {"cursor": "899", "limit": 1})["items"] == hidden[:1]
 
 
 def test_actors_are_loaded_by_themselves_and_admins_of_theirs(as_: As) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from coordinator.rpc.access.sessions import GENERATIONS, TOKENS
 from coordinator.secretfiles import write_secret
 from tests.access import callers
 from tests.access.callers import Caller, Key, caller
@@ -200,6 +201,38 @@ def test_a_session_is_as_limited_as_its_token_and_ends_with_each_before_it(
             break
     else:
         raise AssertionError("a session outlives the token before the one it was begun with")
+
+
+def test_sessions_of_a_limited_token_end_no_other_token(
+    guarded: CoordinatorProcess, http: httpx.Client, operator: Caller
+) -> None:
+    operator.result("actor.create", callers.actor(861, Key().public))
+    made: dict[str, str] = {}
+    for name, given in (("whole", {"expires_in": 1000}), ("limited", {"expires_in": 90_000, "access": "read"})):
+        made[name] = operator.result("token.create", {"label": name, "principal": "actor:861", **given})["token"]
+    with caller(guarded, "http", made["whole"]) as one:
+        made["sibling"] = one.result("token.create", {"label": "sibling", "expires_in": 500})["token"]
+        made["its own"] = one.result("token.create", {"label": "its own", "expires_in": 900, "access": "read"})["token"]
+    for name in ("limited", "its own"):
+        latest = ""
+        for number in range(TOKENS + 5):
+            latest = cookie_of(begun(http, made[name])).partition("=")[2]
+            if number % 50 == 0:
+                cookie_of(begun(http, latest))  # by a session of it, too
+
+    with caller(guarded, "http", made["whole"]) as one:
+        listed = [token["label"] for token in one.result("token.list", {})["items"]]
+        assert {"whole", "limited", "sibling", "its own"} <= {*listed}
+        assert len(listed) == TOKENS
+
+
+def test_sessions_are_not_made_of_sessions_without_end(http: httpx.Client, operator: Caller) -> None:
+    operator.result("actor.create", callers.actor(862, Key().public))
+    shown = operator.result("token.create", {"label": "root", "principal": "actor:862"})["token"]
+    for _ in range(GENERATIONS - 1):
+        shown = cookie_of(begun(http, shown)).partition("=")[2]
+
+    assert begun(http, shown).status_code == 403
 
 
 @pytest.mark.parametrize("shown", [None, "Bearer hc_" + "a" * 43, "Basic aGM6aGM=", "operator", "runner"])

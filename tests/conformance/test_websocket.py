@@ -203,6 +203,14 @@ def test_a_head_without_end_gets_431_whatever_is_still_on_the_way(server: Coordi
     assert is_serving(server)
 
 
+def test_a_head_of_thousands_of_headers_gets_431(server: CoordinatorProcess) -> None:
+    client = RawClient(server.ws)
+    client.socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a:\r\n" * 3_900 + b"\r\n")
+
+    assert response_to(client).startswith(b"HTTP/1.1 431 ")
+    assert is_serving(server)
+
+
 def test_another_version_is_told_ours(server: CoordinatorProcess) -> None:
     client = RawClient(server.ws)
     client.socket.sendall(

@@ -55,6 +55,17 @@ def test_x_forwarded_for(header: str, expected: str) -> None:
         ("for=192.0.2.1, proto=https", PROXY),
         ("proto=https", PROXY),
         ('for="192.0.2.1', PROXY),
+        # What a client leaves open does not take in what the proxy puts behind it.
+        ('for=198.51.100.9;by=", for="[2001:db8::1]"', "2001:db8::1"),
+        ('for=198.51.100.9;by="x, for="[2001:db8::1]:443";proto=https', "2001:db8::1"),
+        ('for=198.51.100.9;by="\\, for="192.0.2.1:80"', "192.0.2.1"),
+        ('for=198.51.100.9;by=\\, for="192.0.2.1:80"', "192.0.2.1"),
+        ('", for=192.0.2.1', "192.0.2.1"),
+        ('for="[2001:db8::1]";host="a\\", for=198.51.100.9"', "2001:db8::1"),
+        ('host="x;for=198.51.100.9";for=192.0.2.1', "192.0.2.1"),  # of a Host that the client has sent
+        ("for=198.51.100.9;for=192.0.2.1", PROXY),
+        ('by=", ' * 3_000 + 'for="192.0.2.1:80"', "192.0.2.1"),
+        ("for=192.0.2.1, " + "for=10.0.0.8, " * 500 + "for=10.0.0.9", "10.0.0.8"),
     ],
 )
 def test_forwarded(header: str, expected: str) -> None:

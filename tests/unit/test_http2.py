@@ -21,12 +21,19 @@ import trio.testing
 
 from coordinator.rpc.http.connection import Handover, Limits, Waiting
 from coordinator.rpc.http.heads import Http2Upgrade
-from coordinator.rpc.http.http2 import RESETS, Http2
+from coordinator.rpc.http.http2 import FIELD_BYTES, IDLE_FRAMES, READ_BYTES, RESETS, WORK_A_SLICE, Http2, _Protocol
 from tests.support.http import MAX_BODY, answers
 
 LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"nothing"}'
 DISCOVER = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}'
+
+
+def frame(kind: int, flags: int, payload: bytes = b"", *, stream: int | None = None) -> bytes:
+    """A frame; of the first request if it is data, of the connection if it is none."""
+    if stream is None:
+        stream = 1 if kind == 0 else 0
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
 
 
 class Client:
@@ -77,6 +84,11 @@ class Client:
     async def flush(self) -> None:
         with contextlib.suppress(trio.BrokenResourceError):
             await self.stream.send_all(self.h2.data_to_send())
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def send_raw(self, data: bytes) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self.stream.send_all(data)
         await trio.testing.wait_all_tasks_blocked()
 
     async def collect(self) -> None:
@@ -212,6 +224,52 @@ async def test_a_client_that_goes_on_resetting_streams_is_told_to_calm_down(auto
             await client.flush()
 
         assert client.goodbye == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+
+
+IDLE = {
+    "pings": frame(6, 0, b"12345678"),
+    "settings": frame(4, 0, b"\0\4\0\1\0\0"),
+    "data without any": frame(0, 0),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+async def test_a_client_that_goes_on_asking_for_nothing_is_told_to_calm_down(autojump: None, name: str) -> None:
+    async with served() as client:
+        assert client.request() == 1
+        await client.flush()
+        await client.send_raw(IDLE[name] * (IDLE_FRAMES - 10))
+        assert client.goodbye is None
+        await client.send_raw(IDLE[name] * 20)
+
+        assert client.goodbye == h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("name", [*IDLE, "many headers"])
+async def test_others_get_on_between_small_frames(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    handled: list[int] = []
+    handle = _Protocol.handle
+
+    async def handling(protocol: _Protocol, event: Any) -> None:
+        handled.append(len(event.data))
+        await handle(protocol, event)
+
+    async with served() as client:
+        client.request()
+        await client.flush()
+        if name == "many headers":
+            for _ in range(20):
+                client.request(ends=True, more=[(b"x-a", b"b")] * 300)
+            flood, longest = client.h2.data_to_send(), FIELD_BYTES
+        else:
+            flood, longest = IDLE[name] * (READ_BYTES // len(IDLE[name])), len(IDLE[name])
+        assert WORK_A_SLICE * longest < len(flood) <= READ_BYTES
+        monkeypatch.setattr(_Protocol, "handle", handling)
+        await client.send_raw(flood)
+
+        assert sum(handled) == len(flood)
+        assert max(handled) <= WORK_A_SLICE * longest + 700  # the frame with which it is enough is in it
+        assert not client.has_ended
 
 
 async def test_a_client_may_reset_a_stream_now_and_then(autojump: None) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import zlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.rpc.http.bodies import DamagedBody, TooLarge, coding_of, decoded
-from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
+from coordinator.rpc.http.bodies import MEMBERS, DamagedBody, TooLarge, coding_of, decoded
+from coordinator.rpc.http.chunked import CHUNKS_AT_ONCE, ChunkedBody, MalformedChunk
 
 BODY = b'{"jsonrpc":"2.0"}' * 50
 
@@ -72,6 +73,21 @@ def test_a_bomb_is_not_unpacked() -> None:
         decoded(bomb, b"gzip", 1 << 20)
 
 
+def test_members_that_hold_next_to_nothing_are_bounded() -> None:
+    member = gzip.compress(b" ")
+
+    assert decoded(member * MEMBERS, b"gzip", MEMBERS) == b" " * MEMBERS
+    with pytest.raises(DamagedBody):  # each costs a decoder, which is made on the event loop
+        decoded(member * (MEMBERS + 1), b"gzip", 1 << 20)
+
+
+@pytest.mark.parametrize("size", [16 * 1024 - 40, 16 * 1024, 100_000])
+def test_members_end_anywhere(size: int) -> None:
+    bodies = [os.urandom(size), b"", os.urandom(3 * size)]
+
+    assert decoded(b"".join(map(gzip.compress, bodies)), b"gzip", 1 << 20) == b"".join(bodies)
+
+
 def read(limit: int, *pieces: bytes) -> tuple[bytes, bytes] | None:
     """The body and what is behind it, or None if it is not whole."""
     chunked = ChunkedBody(limit)
@@ -124,6 +140,19 @@ def test_what_is_not_chunked_to_the_letter_is_refused(framed: bytes) -> None:
         read(100, framed)
     with pytest.raises(MalformedChunk):
         read(100, *(framed[at : at + 1] for at in range(len(framed))))
+
+
+def test_others_get_on_between_chunks() -> None:
+    count = 3 * CHUNKS_AT_ONCE + 1
+    chunked = ChunkedBody(count)
+
+    assert not chunked.feed(b"1\r\nx\r\n" * count + b"0\r\n\r\nGET ")
+    for part in (1, 2, 3):
+        assert chunked.is_behind
+        assert len(chunked.body) == part * CHUNKS_AT_ONCE
+        is_whole = chunked.feed(b"")
+    assert is_whole
+    assert (len(chunked.body), chunked.unparsed) == (count, b"GET ")
 
 
 def test_a_chunk_over_the_limit_is_refused_by_its_size() -> None:

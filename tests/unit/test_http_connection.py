@@ -13,8 +13,9 @@ import trio
 import trio.testing
 
 from coordinator.budget import SLOWEST_BODY
+from coordinator.rpc.http.answers import Answers, Request
 from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting
-from coordinator.rpc.http.heads import MAX_HEAD, PREFACE, HeadReader
+from coordinator.rpc.http.heads import MAX_HEAD, MAX_HEADERS, PREFACE, HeadReader
 from tests.support.http import MAX_BODY, answers
 
 LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)
@@ -73,8 +74,10 @@ class Served:
 
 
 @asynccontextmanager
-async def served(limits: Limits = LIMITS, **of_answers: Any) -> AsyncIterator[Served]:
-    theirs, ours = trio.testing.memory_stream_pair()
+async def served(
+    limits: Limits = LIMITS, pair: tuple[Any, Any] | None = None, **of_answers: Any
+) -> AsyncIterator[Served]:
+    theirs, ours = pair or trio.testing.memory_stream_pair()
     rules = answers(**of_answers)
     waiting = Waiting()
     client = Served(theirs, waiting)
@@ -333,6 +336,34 @@ async def test_pipelined_requests_let_others_get_on() -> None:
         nursery.cancel_scope.cancel()
 
     assert others >= 40
+
+
+async def test_others_get_on_between_requests_with_many_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = most = 0
+
+    def decide(rules: Answers, request: Request) -> Any:
+        nonlocal read
+        read += 1
+        return decide_as_ever(rules, request)
+
+    async def get_on() -> None:
+        nonlocal read, most
+        while True:
+            read, most = 0, max(read, most)
+            await trio.lowlevel.checkpoint()
+
+    decide_as_ever = Answers.decide
+    monkeypatch.setattr(Answers, "decide", decide)
+    fields = b"a: xxxxxxxx\r\n" * (MAX_HEADERS - 2)
+    heads = [b"GET / HTTP/1.1\r\nhost: localhost\r\nb: %d\r\n%b\r\n" % (number, fields) for number in range(16)]
+    ours, theirs = (trio.SocketStream(end) for end in trio.socket.socketpair())
+    async with served(pair=(theirs, ours)) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(get_on)
+        await client.stream.send_all(b"".join(heads))
+        await client.until(lambda: len(client.statuses()) == len(heads))
+        nursery.cancel_scope.cancel()
+
+    assert 1 <= most <= 4
 
 
 @pytest.mark.parametrize(("pause", "arrives"), [(5, True), (20, False)])

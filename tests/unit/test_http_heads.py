@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from coordinator.rpc.http.answers import Answer, Call, ShowPage, WebSocketUpgrade
-from coordinator.rpc.http.heads import CHUNKED, MAX_HEAD, PREFACE, HeadReader
+from coordinator.rpc.http.heads import CHUNKED, MAX_HEAD, MAX_HEADERS, PREFACE, HeadReader
 from tests.support.http import answers
 
 HEADS = HeadReader(answers())
@@ -86,6 +86,7 @@ def test_what_becomes_of_the_connection_is_as_asked(version: bytes, line: bytes,
         (POST + b"a\x00: b\r\n\r\n", 400),
         (POST + b"a: \x00b\r\n\r\n", 400),
         (POST + b"bad header\r\n\r\n", 400),
+        (POST + b"a:\r\n" * MAX_HEADERS + b"\r\n", 431),
         (POST + b": nameless\r\n\r\n", 400),
         (POST + b"Host: other\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
@@ -105,7 +106,7 @@ def test_what_becomes_of_the_connection_is_as_asked(version: bytes, line: bytes,
         (PREFACE, 505),  # unless the connection begins with it
     ],
 )
-def test_what_two_readers_may_read_differently_is_refused(head: bytes, refusal: int) -> None:
+def test_what_two_readers_may_read_differently_or_takes_long_is_refused(head: bytes, refusal: int) -> None:
     assert status(head) == refusal
 
 

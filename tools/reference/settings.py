@@ -14,7 +14,7 @@ from coordinator.cli import main
 from coordinator.models import access, contract, execution
 from coordinator.operations import execution as running
 from coordinator.operations import listing, records
-from coordinator.rpc.http.heads import MAX_HEAD
+from coordinator.rpc.http.heads import MAX_HEAD, MAX_HEADERS
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.settings import RELOADED, Settings
 from tools.reference.markdown import GENERATED, code, plain, table, text_block
@@ -188,7 +188,11 @@ def _limits() -> dict[str, list[Limit]]:
     wrong = "-32602 with its place in the params"
     return {
         "Connections": [
-            _set("clients connected, over HTTP and over WebSocket each", "max_connections", "503"),
+            _set(
+                "clients connected, over HTTP and over WebSocket each",
+                "max_connections",
+                "one that keeps us waiting for 2 s and has not logged in gives way; 503 if there is none",
+            ),
             _set("contexts a worker serves at once", "store_connections", "contexts take turns"),
             _set("unanswered calls of a WebSocket", "max_in_flight", "it is not read from"),
             _set("bytes of replies that a client has not accepted", "max_unsent_bytes", "its calls wait", "bytes"),
@@ -208,6 +212,7 @@ def _limits() -> dict[str, list[Limit]]:
             _set("an HTTP body", "max_body_bytes", "413", "bytes"),
             _set("a WebSocket message", "max_frame_bytes", "Close 1009", "bytes"),
             _fixed("the head of an HTTP request", MAX_HEAD, "431", "bytes"),
+            _fixed("headers of an HTTP request", MAX_HEADERS, "431"),
             _set("calls of a batch", "max_batch_length", refused),
             _set(
                 "replies to a batch", "max_batch_reply_bytes", "-32030 for the calls whose replies are beyond", "bytes"

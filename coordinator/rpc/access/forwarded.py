@@ -20,9 +20,9 @@ READ: Final = 100  # addresses of a header at most, from its end
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# RFC 7239, 4 and 6: `for=` and an address, in quotes if it is of IPv6 or has a port.
-_FOR: Final = re.compile(r'(?:^|;)\s*for=("(?:[^"\\]|\\.)*"|[^;,"\s]*)', re.IGNORECASE)
-_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"|,')
+# RFC 7239, 4: `name=value`, in quotes if it is an address of IPv6 or has a port, with semicolons between.
+_PAIR: Final = re.compile(r"""\s*([\w!#$%&'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^;,"\s]*)\s*(?:;|$)""", re.ASCII)
+_MARKS: Final = re.compile(r"""\\*"|,""")
 _WITH_PORT: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
@@ -88,11 +88,35 @@ def peer_address(peer: str, headers: Mapping[bytes, bytes], proxies: Proxies) ->
 
 
 def _entries(header: str) -> list[str]:
-    """The addresses after `for=` in a Forwarded header, one for each proxy; '' where it tells none."""
-    ends = [match.start() for match in _QUOTED.finditer(header) if match[0] == ","]
-    elements = [header[start:end] for start, end in zip([0, *(end + 1 for end in ends)], [*ends, None], strict=True)]
-    found = [_FOR.search(element) for element in elements]
-    return ["" if match is None else match[1].strip('"') for match in found]
+    """The addresses after `for=` in a Forwarded header, one for each proxy; '' where it tells none.
+
+    What stands behind the last comma is a proxy's. So quotes are paired from the end: one that a client has left open
+    would take in what the proxy has put behind it.
+    """
+    ends, is_quoted = [], False
+    for mark in [*_MARKS.finditer(header)][::-1]:
+        if mark[0] != ",":
+            is_quoted ^= len(mark[0]) % 2 == 1  # else it is escaped
+        elif not is_quoted:
+            ends.append(mark.start())
+            if len(ends) == READ:
+                break
+    ends.reverse()
+    begins = [0 if len(ends) < READ else len(header), *(end + 1 for end in ends)]
+    return [_for(header[begin:end]) for begin, end in zip(begins, [*ends, None], strict=True)]
+
+
+def _for(element: str) -> str:
+    """What stands after `for=`; '' if nothing does, or it does twice, or this is no element."""
+    found, at = "", 0
+    while at < len(element):
+        pair = _PAIR.match(element, at)
+        if pair is None or (pair[1].lower() == "for" and found):
+            return ""
+        if pair[1].lower() == "for":
+            found = pair[2]
+        at = pair.end()
+    return found.strip('"')
 
 
 def _address_of(text: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple, Protocol
 from pydantic_core import from_json, to_json
 
 from coordinator.errors import CoordinatorError, Forbidden, NotFound
-from coordinator.operations.listing import list_contexts
+from coordinator.operations.listing import bad_cursor, list_contexts
 from coordinator.rpc.access import restricted
+from coordinator.rpc.access.cursors import sealed, unsealed
 from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.registry import Members, Registry
 from coordinator.rpc.access.rights import Cell, Right, Role
@@ -45,6 +46,9 @@ class Shared(Protocol):
 
     @property
     def keyspace(self) -> Callable[[ContextKey], Keyspace]: ...
+
+    async def identity(self) -> tuple[str, bytes]:
+        """The name and the secret of the coordinators of this store. Raises StorageError."""
 
     def variant(self, key: tuple[object, ...], make: Callable[[], Method]) -> Method:
         """A method as somebody may call it, made once."""
@@ -155,7 +159,7 @@ class Judge(NamedTuple):
                     (method.name, id), lambda: restricted.called_with(method, params=lambda given: _own_take(given, id))
                 )
             case Right.RUNNER_READ if method.name == "runner.list":
-                return self._telling("self", id, restricted.only_runner(id))
+                return self.access.gate.variant((method.name, "self", id), lambda: restricted.only_runner(method, id))
             case Right.ACTOR_LOAD | Right.KEY_ROTATE if self.role is Role.RUNNER:
                 raise self._denied("")
             case _:
@@ -358,12 +362,34 @@ CONTEXTS_LOOKED_AT: Final = 50  # for one page of an actor's contexts, each aske
 
 
 async def _own_contexts(access: Client | None, params: Any) -> bytes:
-    """A page of the contexts in which the client is anybody; it may be empty and have a cursor."""
+    """A page of the contexts in which the client is anybody; it may be empty and have a cursor.
+
+    However long the page may be, so many contexts are looked at: where it ends must not tell of any in between.
+    """
     assert access is not None
     principal, gate = access.principal, access.gate
     assert principal is not None
-    limited = params.model_copy(update={"limit": min(params.limit, CONTEXTS_LOOKED_AT)})
-    page = from_json(await gate.registry.ask(GLOBAL, list_contexts(gate.keyspace(GLOBAL), limited)))
+    _, secret = await gate.identity()
+    looked_at = params.model_copy(update={"limit": CONTEXTS_LOOKED_AT, "cursor": _plain(secret, principal, params)})
+    found = from_json(await gate.registry.ask(GLOBAL, list_contexts(gate.keyspace(GLOBAL), looked_at)))
+    items: list[int] = []
     # One after the other: each may need a connection to the store, of which there are so many.
-    page["items"] = [id for id in page["items"] if await access.role_in(id) is not Role.STRANGER]
-    return to_json(page)
+    for id in found["items"]:
+        if await access.role_in(id) is not Role.STRANGER:
+            items.append(id)
+            if len(items) == params.limit:
+                break
+    is_full = len(items) == params.limit
+    if not is_full and "cursor" not in found:
+        return to_json({"items": items})
+    last = items[-1] if is_full else int(found["cursor"])
+    return to_json({"items": items, "cursor": sealed(secret, principal.name, last)})
+
+
+def _plain(secret: bytes, principal: Principal, params: Any) -> str:
+    if not params.cursor:
+        return ""
+    last = unsealed(secret, principal.name, params.cursor)
+    if last is None:
+        raise bad_cursor()
+    return str(last)

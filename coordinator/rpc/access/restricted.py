@@ -18,7 +18,7 @@ from coordinator.measures import refused
 from coordinator.rpc.methods.method import Live, Method, OneCommand, Personal, Steps
 from coordinator.storage import functions
 from coordinator.storage.functions import Guard
-from coordinator.storage.keys import Keyspace, Transition, job_name
+from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name
 
 __all__ = [
     "Guards",
@@ -218,14 +218,22 @@ def called_with(
     return replace(method, does=changed)
 
 
-def only_runner(id: int) -> Hide:
-    """Takes every runner but that one away from a page of them."""
+def only_runner(method: Method, id: int) -> Method:
+    """A list of runners, for the one that sees itself alone: a page with it, if it is behind the cursor, and no other
+    page, whatever else is there."""
+    does = method.does
+    assert isinstance(does, Steps), f"{method.name} is no list"
+    begin = does.begin
 
-    def hide(reply: Any) -> None:
-        if "items" in reply:
-            reply["items"] = [runner for runner in reply["items"] if runner["id"] == id]
+    def itself(keys: Keyspace, params: Any) -> Operation:
+        before = index_entry(id - 1) if id else ""
+        first = params.model_copy(update={"cursor": max(params.cursor, before), "limit": 1})
+        answer = yield from begin(keys, first)
+        assert isinstance(answer, bytes), "a page has no effects"
+        items = [runner for runner in from_json(answer)["items"] if runner["id"] == id]
+        return to_json({"items": items})
 
-    return hide
+    return replace(method, does=replace(does, begin=itself))
 
 
 # -- replies that say less

@@ -23,6 +23,9 @@ __all__ = ["TOKENS", "Session", "begin_session", "end_session", "keep_token", "l
 SESSION_SECONDS: Final = 12 * 3600  # at most, that a browser stays logged in
 LABEL: Final = "browser session"
 TOKENS: Final = 200  # of one principal
+GENERATIONS: Final = (
+    4  # tokens of which each was made by the one before: all are asked about for whoever shows the last
+)
 
 _OPERATOR: Final = "the operator's token is not for browsers: make an actor, and a token of that"
 
@@ -58,13 +61,15 @@ async def begin_session(access: Access) -> Session:
     """A session of who has logged in. It is as limited as what was shown for it, and ends with that.
 
     Raises:
-        Conflict: it is the operator.
+        Conflict: it is the operator, or what was shown was made by a session that was made by one, and so on.
         NotLoggedIn: it is nobody.
         StorageError: the store does not answer.
     """
     if access.principal is None:
         raise NotLoggedIn(access.refusal or "a session is begun with a token: `Authorization: Bearer hc_…`")
     principal = _in_browser(access.principal)
+    if len(principal.tokens) >= GENERATIONS:
+        raise Conflict("this session was made by another one, and that by another: log in again")
     scope = principal.scope
     kept = {
         "label": LABEL,

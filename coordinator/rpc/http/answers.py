@@ -139,12 +139,14 @@ class ShowPage:
     Attributes:
         host: by which the client has called us, if it said.
         authorization: what the client has shown, for a page that not everybody sees; None: everybody sees it.
+        told: where it is from as it tells; see Proxies.
     """
 
     page: Page
     headers: Headers
     host: str | None
     authorization: bytes | None = None
+    told: str = ""
 
 
 class WebSocketUpgrade(NamedTuple):
@@ -263,6 +265,7 @@ class Answers:
             shared,
             None if host is None else host.decode("latin-1"),
             request.headers.get(b"authorization", b"") if secret else None,
+            self._proxies.told(request.headers) if secret else "",
         )
 
     def _decide_call(self, request: Request, host: bytes | None, shared: Headers) -> Decision:
@@ -277,7 +280,7 @@ class Answers:
         too_long = self._too_long(request, shared)
         told = self._proxies.told(request.headers)
         named = (host or b"").decode("latin-1").lower()
-        request_id = next((value.decode() for name, value in shared if name == b"x-request-id"), "")
+        request_id = _request_id(shared)
         traceparent = request.headers.get(b"traceparent", b"").decode("latin-1") if self._is_traced else ""
         traceparent = traceparent if is_traceparent(traceparent) else ""
         if too_long is not None or self._dispatcher.gate is None:
@@ -400,7 +403,11 @@ class Answers:
         gate, authorization = self._dispatcher.gate, shown.authorization
         if gate is not None and authorization is not None and not gate.may_see_metrics(bearer_of(authorization)):
             if self._dispatcher.logs is not None:
-                Trail(self._dispatcher.logs, "http", budget.address, Access(gate)).page_denied("/metrics")
+                address = self._proxies.address(budget.address, shown.told)
+                trail = Trail(
+                    self._dispatcher.logs, "http", address, Access(gate), request_id=_request_id(shown.headers)
+                )
+                trail.page_denied("/metrics")
             return self.refusal(401, "this page is for the operator, or who has --metrics-token-file", CHALLENGE)
         status, kind, body = await shown.page(shown.host)
         return Answer(status, (*shown.headers, (b"content-type", kind)), body)
@@ -521,6 +528,11 @@ def _target(request: Request) -> _Target | None:
     if split.scheme.lower() not in ("http", "https") or not split.netloc:
         return None
     return _Target(unquote(split.path or "/"), split.netloc.rpartition("@")[2].encode("latin-1"))
+
+
+def _request_id(headers: Headers) -> str:
+    """The one that a request has, as its response tells it."""
+    return next((value.decode() for name, value in headers if name == b"x-request-id"), "")
 
 
 def _asks_for_websocket(request: Request) -> bool:

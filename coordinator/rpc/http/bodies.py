@@ -9,6 +9,9 @@ __all__ = ["ACCEPTED_CODINGS", "DamagedBody", "TooLarge", "coding_of", "decoded"
 
 ACCEPTED_CODINGS: Final = b"gzip, deflate"
 
+MEMBERS: Final = 1000  # of a gzip body; whoever writes several makes them large
+_PIECE: Final = 16 * 1024  # bytes decoded at a time: what is behind the end of a member is copied for the next one
+
 _TYPES: Final = (b"application/json", b"application/json-rpc", b"application/jsonrequest")
 _CHARSETS: Final = (b"utf-8", b"utf8")
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -59,25 +62,28 @@ def decoded(body: bytes | bytearray, coding: bytes, limit: int) -> bytes:
         DamagedBody: it is cut off, goes on behind its end, or is none of that coding.
     """
     parts: list[bytes] = []
-    room = limit
-    rest: bytes | bytearray = body
-    while True:
-        decoder = zlib.decompressobj(_GZIP if coding == b"gzip" else _deflate_format(rest))
-        try:
-            part = decoder.decompress(rest, room + 1)
-        except zlib.error as error:
-            raise DamagedBody(f"the body is no {coding.decode()}: {error}") from None
-        if len(part) > room:
-            raise TooLarge
-        room -= len(part)
-        parts.append(part)
-        if not decoder.eof:
-            raise DamagedBody(f"the body is {coding.decode()} that has no end")
-        rest = decoder.unused_data
-        if not rest:
+    room, at = limit, 0
+    given = memoryview(body)
+    for _ in range(MEMBERS):
+        decoder = zlib.decompressobj(_GZIP if coding == b"gzip" else _deflate_format(body))
+        while not decoder.eof:
+            if at == len(given):
+                raise DamagedBody(f"the body is {coding.decode()} that has no end")
+            piece = given[at : at + _PIECE]
+            try:
+                part = decoder.decompress(piece, room + 1)
+            except zlib.error as error:
+                raise DamagedBody(f"the body is no {coding.decode()}: {error}") from None
+            if len(part) > room:
+                raise TooLarge
+            at += len(piece) - len(decoder.unused_data)
+            room -= len(part)
+            parts.append(part)
+        if at == len(given):
             return parts[0] if len(parts) == 1 else b"".join(parts)
         if coding != b"gzip":  # a gzip file may have several members (RFC 1952, 2.2)
             raise DamagedBody("the body goes on behind the end of its deflate")
+    raise DamagedBody(f"the body has more than {MEMBERS} gzip members")
 
 
 def _deflate_format(body: bytes | bytearray) -> int:

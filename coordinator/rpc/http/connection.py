@@ -52,7 +52,7 @@ from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, s
 from coordinator.standby import Standby
 from coordinator.work import Rest, Work, begin, carry_out
 
-__all__ = ["Connection", "Handover", "Limits", "Waiting", "end"]
+__all__ = ["GRACE", "Connection", "Handover", "Limits", "Waiting", "end"]
 
 LOOK_EVERY: Final = 0.5  # seconds between two looks whether it is, once no more may be read ahead
 FIRST_PART_TIMEOUT: Final = 0.25  # seconds for the beginning of a body that is too large
@@ -60,7 +60,9 @@ LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending 
 LINGER_PAUSE: Final = 2.0  # seconds without a byte of it
 LINGER_BYTES: Final = 64 * 1024 * 1024  # of it
 JOINED_BYTES: Final = 128 * 1024  # a larger reply is not copied to stand behind its head
+GRACE: Final = 2.0  # seconds that a client may keep us waiting though another has no room
 REQUESTS_A_SLICE: Final = 8  # answered of what one read has brought, before other tasks get on
+HEAD_BYTES: Final = 512  # of heads that are as much work as a request: a header may be as short as four bytes
 
 _END: Final = b"\r\n\r\n"
 _LINE_END: Final = b"\r\n"
@@ -150,6 +152,7 @@ class Connection:
         "_call",
         "_certified",
         "_data",
+        "_gives_way",
         "_head",
         "_heads",
         "_idle_since",
@@ -164,6 +167,7 @@ class Connection:
         "_stream",
         "_unsent",
         "_waiting",
+        "_waits_in",
     )
 
     def __init__(
@@ -188,7 +192,9 @@ class Connection:
         self._incoming: Incoming | None = None  # while it is watched
         self._standby = Standby[_Left]()
         self._answering: Reply | None = None  # a request that was taken in place of the task, and has no reply yet
-        self._idle_since = 0.0  # when one had, or the task began to wait for one
+        self._idle_since = 0.0  # when one had, or the task began to wait for what the client sends
+        self._waits_in: trio.CancelScope | None = None  # for that
+        self._gives_way = False  # to another client
         self._now = trio.lowlevel.current_clock().current_time
 
     async def serve(self) -> Handover | None:
@@ -270,6 +276,7 @@ class Connection:
         if end < len(_END):
             return await self._large_head(data[at:])
         self._data, self._start, self._at = data, at, end
+        self._in_slice += (end - at) // HEAD_BYTES
         return self._heads.remembered(data[at:end])
 
     async def _await_request(self) -> bytes:
@@ -277,7 +284,8 @@ class Connection:
         self._in_slice = 0
         if self._incoming is not None:
             return await self._stand_by(self._incoming)
-        with self._idle_scope(trio.current_time()):
+        self._idle_since = trio.current_time()
+        with self._idle_scope(self._idle_since):
             return await receive_next(self._stream)
         return b""
 
@@ -291,6 +299,7 @@ class Connection:
             if waiting.cancelled_caught:
                 if self._answering is None and self._is_over():
                     return b""
+                self._gives_way = False
                 left, self._answering = self._answering, None
             elif not isinstance(left, bytes):
                 self._idle_since = trio.current_time()
@@ -322,22 +331,47 @@ class Connection:
         return True
 
     @contextlib.contextmanager
+    def _awaiting(self, scope: trio.CancelScope) -> Iterator[None]:
+        """A wait in this scope for what the client has begun to send."""
+        self._waits_in = scope
+        try:
+            yield
+        finally:
+            self._waits_in = None
+
+    @contextlib.contextmanager
     def _idle_scope(self, since: float) -> Iterator[trio.CancelScope]:
         """A wait that ends when the client has sent no request for too long, or the server stops."""
         scope = trio.CancelScope(deadline=since + self._limits.idle_timeout)
         self._waiting.scopes.add(scope)
+        self._waits_in = scope
         try:
             with scope:
                 if self._waiting.is_stopping:
                     scope.cancel()
                 yield scope
         finally:
+            self._waits_in = None
             self._waiting.scopes.discard(scope)
 
     def _is_over(self) -> bool:
         """Whether a wait for a request ends; it may have been answered meanwhile."""
         is_idle = trio.current_time() >= self._idle_since + self._limits.idle_timeout
-        return is_idle or self._waiting.is_stopping
+        return is_idle or self._gives_way or self._waiting.is_stopping
+
+    def give_way(self) -> bool:
+        """End, if nobody is served who has logged in, and the client has kept us waiting for a while. Returns whether
+        it does. Never blocks."""
+        is_waiting = self._waits_in is not None and self._answering is None
+        access = None if self._intake is None else self._intake.access
+        if not is_waiting or (access is not None and access.principal is not None):
+            return False
+        if self._now() - self._idle_since < GRACE:
+            return False
+        assert self._waits_in is not None, "it waits"
+        self._gives_way = True
+        self._waits_in.cancel()
+        return True
 
     # -- requests that are answered without a switch to the task
 
@@ -394,12 +428,14 @@ class Connection:
 
     async def _large_head(self, data: bytes) -> Head | None:
         """As `_next_head`, for a head that is large or not there as a whole."""
-        with trio.move_on_after(self._limits.request_timeout) as scope:
+        self._idle_since = trio.current_time()
+        with trio.move_on_after(self._limits.request_timeout) as scope, self._awaiting(scope):
             searched = 0
             while True:
                 end = data.find(_END, max(0, searched - len(_END)), MAX_HEAD) + len(_END)
                 if end >= len(_END):
                     self._data, self._start, self._at = data, 0, end
+                    self._in_slice += end // HEAD_BYTES
                     return (self._heads.remembered if end <= REMEMBERED_BYTES else self._heads.read)(data[:end])
                 searched = self._at = len(data)
                 self._data, self._start = data, 0
@@ -414,6 +450,8 @@ class Connection:
                 while data.startswith(_LINE_END):
                     data, searched = data[2:], 0
         assert scope.cancelled_caught
+        if self._gives_way:
+            return None
         return self._heads.broken(408, f"no whole head within {self._limits.request_timeout:g} s")
 
     async def _body(self, head: Head) -> bytes | bytearray:
@@ -447,7 +485,11 @@ class Connection:
         try:
             is_whole = chunked.feed(self._data[self._at :])
             while not is_whole:
-                is_whole = chunked.feed(await self._part(begun, len(chunked.body)))
+                if chunked.is_behind:
+                    await trio.lowlevel.checkpoint()
+                    is_whole = chunked.feed(b"")
+                else:
+                    is_whole = chunked.feed(await self._part(begun, len(chunked.body)))
         except MalformedChunk as malformed:
             raise _Refused(self._answers.refusal(400, str(malformed))) from None
         except TooLarge:
@@ -458,11 +500,14 @@ class Connection:
     async def _part(self, begun: float, arrived: int) -> bytes:
         """What comes next of a body that has begun at this time and of which so much has arrived."""
         limit = self._limits.request_timeout
-        with trio.move_on_at(begun + limit + arrived / SLOWEST_BODY):
+        self._idle_since = begun
+        with trio.move_on_at(begun + limit + arrived / SLOWEST_BODY) as scope, self._awaiting(scope):
             part = await receive_next(self._stream)
             if not part:
                 raise _Refused
             return part
+        if self._gives_way:
+            raise _Refused
         raise _Refused(self._answers.refusal(408, f"no whole body within {limit:g} s, and too little of it for more"))
 
     # -- answering

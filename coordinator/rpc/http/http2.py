@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -27,10 +28,11 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from coordinator.accepting import yields_one
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
-from coordinator.rpc.http.connection import Handover, Limits, Waiting, end
+from coordinator.rpc.http.connection import GRACE, Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import MAX_HEAD, PREFACE
 from coordinator.socketio import peer_host, receive_next, send_steadily
 
@@ -39,9 +41,17 @@ __all__ = ["Http2", "hypercorn_config"]
 READ_BYTES: Final = 8 * 1024  # at a time: a flood of small frames lets others get on in between
 PREFACE_BODY: Final = b"SM\r\n\r\n"
 MAX_FRAME: Final = 16 * 1024  # bytes; the least that HTTP/2 allows to be a limit, and its default
+HEAD_READ: Final = 4  # bytes of a frame's head: its length and its type
+HEADERS: Final = (0x1, 0x9)  # the types of frames that hold a request's head
+FIELD_BYTES: Final = 8  # of such a frame that are as much work as another frame: a field may take one byte
+WORK_A_SLICE: Final = 64  # frames that are handled before others get on, about 2 ms
 STREAMS: Final = 100  # at once on a connection
 RESETS: Final = 200  # of its streams a client may have made at once …
 RESETS_A_SECOND: Final = 20.0  # … and for long: each costs us a request begun
+IDLE_FRAMES: Final = 1000  # that ask for nothing to be done, which a client may have sent at once …
+IDLE_FRAMES_A_SECOND: Final = 100.0  # … and for long: pings, settings, data without any
+
+_IDLE: Final = (h2.events.PingReceived, h2.events.RemoteSettingsChanged)
 
 
 def hypercorn_config() -> Config:
@@ -67,13 +77,17 @@ class Http2:
         self._waiting = waiting
         self._config = hypercorn_config()
         self._context = WorkerContext(None)
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # those looked at longest ago first
 
     async def stop(self) -> None:
         """Close idle connections now, and others after what is being answered on them."""
         await self._context.terminated.set()
         for connection in self._connections:
             connection.stop()
+
+    def make_room(self) -> bool:
+        """End a connection that serves nobody. Returns whether there is one among the next few. Never blocks."""
+        return yields_one(self._connections)
 
     async def serve(self, stream: trio.abc.Stream, begun: Handover) -> None:
         """Serve a connection until it ends.
@@ -82,11 +96,11 @@ class Http2:
             begun: what has happened on it.
         """
         connection = _Connection(stream, self._answers, self._limits, self._config, self._context)
-        self._connections.add(connection)
+        self._connections[connection] = None
         try:
             await connection.serve(begun)
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
         if not connection.is_gone:
             await end(stream, self._waiting)
 
@@ -112,6 +126,7 @@ class _Connection:
         self._writing = trio.Lock()
         self._protocol: _Protocol
         self._is_idle = True
+        self._idle_since = trio.current_time()
         self._said_goodbye = False
         self.is_gone = False
 
@@ -143,6 +158,13 @@ class _Connection:
         if self._is_idle:
             self._reading.cancel()
 
+    def give_way(self) -> bool:
+        """End, if it has had no request for a while. Returns whether it does. Never blocks."""
+        if not self._is_idle or trio.current_time() - self._idle_since < GRACE:
+            return False
+        self._abort()
+        return True
+
     async def _read(self, begun: Handover) -> None:
         protocol = self._protocol
         try:
@@ -151,13 +173,15 @@ class _Connection:
             else:
                 await protocol.initiate([*begun.http2.headers], begun.http2.settings)
             data = begun.received or await receive_next(self._stream, READ_BYTES)
-            lengths = _FrameLengths()
+            frames = _Frames()
             while data:
-                if not lengths.are_allowed(data):
-                    protocol.connection.close_connection(h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
-                    self._said_goodbye = True
-                    return
-                await protocol.handle(RawData(data))
+                for part in frames.slices(data):
+                    if part is None:
+                        protocol.connection.close_connection(h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+                        self._said_goodbye = True
+                        return
+                    await protocol.handle(RawData(part))
+                    await trio.lowlevel.checkpoint()
                 data = await receive_next(self._stream, READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -174,6 +198,7 @@ class _Connection:
             self._reading.cancel()
         elif isinstance(event, Updated):
             self._is_idle = event.idle
+            self._idle_since = trio.current_time()
             self._reading.deadline = trio.current_time() + self._limits.idle_timeout if event.idle else float("inf")
             if event.idle and self._context.terminated.is_set():
                 self._reading.cancel()
@@ -196,15 +221,17 @@ class _Protocol(H2Protocol):
     """Hypercorn's protocol, but
 
     - data of a stream that was answered before its end is dropped, and the stream reset, not the connection ended;
-    - a client that goes on resetting streams is told to calm down;
+    - a client that goes on resetting streams, or sending what asks for nothing, is told to calm down;
     - priorities, which HTTP/2 has given up, are ignored: the tree Hypercorn keeps of them raises when it is full;
     - no stream becomes a WebSocket, and none is begun whose path is not ASCII, at which Hypercorn fails.
     """
 
-    _allowance = float(RESETS)
-    _counted_at = -1.0
+    _resets: _Allowance
+    _idle_frames: _Allowance
 
     async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+        self._resets = _Allowance(RESETS, RESETS_A_SECOND)
+        self._idle_frames = _Allowance(IDLE_FRAMES, IDLE_FRAMES_A_SECOND)
         self.connection.local_settings = h2.settings.Settings(
             client=False,
             initial_values={
@@ -216,17 +243,17 @@ class _Protocol(H2Protocol):
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
+            if not self._may_send(event):
+                self.connection.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+                await self.send(RawData(self.connection.data_to_send()))
+                await self.send(Closed())
+                return
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 self._drop(event)
             elif isinstance(event, h2.events.RequestReceived) and not _is_servable(event):
                 self.connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
             elif isinstance(event, h2.events.PriorityUpdated):
                 continue
-            elif isinstance(event, h2.events.StreamReset) and not self._may_reset():
-                self.connection.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
-                await self.send(RawData(self.connection.data_to_send()))
-                await self.send(Closed())
-                return
             else:
                 await super()._handle_events([event])
         await super()._handle_events([])  # sends what dropping and refusing has made
@@ -239,41 +266,68 @@ class _Protocol(H2Protocol):
         except h2.exceptions.ProtocolError:
             pass  # the stream has ended
 
-    def _may_reset(self) -> bool:
+    def _may_send(self, event: h2.events.Event) -> bool:
+        """Whether the client has sent no more than it may of what costs us more than it."""
+        if isinstance(event, h2.events.StreamReset):
+            return self._resets.take()
+        is_empty = isinstance(event, h2.events.DataReceived) and not event.data and event.stream_ended is None
+        return self._idle_frames.take() if is_empty or isinstance(event, _IDLE) else True
+
+
+class _Allowance:
+    """Of what a client may do.
+
+    Args:
+        most: times at once.
+        a_second: times for long.
+    """
+
+    def __init__(self, most: float, a_second: float) -> None:
+        self._most = self._remaining = most
+        self._a_second = a_second
+        self._counted_at = trio.current_time()
+
+    def take(self) -> bool:
+        """Count one. Returns whether it may."""
         now = trio.current_time()
-        if self._counted_at >= 0:
-            self._allowance = min(RESETS, self._allowance + (now - self._counted_at) * RESETS_A_SECOND)
+        self._remaining = min(self._most, self._remaining + (now - self._counted_at) * self._a_second) - 1
         self._counted_at = now
-        self._allowance -= 1
-        return self._allowance >= 0
+        return self._remaining >= 0
 
 
-class _FrameLengths:
-    """Tells a frame that is too long by its head. h2 looks at the length once it holds the frame, up to 16 MiB."""
+class _Frames:
+    """Reads the heads of frames: to tell one that is too long, at whose length h2 looks once it holds it, up to 16 MiB;
+    and because a frame is work whatever its length, so many small ones in one read would be for all of it."""
 
     def __init__(self) -> None:
         self._skip = len(PREFACE) + len(PREFACE_BODY)
-        self._length = b""  # as far as it has arrived
+        self._head = b""  # its length and its type, as far as they have arrived
 
-    def are_allowed(self, data: bytes) -> bool:
-        """Look at what has arrived. Returns whether all its frames may be as long as they are."""
-        at = 0
+    def slices(self, data: bytes) -> Iterator[bytes | None]:
+        """What has arrived, in parts between which others get on; None in place of a frame that may not be as long as
+        it is."""
+        at = begun = work = 0
         while at < len(data):
             if self._skip:
                 skipped = min(self._skip, len(data) - at)
                 self._skip -= skipped
                 at += skipped
                 continue
-            part = data[at : at + 3 - len(self._length)]
+            if work >= WORK_A_SLICE:
+                yield data[begun:at]
+                begun, work = at, 0
+            part = data[at : at + HEAD_READ - len(self._head)]
             at += len(part)
-            self._length += part
-            if len(self._length) == 3:
-                length = int.from_bytes(self._length, "big")
+            self._head += part
+            if len(self._head) == HEAD_READ:
+                length, kind = int.from_bytes(self._head[:3], "big"), self._head[3]
                 if length > MAX_FRAME:
-                    return False
-                self._skip = length + 6  # the rest of the head
-                self._length = b""
-        return True
+                    yield None
+                    return
+                work += 1 + (length // FIELD_BYTES if kind in HEADERS else 0)
+                self._skip = length + 5  # the rest of the head
+                self._head = b""
+        yield data[begun:]
 
 
 def _is_servable(event: h2.events.RequestReceived) -> bool:

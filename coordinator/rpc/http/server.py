@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.accepting import REFUSALS, Tally, serve_listener
+from coordinator.accepting import REFUSALS, Tally, serve_listener, yields_one
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import HeadReader
@@ -41,7 +41,8 @@ class HttpServer:
 
     Args:
         upgrade: what serves WebSockets here, if anything does.
-        max_connections: clients connected at once; a further one gets 503.
+        max_connections: clients connected at once. A further one takes the place of one that keeps us waiting and has
+            not logged in; it gets 503 if there is none.
         secure: makes a TLS stream of a connection that was accepted, if that is spoken.
         on_disconnect: called when a client's connection has been closed.
 
@@ -70,6 +71,7 @@ class HttpServer:
         self._on_disconnect = on_disconnect
         self.tally = Tally()
         self._streams: set[trio.abc.Stream] = set()
+        self._serving: dict[Connection, None] = {}  # over HTTP/1, those looked at longest ago first
         self._refusing = 0
         self._accepting = trio.CancelScope()
         self._stopping = trio.Event()
@@ -133,7 +135,7 @@ class HttpServer:
         """
         self._streams.add(stream)
         try:
-            if self.connections > self._max_connections:
+            if self.connections > self._max_connections and not self._make_room():
                 await self._refuse(stream)
             else:
                 await self._serve(stream)
@@ -149,11 +151,21 @@ class HttpServer:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
+    def _make_room(self) -> bool:
+        """Whether a connection that serves nobody ends: clients that send a request are not kept out by those that
+        only hold a place."""
+        return yields_one(self._serving) or self._http2.make_room()
+
     async def _serve(self, stream: trio.abc.Stream) -> None:
         alpn = getattr(stream, "selected_alpn_protocol", None)
         handover: Handover | None = Handover(b"")
         if alpn is None or alpn() != "h2":
-            handover = await Connection(stream, self._answers, self._heads, self._limits, self._waiting).serve()
+            connection = Connection(stream, self._answers, self._heads, self._limits, self._waiting)
+            self._serving[connection] = None
+            try:
+                handover = await connection.serve()
+            finally:
+                self._serving.pop(connection, None)
         if handover is None:
             return
         if not handover.is_websocket:

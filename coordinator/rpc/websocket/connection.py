@@ -49,6 +49,7 @@ __all__ = ["CLOSE_TIMEOUT", "Connection"]
 
 CLOSE_TIMEOUT: Final = 2.0  # seconds for the calls in flight when the client closes, and then for the closing itself
 LINGER_BYTES: Final = 64 * 1024 * 1024  # read and dropped at most of a client that was told that we close
+LOGIN_GRACE: Final = 2.0  # seconds that a client may take to log in though another has no room
 PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
 RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
@@ -101,7 +102,8 @@ class Connection(Session, Sink):
     ) -> None:
         super().__init__(budget)
         self._message_timeout = message_timeout
-        self._login_by = trio.current_time() + login_timeout
+        self._opened_at = trio.current_time()
+        self._login_by = self._opened_at + login_timeout
         self._is_whole = False  # a message was completed since that was looked at last
         self._begun_at: float | None = None  # when one was first seen that is not
         self._stream = stream
@@ -487,6 +489,13 @@ class Connection(Session, Sink):
             self._is_whole = False
         elif now - self._begun_at > self._message_timeout + begun / SLOWEST_BODY:
             self._dismiss("a message took too long to arrive; see --request-timeout")
+
+    def give_way(self) -> bool:
+        """End, if nobody has logged in for a while who has to. Returns whether it does. Never blocks."""
+        if not self._is_nobody() or trio.current_time() - self._opened_at < LOGIN_GRACE:
+            return False
+        self.give_up()
+        return True
 
     def _is_nobody(self) -> bool:
         """Whether nobody has logged in who has to; a token that was shown with the handshake was good then."""

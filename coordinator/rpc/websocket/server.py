@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener
+from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener, yields_one
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.rpc.access.audit import Trail
@@ -46,7 +46,7 @@ class WebSocketFrontEnd:
 
     Args:
         max_connections: clients connected at once; a further one's handshake is answered with 503. One whose handshake
-            is not complete after a second gives way to a new one.
+            is not complete after a second gives way to a new one, and so does one that has to log in and has not.
         max_in_flight: unanswered calls a connection may have before we stop reading from it.
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
@@ -103,6 +103,7 @@ class WebSocketFrontEnd:
         self._shaking: set[trio.CancelScope] = set()  # all handshakes
         self._turns = trio.Semaphore(SHAKEN_AT_ONCE)
         self._open: set[Connection] = set()
+        self._may_yield: dict[Connection, None] = {}  # of those, the ones looked at longest ago first
         self._is_stopping = False
         self._grace_ends = math.inf
         self.connections = 0
@@ -180,11 +181,11 @@ class WebSocketFrontEnd:
             return True
         for handshake, began in self._half_open.items():
             if trio.current_time() - began < HANDSHAKE_GRACE:
-                return False
+                break
             if not handshake.cancel_called:
                 handshake.cancel()
                 return True
-        return False
+        return yields_one(self._may_yield)
 
     async def _serve(self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy) -> None:
         shaken = await self._shake_hands(stream, received, policy)
@@ -203,10 +204,12 @@ class WebSocketFrontEnd:
             shown=upgrade,
         )
         self._open.add(connection)
+        self._may_yield[connection] = None
         try:
             await connection.run(unparsed)
         finally:
             self._open.discard(connection)
+            self._may_yield.pop(connection, None)
 
     def _address_of(self, stream: trio.abc.Stream, upgrade: UpgradeRequest) -> str:
         return peer_address(peer_host(stream), upgrade.headers, self._proxies)

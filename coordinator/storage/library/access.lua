@@ -125,7 +125,38 @@ local function guarded(tx, args, o, last)
   return TRANSITIONS[args[at]](tx, args, at, last)
 end
 
--- Keep a token. A principal has so many at most: the one that expires first makes room.
+-- Remove a token of a full index: the one that expires first. One that was made by another takes the place of one that
+-- the same has made, or one of those before that but for the first; or else of one that most others stand behind. So
+-- who has a limited token ends none that was made for something else.
+local function make_room(tx, index, token)
+  local made_by = redis.call('HGET', tx.prefix .. 'token:' .. token, 'parent') -- the latest first
+  local others = made_by and redis.call('ZRANGE', index, 0, -1) or {}
+  local deepest, victim = 0, nil
+  local makers, chain = {}, ' ' .. (made_by or '') .. ' '
+  for at, other in ipairs(others) do
+    makers[at] = ' ' .. (redis.call('HGET', tx.prefix .. 'token:' .. other, 'parent') or '')
+    if string.find(chain, ' ' .. other .. ' ', 1, true) then
+      makers[at] = '' -- one by which it was made is passed over: without that it would be good for nothing
+    end
+    if #makers[at] - 1 > deepest then
+      deepest, victim = #makers[at] - 1, other
+    end
+  end
+  while made_by do
+    for at, other in ipairs(others) do
+      if string.sub(makers[at], -#made_by - 1) == ' ' .. made_by then
+        victim, made_by = other, ''
+        break
+      end
+    end
+    made_by = string.match(made_by, ' (.+ .+)$')
+  end
+  victim = victim or redis.call('ZRANGE', index, 0, 0)[1]
+  redis.call('ZREM', index, victim)
+  redis.call('DEL', tx.prefix .. 'token:' .. victim)
+end
+
+-- Keep a token. A principal has so many at most: see make_room.
 -- Arguments: 1 its id, 2 its principal, 3 for how long it is good (s), 4 how many the principal may have, then names
 -- and values of what else is kept of it.
 -- Result: 'ok', when it was made and when it expires (s).
@@ -138,7 +169,7 @@ local function token_create(tx, args, o, last)
   redis.call('EXPIREAT', key, expires)
   redis.call('ZREMRANGEBYSCORE', index, '-inf', tx.seconds)
   if redis.call('ZCARD', index) >= tonumber(args[o + 4]) then
-    redis.call('DEL', tx.prefix .. 'token:' .. redis.call('ZPOPMIN', index)[1])
+    make_room(tx, index, token)
   end
   redis.call('ZADD', index, expires, token)
   redis.call('EXPIREAT', index, redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2])
