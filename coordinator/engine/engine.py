@@ -49,25 +49,25 @@ from coordinator.models.execution import (
     SubscriptionParams,
 )
 from coordinator.operations.execution import FEED_KEPT_FOR, cannot_follow, cannot_read_events
-from coordinator.storage import functions
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.faults import ReplyError
-from coordinator.storage.functions import (
+from coordinator.storage.functions import attempts, events, runners, upkeep
+from coordinator.storage.functions.effects import (
     AttemptEnded,
     Cancel,
     Deleted,
     Due,
-    Effects,
     Ended,
     Events,
     Feed,
     Other,
     Ready,
-    Refused,
     Silent,
-    Subscribed,
     Trouble,
+    read_effect,
 )
+from coordinator.storage.functions.results import Effects, Refused, read_effects
+from coordinator.storage.functions.runners import Subscribed
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 from coordinator.supervision import report, supervise
 from coordinator.tracing import Spans
@@ -189,7 +189,7 @@ class Engine:
                 self._look_later(context_key)
 
     def _apply(self, context_key: ContextKey, effect: bytes) -> None:  # noqa: PLR0912 - one for each kind of effect
-        match functions.read_effect(effect):
+        match read_effect(effect):
             case Ready(script_type):
                 self._wake_runner(context_key, script_type)
             case Due(seconds):
@@ -309,15 +309,15 @@ class Engine:
         gone: set[str] | None = None
         since = time.time_ns() // 1_000_000
         commands: list[Command] = [
-            functions.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id]),
+            runners.runners_there(keys, THERE_FOR, params.script_types, [params.runner_id]),
             # If the runner is subscribed here already, this is soon said again, for both subscriptions.
-            functions.runners_subscribed(keys, THERE_FOR, [Subscribed(params.runner_id, since, params.capacity)]),
+            runners.runners_subscribed(keys, THERE_FOR, [Subscribed(params.runner_id, since, params.capacity)]),
         ]
         if params.session or params.holding:
-            commands.append(functions.resume(keys, params.runner_id, params.session, params.holding))
+            commands.append(attempts.resume(keys, params.runner_id, params.session, params.holding))
         while gone is None:
             replies = yield commands
-            gone, effects = functions.read_resume(replies[-1]) if len(commands) > 2 else (set(), ())
+            gone, effects = attempts.read_resume(replies[-1]) if len(commands) > 2 else (set(), ())
             self.apply_effects(keys.context_key, effects)
         subscription = RunnerSubscription(
             session,
@@ -352,8 +352,8 @@ class Engine:
     ) -> Operation:
         """Begin to stream a flow's events, with its log lines or without."""
         self._check_room(session)
-        (reply,) = yield [functions.flow_follow(keys, params.id, FOLLOWED_FOR, params.after)]
-        has_missed = functions.read_flow_follow(reply)
+        (reply,) = yield [events.flow_follow(keys, params.id, FOLLOWED_FOR, params.after)]
+        has_missed = events.read_flow_follow(reply)
         if isinstance(has_missed, Refused):
             raise cannot_read_events(has_missed.word, params.context_id, params.id)
         subscription = FlowSubscription(
@@ -369,8 +369,8 @@ class Engine:
     ) -> Operation:
         """Begin to stream the events of all flows of a context."""
         self._check_room(session)
-        (reply,) = yield [functions.context_follow(keys, FEED_KEPT_FOR, params.after)]
-        following = functions.read_context_follow(reply)
+        (reply,) = yield [events.context_follow(keys, FEED_KEPT_FOR, params.after)]
+        following = events.read_context_follow(reply)
         if isinstance(following, Refused):
             raise cannot_follow(params.context_id)
         after = following.last if params.after is None else params.after
@@ -480,15 +480,15 @@ class Engine:
                         self._wake_at(waiter, ends)
                         yield waiter.park()
                     is_taking = True
-                    is_all, attempts, effects = yield from take(
+                    is_all, assignments, effects = yield from take(
                         keys, waiter, count=params.count, holder=holder, number="1"
                     )
                     is_taking = False
                 self.apply_effects(keys.context_key, effects)
-                if attempts and not (is_all and len(attempts) < params.count):
+                if assignments and not (is_all and len(assignments) < params.count):
                     self._wake_runners(keys.context_key, params.script_types)
-                if attempts or trio.current_time() >= ends or self._is_stopping:
-                    jobs = b",".join(b"{" + members for _, members in attempts)
+                if assignments or trio.current_time() >= ends or self._is_stopping:
+                    jobs = b",".join(b"{" + members for _, members in assignments)
                     return b'{"jobs":[%b]}' % jobs
                 self._wait(keys.context_key, waiter, budget, address)
                 self._wake_at(waiter, ends)
@@ -528,8 +528,8 @@ class Engine:
             self._drop_if_unused(context_key)
 
     def _give_back(self, keys: Keyspace, holder: str) -> Operation:
-        (reply,) = yield [functions.untake(keys, holder, "1")]
-        return WithEffects(b"", functions.read_effects(reply))
+        (reply,) = yield [attempts.untake(keys, holder, "1")]
+        return WithEffects(b"", read_effects(reply))
 
     # -- contexts
 
@@ -595,8 +595,8 @@ class Engine:
             done()
 
         def operation() -> Operation:
-            (reply,) = yield [functions.tick(self._layout.keyspace(context_key), TICK_LIMIT)]
-            ticked, effects = functions.read_tick(reply)
+            (reply,) = yield [upkeep.tick(self._layout.keyspace(context_key), TICK_LIMIT)]
+            ticked, effects = upkeep.read_tick(reply)
             COUNTS.attempts_lost += ticked.lost
             COUNTS.attempts_timed_out += ticked.timed_out
             COUNTS.attempts_retried += ticked.retried
@@ -647,12 +647,10 @@ class Engine:
         self, context_key: ContextKey, there: Mapping[str, Collection[int]], subscribed: Sequence[Subscribed]
     ) -> Operation:
         keys = self._layout.keyspace(context_key)
-        says: list[Command] = [
-            functions.runners_there(keys, THERE_FOR, [type], runners) for type, runners in there.items()
-        ]
+        says: list[Command] = [runners.runners_there(keys, THERE_FOR, [type], ids) for type, ids in there.items()]
         for start in range(0, len(subscribed), SAID_AT_ONCE):
             said = subscribed[start : start + SAID_AT_ONCE]
-            says.append(functions.runners_subscribed(keys, THERE_FOR, said))
+            says.append(runners.runners_subscribed(keys, THERE_FOR, said))
         yield says
         return b""
 
@@ -667,7 +665,7 @@ class Engine:
 
     def _keep_feed(self, context_key: ContextKey, follower: ContextSubscription) -> Operation:
         (reply,) = yield [follower.follow()]
-        following = functions.read_context_follow(reply)
+        following = events.read_context_follow(reply)
         if isinstance(following, Refused) or following.is_new:  # so something may not have been announced
             self._wake_feed(context_key)
         return b""

@@ -9,7 +9,8 @@ from coordinator.actors.request import Parking
 from coordinator.engine.places import Place
 from coordinator.engine.subscriptions import ContextSubscription, FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
-from coordinator.storage.functions import Cancel, Silent, Subscribed
+from coordinator.storage.functions.effects import Cancel, Silent
+from coordinator.storage.functions.runners import Subscribed
 
 __all__ = ["ANY_TYPE", "Waiter", "Waiters"]
 

@@ -35,10 +35,14 @@ from coordinator.models.execution import (
 from coordinator.operations.listing import PAGE_BYTES
 from coordinator.operations.records import NEW_FLOW, NEW_JOB, flow_dag, given_members, load_message, result_json, spoken
 from coordinator.operations.slices import in_slices
-from coordinator.storage import codec, functions
+from coordinator.storage import codec
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import JOB_GIVEN
-from coordinator.storage.functions import Arguments, Effects, Fields, Refused, Submitted, Word, write_arguments
+from coordinator.storage.functions import attempts, events, flows, messages, prerequisites, runners, views
+from coordinator.storage.functions.flows import Submitted
+from coordinator.storage.functions.prerequisites import PrerequisitePlace
+from coordinator.storage.functions.records import Arguments, write_arguments
+from coordinator.storage.functions.results import Effects, Fields, Refused, Word
 from coordinator.storage.keys import Keyspace, Transition, flow_name, index_entry, job_name, message_name
 
 __all__ = [
@@ -95,16 +99,16 @@ FLOW_STATUSES: Final[tuple[str, ...]] = get_args(FlowStatus.__value__)
 
 
 def start_flow(keys: Keyspace, params: FlowParams) -> Operation:
-    return (yield from _start(keys, params, functions.flow_start))
+    return (yield from _start(keys, params, flows.flow_start))
 
 
 def retry_flow(keys: Keyspace, params: FlowParams) -> Operation:
-    return (yield from _start(keys, params, functions.flow_retry))
+    return (yield from _start(keys, params, flows.flow_retry))
 
 
 def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int], Transition]) -> Operation:
     for _ in range(ATTEMPTS_TO_PLAN):
-        outcome, effects = yield from in_slices(function(keys, params.id), functions.read_flow, is_first=True)
+        outcome, effects = yield from in_slices(function(keys, params.id), flows.read_flow, is_first=True)
         if not (isinstance(outcome, Refused) and outcome.word in (Word.CHANGED, Word.MISSING)):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
@@ -114,8 +118,8 @@ def _start(keys: Keyspace, params: FlowParams, function: Callable[[Keyspace, int
 
 def cancel_flow(keys: Keyspace, params: FlowCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    command = functions.flow_cancel(keys, params.id, reason)
-    outcome, effects = yield from in_slices(command, functions.read_flow, is_first=True)
+    command = flows.flow_cancel(keys, params.id, reason)
+    outcome, effects = yield from in_slices(command, flows.read_flow, is_first=True)
     return flow_outcome(params.context_id, params.id, outcome, effects)
 
 
@@ -128,7 +132,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         command = yield Compute(lambda: _submission(keys, params))
     if command is None:
         return (yield from _submit_in_slices(keys, params))
-    outcome, effects = yield from in_slices(command, functions.read_flow_submit)
+    outcome, effects = yield from in_slices(command, flows.read_flow_submit)
     if isinstance(outcome, bytes):
         kept = {**NEW_FLOW.members, "status": b"Started"}
         return WithEffects(codec.FLOW.written(given_members(flow), outcome, outcome, kept), effects)
@@ -157,7 +161,7 @@ def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition | None:
     for parent, child in graph.edges:
         submitted[parent].children.append(child)
         submitted[child].parents.append(parent)
-    return functions.flow_submit(keys, given_members(flow), submitted, graph.leaves)
+    return flows.flow_submit(keys, given_members(flow), submitted, graph.leaves)
 
 
 def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
@@ -171,19 +175,19 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     effects: Effects = ()
     for start in range(0, len(params.jobs) + JOBS_ADDED, JOBS_ADDED):
         checked = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
-        command = functions.flow_check(keys, flow, checked) if checked else functions.flow_create(keys, flow, token)
-        refused, effects = yield from in_slices(command, functions.read_flow_create, is_first=start == 0)
+        command = flows.flow_check(keys, flow, checked) if checked else flows.flow_create(keys, flow, token)
+        refused, effects = yield from in_slices(command, flows.read_flow_create, is_first=start == 0)
         if refused is not None:
             return flow_outcome(params.context_id, params.flow.id, refused, effects)
     for start in range(0, len(params.jobs), JOBS_ADDED):
         jobs = [given_members(job) for job in params.jobs[start : start + JOBS_ADDED]]
-        (reply,) = yield Further([functions.flow_add(keys, name, token, jobs)], effects)
-        outcome, effects = functions.read_flow_add(reply)
+        (reply,) = yield Further([flows.flow_add(keys, name, token, jobs)], effects)
+        outcome, effects = flows.read_flow_add(reply)
         if outcome is not None:
             break
     else:
-        command = functions.flow_start(keys, params.flow.id, token)
-        outcome, effects = yield from in_slices(command, functions.read_flow)
+        command = flows.flow_start(keys, params.flow.id, token)
+        outcome, effects = yield from in_slices(command, flows.read_flow)
     match outcome:
         case None | Refused(Word.NONE):
             raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
@@ -195,7 +199,7 @@ def _mismatch(msg: str) -> InvalidParams:
 
 
 def flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effects: Effects) -> WithEffects:
-    """The answer of a call about a flow, by what `functions.read_flow` has read. Raises what it was refused with."""
+    """The answer of a call about a flow, by what `flows.read_flow` has read. Raises what it was refused with."""
     match outcome:
         case Refused(Word.NONE):
             raise NotFound("flow", context_id=context_id, id=flow_id)
@@ -268,7 +272,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
 
 def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> bytes:
     status, depends, script_type, last, queued, ended, retry, lost, failure, name = reply
-    number, runner, started = functions.read_attempt(last)
+    number, runner, started = attempts.read_attempt(last)
     parts = [
         b'{"id":%d,"script_type":"%b","depends":%b,"status":"%b","attempt":%b'
         % (id, script_type, depends or b"[]", status, number)
@@ -288,24 +292,24 @@ def _progress(id: int, reply: Sequence[Any], failure_characters: int | None) -> 
 def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
     """A page of a flow's events: at most `limit`, and fewer if they are large."""
     last = params.after
-    events: list[bytes] = []
+    page: list[bytes] = []
     size = 0
     missed = is_last = False
-    while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
-        count = min(EVENTS_A_STEP, params.limit - len(events))
-        (reply,) = yield [functions.flow_read(keys, params.id, last, count, EVENT_BYTES)]
-        found = functions.read_flow_read(reply)
+    while not (is_last or size >= PAGE_BYTES or len(page) >= params.limit):
+        count = min(EVENTS_A_STEP, params.limit - len(page))
+        (reply,) = yield [events.flow_read(keys, params.id, last, count, EVENT_BYTES)]
+        found = events.read_flow_read(reply)
         if isinstance(found, Refused):
             raise cannot_read_events(found.word, params.context_id, params.id)
         missed = missed or found.missed
         step = [b'{"event_id":"%b",%b}' % event for event in found.events]
-        events += step
+        page += step
         size += sum(map(len, step))
         is_last = found.is_last
         if step:
             last = found.events[-1][0].decode()
-    page = b'{"events":[%b],"last_event":"%b","missed":%b}'
-    return page % (b",".join(events), last.encode(), b"true" if missed else b"false")
+    answer = b'{"events":[%b],"last_event":"%b","missed":%b}'
+    return answer % (b",".join(page), last.encode(), b"true" if missed else b"false")
 
 
 def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError:
@@ -319,28 +323,28 @@ def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError
 def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
     """A page of a context's events: at most `limit`, and fewer if they are large. Without `after` it is empty, and says
     after which event the next one begins."""
-    (reply,) = yield [functions.context_follow(keys, FEED_KEPT_FOR, params.after)]
-    following = functions.read_context_follow(reply)
+    (reply,) = yield [events.context_follow(keys, FEED_KEPT_FOR, params.after)]
+    following = events.read_context_follow(reply)
     if isinstance(following, Refused):
         raise cannot_follow(params.context_id)
     last = following.last if params.after is None else params.after
-    events: list[bytes] = []
+    page: list[bytes] = []
     size = 0
     missed, is_last = following.missed, params.after is None
-    while not (is_last or size >= PAGE_BYTES or len(events) >= params.limit):
-        (reply,) = yield [functions.context_read(keys, last, ENTRIES_A_STEP, EVENT_BYTES)]
-        found = functions.read_context_read(reply, last)
+    while not (is_last or size >= PAGE_BYTES or len(page) >= params.limit):
+        (reply,) = yield [events.context_read(keys, last, ENTRIES_A_STEP, EVENT_BYTES)]
+        found = events.read_context_read(reply, last)
         if isinstance(found, Refused):
             raise cannot_follow(params.context_id)
         missed = missed or found.missed
-        chosen = found.events[: params.limit - len(events)]
-        events += [b'{"event_id":"%b",%b}' % event for event in chosen]
+        chosen = found.events[: params.limit - len(page)]
+        page += [b'{"event_id":"%b",%b}' % event for event in chosen]
         size += sum(len(members) for _, members in chosen)
         is_last = found.is_last
         if chosen:
             last = chosen[-1][0].decode()
-    page = b'{"events":[%b],"last_event":"%b","missed":%b}'
-    return page % (b",".join(events), last.encode(), b"true" if missed else b"false")
+    answer = b'{"events":[%b],"last_event":"%b","missed":%b}'
+    return answer % (b",".join(page), last.encode(), b"true" if missed else b"false")
 
 
 def cannot_follow(context_id: int) -> CoordinatorError:
@@ -368,7 +372,7 @@ def job_attempts(keys: Keyspace, params: JobLoadParams) -> Operation:
     status, field, ended, failure = fields
     if status is None:
         raise NotFound("job", context_id=params.context_id, caller_id=params.caller_id, id=params.id)
-    number, runner, started = functions.read_attempt(field)
+    number, runner, started = attempts.read_attempt(field)
     if runner is not None and started is not None:
         begun = b'{"attempt":%b,"runner_id":%b,"started_at":%b,' % (number, runner, started)
         if not any(
@@ -400,22 +404,22 @@ _OUTCOMES: Final = (("lost", "lost"), ("timed out after", "timed_out"), ("cancel
 
 
 def heartbeat(keys: Keyspace, params: JobHeartbeatParams) -> Answerable:
-    return functions.heartbeat(keys, job_name(params.caller_id, params.id), params.token), _renewed, params
+    return attempts.heartbeat(keys, job_name(params.caller_id, params.id), params.token), _renewed, params
 
 
 def _renewed(reply: Reply, params: JobHeartbeatParams) -> WithEffects:
-    reported, effects = _accepted(params, functions.read_report(reply))
+    reported, effects = _accepted(params, attempts.read_report(reply))
     return WithEffects(b'{"lease":%b}' % to_json(int(reported.value) / 1000), effects)
 
 
 def log_lines(keys: Keyspace, params: JobLogParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
-    command = functions.append_log(keys, job, params.token, params.stream, params.lines)
+    command = attempts.append_log(keys, job, params.token, params.stream, params.lines)
     return command, _logged, params
 
 
 def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
-    logged, effects = _accepted(params, functions.read_append_log(reply))
+    logged, effects = _accepted(params, attempts.read_append_log(reply))
     over = b',"over":true' if logged.is_over else b""
     if not logged.is_kept:
         COUNTS.log_lines_dropped += len(params.lines)
@@ -425,8 +429,8 @@ def _logged(reply: Reply, params: JobLogParams) -> WithEffects:
 def job_inputs(keys: Keyspace, params: JobInputsParams) -> Operation:
     """A page of the results of the jobs that an attempt's job depends on."""
     after = "" if params.after is None else str(params.after)
-    (reply,) = yield [functions.inputs(keys, job_name(params.caller_id, params.id), params.token, after)]
-    page = functions.read_inputs(reply)
+    (reply,) = yield [attempts.inputs(keys, job_name(params.caller_id, params.id), params.token, after)]
+    page = attempts.read_inputs(reply)
     if isinstance(page, Refused) and page.word is Word.MISSING:
         msg = "is no job that this one depends on"
         raise InvalidParams([{"loc": ["after"], "msg": msg, "type": "bad_cursor"}])
@@ -437,25 +441,25 @@ def job_inputs(keys: Keyspace, params: JobInputsParams) -> Operation:
 
 def finish_job(keys: Keyspace, params: JobFinishParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
-    return functions.finish(keys, job, params.token, result_json(keys, params.result)), _finished, params
+    return attempts.finish(keys, job, params.token, result_json(keys, params.result)), _finished, params
 
 
 def fail_job(keys: Keyspace, params: JobFailParams) -> Answerable:
     job = job_name(params.caller_id, params.id)
     result = result_json(keys, params.result) if "result" in params.model_fields_set else None
-    command = functions.fail(keys, job, params.token, params.error, result, may_retry=params.retry, is_lost=params.lost)
+    command = attempts.fail(keys, job, params.token, params.error, result, may_retry=params.retry, is_lost=params.lost)
     return command, _failed, params
 
 
 def _finished(reply: Reply, params: JobFinishParams) -> WithEffects:
-    reported, effects = _accepted(params, functions.read_report(reply))
+    reported, effects = _accepted(params, attempts.read_report(reply))
     if reported.ran is not None:
         _FINISHED.observe(reported.ran)
     return WithEffects(_ENDED % (reported.value, reported.attempt), effects)
 
 
 def _failed(reply: Reply, params: JobFailParams) -> WithEffects:
-    reported, effects = _accepted(params, functions.read_report(reply))
+    reported, effects = _accepted(params, attempts.read_report(reply))
     if reported.ran is not None:
         ATTEMPTS["lost" if params.lost else "failed",].observe(reported.ran)
         COUNTS.attempts_lost += params.lost
@@ -497,8 +501,8 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
             jobs = yield Compute(partial(_jobs_to_send, embedded))
         if _is_one_call(jobs):
             writes = {job_name(job["caller_id"], job["id"]): _write_sent(job) for job in jobs}
-            command = functions.message_send(keys, message, embedded, uuid.uuid4().hex, writes)
-            outcome, effects = yield from in_slices(command, functions.read_message_send)
+            command = messages.message_send(keys, message, embedded, uuid.uuid4().hex, writes)
+            outcome, effects = yield from in_slices(command, messages.read_message_send)
         else:
             outcome, effects = yield from _send_in_slices(keys, message, embedded, jobs)
         if outcome is None or outcome.word is not Word.CHANGED:
@@ -533,20 +537,20 @@ def _send_in_slices(
     for start in range(0, len(jobs) + JOBS_ADDED, JOBS_ADDED):
         checked = jobs[start : start + JOBS_ADDED]
         command = (
-            functions.message_check(keys, message, checked)
+            messages.message_check(keys, message, checked)
             if checked
-            else functions.message_begin(keys, message, embedded, token)
+            else messages.message_begin(keys, message, embedded, token)
         )
-        outcome, effects = yield from in_slices(command, functions.read_message_send)
+        outcome, effects = yield from in_slices(command, messages.read_message_send)
         if outcome is None or outcome.word is not Word.NEW:
             return outcome, effects
     for start in range(0, len(jobs), JOBS_ADDED):
         added = jobs[start : start + JOBS_ADDED]
-        (reply,) = yield Further([functions.flow_add(keys, message, token, added)], effects)
-        refused, effects = functions.read_flow_add(reply)
+        (reply,) = yield Further([flows.flow_add(keys, message, token, added)], effects)
+        refused, effects = flows.read_flow_add(reply)
         if refused is not None:
             return (Refused(Word.CHANGED) if refused.word is Word.NONE else refused), effects
-    return (yield from in_slices(functions.message_start(keys, message, token), functions.read_message_send))
+    return (yield from in_slices(messages.message_start(keys, message, token), messages.read_message_send))
 
 
 def _is_one_call(jobs: Sequence[Mapping[str, Any]]) -> bool:
@@ -580,8 +584,8 @@ def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> O
         raise InvalidParams([{"loc": ["payload"], "msg": msg, "type": "payload_too_large"}])
     by = None if params.by is None else to_json(params.by)
     token = uuid.uuid4().hex
-    command = functions.prerequisite_satisfy(keys, params.name, params.flow_id, token, by=by, payload=payload)
-    outcome, effects = yield from in_slices(command, functions.read_prerequisite_satisfy)
+    command = prerequisites.prerequisite_satisfy(keys, params.name, params.flow_id, token, by=by, payload=payload)
+    outcome, effects = yield from in_slices(command, prerequisites.read_prerequisite_satisfy)
     match outcome:
         case Refused(Word.NONE):
             raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)
@@ -597,8 +601,8 @@ def _scope_of(flow_id: int | None) -> bytes:
 
 
 def revoke_prerequisite(keys: Keyspace, params: PrerequisiteRevokeParams) -> Operation:
-    (reply,) = yield [functions.prerequisite_revoke(keys, params.name, params.flow_id)]
-    was_satisfied = functions.read_prerequisite_revoke(reply)
+    (reply,) = yield [prerequisites.prerequisite_revoke(keys, params.name, params.flow_id)]
+    was_satisfied = prerequisites.read_prerequisite_revoke(reply)
     if was_satisfied is None:
         raise NotFound("flow", context_id=params.context_id, id=params.flow_id or 0)
     answer = b'{"name":%b,%b,"revoked":%b}'
@@ -614,9 +618,9 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
         flow_id, colon, name = rest.partition(":") if kind == "s" else ("", ":", rest)
         if kind not in ("s", "w") or not colon or not (flow_id == "" or (flow_id.isascii() and flow_id.isdigit())):
             raise InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
-        after = functions.PrerequisitePlace(kind == "s", name, flow_id)
-    (reply,) = yield [functions.prerequisite_list(keys, after, params.limit)]
-    page = functions.read_prerequisite_list(reply)
+        after = PrerequisitePlace(kind == "s", name, flow_id)
+    (reply,) = yield [prerequisites.prerequisite_list(keys, after, params.limit)]
+    page = prerequisites.read_prerequisite_list(reply)
     more = b""
     if page.after is not None:
         name, flow_id = page.after.name, page.after.flow_id
@@ -628,15 +632,14 @@ def context_stats(keys: Keyspace, params: ContextStatsParams) -> Operation:
     """How much there is in a context."""
     stats = None
     while stats is None:
-        (reply,) = yield [functions.context_stats(keys, SCRIPT_TYPES)]
-        stats = functions.read_context_stats(reply, SCRIPT_TYPES)
-    jobs, flows = stats.jobs, stats.flows
+        (reply,) = yield [views.context_stats(keys, SCRIPT_TYPES)]
+        stats = views.read_context_stats(reply, SCRIPT_TYPES)
     return to_json(
         {
-            "flows": {status: flows.get(status, 0) for status in FLOW_STATUSES},
-            "jobs": {status: jobs.get(status, 0) for status in STATUSES},
+            "flows": {status: stats.flows.get(status, 0) for status in FLOW_STATUSES},
+            "jobs": {status: stats.jobs.get(status, 0) for status in STATUSES},
             "script_types": {
-                name: {"jobs": jobs.get(name, 0), "queued": queue.entries, "oldest": queue.oldest}
+                name: {"jobs": stats.jobs.get(name, 0), "queued": queue.entries, "oldest": queue.oldest}
                 for name, queue in zip(SCRIPT_TYPES, stats.queues, strict=True)
             },
             "runners": {"connected": stats.connected, "busy": stats.busy},
@@ -645,6 +648,6 @@ def context_stats(keys: Keyspace, params: ContextStatsParams) -> Operation:
 
 
 def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:
-    (reply,) = yield [functions.runners_count(keys, params.context_id, SCRIPT_TYPES)]
-    counts = functions.read_runners_count(reply)
+    (reply,) = yield [runners.runners_count(keys, params.context_id, SCRIPT_TYPES)]
+    counts = runners.read_runners_count(reply)
     return to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from coordinator.actors.request import Compute, First, Further, Park
 from coordinator.storage.connection import Command, Reply
-from coordinator.storage.functions import Effects, Refused, Word
+from coordinator.storage.functions.results import Effects, Refused, Word
 
 __all__ = ["in_slices"]
 

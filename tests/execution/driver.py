@@ -13,7 +13,8 @@ from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import take
 from coordinator.operations import bulk, control, execution, listing, records
-from coordinator.storage import codec, functions
+from coordinator.storage import codec
+from coordinator.storage.functions import attempts, runners, upkeep
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
 from tests.support.exchanges import alone
@@ -169,8 +170,8 @@ class Context:
     def attempts(self, id: int) -> list[Any]:
         """How the attempts at a job went."""
         answer = self._call(execution.job_attempts, models.JobLoadParams, caller_id=CALLER, id=id)
-        attempts: list[Any] = answer["attempts"]
-        return attempts
+        ended: list[Any] = answer["attempts"]
+        return ended
 
     # -- flows
 
@@ -260,8 +261,8 @@ class Context:
         return [Attempt(given["job"]["caller_id"], given["job"]["id"], given["token"], given) for given in taken]
 
     def _take(self, runner: Runner, count: int, holder: str, number: str) -> Operation:
-        _, attempts, effects = yield from take(self.keys, runner, count=count, holder=holder, number=number)
-        return WithEffects(b"[" + b",".join(b"{" + members for _, members in attempts) + b"]", effects)
+        _, assignments, effects = yield from take(self.keys, runner, count=count, holder=holder, number=number)
+        return WithEffects(b"[" + b",".join(b"{" + members for _, members in assignments) + b"]", effects)
 
     def take_one(self, runner: Runner = RUNNER) -> Attempt:
         (attempt,) = self.take(1, runner)
@@ -283,27 +284,27 @@ class Context:
         """A runner has reconnected; those of the tokens that are no longer valid."""
         gone: set[str] | None = None
         while gone is None:
-            (reply,) = self.wire.ask(functions.resume(self.keys, runner.runner_id, runner.runner_session, holding))
-            gone, effects = functions.read_resume(reply)
+            (reply,) = self.wire.ask(attempts.resume(self.keys, runner.runner_id, runner.runner_session, holding))
+            gone, effects = attempts.read_resume(reply)
         self.wire.effects = [effect.decode() for effect in effects]
         return sorted(gone)
 
     def untake(self, holder: str, number: int) -> None:
         """Nobody will be told of what was taken."""
-        self.wire.transition(functions.untake(self.keys, holder, str(number)))
+        self.wire.transition(attempts.untake(self.keys, holder, str(number)))
 
-    def there(self, script_types: Sequence[str], runners: Collection[int], seconds: float = 1e9) -> None:
+    def there(self, script_types: Sequence[str], ids: Collection[int], seconds: float = 1e9) -> None:
         """These runners wait for jobs of these types, for so long."""
-        self.wire.transition(functions.runners_there(self.keys, seconds, script_types, runners))
+        self.wire.transition(runners.runners_there(self.keys, seconds, script_types, ids))
 
     def run_all(self, runner: Runner | None = None) -> list[Attempt]:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
         everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))
         done: list[Attempt] = []
-        while attempts := self.take(100, everything) or self.settle() or self.take(100, everything):
-            for attempt in attempts:
+        while taken := self.take(100, everything) or self.settle() or self.take(100, everything):
+            for attempt in taken:
                 self.finish(attempt)
-            done += attempts
+            done += taken
         return done
 
     def settle(self) -> list[Attempt]:
@@ -337,7 +338,7 @@ class Context:
 
     def tick(self) -> None:
         """See to the timers that are due."""
-        self.wire.transition(functions.tick(self.keys, TICK_LIMIT))
+        self.wire.transition(upkeep.tick(self.keys, TICK_LIMIT))
 
     def later(self, seconds: float) -> None:
         """Let time pass, in which the coordinator sees to its timers."""

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from coordinator.actors.request import Operation
 from coordinator.operations import execution
-from coordinator.storage import functions, library
+from coordinator.storage import library
+from coordinator.storage.functions import upkeep
 from coordinator.storage.keys import Command, Layout
 from tests.execution.driver import TICK_LIMIT, Context
 from tests.execution.wire import Wire
@@ -63,7 +64,7 @@ class SettledWire(Wire):
         context = Context(self, Layout(), 0)
         context.keys = self._keys
         while context.under_way() or self._has_due():
-            _, effects = self.ask(functions.tick(self._keys, TICK_LIMIT))[0]
+            _, effects = self.ask(upkeep.tick(self._keys, TICK_LIMIT))[0]
             self.effects += [effect.decode() for effect in effects]
 
     def _has_due(self) -> bool:

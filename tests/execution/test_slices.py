@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from coordinator import models
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, NotFound
 from coordinator.operations import execution, listing
-from coordinator.storage import functions
+from coordinator.storage.functions import records
 from coordinator.storage.keys import Isolation, Layout
 from tests.execution.conftest import CONTEXT, SHARED_DATABASE
 from tests.execution.driver import CALLER, RUNNER, Attempt, Begun, Context, Runner, job
@@ -342,13 +342,13 @@ def test_a_deletion_whose_reply_is_lost_is_answered_the_same(context: Context, r
     context.create_runner(1)
     ids: dict[str, int] = {"flow": 2, "job": 1, "runner": 1}
     name = {"flow": "flow:1", "job": "job:7:1", "runner": "runner:1"}[record]
-    command = functions.record_delete(context.keys, name, "a token")
+    command = records.record_delete(context.keys, name, "a token")
 
-    replies = [functions.read_record_delete(context.wire.ask(command)[0])[0] for _ in range(3)]
+    replies = [records.read_record_delete(context.wire.ask(command)[0])[0] for _ in range(3)]
 
     assert replies == [ids[record]] * 3
-    other = functions.record_delete(context.keys, name, "another")
-    assert functions.read_record_delete(context.wire.ask(other)[0])[0] == 0
+    other = records.record_delete(context.keys, name, "another")
+    assert records.read_record_delete(context.wire.ask(other)[0])[0] == 0
 
 
 def test_of_a_submitted_flow_that_was_abandoned_nothing_is_left(context: Context) -> None:
@@ -357,8 +357,8 @@ def test_of_a_submitted_flow_that_was_abandoned_nothing_is_left(context: Context
         context.later(31)
         context.settle()
         (names,) = context.wire.ask(("KEYS", "*"))
-        records = {name for name in names if not name.startswith((b"take:", b"engine", b"counts"))}
-        if records:  # all was there: it is started
+        stored = {name for name in names if not name.startswith((b"take:", b"engine", b"counts"))}
+        if stored:  # all was there: it is started
             end_well(context)
         elif is_there:
             with pytest.raises(Conflict):

@@ -35,7 +35,7 @@ from coordinator.rpc.access.rights import TABLE, Cell, Right, Role
 from coordinator.rpc.access.tokens import NO_TOKEN, NOTHING, Shown, id_of
 from coordinator.rpc.access.turns import Pauses, Turns
 from coordinator.rpc.methods.method import Method
-from coordinator.storage import functions
+from coordinator.storage.functions import credentials
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 from coordinator.supervision import contain
 
@@ -555,7 +555,7 @@ class Access:
                 self._shown = self._shown._replace(jwt="")  # it may be large, and is not needed any more
             self.login.become(principal)
             if principal.token and principal.kind != "operator" and gate.note_use(principal.token):
-                await gate.registry.write(GLOBAL, functions.token_used(gate.keyspace(GLOBAL), principal.token))
+                await gate.registry.write(GLOBAL, credentials.token_used(gate.keyspace(GLOBAL), principal.token))
         elif not await gate.good_until(self.principal):
             self.log_out("the login is over: the token or key has expired, was revoked or was replaced")
 

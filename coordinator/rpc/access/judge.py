@@ -14,7 +14,7 @@ from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.registry import Members, Registry
 from coordinator.rpc.access.rights import Cell, Right, Role
 from coordinator.rpc.methods.method import Method
-from coordinator.storage.functions import Guard
+from coordinator.storage.functions.guarding import Guard
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, flow_name, job_name, message_name
 
 __all__ = ["Judge", "Rules", "denied", "role_of"]

@@ -12,7 +12,7 @@ from coordinator.errors import Conflict, InvalidParams, NotLoggedIn
 from coordinator.rpc.access import tokens
 from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.tickets import TICKET_SECONDS, new_ticket, read_ticket
-from coordinator.storage import functions
+from coordinator.storage.functions import credentials
 from coordinator.storage.keys import GLOBAL
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ async def keep_token(access: Access, token: str, principal: str, seconds: int, k
     digest = tokens.digest(token)
     keys = access.gate.keyspace(GLOBAL)
     given = {"digest": digest, **{name: value for name, value in kept.items() if value}}
-    command = functions.token_create(keys, tokens.id_of(digest), principal, seconds, TOKENS, given)
+    command = credentials.token_create(keys, tokens.id_of(digest), principal, seconds, TOKENS, given)
     (reply,) = await access.gate.registry.write(GLOBAL, command)
-    return functions.read_token_create(reply)
+    return credentials.read_token_create(reply)
 
 
 async def begin_session(access: Access) -> Session:
@@ -86,8 +86,8 @@ async def end_session(access: Access) -> None:
     if principal is None or not principal.token or principal.kind == "operator":
         return
     keys, registry = access.gate.keyspace(GLOBAL), access.gate.registry
-    (reply,) = await registry.write(GLOBAL, functions.token_revoke(keys, principal.token, principal.name))
-    functions.read_token_revoke(reply)
+    (reply,) = await registry.write(GLOBAL, credentials.token_revoke(keys, principal.token, principal.name))
+    credentials.read_token_revoke(reply)
     registry.tokens.forget(principal.token)
 
 
