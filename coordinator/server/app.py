@@ -354,7 +354,7 @@ class Service:
                 "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
-                "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
+                "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.contexts.subscriptions),
                 "runners_held_back_total": (
                     "Times a runner was to get less because it had failed all it got; runner.list says which.",
                     lambda: engine.runners_held_back,
@@ -383,19 +383,19 @@ class Service:
                 ),
                 "runners_connected": (
                     "Runners subscribed, once for each context they take jobs of.",
-                    lambda: sum(1 for _ in engine.runners()),
+                    lambda: sum(1 for _ in engine.contexts.runners()),
                 ),
                 "runners_busy": (
                     "Those of them that have an attempt.",
-                    lambda: sum(bool(runner.held) for runner in engine.runners()),
+                    lambda: sum(bool(runner.held) for runner in engine.contexts.runners()),
                 ),
                 "runner_capacity": (
                     "Attempts they may have at a time.",
-                    lambda: sum(runner.capacity for runner in engine.runners()),
+                    lambda: sum(runner.capacity for runner in engine.contexts.runners()),
                 ),
                 "attempts_held": (
                     "Attempts they have.",
-                    lambda: sum(len(runner.held) for runner in engine.runners()),
+                    lambda: sum(len(runner.held) for runner in engine.contexts.runners()),
                 ),
             },
             self._families,

@@ -272,7 +272,7 @@ class Intake:
         """Have runners ask for what was posted, behind it."""
         queued, self._queued = self._queued, {}
         for context, script_type in queued:
-            self._dispatcher.engine.expect_job(context, script_type)
+            self._dispatcher.engine.contexts.expect_job(context, script_type)
 
     async def _pause_for_refused(self, access: Access) -> None:
         """Read on a little later: calls were refused for want of a login."""

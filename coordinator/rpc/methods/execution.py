@@ -59,32 +59,32 @@ def _need(session: Session | None, instead: str) -> Session:
 def _subscribe_runner(
     engine: Engine, caller: Caller, keys: Keyspace, params: models.RunnerSubscribeParams
 ) -> Operation:
-    return engine.subscribe_runner(_need(caller.session, "job.take"), caller.opening, keys, params)
+    return engine.subscriptions.subscribe_runner(_need(caller.session, "job.take"), caller.opening, keys, params)
 
 
 def _unsubscribe_runner(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
-    return engine.unsubscribe(_need(caller.session, "job.take"), "runner", params)
+    return engine.subscriptions.unsubscribe(_need(caller.session, "job.take"), "runner", params)
 
 
 def _follow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.FlowSubscribeParams) -> Operation:
     session = _need(caller.session, "flow.events")
-    return engine.follow_flow(session, caller.opening, keys, params, sees_logs=caller.sees_logs)
+    return engine.subscriptions.follow_flow(session, caller.opening, keys, params, sees_logs=caller.sees_logs)
 
 
 def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
-    return engine.unsubscribe(_need(caller.session, "flow.events"), "flow", params)
+    return engine.subscriptions.unsubscribe(_need(caller.session, "flow.events"), "flow", params)
 
 
 def _follow_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.ContextSubscribeParams) -> Operation:
-    return engine.follow_context(_need(caller.session, "context.events"), caller.opening, keys, params)
+    return engine.subscriptions.follow_context(_need(caller.session, "context.events"), caller.opening, keys, params)
 
 
 def _unfollow_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
-    return engine.unsubscribe(_need(caller.session, "context.events"), "context", params)
+    return engine.subscriptions.unsubscribe(_need(caller.session, "context.events"), "context", params)
 
 
 def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.JobTakeParams) -> Operation:
-    return engine.take_job(caller.budget, keys, params, caller.address)
+    return engine.takes.take_job(caller.budget, keys, params, caller.address)
 
 
 def _first_type(params: models.FlowSubmitParams) -> str | None:
