@@ -27,10 +27,11 @@ from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.admitted import Admitted
 from coordinator.rpc.access.audit import Audit, Logs
 from coordinator.rpc.access.forwarded import Proxies
-from coordinator.rpc.access.gate import Gate, Rules
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.limits import Limits as CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.quotas import within_quotas
+from coordinator.rpc.access.rights import Rules
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.pages import Pages
@@ -228,7 +229,7 @@ class Service:
             await background.start(self._engine.run)
             background.start_soon(supervise, "returning memory", _return_memory)
             if self._gate is not None:
-                background.start_soon(supervise, "looking at who is logged in", self._gate.run)
+                background.start_soon(supervise, "looking at who is logged in", self._gate.sweep.run)
                 admitted = Admitted(self._directory, self._gate, request_timeout=self.settings.request_timeout)
                 background.start_soon(supervise, "looking at calls that wait", admitted.run)
             await self._serve(http, ws, stop, started)

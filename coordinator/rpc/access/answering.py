@@ -22,7 +22,7 @@ from coordinator.storage.functions.results import Word
 from coordinator.storage.keys import GLOBAL
 
 if TYPE_CHECKING:
-    from coordinator.rpc.access.gate import Access
+    from coordinator.rpc.access.client import Access
 
 __all__ = ["challenge", "create_token", "list_tokens", "login", "renew", "revoke_actor", "revoke_token", "rotate_key",
            "ticket", "whoami"]  # fmt: skip
@@ -116,7 +116,7 @@ async def _login_by_what_was_got(access: Access, params: models.LoginParams) -> 
     elif access.conversation is None:
         raise _invalid("token", "over HTTP a token is sent with each request, as `Authorization: Bearer hc_…`")
     else:
-        principal = await access.gate.principal_of(tokens.read_token(params.token or ""))
+        principal = await access.gate.logins.principal_of(tokens.read_token(params.token or ""))
     access.become(principal)
     until = None if principal.kind == "operator" else int(principal.expires_at)
     return _json(principal=principal.name, expires_at=until)

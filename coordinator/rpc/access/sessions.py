@@ -16,7 +16,7 @@ from coordinator.storage.functions import credentials
 from coordinator.storage.keys import GLOBAL
 
 if TYPE_CHECKING:
-    from coordinator.rpc.access.gate import Access
+    from coordinator.rpc.access.client import Access
 
 __all__ = ["TOKENS", "Session", "begin_session", "end_session", "keep_token", "log_in_by_ticket", "ticket"]
 
@@ -113,7 +113,7 @@ async def log_in_by_ticket(access: Access, text: str) -> Principal:
     (before,) = await gate.registry.write(GLOBAL, ("SET", key, "1", "NX", "PX", 2000 * TICKET_SECONDS))
     if before is None:
         raise NotLoggedIn(detail)
-    if not await gate.good_until(read.principal):
+    if not await gate.logins.good_until(read.principal):
         raise NotLoggedIn("the login that the ticket was got by is over")
     return read.principal
 
