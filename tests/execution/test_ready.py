@@ -7,7 +7,7 @@ from typing import Any
 from coordinator.actors.pipeline import join, part
 from coordinator.engine.subscriptions import take
 from coordinator.models.execution import FlowSubmitParams
-from coordinator.operations import execution
+from coordinator.operations import flows
 from coordinator.storage.functions import attempts, upkeep
 from coordinator.storage.keys import Command
 from tests.execution.conftest import NewContext
@@ -22,7 +22,7 @@ def submitting(context: Context, *jobs: dict[str, Any], id: int = 1) -> list[Com
     """What flow.submit sends."""
     flow = {"id": id, "caller_id": 7, "context_id": 1, "jobs": [each["id"] for each in jobs], "env_vars": {}}
     params = FlowSubmitParams.model_validate({"context_id": 1, "flow": flow, "jobs": list(jobs)})
-    step = next(execution.submit_flow(context.keys, params))
+    step = next(flows.submit_flow(context.keys, params))
     assert isinstance(step, list)
     return step
 

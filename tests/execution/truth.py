@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from coordinator.operations.execution import SCRIPT_TYPES
+from coordinator.operations.views import SCRIPT_TYPES
 from coordinator.storage.functions import views
 from coordinator.storage.functions.views import Stats
 from tests.execution.driver import CALLER, Context

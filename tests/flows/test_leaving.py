@@ -13,7 +13,7 @@ from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import RunnerSubscription, Session
 from coordinator.models.execution import FlowSubmitParams, JobTakeParams
-from coordinator.operations.execution import submit_flow
+from coordinator.operations.flows import submit_flow
 from coordinator.storage.connection import Connection, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout

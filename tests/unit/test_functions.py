@@ -16,7 +16,8 @@ from coordinator.actors.progress import advance
 from coordinator.actors.request import WithEffects
 from coordinator.errors import InternalError
 from coordinator.models import FlowParams, JobHeartbeatParams
-from coordinator.operations import execution
+from coordinator.operations.attempts import heartbeat
+from coordinator.operations.flows import start_flow
 from coordinator.storage.functions import (
     attempts,
     control,
@@ -138,7 +139,7 @@ def test_an_unknown_effect_is_an_error() -> None:
 
 
 def test_a_caller_is_answered_an_internal_error_with_an_incident() -> None:
-    operation = execution.start_flow(KEYS, FlowParams(context_id=1, id=5))
+    operation = start_flow(KEYS, FlowParams(context_id=1, id=5))
     next(operation)
 
     outcome = advance(operation, [[[b"perhaps"], []]], 1)
@@ -149,7 +150,7 @@ def test_a_caller_is_answered_an_internal_error_with_an_incident() -> None:
 
 def test_so_is_one_whose_call_is_one_command() -> None:
     params = JobHeartbeatParams(context_id=1, caller_id=7, id=1, token="9-1")
-    _, finish, asked = execution.heartbeat(KEYS, params)
+    _, finish, asked = heartbeat(KEYS, params)
 
     with pytest.raises(UnknownReply):
         finish([[b"perhaps"], []], asked)
