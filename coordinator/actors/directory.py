@@ -22,9 +22,9 @@ from coordinator.actors.rounds import ROUND_CALLS
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
 from coordinator.readiness import Readiness
-from coordinator.storage import functions
 from coordinator.storage.connection import Store
 from coordinator.storage.faults import ReplyError, StoreUnavailable
+from coordinator.storage.functions import registration
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
 from coordinator.supervision import report, supervise
 
@@ -336,14 +336,13 @@ class Directory:
 
     async def register(self, context: int, creates: bool) -> bool:
         """See Host."""
-        layout = self._store.layout
-        commands = layout.register_contexts(context) if creates else layout.own_contexts(context)
+        command = (registration.own if creates else registration.own_known)(self._store.layout, context)
         is_known = True
 
         def register() -> Operation:
             nonlocal is_known
-            replies = yield commands
-            is_known = not any(map(functions.is_unknown_context, replies))
+            (reply,) = yield [command]
+            is_known = not registration.is_unknown_context(reply)
             return b""
 
         deadline = trio.current_time() + self.round_timeout
@@ -368,7 +367,7 @@ class Directory:
             return  # what was registered after that was asked for has not been answered either
         registered = self.registered_contexts
         if registered:
-            operation = one_step(self._store.layout.register_contexts(*registered))
+            operation = one_step([registration.own(self._store.layout, *registered)])
             self._registering_again = self.call_soon(GLOBAL, operation, lambda outcome: None)
 
     def park(self, request: Request, step: Park) -> None:

@@ -12,8 +12,9 @@ from typing import Final
 from coordinator.actors.progress import outcome_of
 from coordinator.actors.request import Answerable, Compute, Operation, Outcome, WithEffects
 from coordinator.errors import CoordinatorError
-from coordinator.storage import functions
 from coordinator.storage.connection import Command, Reply
+from coordinator.storage.functions import joined
+from coordinator.storage.functions.kinds import GROWING, LONG
 from coordinator.storage.keys import ContextKey, Transition
 
 __all__ = ["join", "part", "together"]
@@ -70,7 +71,7 @@ def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command]
     """
     if Transition not in map(type, commands):
         return commands, [1] * len(commands)
-    joined: list[Command] = []
+    sent: list[Command] = []
     counts: list[int] = []
     together: list[Transition] = []
     arguments = at = 0
@@ -79,13 +80,13 @@ def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command]
     def flush() -> None:
         nonlocal arguments
         if together:
-            joined.append(together[0] if len(together) == 1 else functions.many(together))
+            sent.append(together[0] if len(together) == 1 else joined.many(together))
             counts.append(len(together))
             together.clear()
             arguments = 0
 
     for command in commands:
-        if type(command) is Transition and command[1] not in functions.LONG:
+        if type(command) is Transition and command[1] not in LONG:
             work = len(command) * WORK.get(command[1], 1)  # type: ignore[arg-type] # a text, the function's name
             is_unlike = apart and bool(together) and _grows(command) != _grows(together[0])
             if arguments + work > ARGUMENTS or is_unlike or (together and command[at] != caller):
@@ -97,14 +98,14 @@ def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command]
             arguments += work
         else:
             flush()
-            joined.append(command)
+            sent.append(command)
             counts.append(1)
     flush()
-    return joined, counts
+    return sent, counts
 
 
 def _grows(transition: Transition) -> bool:
-    return transition[1] in functions.GROWING
+    return transition[1] in GROWING
 
 
 def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[bytes]]:
@@ -118,7 +119,7 @@ def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[byt
         if count == 1:
             parted.append(reply)
         else:
-            own, told = functions.read_many(reply, count)
+            own, told = joined.read_many(reply, count)
             effects += told
             parted += own
     return parted, effects

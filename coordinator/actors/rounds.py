@@ -16,9 +16,9 @@ from coordinator.actors.progress import Progress, is_known, learn
 from coordinator.actors.request import ORDINARY_BYTES, Request
 from coordinator.actors.writer import Place, Writer
 from coordinator.measures import MAILBOX_WAIT, ROUND_TRIPS, ROUNDS
-from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
+from coordinator.storage.functions import once, registration
 
 __all__ = ["ROUND_CALLS", "Lost", "Rounds", "load_of"]
 
@@ -164,7 +164,7 @@ class Rounds:
             commands.append(self._writer.fence())
         fences = len(commands) - registers
         if connection.lacks_layout and any(request.creates for request in ready):
-            commands.append(functions.tell_layout(self._writer.keys))
+            commands.append(registration.tell_layout(self._writer.keys))
             connection.lacks_layout = False
         if load >= ASKING_LOAD or self._mailbox.largest > self._largest_told or not self._mailbox.has_asked:
             commands += self._about_sizes(load)
@@ -198,7 +198,8 @@ class Rounds:
             return []
         layout = self._store.layout
         creates = any(request.creates for request in ready)
-        return [*(layout.register_context(context) if creates else layout.own_context(context))]
+        register = registration.own if creates else registration.own_known
+        return layout.in_global(register(layout, context), context)
 
     def _about_sizes(self, load: int) -> list[Command]:
         """Commands that ask how large records here are, and tell what we have seen, for all who use this store.
@@ -291,7 +292,7 @@ class Rounds:
         for error in errors:
             if not is_write_refusal(error) or self._store.is_transient(error):
                 return f"registering the context as known failed: {error}"
-        if any(map(functions.is_unknown_context, replies)):
+        if any(map(registration.is_unknown_context, replies)):
             self.is_unknown = True
             return None  # what is written to it next may create something
         self._is_registered = not errors  # refused, like the writes that follow: those that come later try it again
@@ -407,7 +408,7 @@ class Rounds:
             parted, of_all = part([reply], [len(places)])
             effects += of_all
             for (request, at), own in zip(places, parted, strict=True):
-                kept = functions.read_kept(own)
+                kept = once.read_kept(own)
                 if kept is not None:
                     request.known = {**(request.known or {}), at: kept}
         self._advance_known()

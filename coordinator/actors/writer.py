@@ -12,8 +12,8 @@ from typing import Final
 import trio
 
 from coordinator.actors.request import Request
-from coordinator.storage import functions
 from coordinator.storage.connection import Command, Connection, Reply, Store
+from coordinator.storage.functions import once
 from coordinator.storage.keys import ContextKey, Transition
 
 __all__ = ["Doubts", "Place", "Writer", "applied"]
@@ -99,7 +99,7 @@ class Writer:
 
     def fence(self, doubts: Doubts | None = None) -> Command:
         """Makes the store know the epoch and refuse earlier ones; asks which of the calls in doubt it has applied."""
-        return functions.fence(self.keys, self._name, self._epoch, None if not doubts else min(doubts.calls) - 1)
+        return once.fence(self.keys, self._name, self._epoch, None if not doubts else min(doubts.calls) - 1)
 
     def fenced(self) -> None:
         """The store has said that it does."""
@@ -111,15 +111,12 @@ class Writer:
 
     def release(self) -> Command | None:
         """Makes the store forget us. None: it does not know us."""
-        return functions.release(self.keys, self._name, self._epoch) if self._renew_at else None
+        return once.release(self.keys, self._name, self._epoch) if self._renew_at else None
 
     @staticmethod
     def is_needed(commands: list[Command]) -> bool:
         """Whether some of these change something, once."""
-        nothing = functions.CHANGES_NOTHING
-        return Transition in map(type, commands) and any(
-            type(command) is Transition and command[1] not in nothing for command in commands
-        )
+        return Transition in map(type, commands)
 
     def number(self, joined: list[Command], counts: list[int], commands: list[Command]) -> list[int]:
         """Number the calls of transitions in `joined`, which stand for so many of `commands` each. Returns the numbers,
@@ -143,5 +140,5 @@ class Writer:
 
 def applied(doubts: Doubts, reply: Reply) -> list[tuple[list[Place], Reply]]:
     """Of the calls in doubt, those that were applied, with what they were replied to."""
-    kept = functions.read_fence(reply)
+    kept = once.read_fence(reply)
     return [(places, kept[number]) for number, places in doubts.calls.items() if number in kept]

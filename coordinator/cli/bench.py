@@ -19,8 +19,9 @@ from coordinator.client.address import Address
 
 if TYPE_CHECKING:
     from coordinator.client import Client
+    from coordinator.load.measured import Measured
     from coordinator.load.messages import Kind
-    from coordinator.load.run import Measured, Plan
+    from coordinator.load.plan import Plan
 
 __all__ = ["bench"]
 
@@ -216,7 +217,11 @@ def _check_files(given: dict[str, Any]) -> None:
 
 def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], given: dict[str, Any]) -> None:
     from coordinator.load import report  # noqa: PLC0415
-    from coordinator.load import run as running  # noqa: PLC0415
+    from coordinator.load.crew import crew  # noqa: PLC0415
+    from coordinator.load.plan import LoadFailed  # noqa: PLC0415
+    from coordinator.load.processes import generators  # noqa: PLC0415
+    from coordinator.load.run import find_knee, run_step  # noqa: PLC0415
+    from coordinator.load.stage import stage  # noqa: PLC0415
 
     def tell(line: str) -> None:
         say(line, err=True)
@@ -242,17 +247,17 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
             )
         _say_plan(plan)
         async with (
-            running.stage(plan, client, tell) as contexts,
-            running.crew(plan, client, contexts, tell) as runners,
-            running.generators(plan, contexts, runners) as processes,
+            stage(plan, client, tell) as contexts,
+            crew(plan, client, contexts, tell) as runners,
+            generators(plan, contexts, runners) as processes,
         ):
             show = _Shown(plan)
             try:
                 if given["knee"] is not None:
-                    steps = await running.find_knee(plan, processes, given["knee"], show, show.line)
+                    steps = await find_knee(plan, processes, given["knee"], show, show.line)
                     found = steps[-1]
                 else:
-                    steps, found = [], await running.run_step(plan, processes, show)
+                    steps, found = [], await run_step(plan, processes, show)
             finally:
                 show.end()
             if given["knee"] is not None and not found.keeps(given["knee"]):
@@ -269,14 +274,14 @@ def _measure(address: Address, ca: Path | None, before: list[dict[str, Any]], gi
     async def guarded(client: Client, token: str) -> int:
         try:
             return await loaded(client, token)
-        except running.LoadFailed as error:
+        except LoadFailed as error:
             fail(str(error), EXIT_ERROR)
 
     run(main)
 
 
 def _plan(given: dict[str, Any], address: Address, ca: str, token: str, certificate: str, caller: int) -> Plan:
-    from coordinator.load.run import JobsPlan, Plan  # noqa: PLC0415
+    from coordinator.load.plan import JobsPlan, Plan  # noqa: PLC0415
 
     _, defaults = _SCENARIOS[given["scenario"]]
 

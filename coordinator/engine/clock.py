@@ -11,7 +11,7 @@ import trio
 
 from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError
-from coordinator.storage import functions
+from coordinator.storage.functions import upkeep
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["Clock"]
@@ -49,8 +49,8 @@ class Clock:
     def _say(self) -> Operation:
         # It is told too late rather than too early on both ways, so no coordinator makes the clock fast.
         at_least = self._time + int((trio.current_time() - self._told_at) * 1000)
-        (reply,) = yield [functions.clock(self._keys, self._run, at_least if self._run else 0)]
-        run, self._time, offset = functions.read_clock(reply)
+        (reply,) = yield [upkeep.clock(self._keys, self._run, at_least if self._run else 0)]
+        run, self._time, offset = upkeep.read_clock(reply)
         self._told_at = trio.current_time()
         if abs(offset - self._offset) >= WORTH_SAYING and run == self._run:
             seconds = round((self._offset - offset) / 1000, 1)

@@ -14,8 +14,9 @@ import trio
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import RunnerSubscription
 from coordinator.engine.waiters import Waiters
-from coordinator.storage import functions
-from coordinator.storage.functions import Connection
+from coordinator.storage.functions import runners
+from coordinator.storage.functions.results import read_effects
+from coordinator.storage.functions.runners import Connection
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["ConnectedRunners"]
@@ -46,8 +47,8 @@ class ConnectedRunners:
         """Its subscription has ended."""
 
         def operation() -> Operation:
-            (reply,) = yield [functions.runners_gone(self._keys, _connections(runner))]
-            return WithEffects(b"", functions.read_effects(reply))
+            (reply,) = yield [runners.runners_gone(self._keys, _connections(runner))]
+            return WithEffects(b"", read_effects(reply))
 
         self._ask(GLOBAL, operation(), lambda outcome: None)
 
@@ -83,7 +84,7 @@ class ConnectedRunners:
     def _say(self, connections: Sequence[Connection]) -> None:
         def operation() -> Operation:
             for start in range(0, len(connections), CHUNK):
-                yield [functions.runners_connected(self._keys, COUNTS_FOR, connections[start : start + CHUNK])]
+                yield [runners.runners_connected(self._keys, COUNTS_FOR, connections[start : start + CHUNK])]
             return b""
 
         self._ask(GLOBAL, operation(), lambda outcome: None)

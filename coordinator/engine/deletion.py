@@ -10,10 +10,10 @@ from pydantic_core import to_json
 
 from coordinator.actors.request import Operation, Outcome, Park, Parking, RawJson
 from coordinator.errors import Conflict, CoordinatorError
-from coordinator.operations.execution import SCRIPT_TYPES
-from coordinator.storage import functions
+from coordinator.operations.views import SCRIPT_TYPES
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Effects
+from coordinator.storage.functions import control, registration
+from coordinator.storage.functions.results import Effects
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 
 __all__ = ["Deletions"]
@@ -113,7 +113,7 @@ class Deletions:
 
     def _passes(self, context: int, deletion: _Deletion) -> Operation:
         keys = self._layout.keyspace(context)
-        begin = functions.GOES_ON if deletion.only_goes_on else ""
+        begin = control.GOES_ON if deletion.only_goes_on else ""
         number, records = yield from self._pass(keys, context, begin, 1, deletion)
         if number:
             yield from self._forget_runners(keys, context)
@@ -132,8 +132,8 @@ class Deletions:
         and how many records are gone."""
         records = 0
         while True:
-            (reply,) = yield [functions.context_delete(keys, context, number, passed)]
-            found, effects = functions.read_context_delete(reply)
+            (reply,) = yield [control.context_delete(keys, context, number, passed)]
+            found, effects = control.read_context_delete(reply)
             self._apply_effects(context, effects)
             if found is None:
                 return "", 0
@@ -170,7 +170,7 @@ class Deletions:
         return b""
 
     def _register(self, context: int) -> Operation:
-        yield self._layout.register_contexts(context)
+        yield [registration.own(self._layout, context)]
         return b""
 
     def _in_global(self, operation: Operation) -> Generator[Park, Any, RawJson]:

@@ -13,9 +13,9 @@ import trio
 from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError
 from coordinator.logs import Seldom
-from coordinator.storage import functions
 from coordinator.storage.connection import Reply, Store
 from coordinator.storage.faults import StoreUnavailable
+from coordinator.storage.functions import registration, upkeep
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["Membership", "left_behind"]
@@ -116,12 +116,12 @@ class Membership:
         found: list[str] = []
 
         def operation() -> Operation:
-            (reply,) = yield [functions.presence(self._keys, self._name, silence)]
-            was_known, dead = functions.read_presence(reply)
+            (reply,) = yield [upkeep.presence(self._keys, self._name, silence)]
+            was_known, dead = upkeep.read_presence(reply)
             if not was_known:
                 # Somebody thought us dead, or the store has lost its data: what we own is registered anew.
                 if registered := self._registered_contexts():
-                    yield self._layout.register_contexts(*registered)
+                    yield [registration.own(self._layout, *registered)]
                 yield from self._own(self._owned_contexts())
             found.extend(other for other in dead if other != self._name)
             return b""
@@ -132,7 +132,7 @@ class Membership:
 
     def _own(self, contexts: Sequence[int]) -> Operation:
         if contexts:
-            yield self._layout.own_contexts(*contexts)
+            yield [registration.own_known(self._layout, *contexts)]
         return b""
 
     async def take_over(self, other: str) -> None:

@@ -22,10 +22,14 @@ from coordinator.actors.request import Operation, Parking, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.measures import COUNTS, START_WAITS
-from coordinator.operations.execution import ENTRIES_A_STEP, EVENT_BYTES, EVENTS_A_STEP, FEED_KEPT_FOR
-from coordinator.storage import codec, functions
+from coordinator.operations.events import ENTRIES_A_STEP, EVENT_BYTES, EVENTS_A_STEP, FEED_KEPT_FOR
+from coordinator.storage import codec
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Cancel, Effects, ReadEvents, Refused, Silent, Told, Word
+from coordinator.storage.functions import attempts, events
+from coordinator.storage.functions.attempts import Told
+from coordinator.storage.functions.effects import Cancel, Silent, read_origin
+from coordinator.storage.functions.events import ReadEvents
+from coordinator.storage.functions.results import Effects, Refused, Word, read_effects
 from coordinator.storage.keys import Keyspace
 from coordinator.tracing import traceparent_of_attempt
 
@@ -293,24 +297,24 @@ class RunnerSubscription(Subscription):
                     yield self.park()
                 if self.is_closed:
                     break
-                is_all, attempts, effects = yield from take(
+                is_all, assignments, effects = yield from take(
                     self.keys, self, count=count, holder=self.id, number=str(self._takes)
                 )
-                if attempts and self.is_closed:
-                    (reply,) = yield [functions.untake(self.keys, self.id, str(self._takes))]
-                    self._took(self, [*effects, *functions.read_effects(reply)], True)
+                if assignments and self.is_closed:
+                    (reply,) = yield [attempts.untake(self.keys, self.id, str(self._takes))]
+                    self._took(self, [*effects, *read_effects(reply)], True)
                     break
                 self._takes += 1
                 until = trio.current_time() + self.lease
-                self.held.update((token, until) for token, _ in attempts)
-                if attempts:
+                self.held.update((token, until) for token, _ in assignments)
+                if assignments:
                     head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
-                    notifications = [b"%b%b}" % (head, members) for _, members in attempts]
+                    notifications = [b"%b%b}" % (head, members) for _, members in assignments]
                     self.session.notify(notifications, in_batches=self.in_batches, is_last=True)
             # Beginning with another type each time, none of them can starve the others.
             self.script_types.append(self.script_types.pop(0))
-            is_empty = is_all and len(attempts) < count
-            del attempts  # nobody needs them while we are parked
+            is_empty = is_all and len(assignments) < count
+            del assignments  # nobody needs them while we are parked
             self._took(self, effects, is_empty)
             if is_empty and not self.is_closed:
                 self.is_hungry = True
@@ -465,10 +469,10 @@ class FlowSubscription(EventSubscription):
         return self._opening
 
     def _command(self) -> Command:
-        return functions.flow_read(self.keys, self.flow_id, self._after, EVENTS_A_STEP, EVENT_BYTES)
+        return events.flow_read(self.keys, self.flow_id, self._after, EVENTS_A_STEP, EVENT_BYTES)
 
     def _found(self, reply: Any) -> ReadEvents | Refused:
-        return functions.read_flow_read(reply)
+        return events.read_flow_read(reply)
 
     def _begin_again(self) -> Generator[list[Command], Any, None]:
         self._after = BEGINNING  # it may be another flow, of the same id
@@ -510,20 +514,20 @@ class ContextSubscription(EventSubscription):
         return self._opening
 
     def _command(self) -> Command:
-        return functions.context_read(self.keys, self._after, ENTRIES_A_STEP, EVENT_BYTES, was_there=self.was_there)
+        return events.context_read(self.keys, self._after, ENTRIES_A_STEP, EVENT_BYTES, was_there=self.was_there)
 
     def _found(self, reply: Any) -> ReadEvents | Refused:
-        return functions.read_context_read(reply, self._after)
+        return events.read_context_read(reply, self._after)
 
     def _begin_again(self) -> Generator[list[Command], Any, None]:
         (reply,) = yield [self.follow()]
-        following = functions.read_context_follow(reply)
+        following = events.read_context_follow(reply)
         if not isinstance(following, Refused):  # else the next look says so
             self._after = following.last
 
     def follow(self) -> Command:
         """Has the context's events written for a while."""
-        return functions.context_follow(self.keys, FEED_KEPT_FOR, was_there=self.was_there)
+        return events.context_follow(self.keys, FEED_KEPT_FOR, was_there=self.was_there)
 
     def _gone(self, at: bytes) -> None:
         """The context was deleted: that is its last event."""
@@ -540,7 +544,7 @@ def take(
     Returns whether the queues have no more, each attempt's token and the members of its Assignment without the opening
     brace, and effects.
     """
-    command = functions.take(
+    command = attempts.take(
         keys,
         runner_id=runner.runner_id,
         session=runner.runner_session,
@@ -556,7 +560,7 @@ def take(
     effects: list[bytes] = []
     while True:
         (reply,) = yield [command]
-        taken, more = functions.read_take(reply)
+        taken, more = attempts.read_take(reply)
         effects += more
         if taken.attempts or not taken.may_be_more:  # else only entries that lead nowhere so far
             for told in taken.attempts:
@@ -595,7 +599,7 @@ def _assignment(keys: Keyspace, told: Told, lease: float) -> tuple[str, bytes]:
 
 def _origin(told: Told) -> bytes:
     """The members that say what has asked for the run."""
-    traceparent, request_id = functions.read_origin(told.origin.decode())
+    traceparent, request_id = read_origin(told.origin.decode())
     members = b',"request_id":' + to_json(request_id) if request_id else b""
     if traceparent:
         members += b',"traceparent":' + to_json(traceparent_of_attempt(traceparent, told.token))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from typing import Final
 
 from coordinator.actors.request import Parking
 from coordinator.engine.places import Place
 from coordinator.engine.subscriptions import ContextSubscription, FlowSubscription, RunnerSubscription, Subscription
 from coordinator.models.execution import JobTakeParams
-from coordinator.storage.functions import Cancel, Silent, Subscribed
+from coordinator.storage.functions.effects import Cancel, Silent
+from coordinator.storage.functions.runners import Subscribed
 
 __all__ = ["ANY_TYPE", "Waiter", "Waiters"]
 
@@ -42,20 +43,13 @@ class Waiter(Parking):
 
 
 class Waiters:
-    """Those of one context.
-
-    Attributes:
-        due: when the context's next timer is due, on trio's clock.
-        is_ticking: its timers are being looked at.
-    """
+    """Those of one context."""
 
     def __init__(self) -> None:
         self.runners: dict[str, RunnerSubscription] = {}  # longest since woken first
         self.waiters: dict[Waiter, None] = {}
         self.flows: dict[int, dict[str, FlowSubscription]] = {}
         self.followers: dict[str, ContextSubscription] = {}
-        self.due = math.inf
-        self.is_ticking = False
 
     @property
     def is_empty(self) -> bool:
@@ -76,6 +70,11 @@ class Waiters:
                 waiter.wake()
                 return True
         return False
+
+    def wake_runners(self, script_types: Iterable[str]) -> None:
+        """There may be jobs of these types for somebody else."""
+        for script_type in script_types:
+            self.wake_runner(script_type)
 
     def wake_idle(self, script_type: str, but: int | None = None) -> bool:
         """Wake one runner that found nothing and waits, not the one whose id is `but`. Returns whether there was

@@ -20,7 +20,8 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from coordinator import __version__
-from coordinator.load.run import PERCENTILES, Measured, Plan
+from coordinator.load.measured import PERCENTILES, Measured
+from coordinator.load.plan import Plan
 
 __all__ = ["Unreadable", "as_html", "as_json", "as_prometheus", "compared", "read"]
 

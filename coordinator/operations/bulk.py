@@ -12,7 +12,7 @@ from coordinator.actors.request import Compute, Further, Operation, Park, RawJso
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, InvalidParams, NotFound
 from coordinator.models.control import SHOWN, FlowsCancelParams, FlowsParams
 from coordinator.models.execution import FlowCancelParams, FlowParams
-from coordinator.operations.execution import cancel_flow, retry_flow
+from coordinator.operations.flows import cancel_flow, retry_flow
 from coordinator.operations.listing import delete_flow
 from coordinator.operations.selecting import look_on, sought
 from coordinator.storage.connection import Command

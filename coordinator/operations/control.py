@@ -15,13 +15,14 @@ from coordinator.models.base import MAX_ITEMS
 from coordinator.models.contract import FlowLoadParams, RunnerLoadParams
 from coordinator.models.control import ContextPauseParams, FlowOverrides, FlowRerunParams, JobCancelParams
 from coordinator.models.execution import FlowParams
-from coordinator.operations.execution import ATTEMPTS_TO_PLAN, flow_outcome
+from coordinator.operations.flows import ATTEMPTS_TO_PLAN, flow_outcome
 from coordinator.operations.pace import Pace
 from coordinator.operations.records import DAG_AT_FIRST, DAG_BYTES, DAG_CHUNK, DAG_INLINE, flow_dag, spoken
 from coordinator.operations.slices import in_slices
-from coordinator.storage import codec, functions
+from coordinator.storage import codec
 from coordinator.storage.connection import Command, Reply
-from coordinator.storage.functions import Effects, Fields, Refused, Word
+from coordinator.storage.functions import control, flows
+from coordinator.storage.functions.results import Effects, Fields, Refused, Word
 from coordinator.storage.keys import Keyspace, flow_name, job_name
 
 __all__ = [
@@ -42,8 +43,8 @@ OVERRIDDEN: Final = 50  # jobs looked at in one step for what is to be written o
 
 def cancel_job(keys: Keyspace, params: JobCancelParams) -> Operation:
     reason = f"cancelled: {params.reason}" if params.reason else "cancelled"
-    command = functions.job_cancel(keys, job_name(params.caller_id, params.id), reason)
-    outcome, effects = yield from in_slices(command, functions.read_job_cancel, is_first=True)
+    command = control.job_cancel(keys, job_name(params.caller_id, params.id), reason)
+    outcome, effects = yield from in_slices(command, control.read_job_cancel, is_first=True)
     ids = {"context_id": params.context_id, "caller_id": params.caller_id, "id": params.id}
     match outcome:
         case Refused(Word.STATE, [bytes(status), bytes(run)]):
@@ -72,21 +73,21 @@ def resume_flow(keys: Keyspace, params: FlowParams) -> Operation:
 
 
 def _set_flow(keys: Keyspace, params: FlowParams, *, pauses: bool) -> Operation:
-    command = functions.flow_pause(keys, params.id, pauses=pauses)
-    outcome, effects = yield from in_slices(command, functions.read_flow, is_first=True)
+    command = control.flow_pause(keys, params.id, pauses=pauses)
+    outcome, effects = yield from in_slices(command, flows.read_flow, is_first=True)
     return flow_outcome(params.context_id, params.id, outcome, effects)
 
 
 def pause_context(keys: Keyspace, params: ContextPauseParams) -> Answerable:
-    return functions.context_pause(keys, params.context_id, params.script_type, pauses=True), _context_set, params
+    return control.context_pause(keys, params.context_id, params.script_type, pauses=True), _context_set, params
 
 
 def resume_context(keys: Keyspace, params: ContextPauseParams) -> Answerable:
-    return functions.context_pause(keys, params.context_id, params.script_type, pauses=False), _context_set, params
+    return control.context_pause(keys, params.context_id, params.script_type, pauses=False), _context_set, params
 
 
 def _context_set(reply: Reply, params: ContextPauseParams) -> WithEffects:
-    paused, effects = functions.read_context_pause(reply)
+    paused, effects = control.read_context_pause(reply)
     if paused is None:
         raise NotFound("context", id=params.context_id)
     answer = {"context_id": params.context_id, "paused": paused.is_whole, "script_types": paused.script_types}
@@ -94,15 +95,15 @@ def _context_set(reply: Reply, params: ContextPauseParams) -> WithEffects:
 
 
 def drain_runner(keys: Keyspace, params: RunnerLoadParams) -> Answerable:
-    return functions.runner_drain(keys, params.id, drains=True), _runner_set, params
+    return control.runner_drain(keys, params.id, drains=True), _runner_set, params
 
 
 def undrain_runner(keys: Keyspace, params: RunnerLoadParams) -> Answerable:
-    return functions.runner_drain(keys, params.id, drains=False), _runner_set, params
+    return control.runner_drain(keys, params.id, drains=False), _runner_set, params
 
 
 def _runner_set(reply: Reply, params: RunnerLoadParams) -> WithEffects:
-    runner, effects = functions.read_runner_drain(reply)
+    runner, effects = control.read_runner_drain(reply)
     if runner is None:
         raise NotFound("runner", context_id=params.context_id, id=params.id)
     return WithEffects(codec.RUNNER.to_json(runner, id=params.id), effects)
@@ -111,7 +112,7 @@ def _runner_set(reply: Reply, params: RunnerLoadParams) -> WithEffects:
 # -- run again
 
 Marks = dict[str, str | bytes]
-"""See functions.flow_mark."""
+"""See flows.flow_mark."""
 
 
 def rerun_flow(keys: Keyspace, params: FlowRerunParams) -> Operation:
@@ -122,11 +123,11 @@ def rerun_flow(keys: Keyspace, params: FlowRerunParams) -> Operation:
         token = uuid.uuid4().hex
         marks = yield from _marks(keys, params)
         for part in _parts(marks):
-            command = functions.flow_mark(keys, params.id, token, part)
-            refused, effects = yield from in_slices(command, functions.read_flow_mark)
+            command = flows.flow_mark(keys, params.id, token, part)
+            refused, effects = yield from in_slices(command, flows.read_flow_mark)
             if refused is not None:
                 return flow_outcome(params.context_id, params.id, refused, effects)
-        outcome, effects = yield from in_slices(functions.flow_rerun(keys, params.id, token), functions.read_flow)
+        outcome, effects = yield from in_slices(flows.flow_rerun(keys, params.id, token), flows.read_flow)
         if not (isinstance(outcome, Refused) and outcome.word in (Word.CHANGED, Word.MISSING)):
             break
         # For the error that says what is wrong. If there is none, the jobs have been changed since.
@@ -155,7 +156,7 @@ def _marks(keys: Keyspace, params: FlowRerunParams) -> Generator[list[Command] |
     caller_id, jobs = int(caller), sorted(set(from_json(listed)))
     again: Collection[int] | None = None
     if params.from_job is None:
-        marks: Marks = {functions.RUNS_AGAIN: ""}
+        marks: Marks = {flows.RUNS_AGAIN: ""}
     elif params.from_job in jobs:
         depends = yield from _depends(keys, params.context_id, caller_id, jobs)
         if sum(map(len, depends.values())) <= DAG_INLINE * 8:  # bytes, about, of so many edges

@@ -16,10 +16,12 @@ from coordinator.operations.pace import records_of
 from coordinator.operations.records import spoken
 from coordinator.operations.selecting import LOOKED_AT, first_of, is_filtering, look_on, sought
 from coordinator.operations.slices import in_slices
-from coordinator.storage import codec, functions
+from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Place, Refused
+from coordinator.storage.functions import records, runners
+from coordinator.storage.functions.results import Refused
+from coordinator.storage.functions.views import Place
 from coordinator.storage.keys import Keyspace, flow_name, job_name, message_name
 
 __all__ = [
@@ -142,9 +144,9 @@ class page_of:  # noqa: N801 - used like the functions beside it
         kind, last = self._record.kind, b""
         while entries and not page.is_full:
             wanted = entries[: page.limit - len(page.items)]
-            records = yield from records_of(keys, [_name(kind, entry) for entry in wanted])
-            entries = entries[len(records) :]
-            for entry, fields in zip(wanted, records, strict=False):
+            read = yield from records_of(keys, [_name(kind, entry) for entry in wanted])
+            entries = entries[len(read) :]
+            for entry, fields in zip(wanted, read, strict=False):
                 last = entry
                 if fields:  # it may have been deleted since
                     page.add(self._record.to_json(fields_of(fields), **_ids(keys, entry)))
@@ -166,8 +168,8 @@ def list_runners(keys: Keyspace, params: Any) -> Operation:
         return answer
     standings = None
     while standings is None:
-        (reply,) = yield [functions.runner_states(keys, ids)]
-        standings = functions.read_runner_states(reply)
+        (reply,) = yield [runners.runner_states(keys, ids)]
+        standings = runners.read_runner_states(reply)
     for runner, standing in zip(page["items"], standings, strict=True):
         if standing.failed:
             runner["failed_in_a_row"] = standing.failed
@@ -232,10 +234,10 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 def _delete(keys: Keyspace, record: str, *, may_be_large: bool = False) -> Operation:
     token = uuid.uuid4().hex
     command, again = (
-        functions.record_delete(keys, record, token),
-        functions.record_delete(keys, record, token, again=True),
+        records.record_delete(keys, record, token),
+        records.record_delete(keys, record, token, again=True),
     )
-    deleted, effects = yield from in_slices(command, functions.read_record_delete, again, is_first=may_be_large)
+    deleted, effects = yield from in_slices(command, records.read_record_delete, again, is_first=may_be_large)
     match deleted:
         case Refused(_, [bytes(busy)]):
             raise Conflict(f"{busy.decode()} is running", record=busy.decode())

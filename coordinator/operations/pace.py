@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
-from coordinator.storage import functions
 from coordinator.storage.connection import Command
+from coordinator.storage.functions import records
 from coordinator.storage.keys import Keyspace
 
 __all__ = ["Pace", "records_of"]
@@ -23,9 +23,9 @@ def records_of(
 
     Returns the values of these fields of each, or all its names and values, none of one that is not there.
     """
-    (found,) = yield [functions.read_records(keys, names[:RECORDS_AT_ONCE], RECORD_BYTES, fields)]
-    records: Sequence[Any] = found
-    return records
+    (reply,) = yield [records.read_records(keys, names[:RECORDS_AT_ONCE], RECORD_BYTES, fields)]
+    found: Sequence[Any] = reply
+    return found
 
 
 class Pace:

@@ -37,11 +37,13 @@ from coordinator.models import (
     RunnerLoadParams,
 )
 from coordinator.operations.pace import Pace, records_of
-from coordinator.storage import codec, functions
+from coordinator.storage import codec
 from coordinator.storage.codec import Record, fields_of
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.fields import stored_defaults
-from coordinator.storage.functions import Initial, Refused, write_arguments
+from coordinator.storage.functions import flows, messages, records
+from coordinator.storage.functions.records import Initial
+from coordinator.storage.functions.results import Refused, effects_of
 from coordinator.storage.keys import Keyspace, flow_name, index_entry, job_name, message_name
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024  # of a message's jobs after which their results are left out
@@ -98,13 +100,13 @@ def create_flow(keys: Keyspace, params: FlowCreateParams) -> Answerable:
     if params.abandon_after is None:
         return _upsert(keys, codec.FLOW, flow_name(flow.id), flow, NEW_FLOW, flow.id)
     given = given_members(flow)
-    write = write_arguments(codec.FLOW, given, index_entry(flow.id), NEW_FLOW)
-    command = functions.flow_draft(keys, flow_name(flow.id), params.abandon_after, write)
+    write = records.write_arguments(codec.FLOW, given, index_entry(flow.id), NEW_FLOW)
+    command = records.flow_draft(keys, flow_name(flow.id), params.abandon_after, write)
     return command, _drafted, (codec.FLOW, given, NEW_FLOW.members)
 
 
 def _drafted(reply: Reply, asked: Any) -> WithEffects:
-    return WithEffects(_upserted(reply, asked), functions.effects_of(reply))
+    return WithEffects(_upserted(reply, asked), effects_of(reply))
 
 
 def load_flow(keys: Keyspace, params: FlowLoadParams) -> Answerable:
@@ -130,7 +132,7 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
             result_json(keys, job.result, "message", "job", at)
     given = given_members(message)
     del given["job"]
-    write = write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
+    write = records.write_arguments(codec.MESSAGE, given, index_entry(message.caller_id, message.id), _NEW_MESSAGE)
     name = message_name(message.caller_id, message.id)
     stored = b""  # most are new
     while True:  # until the call's deadline, if other writers always come first
@@ -138,8 +140,8 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
             pieces = _embedded(message.job, stored)
         else:
             pieces = yield Compute(partial(_embedded, message.job, stored))
-        (reply,) = yield [functions.message_upsert(keys, name, stored, pieces, write)]
-        fields = functions.read_message_upsert(reply)
+        (reply,) = yield [messages.message_upsert(keys, name, stored, pieces, write)]
+        fields = messages.read_message_upsert(reply)
         if not isinstance(fields, bytes):
             break
         stored = fields
@@ -158,7 +160,7 @@ def load_message(keys: Keyspace, params: MessageLoadParams) -> Generator[list[Co
     fields = dict(fields)
     if b"x_started" in fields:
         names = fields[b"x_jobs"].decode().split()
-        if names == [functions.LARGE]:
+        if names == [flows.LARGE]:
             (listed,) = yield [("LRANGE", keys.plan(message_name(params.caller_id, params.id)), 0, -1)]
             names = [name.decode() for name in listed]
         embedded = yield from _embedded_now(keys, names)
@@ -177,9 +179,9 @@ def _embedded_now(keys: Keyspace, names: Sequence[str]) -> Generator[list[Comman
     at = 0
     while at < len(names):
         fields = () if room > 0 else _WITHOUT_RESULT
-        records = yield from records_of(keys, names[at:], fields)
-        at += len(records)
-        for name, values in zip(names[at - len(records) :], records, strict=False):
+        read = yield from records_of(keys, names[at:], fields)
+        at += len(read)
+        for name, values in zip(names[at - len(read) :], read, strict=False):
             record = fields_of(values) if not fields else dict(zip(_WITHOUT_RESULT_NAMES, values, strict=True))
             record = {name: value for name, value in record.items() if value is not None}
             if record:
@@ -345,9 +347,9 @@ _NO_JOB: Final[Mapping[str, Any]] = {"result": {}, "status": "Dispatched"}
 
 
 _UPSERTS: Final = {
-    codec.CONTEXT: functions.context_upsert,
-    codec.FLOW: functions.flow_upsert,
-    codec.JOB: functions.job_upsert,
+    codec.CONTEXT: records.context_upsert,
+    codec.FLOW: records.flow_upsert,
+    codec.JOB: records.job_upsert,
 }
 
 
@@ -355,13 +357,15 @@ def _upsert(keys: Keyspace, record: Record, name: str, model: Model, initial: In
     """Create or update the record of this name."""
     given = given_members(model)
     entry = index_entry(*ids) if record.is_listed else ""
-    command = _UPSERTS.get(record, functions.record_upsert)(keys, name, write_arguments(record, given, entry, initial))
+    command = _UPSERTS.get(record, records.record_upsert)(
+        keys, name, records.write_arguments(record, given, entry, initial)
+    )
     return command, _upserted, (record, given, initial.members)
 
 
 def _upserted(reply: Reply, asked: tuple[Record, Mapping[str, Any], Mapping[str, bytes | None]]) -> RawJson:
     record, given, initial = asked
-    upserted = functions.read_record_upsert(reply)
+    upserted = records.read_record_upsert(reply)
     if isinstance(upserted, Refused):
         name, run = map(spoken, upserted.details)
         detail = f"what {name} was run with is needed by {run}, which is running: give what is to run now another id"

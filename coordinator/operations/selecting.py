@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from coordinator.storage import functions
 from coordinator.storage.connection import Command
-from coordinator.storage.functions import Found, Place, Sought
+from coordinator.storage.functions import views
+from coordinator.storage.functions.views import Found, Place, Sought
 from coordinator.storage.keys import Keyspace
 
 __all__ = ["LOOKED_AT", "first_of", "is_filtering", "look_on", "sought"]
@@ -57,8 +57,8 @@ def sought(kind: str, filter: Any, *, sort: str = "", descending: bool = False) 
 
 def look_on(keys: Keyspace, sought: Sought, after: str, enough: int) -> Generator[list[Command], Any, Found]:
     """Look at a slice of the records behind this entry ('' for the first), for about `enough` that are sought."""
-    (reply,) = yield [functions.find(keys, sought, after, look_at=LOOKED_AT, enough=enough)]
-    return functions.read_find(reply, sought)
+    (reply,) = yield [views.find(keys, sought, after, look_at=LOOKED_AT, enough=enough)]
+    return views.read_find(reply, sought)
 
 
 def first_of(
@@ -69,11 +69,9 @@ def first_of(
     after: str | None = ""
     while after is not None:
         before = best[-1] if len(best) == count else None
-        command = functions.find(
-            keys, sought, after, look_at=LOOKED_AT, enough=2 * LOOKED_AT, behind=behind, before=before
-        )
+        command = views.find(keys, sought, after, look_at=LOOKED_AT, enough=2 * LOOKED_AT, behind=behind, before=before)
         (reply,) = yield [command]
-        found = functions.read_find(reply, sought)
+        found = views.read_find(reply, sought)
         best = sorted([*best, *found.places], reverse=sought.is_descending)[:count]
         after = found.last or None
     return best

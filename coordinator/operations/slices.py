@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from coordinator.actors.request import Compute, First, Further, Park
 from coordinator.storage.connection import Command, Reply
-from coordinator.storage.functions import Effects, Refused, Word
+from coordinator.storage.functions.results import Effects, Refused, Word
 
 __all__ = ["in_slices"]
+
+ONE_CALL: Final = 200  # jobs of a flow, or message, for which one call of the store is enough
+ONE_CALL_NAMES: Final = 1_000  # names in their depends and prerequisites
+JOBS_ADDED: Final = 100  # checked, or created, by one call, of a flow or message with more
 
 _T = TypeVar("_T")
 

@@ -27,10 +27,11 @@ from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.admitted import Admitted
 from coordinator.rpc.access.audit import Audit, Logs
 from coordinator.rpc.access.forwarded import Proxies
-from coordinator.rpc.access.gate import Gate, Rules
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.limits import Limits as CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.quotas import within_quotas
+from coordinator.rpc.access.rights import Rules
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Limits
 from coordinator.rpc.http.pages import Pages
@@ -228,7 +229,7 @@ class Service:
             await background.start(self._engine.run)
             background.start_soon(supervise, "returning memory", _return_memory)
             if self._gate is not None:
-                background.start_soon(supervise, "looking at who is logged in", self._gate.run)
+                background.start_soon(supervise, "looking at who is logged in", self._gate.sweep.run)
                 admitted = Admitted(self._directory, self._gate, request_timeout=self.settings.request_timeout)
                 background.start_soon(supervise, "looking at calls that wait", admitted.run)
             await self._serve(http, ws, stop, started)
@@ -354,7 +355,7 @@ class Service:
                 "calls_pending": ("Calls in mailboxes or being served.", lambda: directory.pending),
                 "contexts_active": ("Contexts with a mailbox.", lambda: directory.active_contexts),
                 "store_connections": ("Supervisors alive, each with a connection.", lambda: directory.connections),
-                "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.subscriptions),
+                "subscriptions": ("Runners and followers of flows subscribed.", lambda: engine.contexts.subscriptions),
                 "runners_held_back_total": (
                     "Times a runner was to get less because it had failed all it got; runner.list says which.",
                     lambda: engine.runners_held_back,
@@ -383,19 +384,19 @@ class Service:
                 ),
                 "runners_connected": (
                     "Runners subscribed, once for each context they take jobs of.",
-                    lambda: sum(1 for _ in engine.runners()),
+                    lambda: sum(1 for _ in engine.contexts.runners()),
                 ),
                 "runners_busy": (
                     "Those of them that have an attempt.",
-                    lambda: sum(bool(runner.held) for runner in engine.runners()),
+                    lambda: sum(bool(runner.held) for runner in engine.contexts.runners()),
                 ),
                 "runner_capacity": (
                     "Attempts they may have at a time.",
-                    lambda: sum(runner.capacity for runner in engine.runners()),
+                    lambda: sum(runner.capacity for runner in engine.contexts.runners()),
                 ),
                 "attempts_held": (
                     "Attempts they have.",
-                    lambda: sum(len(runner.held) for runner in engine.runners()),
+                    lambda: sum(len(runner.held) for runner in engine.contexts.runners()),
                 ),
             },
             self._families,

@@ -11,12 +11,12 @@ import trio
 from prometheus_client.core import Metric
 
 from coordinator.metrics import gauge
-from coordinator.operations.execution import FLOW_STATUSES, SCRIPT_TYPES, STATUSES
-from coordinator.storage import functions
+from coordinator.operations.views import FLOW_STATUSES, SCRIPT_TYPES, STATUSES
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
-from coordinator.storage.functions import Depths
+from coordinator.storage.functions import views
+from coordinator.storage.functions.views import Depths
 from coordinator.storage.keys import GLOBAL, ContextKey
 from coordinator.supervision import contain
 
@@ -175,12 +175,12 @@ class StoreView:
         for context in contexts:
             # Where all are in one database that is selected already, and selected again.
             commands.append(("SELECT", layout.database_of(context)))
-            commands.append(functions.depths(layout.keyspace(context), SCRIPT_TYPES))
+            commands.append(views.depths(layout.keyspace(context), SCRIPT_TYPES))
         replies = iter(await _asked(connection, commands))
         for context, selected, reply in zip(contexts, replies, replies, strict=True):
             # The second is refused if something else has one of the context's keys.
             if not isinstance(selected, ReplyError) and not isinstance(reply, ReplyError):
-                seen.add(context, functions.read_depths(reply, SCRIPT_TYPES))
+                seen.add(context, views.read_depths(reply, SCRIPT_TYPES))
 
     @asynccontextmanager
     async def _connected(self, address: ContextKey) -> AsyncIterator[Connection]:

@@ -31,7 +31,7 @@ from opentelemetry.trace import (
 )
 
 from coordinator import __version__
-from coordinator.storage.functions import AttemptEnded
+from coordinator.storage.functions.effects import AttemptEnded
 from coordinator.storage.keys import ContextKey
 from coordinator.tracing import span_of_attempt
 

@@ -32,6 +32,7 @@ from coordinator.storage.faults import (
     is_transient,
     is_write_refusal,
 )
+from coordinator.storage.functions import registration
 from coordinator.storage.keys import Command, ContextKey, Keyspace, Layout
 from coordinator.storage.topology import Topology
 
@@ -401,12 +402,12 @@ class Store:
         parts = 0
         while True:
             replies: list[Reply] = []
-            await connection.exchange([keys.call("hc_migrate", keys.engine)], replies)
+            await connection.exchange([registration.migrate(keys)], replies)
             if isinstance(replies[0], ReplyError):
                 if is_moving(str(replies[0])):
                     return
                 raise StoreUnavailable(self.refusal(replies[0]))
-            if replies[0] == 1:
+            if registration.read_migrate(replies[0]):
                 break
             parts += 1
         if parts:

@@ -18,6 +18,7 @@ from coordinator.storage import library
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.exported import STAGED, Header, numbered, parsed
 from coordinator.storage.faults import ReplyError
+from coordinator.storage.functions import registration
 from coordinator.storage.keys import GLOBAL
 from coordinator.storage.visit import (
     LISTS,
@@ -239,12 +240,13 @@ async def _commit(
     for id, fields in actors:
         await everywhere.ask([("HSET", everywhere.keys.actor(id), *_flat(fields.items()))])
     # Whoever serves the store takes its timers over, as from a coordinator that is gone.
-    register = store.layout.register_contexts(header.context)
-    await everywhere.ask([*register, ("ZADD", everywhere.keys.coordinators(), 0, store.layout.name)])
+    register = registration.own(store.layout, header.context)
+    await everywhere.ask([register, ("ZADD", everywhere.keys.coordinators(), 0, store.layout.name)])
     await hold.settle(last)
-    done = 0
-    while not done:
-        (done,) = await visit.ask([keys.call("hc_migrate", keys.engine)])
+    is_migrated = False
+    while not is_migrated:
+        (reply,) = await visit.ask([registration.migrate(keys)])
+        is_migrated = registration.read_migrate(reply)
     (existing,) = await visit.ask([("EXISTS", *(f"{prefix}{name}" for name in last))])
     await hold.let_go(header.now)
     return count + int(existing)

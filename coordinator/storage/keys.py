@@ -263,26 +263,9 @@ class Layout:
         absent = f"{prefix}absent" if self.is_spread else ""
         return Keyspace(prefix, context_key, self.caller, absent, max_result=self.max_result)
 
-    def register_contexts(self, *contexts: int) -> list[Command]:
-        """Commands for GLOBAL that register contexts as known, and as owned by us."""
-        keys = self.keyspace(GLOBAL)
-        owned = keys.owned_contexts(self.name).removeprefix(keys.prefix)
-        return [keys.call("hc_own", keys.contexts(), owned, *contexts)]
-
-    def register_context(self, context: int) -> list[Command]:
-        """The same for one context's own connection, where that can reach GLOBAL. They leave its database selected."""
-        return self._in_global(self.register_contexts(context), context)
-
-    def own_context(self, context: int) -> list[Command]:
-        """The same, but a context that is not known stays so: its reply is then Word.NONE."""
-        return self._in_global(self.own_contexts(context), context)
-
-    def own_contexts(self, *contexts: int) -> list[Command]:
-        """Commands for GLOBAL that register those of the contexts that are known as owned by us."""
-        keys = self.keyspace(GLOBAL)
-        return [keys.call("hc_own_known", keys.contexts(), keys.owned_contexts(self.name), *contexts)]
-
-    def _in_global(self, commands: list[Command], context: int) -> list[Command]:
+    def in_global(self, command: Command, context: int) -> list[Command]:
+        """A command for GLOBAL as a context's own connection sends it, where that can reach GLOBAL. Its database is
+        selected afterwards."""
         if self.isolation == "prefix" or context == 0:
-            return commands
-        return [("SELECT", 0), *commands, ("SELECT", context)]
+            return [command]
+        return [("SELECT", 0), command, ("SELECT", context)]

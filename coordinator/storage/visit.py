@@ -9,10 +9,13 @@ from typing import Final, Self
 
 import trio
 
-from coordinator.storage import functions, library
+from coordinator.storage import library
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable, is_transient
+from coordinator.storage.functions import transfer
+from coordinator.storage.functions.results import Refused
+from coordinator.storage.functions.transfer import Held
 from coordinator.storage.keys import ContextKey, Keyspace
 
 __all__ = [
@@ -181,10 +184,10 @@ class Hold:
         if (at_once or trio.current_time() >= self._due) and (await self._ask()).now != self.now:
             raise CannotTransfer("the store was away for too long, and the context has gone on meanwhile: try again")
 
-    async def _ask(self) -> functions.Held:
-        (reply,) = await self._visit.ask([functions.hold(self._visit.keys, self.what, self._token, HELD_FOR)])
-        held = functions.read_hold(reply)
-        if isinstance(held, functions.Refused):
+    async def _ask(self) -> Held:
+        (reply,) = await self._visit.ask([transfer.hold(self._visit.keys, self.what, self._token, HELD_FOR)])
+        held = transfer.read_hold(reply)
+        if isinstance(held, Refused):
             others = {b"export": "exporting it", b"delete": "deleting it"}
             doing = others.get(held.details[0], "importing into it, or did until a moment ago")
             raise CannotTransfer(
@@ -195,8 +198,8 @@ class Hold:
 
     async def settle(self, names: Sequence[str]) -> None:
         """The last keys brought become the context's."""
-        (reply,) = await self._visit.ask([functions.settle(self._visit.keys, self._token, names)])
-        if not functions.read_settle(reply):
+        (reply,) = await self._visit.ask([transfer.settle(self._visit.keys, self._token, names)])
+        if not transfer.read_settle(reply):
             raise CannotTransfer("somebody else has imported into the context meanwhile")
 
     async def let_go(self, now: int | None = None) -> None:
@@ -207,4 +210,4 @@ class Hold:
             if fields == 1:  # it says nothing but that it is held
                 await self._visit.ask([("DEL", keys.engine)])
                 return
-        await self._visit.ask([functions.let_go(keys, self._token, now)])
+        await self._visit.ask([transfer.let_go(keys, self._token, now)])

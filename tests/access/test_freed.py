@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from coordinator.actors.request import Request
-from coordinator.rpc.access.gate import Access
+from coordinator.rpc.access.client import Access
 from coordinator.server.app import App
 from tests.access import callers
 from tests.support.inprocess import http_url, serving, ws_url

@@ -19,8 +19,12 @@ import trio
 
 from coordinator.client import connect
 from coordinator.load.generator import BEHIND
+from coordinator.load.measured import Measured
+from coordinator.load.plan import LoadFailed, Plan
+from coordinator.load.processes import generators
 from coordinator.load.report import Unreadable, as_html, as_json, compared, read
-from coordinator.load.run import LoadFailed, Measured, Plan, find_knee, generators, run_step, stage
+from coordinator.load.run import find_knee, run_step
+from coordinator.load.stage import stage
 from tests.access import callers
 from tests.support.commands import herocoordinator
 from tests.support.server import CoordinatorProcess, coordinator

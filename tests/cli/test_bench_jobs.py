@@ -16,8 +16,13 @@ from click.testing import CliRunner
 
 from coordinator.cli.bench import bench
 from coordinator.client import connect
+from coordinator.load.crew import crew
+from coordinator.load.measured import Measured
+from coordinator.load.plan import JobsPlan, LoadFailed, Plan
+from coordinator.load.processes import generators
 from coordinator.load.report import as_html, as_json, as_prometheus, compared, read
-from coordinator.load.run import JobsPlan, LoadFailed, Measured, Plan, crew, generators, run_step, stage
+from coordinator.load.run import run_step
+from coordinator.load.stage import stage
 from tests.access import callers
 from tests.cli.test_bench import quiet, stopped
 from tests.support.commands import herocoordinator, herocoordinator_started, read_until

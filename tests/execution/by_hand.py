@@ -8,8 +8,8 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from coordinator.actors.request import Operation, WithEffects
-from coordinator.storage import functions
 from coordinator.storage.connection import Command
+from coordinator.storage.functions import attempts
 from coordinator.storage.keys import Keyspace, Layout, Transition
 
 __all__ = ["KEYS", "STORED_FLOW", "STORED_JOB", "asks", "ends", "outcome_of", "take_one", "transition"]
@@ -77,7 +77,7 @@ def transition(step: list[Command]) -> tuple[str, tuple[Any, ...]]:
 
 def take_one(keys: Keyspace, holder: str = "h") -> Transition:
     """Runner 3 takes one Python job. Sent twice, it is the same take asked for again."""
-    return functions.take(
+    return attempts.take(
         keys,
         runner_id=3,
         session="",

@@ -12,8 +12,21 @@ from pydantic_core import from_json
 from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.subscriptions import take
-from coordinator.operations import bulk, control, execution, listing, records
-from coordinator.storage import codec, functions
+from coordinator.operations import (
+    attempts,
+    bulk,
+    control,
+    events,
+    flows,
+    listing,
+    messages,
+    prerequisites,
+    records,
+    views,
+)
+from coordinator.storage import codec
+from coordinator.storage.functions import runners, upkeep
+from coordinator.storage.functions.attempts import read_resume, resume, untake
 from coordinator.storage.keys import Command, Layout
 from tests.execution.wire import Wire
 from tests.support.exchanges import alone
@@ -164,31 +177,31 @@ class Context:
         return self._call(listing.page_of(codec.JOB), models.JobListParams, **params)
 
     def stats(self) -> Any:
-        return self._call(execution.context_stats, models.ContextStatsParams)
+        return self._call(views.context_stats, models.ContextStatsParams)
 
     def attempts(self, id: int) -> list[Any]:
         """How the attempts at a job went."""
-        answer = self._call(execution.job_attempts, models.JobLoadParams, caller_id=CALLER, id=id)
-        attempts: list[Any] = answer["attempts"]
-        return attempts
+        answer = self._call(attempts.job_attempts, models.JobLoadParams, caller_id=CALLER, id=id)
+        ended: list[Any] = answer["attempts"]
+        return ended
 
     # -- flows
 
     def submit(self, id: int, jobs: Sequence[Mapping[str, Any]], **members: Any) -> Any:
         flow = self._flow(id, [job["id"] for job in jobs], **members)
-        return self._call(execution.submit_flow, models.FlowSubmitParams, flow=flow, jobs=list(jobs))
+        return self._call(flows.submit_flow, models.FlowSubmitParams, flow=flow, jobs=list(jobs))
 
     def start(self, id: int) -> Any:
-        return self._call(execution.start_flow, models.FlowParams, id=id)
+        return self._call(flows.start_flow, models.FlowParams, id=id)
 
     def retry(self, id: int) -> Any:
-        return self._call(execution.retry_flow, models.FlowParams, id=id)
+        return self._call(flows.retry_flow, models.FlowParams, id=id)
 
     def cancel(self, id: int, reason: str = "") -> Any:
-        return self._call(execution.cancel_flow, models.FlowCancelParams, id=id, reason=reason)
+        return self._call(flows.cancel_flow, models.FlowCancelParams, id=id, reason=reason)
 
     def status(self, id: int) -> Any:
-        return self._call(execution.flow_status, models.FlowParams, id=id)
+        return self._call(views.flow_status, models.FlowParams, id=id)
 
     def statuses(self, id: int) -> dict[int, str]:
         """Of the jobs of a flow."""
@@ -198,19 +211,19 @@ class Context:
         return next(progress for progress in self.status(flow_id)["jobs"] if progress["id"] == job_id)
 
     def events_page(self, id: int, after: str = "0-0", limit: int = 1000) -> Any:
-        return self._call(execution.flow_events, models.FlowEventsParams, id=id, after=after, limit=limit)
+        return self._call(events.flow_events, models.FlowEventsParams, id=id, after=after, limit=limit)
 
     def events(self, id: int, after: str = "0-0", limit: int = 1000) -> list[Any]:
         """Every event kept, a page at a time."""
-        events: list[Any] = []
+        found: list[Any] = []
         while page := self.events_page(id, after, limit)["events"]:
-            events += page
+            found += page
             after = page[-1]["event_id"]
-        return events
+        return found
 
     def tail(self, id: int) -> list[Any]:
         """The newest log reports of a job."""
-        reports: list[Any] = self._call(execution.job_tail, models.JobLoadParams, caller_id=CALLER, id=id)["reports"]
+        reports: list[Any] = self._call(attempts.job_tail, models.JobLoadParams, caller_id=CALLER, id=id)["reports"]
         return reports
 
     # -- what people decide
@@ -260,50 +273,50 @@ class Context:
         return [Attempt(given["job"]["caller_id"], given["job"]["id"], given["token"], given) for given in taken]
 
     def _take(self, runner: Runner, count: int, holder: str, number: str) -> Operation:
-        _, attempts, effects = yield from take(self.keys, runner, count=count, holder=holder, number=number)
-        return WithEffects(b"[" + b",".join(b"{" + members for _, members in attempts) + b"]", effects)
+        _, assignments, effects = yield from take(self.keys, runner, count=count, holder=holder, number=number)
+        return WithEffects(b"[" + b",".join(b"{" + members for _, members in assignments) + b"]", effects)
 
     def take_one(self, runner: Runner = RUNNER) -> Attempt:
         (attempt,) = self.take(1, runner)
         return attempt
 
     def heartbeat(self, attempt: Attempt) -> Any:
-        return self._report(execution.heartbeat, models.JobHeartbeatParams, attempt)
+        return self._report(attempts.heartbeat, models.JobHeartbeatParams, attempt)
 
     def log(self, attempt: Attempt, *lines: str, stream: str = "stdout") -> Any:
-        return self._report(execution.log_lines, models.JobLogParams, attempt, lines=list(lines), stream=stream)
+        return self._report(attempts.log_lines, models.JobLogParams, attempt, lines=list(lines), stream=stream)
 
     def finish(self, attempt: Attempt, **result: str) -> Any:
-        return self._report(execution.finish_job, models.JobFinishParams, attempt, result=result)
+        return self._report(attempts.finish_job, models.JobFinishParams, attempt, result=result)
 
     def fail(self, attempt: Attempt, error: str = "broken", **more: Any) -> Any:
-        return self._report(execution.fail_job, models.JobFailParams, attempt, error=error, **more)
+        return self._report(attempts.fail_job, models.JobFailParams, attempt, error=error, **more)
 
     def resume(self, runner: Runner, *holding: str) -> list[str]:
         """A runner has reconnected; those of the tokens that are no longer valid."""
         gone: set[str] | None = None
         while gone is None:
-            (reply,) = self.wire.ask(functions.resume(self.keys, runner.runner_id, runner.runner_session, holding))
-            gone, effects = functions.read_resume(reply)
+            (reply,) = self.wire.ask(resume(self.keys, runner.runner_id, runner.runner_session, holding))
+            gone, effects = read_resume(reply)
         self.wire.effects = [effect.decode() for effect in effects]
         return sorted(gone)
 
     def untake(self, holder: str, number: int) -> None:
         """Nobody will be told of what was taken."""
-        self.wire.transition(functions.untake(self.keys, holder, str(number)))
+        self.wire.transition(untake(self.keys, holder, str(number)))
 
-    def there(self, script_types: Sequence[str], runners: Collection[int], seconds: float = 1e9) -> None:
+    def there(self, script_types: Sequence[str], ids: Collection[int], seconds: float = 1e9) -> None:
         """These runners wait for jobs of these types, for so long."""
-        self.wire.transition(functions.runners_there(self.keys, seconds, script_types, runners))
+        self.wire.transition(runners.runners_there(self.keys, seconds, script_types, ids))
 
     def run_all(self, runner: Runner | None = None) -> list[Attempt]:
         """A runner of all types takes and finishes until nothing is left; the attempts in their order."""
         everything = runner or Runner(script_types=("Osis", "Sal", "V", "Python"))
         done: list[Attempt] = []
-        while attempts := self.take(100, everything) or self.settle() or self.take(100, everything):
-            for attempt in attempts:
+        while taken := self.take(100, everything) or self.settle() or self.take(100, everything):
+            for attempt in taken:
                 self.finish(attempt)
-            done += attempts
+            done += taken
         return done
 
     def settle(self) -> list[Attempt]:
@@ -320,24 +333,26 @@ class Context:
     # -- messages and prerequisites
 
     def send(self, id: int) -> Any:
-        return self._call(execution.send_message, models.MessageParams, caller_id=CALLER, id=id)
+        return self._call(messages.send_message, models.MessageParams, caller_id=CALLER, id=id)
 
     def satisfy(self, name: str, flow_id: int | None = None, **more: Any) -> Any:
         scope = {} if flow_id is None else {"flow_id": flow_id}
-        return self._call(execution.satisfy_prerequisite, models.PrerequisiteSatisfyParams, name=name, **scope, **more)
+        return self._call(
+            prerequisites.satisfy_prerequisite, models.PrerequisiteSatisfyParams, name=name, **scope, **more
+        )
 
     def revoke(self, name: str, flow_id: int | None = None) -> Any:
         scope = {} if flow_id is None else {"flow_id": flow_id}
-        return self._call(execution.revoke_prerequisite, models.PrerequisiteRevokeParams, name=name, **scope)
+        return self._call(prerequisites.revoke_prerequisite, models.PrerequisiteRevokeParams, name=name, **scope)
 
     def prerequisites(self, **page: Any) -> Any:
-        return self._call(execution.list_prerequisites, models.PrerequisiteListParams, **page)
+        return self._call(prerequisites.list_prerequisites, models.PrerequisiteListParams, **page)
 
     # -- time
 
     def tick(self) -> None:
         """See to the timers that are due."""
-        self.wire.transition(functions.tick(self.keys, TICK_LIMIT))
+        self.wire.transition(upkeep.tick(self.keys, TICK_LIMIT))
 
     def later(self, seconds: float) -> None:
         """Let time pass, in which the coordinator sees to its timers."""

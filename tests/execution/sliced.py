@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from coordinator.actors.request import Operation
-from coordinator.operations import execution
-from coordinator.storage import functions, library
+from coordinator.operations import slices
+from coordinator.storage import library
+from coordinator.storage.functions import upkeep
 from coordinator.storage.keys import Command, Layout
 from tests.execution.driver import TICK_LIMIT, Context
 from tests.execution.wire import Wire
@@ -31,13 +32,13 @@ SOURCE: Final = _with(library.SOURCE, _SMALL)
 
 @contextmanager
 def small_slices() -> Iterator[None]:
-    """Flows are submitted in slices, too."""
-    before = execution.ONE_CALL, execution.JOBS_ADDED
-    execution.ONE_CALL, execution.JOBS_ADDED = 1, 2  # type: ignore[misc]
+    """Flows are submitted, and messages sent, in slices, too."""
+    before = slices.ONE_CALL, slices.JOBS_ADDED
+    slices.ONE_CALL, slices.JOBS_ADDED = 1, 2  # type: ignore[misc]
     try:
         yield
     finally:
-        execution.ONE_CALL, execution.JOBS_ADDED = before  # type: ignore[misc]
+        slices.ONE_CALL, slices.JOBS_ADDED = before  # type: ignore[misc]
 
 
 class SettledWire(Wire):
@@ -63,7 +64,7 @@ class SettledWire(Wire):
         context = Context(self, Layout(), 0)
         context.keys = self._keys
         while context.under_way() or self._has_due():
-            _, effects = self.ask(functions.tick(self._keys, TICK_LIMIT))[0]
+            _, effects = self.ask(upkeep.tick(self._keys, TICK_LIMIT))[0]
             self.effects += [effect.decode() for effect in effects]
 
     def _has_due(self) -> bool:

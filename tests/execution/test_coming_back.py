@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coordinator.storage import functions, library
+from coordinator.storage import library
+from coordinator.storage.functions import attempts, joined
 from tests.execution.driver import Context, Runner, job
 
 COUNT = 1200
@@ -53,13 +54,13 @@ def test_a_call_looks_at_a_bounded_number_of_them(context: Context) -> None:
     context.settle()
     context.take(COUNT, Runner(3, "s"))
     context.wire.ask(library.load_command())
-    resume = functions.resume(context.keys, 3, "s", ["1-1"])
+    resume = attempts.resume(context.keys, 3, "s", ["1-1"])
 
     context.wire.ask(("CONFIG", "RESETSTAT"))
     (reply,) = context.wire.ask(type(resume).many([resume] * 20))
-    results, _ = functions.read_many(reply, 20)
+    results, _ = joined.read_many(reply, 20)
 
-    assert [functions.read_resume(result)[0] for result in results] == [None] * 20
+    assert [attempts.read_resume(result)[0] for result in results] == [None] * 20
     (stats,) = context.wire.ask(("INFO", "commandstats"))
     text = stats.decode() if isinstance(stats, bytes) else str(stats)
     (hgets,) = [line for line in text.splitlines() if line.startswith("cmdstat_hget:")]

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from coordinator.errors import NotFound, StorageError
-from coordinator.storage import functions
+from coordinator.storage.functions import control, once
+from coordinator.storage.functions.control import Deletion
 from coordinator.storage.keys import Isolation, Layout
 from tests.execution.conftest import SHARED_DATABASE, NewContext
 from tests.execution.driver import Context, job
@@ -20,11 +21,11 @@ def left(context: Context) -> set[str]:
     return {key.decode().removeprefix(context.keys.prefix) for key in keys}
 
 
-def delete(context: Context, passed: int, number: str = "", slices: int = 1_000) -> functions.Deletion | None:
-    found: functions.Deletion | None = None
+def delete(context: Context, passed: int, number: str = "", slices: int = 1_000) -> Deletion | None:
+    found: Deletion | None = None
     for _ in range(slices):
-        (reply,) = context.wire.ask(functions.context_delete(context.keys, context.id, number, passed))
-        found, effects = functions.read_context_delete(reply)
+        (reply,) = context.wire.ask(control.context_delete(context.keys, context.id, number, passed))
+        found, effects = control.read_context_delete(reply)
         context.wire.effects = [effect.decode() for effect in effects]
         if found is None or not found.has_more:
             break
@@ -117,17 +118,17 @@ def test_whoever_comes_goes_on_and_none_deletes_what_is_created_after(context: C
 
     for passed in (1, 2):
         found = delete(context, passed, mine.number)
-        assert found == functions.Deletion(mine.number, 0, False)
+        assert found == Deletion(mine.number, 0, False)
     assert context.load_job(1)["id"] == 1
 
 
 def test_who_only_goes_on_begins_nothing(context: Context) -> None:
     context.create_job(1)
-    assert delete(context, 1, functions.GOES_ON) is None
+    assert delete(context, 1, control.GOES_ON) is None
     assert context.load_job(1)["id"] == 1
 
     delete(context, 1, slices=1)
-    found = delete(context, 1, functions.GOES_ON)
+    found = delete(context, 1, control.GOES_ON)
     assert found is not None
     assert delete(context, 2, found.number) is not None
     assert left(context) == set()
@@ -150,7 +151,7 @@ def test_each_call_deletes_a_few(context: Context) -> None:
 def test_a_connection_that_has_made_it_known_has_to_do_that_again(context: Context) -> None:
     """For the set of known contexts does not have it any more."""
     context.create_job(1)
-    writer = functions.fence(context.keys, "w", 1, None)
+    writer = once.fence(context.keys, "w", 1, None)
     context.wire.ask(writer)
     first = delete(context, 1)
     assert first is not None
@@ -159,8 +160,8 @@ def test_a_connection_that_has_made_it_known_has_to_do_that_again(context: Conte
     delete(context, 2, first.number)
 
     assert left(context) == set()
-    stamped = functions.job_cancel(context.keys, "job:7:1", "x").stamped(
-        functions.job_cancel(context.keys, "job:7:1", "x"), "w:1 1 1"
+    stamped = control.job_cancel(context.keys, "job:7:1", "x").stamped(
+        control.job_cancel(context.keys, "job:7:1", "x"), "w:1 1 1"
     )
     with pytest.raises(StorageError, match="FENCED"):
         context.wire.ask(stamped)

@@ -12,23 +12,23 @@ import pytest
 from coordinator.actors.request import Park
 from coordinator.engine.subscriptions import ContextSubscription
 from coordinator.models import ContextEvent, ContextEventsParams
-from coordinator.operations import execution
-from coordinator.storage import functions
-from coordinator.storage.functions import Following
+from coordinator.operations.events import context_events
+from coordinator.storage.functions import events
+from coordinator.storage.functions.events import Following
 from tests.execution.driver import Context, job
 from tests.execution.test_following import Client
 
 
 def follow(context: Context, after: str | None = None) -> Following:
     """Somebody follows the context."""
-    (reply,) = context.wire.ask(functions.context_follow(context.keys, 300.0, after))
-    following = functions.read_context_follow(reply)
+    (reply,) = context.wire.ask(events.context_follow(context.keys, 300.0, after))
+    following = events.read_context_follow(reply)
     assert isinstance(following, Following)
     return following
 
 
 def page(context: Context, **params: Any) -> Any:
-    operation = execution.context_events(context.keys, ContextEventsParams(context_id=context.id, **params))
+    operation = context_events(context.keys, ContextEventsParams(context_id=context.id, **params))
     return context.wire.run(operation)
 
 
@@ -63,8 +63,8 @@ class Follower:
         return self.client.notices
 
 
-def said(events: Sequence[dict[str, Any]]) -> list[tuple[int, int | None, str]]:
-    return [(event["flow_id"], event.get("job_id"), event["status"]) for event in events]
+def said(told: Sequence[dict[str, Any]]) -> list[tuple[int, int | None, str]]:
+    return [(event["flow_id"], event.get("job_id"), event["status"]) for event in told]
 
 
 def own(event: dict[str, Any]) -> dict[str, Any]:
@@ -117,13 +117,13 @@ def test_the_pages_are_the_same_events_from_each_of_them_on(context: Context) ->
     whole = page(context, after=begin["last_event"], limit=1000)["events"]
     assert len(whole) == 2 + 2 * 59
 
-    after, events = begin["last_event"], []
+    after, read = begin["last_event"], []
     while found := (got := page(context, after=after, limit=7))["events"]:
         assert not got["missed"]
-        events += found
+        read += found
         after = got["last_event"]
 
-    assert events == whole
+    assert read == whole
     for at in (0, 1, 30, 31, 32, 33, 100):
         assert page(context, after=whole[at]["event_id"], limit=1000)["events"] == whole[at + 1 :]
 

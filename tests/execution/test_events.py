@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordinator.errors import InvalidParams, NotFound
-from coordinator.storage import functions
+from coordinator.storage.functions import attempts, joined
 from tests.execution.conftest import NewContext
 from tests.execution.driver import CALLER, Context, Runner, job
 
@@ -66,13 +66,13 @@ def test_a_timer_that_is_set_and_dropped_in_turns_is_as_it_was_left(context: Con
     names = [f"job:{CALLER}:{attempt.id}" for attempt in (first, second, third)]
     keys = context.keys
     calls = [
-        functions.finish(keys, names[0], first.token, b"{}"),
-        functions.heartbeat(keys, names[1], second.token),
-        functions.fail(keys, names[1], second.token, "broken", None, may_retry=True),
-        functions.heartbeat(keys, names[2], third.token),
+        attempts.finish(keys, names[0], first.token, b"{}"),
+        attempts.heartbeat(keys, names[1], second.token),
+        attempts.fail(keys, names[1], second.token, "broken", None, may_retry=True),
+        attempts.heartbeat(keys, names[2], third.token),
     ]
 
-    context.wire.ask(functions.many(calls))
+    context.wire.ask(joined.many(calls))
 
     (timers,) = context.wire.ask(("ZRANGE", f"{keys.prefix}timers", 0, -1))
     assert {timer.decode() for timer in timers} == {f"retry:{names[1]}", f"lease:{names[2]}"}
@@ -377,8 +377,8 @@ def check_cursors(context: Context) -> list[str]:
 
 def test_what_happens_in_one_call_is_one_entry_and_each_event_has_an_id_of_its_own(context: Context) -> None:
     context.submit(1, [job(id) for id in (1, 2, 3)])
-    attempts = context.take(3)
-    for attempt in attempts:
+    taken = context.take(3)
+    for attempt in taken:
         context.finish(attempt)
 
     assert [len(events) for _, events in entries(context)] == [1, 3, 1, 1, 2]
@@ -418,12 +418,10 @@ def test_no_event_has_the_id_of_another_when_the_newest_is_later_than_now(contex
 
 def test_a_log_between_two_entries_has_an_id_of_its_own(context: Context) -> None:
     context.submit(1, [job(id) for id in range(1, 5)])
-    attempts = context.take(4)
-    log = functions.append_log(context.keys, f"job:{CALLER}:{attempts[0].id}", attempts[0].token, "stdout", ["one"])
-    reports = [
-        functions.finish(context.keys, f"job:{CALLER}:{attempt.id}", attempt.token, b"{}") for attempt in attempts
-    ]
-    context.wire.ask(functions.many([reports[1], reports[2], log, reports[0], reports[3]]))
+    taken = context.take(4)
+    log = attempts.append_log(context.keys, f"job:{CALLER}:{taken[0].id}", taken[0].token, "stdout", ["one"])
+    reports = [attempts.finish(context.keys, f"job:{CALLER}:{attempt.id}", attempt.token, b"{}") for attempt in taken]
+    context.wire.ask(joined.many([reports[1], reports[2], log, reports[0], reports[3]]))
 
     check_cursors(context)
     kinds = [event["kind"] for event in context.events(1)]

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator import models
 from coordinator.errors import InvalidParams, NotFound, StaleToken
-from coordinator.operations import execution
+from coordinator.operations import attempts
 from tests.execution.driver import CALLER, Attempt, Context, job
 
 MIB = 1024 * 1024
@@ -23,7 +23,7 @@ def page(context: Context, attempt: Attempt, after: int | None = None, token: st
         token=attempt.token if token is None else token,
         after=after,
     )
-    return context.wire.run(execution.job_inputs(context.keys, params))
+    return context.wire.run(attempts.job_inputs(context.keys, params))
 
 
 def fan_in(context: Context, sizes: list[int]) -> tuple[Attempt, dict[str, Any]]:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from coordinator.actors.pipeline import ARGUMENTS, join, part
-from coordinator.storage import functions, library
+from coordinator.storage import library
 from coordinator.storage.faults import ReplyError
+from coordinator.storage.functions import attempts, records
+from coordinator.storage.functions.kinds import LONG
 from coordinator.storage.keys import Command, Layout, Transition
 from tests.execution.conftest import NewContext
 from tests.execution.driver import Context, job
@@ -57,7 +59,7 @@ def test_a_call_has_a_bounded_number_of_arguments_unless_one_alone_has_more() ->
 
 def test_what_may_be_much_work_travels_by_itself() -> None:
     heartbeat, cancel = transition("hc_heartbeat", "job:7:1", "t"), transition("hc_flow_cancel", "flow:1", "why")
-    delete, resume = functions.record_delete(KEYS, "flow:1", "t"), functions.resume(KEYS, 1, "", ["t"])
+    delete, resume = records.record_delete(KEYS, "flow:1", "t"), attempts.resume(KEYS, 1, "", ["t"])
 
     joined, counts = join([heartbeat, heartbeat, cancel, delete, heartbeat, resume, heartbeat, heartbeat])
 
@@ -66,7 +68,7 @@ def test_what_may_be_much_work_travels_by_itself() -> None:
 
 
 def test_every_function_that_travels_by_itself_is_there() -> None:
-    for name in functions.LONG:
+    for name in LONG:
         assert f"register('{name}'" in library.SOURCE
 
 

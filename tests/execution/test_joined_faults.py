@@ -14,8 +14,9 @@ from coordinator import models
 from coordinator.actors.pipeline import join, part
 from coordinator.errors import StorageError
 from coordinator.operations import records
-from coordinator.storage import functions, library
+from coordinator.storage import library
 from coordinator.storage.faults import ReplyError
+from coordinator.storage.functions import attempts, upkeep
 from coordinator.storage.keys import Command
 from tests.execution.conftest import NewContext
 from tests.execution.driver import CALLER, Context, job, message
@@ -105,17 +106,17 @@ def prepare(context: Context, plan: Plan) -> list[Command]:
         name, token = f"job:{CALLER}:{id}", tokens.get(id, "1-1-1-1")
         match kind:
             case "finish":
-                return functions.finish(context.keys, name, token, b'{"of":"%d"}' % id)
+                return attempts.finish(context.keys, name, token, b'{"of":"%d"}' % id)
             case "fail":
-                return functions.fail(
+                return attempts.fail(
                     context.keys, name, token, "no good", None, may_retry=bool(id % 2), is_lost=id % 3 == 0
                 )
             case "heartbeat":
-                return functions.heartbeat(context.keys, name, token)
+                return attempts.heartbeat(context.keys, name, token)
             case "log":
-                return functions.append_log(context.keys, name, token, "stdout", ["one", "two"])
+                return attempts.append_log(context.keys, name, token, "stdout", ["one", "two"])
             case "take":
-                return functions.take(
+                return attempts.take(
                     context.keys,
                     runner_id=4,
                     session="session",
@@ -212,13 +213,13 @@ def test_a_timer_that_fails_concerns_no_other_and_is_looked_at_again(new_context
     context = new_context()
     context.wire.ask(("FLUSHALL",), library.load_command())
     context.submit(1, [job(1, retries=1), job(2, retries=1), job(3, retries=1)])
-    attempts = context.take(3)
-    for attempt in attempts:
+    taken = context.take(3)
+    for attempt in taken:
         context.fail(attempt)
     prefix = context.keys.prefix
     context.wire.ask(("SET", f"{prefix}job:{CALLER}:2", "no hash"), ("HINCRBY", f"{prefix}engine", "skew", 2_000))
 
-    (*_, faults), effects = functions.read_tick(context.wire.ask(functions.tick(context.keys, 200))[0])
+    (*_, faults), effects = upkeep.read_tick(context.wire.ask(upkeep.tick(context.keys, 200))[0])
 
     (fault,) = faults
     assert fault.startswith("retry:job:7:2: WRONGTYPE")
@@ -226,7 +227,7 @@ def test_a_timer_that_fails_concerns_no_other_and_is_looked_at_again(new_context
     assert {attempt.id for attempt in context.take(3)} == {1, 3}
     again = context.wire.ask(("ZSCORE", f"{prefix}timers", "retry:job:7:2"))[0]
     assert again is not None
-    assert functions.read_tick(context.wire.ask(functions.tick(context.keys, 200))[0])[0].faults == []
+    assert upkeep.read_tick(context.wire.ask(upkeep.tick(context.keys, 200))[0])[0].faults == []
 
 
 def test_a_job_that_is_no_record_any_more_holds_up_no_other_that_is_taken(new_context: NewContext) -> None:

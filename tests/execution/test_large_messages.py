@@ -9,7 +9,7 @@ import pytest
 
 from coordinator import models
 from coordinator.errors import Conflict, DagCycleDetected, NotFound
-from coordinator.operations import execution
+from coordinator.operations import messages
 from coordinator.storage.keys import Layout
 from tests.execution.conftest import CONTEXT
 from tests.execution.driver import CALLER, Begun, Context, job
@@ -38,7 +38,7 @@ def context(store: ValkeyProcess) -> Iterator[Context]:
 
 def begin_send(context: Context) -> Begun:
     params = models.MessageParams(context_id=context.id, caller_id=CALLER, id=1)
-    return Begun(context, execution.send_message(context.keys, params))
+    return Begun(context, messages.send_message(context.keys, params))
 
 
 def stop_in_each_slice(context: Context) -> Iterator[Begun]:
@@ -182,7 +182,7 @@ def test_a_finished_job_counts_as_done_unless_it_is_another(context: Context) ->
     context.create_message(2, [job(1, timeout=9), *JOBS[1:]])
     params = models.MessageParams(context_id=context.id, caller_id=CALLER, id=2)
     with pytest.raises(Conflict) as caught:
-        Begun(context, execution.send_message(context.keys, params)).finish()
+        Begun(context, messages.send_message(context.keys, params)).finish()
     assert caught.value.data["member"] == "timeout"
 
 

@@ -10,7 +10,9 @@ from coordinator import models
 from coordinator.actors.request import Operation
 from coordinator.errors import Conflict, InvalidParams
 from coordinator.operations import listing
-from coordinator.storage import codec, functions
+from coordinator.storage import codec
+from coordinator.storage.functions import events, records
+from coordinator.storage.functions.results import Refused
 from tests.execution.by_hand import KEYS, STORED_JOB, asks, ends, outcome_of, transition
 from tests.execution.driver import Context, job
 
@@ -200,7 +202,7 @@ def test_the_store_stops_reading_after_so_many_bytes(context: Context) -> None:
 
     page = context.list_jobs(limit=100)
     names = [f"job:7:{id}" for id in range(1, 6)]
-    (found,) = context.wire.ask(functions.read_records(context.keys, names, 400_000))
+    (found,) = context.wire.ask(records.read_records(context.keys, names, 400_000))
 
     assert ids(page) == [1, 2, 3, 4, 5]
     assert len(found) == 4
@@ -224,9 +226,9 @@ def test_events_are_read_until_they_have_so_many_bytes(context: Context, limit: 
     seen: list[Any] = []
     after, is_last = "0-0", False
     while not is_last:
-        (reply,) = context.wire.ask(functions.flow_read(context.keys, 1, after, limit, 250_000))
-        found = functions.read_flow_read(reply)
-        assert not isinstance(found, functions.Refused)
+        (reply,) = context.wire.ask(events.flow_read(context.keys, 1, after, limit, 250_000))
+        found = events.read_flow_read(reply)
+        assert not isinstance(found, Refused)
         is_last = found.is_last
         assert len(found.events) <= limit
         assert sum(len(members) for _, members in found.events) < 250_000 + 101_000

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from coordinator.errors import StorageError
-from coordinator.storage import functions
 from coordinator.storage.faults import ReplyNotKept
+from coordinator.storage.functions import attempts, flows, joined, once, records
+from coordinator.storage.functions.attempts import Taken
 from coordinator.storage.keys import Command, Transition
 from tests.execution.by_hand import take_one
 from tests.execution.driver import Context, job
@@ -24,9 +25,9 @@ class Writer:
 
     def begin(self, epoch: int, after: int | None = None) -> dict[int, Any]:
         """Begin an epoch. Returns the replies kept."""
-        (reply,) = self.context.wire.ask(functions.fence(self.context.keys, "w", epoch, after))
+        (reply,) = self.context.wire.ask(once.fence(self.context.keys, "w", epoch, after))
         self.epoch = epoch
-        return functions.read_fence(reply)
+        return once.read_fence(reply)
 
     def call(self, command: Command, *, epoch: int = 0, unanswered: int = 1) -> Any:
         self.calls += 1
@@ -42,7 +43,7 @@ def writer(context: Context) -> Writer:
 
 
 def cancel(context: Context, flow: int = 1) -> Transition:
-    return functions.flow_cancel(context.keys, flow, "enough")
+    return flows.flow_cancel(context.keys, flow, "enough")
 
 
 def test_an_older_epoch_writes_no_more(writer: Writer, context: Context) -> None:
@@ -63,14 +64,14 @@ def test_replies_are_kept_as_they_were(writer: Writer, context: Context) -> None
     writer.begin(1)
     context.submit(1, [job(1), job(2)])
     context.submit(2, [job(3)])
-    attempts = [context.take_one() for _ in range(3)]
+    taken = [context.take_one() for _ in range(3)]
 
     def finish(at: int) -> Transition:
-        name = f"job:7:{attempts[at].id}"
-        return functions.finish(context.keys, name, attempts[at].token, b"{}")
+        name = f"job:7:{taken[at].id}"
+        return attempts.finish(context.keys, name, taken[at].token, b"{}")
 
     replies = {
-        1: writer.call(functions.record_delete(context.keys, "job:7:99", "t")),
+        1: writer.call(records.record_delete(context.keys, "job:7:99", "t")),
         2: writer.call(finish(0)),
         3: writer.call(Transition.many([finish(1), finish(2), cancel(context, 2)]), unanswered=2),
         4: writer.call(cancel(context, 3)),
@@ -98,9 +99,9 @@ def test_a_repeatable_transition_is_called_again(writer: Writer, context: Contex
     writer.call(Transition.many([cancel(context), take]))
     kept = writer.begin(2, 0)
     assert kept.keys() == {2}
-    (cancelled, again), _ = functions.read_many(kept[2], 2)
-    assert functions.read_kept(cancelled) is cancelled
-    assert functions.read_kept(again) is None
+    (cancelled, again), _ = joined.read_many(kept[2], 2)
+    assert once.read_kept(cancelled) is cancelled
+    assert once.read_kept(again) is None
 
 
 def test_what_is_too_large_is_not_kept(writer: Writer, context: Context) -> None:
@@ -109,26 +110,26 @@ def test_what_is_too_large_is_not_kept(writer: Writer, context: Context) -> None
     writer.call(cancel(context))
     writer.call(Transition.many([cancel(context), cancel(context, 9)]))
     kept = writer.begin(2, 0)
-    assert isinstance(functions.read_kept(kept[1]), ReplyNotKept)
-    (large, small), _ = functions.read_many(kept[2], 2)
-    assert isinstance(functions.read_kept(large), ReplyNotKept)
-    assert functions.read_kept(small) is small
+    assert isinstance(once.read_kept(kept[1]), ReplyNotKept)
+    (large, small), _ = joined.read_many(kept[2], 2)
+    assert isinstance(once.read_kept(large), ReplyNotKept)
+    assert once.read_kept(small) is small
 
 
 def test_a_writer_that_ends_leaves_nothing_and_an_older_one_ends_no_newer(writer: Writer, context: Context) -> None:
     writer.begin(1)
     writer.begin(2)
-    context.wire.ask(functions.release(context.keys, "w", 1))
-    writer.call(functions.record_delete(context.keys, "job:7:99", "t"))
-    context.wire.ask(functions.release(context.keys, "w", 2))
+    context.wire.ask(once.release(context.keys, "w", 1))
+    writer.call(records.record_delete(context.keys, "job:7:99", "t"))
+    context.wire.ask(once.release(context.keys, "w", 2))
     assert context.wire.ask(("KEYS", f"{context.keys.prefix}writer:*")) == [[]]
 
 
 def test_an_older_take_of_a_holder_is_no_new_one(context: Context) -> None:
     context.submit(1, [job(1), job(2)])
 
-    def take(number: str) -> functions.Taken:
-        command = functions.take(
+    def take(number: str) -> Taken:
+        command = attempts.take(
             context.keys,
             runner_id=3,
             session="",
@@ -142,7 +143,7 @@ def test_an_older_take_of_a_holder_is_no_new_one(context: Context) -> None:
             script_types=["Python"],
         )
         (reply,) = context.wire.ask(command)
-        return functions.read_take(reply)[0]
+        return attempts.read_take(reply)[0]
 
     assert len(take("2").attempts) == 1
     assert take("1").attempts == []

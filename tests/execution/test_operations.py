@@ -18,7 +18,7 @@ from coordinator.errors import (
     NotFound,
     StaleToken,
 )
-from coordinator.operations import execution
+from coordinator.operations import attempts, events, flows, messages, prerequisites, views
 from tests.execution.by_hand import KEYS, STORED_FLOW, STORED_JOB, asks, ends, outcome_of, transition
 from tests.execution.driver import job, message
 from tests.support.exchanges import alone
@@ -35,21 +35,21 @@ Method = Callable[[], Operation]
 
 
 def start() -> Operation:
-    return execution.start_flow(KEYS, FLOW)
+    return flows.start_flow(KEYS, FLOW)
 
 
 def retry() -> Operation:
-    return execution.retry_flow(KEYS, FLOW)
+    return flows.retry_flow(KEYS, FLOW)
 
 
 def cancel(reason: str = "") -> Operation:
-    return execution.cancel_flow(KEYS, models.FlowCancelParams(context_id=1, id=5, reason=reason))
+    return flows.cancel_flow(KEYS, models.FlowCancelParams(context_id=1, id=5, reason=reason))
 
 
 def submit(*jobs: dict[str, Any], listed: list[int] | None = None) -> Operation:
     flow = {"id": 5, "caller_id": 7, "context_id": 1, "jobs": listed or [job["id"] for job in jobs], "env_vars": {}}
     params = {"context_id": 1, "flow": flow, "jobs": list(jobs)}
-    return execution.submit_flow(KEYS, models.FlowSubmitParams.model_validate(params))
+    return flows.submit_flow(KEYS, models.FlowSubmitParams.model_validate(params))
 
 
 def submit_one() -> Operation:
@@ -155,7 +155,7 @@ def test_a_flow_that_changed_in_between_is_started_again() -> None:
 def test_a_flow_that_keeps_changing_is_a_conflict() -> None:
     operation = start()
     asks(operation)
-    for _ in range(execution.ATTEMPTS_TO_PLAN - 1):
+    for _ in range(flows.ATTEMPTS_TO_PLAN - 1):
         changed_meanwhile(operation)
     listed, summaries = GOOD_DAG
     asks(operation, CHANGED)
@@ -199,7 +199,7 @@ def progress(status: bytes, *, failure: bytes | None = None) -> list[bytes | Non
 
 
 def test_status_counts_the_jobs_and_shows_what_is_known_of_each() -> None:
-    operation = execution.flow_status(KEYS, FLOW)
+    operation = views.flow_status(KEYS, FLOW)
     assert [command[:2] for command in asks(operation)] == [("HGETALL", "flow:5"), ("XREVRANGE", "events:5")]
     asks(operation, [{**STORED_FLOW, b"x_started": b"900"}, [[b"7-1", [b"e", b'"kind":"flow"']]]])
 
@@ -228,26 +228,26 @@ def test_status_counts_the_jobs_and_shows_what_is_known_of_each() -> None:
 
 
 def test_status_of_a_flow_without_events_begins_before_the_first() -> None:
-    operation = execution.flow_status(KEYS, FLOW)
+    operation = views.flow_status(KEYS, FLOW)
     asks(operation)
 
     assert ends(operation, [{**STORED_FLOW, b"jobs": b"[]"}, []])["last_event"] == "0-0"
 
 
 def test_status_of_a_large_flow_is_loaded_in_steps() -> None:
-    operation = execution.flow_status(KEYS, FLOW)
+    operation = views.flow_status(KEYS, FLOW)
     asks(operation)
-    listed = json.dumps([*range(execution.CHUNK + 1)]).encode()
+    listed = json.dumps([*range(views.CHUNK + 1)]).encode()
 
     first = asks(operation, [{**STORED_FLOW, b"jobs": listed}, []])
     second = asks(operation, [progress(b"Finished")] * len(first))
 
-    assert (len(first), len(second)) == (execution.CHUNK, 1)
-    assert ends(operation, [progress(b"Finished")])["counts"]["Finished"] == execution.CHUNK + 1
+    assert (len(first), len(second)) == (views.CHUNK, 1)
+    assert ends(operation, [progress(b"Finished")])["counts"]["Finished"] == views.CHUNK + 1
 
 
 def test_status_of_a_flow_with_a_job_that_is_gone_names_it() -> None:
-    operation = execution.flow_status(KEYS, FLOW)
+    operation = views.flow_status(KEYS, FLOW)
     asks(operation)
     asks(operation, [STORED_FLOW, []])
 
@@ -257,19 +257,19 @@ def test_status_of_a_flow_with_a_job_that_is_gone_names_it() -> None:
     assert [job["id"] for job in report["jobs"]] == [1]
 
 
-def events(after: str = "3-0") -> Operation:
-    return execution.flow_events(KEYS, models.FlowEventsParams(context_id=1, id=5, after=after, limit=2))
+def page_of_events(after: str = "3-0") -> Operation:
+    return events.flow_events(KEYS, models.FlowEventsParams(context_id=1, id=5, after=after, limit=2))
 
 
 def test_a_page_of_events_begins_after_the_one_given() -> None:
-    function, (flow, after, count, max_bytes) = transition(asks(events()))
+    function, (flow, after, count, max_bytes) = transition(asks(page_of_events()))
 
     assert (function, flow, after, count) == ("hc_flow_read", "flow:5", "3-0", 2)
     assert max_bytes > 0
 
 
 def test_a_page_has_the_id_of_its_last_event_and_whether_some_were_missed() -> None:
-    operation = events()
+    operation = page_of_events()
     asks(operation)
 
     found = [item for id in (b"4-0", b"4-1") for item in (id, b'"kind":"flow","at":9')]
@@ -283,14 +283,14 @@ def test_a_page_has_the_id_of_its_last_event_and_whether_some_were_missed() -> N
 
 
 def test_an_empty_page_goes_on_where_it_began() -> None:
-    operation = events()
+    operation = page_of_events()
     asks(operation)
 
     assert ends(operation, [([b"ok", 0, 1, []], [])]) == {"events": [], "last_event": "3-0", "missed": False}
 
 
 def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
-    operation = events()
+    operation = page_of_events()
     asks(operation)
 
     with pytest.raises(NotFound):
@@ -301,19 +301,19 @@ def test_events_of_a_flow_that_is_not_there_are_not_found() -> None:
 
 
 def heartbeat() -> Operation:
-    return alone(execution.heartbeat(KEYS, models.JobHeartbeatParams(**ATTEMPT)))
+    return alone(attempts.heartbeat(KEYS, models.JobHeartbeatParams(**ATTEMPT)))
 
 
 def log() -> Operation:
-    return alone(execution.log_lines(KEYS, models.JobLogParams(**ATTEMPT, lines=["a", "b"], stream="stderr")))
+    return alone(attempts.log_lines(KEYS, models.JobLogParams(**ATTEMPT, lines=["a", "b"], stream="stderr")))
 
 
 def finish() -> Operation:
-    return alone(execution.finish_job(KEYS, models.JobFinishParams(**ATTEMPT, result={"a": "1"})))
+    return alone(attempts.finish_job(KEYS, models.JobFinishParams(**ATTEMPT, result={"a": "1"})))
 
 
 def fail(**more: Any) -> Operation:
-    return alone(execution.fail_job(KEYS, models.JobFailParams(**ATTEMPT, error="broken", **more)))
+    return alone(attempts.fail_job(KEYS, models.JobFailParams(**ATTEMPT, error="broken", **more)))
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ EMBEDDED = json.dumps([{**job(1), "result": {}, "created_at": 1, "updated_at": 2
 
 
 def test_a_message_is_sent_with_its_jobs_as_they_were_read() -> None:
-    operation = execution.send_message(KEYS, MESSAGE)
+    operation = messages.send_message(KEYS, MESSAGE)
     assert asks(operation) == [("HMGET", "message:7:4", "job", "x_started")]
 
     function, (name, embedded, transport, count, sent, *fields) = transition(asks(operation, [[EMBEDDED, None]]))
@@ -383,14 +383,14 @@ def test_a_message_is_sent_with_its_jobs_as_they_were_read() -> None:
 
 
 def test_a_message_that_was_sent_is_only_loaded() -> None:
-    operation = execution.send_message(KEYS, MESSAGE)
+    operation = messages.send_message(KEYS, MESSAGE)
     asks(operation)
 
     assert asks(operation, [[b"not even JSON", b"1000"]])[0] == ("HGETALL", "message:7:4")
 
 
 def test_a_message_that_is_not_there_is_not_found() -> None:
-    operation = execution.send_message(KEYS, MESSAGE)
+    operation = messages.send_message(KEYS, MESSAGE)
     asks(operation)
 
     with pytest.raises(NotFound) as caught:
@@ -400,9 +400,9 @@ def test_a_message_that_is_not_there_is_not_found() -> None:
 
 
 def test_a_message_that_keeps_changing_is_a_conflict() -> None:
-    operation = execution.send_message(KEYS, MESSAGE)
+    operation = messages.send_message(KEYS, MESSAGE)
     asks(operation)
-    for _ in range(execution.ATTEMPTS_TO_PLAN - 1):
+    for _ in range(flows.ATTEMPTS_TO_PLAN - 1):
         asks(operation, [[EMBEDDED, None]])
         asks(operation, [([b"changed"], [])])
     asks(operation, [[EMBEDDED, None]])
@@ -414,7 +414,7 @@ def test_a_message_that_keeps_changing_is_a_conflict() -> None:
 
 
 def test_a_message_with_a_job_of_another_run_is_a_conflict_that_says_whose() -> None:
-    operation = execution.send_message(KEYS, MESSAGE)
+    operation = messages.send_message(KEYS, MESSAGE)
     asks(operation)
     asks(operation, [[EMBEDDED, None]])
 
@@ -427,7 +427,7 @@ def test_a_message_with_a_job_of_another_run_is_a_conflict_that_says_whose() -> 
 def test_jobs_of_different_callers_in_a_message_do_not_depend_on_each_other() -> None:
     jobs = [job(1), job(2, [1], caller_id=8)]
     assert message(4, jobs)["job"] == jobs
-    operation = execution.send_message(KEYS, MESSAGE)
+    operation = messages.send_message(KEYS, MESSAGE)
     asks(operation)
 
     with pytest.raises(DagMissingDependency):
@@ -436,7 +436,7 @@ def test_jobs_of_different_callers_in_a_message_do_not_depend_on_each_other() ->
 
 def test_a_satisfied_prerequisite_is_answered_with_how_many_waited() -> None:
     params = models.PrerequisiteSatisfyParams(context_id=1, name='a "b"', by="me")
-    operation = execution.satisfy_prerequisite(KEYS, params)
+    operation = prerequisites.satisfy_prerequisite(KEYS, params)
 
     assert outcome_of(operation, b"ok", b'1000,"by":"me"', 3) == {
         "name": 'a "b"',
@@ -452,7 +452,7 @@ def test_a_list_of_prerequisites_cannot_begin_anywhere(cursor: str) -> None:
     params = models.PrerequisiteListParams(context_id=1, cursor=cursor)
 
     with pytest.raises(InvalidParams):
-        next(execution.list_prerequisites(KEYS, params))
+        next(prerequisites.list_prerequisites(KEYS, params))
 
 
 def test_the_stored_job_used_here_is_a_whole_one() -> None:

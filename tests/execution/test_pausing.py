@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.errors import Conflict, NotFound
-from coordinator.storage import functions, library
+from coordinator.storage import library
+from coordinator.storage.functions import attempts, control, joined
 from tests.execution.by_hand import take_one
 from tests.execution.driver import Context, Runner, job
 
@@ -211,12 +212,12 @@ def test_a_runner_that_is_deleted_is_drained_no_longer(context: Context) -> None
 def test_it_holds_for_what_is_done_in_the_same_call_of_the_store(context: Context, what: str) -> None:
     context.create_runner(3)
     context.submit(1, [job(1), job(2)])
-    pause = functions.context_pause(context.keys, context.id, None, pauses=True)
-    decision = pause if what == "context" else functions.runner_drain(context.keys, 3, drains=True)
+    pause = control.context_pause(context.keys, context.id, None, pauses=True)
+    decision = pause if what == "context" else control.runner_drain(context.keys, 3, drains=True)
     first, second = take_one(context.keys, "a"), take_one(context.keys, "b")
 
-    (reply,) = context.wire.ask(functions.many([first, decision, second]))
+    (reply,) = context.wire.ask(joined.many([first, decision, second]))
 
-    replies, _ = functions.read_many(reply, 3)
-    taken = [functions.read_take(replies[at])[0].attempts for at in (0, 2)]
-    assert [len(attempts) for attempts in taken] == [1, 0]
+    replies, _ = joined.read_many(reply, 3)
+    taken = [attempts.read_take(replies[at])[0].attempts for at in (0, 2)]
+    assert [len(some) for some in taken] == [1, 0]

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator import models
 from coordinator.errors import Conflict, InvalidParams, NotFound
-from coordinator.operations import execution
+from coordinator.operations import prerequisites
 from tests.execution.driver import CALLER, Begun, Context, job
 
 
@@ -325,7 +325,7 @@ def test_the_list_says_who_waits_but_not_more_than_a_few(context: Context) -> No
 
 def begin_satisfy(context: Context) -> Begun:
     params = models.PrerequisiteSatisfyParams(context_id=context.id, name="paid")
-    return Begun(context, execution.satisfy_prerequisite(context.keys, params))
+    return Begun(context, prerequisites.satisfy_prerequisite(context.keys, params))
 
 
 def test_many_jobs_are_released_some_at_a_time(context: Context) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from coordinator.actors.pipeline import join, part
 from coordinator.engine.subscriptions import take
 from coordinator.models.execution import FlowSubmitParams
-from coordinator.operations import execution
-from coordinator.storage import functions
+from coordinator.operations import flows
+from coordinator.storage.functions import attempts, upkeep
 from coordinator.storage.keys import Command
 from tests.execution.conftest import NewContext
 from tests.execution.driver import Context, Runner, job
@@ -22,7 +22,7 @@ def submitting(context: Context, *jobs: dict[str, Any], id: int = 1) -> list[Com
     """What flow.submit sends."""
     flow = {"id": id, "caller_id": 7, "context_id": 1, "jobs": [each["id"] for each in jobs], "env_vars": {}}
     params = FlowSubmitParams.model_validate({"context_id": 1, "flow": flow, "jobs": list(jobs)})
-    step = next(execution.submit_flow(context.keys, params))
+    step = next(flows.submit_flow(context.keys, params))
     assert isinstance(step, list)
     return step
 
@@ -36,7 +36,7 @@ def together(context: Context, *commands: Command) -> tuple[list[int], set[str]]
     joined, counts = join([*commands])
     assert len(joined) == 1
     replies, effects = part(context.wire.ask(*joined), counts)
-    taken, _ = functions.read_take(replies[-1])
+    taken, _ = attempts.read_take(replies[-1])
     return [told.job[1] for told in taken.attempts], {text for text in map(bytes.decode, effects) if text[:4] != "due:"}
 
 
@@ -83,7 +83,7 @@ def test_others_are_called_to_what_is_kept_for_them(context: Context) -> None:
     context.fail(context.take_one(PYTHON))
     context.pass_time(1)
 
-    commands = [functions.tick(context.keys, 100), *submitting(context, job(2), id=2), *taking(context, 9)]
+    commands = [upkeep.tick(context.keys, 100), *submitting(context, job(2), id=2), *taking(context, 9)]
     context.wire.ask(commands[0])
     taken, effects = together(context, *commands[1:])
 
@@ -95,6 +95,6 @@ def test_others_are_called_to_what_is_kept_for_them(context: Context) -> None:
 def test_what_a_finish_frees_and_a_take_behind_it_takes_calls_nobody(context: Context) -> None:
     context.submit(1, [job(1), job(2, [1]), job(3, [1])])
     first = context.take_one(PYTHON)
-    finish = functions.finish(context.keys, "job:7:1", first.token, b"{}")
+    finish = attempts.finish(context.keys, "job:7:1", first.token, b"{}")
 
     assert together(context, finish, *taking(context, 9)) == ([2, 3], set())

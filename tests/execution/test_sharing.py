@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.errors import Conflict, NotFound
-from coordinator.storage import functions
+from coordinator.storage.functions import records
 from tests.execution.conftest import NewContext
 from tests.execution.driver import CALLER, Context, job
 from tests.execution.test_deletion import keys_left
@@ -185,7 +185,7 @@ def test_no_call_looks_at_more_than_a_few_thousand_jobs_to_learn_who_needs_what(
     calls = 0
 
     while True:
-        (reply,) = context.wire.ask(functions.record_delete(context.keys, "flow:1", "a"))
+        (reply,) = context.wire.ask(records.record_delete(context.keys, "flow:1", "a"))
         calls += 1
         if reply[0][0] != b"more":
             break

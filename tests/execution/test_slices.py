@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from coordinator import models
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, NotFound
-from coordinator.operations import execution, listing
-from coordinator.storage import functions
+from coordinator.operations import flows, listing
+from coordinator.storage.functions import records
 from coordinator.storage.keys import Isolation, Layout
 from tests.execution.conftest import CONTEXT, SHARED_DATABASE
 from tests.execution.driver import CALLER, RUNNER, Attempt, Begun, Context, Runner, job
@@ -53,7 +53,7 @@ def test_in_slices_flows_behave_as_their_model_whatever_happens(settled: Context
 
 def begin(context: Context, method: Any, **members: Any) -> Begun:
     params = models.FlowParams(context_id=context.id, id=1)
-    if method is execution.cancel_flow:
+    if method is flows.cancel_flow:
         params = models.FlowCancelParams(context_id=context.id, id=1)
     return Begun(context, method(context.keys, params))
 
@@ -61,7 +61,7 @@ def begin(context: Context, method: Any, **members: Any) -> Begun:
 def begin_submit(context: Context, jobs: list[dict[str, Any]]) -> Begun:
     flow = {"id": 1, "caller_id": CALLER, "context_id": context.id, "jobs": [job["id"] for job in jobs], "env_vars": {}}
     params = models.FlowSubmitParams.model_validate({"context_id": context.id, "flow": flow, "jobs": jobs})
-    return Begun(context, execution.submit_flow(context.keys, params))
+    return Begun(context, flows.submit_flow(context.keys, params))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def end_well(context: Context) -> None:
 def test_what_a_coordinator_has_begun_to_start_a_timer_goes_on_with(context: Context) -> None:
     def begun() -> Begun:
         created(context)
-        return begin(context, execution.start_flow)
+        return begin(context, flows.start_flow)
 
     for _ in boundaries(context, begun):
         if context.load_flow(1)["status"] == "Dispatched":
@@ -136,7 +136,7 @@ def test_what_a_coordinator_has_begun_to_start_a_timer_goes_on_with(context: Con
 def test_somebody_else_goes_on_with_a_start(context: Context) -> None:
     def begun() -> Begun:
         created(context)
-        return begin(context, execution.start_flow)
+        return begin(context, flows.start_flow)
 
     for first in boundaries(context, begun):
         assert context.start(1)["status"] == "Started"
@@ -147,7 +147,7 @@ def test_somebody_else_goes_on_with_a_start(context: Context) -> None:
 def test_nothing_runs_before_all_is_there_whatever_is_satisfied_meanwhile(context: Context) -> None:
     def begun() -> Begun:
         created(context)
-        return begin(context, execution.start_flow)
+        return begin(context, flows.start_flow)
 
     for first in boundaries(context, begun):
         context.satisfy("paid")
@@ -164,7 +164,7 @@ def test_what_runs_may_end_at_any_time_while_its_flow_is_retried(context: Contex
 
     def begun() -> Begun:
         running[:] = failed(context)
-        return begin(context, execution.retry_flow)
+        return begin(context, flows.retry_flow)
 
     running: list[Attempt] = []
     for retry in boundaries(context, begun):
@@ -212,7 +212,7 @@ def test_what_cannot_be_started_is_as_it_was(context: Context, fault: str) -> No
             context.create_flow(2, [6])
             context.create_job(6)
             context.start(2)
-        return begin(context, execution.start_flow)
+        return begin(context, flows.start_flow)
 
     def visible() -> Any:
         return [
@@ -268,7 +268,7 @@ def test_a_cancelled_flow_is_in_error_at_once_and_a_timer_stops_its_jobs(context
         context.start(1)
         context.settle()
         context.take(2)
-        return begin(context, execution.cancel_flow)
+        return begin(context, flows.cancel_flow)
 
     for cancel in boundaries(context, begun):
         assert context.load_flow(1)["status"] == "Error"
@@ -285,7 +285,7 @@ def test_a_job_that_finishes_while_its_flow_is_cancelled_does_not_finish_the_flo
     context.start(1)
     context.settle()
     attempts = context.take(3)
-    cancel = begin(context, execution.cancel_flow)
+    cancel = begin(context, flows.cancel_flow)
     cancel.go_on()
 
     for attempt in attempts:
@@ -342,13 +342,13 @@ def test_a_deletion_whose_reply_is_lost_is_answered_the_same(context: Context, r
     context.create_runner(1)
     ids: dict[str, int] = {"flow": 2, "job": 1, "runner": 1}
     name = {"flow": "flow:1", "job": "job:7:1", "runner": "runner:1"}[record]
-    command = functions.record_delete(context.keys, name, "a token")
+    command = records.record_delete(context.keys, name, "a token")
 
-    replies = [functions.read_record_delete(context.wire.ask(command)[0])[0] for _ in range(3)]
+    replies = [records.read_record_delete(context.wire.ask(command)[0])[0] for _ in range(3)]
 
     assert replies == [ids[record]] * 3
-    other = functions.record_delete(context.keys, name, "another")
-    assert functions.read_record_delete(context.wire.ask(other)[0])[0] == 0
+    other = records.record_delete(context.keys, name, "another")
+    assert records.read_record_delete(context.wire.ask(other)[0])[0] == 0
 
 
 def test_of_a_submitted_flow_that_was_abandoned_nothing_is_left(context: Context) -> None:
@@ -357,8 +357,8 @@ def test_of_a_submitted_flow_that_was_abandoned_nothing_is_left(context: Context
         context.later(31)
         context.settle()
         (names,) = context.wire.ask(("KEYS", "*"))
-        records = {name for name in names if not name.startswith((b"take:", b"engine", b"counts"))}
-        if records:  # all was there: it is started
+        stored = {name for name in names if not name.startswith((b"take:", b"engine", b"counts"))}
+        if stored:  # all was there: it is started
             end_well(context)
         elif is_there:
             with pytest.raises(Conflict):
@@ -460,7 +460,7 @@ def test_many_that_wait_for_one_are_released_and_none_is_forgotten(context: Cont
 
 
 def slices_of_a_start(context: Context) -> int:
-    start = begin(context, execution.start_flow)
+    start = begin(context, flows.start_flow)
     return sum(1 for _ in iter(start.go_on, False))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.storage import functions
-from coordinator.storage.functions import Depths, Queue
+from coordinator.storage.functions import attempts, upkeep, views
+from coordinator.storage.functions.attempts import Reported
+from coordinator.storage.functions.views import Depths, Queue
 from tests.execution.by_hand import take_one
 from tests.execution.driver import Context, job
 
@@ -20,7 +21,7 @@ def ended(context: Context) -> list[str]:
 
 def tick(context: Context) -> tuple[int, int, int]:
     """How many attempts were lost, have timed out, and are followed by another, as the timers due now have it."""
-    ticked, _ = functions.read_tick(context.wire.ask(functions.tick(context.keys, 200))[0])
+    ticked, _ = upkeep.read_tick(context.wire.ask(upkeep.tick(context.keys, 200))[0])
     assert ticked.faults == []
     return ticked.lost, ticked.timed_out, ticked.retried
 
@@ -30,12 +31,12 @@ def pass_time(context: Context, seconds: int) -> None:
 
 
 def depths(context: Context) -> Depths:
-    return functions.read_depths(context.wire.ask(functions.depths(context.keys, SCRIPT_TYPES))[0], SCRIPT_TYPES)
+    return views.read_depths(context.wire.ask(views.depths(context.keys, SCRIPT_TYPES))[0], SCRIPT_TYPES)
 
 
-def reported(context: Context, command: Any) -> functions.Reported:
-    reply, _ = functions.read_report(context.wire.ask(command)[0])
-    assert isinstance(reply, functions.Reported)
+def reported(context: Context, command: Any) -> Reported:
+    reply, _ = attempts.read_report(context.wire.ask(command)[0])
+    assert isinstance(reply, Reported)
     return reply
 
 
@@ -55,8 +56,8 @@ def test_a_look_at_the_timers_tells_how_attempts_have_ended_once(context: Contex
 def test_a_report_tells_how_long_the_attempt_ran_the_first_time(context: Context) -> None:
     context.submit(1, [job(1), job(2, retries=3)])
     first, second = context.take(2)
-    finish = functions.finish(context.keys, f"job:7:{first.id}", first.token, b"{}")
-    fail = functions.fail(context.keys, f"job:7:{second.id}", second.token, "no", None, may_retry=True)
+    finish = attempts.finish(context.keys, f"job:7:{first.id}", first.token, b"{}")
+    fail = attempts.fail(context.keys, f"job:7:{second.id}", second.token, "no", None, may_retry=True)
 
     for command in (finish, fail):
         ran, again = reported(context, command), reported(context, command)
@@ -70,8 +71,8 @@ def test_what_is_taken_tells_how_long_it_waited_and_told_again_it_does_not(conte
     context.submit(1, [job(1)])
     take = take_one(context.keys)
 
-    (told,) = functions.read_take(context.wire.ask(take)[0])[0].attempts
-    (again,) = functions.read_take(context.wire.ask(take)[0])[0].attempts
+    (told,) = attempts.read_take(context.wire.ask(take)[0])[0].attempts
+    (again,) = attempts.read_take(context.wire.ask(take)[0])[0].attempts
 
     assert told.waited is not None
     assert 0 <= told.waited < 600

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from coordinator.operations.execution import SCRIPT_TYPES
-from coordinator.storage import functions
+from coordinator.operations.views import SCRIPT_TYPES
+from coordinator.storage.functions import views
+from coordinator.storage.functions.views import Stats
 from tests.execution.driver import CALLER, Context
 from tests.execution.model import Job, Model, Run
 
@@ -48,9 +49,9 @@ def _look(context: Context, model: Model, awaiting: Mapping[tuple[str, str], Any
         ("ZRANGE", f"{prefix}timers", 0, -1),
         ("ZRANGE", f"{prefix}awaits", 0, -1),
         ("KEYS", f"{prefix}*"),
-        functions.context_stats(context.keys, SCRIPT_TYPES),
+        views.context_stats(context.keys, SCRIPT_TYPES),
     )
-    stats = functions.read_context_stats(replies.pop(), SCRIPT_TYPES)
+    stats = views.read_context_stats(replies.pop(), SCRIPT_TYPES)
     return iter([*map(_as_text, replies), stats])
 
 
@@ -81,7 +82,7 @@ def _check_run(run: Run, stored: Mapping[str, str]) -> None:
         assert int(stored["x_pending"]) == len(run.unfinished) > 0, run
 
 
-def _check_counts(stats: functions.Stats | None, model: Model) -> None:
+def _check_counts(stats: Stats | None, model: Model) -> None:
     """What is counted is what there is."""
     assert stats is not None
     jobs = model.jobs.values()

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from coordinator.storage import functions, library
+from coordinator.storage import library
+from coordinator.storage.functions.kinds import GROWING
 from tests.support.clients import JSON, Client, connected
 from tests.support.records import create, sample
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
@@ -120,7 +121,7 @@ def test_the_transitions_that_grow_the_store_are_those_of_the_library() -> None:
     growing = {
         line.split("'")[1] for line in library.SOURCE.splitlines() if line.startswith("register(") and "GROWS" in line
     }
-    assert growing == functions.GROWING
+    assert growing == GROWING
 
 
 def readiness(server: CoordinatorProcess) -> tuple[int, dict[str, Any]]:

@@ -15,6 +15,7 @@ from coordinator.engine import engine as engine_module
 from coordinator.engine.engine import Engine
 from coordinator.engine.membership import Membership
 from coordinator.engine.pubsub import PubSub
+from coordinator.engine.ticks import Ticks
 from coordinator.engine.timers import Timers
 from coordinator.engine.waiters import Waiters
 from coordinator.server import app
@@ -74,8 +75,8 @@ def vigilant(monkeypatch: pytest.MonkeyPatch) -> None:
         (Waiters, "wake_runner", False),  # the effect that a queue has jobs
         (Waiters, "wake_followers", False),  # that a flow has events
         (Waiters, "wake_all", False),
-        (Engine, "_arm", False),  # that a timer is due
-        (Engine, "_tick_if_due", False),  # called by the timers' task
+        (Ticks, "arm", False),  # that a timer is due
+        (Ticks, "_tick_if_due", False),  # called by the timers' task
         (Directory, "call_soon", False),
         (Timers, "_call", True),  # the timers' task itself
         (PubSub, "_handle", False),  # that of Pub/Sub, which loses a message
@@ -131,7 +132,7 @@ async def engine_at(valkey: ValkeyProcess) -> AsyncIterator[Engine]:
 
 
 async def test_a_take_over_that_crashes_is_begun_again(store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    fault = Fault(monkeypatch, Engine, "_tick", afterwards=False)
+    fault = Fault(monkeypatch, Ticks, "tick", afterwards=False)
     with trio.fail_after(HANG):
         async with engine_at(store) as engine:
             store.client().sadd("engaged:dead", 1, 2, 3)

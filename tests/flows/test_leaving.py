@@ -13,7 +13,7 @@ from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.subscriptions import RunnerSubscription, Session
 from coordinator.models.execution import FlowSubmitParams, JobTakeParams
-from coordinator.operations.execution import submit_flow
+from coordinator.operations.flows import submit_flow
 from coordinator.storage.connection import Connection, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout
@@ -76,7 +76,7 @@ async def test_what_was_taken_for_a_call_nobody_waits_for_any_more_goes_back(
             engine = Engine(directory, real, max_subscriptions=10)
             await nursery.start(engine.run)
             params = JobTakeParams(context_id=1, runner_id=3, script_types=["Python"], lease=LEASE)
-            call = engine.take_job(Budget(1 << 20), KEYS, params)
+            call = engine.takes.take_job(Budget(1 << 20), KEYS, params)
             taking = call.send(await answers(connection, next(call)))
             await answers(connection, taking)
             assert remains(store.client(1))["running"] == ["job:7:1"]

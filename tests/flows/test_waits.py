@@ -26,9 +26,7 @@ CONTEXT = 1
 def waiting(app: App) -> list[Any]:
     """The runners and calls that have found nothing, at this coordinator."""
     assert app._service is not None
-    context = app._service._engine._contexts.get(CONTEXT)
-    if context is None:
-        return []
+    context = app._service._engine.contexts.of(CONTEXT)
     runners = [runner for runner in context.runners.values() if runner.is_hungry and runner.is_parked]
     return [*runners, *(waiter for waiter in context.waiters if waiter.is_parked)]
 

@@ -12,8 +12,7 @@ import click
 from coordinator import ENVIRONMENT_PREFIX, models
 from coordinator.cli import main
 from coordinator.models import access, contract, execution
-from coordinator.operations import execution as running
-from coordinator.operations import listing, records
+from coordinator.operations import listing, prerequisites, records
 from coordinator.rpc.http.heads import MAX_HEAD, MAX_HEADERS
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.settings import RELOADED, Settings
@@ -237,7 +236,7 @@ def _limits() -> dict[str, list[Limit]]:
             _fixed("jobs of a message", contract.MAX_EMBEDDED, wrong),
             _fixed("prerequisites of a job", contract.MAX_PREREQUISITES, wrong),
             _fixed("addresses of an actor", contract.MAX_ADDRESSES, wrong),
-            _fixed("payload of a prerequisite", running.MAX_PAYLOAD, wrong, "bytes"),
+            _fixed("payload of a prerequisite", prerequisites.MAX_PAYLOAD, wrong, "bytes"),
             _fixed("edges of a flow for which `flow.dag` computes the graph", records.DAG_EDGES, "-32030"),
             _set("result of a job or flow", "max_result_bytes", "-32602, and the attempt goes on", "bytes"),
             _fixed("records of a page of a list", execution.MAX_PAGE, wrong),

@@ -15,8 +15,9 @@ import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.errors import CoordinatorError, NotLoggedIn
+from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.fresh import FRESH_FOR
-from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.registry import Members
 from coordinator.rpc.methods.method import Method
 from coordinator.supervision import contain
@@ -83,7 +84,7 @@ class Admitted:
         """Whether its login is; while the store is away nothing is carried out, and nobody is taken for logged out."""
         principal = access.principal
         try:
-            return principal is None or bool(await self._gate.good_until(principal))
+            return principal is None or bool(await self._gate.logins.good_until(principal))
         except CoordinatorError:
             return True
 

@@ -17,12 +17,12 @@ from coordinator.rpc.access.principals import Principal, Scope, read_principal
 from coordinator.rpc.access.rights import TABLE, Cell, Right, Role
 from coordinator.rpc.access.sessions import keep_token, log_in_by_ticket
 from coordinator.signing import signed_text
-from coordinator.storage import functions
-from coordinator.storage.functions import Word
+from coordinator.storage.functions import credentials
+from coordinator.storage.functions.results import Word
 from coordinator.storage.keys import GLOBAL
 
 if TYPE_CHECKING:
-    from coordinator.rpc.access.gate import Access
+    from coordinator.rpc.access.client import Access
 
 __all__ = ["challenge", "create_token", "list_tokens", "login", "renew", "revoke_actor", "revoke_token", "rotate_key",
            "ticket", "whoami"]  # fmt: skip
@@ -116,7 +116,7 @@ async def _login_by_what_was_got(access: Access, params: models.LoginParams) -> 
     elif access.conversation is None:
         raise _invalid("token", "over HTTP a token is sent with each request, as `Authorization: Bearer hc_…`")
     else:
-        principal = await access.gate.principal_of(tokens.read_token(params.token or ""))
+        principal = await access.gate.logins.principal_of(tokens.read_token(params.token or ""))
     access.become(principal)
     until = None if principal.kind == "operator" else int(principal.expires_at)
     return _json(principal=principal.name, expires_at=until)
@@ -282,8 +282,8 @@ async def revoke_token(access: Access | None, params: models.TokenRevokeParams) 
     named = None if principal is None else read_principal(principal.decode())
     is_revoked = False
     if named is not None and await _is_business_of(access, named):  # of others' it is not told that they are there
-        (reply,) = await registry.write(GLOBAL, functions.token_revoke(keys, params.id, named.name))
-        is_revoked = functions.read_token_revoke(reply)
+        (reply,) = await registry.write(GLOBAL, credentials.token_revoke(keys, params.id, named.name))
+        is_revoked = credentials.read_token_revoke(reply)
         registry.tokens.forget(params.id)
     return _json(id=params.id, revoked=is_revoked)
 
@@ -305,10 +305,10 @@ async def rotate_key(access: Access | None, params: models.KeyRotateParams) -> b
         expected = await _check_rotation(access, params, new)
     keys = access.gate.keyspace(GLOBAL)
     (reply,) = await registry.write(
-        GLOBAL, functions.key_rotate(keys, params.id, expected, params.pubkey, params.overlap)
+        GLOBAL, credentials.key_rotate(keys, params.id, expected, params.pubkey, params.overlap)
     )
     registry.actors.forget(params.id)
-    refused = functions.read_key_rotate(reply)
+    refused = credentials.read_key_rotate(reply)
     if refused is not None:
         if refused.word is Word.NONE:
             raise NotFound("actor", id=params.id)
@@ -347,9 +347,9 @@ async def _check_rotation(access: Access, params: models.KeyRotateParams, new: P
 async def revoke_actor(access: Access | None, params: models.ActorRevokeParams) -> bytes:
     access = _need(access)
     keys = access.gate.keyspace(GLOBAL)
-    (reply,) = await access.gate.registry.write(GLOBAL, functions.actor_revoke(keys, params.id))
+    (reply,) = await access.gate.registry.write(GLOBAL, credentials.actor_revoke(keys, params.id))
     access.gate.registry.actors.forget(params.id)
-    revoked_at = functions.read_actor_revoke(reply)
+    revoked_at = credentials.read_actor_revoke(reply)
     if revoked_at is None:
         raise NotFound("actor", id=params.id)
     return to_json({**from_json(await _actor(access, params.id)), "revoked_at": revoked_at})

@@ -26,7 +26,7 @@ from coordinator.actors.request import Outcome
 from coordinator.errors import CoordinatorError, Forbidden, NotFound, NotLoggedIn, StaleToken, StorageError
 from coordinator.logs import Seldom
 from coordinator.rpc.access.appending import AuditFile
-from coordinator.rpc.access.gate import Access, is_about_no_context
+from coordinator.rpc.access.client import Access, is_about_no_context
 from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import Live, Method, Personal
 from coordinator.storage.keys import ContextKey

@@ -11,54 +11,22 @@ from coordinator.errors import CoordinatorError, Forbidden, NotFound
 from coordinator.operations.listing import bad_cursor, list_contexts
 from coordinator.rpc.access import restricted
 from coordinator.rpc.access.cursors import sealed, unsealed
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.principals import Principal
-from coordinator.rpc.access.registry import Members, Registry
+from coordinator.rpc.access.registry import Members
 from coordinator.rpc.access.rights import Cell, Right, Role
 from coordinator.rpc.methods.method import Method
-from coordinator.storage.functions import Guard
-from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, flow_name, job_name, message_name
+from coordinator.storage.functions.guarding import Guard
+from coordinator.storage.keys import GLOBAL, ContextKey, flow_name, job_name, message_name
 
-__all__ = ["Judge", "Rules", "denied", "role_of"]
-
-
-class Rules(NamedTuple):
-    """What the settings say.
-
-    Attributes:
-        registration: whether anybody may create actors that are new, and actors new contexts of their own.
-        executors_submit: executors may create and delete what is their own; if not, they run what is there.
-        readers_see_logs: so they do.
-    """
-
-    registration: bool = False
-    executors_submit: bool = True
-    readers_see_logs: bool = False
-
-
-class Shared(Protocol):
-    """What a process has once: see `gate.Gate`."""
-
-    @property
-    def registry(self) -> Registry: ...
-
-    @property
-    def rules(self) -> Rules: ...
-
-    @property
-    def keyspace(self) -> Callable[[ContextKey], Keyspace]: ...
-
-    async def identity(self) -> tuple[str, bytes]:
-        """The name and the secret of the coordinators of this store. Raises StorageError."""
-
-    def variant(self, key: tuple[object, ...], make: Callable[[], Method]) -> Method:
-        """A method as somebody may call it, made once."""
+__all__ = ["Judge", "denied", "role_of"]
 
 
 class Client(Protocol):
-    """Who calls: see `gate.Access`."""
+    """Who calls: see `client.Access`."""
 
     @property
-    def gate(self) -> Shared: ...
+    def gate(self) -> Gate: ...
 
     @property
     def principal(self) -> Principal | None: ...

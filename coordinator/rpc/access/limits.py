@@ -19,7 +19,7 @@ from coordinator import measures
 from coordinator.errors import Overloaded
 
 if TYPE_CHECKING:
-    from coordinator.rpc.access.gate import Access
+    from coordinator.rpc.access.client import Access
 
 __all__ = ["Account", "Limits", "whose"]
 

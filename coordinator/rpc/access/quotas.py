@@ -11,8 +11,8 @@ from coordinator.actors.request import Answerable, Operation
 from coordinator.errors import Overloaded
 from coordinator.rpc.access import restricted
 from coordinator.rpc.methods.method import Method, OneCommand, Steps
-from coordinator.storage import functions
-from coordinator.storage.functions import Guard
+from coordinator.storage.functions import guarding
+from coordinator.storage.functions.guarding import Guard
 from coordinator.storage.keys import Keyspace, Transition, job_name
 
 __all__ = ["within_quotas"]
@@ -41,7 +41,7 @@ def _within(method: Method, quotas: Mapping[str, int]) -> Method:
             def begin(keys: Keyspace, params: Any) -> Answerable:
                 command, finish, asked = begin_one(keys, params)
                 assert type(command) is Transition, f"{method.name} creates something, so it is a transition"
-                needed = functions.quota_guards(command, quotas)
+                needed = guarding.quota_guards(command, quotas)
                 if not needed:
                     return command, finish, asked
                 return restricted.guarded_command(command, needed, finish, asked, refusal, params)
@@ -55,7 +55,7 @@ def _within(method: Method, quotas: Mapping[str, int]) -> Method:
                 following = sum(len(job.script) for job in getattr(params, "jobs", ()))
 
                 def guards(command: Transition) -> Sequence[Guard]:
-                    return functions.quota_guards(command, quotas, jobs, following)
+                    return guarding.quota_guards(command, quotas, jobs, following)
 
                 return restricted.guarded_steps(begin_steps(keys, params), guards, refusal, params)
 

@@ -16,8 +16,8 @@ from coordinator.engine.subscriptions import Caller
 from coordinator.errors import CoordinatorError, Overloaded, StaleToken
 from coordinator.measures import refused
 from coordinator.rpc.methods.method import Live, Method, OneCommand, Personal, Steps
-from coordinator.storage import functions
-from coordinator.storage.functions import Guard
+from coordinator.storage.functions import guarding
+from coordinator.storage.functions.guarding import Guard
 from coordinator.storage.keys import Keyspace, Transition, index_entry, job_name
 
 __all__ = [
@@ -79,7 +79,7 @@ def guarding_each(method: Method, guards: Callable[[str], Sequence[Guard]], refu
 
     def begin_guarding(keys: Keyspace, params: Any) -> Operation:
         def needed(command: Transition) -> Sequence[Guard]:
-            return guards(functions.record_of(command))
+            return guards(guarding.record_of(command))
 
         return guarded_steps(begin(keys, params), needed, refusal, params)
 
@@ -90,12 +90,12 @@ def guarded_command(
     command: Transition, guards: Sequence[Guard], finish: Any, asked: Any, refusal: Refusal, params: Any
 ) -> Answerable:
     """A command and how its answer is made, unless a guard refuses it."""
-    return functions.guarded(command, guards), _guarded_answer, (finish, asked, refusal, params)
+    return guarding.guarded(command, guards), _guarded_answer, (finish, asked, refusal, params)
 
 
 def over_quota(guard: Guard) -> Overloaded:
-    """What is said of a guard of `functions.quota_guards` that has refused."""
-    if guard.kind == functions.BYTES:
+    """What is said of a guard of `guarding.quota_guards` that has refused."""
+    if guard.kind == guarding.BYTES:
         limit, used = int(guard.record), int(guard.value)
         detail = (
             f"this context's records take {used} bytes and may take {limit}, with what this would write; delete some"
@@ -107,7 +107,7 @@ def over_quota(guard: Guard) -> Overloaded:
 
 
 def _refused(guard: Guard, refusal: Refusal, params: Any) -> CoordinatorError:
-    if guard.kind not in (functions.QUOTA, functions.BYTES):
+    if guard.kind not in (guarding.QUOTA, guarding.BYTES):
         return refusal(guard, params)
     over = over_quota(guard)
     refused(over.data["setting"], params.context_id)
@@ -116,7 +116,7 @@ def _refused(guard: Guard, refusal: Refusal, params: Any) -> CoordinatorError:
 
 def _guarded_answer(reply: Any, asked: Any) -> RawJson | WithEffects | Compute:
     finish, inner, refusal, params = asked
-    guard = functions.refusing_guard(reply)
+    guard = guarding.refusing_guard(reply)
     if guard is not None:
         raise _refused(guard, refusal, params)
     answer: RawJson | WithEffects | Compute = finish(reply, inner)
@@ -139,7 +139,7 @@ def guarded_steps(
                 sent = yield step
                 continue
             commands = [
-                functions.guarded(command, guards(command)) if type(command) is Transition else command
+                guarding.guarded(command, guards(command)) if type(command) is Transition else command
                 for command in step
             ]
             if isinstance(step, Further):
@@ -147,7 +147,7 @@ def guarded_steps(
             else:
                 sent = yield First(commands) if isinstance(step, First) else commands
             for reply in sent:
-                guard = functions.refusing_guard(reply)
+                guard = guarding.refusing_guard(reply)
                 if guard is not None:
                     raise _refused(guard, refusal, params)
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
-__all__ = ["ROLES", "TABLE", "Cell", "Right", "Role", "Row"]
+__all__ = ["ROLES", "TABLE", "Cell", "Right", "Role", "Row", "Rules"]
 
 
 class Role(Enum):
@@ -120,3 +120,17 @@ TABLE: Final[Mapping[Right, Row]] = {
     Right.PREREQUISITE_WRITE: Row(_YES, _YES, Cell.OWN_FLOWS),
     Right.PREREQUISITE_READ: Row(_YES, _YES, _YES, _YES),
 }
+
+
+class Rules(NamedTuple):
+    """What the settings say.
+
+    Attributes:
+        registration: whether anybody may create actors that are new, and actors new contexts of their own.
+        executors_submit: executors may create and delete what is their own; if not, they run what is there.
+        readers_see_logs: so they do.
+    """
+
+    registration: bool = False
+    executors_submit: bool = True
+    readers_see_logs: bool = False

@@ -12,11 +12,11 @@ from coordinator.errors import Conflict, InvalidParams, NotLoggedIn
 from coordinator.rpc.access import tokens
 from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.tickets import TICKET_SECONDS, new_ticket, read_ticket
-from coordinator.storage import functions
+from coordinator.storage.functions import credentials
 from coordinator.storage.keys import GLOBAL
 
 if TYPE_CHECKING:
-    from coordinator.rpc.access.gate import Access
+    from coordinator.rpc.access.client import Access
 
 __all__ = ["TOKENS", "Session", "begin_session", "end_session", "keep_token", "log_in_by_ticket", "ticket"]
 
@@ -52,9 +52,9 @@ async def keep_token(access: Access, token: str, principal: str, seconds: int, k
     digest = tokens.digest(token)
     keys = access.gate.keyspace(GLOBAL)
     given = {"digest": digest, **{name: value for name, value in kept.items() if value}}
-    command = functions.token_create(keys, tokens.id_of(digest), principal, seconds, TOKENS, given)
+    command = credentials.token_create(keys, tokens.id_of(digest), principal, seconds, TOKENS, given)
     (reply,) = await access.gate.registry.write(GLOBAL, command)
-    return functions.read_token_create(reply)
+    return credentials.read_token_create(reply)
 
 
 async def begin_session(access: Access) -> Session:
@@ -91,8 +91,8 @@ async def end_session(access: Access) -> None:
     if principal is None or not principal.token or principal.kind == "operator":
         return
     keys, registry = access.gate.keyspace(GLOBAL), access.gate.registry
-    (reply,) = await registry.write(GLOBAL, functions.token_revoke(keys, principal.token, principal.name))
-    functions.read_token_revoke(reply)
+    (reply,) = await registry.write(GLOBAL, credentials.token_revoke(keys, principal.token, principal.name))
+    credentials.read_token_revoke(reply)
     registry.tokens.forget(principal.token)
 
 
@@ -118,7 +118,7 @@ async def log_in_by_ticket(access: Access, text: str) -> Principal:
     (before,) = await gate.registry.write(GLOBAL, ("SET", key, "1", "NX", "PX", 2000 * TICKET_SECONDS))
     if before is None:
         raise NotLoggedIn(detail)
-    if not await gate.good_until(read.principal):
+    if not await gate.logins.good_until(read.principal):
         raise NotLoggedIn("the login that the ticket was got by is over")
     return read.principal
 

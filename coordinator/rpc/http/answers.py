@@ -21,9 +21,9 @@ from coordinator.dashboard import Site
 from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.readiness import Readiness
 from coordinator.rpc.access.audit import NO_LOGS, Trail
+from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
-from coordinator.rpc.access.gate import Access
 from coordinator.rpc.access.limits import Account
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import NOTHING, Shown, bearer_of, shown_by

@@ -14,9 +14,10 @@ from pydantic_core import to_json
 from coordinator.budget import Budget
 from coordinator.errors import Conflict, CoordinatorError, NotLoggedIn, Overloaded
 from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import cleared_cookie, session_cookie, shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
-from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.sessions import begin_session, end_session
 from coordinator.rpc.access.tokens import Shown, shown_by

@@ -20,7 +20,8 @@ from coordinator.engine.subscriptions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded
 from coordinator.measures import BATCHES, OTHER
 from coordinator.rpc.access.audit import Followed, Logs, Trail
-from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.client import Access
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.limits import Account, Limits, whose
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
@@ -272,7 +273,7 @@ class Intake:
         """Have runners ask for what was posted, behind it."""
         queued, self._queued = self._queued, {}
         for context, script_type in queued:
-            self._dispatcher.engine.expect_job(context, script_type)
+            self._dispatcher.engine.contexts.expect_job(context, script_type)
 
     async def _pause_for_refused(self, access: Access) -> None:
         """Read on a little later: calls were refused for want of a login."""
@@ -493,7 +494,7 @@ class Intake:
         """A call may take long: it ends with its client, and when that may not make it any more."""
         self._sink.waits_for(call)
         if self.access is not None:
-            self.access.gate.watch(call, self.access, method, params)
+            self.access.gate.sweep.watch(call, self.access, method, params)
 
     def _charge_of(self, reply_to: ReplyTo) -> Charge:
         """What is given the seconds that the store takes over a request that is made now, and that this call is in."""

@@ -23,7 +23,7 @@ _RUNNER_EXAMPLE: Final = {"context_id": 1, "id": 3}
 
 
 def _delete_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.ContextDeleteParams) -> Operation:
-    return engine.delete_context(params.context_id)
+    return engine.deletions.delete(params.context_id)
 
 
 CONTROL_METHODS: dict[str, Method] = {

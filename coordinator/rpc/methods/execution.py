@@ -21,7 +21,7 @@ from coordinator.errors import (
     StaleToken,
     WebSocketRequired,
 )
-from coordinator.operations import execution, listing
+from coordinator.operations import attempts, events, flows, listing, messages, prerequisites, views
 from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import (
     READ,
@@ -59,32 +59,32 @@ def _need(session: Session | None, instead: str) -> Session:
 def _subscribe_runner(
     engine: Engine, caller: Caller, keys: Keyspace, params: models.RunnerSubscribeParams
 ) -> Operation:
-    return engine.subscribe_runner(_need(caller.session, "job.take"), caller.opening, keys, params)
+    return engine.subscriptions.subscribe_runner(_need(caller.session, "job.take"), caller.opening, keys, params)
 
 
 def _unsubscribe_runner(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
-    return engine.unsubscribe(_need(caller.session, "job.take"), "runner", params)
+    return engine.subscriptions.unsubscribe(_need(caller.session, "job.take"), "runner", params)
 
 
 def _follow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.FlowSubscribeParams) -> Operation:
     session = _need(caller.session, "flow.events")
-    return engine.follow_flow(session, caller.opening, keys, params, sees_logs=caller.sees_logs)
+    return engine.subscriptions.follow_flow(session, caller.opening, keys, params, sees_logs=caller.sees_logs)
 
 
 def _unfollow_flow(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
-    return engine.unsubscribe(_need(caller.session, "flow.events"), "flow", params)
+    return engine.subscriptions.unsubscribe(_need(caller.session, "flow.events"), "flow", params)
 
 
 def _follow_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.ContextSubscribeParams) -> Operation:
-    return engine.follow_context(_need(caller.session, "context.events"), caller.opening, keys, params)
+    return engine.subscriptions.follow_context(_need(caller.session, "context.events"), caller.opening, keys, params)
 
 
 def _unfollow_context(engine: Engine, caller: Caller, keys: Keyspace, params: models.SubscriptionParams) -> RawJson:
-    return engine.unsubscribe(_need(caller.session, "context.events"), "context", params)
+    return engine.subscriptions.unsubscribe(_need(caller.session, "context.events"), "context", params)
 
 
 def _take_job(engine: Engine, caller: Caller, keys: Keyspace, params: models.JobTakeParams) -> Operation:
-    return engine.take_job(caller.budget, keys, params, caller.address)
+    return engine.takes.take_job(caller.budget, keys, params, caller.address)
 
 
 def _first_type(params: models.FlowSubmitParams) -> str | None:
@@ -128,7 +128,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowSubmitParams,
             models.Flow,
             (*WRITE, *_DAG, Conflict, Overloaded),
-            does=Steps(execution.submit_flow),
+            does=Steps(flows.submit_flow),
             starts_run=True,
             queues=_first_type,
             writes=True,
@@ -161,7 +161,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowParams,
             models.Flow,
             (*READ, *_DAG, Conflict),
-            does=Steps(execution.start_flow),
+            does=Steps(flows.start_flow),
             starts_run=True,
             queues=_any_type,
             writes=True,
@@ -174,7 +174,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowCancelParams,
             models.Flow,
             (*READ, Conflict),
-            does=Steps(execution.cancel_flow),
+            does=Steps(flows.cancel_flow),
             writes=True,
             example={"context_id": 1, "id": 1, "reason": "no longer wanted"},
             right=Right.RUN,
@@ -185,7 +185,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowParams,
             models.Flow,
             (*READ, *_DAG, Conflict),
-            does=Steps(execution.retry_flow),
+            does=Steps(flows.retry_flow),
             starts_run=True,
             queues=_any_type,
             writes=True,
@@ -198,7 +198,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowParams,
             models.FlowReport,
             READ,
-            does=Steps(execution.flow_status),
+            does=Steps(views.flow_status),
             example=_FLOW_EXAMPLE,
             replies="whole",
             right=Right.FLOW_READ,
@@ -209,7 +209,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.FlowEventsParams,
             models.FlowEvents,
             READ,
-            does=Steps(execution.flow_events),
+            does=Steps(events.flow_events),
             example=_FLOW_EXAMPLE,
             replies="page",
             right=Right.FLOW_READ,
@@ -243,7 +243,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.ContextEventsParams,
             models.ContextEvents,
             WRITE,
-            does=Steps(execution.context_events),
+            does=Steps(events.context_events),
             example={"context_id": 1},
             replies="page",
             right=Right.FLOW_READ,
@@ -313,7 +313,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobHeartbeatParams,
             models.Heartbeat,
             _ATTEMPT,
-            does=OneCommand(execution.heartbeat, on_accepted=_renewed),
+            does=OneCommand(attempts.heartbeat, on_accepted=_renewed),
             writes=True,
             example=_ATTEMPT_EXAMPLE,
             replies="small",
@@ -325,7 +325,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobInputsParams,
             models.JobInputs,
             _ATTEMPT,
-            does=Steps(execution.job_inputs),
+            does=Steps(attempts.job_inputs),
             example=_ATTEMPT_EXAMPLE,
             replies="page",
             right=Right.ATTEMPT,
@@ -336,7 +336,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobLogParams,
             models.Logged,
             _ATTEMPT,
-            does=OneCommand(execution.log_lines, on_accepted=_renewed),
+            does=OneCommand(attempts.log_lines, on_accepted=_renewed),
             writes=True,
             example={**_ATTEMPT_EXAMPLE, "lines": ["hello"], "stream": "stdout"},
             replies="small",
@@ -348,7 +348,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobLoadParams,
             models.JobTail,
             READ,
-            does=Steps(execution.job_tail),
+            does=Steps(attempts.job_tail),
             example={"context_id": 1, "caller_id": 7, "id": 1},
             right=Right.LOG_READ,
         ),
@@ -358,7 +358,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobLoadParams,
             models.JobAttempts,
             READ,
-            does=Steps(execution.job_attempts),
+            does=Steps(attempts.job_attempts),
             example={"context_id": 1, "caller_id": 7, "id": 1},
             right=Right.RECORD_READ,
         ),
@@ -368,7 +368,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobFinishParams,
             models.AttemptOutcome,
             _ATTEMPT,
-            does=OneCommand(execution.finish_job, on_accepted=_ended),
+            does=OneCommand(attempts.finish_job, on_accepted=_ended),
             writes=True,
             example={**_ATTEMPT_EXAMPLE, "result": {"answer": "42"}},
             replies="small",
@@ -380,7 +380,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.JobFailParams,
             models.AttemptOutcome,
             _ATTEMPT,
-            does=OneCommand(execution.fail_job, on_accepted=_ended),
+            does=OneCommand(attempts.fail_job, on_accepted=_ended),
             writes=True,
             example={**_ATTEMPT_EXAMPLE, "error": "exit status 1"},
             replies="small",
@@ -392,7 +392,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.MessageParams,
             models.Message,
             (*READ, *_DAG, Conflict, Overloaded),
-            does=Steps(execution.send_message),
+            does=Steps(messages.send_message),
             starts_run=True,
             writes=True,
             example={"context_id": 1, "caller_id": 7, "id": 1},
@@ -405,7 +405,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.PrerequisiteSatisfyParams,
             models.Satisfied,
             (*READ, Conflict),
-            does=Steps(execution.satisfy_prerequisite),
+            does=Steps(prerequisites.satisfy_prerequisite),
             queues=_any_type,
             writes=True,
             creates=lambda params: params.flow_id is None,
@@ -418,7 +418,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.PrerequisiteRevokeParams,
             models.Revoked,
             READ,
-            does=Steps(execution.revoke_prerequisite),
+            does=Steps(prerequisites.revoke_prerequisite),
             writes=True,
             example={"context_id": 1, "name": "approved"},
             replies="small",
@@ -430,7 +430,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.PrerequisiteListParams,
             models.Prerequisites,
             WRITE,
-            does=Steps(execution.list_prerequisites),
+            does=Steps(prerequisites.list_prerequisites),
             example={"context_id": 1},
             replies="page",
             right=Right.PREREQUISITE_READ,
@@ -453,7 +453,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.ContextStatsParams,
             models.ContextStats,
             WRITE,
-            does=Steps(execution.context_stats),
+            does=Steps(views.context_stats),
             example={"context_id": 1},
             right=Right.STATS_READ,
         ),
@@ -474,7 +474,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             models.RunnerConnectedParams,
             models.RunnersConnected,
             WRITE,
-            does=Steps(execution.connected_runners),
+            does=Steps(views.connected_runners),
             context=in_global,
             example={"context_id": 1},
             replies="small",

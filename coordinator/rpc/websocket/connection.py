@@ -21,7 +21,8 @@ from coordinator.engine.subscriptions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.readiness import Incoming
 from coordinator.rpc.access.audit import Trail
-from coordinator.rpc.access.gate import Access, Gate
+from coordinator.rpc.access.client import Access
+from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
 from coordinator.rpc.jsonrpc.replies import Response, Sink
@@ -217,7 +218,7 @@ class Connection(Session, Sink):
             received: what was read of it behind its handshake.
         """
         if self._access is not None:
-            self._access.gate.opened(self._access)
+            self._access.gate.sweep.opened(self._access)
         try:
             self._watch()
             with self._whole:
@@ -236,7 +237,7 @@ class Connection(Session, Sink):
                 self._incoming.forget()
             self.close()
             if self._access is not None:
-                self._access.gate.closed(self._access)
+                self._access.gate.sweep.closed(self._access)
 
     def _watch(self) -> None:
         """Be told of what comes, where that can be: not over TLS, where what arrives is not what can be read."""

@@ -16,9 +16,10 @@ from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.certificates import certified_by
+from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies, peer_address
-from coordinator.rpc.access.gate import NOT_GOOD, Access
+from coordinator.rpc.access.logins import NOT_GOOD
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import shown_by
 from coordinator.rpc.jsonrpc.calls import Dispatcher

@@ -1,0 +1,86 @@
+"""What the store forgets unless it is said again: which runners are there, and what is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+import trio
+
+from coordinator.actors.request import Operation, Outcome
+from coordinator.engine.contexts import Contexts
+from coordinator.engine.subscriptions import ContextSubscription
+from coordinator.storage.connection import Command
+from coordinator.storage.functions import events, runners
+from coordinator.storage.functions.results import Refused
+from coordinator.storage.functions.runners import Subscribed
+from coordinator.storage.keys import ContextKey, Layout
+
+__all__ = ["FOLLOWED_FOR", "THERE_FOR", "Renewals"]
+
+FOLLOWED_FOR: Final = 30.0  # seconds a flow's events are announced after each time we say that somebody follows
+THERE_FOR: Final = 5.0  # seconds a runner counts as there after each time we say so
+SAID_AT_ONCE: Final = 1_000  # runners of which one call of the store is told
+
+
+class Renewals:
+    """Those of one coordinator.
+
+    Args:
+        call_soon: carries out an operation of ours in a context; Directory.call_soon.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        contexts: Contexts,
+        call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
+    ) -> None:
+        self._layout = layout
+        self._contexts = contexts
+        self._call_soon = call_soon
+
+    def renew(self) -> None:
+        """Say it again of all who wait here."""
+        now = trio.current_time()
+        for context_key, context in [*self._contexts.by_key.items()]:
+            for runner in [*context.runners.values()]:
+                runner.forget_expired(now)
+            if context.runners or context.waiters:
+                self._say(context_key, self._runners_there(context_key, context.there(), context.subscribed()))
+            if context.flows:
+                self._say(context_key, self._flows_followed(context_key, [*context.flows]))
+            if context.followers:
+                # One who knows that the context was there learns that it was deleted.
+                follower = max(context.followers.values(), key=lambda follower: follower.was_there)
+                self._say(context_key, self._context_followed(context_key, follower))
+
+    def _say(self, context_key: ContextKey, operation: Operation) -> None:
+        self._call_soon(context_key, operation, lambda outcome: None)
+
+    def _runners_there(
+        self, context_key: ContextKey, there: Mapping[str, Collection[int]], subscribed: Sequence[Subscribed]
+    ) -> Operation:
+        keys = self._layout.keyspace(context_key)
+        says: list[Command] = [runners.runners_there(keys, THERE_FOR, [type], ids) for type, ids in there.items()]
+        for start in range(0, len(subscribed), SAID_AT_ONCE):
+            said = subscribed[start : start + SAID_AT_ONCE]
+            says.append(runners.runners_subscribed(keys, THERE_FOR, said))
+        yield says
+        return b""
+
+    def _flows_followed(self, context_key: ContextKey, flows: Sequence[int]) -> Operation:
+        keys = self._layout.keyspace(context_key)
+        duration = int(FOLLOWED_FOR * 1000)
+        kept = yield [("SET", f"{keys.prefix}followed:{flow}", "1", "PX", duration, "GET") for flow in flows]
+        for flow, was_followed in zip(flows, kept, strict=True):
+            if was_followed is None:  # so events may not have been announced
+                self._contexts.of(context_key).wake_followers(flow)
+        return b""
+
+    def _context_followed(self, context_key: ContextKey, follower: ContextSubscription) -> Operation:
+        (reply,) = yield [follower.follow()]
+        following = events.read_context_follow(reply)
+        if isinstance(following, Refused) or following.is_new:  # so something may not have been announced
+            self._contexts.of(context_key).wake_feed()
+        return b""
