@@ -71,21 +71,24 @@ class Call(Request):
 
 
 class Commands(Request):
-    """Calls of one client to one context that are one command each, on their way together; most often it is one.
+    """Calls to one context that are one command each, on their way together. They are of one client until it is posted;
+    then those of others may be added until it is popped.
 
     Attributes:
-        answerables: theirs; more may be added until it is posted.
+        answerables: theirs.
         places: theirs.
         last: the method of the one added last.
         methods: where in their order calls of another method than before begin, and which.
         on_posted: called once they are in the mailbox.
         expected: bytes that the reply to one of them may have, if it is a record.
-        weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
+        weight: bytes all their replies are expected to have; they are taken from their clients' budgets until these
+            are there.
     """
 
     __slots__ = (
         "_budget",
         "_outcomes",
+        "_taken",
         "answerables",
         "expected",
         "keys",
@@ -103,6 +106,7 @@ class Commands(Request):
         self._budget = budget
         self.expected = expected
         self.weight = 0
+        self._taken: list[tuple[Budget, int]] = []
         self.answerables: list[Answerable] = []
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
@@ -111,10 +115,17 @@ class Commands(Request):
         super().__init__(operation, deadline=deadline, writes=writes)
 
     def complete(self) -> None:
-        """No more are added."""
+        """Its client adds no more."""
+        added, self.weight = self.weight, 0
+        self.added(self._budget, added)
+
+    def added(self, budget: Budget, weight: int) -> None:
+        """Calls of a client with this budget, whose replies are expected to have `weight` bytes, were added."""
+        self.weight += weight
         self.calls = len(self.answerables)
-        self.load = max(1, self.weight // ORDINARY_BYTES)
-        self._budget.take(self.weight)
+        self.load = self.weight // ORDINARY_BYTES or 1
+        budget.used += weight
+        self._taken.append((budget, weight))
 
     def posted(self) -> None:
         """They are in the mailbox."""
@@ -122,7 +133,8 @@ class Commands(Request):
             told()
 
     def reply(self, outcome: Outcome) -> None:
-        self._budget.give_back(self.weight)
+        for budget, weight in self._taken:
+            budget.give_back(weight)
         seconds, are_alike = perf_counter() - self.begun, len(self.methods) == 1
         is_failed = isinstance(outcome, CoordinatorError)
         outcomes: Sequence[Outcome] = [outcome] * len(self.places) if is_failed else self._outcomes
