@@ -164,6 +164,8 @@ class Request(ABC):
         unanswered: how often a step of it was put on the wire and got no reply.
         commands: the step to send next, None before the first one and while computing.
         known: replies to some of those, by their places, that came although the rest has to be sent again.
+        withheld: what those that may not be carried out any more end with, by their places: if they were sent they are
+            not sent again. What the store has replied to them counts all the same.
         resume_with: what the operation is sent when it is next advanced.
         mailbox: the one in which it is pending, if it is.
     """
@@ -184,6 +186,7 @@ class Request(ABC):
         "operation",
         "resume_with",
         "unanswered",
+        "withheld",
         "writes",
     )
 
@@ -200,6 +203,7 @@ class Request(ABC):
         self.unanswered = 0
         self.commands: list[Command] | None = None
         self.known: dict[int, Reply] | None = None
+        self.withheld: dict[int, CoordinatorError] | None = None
         self.resume_with: Any = None
         self.mailbox: Queue | None = None
 

@@ -162,21 +162,18 @@ class Commands(Request):
             end = begin
 
     def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
-        """Some of them may not be carried out any more. Those that were sent already are given up together or not at
-        all: none that may go on is."""
+        """Some of them may not be carried out any more. Those that were sent already are not sent again."""
         if self.done:
-            return
-        if getgeneratorstate(self.operation) != GEN_CREATED:
-            if len(refused) == len(self.places):
-                for at, error in refused.items():
-                    reply_to, place, id = self.places[at]
-                    reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
-                self._withdraw(refused)
             return
         for at, error in refused.items():
             reply_to, place, id = self.places[at]
-            reply_to(place, id, error)
-        self._withdraw(refused)
+            reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
+            self.places[at] = _answered, place, id
+        withheld = {**(self.withheld or {}), **refused}
+        if getgeneratorstate(self.operation) == GEN_CREATED or len(withheld) == len(self.places):
+            self._withdraw(withheld)
+        else:
+            self.withheld = withheld
 
     def _withdraw(self, refused: Collection[int]) -> None:
         """These were answered."""
@@ -189,6 +186,10 @@ class Commands(Request):
         self.calls = len(self.places)
         if not self.places:
             self.end(NotLoggedIn("nobody is left to be answered"))
+
+
+def _answered(at: int, id: bytes | None, outcome: Outcome) -> None:
+    """Where the outcome goes of a call that was answered already."""
 
 
 def _in_doubt(refused: CoordinatorError) -> StorageError:
