@@ -105,6 +105,11 @@ class Directory:
             self._mailboxes.move_to_end(context)
         mailbox.post_nowait(request)
 
+    def newest(self, context: ContextKey) -> Request | None:
+        """See Mailbox."""
+        mailbox = self._mailboxes.get(context)
+        return None if mailbox is None else mailbox.newest
+
     async def post(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, waiting while that is full, until its deadline at most."""
         await (self._mailboxes.get(context) or self._open(context)).post(request)
@@ -128,7 +133,7 @@ class Directory:
         found = []
         for mailbox in self._mailboxes.values():
             for request in mailbox.pending:
-                if request.access is not None:
+                if request.admitted is not None:
                     if request.deadline > deadline:
                         break  # those behind it came later
                     found.append(request)

@@ -31,6 +31,8 @@ class Mailbox:
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
         queued: how many can be popped at once, as far as we know: those of posters that waited come a moment later.
+        newest: the request at the end of the queue, while nothing was popped since: what is added to it is as if it had
+            been posted now.
         on_post: called when a request is queued; a supervisor sets it while it is parked and is to be told of the next.
         on_wake: called when it is to look around, while it is parked.
     """
@@ -45,6 +47,7 @@ class Mailbox:
         self.has_asked = False
         self.fault: str | None = None
         self.doubts = Doubts()
+        self.newest: Request | None = None
         self.on_post: Callable[[], None] | None = None
         self.on_wake: Callable[[], None] | None = None
         self._posters = 0  # tasks waiting for room
@@ -69,18 +72,21 @@ class Mailbox:
         """Wait for the next request, or to be woken."""
         request = await self._receive.receive()
         self.queued -= 1
+        self.newest = None
         return request
 
     def pop_nowait(self) -> Request | None:
         """The same without waiting. Raises trio.WouldBlock if there is none; to look at `queued` first costs less."""
         request = self._receive.receive_nowait()
         self.queued -= 1
+        self.newest = None
         return request
 
     def post_nowait(self, request: Request) -> None:
         """Queue a request. Raises trio.WouldBlock when the mailbox is full."""
         self._send.send_nowait(request)
         self.queued += 1
+        self.newest = request
         request.mailbox = self
         self.pending[request] = None
         if self.on_post is not None:
@@ -105,6 +111,7 @@ class Mailbox:
             with trio.move_on_at(request.deadline):
                 await self._send.send(request)
                 self.queued += 1
+                self.newest = None  # it is not known what came behind it meanwhile
             if self.on_post is not None:
                 self.on_post()
         except BaseException:
@@ -123,6 +130,7 @@ class Mailbox:
         """Queue a request that was popped before and is still pending."""
         await self._send.send(request)
         self.queued += 1
+        self.newest = None
         if self.on_post is not None:
             self.on_post()
 

@@ -61,7 +61,9 @@ class Progress:
             request.operation.close()
             return False
         if request.commands is not None:
-            return True
+            if request.withheld:  # none of it is on the wire
+                request.known = {**request.withheld, **(request.known or {})}
+            return not is_known(request) or self.resume(request)
         step = advance(request.operation, request.resume_with, self._context)
         request.resume_with = None
         if isinstance(step, list):

@@ -152,10 +152,10 @@ class Request(ABC):
         deadline: on trio's clock.
         begun: when the message was read whose calls it is, by perf_counter; 0 of any other.
         calls: for how many it stands.
-        access: by whom it was admitted, if callers log in: what of it its caller may not do any more is refused.
-        admitted: its calls, if so: their methods, as the client may call them, and params. Neither knows the request:
-            in a cycle all that it holds would stay until the garbage collector comes by, which took a fifth of the time
-            of each call.
+        admitted: its calls, if callers log in: the access by which each was admitted, its method, as the client may
+            call it, and params. What a caller may not do any more is refused. None of them knows the request: in a
+            cycle all that it holds would stay until the garbage collector comes by, which took a fifth of the time of
+            each call.
         charge: is given the seconds that the store takes over its steps, if those are measured.
         load: as how many ordinary calls it counts in a round, by the bytes expected of its replies.
         writes: whether the operation changes the store.
@@ -164,13 +164,14 @@ class Request(ABC):
         unanswered: how often a step of it was put on the wire and got no reply.
         commands: the step to send next, None before the first one and while computing.
         known: replies to some of those, by their places, that came although the rest has to be sent again.
+        withheld: what those that may not be carried out any more end with, by their places: if they were sent they are
+            not sent again. What the store has replied to them counts all the same.
         resume_with: what the operation is sent when it is next advanced.
         mailbox: the one in which it is pending, if it is.
     """
 
     __slots__ = (
         "__weakref__",
-        "access",
         "admitted",
         "begun",
         "calls",
@@ -185,6 +186,7 @@ class Request(ABC):
         "operation",
         "resume_with",
         "unanswered",
+        "withheld",
         "writes",
     )
 
@@ -193,8 +195,7 @@ class Request(ABC):
         self.begun = 0.0
         self.calls = 1
         self.charge: Callable[[float], None] | None = None
-        self.access: Any = None
-        self.admitted: list[tuple[Any, Any]] | None = None
+        self.admitted: list[tuple[Any, Any, Any]] | None = None
         self.load = 1
         self.deadline = deadline
         self.writes = self.creates = writes
@@ -202,6 +203,7 @@ class Request(ABC):
         self.unanswered = 0
         self.commands: list[Command] | None = None
         self.known: dict[int, Reply] | None = None
+        self.withheld: dict[int, CoordinatorError] | None = None
         self.resume_with: Any = None
         self.mailbox: Queue | None = None
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
+from itertools import repeat
+from operator import is_not, itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -34,6 +36,11 @@ __all__ = [
 ]
 
 Fields = Mapping[bytes, bytes]
+
+_Shape = tuple[bytes, Callable[[Sequence[bytes | None]], tuple[bytes, ...]]]
+"""A template, and what picks the values that go into it behind the ids."""
+
+_NONES: Final = repeat(None)
 
 JOB_EMPTY: Final[Mapping[str, Any]] = {
     "timeout": 0,
@@ -97,8 +104,7 @@ class Record:
         forms = [b"%d"] * ids + [b'"%b"' if _is_word(annotation) else b"%b" for annotation in annotations[ids:]]
         labelled = [label + form for (_, label, _, _), form in zip(self._members, forms, strict=True)]
         self._labelled = labelled
-        self._template = b"{" + b",".join(labelled) + b"}"
-        self._templates_without: dict[tuple[int, ...], bytes] = {}  # by where values are missing
+        self._shapes: dict[tuple[bool, ...], _Shape] = {}  # by which values there are
         self.optional_at = [at for at, (*_, is_required) in enumerate(self._members[ids:]) if not is_required]
         self._optional = frozenset(self.optional_at)
         self._texts_at = [at for at, annotation in enumerate(annotations[ids:]) if is_free_text(annotation)]
@@ -147,38 +153,47 @@ class Record:
         Raises:
             StorageError: a field is missing.
         """
-        absent = _absent(values)
-        if not self._optional.issuperset(absent):  # most records lack only some of those
-            if not self.fill(values):
+        there = tuple(map(is_not, values, _NONES))
+        shape = self._shapes.get(there)
+        if shape is None:  # few kinds of records are seen for the first time
+            if not any(there):
                 return None
-            absent = _absent(values)
-            missing = next((at for at in absent if at not in self._optional), None)
-            if missing is not None:
-                named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
-                raise self._lacks(self.field_names[missing].decode(), dict(named))
-        return self._spliced(ids, values, absent)
+            shape = self._learn_shape(there, ids)
+        return self._put_together(ids, values, shape)
 
     def spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None]) -> bytes:
         """The record as a JSON object from its ids and the values of all its other fields, in their order; None for an
         optional one it does not have. `values` is changed.
         """
-        return self._spliced(ids, values, _absent(values))
+        there = tuple(map(is_not, values, _NONES))
+        return self._put_together(ids, values, self._shapes.get(there) or self._learn_shape(there, ids))
 
-    def _spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None], absent: tuple[int, ...]) -> bytes:
+    def _put_together(self, ids: Sequence[int], values: MutableSequence[bytes | None], shape: _Shape) -> bytes:
         for at in self._texts_at:
             value = values[at]
             if value is not None:
                 values[at] = to_json(value.decode())
-        if not absent:
-            return self._template % (*ids, *values)
-        return self._template_without(absent) % (*ids, *[value for value in values if value is not None])
+        template, pick = shape
+        return template % (*ids, *pick(values))
 
-    def _template_without(self, absent: tuple[int, ...]) -> bytes:
-        template = self._templates_without.get(absent)
-        if template is None:
-            present = [label for at, label in enumerate(self._labelled, -len(self._id_names)) if at not in absent]
-            template = self._templates_without[absent] = b"{" + b",".join(present) + b"}"
-        return template
+    def _learn_shape(self, there: tuple[bool, ...], ids: Sequence[int]) -> _Shape:
+        """How records that have these values are put together. Raises StorageError if the one with these ids lacks
+        what each has."""
+        parts, picked = self._labelled[: len(ids)], []
+        empty = dict(self._empty_at)
+        for at, label in enumerate(self._labelled[len(ids) :]):
+            # It was not updated since it was created.
+            source = self._created_at if at == self._updated_at and not there[at] else at
+            if there[source]:
+                parts.append(label)
+                picked.append(source)
+            elif at in empty:
+                parts.append(label % empty[at])
+            elif at not in self._optional:
+                named = zip(reversed(self._id_names), reversed(ids), strict=True)  # the context first
+                raise self._lacks(self.field_names[at].decode(), dict(named))
+        shape = self._shapes[there] = b"{" + b",".join(parts) + b"}", itemgetter(*picked)
+        return shape
 
     def written(
         self, given: Mapping[str, Any], created_at: bytes, updated_at: bytes, kept: Mapping[str, bytes | None]
@@ -229,11 +244,6 @@ def fields_of(reply: Sequence[bytes] | Fields) -> Fields:
         return reply
     items: Iterable[bytes] = iter(reply)
     return dict(zip(items, items, strict=True))
-
-
-def _absent(values: Sequence[bytes | None]) -> tuple[int, ...]:
-    """Where values are missing."""
-    return tuple([at for at, value in enumerate(values) if value is None])
 
 
 def _is_text(annotation: Any) -> bool:

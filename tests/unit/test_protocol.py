@@ -12,6 +12,7 @@ from coordinator.errors import InvalidRequest, NotFound, ParseError
 from coordinator.rpc.jsonrpc.protocol import (
     LARGE_PIECE,
     MAX_HEAD,
+    RESULT,
     Call,
     Invalid,
     first_id,
@@ -19,7 +20,6 @@ from coordinator.rpc.jsonrpc.protocol import (
     render_batch,
     render_error,
     render_large_batch,
-    render_result,
 )
 
 unhurried = settings(deadline=None)
@@ -203,7 +203,7 @@ def test_no_input_raises(data: bytes) -> None:
 
 
 def test_responses_are_json_rpc() -> None:
-    result = render_result(b'"a"', b'{"x":1}')
+    result = RESULT % (b'"a"', b'{"x":1}')
     error = render_error(b"1", NotFound("job", id=3))
 
     assert json.loads(result) == {"jsonrpc": "2.0", "id": "a", "result": {"x": 1}}

@@ -34,8 +34,7 @@ DECIDED_AT_ONCE: Final = 64  # requests, before others get on
 class Refusable(Protocol):
     """A request some calls of which may be refused before they are carried out; see Request."""
 
-    access: Access
-    admitted: list[tuple[Method, Any]]
+    admitted: list[tuple[Access, Method, Any]]
 
     def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
         """Answer those of its calls with these, by their places among those that were admitted."""
@@ -63,20 +62,24 @@ class Admitted:
                     await self._look_at(waiting)
 
     async def _look_at(self, waiting: list[Refusable]) -> None:
-        good = {access: await self._is_good(access) for access in {request.access for request in waiting}}
+        good = {
+            access: await self._is_good(access)
+            for access in {access for request in waiting for access, _, _ in request.admitted}
+        }
         contexts = {
             context
             for request in waiting
-            if (principal := request.access.principal) is not None and principal.kind == "actor"
-            for method, params in request.admitted
-            if (context := request.access.context_of(method.right, params)) is not None
+            for access, method, params in request.admitted
+            if (principal := access.principal) is not None
+            and principal.kind == "actor"
+            and (context := access.context_of(method.right, params)) is not None
         }
         members: dict[int, Members] = {}
         async with trio.open_nursery() as nursery:
             for context in contexts:
                 nursery.start_soon(self._ask, context, members)
         for number, request in enumerate(waiting, 1):
-            self._decide(request, members, is_good=good[request.access])
+            self._decide(request, members, good)
             if number % DECIDED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
@@ -92,13 +95,12 @@ class Admitted:
         with trio.move_on_after(ASK_TIMEOUT), suppress(CoordinatorError):  # it is asked again with the next look
             members[context] = await self._gate.registry.members_ahead(context)
 
-    def _decide(self, request: Refusable, members: Mapping[int, Members], *, is_good: bool) -> None:
-        access = request.access
+    def _decide(self, request: Refusable, members: Mapping[int, Members], good: Mapping[Access, bool]) -> None:
         refused: dict[int, CoordinatorError] = {}
-        for at, (method, params) in enumerate(request.admitted):
+        for at, (access, method, params) in enumerate(request.admitted):
             principal, context = access.principal, access.context_of(method.right, params)
             outcome: Method | CoordinatorError
-            if not is_good:
+            if not good[access]:
                 outcome = NotLoggedIn("the login has ended meanwhile")
             elif context is None or principal is None or principal.kind != "actor":
                 outcome = access.decide(method, params, context, None)

@@ -39,6 +39,7 @@ __all__ = ["Dispatcher", "Intake"]
 
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
+ADDED_WITHIN: Final = 0.01  # seconds since the first of them was read, of a call that is added to those of others
 COSTLY_SLICE: Final = 64  # calls of a costly message after which others get on, though they are in no other context
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 
@@ -151,6 +152,7 @@ class Intake:
         self._is_large = False  # the message being taken
         self._largest: int | None = None  # bytes of a record it writes, if that is known already
         self._begun = 0.0  # when it was read, by perf_counter
+        self._deadline = 0.0  # of its calls, on trio's clock; 0: to be chosen
         self._taken = 0  # calls since others got on
         self._queued: dict[tuple[ContextKey, str], None] = {}  # where calls that were posted may queue jobs of a type
         self._sink: Sink  # of the message taken last
@@ -201,7 +203,7 @@ class Intake:
             return 1
         calls = length or 1
         dispatcher.calls += calls
-        deadline = self._now() + dispatcher.request_timeout
+        self._deadline = 0.0
         self._together = TOGETHER if slice_calls is None else SHARED_TOGETHER
         reply_to, batch, budget = sink.reply_to, None, self._budget
         if length is not None:
@@ -217,7 +219,7 @@ class Intake:
             answer_to: ReplyTo = reply_to
             if budget.used >= budget.limit:
                 yield self._wait_for_budget()
-                deadline = self._now() + dispatcher.request_timeout
+                self._deadline = 0.0
             if batch is not None and batch.is_full and batch.spares(item):
                 item = _as_allowed(item, batch.too_large())
             if is_judged and item[1] is not None:
@@ -230,7 +232,7 @@ class Intake:
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
             elif is_judged and trail is not None:
                 trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])
-            full = self._add(item, context, answer_to, at, deadline)
+            full = self._add(item, context, answer_to, at)
             if full is not None:
                 yield full
             if slice_calls is not None:
@@ -252,8 +254,7 @@ class Intake:
 
     def flush_now(self) -> Awaitable[None] | None:
         """The same as far as that needs no waiting. Returns what to wait for if a mailbox is full."""
-        full = self._post()
-        if full is not None:
+        if self._open is not None and (full := self._post()) is not None:
             return self._flush_when_there_is_room(full)
         self._flushed()
         return None
@@ -326,7 +327,7 @@ class Intake:
         return await self.access.judge(method, params)
 
     def _add(  # noqa: PLR0912 - a step more costs all calls
-        self, item: Item, context: ContextKey, reply_to: ReplyTo, at: int, deadline: float
+        self, item: Item, context: ContextKey, reply_to: ReplyTo, at: int
     ) -> Awaitable[None] | None:
         """Take a call to this context. Returns what to wait for while a mailbox is full: most need no coroutine."""
         id, method, params = item
@@ -338,7 +339,7 @@ class Intake:
         if type(does) is not OneCommand:  # most are, and a `match` here costs each of them a tenth of a microsecond
             if type(does) is Personal:
                 return self._add_personal(method, does, params, (reply_to, at, id))
-            return self._add_alone(method, does, params, context, (reply_to, at, id), deadline)
+            return self._add_alone(method, does, params, context, (reply_to, at, id))
         calls = self._open
         if calls is not None and (calls.keys.context_key != context or calls.writes != method.writes):
             calls = None
@@ -351,32 +352,69 @@ class Intake:
             reply_to(at, id, outcome)
             return None
         full = None
+        is_posted = False
         if calls is None:
             full = None if self._open is None else self._post()
-            expected = self._dispatcher.directory.expected(context)
-            self._open = calls = Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
-            calls.creates = False
-            calls.charge = self._charge_of(reply_to) if self._is_traced else self._charge
-            if self.access is not None:
-                calls.access, calls.admitted = self.access, []
-            calls.begun = self._begun
+            calls = self._posted(context, method, does) if full is None else None
+            is_posted = calls is not None
+            if calls is None:
+                calls = self._open = self._new(keys, method, reply_to)
         if calls.last is not method:
             calls.last = method
             calls.methods.append((len(calls.places), method.name))
-        calls.creates = calls.creates or method.creates(params)
+        calls.creates = calls.creates or (method.writes and method.creates(params))
         calls.answerables.append(answerable)
         if calls.admitted is not None:
-            calls.admitted.append((method, params))
+            calls.admitted.append((self.access, method, params))
         calls.places.append((reply_to, at, id))
+        weight = calls.expected if method.is_record else SMALL
+        if is_posted:
+            calls.added(self._budget, weight)
+            return None
+        calls.weight += weight
         if self._is_traced:
             _time(reply_to, calls.charge)
-        calls.weight += calls.expected if method.is_record else SMALL
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
-        if full is not None:
-            return full  # those before wait for room: these must not overtake them
-        is_enough = len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES
-        return self._post() if is_enough else None
+        if full is None and (len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES):
+            full = self._post()
+        return full  # while those before wait for room, these must not overtake them
+
+    def _new(self, keys: Keyspace, method: Method, reply_to: ReplyTo) -> Commands:
+        """What calls to this context, that write as those of this method do, are added to from now on."""
+        expected = self._dispatcher.directory.expected(keys.context_key)
+        deadline = self._deadline or self._set_deadline()
+        calls = Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
+        calls.creates = False
+        calls.charge = self._charge_of(reply_to) if self._is_traced else self._charge
+        calls.admitted = None if self.access is None else []
+        calls.begun = self._begun
+        return calls
+
+    def _set_deadline(self) -> float:
+        """Choose the deadline of all calls of the message; most are added to others, and have theirs."""
+        self._deadline = self._now() + self._dispatcher.request_timeout
+        return self._deadline
+
+    def _posted(self, context: ContextKey, method: Method, does: OneCommand) -> Commands | None:
+        """The calls at the end of this context's mailbox, of this client or of others, if one of this method may be
+        added to them: then all of a request but its own work is done for them once."""
+        calls = self._dispatcher.directory.newest(context)
+        return (
+            calls
+            if type(calls) is Commands
+            and not calls.done
+            and calls.writes == method.writes
+            and len(calls.places) < self._together
+            and calls.expected <= ORDINARY_BYTES  # else what one of them takes, the others would wait for
+            and self._begun - calls.begun < ADDED_WITHIN  # they have one deadline
+            and does.on_accepted is None
+            and calls.charge is None
+            and self._charge is None
+            and not self._is_traced
+            and (calls.admitted is None) == (self.access is None)
+            else None
+        )
 
     def _add_known(self, outcome: Outcome | ServedDocument, place: Place) -> Awaitable[None] | None:
         """Take what has its outcome already, or is a call of rpc.discover."""
@@ -422,13 +460,14 @@ class Intake:
         reply_to(at, id, outcome)
 
     async def _add_alone(
-        self, method: Method, does: Steps | Live, params: Any, context: ContextKey, place: Place, deadline: float
+        self, method: Method, does: Steps | Live, params: Any, context: ContextKey, place: Place
     ) -> None:
         """Take a call that does not travel together with others."""
         full = self._post()
         if full is not None:
             await full
         reply_to, at, id = place
+        deadline = self._deadline or self._set_deadline()
         keys = self._keys_of(method, context, reply_to)
         commands: list[Command] | None = None
         takes_long = False
@@ -458,14 +497,13 @@ class Intake:
             measure(method.name, operation, self._begun)
             reply_to(at, id, operation)
             return
-        directory = self._dispatcher.directory
-        place = reply_to, at, id
-        call = Call(method, operation, place, self._budget, directory.expected(context), deadline=deadline)
+        expected = self._dispatcher.directory.expected(context)
+        call = Call(method, operation, (reply_to, at, id), self._budget, expected, deadline=deadline)
         call.begun = self._begun
         call.commands = commands
         call.charge = self._charge_of(reply_to)
-        call.access = None if takes_long else self.access  # the gate watches those that do
-        call.admitted = [(method, params)]
+        is_watched = self.access is None or takes_long  # by the gate, if it takes long
+        call.admitted = None if is_watched else [(self.access, method, params)]
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)

@@ -71,21 +71,24 @@ class Call(Request):
 
 
 class Commands(Request):
-    """Calls of one client to one context that are one command each, on their way together; most often it is one.
+    """Calls to one context that are one command each, on their way together. They are of one client until it is posted;
+    then those of others may be added until it is popped.
 
     Attributes:
-        answerables: theirs; more may be added until it is posted.
+        answerables: theirs.
         places: theirs.
         last: the method of the one added last.
         methods: where in their order calls of another method than before begin, and which.
         on_posted: called once they are in the mailbox.
         expected: bytes that the reply to one of them may have, if it is a record.
-        weight: bytes all their replies are expected to have; they are taken from the budget until these are there.
+        weight: bytes all their replies are expected to have; they are taken from their clients' budgets until these
+            are there.
     """
 
     __slots__ = (
         "_budget",
         "_outcomes",
+        "_taken",
         "answerables",
         "expected",
         "keys",
@@ -103,6 +106,7 @@ class Commands(Request):
         self._budget = budget
         self.expected = expected
         self.weight = 0
+        self._taken: list[tuple[Budget, int]] = []
         self.answerables: list[Answerable] = []
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
@@ -111,10 +115,17 @@ class Commands(Request):
         super().__init__(operation, deadline=deadline, writes=writes)
 
     def complete(self) -> None:
-        """No more are added."""
+        """Its client adds no more."""
+        added, self.weight = self.weight, 0
+        self.added(self._budget, added)
+
+    def added(self, budget: Budget, weight: int) -> None:
+        """Calls of a client with this budget, whose replies are expected to have `weight` bytes, were added."""
+        self.weight += weight
         self.calls = len(self.answerables)
-        self.load = max(1, self.weight // ORDINARY_BYTES)
-        self._budget.take(self.weight)
+        self.load = self.weight // ORDINARY_BYTES or 1
+        budget.used += weight
+        self._taken.append((budget, weight))
 
     def posted(self) -> None:
         """They are in the mailbox."""
@@ -122,7 +133,8 @@ class Commands(Request):
             told()
 
     def reply(self, outcome: Outcome) -> None:
-        self._budget.give_back(self.weight)
+        for budget, weight in self._taken:
+            budget.give_back(weight)
         seconds, are_alike = perf_counter() - self.begun, len(self.methods) == 1
         is_failed = isinstance(outcome, CoordinatorError)
         outcomes: Sequence[Outcome] = [outcome] * len(self.places) if is_failed else self._outcomes
@@ -150,21 +162,18 @@ class Commands(Request):
             end = begin
 
     def refuse(self, refused: Mapping[int, CoordinatorError]) -> None:
-        """Some of them may not be carried out any more. Those that were sent already are given up together or not at
-        all: none that may go on is."""
+        """Some of them may not be carried out any more. Those that were sent already are not sent again."""
         if self.done:
-            return
-        if getgeneratorstate(self.operation) != GEN_CREATED:
-            if len(refused) == len(self.places):
-                for at, error in refused.items():
-                    reply_to, place, id = self.places[at]
-                    reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
-                self._withdraw(refused)
             return
         for at, error in refused.items():
             reply_to, place, id = self.places[at]
-            reply_to(place, id, error)
-        self._withdraw(refused)
+            reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
+            self.places[at] = _answered, place, id
+        withheld = {**(self.withheld or {}), **refused}
+        if getgeneratorstate(self.operation) == GEN_CREATED or len(withheld) == len(self.places):
+            self._withdraw(withheld)
+        else:
+            self.withheld = withheld
 
     def _withdraw(self, refused: Collection[int]) -> None:
         """These were answered."""
@@ -177,6 +186,10 @@ class Commands(Request):
         self.calls = len(self.places)
         if not self.places:
             self.end(NotLoggedIn("nobody is left to be answered"))
+
+
+def _answered(at: int, id: bytes | None, outcome: Outcome) -> None:
+    """Where the outcome goes of a call that was answered already."""
 
 
 def _in_doubt(refused: CoordinatorError) -> StorageError:

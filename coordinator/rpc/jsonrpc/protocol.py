@@ -17,6 +17,7 @@ from coordinator.rpc.jsonrpc.surrogates import Halves, replace_halves
 
 __all__ = [
     "NULL_ID",
+    "RESULT",
     "Call",
     "Invalid",
     "about_calls",
@@ -27,11 +28,13 @@ __all__ = [
     "render_error",
     "render_id",
     "render_large_batch",
-    "render_result",
     "without_mark",
 ]
 
 NULL_ID: Final = b"null"
+RESULT: Final = b'{"jsonrpc":"2.0","id":%b,"result":%b}'
+"""A response, to be filled with the id and the result, each as JSON."""
+
 LARGE_PIECE: Final = 64 * 1024  # bytes of what is not worth copying
 MAX_HEAD: Final = 4096  # bytes of a message that are read to tell its first id
 
@@ -230,10 +233,6 @@ def render_id(id: Any) -> bytes | None:
     if kind is str or id is None or (kind is float and math.isfinite(id)):
         return to_json(id)
     return None
-
-
-def render_result(id: bytes, result: bytes) -> bytes:
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, result)
 
 
 def render_error(id: bytes, error: CoordinatorError) -> bytes:

@@ -131,6 +131,6 @@ def _rendered(id: bytes | None, outcome: Outcome) -> bytes | None:
     if id is None:
         return None
     if type(outcome) is bytes:
-        return protocol.render_result(id, outcome)
+        return protocol.RESULT % (id, outcome)
     assert isinstance(outcome, CoordinatorError)
     return protocol.render_error(id, outcome)
