@@ -467,11 +467,15 @@ class PrerequisiteRevokeParams(Model):
 
 class PrerequisiteSatisfyParams(PrerequisiteRevokeParams):
     payload: Annotated[
-        StringMap | SkipJsonSchema[None],
+        Annotated[StringMap, Field(max_length=1000)] | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
-        Field(max_length=1000, description="What the jobs get with it; at most 64 KiB as JSON"),
+        Field(description="What the jobs get with it; at most 64 KiB as JSON"),
     ] = None
-    by: Annotated[OptionalText, Field(max_length=1000, description="Who says so")] = None
+    by: Annotated[
+        Annotated[str, Field(max_length=1000)] | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(description="Who says so"),
+    ] = None
 
 
 class SatisfiedPrerequisite(MetPrerequisite):

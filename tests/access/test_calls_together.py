@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import trio
 
 from coordinator.server.app import App
@@ -26,6 +25,7 @@ SILENCE = 0.5  # seconds after which the coordinator gives a connection to the s
 
 def requests(app: App) -> list[Any]:
     """Those that are unanswered in the context."""
+    assert app._service is not None
     return [*app._service._directory._mailboxes[CONTEXT].pending]
 
 
@@ -135,7 +135,7 @@ async def test_each_client_gets_back_what_it_may_have_unsent(store: ValkeyProces
 
 
 class Members(NamedTuple):
-    """Clients of the members of a context; `calling` makes calls as the operator."""
+    """A coordinator's operator and the members of a context, logged in, with the ids of their tokens."""
 
     app: App
     operator: StreamingClient
@@ -152,8 +152,8 @@ async def members_of(url: str, operators: Path) -> AsyncIterator[Members]:
         ids = (ADMIN, EXECUTOR, READER)
         # The one whose login ends is told so.
         clients = [await stack.enter_async_context(streaming(ws_url(app), lambda notices: None)) for _ in range(4)]
-        operator = clients[0]
-        await operator.call("auth.login", {"token": operators.read_text().split()[0]})
+        operator, admin, executor, reader = clients
+        await operator.call("auth.login", {"token": (await trio.Path(operators).read_text()).split()[0]})
         for id in ids:
             await operator.call("actor.create", callers.actor(id))
         roles = callers.context(CONTEXT, admins=[ADMIN], executors=[EXECUTOR], readers=[READER])
@@ -163,7 +163,7 @@ async def members_of(url: str, operators: Path) -> AsyncIterator[Members]:
             made = await operator.call("token.create", {"label": "t", "principal": f"actor:{id}"})
             tokens[id] = made["id"]
             await client.call("auth.login", {"token": made["token"]})
-        yield Members(app, *clients, tokens)
+        yield Members(app, operator, admin, executor, reader, tokens)
 
 
 async def test_each_client_sees_what_it_may(store: ValkeyProcess, tmp_path: Path) -> None:
@@ -211,4 +211,4 @@ async def test_what_was_sent_is_not_sent_again_for_one_who_has_lost_the_right(
         proxy.deliver()
         assert [job["script"] for job in found if isinstance(job, dict)] == ["after"], "the admin's is done"
         scripts = [store.client(CONTEXT).hget(f"job:{caller}:1", "script") for caller in (ADMIN, EXECUTOR)]
-        assert scripts == [b"after", b"before"]
+        assert scripts == ["after", "before"]
