@@ -45,6 +45,9 @@ class Held:
     def expected(self, _: ContextKey) -> int:
         return 0
 
+    def newest(self, _: ContextKey) -> None:
+        """Nothing that calls may be added to."""
+
     def saw(self, _: ContextKey, size: int) -> None:
         pass
 

@@ -54,7 +54,7 @@ local WORK = 300 -- commands, about, of a slice
 local ANSWER_KEPT = '60000' -- ms for which it is remembered what a long call was answered, should that be lost
 local LOOK_AGAIN = 60000 -- ms after which it is seen whether what could not be done can be done now
 
--- How a result begins. storage/functions.py lists the same.
+-- How a result begins. storage/functions lists the same.
 local WORD = {
   OK = 'ok',
   NEW = 'new',
@@ -75,7 +75,7 @@ local WORD = {
   FOREIGN = 'foreign',
 }
 
--- How an effect begins. storage/functions.py lists the same.
+-- How an effect begins. storage/functions lists the same.
 local EFFECT = {
   READY = 'ready:',
   DUE = 'due:',

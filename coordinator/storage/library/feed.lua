@@ -5,7 +5,7 @@
 -- e, a line for each, the members of a ContextEvent but its id, as JSON. Logs are not among them.
 
 local ENTRIES_KEPT = '5000' -- about
-local ENTRY_EVENTS = 32 -- at most; ENTRY_PLACES in storage/functions.py is larger
+local ENTRY_EVENTS = 32 -- at most; ENTRY_PLACES in storage/functions is larger
 local ENTRY_BYTES = 4096 -- at which an entry is not added to
 local TEXT_BYTES = 200 -- of a text in an event that is long
 

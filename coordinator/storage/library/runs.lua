@@ -870,7 +870,7 @@ local function close(tx, result, keep, redo)
 end
 
 -- What a transition does to the store. One that grows it is refused while it is out of memory, so that the others can
--- empty it (storage/functions.py lists the same); one that only reads is carried out even while no write is.
+-- empty it (storage/functions lists the same); one that only reads is carried out even while no write is.
 local GROWS, ENDS, READS = {}, {'allow-oom'}, {'no-writes'}
 
 local function collect(act, ...)
