@@ -126,32 +126,40 @@ local function guarded(tx, args, o, last)
 end
 
 -- Remove a token of a full index: the one that expires first. One that was made by another takes the place of one that
--- the same has made, or one of those before that but for the first; or else of one that most others stand behind. So
--- who has a limited token ends none that was made for something else.
+-- the same has made, or one of those before that but for the first; or else, of all that go back to the same first one,
+-- where those are most, of one that most others stand behind. So who has a limited token ends none that was made for
+-- something else, as long as what he has made is more.
 local function make_room(tx, index, token)
   local made_by = redis.call('HGET', tx.prefix .. 'token:' .. token, 'parent') -- the latest first
-  local others = made_by and redis.call('ZRANGE', index, 0, -1) or {}
-  local deepest, victim = 0, nil
-  local makers, chain = {}, ' ' .. (made_by or '') .. ' '
+  local others = redis.call('ZRANGE', index, 0, made_by and -1 or 0)
+  local victim = not made_by and others[1]
+  local chain = ' ' .. (made_by or '') .. ' '
+  local makers, firsts, sizes = {}, {}, {}
   for at, other in ipairs(others) do
-    makers[at] = ' ' .. (redis.call('HGET', tx.prefix .. 'token:' .. other, 'parent') or '')
-    if string.find(chain, ' ' .. other .. ' ', 1, true) then
-      makers[at] = '' -- one by which it was made is passed over: without that it would be good for nothing
-    end
-    if #makers[at] - 1 > deepest then
-      deepest, victim = #makers[at] - 1, other
-    end
+    local parent = redis.call('HGET', tx.prefix .. 'token:' .. other, 'parent') or ''
+    local first = string.match(parent, '(%S+)$') or other
+    firsts[at], sizes[first] = first, (sizes[first] or 0) + 1
+    -- One by which it was made is passed over: without that it would be good for nothing.
+    makers[at] = not string.find(chain, ' ' .. other .. ' ', 1, true) and ' ' .. parent
   end
-  while made_by do
+  while made_by and not victim do
     for at, other in ipairs(others) do
-      if string.sub(makers[at], -#made_by - 1) == ' ' .. made_by then
-        victim, made_by = other, ''
+      if makers[at] and string.sub(makers[at], -#made_by - 1) == ' ' .. made_by then
+        victim = other
         break
       end
     end
     made_by = string.match(made_by, ' (.+ .+)$')
   end
-  victim = victim or redis.call('ZRANGE', index, 0, 0)[1]
+  if not victim then
+    local most, deepest = 0, 0
+    for at, other in ipairs(others) do
+      local size, depth = sizes[firsts[at]], makers[at] and #makers[at]
+      if depth and (size > most or (size == most and depth > deepest)) then
+        victim, most, deepest = other, size, depth
+      end
+    end
+  end
   redis.call('ZREM', index, victim)
   redis.call('DEL', tx.prefix .. 'token:' .. victim)
 end
