@@ -1,4 +1,4 @@
-"""Runs small flows in one context, as often as it is told to: the load of one half.
+"""The load of one half. It runs small flows in one context, as often as it is told to.
 
 `python -m bench.flows.half URL CONTEXT` reads words, a line each: `connect` has it open its next connection, first the
 runner's, then the producer's, and say the port of its end; a number has it run so many flows and say the seconds.

@@ -341,7 +341,7 @@ class Directory:
 
     async def register(self, context: int, creates: bool) -> bool:
         """See Host."""
-        command = (registration.own if creates else registration.own_known)(self._store.layout, context)
+        command = registration.register(self._store.layout, context, creates=creates)
         is_known = True
 
         def register() -> Operation:

@@ -198,8 +198,7 @@ class Rounds:
             return []
         layout = self._store.layout
         creates = any(request.creates for request in ready)
-        register = registration.own if creates else registration.own_known
-        return layout.in_global(register(layout, context), context)
+        return layout.in_global(registration.register(layout, context, creates=creates), context)
 
     def _about_sizes(self, load: int) -> list[Command]:
         """Commands that ask how large records here are, and tell what we have seen, for all who use this store.

@@ -24,7 +24,7 @@ SAID_AT_ONCE: Final = 1_000  # runners of which one call of the store is told
 
 
 class Renewals:
-    """Those of one coordinator.
+    """Says these again for those who wait at one coordinator.
 
     Args:
         call_soon: carries out an operation of ours in a context; Directory.call_soon.

@@ -47,7 +47,7 @@ RETRY_AFTER: Final = 1.0  # seconds after which what the store refused is tried 
 
 
 class Subscriptions:
-    """Those of one coordinator.
+    """Opens, serves and ends those of one coordinator.
 
     Args:
         post_soon: puts a request into a context's mailbox; Directory.post_soon.

@@ -24,7 +24,7 @@ __all__ = ["Takes"]
 
 
 class Takes:
-    """Those of one coordinator.
+    """Carries out the calls that come to one coordinator.
 
     Args:
         call_soon: carries out an operation of ours in a context; Directory.call_soon.

@@ -26,7 +26,7 @@ TICK_LIMIT: Final = 200  # timers acted on in one step
 
 
 class Ticks:
-    """Those of one coordinator.
+    """Has them handled for the contexts that one coordinator knows of.
 
     Args:
         call_soon: carries out an operation of ours in a context, unless that has been deleted; Directory.call_soon.

@@ -1,4 +1,4 @@
-"""Attempts: what runners report of those they have, and what is told of those of a job."""
+"""Attempts: runners report what becomes of theirs, and a job's are listed."""
 
 from __future__ import annotations
 

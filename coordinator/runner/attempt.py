@@ -154,9 +154,7 @@ class Attempt:
                 outcome = await self._executor.execute(
                     self.assignment, self._output, self._stop, self._fence, more_inputs=more
                 )
-                if (
-                    outcome.is_lost and not outcome.is_unfit
-                ):  # and mostly given to another runner when there is a connection again
+                if outcome.is_lost and not outcome.is_unfit:  # mostly given to another when there is a connection again
                     self._log.error(str(outcome.error), lease=self.assignment.lease)
                     self._gives_up_at = trio.current_time() + _LAST_WORDS
                 self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))

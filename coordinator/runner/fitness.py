@@ -21,7 +21,7 @@ _HEALED_AFTER: Final = 60.0  # seconds without doubt, after which pauses begin a
 
 
 class Fitness:
-    """Of one runner, in all its contexts.
+    """Knows whether one runner, in all its contexts, can run scripts.
 
     Args:
         try_out: says why no script can be run, None if one can.

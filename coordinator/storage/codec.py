@@ -153,27 +153,23 @@ class Record:
         Raises:
             StorageError: a field is missing.
         """
-        there = tuple(map(is_not, values, _NONES))
-        shape = self._shapes.get(there)
-        if shape is None:  # few kinds of records are seen for the first time
-            if not any(there):
-                return None
-            shape = self._learn_shape(there, ids)
-        return self._put_together(ids, values, shape)
+        if not any(values) and values.count(None) == len(values):  # the first look is enough for most
+            return None
+        return self.spliced(ids, values)
 
     def spliced(self, ids: Sequence[int], values: MutableSequence[bytes | None]) -> bytes:
         """The record as a JSON object from its ids and the values of all its other fields, in their order; None for an
         optional one it does not have. `values` is changed.
+
+        Raises:
+            StorageError: a field is missing.
         """
         there = tuple(map(is_not, values, _NONES))
-        return self._put_together(ids, values, self._shapes.get(there) or self._learn_shape(there, ids))
-
-    def _put_together(self, ids: Sequence[int], values: MutableSequence[bytes | None], shape: _Shape) -> bytes:
+        template, pick = self._shapes.get(there) or self._learn_shape(there, ids)
         for at in self._texts_at:
             value = values[at]
             if value is not None:
                 values[at] = to_json(value.decode())
-        template, pick = shape
         return template % (*ids, *pick(values))
 
     def _learn_shape(self, there: tuple[bool, ...], ids: Sequence[int]) -> _Shape:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import h11
 import pytest
 
+from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
 from coordinator.rpc.http.answers import Answer, Call, ShowPage, WebSocketUpgrade
-from coordinator.rpc.http.heads import CHUNKED, MAX_HEAD, MAX_HEADERS, PREFACE, HeadReader
+from coordinator.rpc.http.heads import CHUNKED, PREFACE, HeadReader
 from tests.support.http import answers
 
 HEADS = HeadReader(answers())

@@ -13,7 +13,7 @@ from coordinator import ENVIRONMENT_PREFIX, models
 from coordinator.cli import main
 from coordinator.models import access, contract, execution
 from coordinator.operations import listing, prerequisites, records
-from coordinator.rpc.http.heads import MAX_HEAD, MAX_HEADERS
+from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.settings import RELOADED, Settings
 from tools.reference.markdown import GENERATED, code, plain, table, text_block

@@ -23,9 +23,7 @@ __all__ = ["TOKENS", "Session", "begin_session", "end_session", "keep_token", "l
 SESSION_SECONDS: Final = 12 * 3600  # at most, that a browser stays logged in
 LABEL: Final = "browser session"
 TOKENS: Final = 200  # of one principal
-GENERATIONS: Final = (
-    4  # tokens of which each was made by the one before: all are asked about for whoever shows the last
-)
+GENERATIONS: Final = 4  # tokens, each made by the one before; all are asked about for whoever shows the last
 
 _OPERATOR: Final = "the operator's token is not for browsers: make an actor, and a token of that"
 

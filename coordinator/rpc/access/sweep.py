@@ -31,7 +31,7 @@ _Waiting = tuple[Request, Method, Any]
 
 
 class Client(Protocol):
-    """Whose it is: see `client.Access`."""
+    """The client that has an open connection, a subscription or a call that waits: see `client.Access`."""
 
     @property
     def principal(self) -> Principal | None: ...

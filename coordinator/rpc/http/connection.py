@@ -21,6 +21,7 @@ import trio
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.readiness import Incoming
 from coordinator.rpc.access.certificates import certified_by
+from coordinator.rpc.head_limits import MAX_HEAD
 from coordinator.rpc.http.answers import (
     JSON,
     TOO_LARGE,
@@ -37,7 +38,6 @@ from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
 from coordinator.rpc.http.heads import (
     CHUNKED,
-    MAX_HEAD,
     PREFACE,
     REMEMBERED_BYTES,
     Head,

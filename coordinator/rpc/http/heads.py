@@ -17,12 +17,11 @@ from typing import Final
 
 import h11
 
+from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS, has_too_many_headers
 from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, has_token
 
-__all__ = ["CHUNKED", "MAX_HEAD", "MAX_HEADERS", "PREFACE", "Head", "HeadReader", "Http2Upgrade", "response_head"]
+__all__ = ["CHUNKED", "PREFACE", "Head", "HeadReader", "Http2Upgrade", "response_head"]
 
-MAX_HEAD: Final = 16 * 1024  # bytes of a head; Hypercorn's own limit
-MAX_HEADERS: Final = 256  # of a request; h11 takes 5 µs over one, and 4,000 fit into a head
 REMEMBERED_BYTES: Final = 4 * 1024  # of the largest head that is remembered
 REMEMBERED: Final = 1024  # heads; a client's are all but the same each time
 CHUNKED: Final = -1
@@ -144,7 +143,7 @@ def _parsed(head: bytes) -> h11.Request:
         raise _Malformed(400, "a line ends with a bare line feed")
     if _CONTINUED_LINE.search(head):
         raise _Malformed(400, "a header goes on in the next line")
-    if head.count(b"\n") > MAX_HEADERS + 2:  # the request line and the empty one
+    if has_too_many_headers(head):
         raise _Malformed(431, f"a request of over {MAX_HEADERS} headers")
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     connection.receive_data(head)

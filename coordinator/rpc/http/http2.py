@@ -30,10 +30,11 @@ from hypercorn.typing import ConnectionState
 
 from coordinator.accepting import yields_one
 from coordinator.rpc.access.certificates import certified_by
+from coordinator.rpc.head_limits import MAX_HEAD
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
 from coordinator.rpc.http.connection import GRACE, Handover, Limits, Waiting, end
-from coordinator.rpc.http.heads import MAX_HEAD, PREFACE
+from coordinator.rpc.http.heads import PREFACE
 from coordinator.socketio import peer_host, receive_next, send_steadily
 
 __all__ = ["Http2", "hypercorn_config"]
@@ -275,7 +276,7 @@ class _Protocol(H2Protocol):
 
 
 class _Allowance:
-    """Of what a client may do.
+    """Says how often a client may still do something that costs us more than it.
 
     Args:
         most: times at once.

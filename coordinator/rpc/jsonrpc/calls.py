@@ -502,8 +502,8 @@ class Intake:
         call.begun = self._begun
         call.commands = commands
         call.charge = self._charge_of(reply_to)
-        is_watched = self.access is None or takes_long  # by the gate, if it takes long
-        call.admitted = None if is_watched else [(self.access, method, params)]
+        # The gate watches those that take long.
+        call.admitted = None if self.access is None or takes_long else [(self.access, method, params)]
         call.creates = method.creates(params)
         call.answered = trio.Event() if isinstance(commands, First) else None
         await self._post_alone(context, call)

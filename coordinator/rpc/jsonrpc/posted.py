@@ -124,7 +124,7 @@ class Commands(Request):
         self.weight += weight
         self.calls = len(self.answerables)
         self.load = self.weight // ORDINARY_BYTES or 1
-        budget.used += weight
+        budget.take(weight)
         self._taken.append((budget, weight))
 
     def posted(self) -> None:

@@ -18,11 +18,10 @@ from trio_websocket import WebSocketRequest, wrap_server_stream
 from coordinator.rpc.access.origins import joined
 from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.tokens import NOTHING, Shown
+from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS, has_too_many_headers
 from coordinator.socketio import receive_next
 
 __all__ = [
-    "MAX_HEAD",
-    "MAX_HEADERS",
     "SUBPROTOCOLS",
     "Refused",
     "UpgradeRequest",
@@ -31,8 +30,6 @@ __all__ = [
     "receive_head",
 ]
 
-MAX_HEAD: Final = 16 * 1024  # bytes of a request's head
-MAX_HEADERS: Final = 256  # of a request; h11 takes 5 µs over one, and reads them twice here
 SUBPROTOCOLS: Final = ("herocoordinator.v1", "jsonrpc")  # the first that is offered is chosen
 
 _END: Final = re.compile(rb"\n\r?\n")
@@ -136,7 +133,7 @@ def read_upgrade(head: bytes, elsewhere: str) -> UpgradeRequest:
     Raises:
         Refused: it is none.
     """
-    if head.count(b"\n") > MAX_HEADERS + 2:  # the request line and the empty one
+    if has_too_many_headers(head):
         raise Refused(431, f"a request may have {MAX_HEADERS} headers")
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     connection.receive_data(head)

@@ -23,8 +23,13 @@ def own_known(layout: Layout, *contexts: int) -> Command:
     return keys.call("hc_own_known", keys.contexts(), keys.owned_contexts(layout.name), *contexts)
 
 
+def register(layout: Layout, context: int, *, creates: bool) -> Command:
+    """Register a context to which something is written. `creates`: it may be new; else only if it is known."""
+    return (own if creates else own_known)(layout, context)
+
+
 def is_unknown_context(reply: Any) -> bool:
-    """Whether this is the reply to `own_known` of one context that nothing was written to."""
+    """Whether this is the reply about one context that nothing was written to, and nothing may be new in."""
     return reply == Word.NONE.value  # type: ignore[no-any-return] # what the parser gives is untyped
 
 

@@ -252,8 +252,8 @@ end
 
 local KNOWN = {'status', 'x_run', 'created_at', 'script_type'}
 
--- Which of these records are there: record → its status, owner, created_at, script type, and `kept`: what is stored of
--- the members that `optional` names.
+-- Which of these records are there: record → its status, owner, created_at, script type, and `kept`: what is stored
+-- of the members that `optional` names.
 local function known_of(tx, records, optional)
   local fields = slice(KNOWN, 1, #KNOWN)
   for _, name in ipairs(optional) do

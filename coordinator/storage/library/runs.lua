@@ -286,8 +286,8 @@ end
 -- `troubled`, runners in trouble (runner → how often in a row it has `failed`, or `lost`, and nothing `till`);
 -- `kept`, queued jobs that are for another runner than the one that failed or lost them (job → that `runner`,
 -- `till`); `sessions`, running attempts (see session_name → job → token), those that began before the server
--- did being known when `walked` is true, which may be where that has got to; `held`, how many they are (session_name →
--- number); `unnamed` (tokens of those which do not name their job → job).
+-- did being known when `walked` is true, which may be where that has got to; `held`, how many they are (session_name
+-- → number); `unnamed` (tokens of those which do not name their job → job).
 local memories = {}
 local POLLING = 'job.take' -- the session of attempts handed out on no connection
 
