@@ -83,7 +83,6 @@ class Directory:
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
         self.readiness: Readiness | None = None
-        self.now = trio.current_time
         self._to_serve: deque[Parked] = deque()  # parked, with something in their mailboxes
         self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
@@ -154,7 +153,6 @@ class Directory:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
-        self.now = trio.lowlevel.current_clock().current_time
         self.readiness = Readiness() if readiness.is_available() else None
         try:
             async with trio.open_nursery() as self._nursery:
@@ -252,7 +250,8 @@ class Directory:
         to_serve, served = self._to_serve, 0
         while True:
             while to_serve:
-                to_serve.popleft().serve_now()
+                parked = to_serve.popleft()
+                parked.standby.instead(parked.serve_now)
                 served += 1
                 if served % SERVED_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
@@ -432,7 +431,10 @@ class Directory:
         if supervisor is None:
             return
         supervisor.look()
-        if now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
+        if mailbox.was_used:
+            mailbox.was_used = False
+            mailbox.idle_since = now
+        elif now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
 
     def _expire(self, mailbox: Mailbox, expired: list[Request]) -> None:

@@ -19,6 +19,7 @@ from coordinator.measures import MAILBOX_WAIT, ROUND_TRIPS, ROUNDS
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
 from coordinator.storage.functions import once, registration
+from coordinator.storage.keys import Transition
 
 __all__ = ["ROUND_CALLS", "Lost", "Rounds", "load_of"]
 
@@ -48,12 +49,7 @@ class _Slice(NamedTuple):
     is_last: bool  # of its round
     meter: Meter | None  # of what the store takes over the requests' commands, if that is measured
     begun: float  # when that was sent, by perf_counter
-
-    @property
-    def due(self) -> int:
-        """Replies to it."""
-        asked = 0 if self.meter is None else len(self.meter.asked)
-        return self.registers + self.fences + self.sizes + len(self.counts) + asked
+    due: int  # replies to it
 
 
 class Rounds:
@@ -114,7 +110,10 @@ class Rounds:
         if not waiting:
             return waiting
         mailbox.running[in_flight:] = waiting
-        ready = [request for request in waiting if self._progress.has_commands(request)]
+        ready = []
+        for request in waiting:  # a list comprehension costs more, as most rounds have one
+            if self._progress.has_commands(request):
+                ready.append(request)
         mailbox.running[in_flight:] = ready
         return ready
 
@@ -125,12 +124,13 @@ class Rounds:
 
     async def send(self, connection: Connection, ready: list[Request]) -> Lost | None:
         """Send the next round, with these requests. Returns why the connection is lost, if it is."""
-        sent = self.send_now(connection, ready)
+        load = load_of(ready)
+        sent = self.send_now(connection, ready, load)
         if isinstance(sent, Lost):
             return sent
         if sent:
             return await self.send_rest(connection, sent)
-        if load_of(ready) >= LARGE_ROUND:
+        if load >= LARGE_ROUND:
             await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         return None
 
@@ -144,20 +144,20 @@ class Rounds:
             return self._lost(str(error))
         return None
 
-    def send_now(self, connection: Connection, ready: list[Request]) -> bytes | Lost:
-        """Send the next round, with these requests, as far as that needs no waiting. Returns what remains for
-        `send_rest`, or why the connection is lost."""
+    def send_now(self, connection: Connection, ready: list[Request], load: int) -> bytes | Lost:
+        """Send the next round, with these requests of so much load, as far as that needs no waiting. Returns what
+        remains for `send_rest`, or why the connection is lost."""
         begun, first = perf_counter(), ready[0]
         if first.begun and not first.unanswered:
             MAILBOX_WAIT.observe(begun - first.begun)
         commands = [] if self._is_registered else self._registration(ready)
         registers = len(commands)
-        load, most = load_of(ready), self._host.round_slice
+        most = self._host.round_slice
         slices: list[tuple[list[Request], list[Command], bool, bool]] = []
         must_be_fenced = False
         for requests in [ready] if load <= most else _slices(ready, most):
             of_slice, writes = _commands_of(requests)
-            is_numbered = self._writer.is_needed(of_slice)
+            is_numbered = Transition in map(type, of_slice)
             must_be_fenced = must_be_fenced or is_numbered
             slices.append((requests, of_slice, writes, is_numbered))
         if must_be_fenced and not self._writer.is_fenced:
@@ -172,15 +172,20 @@ class Rounds:
         calls = 0
         for requests, of_slice, writes, is_numbered in slices:
             calls += len(of_slice)
-            joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
-            numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
+            joined, counts = of_slice, [1] * len(of_slice)
+            numbers: list[int] = []
+            if is_numbered:
+                joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
+                numbers = self._writer.number(joined, counts, of_slice)
             meter = None
+            due = registers + fences + sizes + len(counts)
             if self._host.measures:
                 joined, meter = metered(joined, counts, of_slice, requests)
+                due += 0 if meter is None else len(meter.asked)
             commands += joined
             is_last = requests[-1] is ready[-1]
             self._sent.append(
-                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun)
+                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun, due)
             )
             registers = fences = sizes = 0
         self._requests_sent += len(ready)
@@ -278,8 +283,10 @@ class Rounds:
         del self._sent[0]
         self._requests_sent -= len(sent.requests)
         self.on_the_wire -= sent.is_last
-        parted, effects = part(replies, sent.counts)
-        fault = self._hand_out(sent.requests, parted) or fault
+        effects: list[bytes] = []
+        if sent.numbers:  # nothing else is joined
+            replies, effects = part(replies, sent.counts)
+        fault = self._hand_out(sent.requests, replies) or fault
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
             self._host.apply_effects(self._mailbox.context, effects)
@@ -340,7 +347,7 @@ class Rounds:
         end = 0
         for request in ready:
             assert request.commands is not None
-            begin, end = end, end + len(request.commands) - len(request.known or ())
+            begin, end = end, end + len(request.commands) - (0 if request.known is None else len(request.known))
             own = replies[begin:end]
             if is_without_errors and end <= len(replies) and request.known is None:
                 request.unanswered -= 1

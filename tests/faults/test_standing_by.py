@@ -295,7 +295,7 @@ async def test_a_client_that_leaves_with_a_call_on_its_way_leaves_nothing_behind
             assert (await exchanged(other, call(1, "actor.load", id=3)))["result"]["id"] == 3
             watched = _directory(app).readiness
             assert watched is not None
-            while len(watched._arrived) > 2 + 1:  # the store's connections, and the other client's
+            while len(watched._watched) > 2 + 1:  # the store's connections, and the other client's
                 await trio.sleep(0.01)
     assert faults() == faults_before
 

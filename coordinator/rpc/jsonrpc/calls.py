@@ -364,6 +364,7 @@ class Intake:
             calls.methods.append((len(calls.places), method.name))
         calls.creates = calls.creates or (method.writes and method.creates(params))
         calls.answerables.append(answerable)
+        calls.asked.append(answerable[0])
         if calls.admitted is not None:
             calls.admitted.append((self.access, method, params))
         calls.places.append((reply_to, at, id))

@@ -11,6 +11,7 @@ import math
 import weakref
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import trio
@@ -243,7 +244,8 @@ class Connection(Session, Sink):
         """Be told of what comes, where that can be: not over TLS, where what arrives is not what can be read."""
         if self._readiness is not None and isinstance(self._stream, trio.SocketStream):
             with contextlib.suppress(OSError):  # it is gone, or there is no room: it is waited for as over TLS
-                self._incoming = Incoming(self._readiness, self._stream, self._arrived)
+                told = partial(self._standby.instead, self._receive_now)
+                self._incoming = Incoming(self._readiness, self._stream, told)
 
     def stop(self, grace_ends: float) -> None:
         """Read no more, answer what is in flight until then, close with 1001. Never blocks."""
@@ -318,10 +320,6 @@ class Connection(Session, Sink):
             return _GONE
         self._has_heard = True
         return begin(self._submit(data))
-
-    def _arrived(self) -> None:
-        """Something has come. Never blocks and never raises."""
-        self._standby.instead(self._receive_now)
 
     def _receive_now(self) -> None:
         """Submit what has come in place of the task, which goes on if that has to wait, or if there may be more: others
