@@ -28,6 +28,7 @@ class Mailbox:
         idle_since: when the sweeper last found that, on trio's clock.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
+        expected: bytes a record of the context may have, as far as we know.
         ahead: what is to be sent before all that waits, oldest first.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
@@ -47,6 +48,7 @@ class Mailbox:
         self.idle_since = trio.current_time()
         self.largest = ORDINARY_BYTES
         self.has_asked = False
+        self.expected = UNKNOWN_BYTES
         self.fault: str | None = None
         self.doubts = Doubts()
         self.newest: Request | None = None
@@ -61,14 +63,15 @@ class Mailbox:
         """Nothing is pending and nobody waits for room: without a supervisor, nothing would be missed."""
         return not self.pending and not self._posters
 
-    @property
-    def expected(self) -> int:
-        """Bytes a record of the context may have, as far as we know."""
-        return self.largest if self.has_asked else max(self.largest, UNKNOWN_BYTES)
-
     def saw(self, size: int) -> None:
         """A record of so many bytes was written or read."""
         self.largest = max(self.largest, size)
+        self.expected = max(self.expected, size)
+
+    def was_told(self, largest: int) -> None:
+        """The store says that there are records of so many bytes in the context, and no larger ones."""
+        self.has_asked = True
+        self.expected = self.largest = max(self.largest, largest)
 
     async def pop(self) -> Request | None:
         """Wait for the next request, or to be woken."""

@@ -15,7 +15,7 @@ from coordinator.actors.pipeline import join, part
 from coordinator.actors.progress import Progress, is_known, learn
 from coordinator.actors.request import ORDINARY_BYTES, Request
 from coordinator.actors.writer import Place, Writer
-from coordinator.measures import MAILBOX_WAIT, ROUND_TRIPS, ROUNDS
+from coordinator.measures import count_round
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
 from coordinator.storage.functions import once, registration
@@ -46,10 +46,10 @@ class _Slice(NamedTuple):
     counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
     numbers: list[int]  # of those commands, 0 for one that has none; nothing if none has
     writes: bool
-    is_last: bool  # of its round
     meter: Meter | None  # of what the store takes over the requests' commands, if that is measured
     begun: float  # when that was sent, by perf_counter
     due: int  # replies to it
+    ends: tuple[int, float | None] | None  # of the last of its round: how many commands that has, and what it waited
 
 
 class Rounds:
@@ -148,8 +148,7 @@ class Rounds:
         """Send the next round, with these requests of so much load, as far as that needs no waiting. Returns what
         remains for `send_rest`, or why the connection is lost."""
         begun, first = perf_counter(), ready[0]
-        if first.begun and not first.unanswered:
-            MAILBOX_WAIT.observe(begun - first.begun)
+        waited = begun - first.begun if first.begun and not first.unanswered else None
         commands = [] if self._is_registered else self._registration(ready)
         registers = len(commands)
         most = self._host.round_slice
@@ -183,14 +182,13 @@ class Rounds:
                 joined, meter = metered(joined, counts, of_slice, requests)
                 due += 0 if meter is None else len(meter.asked)
             commands += joined
-            is_last = requests[-1] is ready[-1]
+            ends = (calls, waited) if requests[-1] is ready[-1] else None
             self._sent.append(
-                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun, due)
+                _Slice(registers, fences, sizes, requests, counts, numbers, writes, meter, begun, due, ends)
             )
             registers = fences = sizes = 0
         self._requests_sent += len(ready)
         self.on_the_wire += 1
-        ROUNDS.observe(calls)
         try:
             return connection.send_now(commands)
         except StoreUnavailable as error:
@@ -233,7 +231,7 @@ class Rounds:
         except StoreUnavailable as error:
             fault = str(error)
         lost = self._received(fault)
-        if lost is None and not sent.is_last:
+        if lost is None and sent.ends is None:
             await trio.lowlevel.checkpoint()
         return lost
 
@@ -262,8 +260,8 @@ class Rounds:
         Returns as `send` does."""
         sent = self._sent[0]
         replies, self._replies = self._replies, []
-        if sent.is_last and fault is None:
-            ROUND_TRIPS.observe(perf_counter() - sent.begun)
+        if sent.ends is not None and fault is None:
+            count_round(*sent.ends, perf_counter() - sent.begun)
         if sent.registers:
             fault = fault or self._check_registered(replies[: sent.registers])
             del replies[: sent.registers]
@@ -282,7 +280,7 @@ class Rounds:
             self._writer.answered(sent.numbers)
         del self._sent[0]
         self._requests_sent -= len(sent.requests)
-        self.on_the_wire -= sent.is_last
+        self.on_the_wire -= sent.ends is not None
         effects: list[bytes] = []
         if sent.numbers:  # nothing else is joined
             replies, effects = part(replies, sent.counts)
@@ -319,9 +317,10 @@ class Rounds:
         mailbox = self._mailbox
         for reply in replies:
             if reply is None or type(reply) is float:  # that to ZSCORE
-                mailbox.has_asked = True
-                if reply is not None and reply > mailbox.largest:
-                    mailbox.largest = self._largest_told = int(reply)
+                largest = 0 if reply is None else int(reply)
+                if largest > mailbox.largest:
+                    self._largest_told = largest
+                mailbox.was_told(largest)
 
     def _without_memory(self, sent: _Slice, replies: list[Reply]) -> str | None:
         """Learn whether the store is out of memory. If it has refused transitions only because others, which it must

@@ -12,6 +12,7 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
+from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
 from coordinator.actors.progress import advance, outcome_of
 from coordinator.actors.request import ORDINARY_BYTES, Compute, First, Operation, Outcome, RawJson
 from coordinator.budget import Budget
@@ -148,6 +149,7 @@ class Intake:
         self._session = session
         self._now = trio.lowlevel.current_clock().current_time  # trio.current_time asks it, by two steps more
         self._open: Commands | None = None  # not posted yet
+        self._weight = 0  # bytes their replies are expected to have
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._largest: int | None = None  # bytes of a record it writes, if that is known already
@@ -355,10 +357,11 @@ class Intake:
         is_posted = False
         if calls is None:
             full = None if self._open is None else self._post()
-            calls = self._posted(context, method, does) if full is None else None
+            mailbox = self._dispatcher.directory.mailboxes.get(context)
+            calls = self._posted(mailbox, method, does) if full is None and mailbox is not None else None
             is_posted = calls is not None
             if calls is None:
-                calls = self._open = self._new(keys, method, reply_to)
+                calls = self._open = self._new(keys, mailbox, method, reply_to)
         if calls.last is not method:
             calls.last = method
             calls.methods.append((len(calls.places), method.name))
@@ -372,20 +375,20 @@ class Intake:
         if is_posted:
             calls.added(self._budget, weight)
             return None
-        calls.weight += weight
+        self._weight += weight
         if self._is_traced:
             _time(reply_to, calls.charge)
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
-        if full is None and (len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES):
+        if full is None and (len(calls.places) >= self._together or self._weight >= self._together * ORDINARY_BYTES):
             full = self._post()
         return full  # while those before wait for room, these must not overtake them
 
-    def _new(self, keys: Keyspace, method: Method, reply_to: ReplyTo) -> Commands:
+    def _new(self, keys: Keyspace, mailbox: Mailbox | None, method: Method, reply_to: ReplyTo) -> Commands:
         """What calls to this context, that write as those of this method do, are added to from now on."""
-        expected = self._dispatcher.directory.expected(keys.context_key)
+        expected = UNKNOWN_BYTES if mailbox is None else mailbox.expected
         deadline = self._deadline or self._set_deadline()
-        calls = Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
+        calls = Commands(keys, expected, deadline=deadline, writes=method.writes)
         calls.creates = False
         calls.charge = self._charge_of(reply_to) if self._is_traced else self._charge
         calls.admitted = None if self.access is None else []
@@ -397,10 +400,10 @@ class Intake:
         self._deadline = self._now() + self._dispatcher.request_timeout
         return self._deadline
 
-    def _posted(self, context: ContextKey, method: Method, does: OneCommand) -> Commands | None:
-        """The calls at the end of this context's mailbox, of this client or of others, if one of this method may be
-        added to them: then all of a request but its own work is done for them once."""
-        calls = self._dispatcher.directory.newest(context)
+    def _posted(self, mailbox: Mailbox, method: Method, does: OneCommand) -> Commands | None:
+        """The calls at the end of this mailbox, of this client or of others, if one of this method may be added to
+        them: then all of a request but its own work is done for them once."""
+        calls = mailbox.newest
         return (
             calls
             if type(calls) is Commands
@@ -548,17 +551,20 @@ class Intake:
         calls, self._open = self._open, None
         if calls is None:
             return None
-        calls.complete()
+        calls.added(self._budget, self._weight)
+        self._weight = 0
         try:
             self._dispatcher.directory.post_nowait(calls.keys.context_key, calls)
         except trio.WouldBlock:
             return self._wait_for_room(calls)
-        calls.posted()
+        for told in calls.on_posted:
+            told()
         return None
 
     async def _wait_for_room(self, calls: Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.context_key, calls)
-        calls.posted()
+        for told in calls.on_posted:
+            told()
 
 
 def _as_allowed(item: Item, allowed: Method | CoordinatorError) -> Item:

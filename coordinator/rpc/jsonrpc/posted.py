@@ -86,7 +86,6 @@ class Commands(Request):
     """
 
     __slots__ = (
-        "_budget",
         "_outcomes",
         "_taken",
         "answerables",
@@ -100,12 +99,11 @@ class Commands(Request):
         "weight",
     )
 
-    def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
+    def __init__(self, keys: Keyspace, expected: int, *, deadline: float, writes: bool) -> None:
         self.asked: list[Command]
         self.last: Method | None = None
         self.methods: list[tuple[int, str]] = []
         self.keys = keys
-        self._budget = budget
         self.expected = expected
         self.weight = 0
         self._taken: list[tuple[Budget, int]] = []
@@ -117,23 +115,14 @@ class Commands(Request):
         super().__init__(operation, deadline=deadline, writes=writes)
         self.commands = self.asked = []
 
-    def complete(self) -> None:
-        """Its client adds no more."""
-        added, self.weight = self.weight, 0
-        self.added(self._budget, added)
-
     def added(self, budget: Budget, weight: int) -> None:
-        """Calls of a client with this budget, whose replies are expected to have `weight` bytes, were added."""
+        """Calls of a client with this budget, whose replies are expected to have `weight` bytes, were added: all of the
+        client whose calls it is for, or one of another."""
         self.weight += weight
         self.calls = len(self.answerables)
         self.load = self.weight // ORDINARY_BYTES or 1
         budget.take(weight)
         self._taken.append((budget, weight))
-
-    def posted(self) -> None:
-        """They are in the mailbox."""
-        for told in self.on_posted:
-            told()
 
     def reply(self, outcome: Outcome) -> None:
         for budget, weight in self._taken:
