@@ -14,16 +14,10 @@ from pydantic_core import to_json
 from coordinator.actors.request import Operation, RawJson, Request
 from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
+from coordinator.engine.following import ContextSubscription, FlowSubscription
 from coordinator.engine.renewals import FOLLOWED_FOR, THERE_FOR
-from coordinator.engine.subscriptions import (
-    ContextSubscription,
-    FlowSubscription,
-    Opening,
-    RunnerSubscription,
-    Session,
-    Subscription,
-    SubscriptionRequest,
-)
+from coordinator.engine.sessions import Opening, Session, Subscription, SubscriptionRequest
+from coordinator.engine.supplying import RunnerSubscription
 from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import refused
 from coordinator.models.execution import (

@@ -11,7 +11,8 @@ import trio
 from coordinator.actors.request import Operation
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import RunnerSubscription, Session
+from coordinator.engine.sessions import Session
+from coordinator.engine.supplying import RunnerSubscription
 from coordinator.models.execution import FlowSubmitParams, JobTakeParams
 from coordinator.operations.flows import submit_flow
 from coordinator.storage.connection import Connection, Store

@@ -16,7 +16,7 @@ from coordinator.actors.progress import advance, outcome_of
 from coordinator.actors.request import ORDINARY_BYTES, Compute, First, Operation, Outcome, RawJson
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Caller, Opening, Session
+from coordinator.engine.sessions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded
 from coordinator.measures import BATCHES, OTHER
 from coordinator.rpc.access.audit import Followed, Logs, Trail

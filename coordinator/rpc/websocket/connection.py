@@ -17,7 +17,7 @@ import trio
 
 from coordinator.actors.request import Request
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
-from coordinator.engine.subscriptions import Session, Subscription
+from coordinator.engine.sessions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.readiness import Incoming
 from coordinator.rpc.access.audit import Trail
