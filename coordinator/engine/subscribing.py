@@ -20,12 +20,8 @@ from coordinator.engine.sessions import Opening, Session, Subscription, Subscrip
 from coordinator.engine.supplying import RunnerSubscription
 from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import refused
-from coordinator.models.execution import (
-    ContextSubscribeParams,
-    FlowSubscribeParams,
-    RunnerSubscribeParams,
-    SubscriptionParams,
-)
+from coordinator.models.attempts import RunnerSubscribeParams
+from coordinator.models.events import ContextSubscribeParams, FlowSubscribeParams, SubscriptionParams
 from coordinator.operations.events import FEED_KEPT_FOR, cannot_follow, cannot_read_events
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.functions import attempts, events, runners

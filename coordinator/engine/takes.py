@@ -15,7 +15,7 @@ from coordinator.engine.contexts import Contexts
 from coordinator.engine.places import Places
 from coordinator.engine.waiters import Waiter
 from coordinator.errors import NotFound
-from coordinator.models.execution import JobTakeParams
+from coordinator.models.attempts import JobTakeParams
 from coordinator.storage.functions import attempts
 from coordinator.storage.functions.results import Effects, read_effects
 from coordinator.storage.keys import ContextKey, Keyspace

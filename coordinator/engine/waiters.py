@@ -10,7 +10,7 @@ from coordinator.engine.following import ContextSubscription, FlowSubscription
 from coordinator.engine.places import Place
 from coordinator.engine.sessions import Subscription
 from coordinator.engine.supplying import RunnerSubscription
-from coordinator.models.execution import JobTakeParams
+from coordinator.models.attempts import JobTakeParams
 from coordinator.storage.functions.effects import Cancel, Silent
 from coordinator.storage.functions.runners import Subscribed
 

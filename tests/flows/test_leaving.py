@@ -13,7 +13,8 @@ from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.engine.sessions import Session
 from coordinator.engine.supplying import RunnerSubscription
-from coordinator.models.execution import FlowSubmitParams, JobTakeParams
+from coordinator.models.attempts import JobTakeParams
+from coordinator.models.flows import FlowSubmitParams
 from coordinator.operations.flows import submit_flow
 from coordinator.storage.connection import Connection, Store
 from coordinator.storage.endpoint import Endpoint
