@@ -24,7 +24,8 @@ from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
