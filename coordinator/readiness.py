@@ -15,9 +15,9 @@ from typing import Final
 
 import trio
 
-from coordinator.socketio import RECEIVE_BYTES
+from coordinator.socketio import RECEIVE_BYTES, Bytes
 
-__all__ = ["Incoming", "Readiness", "is_available"]
+__all__ = ["Readiness", "WatchedSocket", "is_available"]
 
 AT_ONCE: Final = 64  # sockets that are told of before others get on
 
@@ -34,14 +34,14 @@ class Readiness:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, Incoming] = {}
+        self._watched: dict[int, WatchedSocket] = {}
 
-    def watch(self, descriptor: int, incoming: Incoming) -> None:
+    def watch(self, descriptor: int, incoming: WatchedSocket) -> None:
         """Tell of what arrives on a socket from now on, and of what has before. Raises OSError."""
         self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._watched[descriptor] = incoming
 
-    def forget(self, descriptor: int, incoming: Incoming) -> None:
+    def forget(self, descriptor: int, incoming: WatchedSocket) -> None:
         """Tell this one no more of a socket that is about to be closed, as its number may be another's then; it may be
         already, if the socket was closed without a word."""
         if self._watched.get(descriptor) is incoming:
@@ -68,8 +68,8 @@ class Readiness:
         self._epoll.close()
 
 
-class Incoming:
-    """What arrives on a socket that is watched.
+class WatchedSocket:
+    """A socket that is watched: it is read when more has arrived, and written to, without trio's detours.
 
     Args:
         told: called each time that more has arrived. It must not block, and must not raise.
@@ -111,6 +111,13 @@ class Incoming:
         # Less than was asked for is all there is: what comes later is told. The end may have been told already.
         self.has_arrived = self.is_ending or len(data) == max_bytes
         return data
+
+    def write_now(self, data: Bytes) -> Bytes:
+        """Send what the kernel accepts at once. Returns what remains. Raises OSError: the connection broke."""
+        try:
+            return data[os.write(self._descriptor, data) :]
+        except BlockingIOError:
+            return data
 
     def forget(self) -> None:
         """Be told no more. The socket is about to be closed."""

@@ -10,13 +10,14 @@ import itertools
 import math
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import hiredis
 import structlog
 import trio
 
-from coordinator.readiness import Incoming, Readiness
+from coordinator.readiness import Readiness, WatchedSocket
 from coordinator.socketio import abort_on_close, receive_next, send_now, send_steadily
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
@@ -81,9 +82,10 @@ class Connection:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._send_now: Callable[[bytes], bytes] = partial(send_now, stream)
         self._is_sending = False
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
-        self._incoming: Incoming | None = None  # once it is watched
+        self._incoming: WatchedSocket | None = None  # once it is watched
         self._told: Callable[[], None] = lambda: None
         self._may_hold_replies = False  # the reader, for not all that it was fed was asked for
 
@@ -91,7 +93,8 @@ class Connection:
         """Have `told` called when something has arrived while nobody collects. It must not block, and must not raise.
         Nothing changes over TLS, where what arrives is not what can be read."""
         if isinstance(self._stream, trio.SocketStream):
-            self._incoming, self._told = Incoming(readiness, self._stream, told), told
+            self._incoming, self._told = WatchedSocket(readiness, self._stream, told), told
+            self._send_now = self._incoming.write_now
 
     @property
     def is_watched(self) -> bool:
@@ -119,7 +122,7 @@ class Connection:
         if self._is_sending:  # what is written now would come between two parts of the other task's command
             raise trio.BusyResourceError("another task is sending on this connection")
         try:
-            return send_now(self._stream, packed(commands))
+            return self._send_now(packed(commands))
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
 

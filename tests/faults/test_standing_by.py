@@ -17,7 +17,7 @@ import trio.testing
 
 from coordinator import readiness
 from coordinator.actors.directory import Directory
-from coordinator.readiness import Incoming, Readiness
+from coordinator.readiness import Readiness, WatchedSocket
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.replies import Sink
 from coordinator.server.app import App
@@ -369,14 +369,14 @@ async def test_a_number_that_is_anothers_by_now_is_left_to_it() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watching.run)
         first, first_peer = trio.socket.socketpair()
-        incoming = Incoming(watching, trio.SocketStream(first), lambda: told.append("first"))
+        incoming = WatchedSocket(watching, trio.SocketStream(first), lambda: told.append("first"))
         number = first.fileno()
         first.close()
         second, second_peer = trio.socket.socketpair()
         if second.fileno() != number:
             os.dup2(second.fileno(), number)
             second = trio.socket.from_stdlib_socket(socket.socket(fileno=number))
-        other = Incoming(watching, trio.SocketStream(second), lambda: told.append("second"))
+        other = WatchedSocket(watching, trio.SocketStream(second), lambda: told.append("second"))
         incoming.forget()
         await second_peer.send(b"x")
         while "second" not in told:

@@ -18,7 +18,7 @@ from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Request
 from coordinator.engine.engine import Engine
 from coordinator.rpc.access.origins import AccessPolicy
-from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket import connection as connection_module
 from coordinator.rpc.websocket.connection import PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
 from coordinator.rpc.websocket.handshake import Refused, accept, read_upgrade
