@@ -30,11 +30,20 @@ def is_available() -> bool:
 
 
 class Readiness:
-    """Knows the sockets. `run` it while they are in use."""
+    """Knows the sockets. `run` it while they are in use.
 
-    def __init__(self) -> None:
+    Args:
+        told_all: called after it has told of some of what has arrived. It must not block, and must not raise.
+
+    Attributes:
+        is_telling: it tells of what has arrived, and will call that.
+    """
+
+    def __init__(self, told_all: Callable[[], None] = lambda: None) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, WatchedSocket] = {}
+        self._told_all = told_all
+        self.is_telling = False
 
     def watch(self, descriptor: int, incoming: WatchedSocket) -> None:
         """Tell of what arrives on a socket from now on, and of what has before. Raises OSError."""
@@ -54,6 +63,7 @@ class Readiness:
         watched = self._watched
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self.is_telling = True
             for descriptor, events in self._epoll.poll(0, AT_ONCE):
                 incoming = watched.get(descriptor)
                 if incoming is not None:
@@ -61,6 +71,8 @@ class Readiness:
                     if events & _ENDING:
                         incoming.is_ending = True
                     incoming.told()
+            self.is_telling = False
+            self._told_all()
 
     def close(self) -> None:
         """Nothing is watched any more."""

@@ -149,7 +149,7 @@ class Directory:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
-        self.readiness = Readiness() if readiness.is_available() else None
+        self.readiness = Readiness(self._serve_now) if readiness.is_available() else None
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(supervise, "the task that sends few calls", self._serve)
@@ -237,9 +237,18 @@ class Directory:
 
     def serve_soon(self, supervisor: Parked) -> None:
         """See Host."""
-        if not self._to_serve:
+        if not self._to_serve and not (self.readiness is not None and self.readiness.is_telling):
             self._has_to_serve.unpark()
         self._to_serve.append(supervisor)
+
+    def _serve_now(self) -> None:
+        """Have supervisors send what has just arrived for them, without a switch to the task that does it else."""
+        to_serve = self._to_serve
+        for _ in range(len(to_serve)):  # what these post is for that task, so that others get on
+            parked = to_serve.popleft()
+            parked.standby.instead(parked.serve_now)
+        if to_serve:
+            self._has_to_serve.unpark()
 
     async def _serve(self) -> None:
         """Have supervisors that are parked send what there is: all that came to a context meanwhile in one round."""
