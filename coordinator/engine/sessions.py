@@ -102,9 +102,15 @@ class Session(ABC):
 
 
 class Caller(NamedTuple):
-    """Who calls: what it may make us hold, and if it can have subscriptions, its connection and what holds back the one
-    that the call opens. `sees_logs`: whether it may read log lines. `address`: where it is, if not where its connection
-    is from."""
+    """Who makes a call.
+
+    Attributes:
+        budget: bounds what it may make us hold.
+        session: its connection, if it can have subscriptions.
+        opening: holds back the subscription that the call opens, if it can have any.
+        sees_logs: whether it may read log lines.
+        address: where it is, if that is not where its connection is from.
+    """
 
     budget: Budget
     session: Session | None

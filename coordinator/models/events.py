@@ -24,6 +24,16 @@ from coordinator.models.flows import FlowParams
 
 EventKind = TypeAliasType("EventKind", Literal["flow", "job", "log"])
 ContextEventKind = TypeAliasType("ContextEventKind", Literal["flow", "job", "context"])
+Lost = Annotated[
+    bool | SkipJsonSchema[None],
+    LEFT_OUT_WHEN_UNSET,
+    Field(description="The attempt was lost with its runner rather than failed; left out if not"),
+]
+MissedBefore = Annotated[
+    bool | SkipJsonSchema[None],
+    LEFT_OUT_WHEN_UNSET,
+    Field(description="true: events between this one and the one before are no longer kept"),
+]
 
 
 class FlowEvent(Model):
@@ -38,11 +48,7 @@ class FlowEvent(Model):
     runner_id: OptionalId = None
     topic: Annotated[OptionalText, Field(description="The runner's topic")] = None
     reason: OptionalText = None
-    lost: Annotated[
-        bool | SkipJsonSchema[None],
-        LEFT_OUT_WHEN_UNSET,
-        Field(description="The attempt was lost with its runner rather than failed; left out if not"),
-    ] = None
+    lost: Lost = None
     paused: Annotated[
         bool | SkipJsonSchema[None],
         LEFT_OUT_WHEN_UNSET,
@@ -87,11 +93,7 @@ class FlowEventNotice(FlowEvent):
     subscription: str
     context_id: UInt32
     flow_id: UInt32
-    missed: Annotated[
-        bool | SkipJsonSchema[None],
-        LEFT_OUT_WHEN_UNSET,
-        Field(description="true: events between this one and the one before are no longer kept"),
-    ] = None
+    missed: MissedBefore = None
 
 
 class ContextEvent(Model):
@@ -107,11 +109,7 @@ class ContextEvent(Model):
     runner_id: OptionalId = None
     topic: Annotated[OptionalText, Field(description="The runner's topic")] = None
     reason: Annotated[OptionalText, Field(description="About 200 bytes at most; flow.events has all of it")] = None
-    lost: Annotated[
-        bool | SkipJsonSchema[None],
-        LEFT_OUT_WHEN_UNSET,
-        Field(description="The attempt was lost with its runner rather than failed; left out if not"),
-    ] = None
+    lost: Lost = None
 
 
 _AFTER: Final = Field(description="Begin after this event; left out: with those that come")
@@ -146,8 +144,4 @@ class ContextEventNotice(ContextEvent):
 
     subscription: str
     context_id: UInt32
-    missed: Annotated[
-        bool | SkipJsonSchema[None],
-        LEFT_OUT_WHEN_UNSET,
-        Field(description="true: events between this one and the one before are no longer kept"),
-    ] = None
+    missed: MissedBefore = None

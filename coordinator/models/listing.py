@@ -1,4 +1,4 @@
-"""The types of lists, of what is counted in a context, and of what is deleted."""
+"""The types of lists of records, of the counts of a context, and of deletions."""
 
 from __future__ import annotations
 

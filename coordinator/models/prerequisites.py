@@ -1,4 +1,4 @@
-"""The types of what jobs wait for besides each other."""
+"""The types of prerequisites: what jobs wait for, besides other jobs."""
 
 from __future__ import annotations
 
