@@ -356,11 +356,15 @@ class Settings(BaseModel):
 
     @field_validator("data_dir")
     @classmethod
-    def _is_in_a_home_there_is(cls, directory: Path) -> Path:
+    def _is_in_a_place_there_is(cls, directory: Path) -> Path:
         try:
-            return directory.expanduser()
+            expanded = directory.expanduser()
+            expanded.absolute()
         except RuntimeError as error:
             raise ValueError(f"{directory}: {error}") from None
+        except FileNotFoundError:
+            raise ValueError(f"{directory}: the working directory is gone; give the whole path") from None
+        return expanded
 
     @field_validator("public_url")
     @classmethod

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from pydantic import ValidationError
 
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
@@ -19,6 +18,7 @@ from coordinator.cli.context_events import follow_context
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
 from coordinator.cli.filters import UINT32
 from coordinator.cli.flow_state import duration
+from coordinator.cli.options import NEW_FILE, validated
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
@@ -56,7 +56,7 @@ def key() -> None:
 
 
 @key.command("new")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NEW_FILE)
 def new(file: Path) -> None:
     """Make an Ed25519 key, write it to FILE (0600), and print its public key.
 
@@ -79,7 +79,7 @@ def new(file: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NEW_FILE)
 @where(DEFAULT_URL)
 def login(url: str, ca: Path | None, file: Path) -> None:
     """Log in with --key and --as, and write the token of an hour to FILE (0600), for --token-file.
@@ -144,7 +144,7 @@ def token() -> None:
 @click.option("--expires-in", type=click.IntRange(1), default=30 * 86400, show_default=True, help="Seconds.")
 @click.option("--read", is_flag=True, help="For what a reader may do only.")
 @click.option("--context", "contexts", type=UINT32, multiple=True, help="For this context only; or for several.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write it to this file (0600) instead of printing it.")
+@click.option("--out", type=NEW_FILE, help="Write it to this file (0600) instead of printing it.")
 @where(DEFAULT_URL)
 def create(url: str, ca: Path | None, label: str, principal: str | None, expires_in: int, read: bool,
            contexts: tuple[int, ...], out: Path | None) -> None:  # fmt: skip
@@ -206,10 +206,10 @@ def revoke(url: str, ca: Path | None, id: str) -> None:
 def rotate_operator(operator_token_file: Path | None, data_dir: Path | None) -> None:
     """Put a new operator's token in front of its file. The one before is valid until this is done again."""
     given = {"operator_token_file": operator_token_file, "data_dir": data_dir}
+    file = validated(Settings, given).operator_file
     try:
-        file = Settings(**{name: value for name, value in given.items() if value is not None}).operator_file
         rotate(file)
-    except (ValidationError, Unusable) as error:
+    except Unusable as error:
         fail(str(error), EXIT_USAGE)
     except OSError as error:
         fail(f"cannot write the operator's token file: {(error.strerror or str(error)).lower()}", EXIT_USAGE)

@@ -11,6 +11,7 @@ import trio
 
 from coordinator import ENVIRONMENT_PREFIX, __version__
 from coordinator.cli.exit_codes import fail, first_leaf
+from coordinator.cli.options import NEW, validated
 from coordinator.cli.output import say
 from coordinator.settings import Settings
 from coordinator.storage.backup import CannotBackUp, CannotRestore, back_up, put_back
@@ -30,7 +31,7 @@ _data_dir = click.option(
 
 
 @click.command()
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=NEW)
 @_data_dir
 def backup(target: Path, data_dir: Path | None) -> None:
     """Copy the data of the embedded store to TARGET, a directory that is made, while its coordinator serves or not.
@@ -41,7 +42,7 @@ def backup(target: Path, data_dir: Path | None) -> None:
     \b
     herocoordinator backup /var/backups/herocoordinator-2026-11-27
     """
-    directory = (data_dir or Settings().data_dir).absolute()
+    directory = validated(Settings, {"data_dir": data_dir}).data_dir.absolute()
     try:
         made = back_up(directory, target, __version__)
     except CannotBackUp as error:
@@ -64,7 +65,7 @@ def restore(source: Path, data_dir: Path | None) -> None:
     \b
     herocoordinator restore /var/backups/herocoordinator-2026-11-27 --data-dir ./data
     """
-    directory = (data_dir or Settings().data_dir).absolute()
+    directory = validated(Settings, {"data_dir": data_dir}).data_dir.absolute()
     was_there = directory.exists()
     try:
         made = put_back(source, directory)

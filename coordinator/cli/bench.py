@@ -13,6 +13,7 @@ import click
 
 from coordinator.cli.connection import connected, credentials, interruptible, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.options import NEW_FILE
 from coordinator.cli.output import plural, say, say_in_place
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
@@ -113,9 +114,9 @@ def _about() -> str:
 @click.option("--warm-up", type=float, default=2.0, show_default=True, callback=_not_negative,
               help="Seconds before that.")  # fmt: skip
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="That generate load.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there.")
-@click.option("--prometheus", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots there.")
+@click.option("--json", "json_file", type=NEW_FILE, help="Write the report there.")
+@click.option("--prometheus", type=NEW_FILE, help="Write the figures there.")
+@click.option("--html", type=NEW_FILE, help="Write a page with plots there.")
 @click.option("--compare", type=click.Path(dir_okay=False, path_type=Path), multiple=True, metavar="REPORT",
               help="A report to compare with; two of them are compared without a run.")  # fmt: skip
 def bench(target: str | None, url: str, ca: Path | None, compare: tuple[Path, ...], **given: Any) -> None:

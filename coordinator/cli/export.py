@@ -16,6 +16,7 @@ import trio
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
+from coordinator.cli.options import NEW_FILE, NamedPath
 from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
 from coordinator.osprocess import hide_secret_variables
@@ -37,7 +38,7 @@ SAID_EVERY: Final = 2.0  # seconds
 
 
 @click.command(context_settings={"show_default": False})
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=NEW_FILE)
 @click.option("--context", type=UINT32, required=True, help="The context to export.")
 @click.option("--overwrite", is_flag=True, help="Write over FILE if it is there.")
 @settings_options
@@ -90,7 +91,7 @@ def export(ctx: click.Context, /, file: Path, context: int, overwrite: bool, **g
 
 
 @click.command(name="import", context_settings={"show_default": False})
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=False)
+@click.argument("file", type=NamedPath(path_type=Path, dir_okay=False, exists=True), required=False)
 @click.option("--replace", is_flag=True, help="Delete a context of that id that is there, once all of FILE is brought.")
 @click.option("--keep-actors", is_flag=True, help="An actor that is there with another key keeps that.")
 @click.option(

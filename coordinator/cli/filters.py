@@ -10,12 +10,25 @@ from functools import wraps
 from typing import Any, Final
 
 import click
+from pydantic import BaseModel, ValidationError
+
+from coordinator.models.filters import FlowFilter, JobFilter
 
 __all__ = ["LISTED", "UINT32", "filtered", "limited", "ordered"]
 
 UINT32: Final = click.IntRange(0, 2**32 - 1)
 LISTED: Final = 20  # records, unless more are asked for
 _AGE: Final = re.compile(r"(\d+)([smhdw])")
+_FLAGS: Final = {
+    "name_prefix": "--name",
+    "tag": "--tag",
+    "caller_id": "--caller",
+    "runner_id": "--runner",
+    "created_from": "--since",
+    "created_to": "--until",
+    "ended_from": "--ended-since",
+    "ended_to": "--ended-until",
+}
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -68,6 +81,7 @@ def filtered(statuses: Sequence[str], *, of_jobs: bool = False) -> Callable[[Cal
             asked = {member: value for member in members if (value := given.pop(member)) is not None}
             if status:
                 asked["statuses"] = list(dict.fromkeys(status))
+            _check(JobFilter if of_jobs else FlowFilter, asked)
             command(*args, asked=asked, **given)
 
         decorated = with_filter
@@ -76,6 +90,16 @@ def filtered(statuses: Sequence[str], *, of_jobs: bool = False) -> Callable[[Cal
         return decorated
 
     return decorate
+
+
+def _check(model: type[BaseModel], asked: dict[str, Any]) -> None:
+    """End with 2 if the coordinator would not take these, and name the options."""
+    try:
+        model.model_validate(asked)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        flag = _FLAGS.get(str(fault["loc"][0]), "the filter")
+        raise click.UsageError(f"{flag}: {fault['msg'].removeprefix('Value error, ')}") from None
 
 
 def ordered(command: Callable[..., None]) -> Callable[..., None]:

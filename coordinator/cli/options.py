@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from pydantic import BaseModel, ValidationError
@@ -16,10 +18,24 @@ from pydantic_core import PydanticUndefined
 
 from coordinator.cli.output import say
 
-__all__ = ["Command", "options_of", "validated"]
+__all__ = ["NEW", "NEW_FILE", "Command", "NamedPath", "misspelt_variables", "options_of", "validated"]
 
 Command = Callable[..., None]
 S = TypeVar("S", bound=BaseModel)
+
+
+class NamedPath(click.Path):
+    """A path by its name: "-", by which many programs mean their standard input or output, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-":
+            self.fail("'-' is not the name of a file; write ./- if it is", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+NEW: Final = NamedPath(path_type=Path)
+NEW_FILE: Final = NamedPath(path_type=Path, dir_okay=False)
+"""Where a command writes."""
 
 
 def options_of(
@@ -52,6 +68,18 @@ def options_of(
         return command
 
     return decorate
+
+
+def misspelt_variables(settings: type[BaseModel], prefix: str) -> list[tuple[str, str]]:
+    """Variables of the environment that are nearly one of these settings', and which they may be meant to be."""
+    known = [f"{prefix}_{name.upper()}" for name in settings.model_fields]
+    ends = [name.removeprefix(prefix) for name in known]
+    found = []
+    for name in sorted(os.environ):
+        if name.startswith(f"{prefix}_") and name not in known:
+            nearest = difflib.get_close_matches(name.removeprefix(prefix), ends, n=1, cutoff=0.85)
+            found += [(name, prefix + end) for end in nearest]
+    return found
 
 
 def validated(settings: type[S], given: dict[str, Any]) -> S:

@@ -9,6 +9,7 @@ import click
 
 from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.exit_codes import fail
+from coordinator.cli.options import validated
 from coordinator.cli.output import say
 from coordinator.settings import Settings
 from coordinator.storage import aof
@@ -29,7 +30,7 @@ def repair(data_dir: Path | None) -> None:
 
     They are copied first. What cannot be read, from the first damaged command on, is cut off and named.
     """
-    directory = (data_dir or Settings().data_dir).absolute()
+    directory = validated(Settings, {"data_dir": data_dir}).data_dir.absolute()
     try:
         with open_private(directory / "lock", "a+") as ours, open_private(directory / "valkey.lock", "a+") as valkeys:
             for lock in (ours, valkeys):

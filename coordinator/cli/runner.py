@@ -13,7 +13,7 @@ import trio
 
 from coordinator import logs
 from coordinator.cli.exit_codes import CA_VARIABLE, URL_VARIABLE, fail, first_leaf
-from coordinator.cli.options import Command, options_of, validated
+from coordinator.cli.options import Command, misspelt_variables, options_of, validated
 from coordinator.client import RpcError
 from coordinator.osprocess import hide_process, hide_secret_variables
 from coordinator.runner.isolate import CannotIsolate
@@ -104,6 +104,8 @@ def runner(**given: Any) -> None:
     hide_process()
     hide_secret_variables()
     logs.configure(settings.log_level, settings.log_format)
+    for variable, meant in misspelt_variables(RunnerSettings, ENVIRONMENT_PREFIX):
+        log.warning("there is no such setting", variable=variable, did_you_mean=meant)
     try:
         trio.run(_run, settings)
     except* RpcError as group:

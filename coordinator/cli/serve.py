@@ -13,6 +13,7 @@ import trio
 
 from coordinator import ENVIRONMENT_PREFIX, logs
 from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
+from coordinator.cli.options import misspelt_variables
 from coordinator.cli.sources import Sources, WrongSettings, key_of, settings_options
 from coordinator.osprocess import (
     collect_garbage_less_often,
@@ -79,6 +80,8 @@ def serve(ctx: click.Context, /, mycelium_ip: str | None, mycelium_port: str | N
     logs.configure(effective.settings.log_level, effective.settings.log_format)
     if mycelium_ip is not None or mycelium_port is not None:
         log.warning("--mycelium-ip and --mycelium-port have no effect: runners connect to the coordinator themselves")
+    for variable, meant in misspelt_variables(Settings, ENVIRONMENT_PREFIX):
+        log.warning("there is no such setting", variable=variable, did_you_mean=meant)
     settings = _fitting(effective.settings)
     collect_garbage_less_often()
     share_the_interpreter_fairly()

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, to_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json, to_json
 
 from coordinator import errors
 from coordinator.client.errors import CallTooLarge, CannotBeSent, ConnectionLost, NoReply
@@ -17,7 +17,7 @@ __all__ = ["Call", "Finish", "Ledger", "encode", "encode_call"]
 Finish = Callable[[dict[str, Any] | Exception], None]
 """Takes a call's outcome: the reply object, or why there is none. Must not block or raise."""
 
-_ANYTHING: Final = SchemaSerializer(core_schema.any_schema())
+_ANYTHING: Final = SchemaSerializer(core_schema.any_schema(), {"ser_json_inf_nan": "constants"})
 
 
 def encode(params: Any) -> bytes:
@@ -27,9 +27,12 @@ def encode(params: Any) -> bytes:
     """
     serializer: SchemaSerializer = getattr(params, "__pydantic_serializer__", _ANYTHING)
     try:
-        return serializer.to_json(params, exclude_unset=True)
+        encoded = serializer.to_json(params, exclude_unset=True)
     except PydanticSerializationError as error:
         raise CannotBeSent(f"the params cannot be sent: {_reason(error)}") from None
+    if (b"NaN" in encoded or b"Infinity" in encoded) and (fault := _no_number(encoded)) is not None:
+        raise CannotBeSent(f"the params cannot be sent: {fault}")
+    return encoded
 
 
 def encode_call(method: str, params: Any) -> bytes:
@@ -45,6 +48,15 @@ def _payload(method: str, params: bytes | None, id: int | None) -> bytes:
         return b'{"jsonrpc":"2.0",%b"method":%b%b}' % (member, to_json(method), rest)
     except PydanticSerializationError as error:
         raise CannotBeSent(f"the method's name cannot be sent: {_reason(error)}") from None
+
+
+def _no_number(encoded: bytes) -> str | None:
+    """What is wrong with JSON if there is a number in it that is none there: NaN or Infinity."""
+    try:
+        from_json(encoded, allow_inf_nan=False)
+    except ValueError:
+        return "there is no NaN and no Infinity in JSON"
+    return None
 
 
 def _reason(error: PydanticSerializationError) -> str:

@@ -53,6 +53,16 @@ def test_calls_over_http(server: CoordinatorProcess, context: int) -> None:
     assert without_context(seen) == {**expected_calls(context), "refused": True}
 
 
+def test_what_is_no_number_is_not_sent_as_null(server: CoordinatorProcess, context: int) -> None:
+    seen = play("refusesWhatIsNoNumber", ws=server.ws, http=server.http, id=context)
+
+    failures = [
+        [True, f"params.id is {number}, which is no number in JSON"] for number in ("NaN", "Infinity", "-Infinity")
+    ]
+    expected = {"failures": failures, "created": context}
+    assert seen == {"overHttp": expected, "overWebSocket": expected}
+
+
 def test_messages_of_all_sizes(server: CoordinatorProcess, context: int) -> None:
     seen = play("sendsLargeAndSmall", http=server.http, id=context)
 

@@ -3,6 +3,7 @@
 import { NotLoggedIn, bind, type Api, type MethodName, type Methods } from "./api.js";
 import { forHttp, parseAddress, shown } from "./address.js";
 import { rpcError } from "./errors.js";
+import { encoded } from "./json.js";
 import { logInByKey, tokenOf, type Credentials } from "./login.js";
 import { Aborted, CannotConnect, ClientError, NoReply, RpcError, isObject, type CallOptions } from "./rpc.js";
 
@@ -90,6 +91,7 @@ export class HttpClient {
     signal?.addEventListener("abort", giveUp, { once: true });
     if (signal?.aborted === true) giveUp();
     const where = shown(this.#url);
+    const body = encoded(message);
     try {
       const response = await (this.#options.fetch ?? globalThis.fetch)(this.#url, {
         method: "POST",
@@ -98,7 +100,7 @@ export class HttpClient {
           "content-type": "application/json",
           ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         },
-        body: JSON.stringify(message),
+        body,
         signal: given.signal,
       });
       const text = await response.text();

@@ -1,6 +1,7 @@
 // Who waits for what: calls in, messages out; replies in, outcomes out. Knows no socket and no clock.
 
 import { ReplyTooLarge } from "./api.js";
+import { encoded } from "./json.js";
 import { CallTooLarge, ConnectionLost, isObject } from "./rpc.js";
 
 export type Reply = { [member: string]: unknown };
@@ -50,7 +51,7 @@ export class Ledger {
     this.#limits = limits;
   }
 
-  /** Line a call up, with `first` before all others. Throws CallTooLarge. */
+  /** Line a call up, with `first` before all others. Throws CallTooLarge, and TypeError for what is no JSON. */
   put(
     method: string,
     params: unknown,
@@ -59,7 +60,7 @@ export class Ledger {
   ): Entry {
     const { resend = true, alone = false, first = false, answered = true } = how;
     const key = ++this.#lastKey;
-    const text = JSON.stringify({ jsonrpc: "2.0", id: answered ? key : undefined, method, params });
+    const text = encoded({ jsonrpc: "2.0", id: answered ? key : undefined, method, params });
     const size = sizeOf(text);
     if (size > this.#limits.maxFrameBytes) {
       throw new CallTooLarge(`${method} takes ${size} bytes; maxFrameBytes is ${this.#limits.maxFrameBytes}`);

@@ -46,6 +46,15 @@ const failure = (promise) =>
   );
 const quiet = { onLog: () => undefined, signals: false };
 
+async function noNumbers(client, id) {
+  const failures = [];
+  for (const number of [NaN, Infinity, -Infinity]) {
+    const failed = await failure(client.call("context.load", { id: number }));
+    failures.push([failed instanceof TypeError, failed.message]);
+  }
+  return { failures, created: (await client.context.create(context(id))).id };
+}
+
 async function calls(client, id) {
   const created = await client.context.create(context(id));
   const missing = await failure(client.job.load({ context_id: id, caller_id: CALLER, id: 404 }));
@@ -66,6 +75,16 @@ async function calls(client, id) {
 }
 
 await play({
+  async refusesWhatIsNoNumber({ ws, http, id }) {
+    const overHttp = await noNumbers(new HttpClient(http), id);
+    const client = await connect(ws);
+    try {
+      return { overHttp, overWebSocket: await noNumbers(client, id) };
+    } finally {
+      await client.close();
+    }
+  },
+
   async callsOverWebSocket({ ws, id }) {
     const client = connect(ws);
     const seen = await calls(client, id);
