@@ -311,8 +311,6 @@ class RunnerSubscription(Subscription):
                     head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
                     notifications = [b"%b%b}" % (head, members) for _, members in assignments]
                     self.session.notify(notifications, in_batches=self.in_batches, is_last=True)
-            # Beginning with another type each time, none of them can starve the others.
-            self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(assignments) < count
             del assignments  # nobody needs them while we are parked
             self._took(self, effects, is_empty)
@@ -541,9 +539,14 @@ def take(
     """Take jobs for `runner` (runner_id, runner_session, topic, lease, script_types). Asked again with the same holder
     and number, it gets the same ones.
 
+    The queue to begin with is drawn by lot, so that jobs of one type never starve those of another. Taking turns would
+    need a memory shared by calls that may come to different coordinators.
+
     Returns whether the queues have no more, each attempt's token and the members of its Assignment without the opening
     brace, and effects.
     """
+    script_types = list(runner.script_types)
+    first = secrets.randbelow(len(script_types)) if len(script_types) > 1 else 0
     command = attempts.take(
         keys,
         runner_id=runner.runner_id,
@@ -555,7 +558,7 @@ def take(
         holder=holder,
         number=number,
         secret=secrets.token_urlsafe(SECRET_BYTES),
-        script_types=runner.script_types,
+        script_types=script_types[first:] + script_types[:first],
     )
     effects: list[bytes] = []
     while True:
