@@ -32,9 +32,14 @@ def take(
     """Take jobs for `runner` (runner_id, runner_session, topic, lease, script_types). Asked again with the same holder
     and number, it gets the same ones.
 
+    The queue to begin with is drawn by lot, so that jobs of one type never starve those of another. Taking turns would
+    need a memory shared by calls that may come to different coordinators.
+
     Returns whether the queues have no more, each attempt's token and the members of its Assignment without the opening
     brace, and effects.
     """
+    script_types = [*runner.script_types]
+    first = secrets.randbelow(len(script_types)) if len(script_types) > 1 else 0
     command = attempts.take(
         keys,
         runner_id=runner.runner_id,
@@ -46,7 +51,7 @@ def take(
         holder=holder,
         number=number,
         secret=secrets.token_urlsafe(SECRET_BYTES),
-        script_types=runner.script_types,
+        script_types=script_types[first:] + script_types[:first],
     )
     effects: list[bytes] = []
     while True:

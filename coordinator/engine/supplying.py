@@ -96,8 +96,6 @@ class RunnerSubscription(Holder):
                     head = b'{"jsonrpc":"2.0","method":"runner.job","params":{"subscription":"%b",' % self.id.encode()
                     notifications = [b"%b%b}" % (head, members) for _, members in assignments]
                     self.session.notify(notifications, in_batches=self.in_batches, is_last=True)
-            # Beginning with another type each time, none of them can starve the others.
-            self.script_types.append(self.script_types.pop(0))
             is_empty = is_all and len(assignments) < count
             del assignments  # nobody needs them while we are parked
             self._took(self, effects, is_empty)

@@ -286,9 +286,13 @@ class _Guard:
         self._memory = _Memory(spec["memory"])
         self._is_sandboxed = "sandbox" in spec
         guard = os.getpid()
+        # A SIGTERM that comes before the script is there is kept for it. We ignore SIGTERM, and so does our copy until
+        # it has become the script, so an order to stop would be lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
         self._script = os.fork()
         if self._script == 0:
             _become(spec, stdout, stderr, failure, report, guard)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         for descriptor in (stdout, stderr, failure, report):
             os.close(descriptor)
         has_ended = self._watch(child_ended)
@@ -537,6 +541,7 @@ def _become(spec: Spec, stdout: int, stderr: int, failure: int, report: int, gua
             os._exit(1)
         for number in (*_LEFT_TO_THE_RUNNER, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # exec keeps ignored signals ignored
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
         os.chdir(spec["cwd"])
         os.dup2(os.open(spec["stdin"], os.O_RDONLY), 0)
         _limit(resource.RLIMIT_CORE, 0)

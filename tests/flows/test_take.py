@@ -38,6 +38,22 @@ async def test_a_call_that_waits_is_answered_when_a_job_comes(
         assert [taken["job"]["id"] for taken in answers[0]["jobs"]] == [1]
 
 
+async def test_no_script_type_starves_another(api: Api, context: int) -> None:
+    types = ["Python", "Sal", "V"]
+    await register(api, context)
+    for number, script_type in enumerate(types):
+        dag = wide(40, 1 + 40 * number)
+        await submit(api, context, dag, 1 + number, script_type=script_type)
+
+    seen: list[str] = []
+    for _ in range(40):
+        answer = await api.call("job.take", context_id=context, runner_id=3, script_types=types)
+        seen.extend(taken["job"]["script_type"] for taken in answer["jobs"])
+
+    assert len(seen) == 40
+    assert set(seen) == set(types)
+
+
 async def test_every_waiting_call_gets_one_of_the_jobs_that_come(
     server: CoordinatorProcess, ws: Api, context: int
 ) -> None:

@@ -546,6 +546,18 @@ async def test_stopping_kills_the_whole_family(executor: Executor) -> None:
     assert not any(map(is_running, pids))
 
 
+async def test_a_script_that_is_stopped_as_it_starts_gets_sigterm(spawner: Spawner) -> None:
+    executor = Executor(spawner, {"Sal": Interpreter(("/bin/sh",))}, grace=8.0)
+    attempts = [Begun(executor, "exec sleep 600", script_type="Sal") for _ in range(12)]
+
+    async with trio.open_nursery() as nursery:
+        for begun in attempts:
+            begun.stop.set()
+            nursery.start_soon(begun.run)
+
+    assert {begun.ran.error for begun in attempts if begun.ran is not None} == {"killed by SIGTERM"}
+
+
 async def test_cancelling_kills_the_whole_family(executor: Executor) -> None:
     begun = Begun(executor, FAMILY + "time.sleep(600)")
 
