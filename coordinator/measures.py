@@ -29,6 +29,7 @@ __all__ = [
     "Held",
     "Histogram",
     "Histograms",
+    "count_round",
     "refused",
 ]
 
@@ -151,6 +152,20 @@ def refused(limit: str, whom: Hashable, seconds: float = HELD_FOR) -> None:
     """A limit has refused a message or call of somebody, who may try again in so many seconds."""
     COUNTS.limit_refusals[limit] += 1
     HELD.add(limit, whom, seconds)
+
+
+def count_round(commands: int, waited: float | None, took: float) -> None:
+    """A round was answered.
+
+    Args:
+        waited: seconds from when a message was read to when the round, with the first of its calls, was sent; None for
+            calls of our own, or that were sent before.
+        took: seconds from then to when its last reply was read.
+    """
+    for histogram, value in (ROUNDS, commands), (MAILBOX_WAIT, waited), (ROUND_TRIPS, took):
+        if value is not None:
+            histogram.counts[bisect_left(histogram.bounds, value)] += 1
+            histogram.sum += value
 
 
 COUNTS: Final = Counts()

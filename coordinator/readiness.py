@@ -15,16 +15,13 @@ from typing import Final
 
 import trio
 
-from coordinator.socketio import RECEIVE_BYTES
+from coordinator.socketio import RECEIVE_BYTES, Bytes
 
-__all__ = ["Incoming", "Readiness", "is_available"]
+__all__ = ["Readiness", "WatchedSocket", "is_available"]
 
 AT_ONCE: Final = 64  # sockets that are told of before others get on
 
 _ENDING: Final = getattr(select, "EPOLLRDHUP", 0) | getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
-
-Arrived = Callable[[bool], None]
-"""Is told that something has arrived, and whether nothing comes after it. It must not block, and must not raise."""
 
 
 def is_available() -> bool:
@@ -33,68 +30,80 @@ def is_available() -> bool:
 
 
 class Readiness:
-    """Knows the sockets. `run` it while they are in use."""
+    """Knows the sockets. `run` it while they are in use.
 
-    def __init__(self) -> None:
+    Args:
+        told_all: called after it has told of some of what has arrived. It must not block, and must not raise.
+
+    Attributes:
+        is_telling: it tells of what has arrived, and will call that.
+    """
+
+    def __init__(self, told_all: Callable[[], None] = lambda: None) -> None:
         self._epoll = select.epoll()
-        self._arrived: dict[int, Arrived] = {}
+        self._watched: dict[int, WatchedSocket] = {}
+        self._told_all = told_all
+        self.is_telling = False
 
-    def watch(self, descriptor: int, arrived: Arrived) -> None:
+    def watch(self, descriptor: int, incoming: WatchedSocket) -> None:
         """Tell of what arrives on a socket from now on, and of what has before. Raises OSError."""
         self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
-        self._arrived[descriptor] = arrived
+        self._watched[descriptor] = incoming
 
-    def forget(self, descriptor: int, arrived: Arrived) -> None:
+    def forget(self, descriptor: int, incoming: WatchedSocket) -> None:
         """Tell this one no more of a socket that is about to be closed, as its number may be another's then; it may be
         already, if the socket was closed without a word."""
-        if self._arrived.get(descriptor) == arrived:
-            del self._arrived[descriptor]
+        if self._watched.get(descriptor) is incoming:
+            del self._watched[descriptor]
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
 
     async def run(self) -> None:
         """Tell of what arrives. Never returns."""
+        watched = self._watched
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self.is_telling = True
             for descriptor, events in self._epoll.poll(0, AT_ONCE):
-                arrived = self._arrived.get(descriptor)
-                if arrived is not None:
-                    arrived(bool(events & _ENDING))
+                incoming = watched.get(descriptor)
+                if incoming is not None:
+                    incoming.has_arrived = True
+                    if events & _ENDING:
+                        incoming.is_ending = True
+                    incoming.told()
+            self.is_telling = False
+            self._told_all()
 
     def close(self) -> None:
         """Nothing is watched any more."""
-        self._arrived.clear()
+        self._watched.clear()
         self._epoll.close()
 
 
-class Incoming:
-    """What arrives on a socket that is watched.
+class WatchedSocket:
+    """A socket that is watched: it is read when more has arrived, and written to, without trio's detours.
 
     Args:
         told: called each time that more has arrived. It must not block, and must not raise.
 
     Attributes:
+        told: that; another may take its place.
         has_arrived: something may have that was not read.
+        is_ending: nothing comes after what has arrived.
 
     Raises:
         OSError: it cannot be watched.
     """
 
-    __slots__ = ("_descriptor", "_is_ending", "_readiness", "_told", "has_arrived")
+    __slots__ = ("_descriptor", "_readiness", "has_arrived", "is_ending", "told")
 
     def __init__(self, readiness: Readiness, stream: trio.SocketStream, told: Callable[[], None]) -> None:
         self._readiness = readiness
         self._descriptor = stream.socket.fileno()
-        self._told = told
-        self._is_ending = False  # nothing comes after what has arrived
+        self.told = told
+        self.is_ending = False
         self.has_arrived = True
-        readiness.watch(self._descriptor, self._arrived)
-
-    def _arrived(self, is_ending: bool) -> None:
-        self.has_arrived = True
-        if is_ending:
-            self._is_ending = True
-        self._told()
+        readiness.watch(self._descriptor, self)
 
     def read_now(self, max_bytes: int = RECEIVE_BYTES) -> bytes | None:
         """What has arrived: nothing at its end, None if nothing has yet.
@@ -112,11 +121,18 @@ class Incoming:
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
         # Less than was asked for is all there is: what comes later is told. The end may have been told already.
-        self.has_arrived = self._is_ending or len(data) == max_bytes
+        self.has_arrived = self.is_ending or len(data) == max_bytes
         return data
+
+    def write_now(self, data: Bytes) -> Bytes:
+        """Send what the kernel accepts at once. Returns what remains. Raises OSError: the connection broke."""
+        try:
+            return data[os.write(self._descriptor, data) :]
+        except BlockingIOError:
+            return data
 
     def forget(self) -> None:
         """Be told no more. The socket is about to be closed."""
-        self._readiness.forget(self._descriptor, self._arrived)
+        self._readiness.forget(self._descriptor, self)
         self._descriptor = -1
         self.has_arrived = False

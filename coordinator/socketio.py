@@ -24,6 +24,7 @@ from coordinator.tlsstream import TlsStream
 __all__ = [
     "RECEIVE_BYTES",
     "Acknowledged",
+    "Bytes",
     "abort_on_close",
     "acknowledged",
     "has_hung_up",

@@ -57,7 +57,7 @@ REVEALED = [
     "coordinator.client.errors.NotFound",
     "int",
     "coordinator.client.errors.ClientError",
-    "coordinator.models.execution.FlowEvent",
+    "coordinator.models.events.FlowEvent",
 ]
 
 

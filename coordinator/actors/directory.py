@@ -57,6 +57,7 @@ class Directory:
             that, and before `run`.
         now: see Host.
         waiting: contexts that wait for a slot, longest first.
+        mailboxes: those of the contexts that are in use, least recently used first.
         slice_calls: how many calls of a context are dealt with before others get on; None if no other is active.
         round_slice: see Host.
     """
@@ -77,13 +78,12 @@ class Directory:
         self._idle_timeout = idle_timeout
         self.round_timeout = round_timeout
         self.measures = measures
-        self._mailboxes: OrderedDict[ContextKey, Mailbox] = OrderedDict()  # least recently used first
+        self.mailboxes: OrderedDict[ContextKey, Mailbox] = OrderedDict()
         self._supervisors: dict[ContextKey, Supervisor] = {}
         self.waiting: OrderedDict[ContextKey, Mailbox] = OrderedDict()
         self._nursery: trio.Nursery | None = None
         self._registering_again: Request | None = None
         self.readiness: Readiness | None = None
-        self.now = trio.current_time
         self._to_serve: deque[Parked] = deque()  # parked, with something in their mailboxes
         self._has_to_serve = trio.lowlevel.ParkingLot()
         self._is_crowded = False  # more than a few contexts were busy when that was last looked at
@@ -98,21 +98,16 @@ class Directory:
 
     def post_nowait(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox. Raises trio.WouldBlock when that is full."""
-        mailbox = self._mailboxes.get(context)
+        mailbox = self.mailboxes.get(context)
         if mailbox is None:
             mailbox = self._open(context)
         else:
-            self._mailboxes.move_to_end(context)
+            self.mailboxes.move_to_end(context)
         mailbox.post_nowait(request)
-
-    def newest(self, context: ContextKey) -> Request | None:
-        """See Mailbox."""
-        mailbox = self._mailboxes.get(context)
-        return None if mailbox is None else mailbox.newest
 
     async def post(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, waiting while that is full, until its deadline at most."""
-        await (self._mailboxes.get(context) or self._open(context)).post(request)
+        await (self.mailboxes.get(context) or self._open(context)).post(request)
 
     def post_soon(self, context: ContextKey, request: Request) -> None:
         """Put a request into its context's mailbox, as soon as there is room."""
@@ -131,7 +126,7 @@ class Directory:
     def admitted_until(self, deadline: float) -> list[Any]:
         """The requests that are not answered yet, were admitted, and have this deadline or one before."""
         found = []
-        for mailbox in self._mailboxes.values():
+        for mailbox in self.mailboxes.values():
             for request in mailbox.pending:
                 if request.admitted is not None:
                     if request.deadline > deadline:
@@ -143,19 +138,18 @@ class Directory:
 
     def expected(self, context: ContextKey) -> int:
         """Bytes a record of the context may have, as far as we know."""
-        mailbox = self._mailboxes.get(context)
+        mailbox = self.mailboxes.get(context)
         return UNKNOWN_BYTES if mailbox is None else mailbox.expected
 
     def saw(self, context: ContextKey, size: int) -> None:
         """A record of so many bytes is about to be written."""
-        (self._mailboxes.get(context) or self._open(context)).saw(size)
+        (self.mailboxes.get(context) or self._open(context)).saw(size)
 
     # -- life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the supervisors. Never returns; cancelled, it ends them all and fails what was pending."""
-        self.now = trio.lowlevel.current_clock().current_time
-        self.readiness = Readiness() if readiness.is_available() else None
+        self.readiness = Readiness(self._serve_now) if readiness.is_available() else None
         try:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(supervise, "the task that sends few calls", self._serve)
@@ -166,23 +160,23 @@ class Directory:
         finally:
             if self.readiness is not None:
                 self.readiness.close()
-            for mailbox in self._mailboxes.values():
+            for mailbox in self.mailboxes.values():
                 for request in [*mailbox.pending]:
                     request.finish(_given_up(request, "the coordinator is shutting down"))
 
     @property
     def pending(self) -> int:
         """Calls posted and not yet answered."""
-        return sum(request.calls for mailbox in self._mailboxes.values() for request in mailbox.pending)
+        return sum(request.calls for mailbox in self.mailboxes.values() for request in mailbox.pending)
 
     @property
     def contexts(self) -> list[ContextKey]:
         """The contexts with a mailbox, and GLOBAL if it has one."""
-        return [*self._mailboxes]
+        return [*self.mailboxes]
 
     def is_active(self, context: ContextKey) -> bool:
         """Whether the context has a mailbox."""
-        return context in self._mailboxes
+        return context in self.mailboxes
 
     @property
     def registered_contexts(self) -> list[int]:
@@ -193,7 +187,7 @@ class Directory:
     @property
     def active_contexts(self) -> int:
         """Contexts with a mailbox."""
-        return len(self._mailboxes)
+        return len(self.mailboxes)
 
     @property
     def connections(self) -> int:
@@ -203,14 +197,14 @@ class Directory:
     # -- supervisors
 
     def _open(self, context: ContextKey) -> Mailbox:
-        mailbox = self._mailboxes[context] = Mailbox(context, self._mailbox_length)
+        mailbox = self.mailboxes[context] = Mailbox(context, self._mailbox_length)
         self._choose_slices()
         self._want_slot(mailbox)
         return mailbox
 
     def _choose_slices(self) -> None:
         """The more contexts are active, the more each waits for the others' slices."""
-        is_alone = len(self._mailboxes) - (GLOBAL in self._mailboxes) <= 1
+        is_alone = len(self.mailboxes) - (GLOBAL in self.mailboxes) <= 1
         self.slice_calls = None if is_alone else LONG_SLICE if self._is_crowded else SHORT_SLICE
         self.round_slice = self.slice_calls or ROUND_CALLS
 
@@ -219,7 +213,7 @@ class Directory:
             self._start(mailbox)
             return
         self.waiting[mailbox.context] = mailbox
-        for context in self._mailboxes:
+        for context in self.mailboxes:
             supervisor = self._supervisors.get(context)
             if supervisor is not None and supervisor.is_free and context is not GLOBAL:
                 supervisor.retire()
@@ -243,16 +237,26 @@ class Directory:
 
     def serve_soon(self, supervisor: Parked) -> None:
         """See Host."""
-        if not self._to_serve:
+        if not self._to_serve and not (self.readiness is not None and self.readiness.is_telling):
             self._has_to_serve.unpark()
         self._to_serve.append(supervisor)
+
+    def _serve_now(self) -> None:
+        """Have supervisors send what has just arrived for them, without a switch to the task that does it else."""
+        to_serve = self._to_serve
+        for _ in range(len(to_serve)):  # what these post is for that task, so that others get on
+            parked = to_serve.popleft()
+            parked.standby.instead(parked.serve_now)
+        if to_serve:
+            self._has_to_serve.unpark()
 
     async def _serve(self) -> None:
         """Have supervisors that are parked send what there is: all that came to a context meanwhile in one round."""
         to_serve, served = self._to_serve, 0
         while True:
             while to_serve:
-                to_serve.popleft().serve_now()
+                parked = to_serve.popleft()
+                parked.standby.instead(parked.serve_now)
                 served += 1
                 if served % SERVED_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
@@ -273,7 +277,7 @@ class Directory:
         del self._supervisors[mailbox.context]
         # From here to the end there is no checkpoint, so nothing can be posted to a mailbox about to be forgotten.
         if mailbox.is_quiet:
-            del self._mailboxes[mailbox.context]
+            del self.mailboxes[mailbox.context]
             self._choose_slices()
         elif mailbox.context is GLOBAL:
             self._start(mailbox)
@@ -332,7 +336,7 @@ class Directory:
         request.creates = writes and creates
         request.then = then
         if ahead:
-            (self._mailboxes.get(context) or self._open(context)).post_ahead(request)
+            (self.mailboxes.get(context) or self._open(context)).post_ahead(request)
         else:
             self.post_soon(context, request)
         return request
@@ -411,7 +415,7 @@ class Directory:
         while True:
             await trio.sleep(HOUSEKEEPING_EVERY)
             busy, now = 0, trio.current_time()
-            for at, mailbox in enumerate([*self._mailboxes.values()], 1):
+            for at, mailbox in enumerate([*self.mailboxes.values()], 1):
                 busy += bool(mailbox.pending)
                 try:
                     self._sweep(mailbox, now)
@@ -432,7 +436,10 @@ class Directory:
         if supervisor is None:
             return
         supervisor.look()
-        if now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
+        if mailbox.was_used:
+            mailbox.was_used = False
+            mailbox.idle_since = now
+        elif now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
 
     def _expire(self, mailbox: Mailbox, expired: list[Request]) -> None:

@@ -9,16 +9,23 @@ from typing import Protocol
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Compute, Park, Request
 from coordinator.readiness import Readiness
+from coordinator.standby import Standby
 from coordinator.storage.keys import ContextKey
 
 __all__ = ["Host", "Parked"]
 
 
 class Parked(Protocol):
-    """A supervisor whose task may be parked while there is something in its mailbox."""
+    """A supervisor whose task may be parked while there is something in its mailbox.
+
+    Attributes:
+        standby: where the task is parked.
+    """
+
+    standby: Standby[None]
 
     def serve_now(self) -> None:
-        """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
+        """Send what has come since the task was parked. Called in its place. Never blocks."""
 
 
 class Host(Protocol):
@@ -30,7 +37,6 @@ class Host(Protocol):
         measures: whether the store's time is measured, for who is charged for it.
         readiness: tells of what arrives from the store; None where the system has nothing for that.
         apply_effects: called with a context and the effects of a transition in it.
-        now: the time on trio's clock. trio.current_time asks that, by two steps more.
         waiting: contexts that wait for a slot: if there are none, nobody's slot is wanted elsewhere.
         round_slice: of how many calls of a round the replies are handled before other tasks get on.
     """
@@ -38,7 +44,6 @@ class Host(Protocol):
     round_timeout: float
     measures: bool
     readiness: Readiness | None
-    now: Callable[[], float]
     apply_effects: Callable[[ContextKey, Sequence[bytes]], None]
     waiting: OrderedDict[ContextKey, Mailbox]
     round_slice: int
@@ -57,7 +62,7 @@ class Host(Protocol):
         as nothing is half done."""
 
     def serve_soon(self, supervisor: Parked) -> None:
-        """Have its `serve_now` called soon."""
+        """Have its `serve_now` called soon, in place of its task, if that is still parked then."""
 
     async def register(self, context: int, creates: bool) -> bool:
         """Register a context as known where GLOBAL is, when that is not where the context is, or, if nothing is created

@@ -24,16 +24,18 @@ class Mailbox:
     Attributes:
         pending: every request posted and not yet answered, oldest first.
         running: those popped from the queue, in the order their next step will be sent.
-        idle_since: when it last became empty, on trio's clock.
+        was_used: it has become empty since the directory's sweeper last looked.
+        idle_since: when the sweeper last found that, on trio's clock.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
+        expected: bytes a record of the context may have, as far as we know.
         ahead: what is to be sent before all that waits, oldest first.
         fault: why the store cannot be reached at the moment, for the answers of requests that time out.
         doubts: what was sent on connections that were given up.
         queued: how many can be popped at once, as far as we know: those of posters that waited come a moment later.
         newest: the request at the end of the queue, while nothing was popped since: what is added to it is as if it had
             been posted now.
-        on_post: called when a request is queued; a supervisor sets it while it is parked and is to be told of the next.
+        on_post: called when the next request is queued, once; a supervisor sets it while it is parked.
         on_wake: called when it is to look around, while it is parked.
     """
 
@@ -42,9 +44,11 @@ class Mailbox:
         self.pending: dict[Request, None] = {}
         self.running: list[Request] = []
         self.ahead: list[Request] = []
+        self.was_used = False
         self.idle_since = trio.current_time()
         self.largest = ORDINARY_BYTES
         self.has_asked = False
+        self.expected = UNKNOWN_BYTES
         self.fault: str | None = None
         self.doubts = Doubts()
         self.newest: Request | None = None
@@ -59,14 +63,15 @@ class Mailbox:
         """Nothing is pending and nobody waits for room: without a supervisor, nothing would be missed."""
         return not self.pending and not self._posters
 
-    @property
-    def expected(self) -> int:
-        """Bytes a record of the context may have, as far as we know."""
-        return self.largest if self.has_asked else max(self.largest, UNKNOWN_BYTES)
-
     def saw(self, size: int) -> None:
         """A record of so many bytes was written or read."""
         self.largest = max(self.largest, size)
+        self.expected = max(self.expected, size)
+
+    def was_told(self, largest: int) -> None:
+        """The store says that there are records of so many bytes in the context, and no larger ones."""
+        self.has_asked = True
+        self.expected = self.largest = max(self.largest, largest)
 
     async def pop(self) -> Request | None:
         """Wait for the next request, or to be woken."""
@@ -89,8 +94,10 @@ class Mailbox:
         self.newest = request
         request.mailbox = self
         self.pending[request] = None
-        if self.on_post is not None:
-            self.on_post()
+        told = self.on_post
+        if told is not None:
+            self.on_post = None
+            told()
 
     def post_ahead(self, request: Request) -> None:
         """Have a request sent before all that waits. Only for a few of the coordinator's own: there is no limit."""
@@ -112,8 +119,7 @@ class Mailbox:
                 await self._send.send(request)
                 self.queued += 1
                 self.newest = None  # it is not known what came behind it meanwhile
-            if self.on_post is not None:
-                self.on_post()
+            self._tell()
         except BaseException:
             self.pending.pop(request, None)
             request.mailbox = None
@@ -131,8 +137,13 @@ class Mailbox:
         await self._send.send(request)
         self.queued += 1
         self.newest = None
-        if self.on_post is not None:
-            self.on_post()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell a parked supervisor of what was queued."""
+        told, self.on_post = self.on_post, None
+        if told is not None:
+            told()
 
     def wake(self) -> None:
         """Make a supervisor parked on the empty queue look around; at worst it looks twice."""

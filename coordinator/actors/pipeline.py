@@ -5,19 +5,19 @@ follows once for all transitions that are joined, and counts the jobs of a flow 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from coordinator.actors.progress import outcome_of
-from coordinator.actors.request import Answerable, Compute, Operation, Outcome, WithEffects
+from coordinator.actors.request import Answerable, Compute, Outcome, RawJson, WithEffects
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.functions import joined
 from coordinator.storage.functions.kinds import GROWING, LONG
 from coordinator.storage.keys import ContextKey, Transition
 
-__all__ = ["join", "part", "together"]
+__all__ = ["Together", "join", "part"]
 
 ARGUMENTS: Final = 4096  # of one call; the server does nothing else during it
 WORK: Final = {"hc_resume": 10, "hc_flow_submit": 2}
@@ -25,31 +25,57 @@ WORK: Final = {"hc_resume": 10, "hc_flow_submit": 2}
 submitted has only a few."""
 
 
-def together(answerables: Sequence[Answerable], context: ContextKey, outcomes: list[Outcome]) -> Operation:
-    """These as one operation of one step. Their outcomes are appended to `outcomes`.
+class Together(Generator[Compute, Any, RawJson | WithEffects]):
+    """Calls of one command each as one operation, from the moment on that the replies to those commands are there: it
+    is sent them first, and may be sent a CoordinatorError in place of one, as the outcome of its call.
 
-    It may be sent a CoordinatorError in place of a reply: that is the outcome of the command which asked for it.
+    It is what a generator would be, but for its first step: the request has the commands as soon as the calls are added
+    to it, and most operations are over with the second.
+
+    Args:
+        answerables: the calls; more may be added until the replies are there.
+        outcomes: theirs are appended to it.
     """
-    effects: list[bytes] = []
-    replies = yield [command for command, _, _ in answerables]
-    for (_, finish, asked), reply in zip(answerables, replies, strict=True):
-        if isinstance(reply, CoordinatorError):
-            outcomes.append(reply)
-            continue
-        try:
-            answer = finish(reply, asked)
-        except Exception as error:
-            outcomes.append(outcome_of(error, "an operation", context=context))
-            continue
-        if type(answer) is not bytes:
-            if isinstance(answer, Compute):
-                outcomes.append((yield Compute(partial(_computed, answer, context))))
+
+    __slots__ = ("_answerables", "_context", "_effects", "_outcomes", "_replied")
+
+    def __init__(self, answerables: Sequence[Answerable], context: ContextKey, outcomes: list[Outcome]) -> None:
+        self._answerables = answerables
+        self._context = context
+        self._outcomes = outcomes
+        self._effects: list[bytes] = []
+        self._replied: Iterator[tuple[Answerable, Reply]] | None = None  # those without an outcome
+
+    def send(self, sent: Any) -> Compute:
+        """Go on with the replies, or with what was computed."""
+        outcomes = self._outcomes
+        replied = self._replied
+        if replied is None:
+            replied = self._replied = zip(self._answerables, sent, strict=True)
+        else:
+            outcomes.append(sent)
+        for (_, finish, asked), reply in replied:
+            if isinstance(reply, CoordinatorError):
+                outcomes.append(reply)
                 continue
-            assert isinstance(answer, WithEffects)
-            effects += answer.effects
-            answer = answer.answer
-        outcomes.append(answer)
-    return WithEffects(b"", effects) if effects else b""
+            try:
+                answer = finish(reply, asked)
+            except Exception as error:
+                outcomes.append(outcome_of(error, "an operation", context=self._context))
+                continue
+            if type(answer) is not bytes:
+                if isinstance(answer, Compute):
+                    return Compute(partial(_computed, answer, self._context))
+                assert isinstance(answer, WithEffects)
+                self._effects += answer.effects
+                answer = answer.answer
+            outcomes.append(answer)
+        raise StopIteration(WithEffects(b"", self._effects) if self._effects else b"")
+
+    def throw(self, *raised: Any) -> Compute:
+        """End it."""
+        self._replied = iter(())
+        return super().throw(*raised)
 
 
 def _computed(step: Compute, context: ContextKey) -> Outcome:
@@ -69,8 +95,6 @@ def join(commands: list[Command], *, apart: bool = False) -> tuple[list[Command]
     Args:
         apart: those that grow what is stored go apart from those that do not, for the store is out of memory.
     """
-    if Transition not in map(type, commands):
-        return commands, [1] * len(commands)
     sent: list[Command] = []
     counts: list[int] = []
     together: list[Transition] = []
@@ -111,8 +135,6 @@ def _grows(transition: Transition) -> bool:
 def part(replies: list[Reply], counts: list[int]) -> tuple[list[Reply], list[bytes]]:
     """The replies to the commands given to `join`, from those to what was sent, and the effects that belong to all of
     those that were joined."""
-    if max(counts, default=1) == 1:
-        return replies, []
     parted: list[Reply] = []
     effects: list[bytes] = []
     for reply, count in zip(replies, counts, strict=False):  # there are fewer replies when the connection was lost

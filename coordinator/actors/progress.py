@@ -63,7 +63,7 @@ class Progress:
         if request.commands is not None:
             if request.withheld:  # none of it is on the wire
                 request.known = {**request.withheld, **(request.known or {})}
-            return not is_known(request) or self.resume(request)
+            return request.known is None or not is_known(request) or self.resume(request)
         step = advance(request.operation, request.resume_with, self._context)
         request.resume_with = None
         if isinstance(step, list):

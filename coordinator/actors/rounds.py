@@ -15,10 +15,11 @@ from coordinator.actors.pipeline import join, part
 from coordinator.actors.progress import Progress, is_known, learn
 from coordinator.actors.request import ORDINARY_BYTES, Request
 from coordinator.actors.writer import Place, Writer
-from coordinator.measures import MAILBOX_WAIT, ROUND_TRIPS, ROUNDS
+from coordinator.measures import count_round
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.faults import OUT_OF_MEMORY, ReplyError, StoreUnavailable, is_write_refusal
 from coordinator.storage.functions import once, registration
+from coordinator.storage.keys import Transition
 
 __all__ = ["ROUND_CALLS", "Lost", "Rounds", "load_of"]
 
@@ -45,15 +46,10 @@ class _Slice(NamedTuple):
     counts: list[int]  # for each command sent after the preamble, for how many of the requests' it stands
     numbers: list[int]  # of those commands, 0 for one that has none; nothing if none has
     writes: bool
-    is_last: bool  # of its round
     meter: Meter | None  # of what the store takes over the requests' commands, if that is measured
     begun: float  # when that was sent, by perf_counter
-
-    @property
-    def due(self) -> int:
-        """Replies to it."""
-        asked = 0 if self.meter is None else len(self.meter.asked)
-        return self.registers + self.fences + self.sizes + len(self.counts) + asked
+    due: int  # replies to it
+    ends: tuple[int, float | None] | None  # of the last of its round: how many commands that has, and what it waited
 
 
 class Rounds:
@@ -114,7 +110,10 @@ class Rounds:
         if not waiting:
             return waiting
         mailbox.running[in_flight:] = waiting
-        ready = [request for request in waiting if self._progress.has_commands(request)]
+        ready = []
+        for request in waiting:  # a list comprehension costs more, as most rounds have one
+            if self._progress.has_commands(request):
+                ready.append(request)
         mailbox.running[in_flight:] = ready
         return ready
 
@@ -125,12 +124,13 @@ class Rounds:
 
     async def send(self, connection: Connection, ready: list[Request]) -> Lost | None:
         """Send the next round, with these requests. Returns why the connection is lost, if it is."""
-        sent = self.send_now(connection, ready)
+        load = load_of(ready)
+        sent = self.send_now(connection, ready, load)
         if isinstance(sent, Lost):
             return sent
         if sent:
             return await self.send_rest(connection, sent)
-        if load_of(ready) >= LARGE_ROUND:
+        if load >= LARGE_ROUND:
             await trio.lowlevel.checkpoint()  # what arrives meanwhile makes the next one
         return None
 
@@ -144,20 +144,19 @@ class Rounds:
             return self._lost(str(error))
         return None
 
-    def send_now(self, connection: Connection, ready: list[Request]) -> bytes | Lost:
-        """Send the next round, with these requests, as far as that needs no waiting. Returns what remains for
-        `send_rest`, or why the connection is lost."""
+    def send_now(self, connection: Connection, ready: list[Request], load: int) -> bytes | Lost:
+        """Send the next round, with these requests of so much load, as far as that needs no waiting. Returns what
+        remains for `send_rest`, or why the connection is lost."""
         begun, first = perf_counter(), ready[0]
-        if first.begun and not first.unanswered:
-            MAILBOX_WAIT.observe(begun - first.begun)
+        waited = begun - first.begun if first.begun and not first.unanswered else None
         commands = [] if self._is_registered else self._registration(ready)
         registers = len(commands)
-        load, most = load_of(ready), self._host.round_slice
+        most = self._host.round_slice
         slices: list[tuple[list[Request], list[Command], bool, bool]] = []
         must_be_fenced = False
         for requests in [ready] if load <= most else _slices(ready, most):
             of_slice, writes = _commands_of(requests)
-            is_numbered = self._writer.is_needed(of_slice)
+            is_numbered = Transition in map(type, of_slice)
             must_be_fenced = must_be_fenced or is_numbered
             slices.append((requests, of_slice, writes, is_numbered))
         if must_be_fenced and not self._writer.is_fenced:
@@ -172,20 +171,24 @@ class Rounds:
         calls = 0
         for requests, of_slice, writes, is_numbered in slices:
             calls += len(of_slice)
-            joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
-            numbers = self._writer.number(joined, counts, of_slice) if is_numbered else []
+            joined, counts = of_slice, [1] * len(of_slice)
+            numbers: list[int] = []
+            if is_numbered:
+                joined, counts = join(of_slice, apart=self._store.is_out_of_memory)
+                numbers = self._writer.number(joined, counts, of_slice)
             meter = None
+            due = registers + fences + sizes + len(counts)
             if self._host.measures:
                 joined, meter = metered(joined, counts, of_slice, requests)
+                due += 0 if meter is None else len(meter.asked)
             commands += joined
-            is_last = requests[-1] is ready[-1]
+            ends = (calls, waited) if requests[-1] is ready[-1] else None
             self._sent.append(
-                _Slice(registers, fences, sizes, requests, counts, numbers, writes, is_last, meter, begun)
+                _Slice(registers, fences, sizes, requests, counts, numbers, writes, meter, begun, due, ends)
             )
             registers = fences = sizes = 0
         self._requests_sent += len(ready)
         self.on_the_wire += 1
-        ROUNDS.observe(calls)
         try:
             return connection.send_now(commands)
         except StoreUnavailable as error:
@@ -228,7 +231,7 @@ class Rounds:
         except StoreUnavailable as error:
             fault = str(error)
         lost = self._received(fault)
-        if lost is None and not sent.is_last:
+        if lost is None and sent.ends is None:
             await trio.lowlevel.checkpoint()
         return lost
 
@@ -257,8 +260,8 @@ class Rounds:
         Returns as `send` does."""
         sent = self._sent[0]
         replies, self._replies = self._replies, []
-        if sent.is_last and fault is None:
-            ROUND_TRIPS.observe(perf_counter() - sent.begun)
+        if sent.ends is not None and fault is None:
+            count_round(*sent.ends, perf_counter() - sent.begun)
         if sent.registers:
             fault = fault or self._check_registered(replies[: sent.registers])
             del replies[: sent.registers]
@@ -277,9 +280,11 @@ class Rounds:
             self._writer.answered(sent.numbers)
         del self._sent[0]
         self._requests_sent -= len(sent.requests)
-        self.on_the_wire -= sent.is_last
-        parted, effects = part(replies, sent.counts)
-        fault = self._hand_out(sent.requests, parted) or fault
+        self.on_the_wire -= sent.ends is not None
+        effects: list[bytes] = []
+        if sent.numbers:  # nothing else is joined
+            replies, effects = part(replies, sent.counts)
+        fault = self._hand_out(sent.requests, replies) or fault
         if effects:
             # Only now: a runner that was given a job has to know of it before that is cancelled.
             self._host.apply_effects(self._mailbox.context, effects)
@@ -312,9 +317,10 @@ class Rounds:
         mailbox = self._mailbox
         for reply in replies:
             if reply is None or type(reply) is float:  # that to ZSCORE
-                mailbox.has_asked = True
-                if reply is not None and reply > mailbox.largest:
-                    mailbox.largest = self._largest_told = int(reply)
+                largest = 0 if reply is None else int(reply)
+                if largest > mailbox.largest:
+                    self._largest_told = largest
+                mailbox.was_told(largest)
 
     def _without_memory(self, sent: _Slice, replies: list[Reply]) -> str | None:
         """Learn whether the store is out of memory. If it has refused transitions only because others, which it must
@@ -340,7 +346,7 @@ class Rounds:
         end = 0
         for request in ready:
             assert request.commands is not None
-            begin, end = end, end + len(request.commands) - len(request.known or ())
+            begin, end = end, end + len(request.commands) - (0 if request.known is None else len(request.known))
             own = replies[begin:end]
             if is_without_errors and end <= len(replies) and request.known is None:
                 request.unanswered -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -62,6 +63,9 @@ class Supervisor:
     come are sent, and their replies handed out, by `serve_now` and `_receive_now`, which the directory and the
     connection call in tasks that all contexts share: as long as those are few at a time, and nothing has to be waited
     for, a round costs no switch to this task. For anything else the task is unparked, and goes on where they end.
+
+    Attributes:
+        standby: where its task is parked.
     """
 
     def __init__(self, mailbox: Mailbox, store: Store, host: Host) -> None:
@@ -80,7 +84,8 @@ class Supervisor:
             mailbox, store, self._writer, host, registers_context=is_context and not store.layout.is_spread
         )
         self._told_to_retire = False
-        self._standby = Standby[None]()
+        self.standby = Standby[None]()
+        self._serve_soon = partial(host.serve_soon, self)
         self._remaining: Lost | bytes | None = None  # of a round, for the task: to be sent, or why that cannot be
 
     @property
@@ -109,6 +114,7 @@ class Supervisor:
                     await self._receive()
         finally:
             self.state = State.RETIRED
+            del self._serve_soon  # it knows us: what is in a cycle stays until the garbage collector comes by
             with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
                 if self._rounds or self._mailbox.doubts:
                     await self._give_up()
@@ -146,7 +152,7 @@ class Supervisor:
 
     def _become_idle(self) -> None:
         self.state = State.IDLE
-        self._mailbox.idle_since = self._host.now()
+        self._mailbox.was_used = True
 
     async def _settle(self) -> Request | None:
         """Nobody waits for what is in doubt any more, but it may be applied until the store is told otherwise. Returns
@@ -166,7 +172,7 @@ class Supervisor:
         mailbox = self._mailbox
         mailbox.on_post, mailbox.on_wake = self._serve_soon, self._unpark
         try:
-            await self._standby.wait()
+            await self.standby.wait()
         finally:
             mailbox.on_post = mailbox.on_wake = None
         remaining, self._remaining = self._remaining, None
@@ -181,22 +187,16 @@ class Supervisor:
     def _unpark(self, remaining: Lost | bytes | None = None) -> None:
         """Have the task go on. It may have been unparked already: whoever is given a reply may wake this mailbox."""
         self._remaining = remaining or self._remaining
-        if self._standby.is_taken:
-            self._standby.leave(None)
+        if self.standby.is_taken:
+            self.standby.leave(None)
         # Nobody else is to go on with what the task takes over, though it is not running yet.
         self._mailbox.on_post = self._mailbox.on_wake = None
 
-    def _serve_soon(self) -> None:
-        self._mailbox.on_post = None
-        self._host.serve_soon(self)
-
     def serve_now(self) -> None:
-        """Send what has come since the task was parked, if it still is. Never blocks and never raises."""
-        if self._rounds.on_the_wire < ROUNDS_SENT:  # else what comes next is sent when replies have come
-            self._standby.instead(self._send_now)
-
-    def _send_now(self) -> None:
+        """Send what has come since the task was parked. Called in its place. Never blocks."""
         mailbox, rounds = self._mailbox, self._rounds
+        if rounds.on_the_wire >= ROUNDS_SENT:  # what comes next is sent when replies have come
+            return
         if mailbox.doubts.calls or (self._host.waiting and self._is_wanted_elsewhere()):
             self._unpark()
             return
@@ -205,14 +205,17 @@ class Supervisor:
         if not ready:
             self._rest()
             return
-        if load_of(ready) > min(FEW_CALLS, self._host.round_slice) or (
-            self._must_register and any(request.writes for request in ready)
+        load = load_of(ready)
+        if (
+            load > FEW_CALLS
+            or load > self._host.round_slice
+            or (self._must_register and any(request.writes for request in ready))
         ):
             self._unpark()
             return
         assert self._connection is not None, "the task is not parked without one"
         self.state = State.SERVING
-        sent = rounds.send_now(self._connection, ready)
+        sent = rounds.send_now(self._connection, ready, load)
         if sent:
             self._unpark(sent)
         elif rounds.on_the_wire >= ROUNDS_SENT:
@@ -226,35 +229,33 @@ class Supervisor:
         elif mailbox.is_quiet:
             self._become_idle()
 
-    def _arrived(self) -> None:
-        """Something has come from the store. Never blocks and never raises."""
-        self._standby.instead(self._receive_now)
-
     def _receive_now(self) -> None:
-        rounds = self._rounds
-        assert self._connection is not None, "the task is not parked without one"
+        """Hand out what has come from the store, and send what is next. Called in place of the task. Never blocks."""
+        mailbox, rounds, connection = self._mailbox, self._rounds, self._connection
+        assert connection is not None, "the task is not parked without one"
         has_received = False
-        while rounds.on_the_wire and (received := rounds.receive_now(self._connection)):
-            if isinstance(received, Lost):
+        while rounds.on_the_wire and (received := rounds.receive_now(connection)):
+            if type(received) is Lost:
                 self._unpark(received)
                 return
             has_received = True
-        if has_received:
-            self._failures = 0
-            self._mailbox.fault = None
-            if rounds.is_unknown and not rounds.on_the_wire:
-                self._unpark()
-            elif self._mailbox.is_quiet and not rounds.on_the_wire:
-                self._mailbox.on_post = self._serve_soon
-                self._rest()
-            else:
-                self._send_now()
+        if not has_received:
+            return
+        self._failures = 0
+        mailbox.fault = None
+        if rounds.is_unknown and not rounds.on_the_wire:
+            self._unpark()
+        elif rounds.on_the_wire or self._host.waiting or not mailbox.is_quiet:
+            self.serve_now()
+        else:
+            mailbox.on_post = self._serve_soon
+            self._become_idle()
 
     def look(self) -> None:
         """Give up a connection on which no reply has come in time, if the task does not look for itself. Never blocks
         and never raises."""
         if self._rounds.on_the_wire:
-            self._standby.instead(self._look)
+            self.standby.instead(self._look)
 
     def _look(self) -> None:
         lost = self._rounds.overdue(perf_counter())
@@ -354,7 +355,7 @@ class Supervisor:
                 self._connection = await self._store.open(self._mailbox.context)
                 self._writer.connected()
                 if self._host.readiness is not None:
-                    self._connection.watch(self._host.readiness, self._arrived)
+                    self._connection.watch(self._host.readiness, partial(self.standby.instead, self._receive_now))
             await self._fence(self._connection)
         except StoreUnavailable as error:
             self._mailbox.fault = str(error)

@@ -15,7 +15,9 @@ from coordinator.cli.output import say
 from coordinator.settings import Settings
 from coordinator.storage.backup import CannotBackUp, CannotRestore, back_up, put_back
 from coordinator.storage.connection import Connection, Reply
-from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed, EmbeddedValkey
+from coordinator.storage.embedded import EmbeddedValkey
+from coordinator.storage.faults import EmbeddedFailed
+from coordinator.storage.locking import DataDirectoryInUse
 
 __all__ = ["backup", "restore"]
 

@@ -22,10 +22,11 @@ from coordinator.osprocess import hide_secret_variables
 from coordinator.server.visiting import visited_store
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
-from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.exported import Damaged, Header, verify
 from coordinator.storage.exporting import export_context
+from coordinator.storage.faults import EmbeddedFailed
 from coordinator.storage.importing import abandon_import, import_context
+from coordinator.storage.locking import DataDirectoryInUse
 from coordinator.storage.visit import CannotTransfer
 
 __all__ = ["export", "import_"]

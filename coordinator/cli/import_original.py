@@ -21,9 +21,10 @@ from coordinator.osprocess import hide_secret_variables
 from coordinator.server.visiting import visited_store
 from coordinator.settings import Settings
 from coordinator.storage.connection import Store
-from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
 from coordinator.storage.exported import verify
+from coordinator.storage.faults import EmbeddedFailed
 from coordinator.storage.importing import import_context
+from coordinator.storage.locking import DataDirectoryInUse
 from coordinator.storage.original import Found, Original, reading
 from coordinator.storage.visit import CannotTransfer, is_there, visiting
 

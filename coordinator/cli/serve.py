@@ -28,8 +28,8 @@ from coordinator.server.systemd import Notifier
 from coordinator.server.tls import CannotUseTls
 from coordinator.server.workers.parent import Parent, WorkerFailed
 from coordinator.settings import RELOADED, RELOADED_TLS, Settings
-from coordinator.storage.embedded import DataDirectoryInUse, EmbeddedFailed
-from coordinator.storage.faults import StoreMisconfigured
+from coordinator.storage.faults import EmbeddedFailed, StoreMisconfigured
+from coordinator.storage.locking import DataDirectoryInUse
 from coordinator.storage.url import has_password
 from coordinator.supervision import contain
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 
 from coordinator.actors.request import Operation, WithEffects
-from coordinator.engine.subscriptions import RunnerSubscription
+from coordinator.engine.supplying import RunnerSubscription
 from coordinator.engine.waiters import Waiters
 from coordinator.storage.functions import runners
 from coordinator.storage.functions.results import read_effects

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from coordinator.engine.pubsub import PubSub
-from coordinator.engine.subscriptions import RunnerSubscription
+from coordinator.engine.supplying import RunnerSubscription
 from coordinator.engine.waiters import ANY_TYPE, Waiters
 from coordinator.storage.keys import ContextKey
 

@@ -9,7 +9,7 @@ import trio
 
 from coordinator.actors.request import Operation, Outcome
 from coordinator.engine.contexts import Contexts
-from coordinator.engine.subscriptions import ContextSubscription
+from coordinator.engine.following import ContextSubscription
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import events, runners
 from coordinator.storage.functions.results import Refused

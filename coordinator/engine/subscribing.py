@@ -14,24 +14,14 @@ from pydantic_core import to_json
 from coordinator.actors.request import Operation, RawJson, Request
 from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
+from coordinator.engine.following import ContextSubscription, FlowSubscription
 from coordinator.engine.renewals import FOLLOWED_FOR, THERE_FOR
-from coordinator.engine.subscriptions import (
-    ContextSubscription,
-    FlowSubscription,
-    Opening,
-    RunnerSubscription,
-    Session,
-    Subscription,
-    SubscriptionRequest,
-)
+from coordinator.engine.sessions import Opening, Session, Subscription, SubscriptionRequest
+from coordinator.engine.supplying import RunnerSubscription
 from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import refused
-from coordinator.models.execution import (
-    ContextSubscribeParams,
-    FlowSubscribeParams,
-    RunnerSubscribeParams,
-    SubscriptionParams,
-)
+from coordinator.models.attempts import RunnerSubscribeParams
+from coordinator.models.events import ContextSubscribeParams, FlowSubscribeParams, SubscriptionParams
 from coordinator.operations.events import FEED_KEPT_FOR, cannot_follow, cannot_read_events
 from coordinator.storage.connection import Command, Store
 from coordinator.storage.functions import attempts, events, runners

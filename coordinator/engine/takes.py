@@ -9,13 +9,13 @@ import trio
 
 from coordinator.actors.request import Operation, Outcome, WithEffects
 from coordinator.budget import Budget
+from coordinator.engine.assignments import TAKE_BYTES, take
 from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
 from coordinator.engine.places import Places
-from coordinator.engine.subscriptions import TAKE_BYTES, take
 from coordinator.engine.waiters import Waiter
 from coordinator.errors import NotFound
-from coordinator.models.execution import JobTakeParams
+from coordinator.models.attempts import JobTakeParams
 from coordinator.storage.functions import attempts
 from coordinator.storage.functions.results import Effects, read_effects
 from coordinator.storage.keys import ContextKey, Keyspace

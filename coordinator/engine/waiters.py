@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from coordinator.actors.request import Parking
+from coordinator.engine.following import ContextSubscription, FlowSubscription
 from coordinator.engine.places import Place
-from coordinator.engine.subscriptions import ContextSubscription, FlowSubscription, RunnerSubscription, Subscription
-from coordinator.models.execution import JobTakeParams
+from coordinator.engine.sessions import Subscription
+from coordinator.engine.supplying import RunnerSubscription
+from coordinator.models.attempts import JobTakeParams
 from coordinator.storage.functions.effects import Cancel, Silent
 from coordinator.storage.functions.runners import Subscribed
 

@@ -1,6 +1,7 @@
 """What all models share: strict validation, and the types of their members.
 
 An integer is never taken from a string, a boolean or a float, enums are spelled exactly, unknown members are ignored.
+Times of what runs are Unix milliseconds on the store's clock, durations are seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ FIRST_FAULT = FailFast()
 # And it has a length, which is looked at before the items that are beyond it are: nobody is served meanwhile.
 MAX_IDS = 100_000
 MAX_ITEMS = 10_000
+MAX_PAGE = 1_000
 
 UInt32List = Annotated[list[UInt32], FIRST_FAULT, Field(max_length=MAX_IDS)]
 StringList = Annotated[list[str], FIRST_FAULT, Field(max_length=MAX_ITEMS)]
@@ -66,6 +68,15 @@ OptionalTags = Annotated[
     LEFT_OUT_WHEN_UNSET,
     Field(description="Short texts by which lists find it"),
 ]
+
+Milliseconds = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"}, description="Unix time in ms")]
+EventId = Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$", description="Names an event of a flow, in order")]
+InBatches = Annotated[
+    bool, Field(description="Several notifications at once come as one JSON-RPC batch; by default each is a message")
+]
+OptionalText = Annotated[str | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+OptionalTime = Annotated[Milliseconds | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
+OptionalId = Annotated[UInt32 | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET]
 
 
 class Model(BaseModel):

@@ -7,10 +7,19 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from coordinator.models.base import FIRST_FAULT, LEFT_OUT_WHEN_UNSET, Model, StringMap, UInt32
+from coordinator.models.base import (
+    FIRST_FAULT,
+    LEFT_OUT_WHEN_UNSET,
+    MAX_PAGE,
+    Model,
+    OptionalId,
+    OptionalText,
+    StringMap,
+    UInt32,
+)
 from coordinator.models.contract import JobLoadParams, ScriptType
-from coordinator.models.execution import MAX_PAGE, FlowParams, OptionalId, OptionalText
 from coordinator.models.filters import FlowFilter
+from coordinator.models.flows import FlowParams
 
 MAX_OVERRIDES = 1_000  # jobs of a flow that run again with something else
 

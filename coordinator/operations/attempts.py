@@ -9,14 +9,14 @@ from pydantic_core import to_json
 from coordinator.actors.request import Answerable, Operation, WithEffects
 from coordinator.errors import InvalidParams, NotFound, StaleToken
 from coordinator.measures import ATTEMPTS, COUNTS
-from coordinator.models.contract import JobLoadParams
-from coordinator.models.execution import (
+from coordinator.models.attempts import (
     JobFailParams,
     JobFinishParams,
     JobHeartbeatParams,
     JobInputsParams,
     JobLogParams,
 )
+from coordinator.models.contract import JobLoadParams
 from coordinator.operations.records import result_json
 from coordinator.storage.connection import Reply
 from coordinator.storage.functions import attempts

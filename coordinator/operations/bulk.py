@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from coordinator.actors.request import Compute, Further, Operation, Park, RawJson, WithEffects
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, InvalidParams, NotFound
 from coordinator.models.control import SHOWN, FlowsCancelParams, FlowsParams
-from coordinator.models.execution import FlowCancelParams, FlowParams
+from coordinator.models.flows import FlowCancelParams, FlowParams
 from coordinator.operations.flows import cancel_flow, retry_flow
 from coordinator.operations.listing import delete_flow
 from coordinator.operations.selecting import look_on, sought

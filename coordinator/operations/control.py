@@ -14,7 +14,7 @@ from coordinator.errors import Conflict, InvalidParams, NotFound
 from coordinator.models.base import MAX_ITEMS
 from coordinator.models.contract import FlowLoadParams, RunnerLoadParams
 from coordinator.models.control import ContextPauseParams, FlowOverrides, FlowRerunParams, JobCancelParams
-from coordinator.models.execution import FlowParams
+from coordinator.models.flows import FlowParams
 from coordinator.operations.flows import ATTEMPTS_TO_PLAN, flow_outcome
 from coordinator.operations.pace import Pace
 from coordinator.operations.records import DAG_AT_FIRST, DAG_BYTES, DAG_CHUNK, DAG_INLINE, flow_dag, spoken

@@ -6,7 +6,7 @@ from typing import Final
 
 from coordinator.actors.request import Operation
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound
-from coordinator.models.execution import ContextEventsParams, FlowEventsParams
+from coordinator.models.events import ContextEventsParams, FlowEventsParams
 from coordinator.operations.listing import PAGE_BYTES
 from coordinator.storage.functions import events
 from coordinator.storage.functions.results import Refused, Word

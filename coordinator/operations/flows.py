@@ -10,7 +10,7 @@ from coordinator import dag
 from coordinator.actors.request import Compute, Further, Operation, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound
 from coordinator.models.contract import FlowLoadParams
-from coordinator.models.execution import FlowCancelParams, FlowParams, FlowSubmitParams
+from coordinator.models.flows import FlowCancelParams, FlowParams, FlowSubmitParams
 from coordinator.operations import slices
 from coordinator.operations.records import NEW_FLOW, flow_dag, given_members, result_json, spoken
 from coordinator.operations.slices import in_slices

@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams
-from coordinator.models.execution import ContextListParams
+from coordinator.models.listing import ContextListParams
 from coordinator.operations.pace import records_of
 from coordinator.operations.records import spoken
 from coordinator.operations.selecting import LOOKED_AT, first_of, is_filtering, look_on, sought

@@ -13,7 +13,7 @@ from coordinator import dag
 from coordinator.actors.request import Compute, First, Further, Operation, Park, WithEffects
 from coordinator.errors import Conflict, NotFound
 from coordinator.models.contract import MessageLoadParams
-from coordinator.models.execution import MessageParams
+from coordinator.models.flows import MessageParams
 from coordinator.operations import slices
 from coordinator.operations.flows import (
     ATTEMPTS_TO_PLAN,

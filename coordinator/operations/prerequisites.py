@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound
-from coordinator.models.execution import PrerequisiteListParams, PrerequisiteRevokeParams, PrerequisiteSatisfyParams
+from coordinator.models.prerequisites import PrerequisiteListParams, PrerequisiteRevokeParams, PrerequisiteSatisfyParams
 from coordinator.operations.slices import in_slices
 from coordinator.storage.functions import prerequisites
 from coordinator.storage.functions.prerequisites import PrerequisitePlace

@@ -9,8 +9,10 @@ from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Operation
 from coordinator.errors import NotFound
+from coordinator.models.attempts import RunnerConnectedParams
 from coordinator.models.contract import FlowStatus, ScriptType
-from coordinator.models.execution import ContextStatsParams, FlowParams, RunnerConnectedParams
+from coordinator.models.flows import FlowParams
+from coordinator.models.listing import ContextStatsParams
 from coordinator.storage import codec
 from coordinator.storage.functions import attempts, runners, views
 from coordinator.storage.keys import Keyspace

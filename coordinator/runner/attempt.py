@@ -24,8 +24,9 @@ from coordinator.client import (
 )
 from coordinator.client.runners import attempt_named
 from coordinator.models import Assignment, LogStream
-from coordinator.runner.execute import Executor, Outcome
+from coordinator.runner.execute import Executor
 from coordinator.runner.fence import Fence
+from coordinator.runner.outcome import Outcome
 from coordinator.runner.output import Output, last_lines_fitting
 
 __all__ = ["TRANSIENT", "Attempt", "Backoff"]

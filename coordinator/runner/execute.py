@@ -1,18 +1,14 @@
-"""One attempt: its files, environment, process, limits and outcome. Knows nothing of the network."""
+"""One attempt: its files, its process and its limits. Knows nothing of the network."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import math
 import os
-import resource
-import signal
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,31 +16,23 @@ import structlog
 import trio
 
 from coordinator.models import Assignment, Job, LogStream, ScriptType
-from coordinator.runner import inside
+from coordinator.runner.environment import DEPENDS, IN_SANDBOX, INHERITED, BadEnvironment, Places, environment
 from coordinator.runner.fence import Fence
 from coordinator.runner.isolate import CannotIsolate, Isolation
+from coordinator.runner.outcome import Ending, Outcome, explain, last_line_of, not_run, outcome_of
 from coordinator.runner.output import Output
-from coordinator.runner.results import Results, read_results
-from coordinator.runner.spawn import CannotStart, Ended, Script, Spawner
-from coordinator.runner.warden import CUT_OFF, NO_PROCESS, NO_SANDBOX, OUT_OF_MEMORY, Spec, remove_tree
+from coordinator.runner.spawn import CannotStart, Script, Spawner
+from coordinator.runner.warden import NO_SANDBOX, Spec, remove_tree
 
-__all__ = ["PYTHON", "BadEnvironment", "Executor", "Interpreter", "Outcome", "Places", "environment"]
+__all__ = ["PYTHON", "Executor", "Interpreter"]
 
 log = structlog.get_logger("coordinator.runner")
 
-_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL")
 _READ_BYTES: Final = 64 * 1024
 _DRAIN_TIMEOUT: Final = 2.0  # seconds from the script's end to that of its output; it has ended unless somebody escaped
 _KILL_TIMEOUT: Final = 10.0  # seconds a killed script may take to go
-_QUOTED: Final = 1000  # characters of a line that are quoted in an error
-_DEPENDS: Final = "HERO_DEPENDS"  # which flow files give; it may be too large for a variable
-VARIABLE_BYTES: Final = 32 * os.sysconf("SC_PAGE_SIZE")
-"""What Linux allows for one variable: its name, `=`, its value and a NUL."""
-_ENVIRONMENT_BYTES: Final = 6 * 1024 * 1024  # and for all, and the arguments, together; less if the stack is small
-_MEBIBYTE: Final = 1024 * 1024
 _CHECK_TIMEOUT: Final = 30.0  # seconds a first sandbox may take
 _TRY_OUT_TIMEOUT: Final = 10  # seconds a script that does nothing may take
-_CUT_OFF: Final = "the runner was cut off from the coordinator for longer than the lease, and has stopped the script"
 
 
 @dataclass(frozen=True)
@@ -59,36 +47,6 @@ InputPages = AsyncIterable[Mapping[str, Mapping[str, str]]]
 
 PYTHON: Final = Interpreter((sys.executable,), on_stdin=False)
 """The Python we run on ourselves; given a file, its tracebacks show the lines."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended.
-
-    Attributes:
-        captured: what we know of it: stdout, stderr, exit_code.
-        error: None if it succeeded.
-        retry: false if another attempt makes no sense.
-        values: what the script wrote as its result.
-        is_lost: it was given up, which says nothing of the script: its lease was not renewed in time, or the runner
-            leaves or could not run it.
-        is_unfit: the runner could not run it, and may not be able to run any other.
-    """
-
-    captured: dict[str, str]
-    error: str | None = None
-    retry: bool = True
-    values: dict[str, str] = field(default_factory=dict)
-    is_lost: bool = False
-    is_unfit: bool = False
-
-    @property
-    def result(self) -> dict[str, str]:
-        return {**self.captured, **self.values}
-
-
-class BadEnvironment(ValueError):
-    """No process can have such an environment variable."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +77,7 @@ class Executor:
         try:
             with self.isolation.user() as user, trio.move_on_after(_CHECK_TIMEOUT):
                 async with self._directory() as directory:
-                    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+                    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
                     script = await self.spawner.start(
                         self._sandboxed(self.isolation, directory, user, argv, env, "", "")
                     )
@@ -134,7 +92,7 @@ class Executor:
             why = str(error)
         if ended is not None:
             output.close()
-            why = _last_line(output.captures["stderr"].tail) or _explain(ended.status)
+            why = last_line_of(output.captures["stderr"].tail) or explain(ended.status)
         if ended is None or ended.status != 0 or ended.by == NO_SANDBOX:
             raise CannotIsolate(f"--isolate: no sandbox can be made here: {why}; {_way_out(why)}")
 
@@ -186,13 +144,13 @@ class Executor:
                 finally:
                     with trio.CancelScope(shield=True):
                         await script.aclose()
-                return self._outcome(directory, output, ending, spec)
+                return outcome_of(ending, spec, output, directory / "result", self.isolation)
         except BadEnvironment as error:
             return Outcome({}, str(error), retry=False)
         except CannotStart as error:
-            return _not_run(str(error))
+            return not_run(str(error))
         except OSError as error:
-            return _not_run(f"cannot prepare the attempt's files: {error.strerror}")
+            return not_run(f"cannot prepare the attempt's files: {error.strerror}")
         finally:
             users.close()
             output.close()
@@ -218,7 +176,7 @@ class Executor:
     def _prepare(self, assignment: Assignment, directory: Path, user: int = -1) -> Spec:
         """Write the attempt's files. Raises BadEnvironment or OSError."""
         interpreter = self.interpreters[assignment.job.script_type]
-        places = Places.in_directory(directory) if self.isolation is None else _IN_SANDBOX
+        places = Places.in_directory(directory) if self.isolation is None else IN_SANDBOX
         env = environment(assignment, directory, places)
         work = directory / "work"
         if self.isolation is None:
@@ -230,8 +188,8 @@ class Executor:
             (directory / "prerequisites.json").write_text(json.dumps(met), "utf-8")
             env["HERO_PREREQUISITES"] = str(places.given / "prerequisites.json")
         (directory / "result").touch()
-        if _DEPENDS in assignment.env_vars:
-            (directory / "depends.json").write_text(assignment.env_vars[_DEPENDS], "utf-8")
+        if DEPENDS in assignment.env_vars:
+            (directory / "depends.json").write_text(assignment.env_vars[DEPENDS], "utf-8")
         text = assignment.job.script.encode(errors="surrogatepass")
         name = "script" if interpreter.on_stdin else "script.py"
         argv = [*interpreter.argv] if interpreter.on_stdin else [*interpreter.argv, name]
@@ -252,9 +210,9 @@ class Executor:
 
     async def _attend(
         self, script: Script, timeout: int, output: Output, stop: trio.Event, fence: Fence | None
-    ) -> _Ending:
+    ) -> Ending:
         """Read what it writes until it has ended, by itself or by us."""
-        ending = _Ending()
+        ending = Ending()
         async with trio.open_nursery() as enforcing:
             enforcing.start_soon(self._enforce, script, timeout, stop, ending, enforcing.cancel_scope)
             if fence is not None:
@@ -271,7 +229,7 @@ class Executor:
         return ending
 
     async def _enforce(
-        self, script: Script, timeout: int, stop: trio.Event, ending: _Ending, give_up: trio.CancelScope
+        self, script: Script, timeout: int, stop: trio.Event, ending: Ending, give_up: trio.CancelScope
     ) -> None:
         """When its time is up, or `stop` is set: SIGTERM, then SIGKILL."""
         with trio.move_on_after(timeout or math.inf):
@@ -285,70 +243,6 @@ class Executor:
         await trio.sleep(_KILL_TIMEOUT)
         log.error("a script cannot be killed")
         give_up.cancel()
-
-    def _outcome(self, directory: Path, output: Output, ending: _Ending, spec: Spec) -> Outcome:
-        results = read_results(directory / "result")
-        if ending.ended is not None and ending.ended.found & inside.NO_RESULT_FILE:
-            results = Results({}, "HERO_RESULT cannot be read: it is no file any more")
-        captured: dict[str, str] = {stream: capture.tail for stream, capture in output.captures.items()}
-        ended = ending.ended
-        if ended is None:
-            return Outcome(captured, ending.unknown, values=results.values)
-        if ended.by == NO_PROCESS:
-            return _not_run(f"cannot start a process: {os.strerror(ended.errno)}")
-        result = {**captured, "exit_code": str(ended.status)}
-        error, retry = None, True
-        if ending.timed_out_after:
-            error = f"timed out after {ending.timed_out_after} s"
-        elif ended.by == OUT_OF_MEMORY:
-            error = (
-                f"memory limit exceeded: the script and what it started had {ended.memory / _MEBIBYTE:.0f} MiB, the "
-                f"runner's --memory-limit is {self.memory_limit / _MEBIBYTE:.0f} MiB"
-            )
-        elif ended.by == NO_SANDBOX:
-            error = f"there was no sandbox to be had for it: {_last_line(captured['stderr']) or _explain(ended.status)}"
-        elif ended.errno == errno.E2BIG:
-            error, retry = _too_large(spec), False
-        elif ended.status != 0 or ended.found & inside.PROCESSES:
-            last_line = _last_line(captured["stderr"])
-            error = _explain(ended.status)
-            error = f"{error}: {last_line}" if last_line else error
-            error = self._with_limit(error, last_line, ended)
-        if results.fault is not None:
-            output.note(results.fault)
-            error = error or results.fault
-        if ended.by == CUT_OFF and not ending.is_ours:
-            return Outcome(result, _CUT_OFF, values=results.values, is_lost=True)
-        has_no_interpreter = ended.errno not in {0, errno.E2BIG}
-        is_unfit = not ending.is_ours and (ended.by == NO_SANDBOX or has_no_interpreter)
-        return Outcome(result, error, retry, results.values, is_lost=is_unfit, is_unfit=is_unfit)
-
-    def _with_limit(self, error: str, last_line: str, ended: Ended) -> str:
-        """What to say of a script that failed, with the limit of its sandbox that it came up against, if it did."""
-        isolation = self.isolation
-        if isolation is None:
-            return error
-
-        def hit(found: int, *words: str) -> bool:
-            return bool(ended.found & found) or any(word in last_line for word in words)
-
-        if hit(inside.PROCESSES, os.strerror(errno.EAGAIN), "can't start new thread", "Cannot fork"):
-            return (
-                f"process limit exceeded: the script and what it started are to be at most {isolation.processes} "
-                f"processes and threads, the runner's --process-limit ({error})"
-            )
-        if hit(inside.FILE, os.strerror(errno.EFBIG), "File size limit") or -ended.status == signal.SIGXFSZ:
-            return f"file limit exceeded: the runner's --file-limit is {_mebibytes(isolation.file)} ({error})"
-        if hit(inside.DISK, os.strerror(errno.ENOSPC)):
-            return (
-                f"disk limit exceeded: the runner's --disk-limit is {_mebibytes(isolation.disk)}, and a file for each "
-                f"4 KiB of it ({error})"
-            )
-        return error
-
-
-def _not_run(why: str) -> Outcome:
-    return Outcome({}, why, is_lost=True, is_unfit=True)
 
 
 def _nothing_to_do(script_type: ScriptType) -> Assignment:
@@ -391,15 +285,6 @@ def _way_out(why: str) -> str:
     )
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / _MEBIBYTE:g} MiB"
-
-
-def _last_line(text: str) -> str:
-    """The last one that is not blank, as it is quoted."""
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()[:_QUOTED]
-
-
 async def _add_inputs(path: Path, pages: InputPages) -> None:
     """Write further results into the object in a file, without having all of them in memory."""
 
@@ -412,17 +297,6 @@ async def _add_inputs(path: Path, pages: InputPages) -> None:
 
     async for page in pages:
         await trio.to_thread.run_sync(add, page)
-
-
-@dataclass
-class _Ending:
-    """`ended` is None while `unknown` says why; `timed_out_after` are seconds, 0 if it did not; `is_ours`: the runner
-    has ended the script, because its time was up or it was told to stop."""
-
-    ended: Ended | None = None
-    unknown: str = "it cannot be killed"
-    timed_out_after: int = 0
-    is_ours: bool = False
 
 
 async def _keep_within(fence: Fence, script: Script) -> None:
@@ -466,115 +340,6 @@ async def _read(script: Script, output: Output) -> None:
 async def _read_one(stream: trio.lowlevel.FdStream, name: LogStream, output: Output) -> None:
     while data := await stream.receive_some(_READ_BYTES):
         output.feed(name, bytes(data))
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a script finds its files.
-
-    Attributes:
-        given: the directory of those it was given.
-        temporary, result: for what it writes.
-        home: its home directory, if it is not the runner's.
-    """
-
-    given: Path
-    temporary: Path
-    result: Path
-    home: Path | None = None
-
-    @classmethod
-    def in_directory(cls, directory: Path) -> Places:
-        return cls(directory, directory / "tmp", directory / "result")
-
-
-_IN_SANDBOX: Final = Places(Path(inside.JOB), Path(inside.TEMPORARY), Path(inside.RESULT), Path(inside.HOME))
-
-
-def environment(assignment: Assignment, directory: Path, places: Places | None = None) -> dict[str, str]:
-    """The script's environment: a few of our own variables, the assignment's over them, HERO_* over those. Nothing else
-    that is in ours: there may be secrets.
-
-    Args:
-        places: where it finds its files, if that is not in the attempt's directory.
-
-    Raises BadEnvironment.
-    """
-    places = places or Places.in_directory(directory)
-    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    if places.home is not None:
-        env["HOME"] = str(places.home)
-    if "LANG" not in env and "LC_ALL" not in env:
-        env["LANG"] = "C.UTF-8"
-    env["TMPDIR"] = str(places.temporary)
-    env["PYTHONUNBUFFERED"] = "1"  # so that lines are logged when they are written
-    for name, value in assignment.env_vars.items():
-        if not name or "=" in name or "\0" in name + value or not _is_encodable(name + value):
-            raise BadEnvironment(f"env_vars: no environment can hold {name[:_QUOTED]!r}")
-        env[name] = value
-    if _DEPENDS in env:
-        env[f"{_DEPENDS}_FILE"] = str(places.given / "depends.json")
-        if _variable_bytes(_DEPENDS, env[_DEPENDS]) > VARIABLE_BYTES:
-            del env[_DEPENDS]
-    job = assignment.job
-    if assignment.flow_id is not None:
-        env["HERO_FLOW_ID"] = str(assignment.flow_id)
-    if assignment.request_id is not None:
-        env["HERO_REQUEST_ID"] = assignment.request_id
-    if assignment.traceparent is not None:
-        env["TRACEPARENT"] = assignment.traceparent
-    return env | {
-        "HERO_CONTEXT_ID": str(assignment.context_id),
-        "HERO_CALLER_ID": str(job.caller_id),
-        "HERO_JOB_ID": str(job.id),
-        "HERO_ATTEMPT": str(assignment.attempt),
-        "HERO_ATTEMPT_ID": attempt_id(assignment),
-        "HERO_INPUTS": str(places.given / "inputs.json"),
-        "HERO_RESULT": str(places.result),
-    }
-
-
-def attempt_id(assignment: Assignment) -> str:
-    """A name that no other attempt at any job of any context has. Unlike the token it gives nobody the right to speak
-    for the attempt."""
-    job = assignment.job
-    digest = hashlib.sha256(assignment.token.encode()).hexdigest()[:16]
-    return f"{assignment.context_id}-{job.caller_id}-{job.id}-{assignment.attempt}-{digest}"
-
-
-def _variable_bytes(name: str, value: str) -> int:
-    return len(name.encode()) + len(value.encode()) + 2
-
-
-def _too_large(spec: Spec) -> str:
-    """Why the system could not pass this environment on."""
-    sizes = {name: _variable_bytes(name, value) for name, value in spec["env"].items()}
-    largest = max(sizes, key=sizes.__getitem__)
-    if sizes[largest] > VARIABLE_BYTES:
-        return f"env_vars: {largest} takes {sizes[largest]} bytes; the system allows {VARIABLE_BYTES} for one variable"
-    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
-    limit = _ENVIRONMENT_BYTES if stack == resource.RLIM_INFINITY else min(stack // 4, _ENVIRONMENT_BYTES)
-    return (
-        f"env_vars: all together they take {sum(sizes.values())} bytes, the most {largest} with {sizes[largest]}; the "
-        f"system allows {limit}, from which 8 for each and the command's arguments go off"
-    )
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _explain(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:  # a real-time signal
-        return f"killed by signal {-status}"
 
 
 def _remove(directory: Path) -> None:

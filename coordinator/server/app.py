@@ -33,11 +33,11 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.quotas import within_quotas
 from coordinator.rpc.access.rights import Rules
 from coordinator.rpc.http.answers import Answers
-from coordinator.rpc.http.connection import Limits
+from coordinator.rpc.http.lifetime import Limits
 from coordinator.rpc.http.pages import Pages
 from coordinator.rpc.http.server import HttpServer
-from coordinator.rpc.jsonrpc.calls import Dispatcher
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.openrpc import ServedDocument, dashboard_facts
 from coordinator.rpc.websocket.server import WebSocketFrontEnd

@@ -5,6 +5,7 @@ A manifest names a base, which a rewrite has made, and files of commands that we
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ __all__ = [
     "Tail",
     "directory_of",
     "fault_before_start",
+    "flush",
     "last_appended",
     "listed_files",
     "repair",
@@ -102,6 +104,18 @@ def last_appended(data_dir: Path) -> int | None:
         return (directory_of(data_dir) / listed_files(directory_of(data_dir))[-1]).stat().st_size
     except (OSError, IndexError):
         return None
+
+
+def flush(data_dir: Path) -> None:
+    """fsync what Valkey has appended: an fsync covers the file's data, whichever process wrote it. Raises OSError."""
+    for path in directory_of(data_dir).glob("*.incr.aof"):
+        # A rewrite removes old files; what replaces them Valkey flushes itself.
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)

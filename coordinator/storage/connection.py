@@ -9,14 +9,15 @@ from __future__ import annotations
 import itertools
 import math
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import hiredis
 import structlog
 import trio
 
-from coordinator.readiness import Incoming, Readiness
+from coordinator.readiness import Readiness, WatchedSocket
 from coordinator.socketio import abort_on_close, receive_next, send_now, send_steadily
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
@@ -48,8 +49,11 @@ _MORE: Final = object()
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment] # the stub says a tuple of one
 
 
-def packed(commands: Iterable[Command]) -> bytes:
+def packed(commands: Sequence[Command]) -> bytes:
     """Commands as they go over the wire."""
+    if len(commands) == 1:
+        (only,) = commands
+        return only if type(only) is bytes else _pack(only)
     return b"".join([command if type(command) is bytes else _pack(command) for command in commands])
 
 
@@ -78,28 +82,24 @@ class Connection:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._send_now: Callable[[bytes], bytes] = partial(send_now, stream)
         self._is_sending = False
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=_MORE)
-        self._incoming: Incoming | None = None  # once it is watched
+        self._incoming: WatchedSocket | None = None  # once it is watched
         self._told: Callable[[], None] = lambda: None
-        self._waiting: trio.Event | None = None  # of who collects
+        self._may_hold_replies = False  # the reader, for not all that it was fed was asked for
 
     def watch(self, readiness: Readiness, told: Callable[[], None]) -> None:
         """Have `told` called when something has arrived while nobody collects. It must not block, and must not raise.
         Nothing changes over TLS, where what arrives is not what can be read."""
         if isinstance(self._stream, trio.SocketStream):
-            self._incoming, self._told = Incoming(readiness, self._stream, self._arrived), told
+            self._incoming, self._told = WatchedSocket(readiness, self._stream, told), told
+            self._send_now = self._incoming.write_now
 
     @property
     def is_watched(self) -> bool:
         """Whether `collect_now` is of use."""
         return self._incoming is not None
-
-    def _arrived(self) -> None:
-        if self._waiting is not None:
-            self._waiting.set()
-        else:
-            self._told()
 
     async def exchange(self, commands: list[Command], replies: list[Reply]) -> None:
         """`send` commands and `collect` their replies."""
@@ -122,7 +122,7 @@ class Connection:
         if self._is_sending:  # what is written now would come between two parts of the other task's command
             raise trio.BusyResourceError("another task is sending on this connection")
         try:
-            return send_now(self._stream, packed(commands))
+            return self._send_now(packed(commands))
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
 
@@ -150,8 +150,9 @@ class Connection:
         """
         due = len(replies) + count
         try:
-            while not self._parse(due, replies):
-                self._reader.feed(await self._next_bytes())
+            data = b""
+            while not self._parse(data, due, replies):
+                data = await self._next_bytes()
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
 
@@ -159,24 +160,30 @@ class Connection:
         """The same as far as that needs no waiting. Returns whether all of them have come. Raises as `collect`."""
         due = len(replies) + count
         assert self._incoming is not None, "it is watched"
+        if self._may_hold_replies and self._parse(b"", due, replies):
+            return True
         try:
-            while not self._parse(due, replies):
+            while True:
                 data = self._incoming.read_now()
                 if data is None:
                     return False
                 if not data:
                     raise StoreUnavailable(REPLY_LOST)
-                self._reader.feed(data)
+                if self._parse(data, due, replies):
+                    return True
         except TRANSPORT_ERRORS as error:
             raise _broken(error) from error
-        return True
 
-    def _parse(self, due: int, replies: list[Reply]) -> bool:
-        """Append replies that have been read, until there are `due`. Returns whether there are."""
+    def _parse(self, data: bytes, due: int, replies: list[Reply]) -> bool:
+        """Append the replies in what was read, until there are `due`. Returns whether there are."""
+        if data:
+            self._reader.feed(data)
         gets = self._reader.gets
+        self._may_hold_replies = True
         while len(replies) < due:
             reply = gets()
             if reply is _MORE:
+                self._may_hold_replies = False
                 return False
             if type(reply) is not hiredis.PushNotification:
                 replies.append(reply)
@@ -191,11 +198,12 @@ class Connection:
             if self._incoming.has_arrived:
                 await trio.lowlevel.checkpoint()
             while (data := self._incoming.read_now()) is None:
-                self._waiting = trio.Event()
+                has_arrived = trio.Event()
+                self._incoming.told = has_arrived.set
                 try:
-                    await self._waiting.wait()
+                    await has_arrived.wait()
                 finally:
-                    self._waiting = None
+                    self._incoming.told = self._told
         if not data:
             raise StoreUnavailable(REPLY_LOST)
         return data
@@ -206,6 +214,7 @@ class Connection:
         Raises:
             StoreUnavailable: the connection broke.
         """
+        self._may_hold_replies = True
         try:
             while (reply := self._reader.gets()) is _MORE:
                 self._reader.feed(await self._next_bytes())

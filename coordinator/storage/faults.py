@@ -16,6 +16,7 @@ __all__ = [
     "OUT_OF_MEMORY",
     "REPLY_LOST",
     "TRANSPORT_ERRORS",
+    "EmbeddedFailed",
     "ReplyError",
     "ReplyNotKept",
     "StoreMisconfigured",
@@ -34,6 +35,10 @@ class StoreUnavailable(Exception):
 
 class StoreMisconfigured(Exception):
     """The store answers, but as set up it will never serve this: wrong password, database out of range, too old."""
+
+
+class EmbeddedFailed(Exception):
+    """The embedded Valkey did not start; the text says what it printed."""
 
 
 _ECHO: Final = re.compile(r",? with args beginning with.*", re.S)

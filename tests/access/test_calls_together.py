@@ -26,7 +26,7 @@ SILENCE = 0.5  # seconds after which the coordinator gives a connection to the s
 def requests(app: App) -> list[Any]:
     """Those that are unanswered in the context."""
     assert app._service is not None
-    return [*app._service._directory._mailboxes[CONTEXT].pending]
+    return [*app._service._directory.mailboxes[CONTEXT].pending]
 
 
 def a_load(id: int, caller: int = ADMIN) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from coordinator.cli.doctor import doctor
 from coordinator.engine import engine, membership, pubsub
-from coordinator.models.execution import FlowSubmitParams
+from coordinator.models.flows import FlowSubmitParams
 from coordinator.operations.flows import submit_flow
 from coordinator.settings import Settings
 from coordinator.storage.cluster import slot_of

@@ -23,9 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.rpc.http.asgi import AsgiApp
-from coordinator.rpc.http.connection import Connection, Limits, Waiting
+from coordinator.rpc.http.connection import Connection
 from coordinator.rpc.http.heads import HeadReader
 from coordinator.rpc.http.http2 import hypercorn_config
+from coordinator.rpc.http.lifetime import Limits, Waiting
 from tests.support.http import ALLOWED_ORIGIN, MAX_BODY, answers
 
 LIMITS: Final = Limits(idle_timeout=60.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)

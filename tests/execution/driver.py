@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from coordinator import models
 from coordinator.actors.request import Operation, WithEffects
-from coordinator.engine.subscriptions import take
+from coordinator.engine.assignments import take
 from coordinator.operations import (
     attempts,
     bulk,

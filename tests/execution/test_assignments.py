@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.engine.subscriptions import take
+from coordinator.engine.assignments import take
 from coordinator.models import Job
 from coordinator.storage.fields import JOB_ASSIGNED, NOT_GIVEN
 from tests.execution.by_hand import KEYS, STORED_JOB

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coordinator.actors.request import Park
-from coordinator.engine.subscriptions import ContextSubscription
+from coordinator.engine.following import ContextSubscription
 from coordinator.models import ContextEvent, ContextEventsParams
 from coordinator.operations.events import context_events
 from coordinator.storage.functions import events

@@ -8,7 +8,8 @@ from typing import Any
 
 from coordinator.actors.request import Park
 from coordinator.budget import Budget
-from coordinator.engine.subscriptions import FlowSubscription, Session
+from coordinator.engine.following import FlowSubscription
+from coordinator.engine.sessions import Session
 from tests.execution.driver import Context, job
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.actors.pipeline import join, part
-from coordinator.engine.subscriptions import take
-from coordinator.models.execution import FlowSubmitParams
+from coordinator.engine.assignments import take
+from coordinator.models.flows import FlowSubmitParams
 from coordinator.operations import flows
 from coordinator.storage.functions import attempts, upkeep
 from coordinator.storage.keys import Command

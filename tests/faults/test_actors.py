@@ -14,13 +14,14 @@ import trio.testing
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.directory import FEW, HOUSEKEEPING_EVERY, LONG_SLICE, SHORT_SLICE, Directory
-from coordinator.actors.pipeline import together
+from coordinator.actors.pipeline import Together
 from coordinator.actors.request import Answerable, Compute, Operation, Outcome, RawJson, Request
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
 from coordinator.errors import InternalError, NotFound, StorageError
 from coordinator.operations import records
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import OneCommand
@@ -449,7 +450,8 @@ async def test_one_call_among_others_is_refused_and_the_rest_sent_again_if_it_ha
         async with running(memory) as directory:
             outcomes: list[Outcome] = []
             ping: Answerable = ("PING",), lambda reply, asked: reply, None
-            request = Asked(together([ping] * 3, 5, outcomes))
+            request = Asked(Together([ping] * 3, 5, outcomes))
+            request.commands = [ping[0]] * 3
             request.calls = 3
             later = Asked(command("PING"))
             directory.post_nowait(5, request)

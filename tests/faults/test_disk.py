@@ -221,7 +221,7 @@ def test_a_write_in_doubt_is_refused_while_the_store_that_came_back_takes_none(t
         (valkey,) = server.children()
         os.kill(valkey, signal.SIGSTOP)
         writing, reading = pool.submit(create, server, 2), pool.submit(load, server, 1)
-        until_sync(lambda: metric(server.http, "calls_pending") == 2)
+        until_sync(lambda: metric(server.http, "calls_pending") >= 2)  # the coordinator's own may be among them
         time.sleep(0.1)  # both are on the wire
         (data / "appendonlydir" / "other.incr.aof").symlink_to("/dev/null")  # which cannot be flushed
         server.wait_for(REFUSED_LOG)

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from coordinator.storage.connection import Connection
-from coordinator.storage.embedded import EmbeddedValkey, allocator
+from coordinator.storage.embedded import EmbeddedValkey
+from coordinator.storage.valkey import allocator
 
 pytestmark = pytest.mark.anyio
 

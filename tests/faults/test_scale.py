@@ -16,7 +16,7 @@ import trio.testing
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
 from coordinator.rpc.access.origins import AccessPolicy
-from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint

@@ -17,7 +17,7 @@ import trio.testing
 
 from coordinator import readiness
 from coordinator.actors.directory import Directory
-from coordinator.readiness import Incoming, Readiness
+from coordinator.readiness import Readiness, WatchedSocket
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.replies import Sink
 from coordinator.server.app import App
@@ -295,7 +295,7 @@ async def test_a_client_that_leaves_with_a_call_on_its_way_leaves_nothing_behind
             assert (await exchanged(other, call(1, "actor.load", id=3)))["result"]["id"] == 3
             watched = _directory(app).readiness
             assert watched is not None
-            while len(watched._arrived) > 2 + 1:  # the store's connections, and the other client's
+            while len(watched._watched) > 2 + 1:  # the store's connections, and the other client's
                 await trio.sleep(0.01)
     assert faults() == faults_before
 
@@ -369,14 +369,14 @@ async def test_a_number_that_is_anothers_by_now_is_left_to_it() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watching.run)
         first, first_peer = trio.socket.socketpair()
-        incoming = Incoming(watching, trio.SocketStream(first), lambda: told.append("first"))
+        incoming = WatchedSocket(watching, trio.SocketStream(first), lambda: told.append("first"))
         number = first.fileno()
         first.close()
         second, second_peer = trio.socket.socketpair()
         if second.fileno() != number:
             os.dup2(second.fileno(), number)
             second = trio.socket.from_stdlib_socket(socket.socket(fileno=number))
-        other = Incoming(watching, trio.SocketStream(second), lambda: told.append("second"))
+        other = WatchedSocket(watching, trio.SocketStream(second), lambda: told.append("second"))
         incoming.forget()
         await second_peer.send(b"x")
         while "second" not in told:

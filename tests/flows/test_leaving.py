@@ -11,8 +11,10 @@ import trio
 from coordinator.actors.request import Operation
 from coordinator.budget import Budget
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import RunnerSubscription, Session
-from coordinator.models.execution import FlowSubmitParams, JobTakeParams
+from coordinator.engine.sessions import Session
+from coordinator.engine.supplying import RunnerSubscription
+from coordinator.models.attempts import JobTakeParams
+from coordinator.models.flows import FlowSubmitParams
 from coordinator.operations.flows import submit_flow
 from coordinator.storage.connection import Connection, Store
 from coordinator.storage.endpoint import Endpoint

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from coordinator.runner.execute import VARIABLE_BYTES, BadEnvironment, Executor, Interpreter, environment
+from coordinator.runner.environment import VARIABLE_BYTES, BadEnvironment, environment
+from coordinator.runner.execute import Executor, Interpreter
 from coordinator.runner.output import LINE_BYTES, TAIL_BYTES, Output
 from coordinator.runner.spawn import Spawner
 from tests.support.attempts import Ran, assignment, run

@@ -7,7 +7,8 @@ from typing import Any
 import trio
 
 from coordinator.models import Assignment
-from coordinator.runner.execute import Executor, Outcome
+from coordinator.runner.execute import Executor
+from coordinator.runner.outcome import Outcome
 from coordinator.runner.output import Output
 
 __all__ = ["Ran", "assignment", "run"]

@@ -10,7 +10,7 @@ from coordinator.dashboard import load_site
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.pages import Pages
-from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.openrpc import ServedDocument
 from coordinator.storage.keys import Layout
 

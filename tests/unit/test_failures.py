@@ -8,7 +8,7 @@ import pytest
 import trio
 from pydantic_core import from_json, to_json
 
-from coordinator.actors.pipeline import together
+from coordinator.actors.pipeline import Together
 from coordinator.actors.request import Answerable, Compute, Outcome
 from coordinator.engine.places import Places
 from coordinator.errors import Overloaded
@@ -78,9 +78,9 @@ def _operation(answerables: list[Answerable]) -> tuple[list[Outcome], list[Compu
     """The outcomes of these, and what was computed."""
     outcomes: list[Outcome] = []
     computed: list[Compute] = []
-    operation = together(answerables, 1, outcomes)
-    step: Any = operation.send(None)
-    sent: Any = [b"reply"] * len(step)
+    operation = Together(answerables, 1, outcomes)
+    step: Any
+    sent: Any = [b"reply"] * len(answerables)
     while True:
         try:
             step = operation.send(sent)

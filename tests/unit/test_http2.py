@@ -19,9 +19,9 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.rpc.http.connection import Handover, Limits, Waiting
 from coordinator.rpc.http.heads import Http2Upgrade
 from coordinator.rpc.http.http2 import FIELD_BYTES, IDLE_FRAMES, READ_BYTES, RESETS, WORK_A_SLICE, Http2, _Protocol
+from coordinator.rpc.http.lifetime import Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers
 
 LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from coordinator.rpc.http.connection import Limits
+from coordinator.rpc.http.lifetime import Limits
 from coordinator.rpc.http.server import HttpServer
 from tests.support.http import MAX_BODY, answers
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from coordinator.actors.pipeline import together
+from coordinator.actors.pipeline import Together
 from coordinator.actors.request import Answerable, Operation, Outcome, RawJson, WithEffects
 from coordinator.errors import InternalError, NotFound, StorageError
 
@@ -30,11 +30,9 @@ def fails(name: str, error: Exception) -> Answerable:
 
 
 def begun(*answerables: Answerable) -> tuple[Operation, list[Outcome]]:
-    """What they are together, sent its first None, and where their outcomes will be."""
+    """What they are together, and where their outcomes will be."""
     outcomes: list[Outcome] = []
-    operation = together(answerables, 1, outcomes)
-    assert operation.send(None) == [command for command, _, _ in answerables]
-    return operation, outcomes
+    return Together(answerables, 1, outcomes), outcomes
 
 
 def end(operation: Operation, replies: Any) -> RawJson | WithEffects:

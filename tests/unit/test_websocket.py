@@ -14,11 +14,12 @@ import trio
 import trio.testing
 
 from coordinator.actors.directory import Directory
+from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Request
 from coordinator.engine.engine import Engine
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket import connection as connection_module
 from coordinator.rpc.websocket.connection import ANSWERED, PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
 from coordinator.rpc.websocket.handshake import Refused, accept, read_upgrade
@@ -26,7 +27,7 @@ from coordinator.rpc.websocket.server import HANDSHAKE_TIMEOUT, LOOK_EVERY, SHAK
 from coordinator.server import bootstrap
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.keys import ContextKey, Layout
+from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 from tests.support.frames import CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload, frame
 from tests.support.inprocess import in_memory
 
@@ -46,14 +47,14 @@ class Held:
     def expected(self, _: ContextKey) -> int:
         return 0
 
-    def newest(self, _: ContextKey) -> None:
-        """Nothing that calls may be added to."""
-
     def saw(self, _: ContextKey, size: int) -> None:
         pass
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        mailbox = Mailbox(GLOBAL, 1)
+        mailbox.expected = 0  # the replies take nothing of their client's budget
+        self.mailboxes = {GLOBAL: mailbox}
 
     def post_nowait(self, _: ContextKey, request: Request) -> None:
         self.requests.append(request)

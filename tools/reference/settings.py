@@ -11,7 +11,7 @@ import click
 
 from coordinator import ENVIRONMENT_PREFIX, models
 from coordinator.cli import main
-from coordinator.models import access, contract, execution
+from coordinator.models import access, attempts, base, contract
 from coordinator.operations import listing, prerequisites, records
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
@@ -239,17 +239,17 @@ def _limits() -> dict[str, list[Limit]]:
             _fixed("payload of a prerequisite", prerequisites.MAX_PAYLOAD, wrong, "bytes"),
             _fixed("edges of a flow for which `flow.dag` computes the graph", records.DAG_EDGES, "-32030"),
             _set("result of a job or flow", "max_result_bytes", "-32602, and the attempt goes on", "bytes"),
-            _fixed("records of a page of a list", execution.MAX_PAGE, wrong),
+            _fixed("records of a page of a list", base.MAX_PAGE, wrong),
             _fixed("records of a page of a list together", listing.PAGE_BYTES, "the page has fewer", "bytes"),
         ],
         "Attempts and logs": [
-            _fixed("jobs that a runner may hold at once (`capacity`)", execution.MAX_CAPACITY, wrong),
+            _fixed("jobs that a runner may hold at once (`capacity`)", attempts.MAX_CAPACITY, wrong),
             _fixed("lease of an attempt", 3600, wrong, "s"),
-            _fixed("wait of `job.take`", execution.MAX_WAIT, wrong, "s"),
+            _fixed("wait of `job.take`", attempts.MAX_WAIT, wrong, "s"),
             _fixed("attempts after a failed one (`retries`)", 255, wrong),
             _set("attempts after a lost one, unless the job says", "lost_retries", "the job is in Error"),
             _fixed("times a job is given back because it never reached its runner", 20, "the job is in Error"),
-            _fixed("lines of one `job.log`", execution.MAX_LOG_LINES, wrong),
+            _fixed("lines of one `job.log`", attempts.MAX_LOG_LINES, wrong),
             _fixed(
                 "log lines that the events of a flow keep", 16 * 2**20, "the oldest go; followers learn it", "bytes"
             ),

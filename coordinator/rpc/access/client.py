@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from coordinator.engine.subscriptions import FlowSubscription, RunnerSubscription, Subscription
+from coordinator.engine.following import FlowSubscription
+from coordinator.engine.sessions import Subscription
+from coordinator.engine.supplying import RunnerSubscription
 from coordinator.errors import Conflict, CoordinatorError, Forbidden, NotLoggedIn
 from coordinator.rpc.access import restricted
 from coordinator.rpc.access.fresh import FRESH_FOR

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Answerable, Compute, First, Further, Operation, RawJson, WithEffects
-from coordinator.engine.subscriptions import Caller
+from coordinator.engine.sessions import Caller
 from coordinator.errors import CoordinatorError, Overloaded, StaleToken
 from coordinator.measures import refused
 from coordinator.rpc.methods.method import Live, Method, OneCommand, Personal, Steps

@@ -33,7 +33,8 @@ from coordinator.rpc.http.sessions import METHODS as SESSION_METHODS
 from coordinator.rpc.http.sessions import PATH as SESSION_PATH
 from coordinator.rpc.http.sessions import ChangeSession, Refusal, Sessions, decide_session
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.tracing import is_traceparent
 from coordinator.work import Work

@@ -10,7 +10,7 @@ import trio
 from coordinator.budget import SLOWEST_BODY, Budget
 from coordinator.rpc.access.tokens import NOTHING, Shown
 from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage, replying
-from coordinator.rpc.http.connection import Limits
+from coordinator.rpc.http.lifetime import Limits
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.replies import Response
 from coordinator.work import carry_out

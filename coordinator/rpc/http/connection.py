@@ -8,18 +8,14 @@ request to the next is who makes them, as long as each shows the same.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from email.utils import formatdate
-from functools import lru_cache, partial
-from time import time
+from functools import partial
 from typing import Final
 
 import trio
 
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
-from coordinator.readiness import Incoming
+from coordinator.readiness import WatchedSocket
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.head_limits import MAX_HEAD
 from coordinator.rpc.http.answers import (
@@ -42,25 +38,20 @@ from coordinator.rpc.http.heads import (
     REMEMBERED_BYTES,
     Head,
     HeadReader,
-    Http2Upgrade,
-    response_head,
 )
+from coordinator.rpc.http.lifetime import GRACE, Handover, Limits, Waiting, end
+from coordinator.rpc.http.sending import Outgoing
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.replies import Response
-from coordinator.socketio import has_hung_up, linger, peer_host, receive_next, send_now, send_steadily
+from coordinator.socketio import has_hung_up, peer_host, receive_next
 from coordinator.standby import Standby
 from coordinator.work import Rest, Work, begin, carry_out
 
-__all__ = ["GRACE", "Connection", "Handover", "Limits", "Waiting", "end"]
+__all__ = ["Connection"]
 
 LOOK_EVERY: Final = 0.5  # seconds between two looks whether it is, once no more may be read ahead
 FIRST_PART_TIMEOUT: Final = 0.25  # seconds for the beginning of a body that is too large
-LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending is dropped before its connection closes
-LINGER_PAUSE: Final = 2.0  # seconds without a byte of it
-LINGER_BYTES: Final = 64 * 1024 * 1024  # of it
-JOINED_BYTES: Final = 128 * 1024  # a larger reply is not copied to stand behind its head
-GRACE: Final = 2.0  # seconds that a client may keep us waiting though another has no room
 REQUESTS_A_SLICE: Final = 8  # answered of what one read has brought, before other tasks get on
 HEAD_BYTES: Final = 512  # of heads that are as much work as a request: a header may be as short as four bytes
 
@@ -69,58 +60,6 @@ _LINE_END: Final = b"\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TO_HTTP2: Final = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
 _FIRST_LETTER: Final = b"!"  # of a request line; anything below begins none
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of a connection, in seconds and bytes.
-
-    Attributes:
-        idle_timeout: without a request, after which it is closed.
-        request_timeout: for a request's head to arrive in all, from its first byte. For its body as well, and a second
-            more for each SLOWEST_BODY of it that has arrived.
-        write_timeout: for the client to accept something of what it is sent.
-        max_unsent_bytes: see Budget.
-    """
-
-    idle_timeout: float
-    request_timeout: float
-    write_timeout: float
-    max_unsent_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """A connection that goes on in another protocol.
-
-    Attributes:
-        received: what was read of it and is for that protocol: for a WebSocket from its request's head on.
-        http2: what HTTP/2 begins with, if it was asked for by an upgrade.
-        is_websocket: whether it is one; if not, it is HTTP/2.
-    """
-
-    received: bytes
-    http2: Http2Upgrade | None = None
-    is_websocket: bool = False
-
-
-class Waiting:
-    """The waits that end at once when the server stops: those of clients to whom we owe nothing.
-
-    Attributes:
-        scopes: theirs.
-        is_stopping: none may begin.
-    """
-
-    def __init__(self) -> None:
-        self.is_stopping = False
-        self.scopes: set[trio.CancelScope] = set()
-
-    def stop(self) -> None:
-        """End them."""
-        self.is_stopping = True
-        for scope in self.scopes:
-            scope.cancel()
 
 
 _Left = bytes | Rest[Reply] | Reply | None
@@ -161,11 +100,11 @@ class Connection:
         "_intake",
         "_limits",
         "_now",
+        "_outgoing",
         "_request_id",
         "_standby",
         "_start",
         "_stream",
-        "_unsent",
         "_waiting",
         "_waits_in",
     )
@@ -180,6 +119,7 @@ class Connection:
         self._waiting = waiting
         self._certified = certified_by(stream)
         self._budget = Budget(limits.max_unsent_bytes, partial(peer_host, stream))
+        self._outgoing = Outgoing(stream, self._budget, limits.write_timeout)
         self._data = b""  # what was read
         self._start = 0  # where the last request begins there
         self._at = 0  # how much of it was dealt with
@@ -188,8 +128,7 @@ class Connection:
         self._call: Call  # that it is
         self._intake: Intake | None = None  # which has taken it
         self._request_id = b""  # a line of the response to it: the id it has been given
-        self._unsent: deque[bytes] = deque()  # of its response
-        self._incoming: Incoming | None = None  # while it is watched
+        self._incoming: WatchedSocket | None = None  # while it is watched
         self._standby = Standby[_Left]()
         self._answering: Reply | None = None  # a request that was taken in place of the task, and has no reply yet
         self._idle_since = 0.0  # when one had, or the task began to wait for what the client sends
@@ -228,7 +167,7 @@ class Connection:
         if type(head.decision) is WebSocketUpgrade:
             return Handover(self._data[self._start :], is_websocket=True)
         if head.http2 is not None:
-            await self._send(_TO_HTTP2)
+            await self._outgoing.send(_TO_HTTP2)
             return Handover(self._data[self._at :], head.http2)
         if is_first and head.is_broken and self._data.startswith(PREFACE, self._start):
             return Handover(self._data[self._start :])
@@ -246,7 +185,7 @@ class Connection:
                 await self._answer(head, decision)
         except _Refused as refused:
             if refused.answer is not None:
-                await self._respond(head, refused.answer, closes=True)
+                await self._outgoing.respond(head, refused.answer, closes=True)
                 await end(self._stream, self._waiting)
             return False
         if head.closes or self._waiting.is_stopping:
@@ -289,7 +228,7 @@ class Connection:
             return await receive_next(self._stream)
         return b""
 
-    async def _stand_by(self, incoming: Incoming) -> bytes:
+    async def _stand_by(self, incoming: WatchedSocket) -> bytes:
         """As `_await_request`, while requests that are like most are answered in place of the task."""
         self._idle_since = trio.current_time()
         left: _Left = None
@@ -310,7 +249,7 @@ class Connection:
             if self._at < len(self._data):  # it was read while the client was looked after
                 return self._data[self._at :]
 
-    async def _next_left(self, incoming: Incoming) -> _Left:
+    async def _next_left(self, incoming: WatchedSocket) -> _Left:
         """What has come, or what only a task can go on with."""
         if incoming.has_arrived:
             await trio.lowlevel.checkpoint()
@@ -326,8 +265,8 @@ class Connection:
             left = await left.carry_out()
         if left is not None and not await left.wait(self._hung_up):
             return False
-        if self._unsent:
-            await self._flush()
+        if self._outgoing.unsent:
+            await self._outgoing.flush()
         return True
 
     @contextlib.contextmanager
@@ -380,7 +319,7 @@ class Connection:
         readiness = self._answers.readiness
         if readiness is not None and isinstance(self._stream, trio.SocketStream):
             with contextlib.suppress(OSError):  # it is gone, or there is no room: it is waited for as over TLS
-                self._incoming = Incoming(readiness, self._stream, self._arrived)
+                self._incoming = WatchedSocket(readiness, self._stream, self._arrived)
 
     def _arrived(self) -> None:
         """Something has come. Never blocks and never raises."""
@@ -423,7 +362,7 @@ class Connection:
         self._answering = None
         self._idle_since = self._now()
         assert self._incoming is not None, "it has come that way"
-        if self._unsent or self._incoming.has_arrived:
+        if self._outgoing.unsent or self._incoming.has_arrived:
             self._standby.leave(None)
 
     async def _large_head(self, data: bytes) -> Head | None:
@@ -467,7 +406,7 @@ class Connection:
         if length > self._answers.max_body_bytes:
             raise _Refused(await self._too_large(head))
         if head.expects_continue and at == len(data):
-            await self._send(_CONTINUE)
+            await self._outgoing.send(_CONTINUE)
         return await (self._chunked_body() if length == CHUNKED else self._sized_body(length))
 
     async def _sized_body(self, length: int) -> bytearray:
@@ -517,7 +456,7 @@ class Connection:
         body = await self._body(head)
         message = self._answers.message(call, body)
         if isinstance(message, Answer):
-            await self._respond(head, message)
+            await self._outgoing.respond(head, message, closes=self._waiting.is_stopping)
             return True
         return await self._finish(await carry_out(self._begin(head, call, message)))
 
@@ -536,31 +475,9 @@ class Connection:
 
     def _reply(self, reply: Response | None, instead: Answer | None) -> None:
         """Send the response to a call at the moment its reply is there, for that needs no task's slice."""
-        self._send_reply(reply, instead)
+        self._outgoing.reply(self._head, reply, instead, closes=self._waiting.is_stopping, more=self._request_id)
         if self._answering is not None and self._standby.is_taken:
             self._answered()
-
-    def _send_reply(self, reply: Response | None, instead: Answer | None) -> None:
-        head = self._head
-        date = _date_line(int(time()))
-        if self._waiting.is_stopping and not head.closes:
-            date += b"connection: close\r\n"
-        if self._request_id:
-            date += self._request_id
-        if instead is not None:
-            whole = b"" if reply is None else b"".join(reply) if isinstance(reply, list) else reply
-            lines = response_head(instead, head.connection)
-            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (lines, len(whole), date), whole)
-            return
-        if reply is None:
-            self._begin_sending(b"%b%b\r\n" % (head.silent, date))
-        elif isinstance(reply, list):
-            length = sum(map(len, reply))
-            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.replied, length, date), *reply)
-        elif len(reply) <= JOINED_BYTES:
-            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n%b" % (head.replied, len(reply), date, reply))
-        else:
-            self._begin_sending(b"%bcontent-length: %d\r\n%b\r\n" % (head.replied, len(reply), date), reply)
 
     async def _answer(self, head: Head, decision: Answer | ShowPage | ChangeSession) -> None:
         """Answer what is no call, once its body is there, or at once if that is not worth reading."""
@@ -569,9 +486,8 @@ class Connection:
             raise _Refused(await self._too_large(head, decision.headers) if decision.status == TOO_LARGE else decision)
         if head.length:
             await self._body(head)
-        await self._respond(
-            head, decision if isinstance(decision, Answer) else await self._answers.show(decision, self._budget)
-        )
+        answer = decision if isinstance(decision, Answer) else await self._answers.show(decision, self._budget)
+        await self._outgoing.respond(head, answer, closes=self._waiting.is_stopping)
 
     async def _too_large(self, head: Head, headers: Headers = ()) -> Answer:
         """The answer to a body over the limit. The first call's id is in it if that arrives soon."""
@@ -579,13 +495,6 @@ class Connection:
             with trio.move_on_after(FIRST_PART_TIMEOUT):
                 self._data, self._at = await receive_next(self._stream), 0
         return self._answers.too_large(tuple(line for line in headers if line != JSON), self._data[self._at :])
-
-    async def _respond(self, head: Head, answer: Answer, *, closes: bool = False) -> None:
-        closes = closes or head.closes or self._waiting.is_stopping
-        lines = response_head(answer, b"connection: close\r\n" if closes else head.connection)
-        length = b"" if answer.status in (204, 304) else b"content-length: %d\r\n" % len(answer.body)
-        body = b"" if head.omits_body else answer.body
-        await self._send(b"%b%b%b\r\n" % (lines, length, _date_line(int(time()))), body)
 
     async def _hung_up(self) -> None:
         """Return once the client is gone. Reads on to see that, up to a bound; then the system is asked."""
@@ -599,53 +508,9 @@ class Connection:
             while not has_hung_up(self._stream):  # noqa: ASYNC110 # the system tells of it only when asked
                 await trio.sleep(LOOK_EVERY)
 
-    # -- sending
-
-    async def _send(self, *parts: bytes) -> None:
-        self._begin_sending(*parts)
-        if self._unsent:
-            await self._flush()
-
-    def _begin_sending(self, first: bytes, *rest: bytes) -> None:
-        """Send what the kernel takes at once. What remains is for `_flush`, and counts for the budget until then."""
-        if len(rest) == 1 and len(rest[0]) <= JOINED_BYTES:
-            first, rest = first + rest[0], ()
-        unsent = first
-        try:  # noqa: SIM105 - which costs more than the rest of this
-            unsent = send_now(self._stream, first)
-        except OSError:  # whoever sends what remains gets it as well
-            pass
-        if unsent or rest:
-            self._unsent.extend((unsent, *rest))
-            self._budget.take(len(unsent) + sum(map(len, rest)))
-
-    async def _flush(self) -> None:
-        while self._unsent:
-            part = self._unsent.popleft()
-            await send_steadily(self._stream, part, self._limits.write_timeout, self._budget.give_back)
-
-
-async def end(stream: trio.abc.Stream, waiting: Waiting) -> None:
-    """Let the client read its last response, though it may still be sending. Returns once the client has closed, or has
-    had its time, or the server stops."""
-    if waiting.is_stopping:
-        return
-    scope = trio.CancelScope(deadline=trio.current_time() + LINGER_TIMEOUT)
-    waiting.scopes.add(scope)
-    try:
-        with scope:
-            await linger(stream, LINGER_BYTES, LINGER_PAUSE)
-    finally:
-        waiting.scopes.discard(scope)
-
 
 def _is_hopeless(data: bytes) -> bool:
     """Whether the beginning of a head cannot become one, however it goes on."""
     if data[:1] < _FIRST_LETTER and data not in (b"", b"\r"):
         return True
     return data.count(b"\n") != data.count(b"\r\n")
-
-
-@lru_cache(1)
-def _date_line(second: int) -> bytes:
-    return f"date: {formatdate(second, usegmt=True)}\r\n".encode()

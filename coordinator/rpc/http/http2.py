@@ -33,8 +33,8 @@ from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.head_limits import MAX_HEAD
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.asgi import AsgiApp
-from coordinator.rpc.http.connection import GRACE, Handover, Limits, Waiting, end
 from coordinator.rpc.http.heads import PREFACE
+from coordinator.rpc.http.lifetime import GRACE, Handover, Limits, Waiting, end
 from coordinator.socketio import peer_host, receive_next, send_steadily
 
 __all__ = ["Http2", "hypercorn_config"]

@@ -12,9 +12,10 @@ import trio
 
 from coordinator.accepting import REFUSALS, Tally, serve_listener, yields_one
 from coordinator.rpc.http.answers import Answers
-from coordinator.rpc.http.connection import Connection, Handover, Limits, Waiting, end
+from coordinator.rpc.http.connection import Connection
 from coordinator.rpc.http.heads import HeadReader
 from coordinator.rpc.http.http2 import Http2
+from coordinator.rpc.http.lifetime import Handover, Limits, Waiting, end
 from coordinator.socketio import send_steadily
 from coordinator.supervision import supervise
 from coordinator.tlsstream import Secure, in_the_clear

@@ -21,7 +21,7 @@ from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.sessions import begin_session, end_session
 from coordinator.rpc.access.tokens import Shown, shown_by
-from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 
 __all__ = ["METHODS", "PATH", "ChangeSession", "Refusal", "Sessions", "decide_session"]
 

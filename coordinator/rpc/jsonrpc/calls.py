@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, assert_never
 
 import trio
-from pydantic_core import to_json
 
-from coordinator.actors.directory import Directory
-from coordinator.actors.progress import advance, outcome_of
-from coordinator.actors.request import ORDINARY_BYTES, Compute, First, Operation, Outcome, RawJson
+from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
+from coordinator.actors.progress import outcome_of
+from coordinator.actors.request import ORDINARY_BYTES, First, Outcome
 from coordinator.budget import Budget
-from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Caller, Opening, Session
+from coordinator.engine.sessions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded
 from coordinator.measures import BATCHES, OTHER
-from coordinator.rpc.access.audit import Followed, Logs, Trail
+from coordinator.rpc.access.audit import Followed, Trail
 from coordinator.rpc.access.client import Access
-from coordinator.rpc.access.gate import Gate
-from coordinator.rpc.access.limits import Account, Limits, whose
+from coordinator.rpc.access.limits import Account, whose
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.counting import MAX_VALUES, is_costly
-from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader, TracedItem, TracedReader
+from coordinator.rpc.jsonrpc.beginning import NOT_BEGUN, OUTCOME, begun, until_first_commands
+from coordinator.rpc.jsonrpc.counting import is_costly
+from coordinator.rpc.jsonrpc.decode import DISCOVER, Item, Reader, TracedItem
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher, largest_written
 from coordinator.rpc.jsonrpc.posted import Call, Commands, measure
 from coordinator.rpc.jsonrpc.replies import Batch, Charge, Place, ReplyTo, Sink
-from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.rpc.openrpc import ServedDocument
-from coordinator.storage.keys import GLOBAL, Command, ContextKey, Keyspace, Layout
+from coordinator.storage.keys import GLOBAL, Command, ContextKey, Keyspace
 from coordinator.tracing import StoreTime
 from coordinator.work import Work
 
-__all__ = ["Dispatcher", "Intake"]
+__all__ = ["Intake"]
 
 TOGETHER: Final = 64  # calls that travel as one request
 SHARED_TOGETHER: Final = 16  # if other contexts are active
@@ -43,69 +41,7 @@ ADDED_WITHIN: Final = 0.01  # seconds since the first of them was read, of a cal
 COSTLY_SLICE: Final = 64  # calls of a costly message after which others get on, though they are in no other context
 LARGE_MESSAGE: Final = 64 * 1024  # bytes; what it writes is measured
 
-_NOT_BEGUN: Final = "a call could not be begun"
 _NEEDS_REPLY: Final = "nothing is begun of which a reply has to tell, as this is a notification"
-_OUTCOME: Final = (bytes, CoordinatorError)  # no union: that would be made anew for each call
-
-
-class Dispatcher:
-    """Shared by all front-ends.
-
-    Args:
-        request_timeout: seconds after which a request is answered with StorageError, whatever the store does.
-        max_batch: calls in one batch.
-        max_batch_reply: bytes of the reply to one batch.
-        document, max_values: see Reader.
-        gate: decides who may call what; None: everybody may call everything.
-        logs: write down calls, each write and each denial among them, and trace them; None: none of that is done.
-        limits: of each caller; None: there are none.
-        methods: what may be called.
-    """
-
-    def __init__(
-        self,
-        directory: Directory,
-        engine: Engine,
-        layout: Layout,
-        *,
-        request_timeout: float,
-        max_batch: int,
-        max_batch_reply: int,
-        document: ServedDocument | None = None,
-        max_values: int = MAX_VALUES,
-        gate: Gate | None = None,
-        logs: Logs | None = None,
-        limits: Limits | None = None,
-        methods: Mapping[str, Method] = METHODS,
-    ) -> None:
-        self.gate = gate
-        self.logs = logs
-        self.limits = limits
-        self.directory = directory
-        self.engine = engine
-        self.keyspace = layout.keyspace
-        self.request_timeout = request_timeout
-        self.is_traced = logs is not None and logs.spans is not None
-        reader = TracedReader if self.is_traced else Reader
-        self.reader = reader(methods, max_batch, document, max_values)
-        self.reading = trio.CapacityLimiter(1)  # of more threads at once, each would keep the event loop waiting
-        self.max_batch_reply = max_batch_reply
-        self.calls = 0
-
-    def read_costly(self, data: str | bytes | bytearray) -> tuple[int | None, Iterable[Item], int | None]:
-        """Read a message that takes long to read, in another thread: as `Reader.read` does, and how large what it
-        writes is if it is one call."""
-        length, items = self.reader.read(data, in_parts=True)
-        if length is not None:
-            return length, items, None
-        [(id, method, params)] = items
-        largest = _largest_written(method, params) if method is not None and method.writes else None
-        return None, [(id, method, params)], largest
-
-
-def _largest_written(method: Method, params: Any) -> int:
-    """Bytes of the largest record that a call writes."""
-    return max((len(to_json(record)) for record in method.written(params)), default=0)
 
 
 class Intake:
@@ -148,6 +84,7 @@ class Intake:
         self._session = session
         self._now = trio.lowlevel.current_clock().current_time  # trio.current_time asks it, by two steps more
         self._open: Commands | None = None  # not posted yet
+        self._weight = 0  # bytes their replies are expected to have
         self._together = TOGETHER
         self._is_large = False  # the message being taken
         self._largest: int | None = None  # bytes of a record it writes, if that is known already
@@ -308,7 +245,7 @@ class Intake:
 
     def _tell_sizes(self, method: Method, context: ContextKey, params: Any) -> None:
         """Tell how large the records are that a call of a large message writes, before anybody reads them."""
-        largest = _largest_written(method, params) if self._largest is None else self._largest
+        largest = largest_written(method, params) if self._largest is None else self._largest
         self._dispatcher.directory.saw(context, largest)
 
     async def _wait_for_budget(self) -> None:
@@ -347,7 +284,7 @@ class Intake:
         try:
             answerable = does.begin(keys, params)
         except Exception as error:
-            outcome = outcome_of(error, _NOT_BEGUN, method=method.name)
+            outcome = outcome_of(error, NOT_BEGUN, method=method.name)
             measure(method.name, outcome, self._begun)
             reply_to(at, id, outcome)
             return None
@@ -355,15 +292,17 @@ class Intake:
         is_posted = False
         if calls is None:
             full = None if self._open is None else self._post()
-            calls = self._posted(context, method, does) if full is None else None
+            mailbox = self._dispatcher.directory.mailboxes.get(context)
+            calls = self._posted(mailbox, method, does) if full is None and mailbox is not None else None
             is_posted = calls is not None
             if calls is None:
-                calls = self._open = self._new(keys, method, reply_to)
+                calls = self._open = self._new(keys, mailbox, method, reply_to)
         if calls.last is not method:
             calls.last = method
             calls.methods.append((len(calls.places), method.name))
         calls.creates = calls.creates or (method.writes and method.creates(params))
         calls.answerables.append(answerable)
+        calls.asked.append(answerable[0])
         if calls.admitted is not None:
             calls.admitted.append((self.access, method, params))
         calls.places.append((reply_to, at, id))
@@ -371,20 +310,20 @@ class Intake:
         if is_posted:
             calls.added(self._budget, weight)
             return None
-        calls.weight += weight
+        self._weight += weight
         if self._is_traced:
             _time(reply_to, calls.charge)
         if does.on_accepted is not None and self._session is not None:
             calls.on_posted = [*calls.on_posted, partial(does.on_accepted, self._session, params)]
-        if full is None and (len(calls.places) >= self._together or calls.weight >= self._together * ORDINARY_BYTES):
+        if full is None and (len(calls.places) >= self._together or self._weight >= self._together * ORDINARY_BYTES):
             full = self._post()
         return full  # while those before wait for room, these must not overtake them
 
-    def _new(self, keys: Keyspace, method: Method, reply_to: ReplyTo) -> Commands:
+    def _new(self, keys: Keyspace, mailbox: Mailbox | None, method: Method, reply_to: ReplyTo) -> Commands:
         """What calls to this context, that write as those of this method do, are added to from now on."""
-        expected = self._dispatcher.directory.expected(keys.context_key)
+        expected = UNKNOWN_BYTES if mailbox is None else mailbox.expected
         deadline = self._deadline or self._set_deadline()
-        calls = Commands(keys, self._budget, expected, deadline=deadline, writes=method.writes)
+        calls = Commands(keys, expected, deadline=deadline, writes=method.writes)
         calls.creates = False
         calls.charge = self._charge_of(reply_to) if self._is_traced else self._charge
         calls.admitted = None if self.access is None else []
@@ -396,10 +335,10 @@ class Intake:
         self._deadline = self._now() + self._dispatcher.request_timeout
         return self._deadline
 
-    def _posted(self, context: ContextKey, method: Method, does: OneCommand) -> Commands | None:
-        """The calls at the end of this context's mailbox, of this client or of others, if one of this method may be
-        added to them: then all of a request but its own work is done for them once."""
-        calls = self._dispatcher.directory.newest(context)
+    def _posted(self, mailbox: Mailbox, method: Method, does: OneCommand) -> Commands | None:
+        """The calls at the end of this mailbox, of this client or of others, if one of this method may be added to
+        them: then all of a request but its own work is done for them once."""
+        calls = mailbox.newest
         return (
             calls
             if type(calls) is Commands
@@ -473,9 +412,9 @@ class Intake:
         takes_long = False
         match does:
             case Steps(begin):
-                operation = _begun(method, begin, keys, params)
-                if method.writes and not isinstance(operation, _OUTCOME):
-                    operation, commands = await _until_first_commands(operation, context)
+                operation = begun(method, begin, keys, params)
+                if method.writes and not isinstance(operation, OUTCOME):
+                    operation, commands = await until_first_commands(operation, context)
             case Live(begin_live, needs_reply, extra_timeout):
                 if id is None and needs_reply:
                     refused = InvalidRequest(_NEEDS_REPLY)
@@ -487,13 +426,13 @@ class Intake:
                     opening = Opening()
                     reply_to = _instead(reply_to, self._replies.reply_to_opening(opening))
                 caller = Caller(self._budget, self._session, opening, address=self._address)
-                operation = _begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
+                operation = begun(method, begin_live, self._dispatcher.engine, caller, keys, params)
                 if extra_timeout is not None:
                     deadline += extra_timeout(params)
                     takes_long = True
             case _:
                 assert_never(does)
-        if isinstance(operation, _OUTCOME):
+        if isinstance(operation, OUTCOME):
             measure(method.name, operation, self._begun)
             reply_to(at, id, operation)
             return
@@ -547,17 +486,20 @@ class Intake:
         calls, self._open = self._open, None
         if calls is None:
             return None
-        calls.complete()
+        calls.added(self._budget, self._weight)
+        self._weight = 0
         try:
             self._dispatcher.directory.post_nowait(calls.keys.context_key, calls)
         except trio.WouldBlock:
             return self._wait_for_room(calls)
-        calls.posted()
+        for told in calls.on_posted:
+            told()
         return None
 
     async def _wait_for_room(self, calls: Commands) -> None:
         await self._dispatcher.directory.post(calls.keys.context_key, calls)
-        calls.posted()
+        for told in calls.on_posted:
+            told()
 
 
 def _as_allowed(item: Item, allowed: Method | CoordinatorError) -> Item:
@@ -589,32 +531,3 @@ def _time(reply_to: ReplyTo, charge: Charge) -> None:
     """Have a call that is traced know what the store takes over its request."""
     if type(reply_to) is Followed and type(charge) is StoreTime:
         reply_to.store_time = charge
-
-
-def _begun(method: Method, begin: Callable[..., Operation | RawJson], *given: Any) -> Operation | Outcome:
-    """A call's operation, or its outcome if that is known at once."""
-    try:
-        return begin(*given)
-    except Exception as error:
-        return outcome_of(error, _NOT_BEGUN, method=method.name)
-
-
-async def _until_first_commands(
-    operation: Operation, context: ContextKey
-) -> tuple[Operation | Outcome, list[Command] | None]:
-    """Advance an operation that writes to its first commands. Returns both, or the outcome if it has none.
-
-    What has to be computed for them is computed before the next call is taken, which may need what this one writes.
-    """
-    step = advance(operation, None, context)
-    while isinstance(step, Compute):
-        try:
-            computed = await trio.to_thread.run_sync(step.run)
-        except Exception as error:
-            operation.close()
-            return outcome_of(error, "a computation", context=context), None
-        step = advance(operation, computed, context)
-    if isinstance(step, _OUTCOME):
-        return step, None
-    assert isinstance(step, list), "nothing is parked, and has effects, before it has asked the store"
-    return operation, step

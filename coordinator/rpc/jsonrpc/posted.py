@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from inspect import GEN_CREATED, getgeneratorstate
 from time import perf_counter
 
 import trio
 
-from coordinator.actors.pipeline import together
+from coordinator.actors.pipeline import Together
 from coordinator.actors.request import ORDINARY_BYTES, Answerable, Operation, Outcome, Request
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError, NotLoggedIn, StorageError
@@ -16,7 +15,7 @@ from coordinator.measures import CALLS, OK, OTHER
 from coordinator.rpc.access.audit import Followed
 from coordinator.rpc.jsonrpc.replies import Place
 from coordinator.rpc.methods.method import Method
-from coordinator.storage.keys import Keyspace
+from coordinator.storage.keys import Command, Keyspace
 from coordinator.supervision import report
 
 __all__ = ["Call", "Commands", "measure"]
@@ -76,6 +75,7 @@ class Commands(Request):
 
     Attributes:
         answerables: theirs.
+        asked: their commands; as `commands`, which are None once the replies have come.
         places: theirs.
         last: the method of the one added last.
         methods: where in their order calls of another method than before begin, and which.
@@ -86,10 +86,10 @@ class Commands(Request):
     """
 
     __slots__ = (
-        "_budget",
         "_outcomes",
         "_taken",
         "answerables",
+        "asked",
         "expected",
         "keys",
         "last",
@@ -99,11 +99,11 @@ class Commands(Request):
         "weight",
     )
 
-    def __init__(self, keys: Keyspace, budget: Budget, expected: int, *, deadline: float, writes: bool) -> None:
+    def __init__(self, keys: Keyspace, expected: int, *, deadline: float, writes: bool) -> None:
+        self.asked: list[Command]
         self.last: Method | None = None
         self.methods: list[tuple[int, str]] = []
         self.keys = keys
-        self._budget = budget
         self.expected = expected
         self.weight = 0
         self._taken: list[tuple[Budget, int]] = []
@@ -111,26 +111,18 @@ class Commands(Request):
         self._outcomes: list[Outcome] = []
         self.places: list[Place] = []
         self.on_posted: Sequence[Callable[[], None]] = ()
-        operation = together(self.answerables, keys.context_key, self._outcomes)
+        operation = Together(self.answerables, keys.context_key, self._outcomes)
         super().__init__(operation, deadline=deadline, writes=writes)
-
-    def complete(self) -> None:
-        """Its client adds no more."""
-        added, self.weight = self.weight, 0
-        self.added(self._budget, added)
+        self.commands = self.asked = []
 
     def added(self, budget: Budget, weight: int) -> None:
-        """Calls of a client with this budget, whose replies are expected to have `weight` bytes, were added."""
+        """Calls of a client with this budget, whose replies are expected to have `weight` bytes, were added: all of the
+        client whose calls it is for, or one of another."""
         self.weight += weight
         self.calls = len(self.answerables)
         self.load = self.weight // ORDINARY_BYTES or 1
         budget.take(weight)
         self._taken.append((budget, weight))
-
-    def posted(self) -> None:
-        """They are in the mailbox."""
-        for told in self.on_posted:
-            told()
 
     def reply(self, outcome: Outcome) -> None:
         for budget, weight in self._taken:
@@ -170,7 +162,8 @@ class Commands(Request):
             reply_to(place, id, _in_doubt(error) if self.is_in_doubt else error)
             self.places[at] = _answered, place, id
         withheld = {**(self.withheld or {}), **refused}
-        if getgeneratorstate(self.operation) == GEN_CREATED or len(withheld) == len(self.places):
+        is_sent = self.commands is None or self.unanswered or self.known is not None
+        if not is_sent or len(withheld) == len(self.places):
             self._withdraw(withheld)
         else:
             self.withheld = withheld
@@ -181,6 +174,7 @@ class Commands(Request):
         for at in sorted(refused, reverse=True):
             del self.places[at]
             del self.answerables[at]
+            del self.asked[at]
             del self.admitted[at]
         self.methods = [(begin - sum(at < begin for at in refused), name) for begin, name in self.methods]
         self.calls = len(self.places)

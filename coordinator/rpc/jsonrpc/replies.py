@@ -8,7 +8,7 @@ from typing import Final
 
 from coordinator.actors.request import Outcome, Request
 from coordinator.budget import Budget
-from coordinator.engine.subscriptions import Opening
+from coordinator.engine.sessions import Opening
 from coordinator.errors import CoordinatorError, Overloaded, ReplyTooLarge
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.decode import Item

@@ -7,7 +7,7 @@ from typing import Final
 from coordinator import models
 from coordinator.actors.request import Operation
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Caller
+from coordinator.engine.sessions import Caller
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, Overloaded
 from coordinator.operations import bulk, control
 from coordinator.rpc.access.rights import Right

@@ -8,7 +8,7 @@ from typing import Any, Final
 from coordinator import models
 from coordinator.actors.request import Operation, RawJson
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Caller, Session
+from coordinator.engine.sessions import Caller, Session
 from coordinator.engine.waiters import ANY_TYPE
 from coordinator.errors import (
     Conflict,

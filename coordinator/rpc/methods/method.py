@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, final
 from coordinator import models
 from coordinator.actors.request import Answerable, Operation, RawJson
 from coordinator.engine.engine import Engine
-from coordinator.engine.subscriptions import Caller, Session
+from coordinator.engine.sessions import Caller, Session
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound, StorageError
 from coordinator.operations.listing import PAGE_BYTES
 from coordinator.rpc.access.rights import Right

@@ -11,20 +11,22 @@ import math
 import weakref
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import trio
 
 from coordinator.actors.request import Request
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
-from coordinator.engine.subscriptions import Session, Subscription
+from coordinator.engine.sessions import Session, Subscription
 from coordinator.errors import NotLoggedIn
-from coordinator.readiness import Incoming
+from coordinator.readiness import WatchedSocket
 from coordinator.rpc.access.audit import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.jsonrpc import protocol
-from coordinator.rpc.jsonrpc.calls import Dispatcher, Intake
+from coordinator.rpc.jsonrpc.calls import Intake
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.websocket.frames import (
     GOING_AWAY,
@@ -132,7 +134,7 @@ class Connection(Session, Sink):
         self._says_no_more = False
         self._long_calls: weakref.WeakSet[Request] = weakref.WeakSet()
         self._state = _Reader.BUSY
-        self._incoming: Incoming | None = None  # while it is watched
+        self._incoming: WatchedSocket | None = None  # while it is watched
         self._standby = Standby[_Left]()  # of the task that reads
         self._reading = trio.CancelScope()
         self._whole = trio.CancelScope()
@@ -244,7 +246,9 @@ class Connection(Session, Sink):
         """Be told of what comes, where that can be: not over TLS, where what arrives is not what can be read."""
         if self._readiness is not None and isinstance(self._stream, trio.SocketStream):
             with contextlib.suppress(OSError):  # it is gone, or there is no room: it is waited for as over TLS
-                self._incoming = Incoming(self._readiness, self._stream, self._arrived)
+                told = partial(self._standby.instead, self._receive_now)
+                self._incoming = WatchedSocket(self._readiness, self._stream, told)
+                self._outbox.send_now = self._incoming.write_now
 
     def stop(self, grace_ends: float) -> None:
         """Read no more, answer what is in flight until then, close with 1001. Never blocks."""
@@ -319,10 +323,6 @@ class Connection(Session, Sink):
             return _GONE
         self._has_heard = True
         return begin(self._submit(data))
-
-    def _arrived(self) -> None:
-        """Something has come. Never blocks and never raises."""
-        self._standby.instead(self._receive_now)
 
     def _receive_now(self) -> None:
         """Submit what has come in place of the task, which goes on if that has to wait, or if there may be more: others

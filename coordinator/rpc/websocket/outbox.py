@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import trio
@@ -33,6 +34,7 @@ class Outbox:
         on_broken: called once when the connection has broken.
 
     Attributes:
+        send_now: as socketio.send_now, to this stream; another that does the same may take its place.
         waiting: bytes written here that the kernel has not accepted.
         is_broken: the connection has broken, or this was closed. What is written is dropped.
     """
@@ -47,6 +49,7 @@ class Outbox:
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
+        self.send_now: Callable[[memoryview], memoryview] = partial(send_now, stream)
         self._budget = budget
         self._write_timeout = write_timeout
         self._on_relief = on_relief
@@ -75,7 +78,7 @@ class Outbox:
         """Append a frame. With `is_last`, nothing to gather it with is expected: it is sent now if nothing waits."""
         if is_last and not self.waiting and not self.is_broken:
             try:
-                rest = send_now(self._stream, memoryview(frame))
+                rest = self.send_now(memoryview(frame))
             except OSError:
                 self._break()
                 return
@@ -136,7 +139,7 @@ class Outbox:
                 await self._something.wait()
                 self._something = trio.Event()
                 for data in self._gathered():
-                    rest = send_now(self._stream, data)
+                    rest = self.send_now(data)
                     self._accepted(len(data) - len(rest))
                     if rest:
                         await send_steadily(self._stream, rest, self._write_timeout, self._accepted)

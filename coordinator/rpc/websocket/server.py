@@ -22,7 +22,7 @@ from coordinator.rpc.access.forwarded import Proxies, peer_address
 from coordinator.rpc.access.logins import NOT_GOOD
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import shown_by
-from coordinator.rpc.jsonrpc.calls import Dispatcher
+from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
 from coordinator.socketio import linger, peer_host, send_steadily
