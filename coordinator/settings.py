@@ -25,6 +25,7 @@ from pydantic import (
 
 from coordinator.hosts import allowed_host, allowed_origin, is_loopback, read_host
 from coordinator.redaction import without_credentials
+from coordinator.secretfiles import read_file
 from coordinator.storage.cluster import Cluster
 from coordinator.storage.embedded import Fsync
 from coordinator.storage.keys import Isolation
@@ -37,6 +38,7 @@ JWT_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "
 
 LONGEST: Final = 10 * 365 * 86400.0  # seconds that a setting may name
 LARGEST: Final = 2**40  # of anything that is counted
+MAX_URL_BYTES: Final = 64 * 1024  # in the file of --redis-url-file
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Names = tuple[str, ...]
@@ -310,7 +312,7 @@ class Settings(BaseModel):
         if given.get("redis_url") is not None:
             raise ValueError("give --redis-url or --redis-url-file, not both")
         try:
-            url = Path(path).expanduser().read_text(encoding="utf-8").strip()
+            url = read_file(Path(path).expanduser(), MAX_URL_BYTES)[0].decode().strip()
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"--redis-url-file: {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"

@@ -79,7 +79,9 @@ class Credentials:
         token = self.token
         if not token and self.token_file is not None:
             words = read_secret(self.token_file, "token").decode(errors="replace").split()
-            token = words[0] if words else ""
+            if not words:
+                raise Unusable(f"there is no token in {self.token_file}")
+            token = words[0]
         if not token:
             return {}
         if not _TOKEN.fullmatch(token):

@@ -7,15 +7,19 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import trio
 
 from coordinator.client.address import Address
 from coordinator.client.credentials import Credentials
 from coordinator.client.reasons import Unreachable
-from coordinator.secretfiles import Unusable
+from coordinator.secretfiles import Unusable, read_file
 
 __all__ = ["Stream", "open_stream", "time_limit", "tls_context", "tls_for"]
+
+MAX_AUTHORITIES: Final = 16 * 1024 * 1024  # bytes; the authorities of a system are a quarter of one MiB
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -30,8 +34,11 @@ def tls_context(ca: str | os.PathLike[str] | None = None, credentials: Credentia
         ValueError: there is no certificate to be had from a file; the message says why in one line.
     """
     try:
-        context = ssl.create_default_context(cafile=None if ca is None else os.fspath(ca))
-    except ssl.SSLError:  # it is an OSError, too
+        authorities = None if ca is None else read_file(Path(ca), MAX_AUTHORITIES)[0].decode("ascii", "replace")
+        if authorities is not None and not authorities.strip():
+            raise ValueError("it is empty")  # of which OpenSSL would make: trust those of the system
+        context = ssl.create_default_context(cadata=authorities)
+    except (ssl.SSLError, ValueError):  # the first is an OSError, too
         raise ValueError(f"{str(ca)!r} has no certificate in PEM form in it") from None
     except OSError as error:
         raise ValueError(f"cannot read the certificates in {str(ca)!r}: {error.strerror}") from None

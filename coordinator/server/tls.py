@@ -22,6 +22,7 @@ import structlog
 import trio
 from cryptography import x509
 
+from coordinator.secretfiles import read_file
 from coordinator.settings import Settings
 from coordinator.tlsstream import Secure, TlsStream, in_the_clear, serve_tls
 
@@ -162,8 +163,7 @@ def read_material(settings: Settings, *, warn: bool = True) -> Material | None:
 
 def _read(flag: str, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content, _ = read_file(path, MAX_FILE_BYTES + 1)
     except OSError as error:
         raise CannotUseTls(f"{flag}: cannot read {path}: {(error.strerror or str(error)).lower()}") from error
     if not content.strip():

@@ -124,7 +124,7 @@ def test_a_file_that_may_not_be_read_is_named(files: Files, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    monkeypatch.setattr("coordinator.server.tls.read_file", refuse)  # root may read everything
 
     with pytest.raises(CannotUseTls, match=r"--tls-cert: cannot read .*: permission denied"):
         read(files)

@@ -18,9 +18,10 @@ from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Request
 from coordinator.engine.engine import Engine
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket import connection as connection_module
-from coordinator.rpc.websocket.connection import PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
+from coordinator.rpc.websocket.connection import ANSWERED, PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
 from coordinator.rpc.websocket.handshake import Refused, accept, read_upgrade
 from coordinator.rpc.websocket.server import HANDSHAKE_TIMEOUT, LOOK_EVERY, SHAKEN_AT_ONCE, WebSocketFrontEnd
 from coordinator.server import bootstrap
@@ -262,6 +263,38 @@ async def test_a_flood_lets_others_get_on_all_the_time(kind: str) -> None:
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
         assert steps >= frames / SLICE_FRAMES
+
+
+async def test_of_messages_that_cannot_be_read_few_are_answered_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To answer one takes many times as long as to pass over a frame that leads to no call."""
+    read = most = 0
+    parse = protocol.parse
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal read, most
+        read += 1
+        most = max(most, read)
+        return parse(*arguments)
+
+    async def step() -> None:
+        nonlocal read
+        while True:
+            read = 0
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(protocol, "parse", counted)
+    front_end = FrontEnd()
+    async with serving(front_end) as clients:
+        peer = await clients.opened()
+        async with trio.open_nursery() as nursery:
+            await peer.send(frame(TEXT, b"{") * 1000 + frame(CLOSE, close_payload(4000)))
+            nursery.start_soon(step)
+            while await peer.next() is not None:
+                pass
+            nursery.cancel_scope.cancel()
+    assert (
+        0 < most <= 2 * SLICE_FRAMES // ANSWERED
+    )  # the end of one slice and the beginning of the next may be one step
 
 
 async def test_a_flood_of_pings_that_reads_nothing_holds_no_memory() -> None:

@@ -59,8 +59,8 @@ class Gate:
         self.failing = Pauses()
         self.failures = Failures()
         self.finding_out = Turns(LOGIN_EVERY)  # whose a token is, for those whose address is over its limits
-        self._operators = TokenFile(operator_file)
-        self._metrics = TokenFile(metrics_file)
+        self._operators = TokenFile(operator_file, "the operator's tokens")
+        self._metrics = TokenFile(metrics_file, "--metrics-token-file")
         self._provider = provider
         self.logins = Logins(self.registry, self._operators, provider, self.opening)
         self.sweep = Sweep(self.registry, self.logins, self._look)

@@ -56,11 +56,17 @@ def rotate(path: Path) -> str:
 
 
 class TokenFile:
-    """The tokens of a file, which is read again when it changes. One that cannot be read has none."""
+    """The tokens of a file, which is read again when it changes. One that cannot be read has none.
 
-    def __init__(self, path: Path | None) -> None:
+    Args:
+        what: whose tokens they are, for the log.
+    """
+
+    def __init__(self, path: Path | None, what: str) -> None:
         self._path = path
+        self._what = what
         self._seen: tuple[int, int, int] | None = None
+        self._is_told = False  # that it cannot be used
         self._digests: frozenset[str] = frozenset()
         self.look()
 
@@ -78,10 +84,11 @@ class TokenFile:
             if seen == self._seen:
                 return
             self._seen, self._digests = seen, _digests(self._path)
+            self._is_told = False
         except (OSError, Unusable) as error:
-            if self._digests:
-                log.error("the operator's token file cannot be used: nobody is the operator now", reason=str(error))
-            self._seen, self._digests = None, frozenset()
+            if not self._is_told:
+                log.error(f"the file of {self._what} cannot be used: none of its tokens is good now", reason=str(error))
+            self._seen, self._digests, self._is_told = None, frozenset(), True
 
 
 def _digests(path: Path) -> frozenset[str]:

@@ -28,7 +28,7 @@ from pydantic_core import from_json
 from coordinator.errors import NotLoggedIn
 from coordinator.rpc.access.principals import BY_JWT, Principal, read_principal
 from coordinator.rpc.access.turns import Turns
-from coordinator.secretfiles import Unusable
+from coordinator.secretfiles import Unusable, read_file
 
 __all__ = ["Provider", "read_keys"]
 
@@ -229,16 +229,11 @@ def _state_of(path: Path) -> tuple[int, ...] | None:
 def _content(path: Path) -> bytes:
     """Raises Unusable."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep everybody waiting
-        with open(descriptor, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise Unusable(f"{path} is no file")
-            if mode & stat.S_IWOTH:
-                raise Unusable(f"everybody can write the keys in {path}: chmod o-w {path}")
-            content = file.read(MAX_FILE + 1)
+        content, held = read_file(path, MAX_FILE + 1)
     except OSError as error:
         raise Unusable(f"cannot read the keys in {path}: {(error.strerror or str(error)).lower()}") from None
+    if held.st_mode & stat.S_IWOTH:
+        raise Unusable(f"everybody can write the keys in {path}: chmod o-w {path}")
     if len(content) > MAX_FILE:
         raise Unusable(f"{path} is larger than {MAX_FILE} bytes")
     return content

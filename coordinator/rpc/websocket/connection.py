@@ -56,7 +56,8 @@ LOGIN_GRACE: Final = 2.0  # seconds that a client may take to log in though anot
 PONG_TIMEOUT: Final = 20.0  # seconds without a byte after a ping
 RECEIVE_BYTES: Final = 16 * 1024  # whoever sends more at once lets others get on in between
 BATCH_BYTES: Final = 512 * 1024  # of notifications sent as one message
-SLICE_FRAMES: Final = 64  # frames that lead to no call, and messages answered at once, before others get on
+SLICE_FRAMES: Final = 64  # frames that lead to no call before others get on
+ANSWERED: Final = 4  # of those, what a message takes that is answered at once, as one that cannot be read
 
 
 _GONE: Final = b""
@@ -356,7 +357,7 @@ class Connection(Session, Sink):
                     if self._is_stopping:
                         break
                 elif self._in_flight <= before:
-                    self._at_once += 1
+                    self._at_once += ANSWERED
             elif isinstance(event, Ping):
                 self._at_once += 1
                 self._outbox.write_pong(pong_frame(event.payload))
