@@ -16,8 +16,8 @@ from coordinator.metrics import SHARED
 __all__ = ["Totals"]
 
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""What every scraper reads. Version 1.0.0 differs in names outside ASCII only, of which we have none, and some (Elastic's
-Metricbeat, what is built on older libraries of Prometheus) read no version but this."""
+"""What every scraper reads. Version 1.0.0 differs in names outside ASCII only, of which we have none, and some
+(Metricbeat, what is built on older libraries of Prometheus) read no version but this."""
 
 _OF_PROCESS: Final = "process_"  # as the names of what ProcessCollector reports begin
 _LABEL: Final = "worker"
