@@ -286,7 +286,7 @@ class Settings(BaseModel):
     public_url: str | None = Field(
         None,
         description="http:// or https:// URL at which clients reach this server through a proxy, for both front-ends; "
-        "the OpenRPC document names it as the server.",
+        "its pages are our own, and the OpenRPC document names it as the server.",
     )
     allowed_origins: Names = Field(
         (),

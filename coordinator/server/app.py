@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 import trio
@@ -297,6 +296,7 @@ class Service:
             allowed_origins=settings.allowed_origins,
             allowed_hosts=settings.allowed_hosts,
             own_names=self._own_names,
+            public_url=settings.public_url,
             scheme=_scheme_of(settings),
         )
         proxies = Proxies(settings.behind_proxy)
@@ -472,17 +472,13 @@ def rules_of(settings: Settings) -> Rules:
 def names_of(settings: Settings, tls: Material | None) -> list[str]:
     """By which names clients may call us, beside those that the settings allow. No other page can have them."""
     names = [socket.gethostname()]
-    if settings.public_url is not None:
-        names.append(urlsplit(settings.public_url).hostname or "")
     if tls is not None:
         names += certified_names(tls)
     return [name for name in names if name]
 
 
 def _scheme_of(settings: Settings) -> str:
-    """Return the scheme, http or https, by which browsers reach our pages."""
-    if settings.public_url is not None:
-        return urlsplit(settings.public_url).scheme
+    """Return the scheme, http or https, by which browsers reach our pages, unless --public-url tells."""
     return "https" if settings.is_tls or settings.behind_proxy else "http"
 
 

@@ -224,6 +224,30 @@ def test_another_version_is_told_ours(server: CoordinatorProcess) -> None:
     assert b"sec-websocket-version: 13" in response.lower()
 
 
+@pytest.mark.parametrize(
+    ("upgrade", "key"),
+    [
+        (b"websocket", b""),
+        (b"foo, websocket", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+    ],
+)
+@pytest.mark.parametrize("port", ["ws", "http"])
+def test_a_handshake_that_lacks_something_is_told_what_one_has(
+    server: CoordinatorProcess, port: str, upgrade: bytes, key: bytes
+) -> None:
+    client = RawClient(server.ws if port == "ws" else server.http)
+    client.socket.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Upgrade: " + upgrade + b"\r\n" + key + b"\r\n"
+    )
+
+    response = response_to(client)
+
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in response
+    assert b"Sec-WebSocket-Key" in response.partition(b"\r\n\r\n")[2]
+
+
 def response_to(client: RawClient) -> bytes:
     """All that comes until the end, which is no reset."""
     response = b""

@@ -25,7 +25,7 @@ def storeless() -> Iterator[CoordinatorProcess]:
 
 def metrics(http: httpx.Client) -> dict[str, float]:
     page = http.get("/metrics")
-    assert page.headers["content-type"].startswith("text/plain")
+    assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     return {
         sample.name: sample.value
         for family in text_string_to_metric_families(page.text)

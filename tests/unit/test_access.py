@@ -76,6 +76,32 @@ def test_elsewhere_addresses_and_known_names_are_accepted_and_no_other(bound_to:
     assert AccessPolicy(bound_to, allowed_hosts=["*"]).refusal(None, "evil.example") is None
 
 
+PUBLIC = "https://hero.example:8443/base"
+
+
+@pytest.mark.parametrize("bound_to", ["127.0.0.1", "::1", "10.0.0.1"])
+@pytest.mark.parametrize("host", ["hero.example:8443", "Hero.Example", "127.0.0.1:9652", None])
+def test_pages_of_the_public_url_are_our_own_whatever_host_the_proxy_sends(bound_to: str, host: str | None) -> None:
+    policy = AccessPolicy(bound_to, public_url=PUBLIC)
+
+    for origin in (None, "https://hero.example:8443", "wss://HERO.example:8443"):
+        assert policy.refusal(origin, host) is None
+    assert policy.is_own_page("https://hero.example:8443", host)
+    assert policy.is_secure
+    for origin in ("http://hero.example:8443", "https://hero.example:9443", "https://evil.example:8443", "null"):
+        assert not policy.is_own_page(origin, host)
+    assert policy.refusal("https://evil.example:8443", host) is not None
+    assert policy.refusal("https://hero.example:9443", host) is not None
+
+
+@pytest.mark.parametrize("bound_to", ["127.0.0.1", "10.0.0.1"])
+def test_a_public_url_opens_no_other_host(bound_to: str) -> None:
+    policy = AccessPolicy(bound_to, public_url=PUBLIC)
+
+    for host in ("evil.example", "x.hero.example", "hero.example.evil.example"):
+        assert policy.refusal(None, host) is not None
+
+
 def test_own_names_open_nothing_on_loopback() -> None:
     assert AccessPolicy("127.0.0.1", own_names=["coordinator.example"]).refusal(None, "coordinator.example") is not None
 

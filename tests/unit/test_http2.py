@@ -66,9 +66,10 @@ class Client:
         *,
         ends: bool = False,
         more: Sequence[tuple[bytes, bytes]] = (),
+        authority: bytes | None = b"localhost",
     ) -> int:
         id = self.h2.get_next_available_stream_id()
-        pseudo = {b":method": method, b":authority": b"localhost"}
+        pseudo = {b":method": method} if authority is None else {b":method": method, b":authority": authority}
         if method != b"CONNECT":
             pseudo |= {b":path": path, b":scheme": b"http"}
         headers = [*pseudo.items(), (b"content-type", b"application/json"), *more]
@@ -304,6 +305,48 @@ async def test_a_stream_that_cannot_be_served_ends_by_itself(method: bytes, path
         assert client.statuses == {call: 200}
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        [(b"host", b"127.0.0.1")],
+        [(b"X-Upper", b"1")],
+        [(b"connection", b"keep-alive")],
+        [(b"transfer-encoding", b"chunked")],
+        [(b"te", b"gzip")],
+        [(b"x-blank", b" 1")],
+        [(b"x-line", b"a\nb")],
+        [(b"", b"1")],
+        [(b":method", b"GET")],
+        [(b":unknown", b"1")],
+    ],
+)
+async def test_a_malformed_head_ends_its_own_stream(more: list[tuple[bytes, bytes]]) -> None:
+    """Others' requests may be on the connection: a proxy's."""
+    async with served() as client:
+        other = client.request()
+        await client.flush()
+        client.h2.config.validate_outbound_headers = False
+        client.h2.config.normalize_outbound_headers = False
+        malformed = client.request(more=more)
+        client.h2.send_data(malformed, CALL, end_stream=True)
+        client.h2.send_data(other, CALL, end_stream=True)
+        await client.flush()
+
+        assert client.resets == {malformed: h2.errors.ErrorCodes.PROTOCOL_ERROR}
+        assert client.statuses == {other: 200}
+        assert client.goodbye is None
+
+
+async def test_a_request_may_name_no_host() -> None:
+    """As health checks of proxies do."""
+    async with served() as client:
+        client.h2.config.validate_outbound_headers = False
+        check = client.request(b"GET", b"/healthz", ends=True, authority=None)
+        await client.flush()
+
+        assert client.statuses == {check: 200}
+
+
 async def test_no_websocket_is_offered() -> None:
     async with served() as client:
         assert client.h2.remote_settings.get(h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL, 0) == 0
@@ -337,6 +380,22 @@ async def test_a_busy_client_is_let_go_once_it_is_answered(autojump: None) -> No
         assert client.statuses == {busy: 200}
         assert client.has_ended
         assert trio.current_time() < 1.0
+
+
+async def test_what_a_busy_client_begins_while_it_stops_is_refused_so_that_it_may_be_sent_elsewhere(
+    autojump: None,
+) -> None:
+    async with served() as client:
+        busy = client.request()
+        await client.flush()
+        await client.http2.stop()
+        late = await client.call()
+        assert client.resets == {late: h2.errors.ErrorCodes.REFUSED_STREAM}
+
+        client.h2.send_data(busy, CALL, end_stream=True)
+        await client.flush()
+        assert client.statuses == {busy: 200}
+        await client.ended()
 
 
 async def test_who_sends_nothing_is_let_go(autojump: None) -> None:

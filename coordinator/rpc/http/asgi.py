@@ -179,4 +179,6 @@ def _request(scope: Scope) -> Request:
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         headers[name] = b"%b, %b" % (headers[name], value) if name in headers else value
+    if scope["http_version"] == "2" and not headers.get(b"host"):
+        headers.pop(b"host", None)  # Hypercorn's own, of a request that names none
     return Request(scope["method"].encode(), scope["raw_path"], headers)

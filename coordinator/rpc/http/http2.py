@@ -19,6 +19,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+import h2.utilities
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -53,6 +54,9 @@ IDLE_FRAMES: Final = 1000  # that ask for nothing to be done, which a client may
 IDLE_FRAMES_A_SECOND: Final = 100.0  # … and for long: pings, settings, data without any
 
 _IDLE: Final = (h2.events.PingReceived, h2.events.RemoteSettingsChanged)
+_REQUEST: Final = h2.utilities.HeaderValidationFlags(
+    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
+)
 
 
 def hypercorn_config() -> Config:
@@ -224,13 +228,19 @@ class _Protocol(H2Protocol):
     - data of a stream that was answered before its end is dropped, and the stream reset, not the connection ended;
     - a client that goes on resetting streams, or sending what asks for nothing, is told to calm down;
     - priorities, which HTTP/2 has given up, are ignored: the tree Hypercorn keeps of them raises when it is full;
-    - no stream becomes a WebSocket, and none is begun whose path is not ASCII, at which Hypercorn fails.
+    - no stream becomes a WebSocket, and none is begun whose path is not ASCII, at which Hypercorn fails;
+    - a malformed head ends its own stream (RFC 9113, 8.1.1): h2 would end the connection, which may be a proxy's with
+      other clients' requests on it. One that names no host is none, as health checks of proxies send it;
+    - streams begun while the connection is to end, once those before are answered, are refused in the way by which a
+      client knows that it may send them again elsewhere. No GOAWAY goes before: clients on h2 (httpx) drop what they
+      wait for at one.
     """
 
     _resets: _Allowance
     _idle_frames: _Allowance
 
     async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+        self.connection.config.validate_inbound_headers = False  # see _fault
         self._resets = _Allowance(RESETS, RESETS_A_SECOND)
         self._idle_frames = _Allowance(IDLE_FRAMES, IDLE_FRAMES_A_SECOND)
         self.connection.local_settings = h2.settings.Settings(
@@ -251,13 +261,30 @@ class _Protocol(H2Protocol):
                 return
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 self._drop(event)
-            elif isinstance(event, h2.events.RequestReceived) and not _is_servable(event):
-                self.connection.reset_stream(event.stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            elif isinstance(event, h2.events.RequestReceived) and (fault := self._fault(event)) is not None:
+                self.connection.reset_stream(event.stream_id, fault)
             elif isinstance(event, h2.events.PriorityUpdated):
                 continue
             else:
                 await super()._handle_events([event])
         await super()._handle_events([])  # sends what dropping and refusing has made
+
+    def _fault(self, event: h2.events.RequestReceived) -> h2.errors.ErrorCodes | None:
+        """Why no request is made of a stream, if none is."""
+        headers = [*(event.headers or ())]
+        names = {name for name, _ in headers}
+        if not names & {b":authority", b"host"}:
+            headers.append((b"host", b"none"))  # h2 wants one, HTTP/2 does not
+        try:
+            for _ in h2.utilities.validate_headers(headers, _REQUEST):
+                pass
+        except h2.exceptions.ProtocolError:
+            return h2.errors.ErrorCodes.PROTOCOL_ERROR
+        return h2.errors.ErrorCodes.REFUSED_STREAM if self._is_ending or not _is_servable(event) else None
+
+    @property
+    def _is_ending(self) -> bool:
+        return bool(self.context.terminated.is_set())
 
     def _drop(self, event: h2.events.DataReceived) -> None:
         try:

@@ -33,6 +33,7 @@ __all__ = [
 SUBPROTOCOLS: Final = ("herocoordinator.v1", "jsonrpc")  # the first that is offered is chosen
 
 _END: Final = re.compile(rb"\n\r?\n")
+_VERSION: Final = re.compile(rb"\r\nsec-websocket-version:", re.IGNORECASE)
 _LINE_ENDS: Final = b"\r\n"
 _METHOD: Final = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~0-9-]")
 _REASONS: Final = {
@@ -179,8 +180,9 @@ async def accept(request: UpgradeRequest) -> bytes:
     except* UnicodeError:
         raise Refused(400, "the name in Host is none") from None
     if not is_open:
-        refused = Refused(400, "this is no request for a WebSocket")
-        refused.response = bytes(stream.sent) or refused.response
+        refused = Refused(400, "a request for a WebSocket has `Upgrade: websocket` and a Sec-WebSocket-Key")
+        if _VERSION.search(stream.sent):  # what it answers to other faults says nothing
+            refused.response = bytes(stream.sent)
         raise refused
     return bytes(stream.sent)
 

@@ -8,12 +8,16 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from coordinator.metrics import SHARED
 
 __all__ = ["Totals"]
+
+TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""What every scraper reads. Version 1.0.0 differs in names outside ASCII only, of which we have none, and some
+(Metricbeat, what is built on older libraries of Prometheus) read no version but this."""
 
 _OF_PROCESS: Final = "process_"  # as the names of what ProcessCollector reports begin
 _LABEL: Final = "worker"
@@ -67,7 +71,7 @@ class Totals:
         """The page and its content type. `processes`: the families of each that runs, by the label it gets."""
         registry = CollectorRegistry()
         registry.register(_Collected(self._added_up(processes)))
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        return generate_latest(registry), TEXT_FORMAT
 
     def _added_up(self, processes: Mapping[str, Iterable[Metric]]) -> list[Metric]:
         sums: dict[str, _Sums] = {}
