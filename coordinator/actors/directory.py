@@ -438,7 +438,7 @@ class Directory:
         supervisor.look()
         if mailbox.was_used:
             mailbox.was_used = False
-            mailbox.idle_since = now
+            mailbox.idle_since = now - HOUSEKEEPING_EVERY  # or later: nobody has looked since
         elif now - mailbox.idle_since > self._idle_timeout and supervisor.is_free:
             supervisor.retire()
 

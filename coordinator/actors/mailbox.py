@@ -25,7 +25,7 @@ class Mailbox:
         pending: every request posted and not yet answered, oldest first.
         running: those popped from the queue, in the order their next step will be sent.
         was_used: it has become empty since the directory's sweeper last looked.
-        idle_since: when the sweeper last found that, on trio's clock.
+        idle_since: when it did so, as far as the sweeper knows, on trio's clock.
         largest: bytes of the largest record seen in the context, by us or, as the store says, by others.
         has_asked: whether the store has said that.
         expected: bytes a record of the context may have, as far as we know.

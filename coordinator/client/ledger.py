@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, from_json, to_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, core_schema, to_json
 
 from coordinator import errors
 from coordinator.client.errors import CallTooLarge, CannotBeSent, ConnectionLost, NoReply
@@ -17,22 +17,36 @@ __all__ = ["Call", "Finish", "Ledger", "encode", "encode_call"]
 Finish = Callable[[dict[str, Any] | Exception], None]
 """Takes a call's outcome: the reply object, or why there is none. Must not block or raise."""
 
-_ANYTHING: Final = SchemaSerializer(core_schema.any_schema(), {"ser_json_inf_nan": "constants"})
+_ANYTHING: Final = SchemaSerializer(core_schema.any_schema())
 
 
 def encode(params: Any) -> bytes:
     """Params as JSON. Of models in it only what was set is sent, so that what was left out stays as it is stored.
 
-    Raises CannotBeSent.
+    Raises CannotBeSent, also for NaN and infinities: JSON has none, and as null they would mean something else.
     """
     serializer: SchemaSerializer = getattr(params, "__pydantic_serializer__", _ANYTHING)
     try:
         encoded = serializer.to_json(params, exclude_unset=True)
     except PydanticSerializationError as error:
         raise CannotBeSent(f"the params cannot be sent: {_reason(error)}") from None
-    if (b"NaN" in encoded or b"Infinity" in encoded) and (fault := _no_number(encoded)) is not None:
-        raise CannotBeSent(f"the params cannot be sent: {fault}")
+    if b"null" in encoded and (found := _not_finite(params, "params")) is not None:
+        raise CannotBeSent(f"the params cannot be sent: {found}, which JSON has not")
     return encoded
+
+
+def _not_finite(value: Any, place: str) -> str | None:
+    """The first number that is none, and where it is."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}"
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = ((f"{place}.{name}", part) for name, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = ((f"{place}[{index}]", part) for index, part in enumerate(value))
+    elif hasattr(value, "__pydantic_serializer__"):
+        parts = ((f"{place}.{name}", part) for name, part in vars(value).items())
+    return next((found for name, part in parts if (found := _not_finite(part, name)) is not None), None)
 
 
 def encode_call(method: str, params: Any) -> bytes:
@@ -48,15 +62,6 @@ def _payload(method: str, params: bytes | None, id: int | None) -> bytes:
         return b'{"jsonrpc":"2.0",%b"method":%b%b}' % (member, to_json(method), rest)
     except PydanticSerializationError as error:
         raise CannotBeSent(f"the method's name cannot be sent: {_reason(error)}") from None
-
-
-def _no_number(encoded: bytes) -> str | None:
-    """What is wrong with JSON if there is a number in it that is none there: NaN or Infinity."""
-    try:
-        from_json(encoded, allow_inf_nan=False)
-    except ValueError:
-        return "there is no NaN and no Infinity in JSON"
-    return None
 
 
 def _reason(error: PydanticSerializationError) -> str:

@@ -20,6 +20,7 @@ from tests.cli.conftest import Flows
 from tests.support.commands import herocoordinator, herocoordinator_started, read_until
 from tests.support.runner import new_context, runner
 from tests.support.server import CoordinatorProcess, coordinator, free_port
+from tests.support.waiting import until_sync
 
 CHAIN = """
 name = "sums"
@@ -297,6 +298,8 @@ def test_show_has_each_job_by_level_with_its_name_and_the_results(flows: Flows) 
 @pytest.mark.slow
 def test_list_has_each_flow_and_can_be_narrowed_to_a_status(flows: Flows) -> None:
     finished = id_in(flows("run", flows.file(CHAIN)).stdout)
+    second = int(time.time())
+    until_sync(lambda: int(time.time()) > second)  # of the same second they are in the order of their ids
     waiting = flows.submitted(WAITING)
 
     everything = flows("list").stdout.splitlines()
