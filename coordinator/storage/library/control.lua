@@ -35,6 +35,7 @@ local function job_cancel(tx, args, o)
     end
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
+    leave_queue(tx)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
     COUNT.job(tx, status, 'Error')
     emit_job(tx, run, job, 'Error', nil, because(reason))

@@ -181,6 +181,7 @@ local function reset_job(tx, run, job, status, awaits)
     COUNT.move(tx, 'Dispatched>WaitingForPrerequisites')
     redis.call('HDEL', key, 'x_queued', 'x_retry')
     disarm(tx, 'retry:' .. job)
+    leave_queue(tx)
   elseif status == 'WaitingForPrerequisites' then
     PREREQUISITES.stop_awaiting(tx, run, job, awaits)
   end
