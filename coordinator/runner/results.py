@@ -58,11 +58,15 @@ def parse_results(data: bytes) -> Results:
     """What each line says; the value may hold `=` and blanks, the last line of a key wins, empty lines are nothing.
 
     After `key<<MARK` come the lines of the value, up to one that is just MARK. A line in which `=` comes before `<<` is
-    `key=value`.
+    `key=value`. Bytes that are no UTF-8 are a fault: with others in their place a value is not what the script meant.
     """
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError as error:
+        before = data.count(b"\n", 0, error.start)
+        return Results({}, f"HERO_RESULT line {before + 1} is not UTF-8")
     values: dict[str, str] = {}
     wrong: list[str] = []
-    lines = data.decode(errors="replace").split("\n")
     at = 0
     while at < len(lines):
         line = lines[at].removesuffix("\r")

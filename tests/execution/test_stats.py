@@ -111,6 +111,48 @@ def test_what_waits_and_who_is_there_is_told(context: Context) -> None:
     assert context.stats()["script_types"]["Python"] == {"jobs": 2, "queued": 0, "oldest": 0}
 
 
+def tick_often(context: Context) -> None:
+    """Until what is done some at a time is done."""
+    for _ in range(10):
+        context.tick()
+
+
+@pytest.mark.parametrize("jobs", [1, 120, 400])
+def test_what_does_not_run_any_more_is_not_told_as_queued_though_no_runner_comes(context: Context, jobs: int) -> None:
+    """Up to the first job that does wait; what is behind it is found by whoever takes that."""
+    context.submit(1, [job(id) for id in range(1, jobs + 1)])
+    tick_often(context)
+    context.submit(2, [job(1001)])
+    context.submit(3, [job(id) for id in range(2001, 2001 + jobs)])
+    tick_often(context)
+    assert context.stats()["script_types"]["Python"]["queued"] == 2 * jobs + 1
+
+    context.cancel(1)
+    context.later(2)
+    tick_often(context)
+    assert context.stats()["script_types"]["Python"]["queued"] == jobs + 1
+
+    context.cancel_job(1001)
+    context.delete_flow(2)
+    context.cancel(3)
+    context.delete_flow(3)
+    context.later(2)
+    tick_often(context)
+    assert context.stats()["script_types"]["Python"] == {"jobs": jobs, "queued": 0, "oldest": 0}
+    assert context.wire.ask(("EXISTS", f"{context.keys.prefix}queue:python")) == [0]
+
+
+def test_what_was_queued_again_stays_queued(context: Context) -> None:
+    context.submit(1, [job(1), job(2)])
+    context.cancel(1)
+    context.retry(1)
+    context.pause()
+    context.later(2)
+
+    context.unpause()
+    assert sorted(attempt.id for attempt in context.run_all()) == [1, 2]
+
+
 def test_what_a_faulty_call_has_changed_is_counted(context: Context) -> None:
     context.submit(1, [job(1), job(2)])
     first, _ = context.take(2)

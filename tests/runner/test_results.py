@@ -76,8 +76,11 @@ def test_of_a_file_that_is_too_large_nothing_is_taken(tmp_path: Path) -> None:
     assert "too large: 65537 bytes, at most 65536" in str(results.fault)
 
 
-def test_invalid_utf8_is_replaced() -> None:
-    assert parse_results(b"a=\xff\n").values == {"a": "\ufffd"}
+@pytest.mark.parametrize("wrong", [b"b=\xff", b"b=\xed\xa0\x80", b"b=\xc3", b"\xfe=b", b"b<<E\n\xff\nE"])
+def test_what_is_no_utf8_is_a_fault_and_never_another_value(wrong: bytes) -> None:
+    line = 2 + wrong.split(b"\xff")[0].count(b"\n")
+
+    assert parse_results(b"a=1\n" + wrong) == ({}, f"HERO_RESULT line {line} is not UTF-8")
 
 
 def test_a_file_that_is_gone_has_no_results(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ local ONE_CALL_BYTES = 8192 -- of the names of what they wait for
 local WORK = 300 -- commands, about, of a slice
 local ANSWER_KEPT = '60000' -- ms for which it is remembered what a long call was answered, should that be lost
 local LOOK_AGAIN = 60000 -- ms after which it is seen whether what could not be done can be done now
+local STALE_AFTER = 1000 -- ms after which entries of queues whose jobs do not run are dropped, if they are next
 
 -- How a result begins. storage/functions lists the same.
 local WORD = {
@@ -342,6 +343,17 @@ end
 local function disarm(tx, name)
   local timers, timed = tx.timers, tx.timed
   timers[timed + 1], timers[timed + 2], tx.timed = name, false, timed + 2
+end
+
+-- A job that was queued is not to run any more. Its entry is a hint and stays, but where no runner comes to drop it, it
+-- would be counted for ever: see TIMER.stale.
+local function leave_queue(tx)
+  if not tx.has_left then
+    tx.has_left = true
+    if not redis.call('ZSCORE', tx.prefix .. 'timers', 'stale:engine') then
+      arm(tx, 'stale:engine', tx.now + STALE_AFTER)
+    end
+  end
 end
 
 local function shorten(items, count)

@@ -33,7 +33,10 @@ local function job_cancel(tx, args, o)
     if status == 'WaitingForPrerequisites' then
       PREREQUISITES.stop_awaiting(tx, run, job, awaits)
     end
-    redis.call('HDEL', key, 'x_queued', 'x_retry')
+    if redis.call('HDEL', key, 'x_queued') == 1 then
+      leave_queue(tx)
+    end
+    redis.call('HDEL', key, 'x_retry')
     disarm(tx, 'retry:' .. job)
     redis.call('HSET', key, 'status', 'Error', 'x_failure', reason, 'x_ended', tx.at, 'updated_at', tx.seconds)
     COUNT.job(tx, status, 'Error')

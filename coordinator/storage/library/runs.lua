@@ -179,7 +179,10 @@ local function reset_job(tx, run, job, status, awaits)
   if status == 'Dispatched' then
     redis.call('HSET', key, 'status', 'WaitingForPrerequisites', 'updated_at', tx.seconds)
     COUNT.move(tx, 'Dispatched>WaitingForPrerequisites')
-    redis.call('HDEL', key, 'x_queued', 'x_retry')
+    if redis.call('HDEL', key, 'x_queued') == 1 then
+      leave_queue(tx)
+    end
+    redis.call('HDEL', key, 'x_retry')
     disarm(tx, 'retry:' .. job)
   elseif status == 'WaitingForPrerequisites' then
     PREREQUISITES.stop_awaiting(tx, run, job, awaits)

@@ -464,6 +464,34 @@ function TIMER.count(tx)
   end
 end
 
+-- Drop what is next in the queues but does not wait there any more, up to the first job that does: whoever takes that
+-- finds what is behind it.
+function TIMER.stale(tx)
+  for _, type in ipairs({'osis', 'sal', 'v', 'python'}) do
+    local queue, is_waiting = tx.prefix .. 'queue:' .. type, false
+    while not is_waiting do
+      if tx.work <= 0 then
+        arm(tx, 'stale:engine', tx.now)
+        return
+      end
+      local entries, stale = redis.call('LRANGE', queue, -50, -1), 0
+      for at = #entries, 1, -1 do
+        local record = redis.pcall('HMGET', tx.prefix .. entries[at], 'status', 'x_queued', 'x_run')
+        if record.err or record[1] == 'Dispatched' and record[2] and record[3] then
+          is_waiting = true
+          break
+        end
+        stale = stale + 1
+      end
+      if stale > 0 then
+        redis.call('RPOP', queue, stale)
+      end
+      tx.work = tx.work - stale - 1
+      is_waiting = is_waiting or #entries < 50
+    end
+  end
+end
+
 -- Act on the timers that are due, at most so many and until that was work enough, and report on the queues. One that
 -- fails concerns no other, and is due again later.
 -- Arguments: 1 how many.
