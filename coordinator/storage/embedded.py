@@ -88,6 +88,7 @@ class EmbeddedValkey:
         self._process_lock: IO[str]
         self._room: AppendOnlyRoom
         self._looking = trio.Lock()
+        self._has_answered = False  # this process, since it was started
         self._control: Connection | None = None  # kept open: the socket may be gone when it is needed
         self.fault: str | None = None
         self.on_fault: Callable[[str | None], None] = lambda fault: None
@@ -209,8 +210,8 @@ class EmbeddedValkey:
         """Who cleans up a directory for temporary files may have removed the socket. Valkey goes on without knowing,
         but nobody can connect to it any more, until it is started again."""
         process = self._process
-        if process is None or not self._place.is_missing():
-            return
+        if process is None or not self._has_answered or not self._place.is_missing():
+            return  # one that is starting has none yet
         log.warning("the embedded Valkey's socket was removed; starting Valkey again", socket=str(self._place.path))
         with contextlib.suppress(StoreUnavailable, *TRANSPORT_ERRORS):
             await self._ask(("SHUTDOWN",))  # which is quicker, see _stop
@@ -221,6 +222,7 @@ class EmbeddedValkey:
 
     def _start(self) -> None:
         self._process = None
+        self._has_answered = False
         self._told = None
         self._place.make_room()
         # Started from this thread: see die_with_parent. In a session of its own, so that Ctrl-C reaches us alone and we
@@ -279,6 +281,7 @@ class EmbeddedValkey:
             answer = await self._ping()
             now = trio.current_time()
             if answer == "PONG":
+                self._has_answered = True
                 return
             if answer is None and now - begun > _START_TIMEOUT:
                 raise EmbeddedFailed(f"Valkey did not answer within {_START_TIMEOUT:g} s: {self._last_words()}")
