@@ -64,15 +64,17 @@ class Readiness:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self.is_telling = True
-            for descriptor, events in self._epoll.poll(0, AT_ONCE):
-                incoming = watched.get(descriptor)
-                if incoming is not None:
-                    incoming.has_arrived = True
-                    if events & _ENDING:
-                        incoming.is_ending = True
-                    incoming.told()
-            self.is_telling = False
-            self._told_all()
+            try:
+                for descriptor, events in self._epoll.poll(0, AT_ONCE):
+                    incoming = watched.get(descriptor)
+                    if incoming is not None:
+                        incoming.has_arrived = True
+                        if events & _ENDING:
+                            incoming.is_ending = True
+                        incoming.told()
+            finally:
+                self.is_telling = False
+                self._told_all()
 
     def close(self) -> None:
         """Nothing is watched any more."""

@@ -165,8 +165,10 @@ class Rounds:
         if connection.lacks_layout and any(request.creates for request in ready):
             commands.append(registration.tell_layout(self._writer.keys))
             connection.lacks_layout = False
-        if load >= ASKING_LOAD or self._mailbox.largest > self._largest_told or not self._mailbox.has_asked:
-            commands += self._about_sizes(load)
+        # A round that only reads tells nothing: its context may have been deleted, and keeps no key then.
+        tells = must_be_fenced and self._mailbox.largest > self._largest_told
+        if load >= ASKING_LOAD or tells or not self._mailbox.has_asked:
+            commands += self._about_sizes(load, tells)
         sizes = len(commands) - registers - fences
         calls = 0
         for requests, of_slice, writes, is_numbered in slices:
@@ -203,14 +205,14 @@ class Rounds:
         creates = any(request.creates for request in ready)
         return layout.in_global(registration.register(layout, context, creates=creates), context)
 
-    def _about_sizes(self, load: int) -> list[Command]:
+    def _about_sizes(self, load: int, tells: bool) -> list[Command]:
         """Commands that ask how large records here are, and tell what we have seen, for all who use this store.
 
         They come before those of a round, so what is written in it is not larger than has been told.
         """
         mailbox = self._mailbox
         commands: list[Command] = []
-        if mailbox.largest > self._largest_told:
+        if tells:
             commands.append(("ZADD", self._writer.keys.sizes(), "GT", mailbox.largest, "record"))
             self._largest_told = mailbox.largest
         if not mailbox.has_asked or load >= ASKING_LOAD:

@@ -9,6 +9,7 @@ END
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -60,6 +61,7 @@ def parse_results(data: bytes) -> Results:
     After `key<<MARK` come the lines of the value, up to one that is just MARK. A line in which `=` comes before `<<` is
     `key=value`. Bytes that are no UTF-8 are a fault: with others in their place a value is not what the script meant.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)  # some editors and shells write one
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError as error:

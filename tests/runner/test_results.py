@@ -83,6 +83,10 @@ def test_what_is_no_utf8_is_a_fault_and_never_another_value(wrong: bytes) -> Non
     assert parse_results(b"a=1\n" + wrong) == ({}, f"HERO_RESULT line {line} is not UTF-8")
 
 
+def test_a_mark_of_utf8_is_no_part_of_the_first_key() -> None:
+    assert parse_results(b"\xef\xbb\xbfa=1\nb=\xef\xbb\xbf2\n") == ({"a": "1", "b": "\ufeff2"}, None)
+
+
 def test_a_file_that_is_gone_has_no_results(tmp_path: Path) -> None:
     assert read_results(tmp_path / "result") == ({}, None)
 

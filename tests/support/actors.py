@@ -122,6 +122,7 @@ class MemoryStore(Store):
     """Connections lead to a task of `nursery` that speaks RESP, answers every command with PONG and knows no sizes.
 
     Attributes:
+        asked: the names of all commands that came.
         answers: what the next commands are answered with before that.
         answering: replaced by an unset event, it makes every connection stall.
         unreachable: while true, opening fails.
@@ -131,6 +132,7 @@ class MemoryStore(Store):
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__(Endpoint(), Layout())
         self._nursery = nursery
+        self.asked: list[str] = []
         self.answers: list[bytes] = []
         self.answering = trio.Event()
         self.answering.set()
@@ -156,6 +158,7 @@ class MemoryStore(Store):
             async for data in stream:
                 reader.feed(bytes(data))
                 while (asked := reader.gets()) is not None:
+                    self.asked.append(asked[0].decode())
                     await self.answering.wait()
                     if asked[0] == b"ZSCORE":  # the supervisor's own, about the sizes of records
                         await stream.send_all(b"_\r\n")

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
+from coordinator.actors.directory import one_step
 from coordinator.actors.host import Host
 from coordinator.actors.mailbox import Mailbox
 from coordinator.actors.request import Request
@@ -16,7 +18,7 @@ from coordinator.actors.rounds import ROUND_CALLS, Rounds
 from coordinator.actors.writer import Writer
 from coordinator.errors import StorageError
 from coordinator.storage.connection import Connection
-from coordinator.storage.keys import GLOBAL, ContextKey
+from coordinator.storage.keys import GLOBAL, ContextKey, Transition
 from tests.support.actors import Asked, MemoryStore, command
 
 
@@ -120,6 +122,24 @@ async def test_a_lost_connection_says_whether_something_may_have_been_written_an
         assert not it.rounds
         assert it.rounds.next_requests() == [first, second]
         assert [request.is_in_doubt for request in (first, second)] == [False, writes]
+
+
+async def test_only_a_round_that_writes_tells_how_large_records_are(autojump: None) -> None:
+    """A context that was deleted keeps no key because somebody reads there."""
+    async with made() as it:
+        it.mailbox.saw(100_000)
+        it.mailbox.was_told(0)
+        it.posted(Asked(command("PING")))
+        await it.send()
+        await it.rounds.receive(it.connection)
+        assert it.store.asked == ["PING"]
+
+        create = Transition(("FCALL", "hc_create", 0, "channel", "coordinator"))
+        it.posted(Asked(one_step([create])))
+        await it.send()
+
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.store.asked == ["PING", "FCALL", "ZADD", "FCALL"]  # the first fences, see writer.py
 
 
 async def test_a_refusal_is_that_of_its_own_request(autojump: None) -> None:
