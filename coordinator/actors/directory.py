@@ -17,7 +17,7 @@ import trio
 from coordinator import readiness
 from coordinator.actors.host import Parked
 from coordinator.actors.mailbox import UNKNOWN_BYTES, Mailbox
-from coordinator.actors.request import Compute, Operation, Outcome, Park, RawJson, Request
+from coordinator.actors.request import Compute, Operation, Outcome, Park, Pause, RawJson, Request
 from coordinator.actors.rounds import ROUND_CALLS
 from coordinator.actors.supervisor import Supervisor
 from coordinator.errors import CoordinatorError, StorageError
@@ -408,6 +408,16 @@ class Directory:
             request.finish(error)
         except Exception as error:
             request.finish(report("a computation", error))
+
+    def pause(self, request: Request, step: Pause) -> None:
+        """See Host."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._post_after, request, step)
+
+    async def _post_after(self, request: Request, step: Pause) -> None:
+        await trio.sleep(step.seconds)
+        if request.mailbox is not None and not request.done:
+            await request.mailbox.post_again(request)
 
     # -- housekeeping
 

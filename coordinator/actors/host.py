@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from coordinator.actors.mailbox import Mailbox
-from coordinator.actors.request import Compute, Park, Request
+from coordinator.actors.request import Compute, Park, Pause, Request
 from coordinator.readiness import Readiness
 from coordinator.standby import Standby
 from coordinator.storage.keys import ContextKey
@@ -53,6 +53,9 @@ class Host(Protocol):
 
     def compute(self, request: Request, step: Compute) -> None:
         """Start a worker thread for an operation, and put its request back when it has the result."""
+
+    def pause(self, request: Request, step: Pause) -> None:
+        """Put a request back a little later."""
 
     def park(self, request: Request, step: Park) -> None:
         """Take a request out of its mailbox until what its operation waits for has happened."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordinator.actors.host import Host
-from coordinator.actors.request import Compute, Further, Operation, Outcome, Park, Request, WithEffects
+from coordinator.actors.request import Compute, Further, Operation, Outcome, Park, Pause, Request, WithEffects
 from coordinator.errors import BeingDeleted, CoordinatorError, StorageError
 from coordinator.storage.connection import Command, Reply, Store
 from coordinator.storage.faults import ReplyError, ReplyNotKept, is_deleting, is_library_fault, is_write_refusal
@@ -75,6 +75,8 @@ class Progress:
             self._host.park(request, step)
         elif isinstance(step, Compute):
             self._host.compute(request, step)
+        elif isinstance(step, Pause):
+            self._host.pause(request, step)
         else:
             if isinstance(step, WithEffects):
                 if step.effects:
@@ -105,7 +107,7 @@ def is_known(request: Request) -> bool:
 
 def advance(
     operation: Operation, sent: object, context: ContextKey
-) -> list[Command] | Compute | Park | WithEffects | Outcome:
+) -> list[Command] | Compute | Park | Pause | WithEffects | Outcome:
     """Send an operation what it waits for. Returns its next step, or what it has ended with; never raises."""
     try:
         return operation.send(sent)

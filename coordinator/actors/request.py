@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "Park",
     "Parking",
+    "Pause",
     "Queue",
     "RawJson",
     "Request",
@@ -52,6 +53,14 @@ class Park:
     function that resumes it, which may be called any number of times."""
 
     on: Callable[[Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Yielded by an operation that asks the store again a little later. Its request stays in its mailbox, so its
+    deadline stands."""
+
+    seconds: float
 
 
 class Parking:
@@ -113,9 +122,9 @@ class WithEffects(NamedTuple):
     effects: Sequence[bytes]
 
 
-Operation = Generator[list[Command] | Compute | Park, Any, RawJson | WithEffects]
-"""Yields commands (or a Compute, or a Park), is sent their replies (or its result, or None), returns the answer or
-raises a CoordinatorError. After a lost connection a step is sent again, but for the transitions in it that were
+Operation = Generator[list[Command] | Compute | Park | Pause, Any, RawJson | WithEffects]
+"""Yields commands (or a Compute, a Park or a Pause), is sent their replies (or its result, or None), returns the answer
+or raises a CoordinatorError. After a lost connection a step is sent again, but for the transitions in it that were
 applied: the store has kept their replies. So anything else in a step has to be idempotent."""
 
 

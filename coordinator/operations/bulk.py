@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from coordinator.actors.request import Compute, Further, Operation, Park, RawJson, WithEffects
+from coordinator.actors.request import Compute, Further, Operation, Park, Pause, RawJson, WithEffects
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, InvalidParams, NotFound
 from coordinator.models.control import SHOWN, FlowsCancelParams, FlowsParams
 from coordinator.models.flows import FlowCancelParams, FlowParams
@@ -72,7 +72,7 @@ class _Outcome:
             answer["cursor"] = cursor
         return WithEffects(to_json(answer), self.effects)
 
-    def carry_out(self, operation: Operation) -> Generator[list[Command] | Compute | Park, Any, None]:
+    def carry_out(self, operation: Operation) -> Generator[list[Command] | Compute | Park | Pause, Any, None]:
         """Do what an operation does; act on the effects of the one before with its first step."""
         sent: Any = None
         try:
@@ -121,7 +121,7 @@ def _each(keys: Keyspace, params: FlowsParams, statuses: tuple[str, ...], one: C
             return outcome.answer(params.dry_run, cursor)
 
 
-def _look(looking: Any, outcome: _Outcome) -> Generator[list[Command] | Compute | Park, Any, Any]:
+def _look(looking: Any, outcome: _Outcome) -> Generator[list[Command] | Compute | Park | Pause, Any, Any]:
     """Look for flows, and act on the effects of what was done last meanwhile."""
     step = next(looking)
     if outcome.effects:
@@ -135,7 +135,7 @@ def _look(looking: Any, outcome: _Outcome) -> Generator[list[Command] | Compute 
 
 def _do(
     id: int, dry_run: bool, one: Callable[[int], Operation], outcome: _Outcome
-) -> Generator[list[Command] | Compute | Park, Any, None]:
+) -> Generator[list[Command] | Compute | Park | Pause, Any, None]:
     outcome.matched += 1
     if len(outcome.ids) < SHOWN:
         outcome.ids.append(id)

@@ -60,7 +60,7 @@ def submit_flow(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         command = yield Compute(lambda: _submission(keys, params))
     if command is None:
         return (yield from _submit_in_slices(keys, params))
-    outcome, effects = yield from in_slices(command, flows.read_flow_submit)
+    outcome, effects = yield from in_slices(command, flows.read_flow_submit, waits=True)
     if isinstance(outcome, bytes):
         kept = {**NEW_FLOW.members, "status": b"Started"}
         return WithEffects(codec.FLOW.written(given_members(flow), outcome, outcome, kept), effects)
@@ -107,7 +107,7 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
     for start in range(0, len(params.jobs) + slices.JOBS_ADDED, slices.JOBS_ADDED):
         checked = [given_members(job) for job in params.jobs[start : start + slices.JOBS_ADDED]]
         command = flows.flow_check(keys, flow, checked) if checked else flows.flow_create(keys, flow, token)
-        refused, effects = yield from in_slices(command, flows.read_flow_create, is_first=start == 0)
+        refused, effects = yield from in_slices(command, flows.read_flow_create, is_first=start == 0, waits=True)
         if refused is not None:
             return flow_outcome(params.context_id, params.flow.id, refused, effects)
     for start in range(0, len(params.jobs), slices.JOBS_ADDED):

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 from pydantic_core import from_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, First, Further, Operation, Park, WithEffects
+from coordinator.actors.request import Compute, First, Further, Operation, Park, Pause, WithEffects
 from coordinator.errors import Conflict, NotFound
 from coordinator.models.contract import MessageLoadParams
 from coordinator.models.flows import MessageParams
@@ -57,7 +57,7 @@ def send_message(keys: Keyspace, params: MessageParams) -> Operation:
         if _is_one_call(jobs):
             writes = {job_name(job["caller_id"], job["id"]): _write_sent(job) for job in jobs}
             command = messages.message_send(keys, message, embedded, uuid.uuid4().hex, writes)
-            outcome, effects = yield from in_slices(command, messages.read_message_send)
+            outcome, effects = yield from in_slices(command, messages.read_message_send, waits=True)
         else:
             outcome, effects = yield from _send_in_slices(keys, message, embedded, jobs)
         if outcome is None or outcome.word is not Word.CHANGED:
@@ -84,7 +84,7 @@ def _raise_unsent(refused: Refused, ids: Mapping[str, int]) -> NoReturn:
 
 def _send_in_slices(
     keys: Keyspace, message: str, embedded: bytes, jobs: Sequence[Mapping[str, Any]]
-) -> Generator[list[Command] | Compute | Park, Any, tuple[Refused | None, Effects]]:
+) -> Generator[list[Command] | Compute | Park | Pause, Any, tuple[Refused | None, Effects]]:
     """Send a message with many jobs. Nothing of it runs before all are there; see _submit_in_slices."""
     token = uuid.uuid4().hex
     outcome: Refused | None = None
@@ -96,7 +96,7 @@ def _send_in_slices(
             if checked
             else messages.message_begin(keys, message, embedded, token)
         )
-        outcome, effects = yield from in_slices(command, messages.read_message_send)
+        outcome, effects = yield from in_slices(command, messages.read_message_send, waits=True)
         if outcome is None or outcome.word is not Word.NEW:
             return outcome, effects
     for start in range(0, len(jobs), slices.JOBS_ADDED):

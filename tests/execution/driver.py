@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from coordinator import models
-from coordinator.actors.request import Operation, WithEffects
+from coordinator.actors.request import Operation, Pause, WithEffects
 from coordinator.engine.assignments import take
 from coordinator.operations import (
     attempts,
@@ -391,6 +391,7 @@ class Begun:
         self._operation = operation
         self._given: Any = None
         self.answer: Any = None
+        self.pauses = 0
 
     def go_on(self) -> bool:
         """Do a slice. False: that was the last one, and there is an answer."""
@@ -400,8 +401,12 @@ class Begun:
             ended = finished.value
             self.answer = from_json(ended.answer if isinstance(ended, WithEffects) else ended)
             return False
-        assert isinstance(step, list)
-        self._given = self._context.wire.ask(*step)
+        if isinstance(step, Pause):
+            self.pauses += 1
+            self._given = None
+        else:
+            assert isinstance(step, list)
+            self._given = self._context.wire.ask(*step)
         return True
 
     def do(self, slices: int) -> bool:

@@ -216,3 +216,15 @@ def test_one_that_is_changed_while_it_is_sent_is_sent_as_it_was_when_that_began(
 
     assert len(context.list_jobs()["items"]) in (2, len(JOBS))
     assert context.load_message(1).get("transport_status") == "Queued"
+
+
+def test_who_sends_what_is_being_sent_waits_and_is_answered_what_was_done(context: Context) -> None:
+    context.create_message(1, JOBS, timeout=100, timeout_ack=50)
+    first, again = begin_send(context), begin_send(context)
+    first.do(5)
+    again.do(6)
+    assert again.pauses > 0
+
+    assert first.finish()["transport_status"] == "Queued"
+
+    assert again.finish() == first.answer

@@ -372,10 +372,34 @@ def test_nobody_starts_or_deletes_what_is_being_submitted(context: Context) -> N
     for refused in (context.start, context.cancel, context.delete_flow):
         with pytest.raises(Conflict):
             refused(1)
-    with pytest.raises(Conflict):
-        context.submit(1, list(JOBS))
 
     assert submit.finish()["status"] == "Started"
+    end_well(context)
+
+
+def test_who_submits_what_is_being_submitted_waits_and_is_answered_what_was_done(context: Context) -> None:
+    """As a client does that has lost its connection meanwhile."""
+    submit, again = begin_submit(context, list(JOBS)), begin_submit(context, list(JOBS))
+    submit.do(5)
+    again.do(6)
+    assert again.pauses == 3
+
+    assert submit.finish()["status"] == "Started"
+
+    assert again.finish() == submit.answer
+    end_well(context)
+
+
+def test_what_is_submitted_in_the_place_of_another_that_is_being_submitted_is_refused_once_that_is_there(
+    context: Context,
+) -> None:
+    submit, other = begin_submit(context, list(JOBS)), begin_submit(context, list(JOBS[:-1]))
+    submit.do(5)
+    other.do(2)
+    submit.finish()
+
+    with pytest.raises(Conflict):
+        other.finish()
     end_well(context)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import hiredis
 from pydantic_core import from_json
 
-from coordinator.actors.request import Compute, Further, Operation, Park, WithEffects
+from coordinator.actors.request import Compute, Further, Operation, Park, Pause, WithEffects
 from coordinator.errors import StorageError
 from coordinator.storage import library
 from coordinator.storage.connection import Command, packed
@@ -88,7 +88,7 @@ class Wire:
                 step = operation.send(given)
                 if isinstance(step, Further):
                     effects += [effect.decode() for effect in step.effects]
-                assert not isinstance(step, Park), "nothing here waits"
+                assert not isinstance(step, Park | Pause), "nothing here waits"
                 given = step.run() if isinstance(step, Compute) else self.ask(*step)
         except StopIteration as finished:
             answer = finished.value

@@ -79,3 +79,25 @@ async def test_a_start_that_is_cut_off_is_gone_on_with_by_the_next_coordinator(
                 assert (counts["Finished"], counts["Error"], sum(counts.values())) == (1, 0, JOBS)
                 assert (await api.call("flow.cancel", context_id=1, id=1))["status"] == "Error"
                 assert await api.call("flow.delete", context_id=1, id=1) == {"deleted": JOBS + 1}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_submission_that_is_sent_again_meanwhile_is_answered_what_the_first_one_did(
+    tmp_path: Path, workers: str
+) -> None:
+    """By others here; by the same client after a lost connection."""
+    jobs = [fields_of_job(1, id, depends=[id - 100] if id > 100 else []) for id in range(1, 601)]
+    flow = {"id": 1, "caller_id": 7, "context_id": 1, "jobs": [*range(1, 601)], "env_vars": {}}
+    answers: list[dict[str, Any]] = []
+
+    async def submit(url: str) -> None:
+        async with ws_api(url) as api:
+            answers.append(await api.call("flow.submit", context_id=1, flow=flow, jobs=jobs))
+
+    with trio.fail_after(HANG), coordinator("--data-dir", str(tmp_path), "--workers", workers) as server:
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(submit, server.ws)
+
+    assert [answer["status"] for answer in answers] == ["Started"] * 8
+    assert len({answer["created_at"] for answer in answers}) == 1
