@@ -8,18 +8,22 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from coordinator import measures
 from coordinator.measures import COUNTS, HELD, LIMITS, Histogram
 
-__all__ = ["PREFIX", "SHARED", "Metrics", "gauge", "measured"]
+__all__ = ["PREFIX", "SHARED", "TEXT_FORMAT", "Metrics", "gauge", "measured"]
 
 Read = Callable[[], float]
 
 PREFIX: Final = "herocoordinator_"
+
+TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""What every scraper reads. Version 1.0.0 differs in names outside ASCII only, of which we have none, and some
+(Metricbeat, what is built on older libraries of Prometheus) read no version but this."""
 
 SHARED: Final = frozenset(
     {
@@ -58,7 +62,7 @@ class Metrics(Collector):
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self._registry), TEXT_FORMAT
 
 
 def gauge(name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], float]) -> Metric:

@@ -34,14 +34,20 @@ def test_a_flow_that_was_not_started_is_deleted_with_the_jobs_it_lists(context: 
     assert keys_left(context) == set()
 
 
-def test_a_cancelled_flow_leaves_only_queue_entries_that_lead_nowhere(context: Context) -> None:
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_cancelled_flow_leaves_only_queue_entries_that_lead_nowhere_and_those_not_for_long(
+    context: Context, taken: bool
+) -> None:
     context.submit(1, [job(1), job(2, prerequisites=["p"])])
     context.cancel(1)
 
     context.delete_flow(1)
 
-    assert keys_left(context) == {"queue:python"}
-    assert context.take(9) == []
+    assert keys_left(context) == {"queue:python", "timers"}
+    if taken:
+        assert context.take(9) == []
+        assert keys_left(context) == {"timers"}
+    context.later(2)
     assert keys_left(context) == set()
 
 

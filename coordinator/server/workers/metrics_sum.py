@@ -11,13 +11,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from coordinator.metrics import SHARED
+from coordinator.metrics import SHARED, TEXT_FORMAT
 
 __all__ = ["Totals"]
-
-TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""What every scraper reads. Version 1.0.0 differs in names outside ASCII only, of which we have none, and some
-(Metricbeat, what is built on older libraries of Prometheus) read no version but this."""
 
 _OF_PROCESS: Final = "process_"  # as the names of what ProcessCollector reports begin
 _LABEL: Final = "worker"
