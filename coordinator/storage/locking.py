@@ -14,6 +14,7 @@ from coordinator.storage.private import NotPrivate, close_to_others, open_privat
 
 __all__ = ["DataDirectoryInUse", "lock"]
 
+_DYING_TIMEOUT: Final = 0.5  # seconds a coordinator that was just killed may take to be gone
 _ORPHAN_TIMEOUT: Final = 10.0  # seconds a Valkey whose coordinator was killed may take to go
 
 
@@ -22,7 +23,8 @@ class DataDirectoryInUse(Exception):
 
 
 async def lock(data_dir: Path) -> tuple[contextlib.ExitStack, IO[str]]:
-    """Take the directory, which is created if it is missing. Waits only for a Valkey whose coordinator is already dead.
+    """Take the directory, which is created if it is missing. Waits only for a coordinator that was just killed,
+    and its Valkey.
 
     Returns what gives it back when it is closed, and the lock for Valkey to inherit.
 
@@ -31,17 +33,14 @@ async def lock(data_dir: Path) -> tuple[contextlib.ExitStack, IO[str]]:
     """
     with contextlib.ExitStack() as acquired:
         ours, for_valkey = _open(data_dir, acquired)
-        if not _try_lock(ours):
+        if not await _locked(ours, _DYING_TIMEOUT):
             ours.seek(0)
             raise _in_use(data_dir, f"another coordinator (process {ours.read().strip()})")
         with contextlib.suppress(OSError):  # a full disk: who comes second is not told our process id
             os.ftruncate(ours.fileno(), 0)
             os.write(ours.fileno(), f"{os.getpid()}\n".encode())
-        deadline = trio.current_time() + _ORPHAN_TIMEOUT
-        while not _try_lock(for_valkey):
-            if trio.current_time() > deadline:
-                raise _in_use(data_dir, "a Valkey that does not stop")
-            await trio.sleep(0.05)
+        if not await _locked(for_valkey, _ORPHAN_TIMEOUT):
+            raise _in_use(data_dir, "a Valkey that does not stop")
         return acquired.pop_all(), for_valkey
 
 
@@ -65,10 +64,16 @@ def _in_use(data_dir: Path, by: str) -> DataDirectoryInUse:
     )
 
 
-def _try_lock(file: IO[str]) -> bool:
-    """flock it, until every process that inherited the open file is gone. False if somebody else has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+async def _locked(file: IO[str], seconds: float) -> bool:
+    """flock it, until every process that inherited the open file is gone. False if somebody else still has it after so
+    many seconds."""
+    deadline = trio.current_time() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if trio.current_time() > deadline:
+                return False
+            await trio.sleep(0.05)
+        else:
+            return True
