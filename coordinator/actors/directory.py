@@ -242,11 +242,19 @@ class Directory:
         self._to_serve.append(supervisor)
 
     def _serve_now(self) -> None:
-        """Have supervisors send what has just arrived for them, without a switch to the task that does it else."""
+        """Have supervisors send what has just arrived for them, without a switch to the task that does it else.
+
+        One that waits for replies is left to that task: the store is busy with its last round, and what arrives until
+        then goes with the next. To send that at once as well makes rounds smaller (a sixth more of the processor with
+        20 connections and a call in flight on each).
+        """
         to_serve = self._to_serve
         for _ in range(len(to_serve)):  # what these post is for that task, so that others get on
             parked = to_serve.popleft()
-            parked.standby.instead(parked.serve_now)
+            if parked.rounds.on_the_wire:
+                to_serve.append(parked)
+            else:
+                parked.standby.instead(parked.serve_now)
         if to_serve:
             self._has_to_serve.unpark()
 

@@ -15,6 +15,14 @@ from coordinator.storage.keys import ContextKey
 __all__ = ["Host", "Parked"]
 
 
+class OnTheWire(Protocol):
+    """Attributes:
+    on_the_wire: rounds that wait for their replies.
+    """
+
+    on_the_wire: int
+
+
 class Parked(Protocol):
     """A supervisor whose task may be parked while there is something in its mailbox.
 
@@ -23,6 +31,10 @@ class Parked(Protocol):
     """
 
     standby: Standby[None]
+
+    @property
+    def rounds(self) -> OnTheWire:
+        """What it has sent."""
 
     def serve_now(self) -> None:
         """Send what has come since the task was parked. Called in its place. Never blocks."""

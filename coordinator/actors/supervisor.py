@@ -66,6 +66,7 @@ class Supervisor:
 
     Attributes:
         standby: where its task is parked.
+        rounds: what it has sent.
     """
 
     def __init__(self, mailbox: Mailbox, store: Store, host: Host) -> None:
@@ -80,7 +81,7 @@ class Supervisor:
         is_context = mailbox.context is not GLOBAL
         self._registers_elsewhere = is_context and store.layout.is_spread
         self._must_register = self._registers_elsewhere
-        self._rounds = Rounds(
+        self.rounds = Rounds(
             mailbox, store, self._writer, host, registers_context=is_context and not store.layout.is_spread
         )
         self._told_to_retire = False
@@ -96,7 +97,7 @@ class Supervisor:
     @property
     def is_registered(self) -> bool:
         """Whether its context was registered as known, because something was written to it."""
-        return not self._must_register if self._registers_elsewhere else self._rounds.has_registered
+        return not self._must_register if self._registers_elsewhere else self.rounds.has_registered
 
     def retire(self) -> None:
         """Ask it to end once nothing is pending."""
@@ -106,17 +107,17 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until retired. Whatever remains in the mailbox then is for the next supervisor."""
         try:
-            while self._rounds or await self._gather():
-                sent_before = self._rounds.on_the_wire
+            while self.rounds or await self._gather():
+                sent_before = self.rounds.on_the_wire
                 may_send = sent_before < ROUNDS_SENT and not (sent_before and self._is_wanted_elsewhere())
                 sent = may_send and await self._send()
-                if self._rounds and (not sent or sent_before + 1 == ROUNDS_SENT):
+                if self.rounds and (not sent or sent_before + 1 == ROUNDS_SENT):
                     await self._receive()
         finally:
             self.state = State.RETIRED
             del self._serve_soon  # it knows us: what is in a cycle stays until the garbage collector comes by
             with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
-                if self._rounds or self._mailbox.doubts:
+                if self.rounds or self._mailbox.doubts:
                     await self._give_up()
                 else:
                     await self._disconnect()
@@ -146,7 +147,7 @@ class Supervisor:
                 await self._park()
             if request is not None:
                 running.append(request)
-            elif self._is_wanted_elsewhere() and not self._rounds:
+            elif self._is_wanted_elsewhere() and not self.rounds:
                 return False
         return True
 
@@ -178,10 +179,10 @@ class Supervisor:
         remaining, self._remaining = self._remaining, None
         if isinstance(remaining, bytes):
             assert self._connection is not None, "part of a round was sent on it"
-            remaining = await self._rounds.send_rest(self._connection, remaining)
+            remaining = await self.rounds.send_rest(self._connection, remaining)
         if isinstance(remaining, Lost):
             await self._lose(remaining)
-        elif self._rounds.is_unknown and not self._rounds:
+        elif self.rounds.is_unknown and not self.rounds:
             await self._leave_nothing()
 
     def _unpark(self, remaining: Lost | bytes | None = None) -> None:
@@ -194,7 +195,7 @@ class Supervisor:
 
     def serve_now(self) -> None:
         """Send what has come since the task was parked. Called in its place. Never blocks."""
-        mailbox, rounds = self._mailbox, self._rounds
+        mailbox, rounds = self._mailbox, self.rounds
         if rounds.on_the_wire >= ROUNDS_SENT:  # what comes next is sent when replies have come
             return
         if mailbox.doubts.calls or (self._host.waiting and self._is_wanted_elsewhere()):
@@ -231,7 +232,7 @@ class Supervisor:
 
     def _receive_now(self) -> None:
         """Hand out what has come from the store, and send what is next. Called in place of the task. Never blocks."""
-        mailbox, rounds, connection = self._mailbox, self._rounds, self._connection
+        mailbox, rounds, connection = self._mailbox, self.rounds, self._connection
         assert connection is not None, "the task is not parked without one"
         has_received = False
         while rounds.on_the_wire and (received := rounds.receive_now(connection)):
@@ -254,17 +255,17 @@ class Supervisor:
     def look(self) -> None:
         """Give up a connection on which no reply has come in time, if the task does not look for itself. Never blocks
         and never raises."""
-        if self._rounds.on_the_wire:
+        if self.rounds.on_the_wire:
             self.standby.instead(self._look)
 
     def _look(self) -> None:
-        lost = self._rounds.overdue(perf_counter())
+        lost = self.rounds.overdue(perf_counter())
         if lost is not None:
             self._unpark(lost)
 
     async def _send(self) -> bool:
         """Send the next round, if there is one."""
-        rounds = self._rounds
+        rounds = self.rounds
         ready = rounds.next_requests()
         if not ready:
             return False
@@ -288,18 +289,18 @@ class Supervisor:
     async def _receive(self) -> None:
         """Wait for the next replies."""
         assert self._connection is not None
-        lost = await self._rounds.receive(self._connection)
+        lost = await self.rounds.receive(self._connection)
         if lost is None:
             self._failures = 0
             self._mailbox.fault = None
-            if self._rounds.is_unknown and not self._rounds:
+            if self.rounds.is_unknown and not self.rounds:
                 await self._leave_nothing()
         else:
             await self._lose(lost)
 
     async def _leave_nothing(self) -> None:
         """What was written to a context that nobody knows came to nothing: the store need not know who wrote it."""
-        self._rounds.is_unknown = False
+        self.rounds.is_unknown = False
         release = self._writer.release()
         if release is None or self._connection is None or self._mailbox.doubts:
             return
@@ -338,10 +339,10 @@ class Supervisor:
                 await self._pause()
                 return False
             except ReplyError as error:
-                self._rounds.refuse_writes(error)
+                self.rounds.refuse_writes(error)
                 return True
             self._must_register = not is_registered  # what is written next may create something
-            self._rounds.is_unknown = not is_registered
+            self.rounds.is_unknown = not is_registered
         return True
 
     async def _connect(self) -> bool:
@@ -398,14 +399,14 @@ class Supervisor:
         refusal = replies[0]
         if isinstance(refusal, ReplyError):
             if is_write_refusal(refusal) and not self._store.is_transient(refusal):
-                self._rounds.refuse_writes(refusal)
+                self.rounds.refuse_writes(refusal)
                 return
             fault = str(refusal)
             raise StoreUnavailable(fault if is_moving(fault) else f"ending earlier connections failed: {fault}")
         self._writer.fenced()
         kept_replies = applied(doubts, replies[0])
         doubts.calls.clear()
-        self._rounds.hand_out_kept(kept_replies)
+        self.rounds.hand_out_kept(kept_replies)
 
     async def _pause(self) -> None:
         """Before the next attempt: nothing after the first failure, for a connection may just have been idle."""
@@ -415,7 +416,7 @@ class Supervisor:
 
     async def _give_up(self) -> None:
         """End a connection that may have more to send to the store."""
-        self._rounds.disconnected()
+        self.rounds.disconnected()
         self._must_register = self._registers_elsewhere  # it may have been deleted, and is another then
         if self._connection is not None:
             connection, self._connection = self._connection, None
