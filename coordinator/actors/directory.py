@@ -55,7 +55,6 @@ class Directory:
             whether that was more than looking at queues and events; the engine sets it.
         readiness: tells of what arrives from stores, and from clients as well; None where the system has nothing for
             that, and before `run`.
-        now: see Host.
         waiting: contexts that wait for a slot, longest first.
         mailboxes: those of the contexts that are in use, least recently used first.
         slice_calls: how many calls of a context are dealt with before others get on; None if no other is active.

@@ -71,9 +71,7 @@ def filtered(statuses: Sequence[str], *, of_jobs: bool = False) -> Callable[[Cal
     ]
     if of_jobs:
         options.append(click.option("--runner", "runner_id", type=UINT32, help="Only those this runner had last."))
-    members = ["name_prefix", "tag", "caller_id", "created_from", "created_to", "ended_from", "ended_to"]
-    if of_jobs:
-        members.append("runner_id")
+    members = [member for member in _FLAGS if of_jobs or member != "runner_id"]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)

@@ -34,6 +34,10 @@ MissedBefore = Annotated[
     LEFT_OUT_WHEN_UNSET,
     Field(description="true: events between this one and the one before are no longer kept"),
 ]
+EventLimit = Annotated[int, Field(ge=1, le=MAX_PAGE, description="A page of large events has fewer")]
+NextAfter = Annotated[EventId, Field(description="The `after` of the next call")]
+Missed = Annotated[bool, Field(description="Events after `after` are no longer kept")]
+MissedOrNever = Annotated[bool, Field(description="Events after `after` are no longer kept, or were never")]
 
 
 class FlowEvent(Model):
@@ -60,13 +64,13 @@ class FlowEvent(Model):
 
 class FlowEventsParams(FlowParams):
     after: EventId = "0-0"
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="A page of large events has fewer")] = 100
+    limit: EventLimit = 100
 
 
 class FlowEvents(Model):
     events: list[FlowEvent]
-    last_event: Annotated[EventId, Field(description="The `after` of the next call")]
-    missed: Annotated[bool, Field(description="Events after `after` are no longer kept")]
+    last_event: NextAfter
+    missed: Missed
 
 
 class FlowSubscribeParams(FlowParams):
@@ -76,7 +80,7 @@ class FlowSubscribeParams(FlowParams):
 
 class FlowSubscribed(Model):
     subscription: str
-    missed: Annotated[bool, Field(description="Events after `after` are no longer kept")]
+    missed: Missed
 
 
 class SubscriptionParams(Model):
@@ -124,19 +128,19 @@ class ContextSubscribeParams(Model):
 class ContextSubscribed(Model):
     subscription: str
     last_event: Annotated[EventId, Field(description="The notifications begin after this one")]
-    missed: Annotated[bool, Field(description="Events after `after` are no longer kept, or were never")]
+    missed: MissedOrNever
 
 
 class ContextEventsParams(Model):
     context_id: UInt32
     after: Annotated[EventId | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET, _AFTER] = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="A page of large events has fewer")] = 100
+    limit: EventLimit = 100
 
 
 class ContextEvents(Model):
     events: list[ContextEvent]
-    last_event: Annotated[EventId, Field(description="The `after` of the next call")]
-    missed: Annotated[bool, Field(description="Events after `after` are no longer kept, or were never")]
+    last_event: NextAfter
+    missed: MissedOrNever
 
 
 class ContextEventNotice(ContextEvent):

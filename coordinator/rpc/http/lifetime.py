@@ -20,7 +20,7 @@ GRACE: Final = 2.0  # seconds that a client may keep us waiting though another h
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of a connection, in seconds and bytes.
+    """How long a connection may take, in seconds, and how much it may hold, in bytes.
 
     Attributes:
         idle_timeout: without a request, after which it is closed.
