@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from coordinator.actors.request import Compute, Further, Operation, Park, Pause, RawJson, WithEffects
+from coordinator.actors.request import Compute, First, Further, Operation, Park, Pause, RawJson, WithEffects
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, InvalidParams, NotFound
 from coordinator.models.control import SHOWN, FlowsCancelParams, FlowsParams
 from coordinator.models.flows import FlowCancelParams, FlowParams
@@ -123,7 +123,7 @@ def _each(keys: Keyspace, params: FlowsParams, statuses: tuple[str, ...], one: C
 
 def _look(looking: Any, outcome: _Outcome) -> Generator[list[Command] | Compute | Park | Pause, Any, Any]:
     """Look for flows, and act on the effects of what was done last meanwhile."""
-    step = next(looking)
+    step: list[Command] = First(next(looking))  # what is sent behind it waits for its end
     if outcome.effects:
         step, outcome.effects = Further(step, outcome.effects), []
     try:

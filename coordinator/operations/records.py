@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic_core import from_json, to_json
 
 from coordinator import dag
-from coordinator.actors.request import Answerable, Compute, Operation, RawJson, WithEffects
+from coordinator.actors.request import Answerable, Compute, First, Operation, RawJson, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound, ReplyTooLarge
 from coordinator.models import (
     ActorCreate,
@@ -140,7 +140,8 @@ def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
             pieces = _embedded(message.job, stored)
         else:
             pieces = yield Compute(partial(_embedded, message.job, stored))
-        (reply,) = yield [messages.message_upsert(keys, name, stored, pieces, write)]
+        # If it is there, this is not its last step.
+        (reply,) = yield First([messages.message_upsert(keys, name, stored, pieces, write)])
         fields = messages.read_message_upsert(reply)
         if not isinstance(fields, bytes):
             break

@@ -85,10 +85,12 @@ def lua() -> str:
         "JOB_GIVEN": _list(JOB_GIVEN),
         "JOB_OPTIONAL": _list(of_job),
         "JOB_DEFAULTS": _map(job_otherwise),
+        "JOB_EMPTY": _map({name: to_json(value) for name, value in JOB_EMPTY.items()}),
         "JOB_OPEN": _list(job_otherwise),
         "FLOW_GIVEN": _list(FLOW_GIVEN),
         "FLOW_OPTIONAL": _list(of_flow),
         "FLOW_DEFAULTS": _map(flow_otherwise),
+        "FLOW_EMPTY": _map({name: to_json(value) for name, value in FLOW_EMPTY.items()}),
         "JOB_ASSIGNED": _list(JOB_ASSIGNED),
         "JOB_TEXTS": _list(JOB_TEXTS),
     }

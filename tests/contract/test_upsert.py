@@ -105,6 +105,17 @@ def test_created_again_everything_sent_is_replaced(client: Client, context: int,
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_sent_behind_it_finds_what_was_created_again(client: Client, context: int, kind: str) -> None:
+    embedded = {"job": [sample("job", context, 1, script=""), sample("job", context, 2)]} if kind == "message" else {}
+    client.result(*create(kind, context, sample(kind, context, context, **embedded)))
+    changed = sample(kind, context, context, **{**AGAIN[kind], **embedded})
+
+    updated, loaded = client.results([create(kind, context, changed), load(kind, context, context)])
+
+    assert as_sent(loaded, changed) == as_sent(updated, changed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_created_again_it_keeps_when_it_was_created_and_is_updated_now(
     open_client: Client, open_store: ValkeyProcess, context: int, kind: str
 ) -> None:
@@ -197,6 +208,9 @@ def test_a_record_as_it_is_stored(open_client: Client, open_store: ValkeyProcess
 
     created = open_client.result(*create("job", context, job))
 
-    fields = open_store.client(context).hgetall(f"job:{CALLER}:1")
+    fields: Any = open_store.client(context).hgetall(f"job:{CALLER}:1")
     texts = {"script", "script_type", "status"}
-    assert {name: text if name in texts else json.loads(text) for name, text in fields.items()} == created
+    stored: Record = {name: text if name in texts else json.loads(text) for name, text in fields.items()}
+    told = {"id", "caller_id", "context_id", "updated_at"}  # by the key, and by when it was created
+    assert stored.keys().isdisjoint({*told, "depends", "result"})
+    assert {**job, "result": {}, **stored, "updated_at": stored["created_at"]} == created

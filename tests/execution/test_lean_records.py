@@ -1,9 +1,11 @@
-"""A job of a flow is stored without what its key tells and what it has nothing of, and nobody can tell."""
+"""A job is stored without what its key tells and what it has nothing of, and nobody can tell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from coordinator import models
 from coordinator.operations import records
@@ -23,19 +25,41 @@ def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name not in TIMES}
 
 
-def test_a_job_has_only_the_fields_that_say_something(context: Context) -> None:
-    context.submit(1, [PLAIN, FULL])
+def create(context: Context, id: int, given: Mapping[str, Any]) -> Any:
+    members = {name: value for name, value in given.items() if name not in ("id", "caller_id", "context_id")}
+    return context.create_job(id, members.pop("depends"), **members)
 
-    plain, full = ({name.decode() for name in stored(context, id) if not name.startswith(b"x_")} for id in (1, 2))
-    assert plain == {"status", "created_at", "script", "script_type"}
-    assert full == {"status", "created_at", *FULL} - {"id", "caller_id", "context_id"}
+
+def fields(context: Context, id: int) -> set[str]:
+    """Those that a job is stored with, without the engine's."""
+    return {name.decode() for name in stored(context, id) if not name.startswith(b"x_")}
+
+
+@pytest.mark.parametrize("is_submitted", [True, False])
+def test_a_job_has_only_the_fields_that_say_something(context: Context, is_submitted: bool) -> None:
+    if is_submitted:
+        context.submit(1, [PLAIN, FULL])
+    else:
+        for id, given in ((1, PLAIN), (2, FULL)):
+            create(context, id, given)
+
+    assert fields(context, 1) == {"status", "created_at", "script", "script_type"}
+    assert fields(context, 2) == {"status", "created_at", *FULL} - {"id", "caller_id", "context_id"}
+
+
+def test_one_that_is_created_again_is_what_is_given(context: Context) -> None:
+    first = create(context, 1, FULL)
+    again = create(context, 1, {**PLAIN, "result": {}})
+
+    assert again == context.load_job(1) == {**first, **PLAIN, "result": {}, "updated_at": again["updated_at"]}
 
 
 def test_it_is_read_as_one_that_has_all_of_them(context: Context) -> None:
     context.submit(1, [PLAIN, FULL])
     for id, given in ((11, PLAIN), (12, FULL)):
-        members = {name: value for name, value in given.items() if name not in ("id", "caller_id", "context_id")}
-        context.create_job(id, members.pop("depends"), **members)
+        for _ in range(2):  # all of it is stored when it is created again
+            create(context, id, given)
+    assert fields(context, 11) == {"status", "created_at", "updated_at", *PLAIN}
     lean, whole = ([context.load_job(id) for id in ids] for ids in ((1, 2), (11, 12)))
 
     for one, other in zip(lean, whole, strict=True):

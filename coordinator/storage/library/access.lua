@@ -61,7 +61,7 @@ end
 function GUARD.quota(tx, what, names)
   local kind, most = string.match(what, '^(%l+) (%d+)$')
   local _, more = string.gsub(names, '%S+', '')
-  local free = tonumber(most) - redis.call('ZCARD', tx.prefix .. 'index:' .. kind)
+  local free = tonumber(most) - redis.call('ZCARD', INDEX.key(tx, kind))
   if more <= free then
     return false
   end

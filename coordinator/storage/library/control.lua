@@ -95,6 +95,7 @@ end
 -- context.
 local function context_pause(tx, args, o)
   local record, is_paused, type = args[o + 1], args[o + 2] == 'pause', args[o + 3]
+  INDEX.flush(tx)
   if not exists_any({tx.prefix .. record, tx.prefix .. 'index:flow', tx.prefix .. 'index:job',
     tx.prefix .. 'index:message', tx.prefix .. 'index:runner'}) then
     return WORD.NONE

@@ -26,8 +26,8 @@ function TIMER.abandon(tx, flow)
   if status ~= 'Dispatched' or not draft or active then
     return
   end
-  local index, entry = index_entry(key)
-  redis.call('ZREM', index, entry)
+  local kind, entry = index_entry(key)
+  redis.call('ZREM', INDEX.key(tx, kind), entry)
   SHARING.forget(tx, flow)
   local swept = 'abandoned:' .. job_id(flow) .. ':' .. tx.at
   BYTES.uncount(tx, key)

@@ -392,7 +392,7 @@ local function flow_submit(tx, args, o)
       return WORD.OK, redis.call('HGETALL', tx.prefix .. flow)
     end
   end
-  local new, ready, pending, created = {}, {}, count, 0
+  local ready, pending = {}, count
   local fields = {'status', '', 'x_run', '', 'created_at', ''} -- of each, in its turn
   local filled = nil -- the kind of job whose names are in it
   for i, job in ipairs(jobs) do
@@ -403,7 +403,7 @@ local function flow_submit(tx, args, o)
     if it then
       created_at = it.created_at
     else
-      new[created + 1], new[created + 2], created = '0', args[place + 1], created + 2
+      INDEX.add(tx, 'job', args[place + 1])
     end
     local is_done, type = it and it.status == 'Finished', args[place + 2 + kind.type]
     if is_done then
@@ -469,13 +469,10 @@ local function flow_submit(tx, args, o)
   redis.call('HSET', keys[1], unpack(fields))
   COUNT.flow(tx, was.status or '', 'Started')
   BYTES.count(tx, flow)
-  if #new > 0 then
-    call_each('ZADD', tx.prefix .. 'index:job', new)
-  end
   if was.status then
     SHARING.look_again(tx, flow) -- it may have listed others
   else
-    redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
+    INDEX.add(tx, 'flow', args[o + 2])
   end
   begin_run(tx, flow, ready, pending, args[o + 4])
   if known or pending == 0 then
@@ -567,7 +564,7 @@ local function flow_create(tx, args, o)
   if status then
     SHARING.look_again(tx, flow) -- it may have listed others
   else
-    redis.call('ZADD', tx.prefix .. 'index:flow', '0', args[o + 2])
+    INDEX.add(tx, 'flow', args[o + 2])
     FEED.tell(tx, flow, 'Dispatched')
   end
   begin_launch(tx, flow, token)
@@ -593,11 +590,13 @@ local function flow_add(tx, args, o)
     return WORD.NONE
   end
   local _, count, pending = unpack(split(step))
-  local at, jobs = o + 4, {}
+  local at, jobs, keys = o + 4, {}, {}
   for i = 1, args[o + 3] do
     jobs[i] = args[at + (i - 1) * (2 + #JOB_GIVEN)]
+    keys[i] = tx.prefix .. jobs[i]
   end
-  local known = known_of(tx, jobs, JOB_OPTIONAL)
+  local known = exists_any(keys) and known_of(tx, jobs, JOB_OPTIONAL) or {}
+  local plan, new = new_plan(tx, flow), {}
   for _, job in ipairs(jobs) do
     local it = known[job]
     if it and is_taken(tx, flow, it.status, it.owner) then
@@ -606,9 +605,9 @@ local function flow_add(tx, args, o)
       return WORD.BUSY, job, it.owner
     end
   end
-  for _, job in ipairs(jobs) do
-    local it, key = known[job], tx.prefix .. job
-    if not claimed(redis.call('HGET', key, 'x_was'), serial) then -- it may be asked again
+  for i, job in ipairs(jobs) do
+    local it, key = known[job], keys[i]
+    if not it or not claimed(redis.call('HGET', key, 'x_was'), serial) then -- it may be asked again
       local fields = {'created_at', it and it.created_at or tx.seconds, 'updated_at', tx.seconds}
       put_members(fields, JOB_GIVEN, args, at + 2, it and it.kept, JOB_DEFAULTS)
       count = count + 1
@@ -617,21 +616,24 @@ local function flow_add(tx, args, o)
       if it then
         redis.call('HSET', key, unpack(fields))
         COUNT.job(tx, it.type, type ~= NOT_GIVEN and type)
+        call_each('RPUSH', plan, new) -- `claim` puts its job behind them
+        new = {}
         is_pending = claim(tx, flow, serial, count, job)
       else
         put(fields, 'status', 'WaitingForPrerequisites')
         put(fields, 'x_run', flow)
         put(fields, 'x_was', table.concat({serial, count, 'New', '-'}, ' '))
         redis.call('HSET', key, unpack(fields))
-        COUNT.job(tx, type, 'WaitingForPrerequisites')
-        redis.call('ZADD', tx.prefix .. 'index:job', '0', args[at + 1])
-        redis.call('RPUSH', new_plan(tx, flow), job)
+        COUNT.created(tx, type, 'WaitingForPrerequisites')
+        INDEX.add(tx, 'job', args[at + 1])
+        new[#new + 1] = job
       end
       BYTES.count(tx, job)
       pending = is_pending and pending + 1 or pending
     end
     at = at + 2 + #JOB_GIVEN
   end
+  call_each('RPUSH', plan, new)
   redis.call('HSET', tx.prefix .. flow, 'x_step', table.concat({'create', count, pending}, ' '))
   arm(tx, 'step:' .. flow, tx.now + CREATE_PAUSE)
   return WORD.OK

@@ -2,14 +2,40 @@
 
 local INDEXED = {flow = true, job = true, message = true, runner = true}
 
--- The index a record belongs into and its entry there, as keys.index_entry makes it; nil for kinds without one.
+-- The kind of a record that belongs into an index, and its entry there, as keys.index_entry makes it; nil for others.
 local function index_entry(key)
-  local prefix, kind, first, second = string.match(key, '^(.-)(%l+):(%d+):?(%d*)$')
+  local kind, first, second = string.match(key, '(%l+):(%d+):?(%d*)$')
   if not INDEXED[kind] then
     return nil
   end
   local entry = second == '' and string.format('%010d', first) or string.format('%010d:%010d', first, second)
-  return prefix .. 'index:' .. kind, entry
+  return kind, entry
+end
+
+-- The entries of records that a call has created are put into their indexes all at once, at its end or before it looks
+-- at an index: a command for each costs more than the rest of it.
+local INDEX = {}
+
+function INDEX.add(tx, kind, entry)
+  local entries = tx.entries or {}
+  tx.entries = entries
+  local items = entries[kind] or {}
+  entries[kind] = items
+  local count = #items
+  items[count + 1], items[count + 2] = '0', entry
+end
+
+function INDEX.flush(tx)
+  for kind, items in pairs(tx.entries or {}) do
+    call_each('ZADD', tx.prefix .. 'index:' .. kind, items)
+  end
+  tx.entries = nil
+end
+
+-- The key of an index, with all that belongs into it by now.
+function INDEX.key(tx, kind)
+  INDEX.flush(tx)
+  return tx.prefix .. 'index:' .. kind
 end
 
 -- Whether any of these records is there.
@@ -67,41 +93,56 @@ function COUNT.flush(tx)
   tx.moves = {}
 end
 
+-- What a new record of a kind is stored without, for each field costs much: members that are empty, and those that
+-- something else tells: the key, or, when it was updated, when it was created.
+local LEAN = {
+  job = {empty = JOB_EMPTY, told = {id = true, caller_id = true, context_id = true, updated_at = true}},
+  flow = {empty = FLOW_EMPTY, told = {}},
+}
+
 -- Shapes that were seen, by their text: there are a few of each kind. What a record of the shape is written with is put
 -- together in place, in `new` and `old`: those keep the last one's values.
 local shapes = {}
 
--- A shape's text: the fields that are not set on a record that is there, as name=value, with spaces between, the value
--- empty for one that a new record does not have; '|'; the names of the given fields.
-local function shape_of(text)
+-- The shape of a record of this kind, by its text: the fields that are not set on a record that is there, as
+-- name=value, with spaces between, the value empty for one that a new record does not have; '|'; the names of the given
+-- fields.
+local function shape_of(kind, text)
   local shape = shapes[text]
   if shape then
     return shape
   end
   local initial, given = string.match(text, '^(.-)|(.*)$')
+  local lean = LEAN[kind] or {empty = {}, told = {}}
   shape = {
-    kept = {'created_at'}, -- what an update leaves as it is, with the names of the initial fields
-    count = 0, -- given fields
-    new = {'updated_at', '', 'created_at', ''},
+    kept = {}, -- the names of the initial fields
+    given = split(given),
+    stored = {}, -- which of the given ones a new record has, unless it is
+    empty = {}, -- by their place, the text of the empty ones, or false
+    new = {'created_at', ''},
     old = {'updated_at', ''},
   }
+  if not lean.told.updated_at then
+    shape.updated_at, shape.new[3], shape.new[4] = 4, 'updated_at', ''
+  end
   for name, value in string.gmatch(initial, '([^%s=]+)=(%S*)') do
     shape.kept[#shape.kept + 1] = name
-    if value ~= '' then
+    if value ~= '' and value ~= lean.empty[name] then
       shape.new[#shape.new + 1] = name
       shape.new[#shape.new + 1] = value
     end
   end
   shape.before_new, shape.before_old = #shape.new, #shape.old -- items in front of the given fields
-  for name in string.gmatch(given, '%S+') do
-    shape.count = shape.count + 1
+  for at, name in ipairs(shape.given) do
     if name == 'script_type' then
-      shape.type_at = shape.count
+      shape.type_at = at
     end
-    for _, items in ipairs({shape.new, shape.old}) do
-      items[#items + 1] = name
-      items[#items + 1] = ''
+    if not lean.told[name] then
+      shape.stored[#shape.stored + 1] = at
     end
+    shape.empty[at] = lean.empty[name] or false
+    shape.old[#shape.old + 1] = name
+    shape.old[#shape.old + 1] = ''
   end
   shapes[text] = shape
   return shape
@@ -145,47 +186,65 @@ function BYTES.uncount(tx, key)
   end
 end
 
+-- Create a record of this shape, whose given members are the arguments of the call behind `place`.
+local function create(tx, kind, record, entry, shape, args, place)
+  local items, count, given, empty = shape.new, shape.before_new, shape.given, shape.empty
+  items[2] = tx.seconds
+  if shape.updated_at then
+    items[shape.updated_at] = tx.seconds
+  end
+  for _, at in ipairs(shape.stored) do
+    local value = args[place + at]
+    if value ~= empty[at] then
+      items[count + 1], items[count + 2] = given[at], value
+      count = count + 2
+    end
+  end
+  redis.call('HSET', tx.prefix .. record, unpack(items, 1, count))
+  if entry ~= '' then
+    INDEX.add(tx, kind, entry)
+  end
+  if kind == 'job' and shape.type_at then
+    COUNT.created(tx, args[place + shape.type_at], 'Dispatched')
+  elseif kind == 'flow' then
+    COUNT.flow(tx, '', 'Dispatched')
+  end
+end
+
+-- Update one with all of them.
+local function update(tx, record, shape, args, place)
+  local key, items, type_at = tx.prefix .. record, shape.old, shape.type_at
+  items[2] = tx.seconds
+  for at = 1, #shape.given do
+    items[shape.before_old + 2 * at] = args[place + at]
+  end
+  local type_before = type_at and redis.call('HGET', key, 'script_type')
+  redis.call('HSET', key, unpack(items))
+  if type_before then
+    COUNT.job(tx, type_before, args[place + type_at])
+  end
+end
+
 -- Create a record or update it, as `created_at` (false: it is new) says; created_at stays, updated_at moves. The
 -- arguments of the call from `first` on: its index entry or '' if its kind has no index, its shape, the values of the
 -- given fields.
 local function write(tx, record, created_at, args, first)
-  local key, entry, shape = tx.prefix .. record, args[first], shape_of(args[first + 1])
-  local items, before = shape.new, shape.before_new
-  if created_at then
-    items, before = shape.old, shape.before_old
-  else
-    items[4] = tx.seconds
-  end
-  items[2] = tx.seconds
-  for i = 1, shape.count do
-    items[before + 2 * i] = args[first + 1 + i]
-  end
-  local type_before = created_at and shape.type_at and redis.call('HGET', key, 'script_type')
-  redis.call('HSET', key, unpack(items, 1, before + 2 * shape.count))
   local kind = string.match(record, '^%l+')
+  local shape = shape_of(kind, args[first + 1])
+  if created_at then
+    update(tx, record, shape, args, first + 1)
+  else
+    create(tx, kind, record, args[first], shape, args, first + 1)
+  end
   if tx.counts and BYTES.KINDS[kind] then
     BYTES.count(tx, record)
-  end
-  if created_at then
-    if type_before then
-      COUNT.job(tx, type_before, args[first + 1 + shape.type_at])
-    end
-    return
-  end
-  if kind == 'job' and shape.type_at then
-    COUNT.job(tx, args[first + 1 + shape.type_at], 'Dispatched')
-  elseif kind == 'flow' then
-    COUNT.flow(tx, '', 'Dispatched')
-  end
-  if entry ~= '' then
-    redis.call('ZADD', tx.prefix .. 'index:' .. kind, '0', entry)
   end
 end
 
 local function remove(tx, key)
-  local name, entry = index_entry(key)
-  if name then
-    redis.call('ZREM', name, entry)
+  local kind, entry = index_entry(key)
+  if kind then
+    redis.call('ZREM', INDEX.key(tx, kind), entry)
   end
   BYTES.uncount(tx, key)
   local record = string.sub(key, #tx.prefix + 1)
@@ -206,20 +265,24 @@ end
 -- created (s) if it is new; else that, when it was updated, and of each field that is set on a new record only what was
 -- stored (NOT_GIVEN if it was not), joined by NUL.
 local function upsert(tx, args, o, prepare)
-  local record, names = args[o + 1], shape_of(args[o + 3]).kept
-  local stored = redis.call('HMGET', tx.prefix .. record, unpack(names))
-  if prepare and stored[1] then
+  local record = args[o + 1]
+  local key = tx.prefix .. record
+  local created_at = redis.call('HGET', key, 'created_at')
+  if not created_at then
+    write(tx, record, created_at, args, o + 2)
+    return tx.seconds
+  end
+  local names = shape_of(string.match(record, '^%l+'), args[o + 3]).kept
+  local stored = #names > 0 and redis.call('HMGET', key, unpack(names)) or {}
+  if prepare then
     local word, record_in_way, run = prepare(tx, record, stored, names, args, o + 2)
     if word then
       return word, record_in_way, run
     end
   end
-  write(tx, record, stored[1], args, o + 2)
-  if not stored[1] then
-    return tx.seconds
-  end
-  local reply = stored[1] .. '\0' .. tx.seconds
-  for i = 2, #names do
+  write(tx, record, created_at, args, o + 2)
+  local reply = created_at .. '\0' .. tx.seconds
+  for i = 1, #names do
     reply = reply .. '\0' .. (stored[i] and without_nul(stored[i]) or NOT_GIVEN)
   end
   return reply

@@ -856,6 +856,7 @@ local REPEATABLE = {} -- those that may be applied again and again, so that nobo
 -- What is left to do at the end of a call, and its reply. `keep`: how that is kept, if it has to be; see once.lua.
 local function close(tx, result, keep, redo)
   EVENTS.write_all(tx)
+  INDEX.flush(tx)
   COUNT.flush(tx)
   set_timers(tx)
   announce_events(tx)
@@ -890,6 +891,7 @@ local function register(name, transition, flags, is_repeatable)
     local went_well, result = pcall(collect, transition, tx, args, 2, #args)
     if not went_well then -- what it has written stays
       EVENTS.write_all(tx)
+      INDEX.flush(tx)
       COUNT.flush(tx)
       error(result, 0)
     end

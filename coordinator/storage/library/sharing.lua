@@ -150,7 +150,7 @@ end
 local function enlist(tx, place)
   local kind, last = string.match(place, '^(%l+) ?(%S*)$')
   local after = last == '' and '-' or '(' .. last
-  local entries = redis.call('ZRANGE', tx.prefix .. 'index:' .. kind, after, '+', 'BYLEX', 'LIMIT', 0, 500)
+  local entries = redis.call('ZRANGE', INDEX.key(tx, kind), after, '+', 'BYLEX', 'LIMIT', 0, 500)
   for _, entry in ipairs(entries) do
     local ids = string.gsub(entry, '%d+', function(id) return string.format('%.0f', tonumber(id)) end)
     redis.call('HSETNX', tx.prefix .. 'unlisted', kind .. ':' .. ids, 'u')
@@ -328,10 +328,11 @@ end
 -- What an attempt at a job was made of.
 local RUN_WITH = {script = true, script_type = true, env_vars = true}
 
--- Prepare a job for what is to be written over it (see record_upsert). A job that runs or has ended keeps what it was
--- run with. So when that is another now, it becomes a new job, or, if a run needs what it did or does, it is refused.
+-- Prepare a job for what is to be written over it (see upsert; the first of `names` is `status`). A job that runs or
+-- has ended keeps what it was run with. So when that is another now, it becomes a new job, or, if a run needs what it
+-- did or does, it is refused.
 local function renew(tx, job, stored, names, args, first)
-  local status, given = stored[2], SHARING.given(args[first + 1])
+  local status, given = stored[1], SHARING.given(args[first + 1])
   if status == 'Dispatched' or status == 'WaitingForPrerequisites' then
     return
   end

@@ -214,21 +214,20 @@ local function parent_of(tx, flow, serial, links, parent)
   if it then
     return it
   end
-  local done = done_next(flow)
-  local was, following, held, following_done =
-    unpack(redis.call('HMGET', tx.prefix .. parent, 'x_was', 'x_next', 'x_held', done))
+  local was, following = unpack(redis.call('HMGET', tx.prefix .. parent, 'x_was', 'x_next'))
   local place, status = claimed(was, serial)
   tx.work = tx.work - 3
   if not place then
     return nil
   end
-  it = {place = place, status = status, name = 'x_next', text = following or '', spilled = 'next:' .. parent}
+  it = {place = place, status = status, name = 'x_next', spilled = 'next:' .. parent}
   -- As long as one that is running has no x_next, nobody counts on its end: see STEP.settle.
   if status == 'Started' then
-    it.name, it.text = 'x_held', held or ''
+    it.name = 'x_held'
   elseif status == 'Finished' then
-    it.name, it.text, it.spilled = done, following_done or '', 'next:' .. flow .. ':' .. parent
+    it.name, it.spilled = done_next(flow), 'next:' .. flow .. ':' .. parent
   end
+  it.text = (it.name == 'x_next' and following or redis.call('HGET', tx.prefix .. parent, it.name)) or ''
   links.parents[parent] = it
   return it
 end

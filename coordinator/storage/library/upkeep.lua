@@ -429,7 +429,7 @@ function BYTES.go_on(tx)
     local kind, last = string.match(place, '^(%l+) ?(%S*)$')
     local after = last == '' and '-' or '(' .. last
     local entries =
-      redis.call('ZRANGE', tx.prefix .. 'index:' .. kind, after, '+', 'BYLEX', 'LIMIT', 0, BYTES.AT_ONCE - looked_at)
+      redis.call('ZRANGE', INDEX.key(tx, kind), after, '+', 'BYLEX', 'LIMIT', 0, BYTES.AT_ONCE - looked_at)
     for _, entry in ipairs(entries) do
       local ids = string.gsub(entry, '%d+', function(id) return string.format('%.0f', tonumber(id)) end)
       BYTES.count(tx, kind .. ':' .. ids)
