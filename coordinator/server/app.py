@@ -24,7 +24,8 @@ from coordinator.hosts import is_loopback
 from coordinator.metrics import Metrics, gauge, measured
 from coordinator.osprocess import MemoryReturner
 from coordinator.rpc.access.admitted import Admitted
-from coordinator.rpc.access.audit import Audit, Logs
+from coordinator.rpc.access.audit.trail import Logs
+from coordinator.rpc.access.audit.writer import LogWriter
 from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.limits import Limits as CallerLimits
@@ -194,8 +195,8 @@ class Service:
             self._directory, self._store, max_subscriptions=settings.max_subscriptions, is_alone=is_alone
         )
 
-        self._audit = None if settings.audit_log is None else Audit(settings.audit_log)
-        self._access_log = None if settings.access_log is None else Audit(settings.access_log, "access log")
+        self._audit = None if settings.audit_log is None else LogWriter(settings.audit_log)
+        self._access_log = None if settings.access_log is None else LogWriter(settings.access_log, "access log")
         self._telemetry = bootstrap.telemetry_of(settings, self._layout.name)
         self._engine.spans = self._telemetry
         self._gate: Gate | None = None
@@ -456,7 +457,7 @@ class Service:
         return self.metrics.render()
 
 
-def _kept(log: Audit | Telemetry | None) -> AbstractAsyncContextManager[None]:
+def _kept(log: LogWriter | Telemetry | None) -> AbstractAsyncContextManager[None]:
     return nullcontext() if log is None else log.kept()
 
 

@@ -16,7 +16,7 @@ import trio
 
 from coordinator.hosts import is_loopback, url_of
 from coordinator.osprocess import memory_limit
-from coordinator.rpc.access.appending import AuditFile
+from coordinator.rpc.access.audit.file import LogFile
 from coordinator.rpc.access.operator import ensure_token_file
 from coordinator.secretfiles import Unusable
 from coordinator.server.tls import Material, read_material
@@ -219,7 +219,7 @@ def _check_tracing(settings: Settings) -> None:
 
 def _check_log(name: str, path: Path) -> None:
     """Make the file if there is none. Raises CannotKeepAudit."""
-    file = AuditFile(path)
+    file = LogFile(path)
     try:
         file.check()
     except (OSError, NotPrivate) as error:

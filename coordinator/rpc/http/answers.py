@@ -20,7 +20,7 @@ from coordinator.budget import Budget
 from coordinator.dashboard import Site
 from coordinator.errors import InvalidRequest, Overloaded
 from coordinator.readiness import Readiness
-from coordinator.rpc.access.audit import NO_LOGS, Trail
+from coordinator.rpc.access.audit.trail import NO_LOGS, Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies

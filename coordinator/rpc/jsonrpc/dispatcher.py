@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
-from coordinator.rpc.access.audit import Logs
+from coordinator.rpc.access.audit.trail import Logs
 from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.access.limits import Limits
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES

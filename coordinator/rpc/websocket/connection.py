@@ -21,7 +21,7 @@ from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.engine.sessions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.readiness import WatchedSocket
-from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.jsonrpc import protocol

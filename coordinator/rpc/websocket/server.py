@@ -14,7 +14,7 @@ import trio
 from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener, yields_one
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
-from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie

@@ -1,4 +1,4 @@
-"""The file of the audit log: whole lines are appended to it, by several processes at once, and nobody else reads it."""
+"""The file of a log: whole lines are appended to it, by several processes at once, and nobody else reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 
 from coordinator.storage.private import NotPrivate, open_private
 
-__all__ = ["STANDARD_ERROR", "AuditFile"]
+__all__ = ["STANDARD_ERROR", "LogFile"]
 
 STANDARD_ERROR: Final = Path("-")
 PIECE: Final = 1024 * 1024  # bytes written at once
@@ -23,7 +23,7 @@ LOCK_PATIENCE: Final = 0.5  # seconds; what holds a lock for longer is none of o
 LOCK_EVERY: Final = 0.005
 
 
-class AuditFile:
+class LogFile:
     """Used in one thread at a time. It is opened when something is to be written, and again when its path leads to
     another file or to none, as it does once it was rotated."""
 
