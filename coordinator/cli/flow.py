@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -34,11 +34,9 @@ from coordinator.cli.logs import show_logs
 from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
-from coordinator.models import Flow, FlowFilter, FlowRerunParams, FlowsDone, FlowStatus
+from coordinator.models import Flow, FlowFilter, FlowRerunParams, FlowsDone
 
 __all__ = ["flow", "in_context", "read"]
-
-STATUSES = get_args(FlowStatus.__value__)
 
 
 _where = where(DEFAULT_URL)
@@ -155,7 +153,7 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
 
 
 @flow.command(name="list")
-@filtered(STATUSES)
+@filtered()
 @ordered
 @limited
 @in_context
@@ -389,7 +387,7 @@ _all = click.option("--all", "everything", is_flag=True, help="All flows, if not
 
 
 @flow.command("cancel-many", short_help="Stop all flows that a filter means.")
-@filtered(STATUSES)
+@filtered()
 @click.option("--reason", default="", help="Recorded with the flows and told to their runners.")
 @_all
 @_dry_run
@@ -405,7 +403,7 @@ def cancel_many(place: Place, asked: dict[str, Any], reason: str, everything: bo
 
 
 @flow.command("retry-many", short_help="Start all flows in Error that a filter means again.")
-@filtered(STATUSES)
+@filtered()
 @_all
 @_dry_run
 @in_context
@@ -416,7 +414,7 @@ def retry_many(place: Place, asked: dict[str, Any], everything: bool, dry_run: b
 
 
 @flow.command("delete-many", short_help="Delete all flows that a filter means.")
-@filtered(STATUSES)
+@filtered()
 @_all
 @_dry_run
 @in_context

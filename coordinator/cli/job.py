@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -16,11 +16,9 @@ from coordinator.cli.following import DEFAULT_CALLER
 from coordinator.cli.listed import created, list_pages
 from coordinator.cli.output import say
 from coordinator.client import Client
-from coordinator.models import Job, JobAttempt, JobStatus
+from coordinator.models import Job, JobAttempt
 
 __all__ = ["job"]
-
-STATUSES = get_args(JobStatus.__value__)
 
 
 @click.group()
@@ -37,7 +35,7 @@ def job() -> None:
 
 
 @job.command(name="list")
-@filtered(STATUSES, of_jobs=True)
+@filtered(of_jobs=True)
 @ordered
 @limited
 @in_context

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from coordinator.actors.request import Operation, Outcome, Park, Parking, RawJson
 from coordinator.errors import Conflict, CoordinatorError
-from coordinator.operations.views import SCRIPT_TYPES
+from coordinator.models.contract import SCRIPT_TYPES
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import control, registration
 from coordinator.storage.functions.results import Effects

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from coordinator.models.contract import SCRIPT_TYPES
 from coordinator.storage.functions.kinds import looking
 from coordinator.storage.functions.results import Word, read_word
 from coordinator.storage.keys import Command, Keyspace, Transition
@@ -89,9 +90,9 @@ def runners_gone(keys: Keyspace, connections: Iterable[Connection]) -> Transitio
     return keys.transition("hc_runners_gone", *_named(connections))
 
 
-def runners_count(keys: Keyspace, context: int, script_types: Iterable[str]) -> Transition:
-    """How many connections take jobs of a context, of each of these types."""
-    return keys.transition("hc_runners_count", *(_connected(context, script_type) for script_type in script_types))
+def runners_count(keys: Keyspace, context: int) -> Transition:
+    """How many connections take jobs of a context, of each of SCRIPT_TYPES."""
+    return keys.transition("hc_runners_count", *(_connected(context, script_type) for script_type in SCRIPT_TYPES))
 
 
 def read_runners_count(reply: Any) -> Sequence[int]:
