@@ -1,16 +1,17 @@
 """Says in the store which runners are connected to us, so that whoever waits for one can ask any coordinator.
 
-That is kept in GLOBAL for all contexts: a context is not woken, nor its connection kept, only to say that a runner is
-still there.
+That is kept in GLOBAL for all contexts, by connection, and is for people. Which runners may be handed jobs each context
+knows for itself, see `renewals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import trio
 
+from coordinator.actors.directory import CallSoon
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.supplying import RunnerSubscription
 from coordinator.engine.waiters import Waiters
@@ -30,12 +31,12 @@ class ConnectedRunners:
     """Those of one coordinator.
 
     Args:
-        ask: puts an operation of ours into a context's mailbox, and calls its last argument with the outcome.
+        call_soon: carries out an operation of ours in a context; Directory.call_soon.
     """
 
-    def __init__(self, layout: Layout, ask: Callable[[ContextKey, Operation, Callable[[Any], None]], object]) -> None:
+    def __init__(self, layout: Layout, call_soon: CallSoon) -> None:
         self._keys = layout.keyspace(GLOBAL)
-        self._ask = ask
+        self._call_soon = call_soon
         self._renewed_at = -RENEW_EVERY
         self._polled: dict[Connection, float] = {}  # by job.take → when that was last said
 
@@ -50,7 +51,7 @@ class ConnectedRunners:
             (reply,) = yield [runners.runners_gone(self._keys, _connections(runner))]
             return WithEffects(b"", read_effects(reply))
 
-        self._ask(GLOBAL, operation(), lambda outcome: None)
+        self._call_soon(GLOBAL, operation(), lambda outcome: None)
 
     def polled(self, context_key: ContextKey, runner_id: int, script_types: Iterable[str]) -> None:
         """A runner asks for jobs by job.take. Most runners do that all the time, so it is not said each time."""
@@ -87,7 +88,7 @@ class ConnectedRunners:
                 yield [runners.runners_connected(self._keys, COUNTS_FOR, connections[start : start + CHUNK])]
             return b""
 
-        self._ask(GLOBAL, operation(), lambda outcome: None)
+        self._call_soon(GLOBAL, operation(), lambda outcome: None)
 
 
 def _connections(runner: RunnerSubscription) -> list[Connection]:

@@ -48,7 +48,7 @@ def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError
     if word is Word.NONE:
         return NotFound("flow", context_id=context_id, id=id)
     msg = f"is beyond the last event of flow {id}; flow.status says which that is"
-    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+    return InvalidParams.at("after", msg=msg, type="no_such_event")
 
 
 def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
@@ -81,4 +81,4 @@ def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
 def cannot_follow(context_id: int) -> CoordinatorError:
     """The error of a call whose `after` is an event that there is not yet."""
     msg = f"is beyond the last event of context {context_id}; without it, the answer says which that is"
-    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+    return InvalidParams.at("after", msg=msg, type="no_such_event")

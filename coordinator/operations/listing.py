@@ -30,6 +30,7 @@ __all__ = [
     "delete_job",
     "delete_message",
     "delete_runner",
+    "is_number",
     "list_contexts",
     "list_runners",
     "page_of",
@@ -42,7 +43,7 @@ SEARCHED_FOR: Final = 10.0  # seconds after which a page ends although nothing w
 
 
 def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
-    if params.cursor and not _is_number(params.cursor):
+    if params.cursor and not is_number(params.cursor):
         raise bad_cursor()
     first = f"({params.cursor}" if params.cursor else "-inf"
     (found,) = yield [("ZRANGE", keys.contexts(), first, "+inf", "BYSCORE", "LIMIT", 0, params.limit + 1)]
@@ -86,7 +87,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
     def __call__(self, keys: Keyspace, params: Any) -> Operation:
         if getattr(params, "sort", "id") != "id":
             return (yield from self._sorted(keys, params))
-        if params.cursor and not all(map(_is_number, params.cursor.split(":"))):
+        if params.cursor and not all(map(is_number, params.cursor.split(":"))):
             raise bad_cursor()
         if getattr(params, "descending", False) or is_filtering(params):
             return (yield from self._found(keys, params))
@@ -201,18 +202,18 @@ def _place_of(cursor: str, sort: str) -> Place:
     """Where a page of a sorted list begins."""
     by, _, rest = cursor.partition(":")
     value, _, entry = rest.partition(":")
-    if by != sort or not all(map(_is_number, (value, *entry.split(":")))):
+    if by != sort or not all(map(is_number, (value, *entry.split(":")))):
         raise bad_cursor()
     return Place(int(value), entry)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
 def bad_cursor() -> InvalidParams:
     """What is raised of a cursor that no reply had."""
-    return InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+    return InvalidParams.at("cursor", msg="is not a cursor of a reply", type="bad_cursor")
 
 
 def delete_flow(keys: Keyspace, params: Any) -> Operation:
@@ -233,10 +234,7 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 def _delete(keys: Keyspace, record: str, *, may_be_large: bool = False) -> Operation:
     token = uuid.uuid4().hex
-    command, again = (
-        records.record_delete(keys, record, token),
-        records.record_delete(keys, record, token, again=True),
-    )
+    command, again = (records.record_delete(keys, record, token, again=again) for again in (False, True))
     deleted, effects = yield from in_slices(command, records.read_record_delete, again, is_first=may_be_large)
     match deleted:
         case Refused(_, [bytes(busy)]):

@@ -47,7 +47,7 @@ def _need(access: Access | None) -> Access:
 
 
 def _invalid(member: str, msg: str) -> InvalidParams:
-    return InvalidParams([{"loc": [member], "msg": msg, "type": "unusable"}])
+    return InvalidParams.at(member, msg=msg, type="unusable")
 
 
 def _json(**members: Any) -> bytes:

@@ -170,7 +170,7 @@ class ParamsReader(Generic[P]):
                 return only
         if len(params) > len(names):
             many = f"takes at most {len(names)} params by position ({', '.join(names)}), got {len(params)}"
-            raise InvalidParams([{"loc": [len(names)], "msg": many, "type": "too_many_positional"}])
+            raise InvalidParams.at(len(names), msg=many, type="too_many_positional")
         return dict(zip(names, params, strict=False))
 
     def check_context(self, params: Any) -> None:
