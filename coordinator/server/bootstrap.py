@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ __all__ = [
     "acquire",
     "check",
     "layout_of",
+    "new_name",
     "provider_of",
     "say_who_may_call",
     "telemetry_of",
@@ -320,3 +322,8 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def new_name() -> str:
+    """A coordinator's name among those that share the store, new at each start."""
+    return uuid.uuid4().hex[:12]

@@ -36,8 +36,8 @@ from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.jsonrpc.replies import Response, Sink
+from coordinator.rpc.work import Work
 from coordinator.tracing import is_traceparent
-from coordinator.work import Work
 
 __all__ = [
     "JSON",

@@ -13,7 +13,7 @@ from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Reques
 from coordinator.rpc.http.lifetime import Limits
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.replies import Response
-from coordinator.work import carry_out
+from coordinator.rpc.work import carry_out
 
 __all__ = ["AsgiApp"]
 

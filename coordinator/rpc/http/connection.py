@@ -44,9 +44,9 @@ from coordinator.rpc.http.sending import Outgoing
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.replies import Response
+from coordinator.rpc.work import Rest, Work, begin, carry_out
 from coordinator.socketio import has_hung_up, peer_host, receive_next
 from coordinator.standby import Standby
-from coordinator.work import Rest, Work, begin, carry_out
 
 __all__ = ["Connection"]
 

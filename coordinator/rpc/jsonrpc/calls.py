@@ -30,9 +30,9 @@ from coordinator.rpc.jsonrpc.posted import Call, Commands, measure
 from coordinator.rpc.jsonrpc.replies import Batch, Charge, Place, ReplyTo, Sink
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.rpc.openrpc import ServedDocument
+from coordinator.rpc.work import Work
 from coordinator.storage.keys import GLOBAL, Command, ContextKey, Keyspace
 from coordinator.tracing import StoreTime
-from coordinator.work import Work
 
 __all__ = ["Intake"]
 
