@@ -14,8 +14,9 @@ import trio.testing
 
 from coordinator.budget import SLOWEST_BODY
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
-from coordinator.rpc.http.answers import Answers, Request
+from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
+from coordinator.rpc.http.decisions import Request
 from coordinator.rpc.http.heads import PREFACE, HeadReader
 from coordinator.rpc.http.lifetime import Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers

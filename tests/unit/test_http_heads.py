@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
-from coordinator.rpc.http.answers import Answer, Call, ShowPage, WebSocketUpgrade
+from coordinator.rpc.http.decisions import Answer, Call, ShowPage, WebSocketUpgrade
 from coordinator.rpc.http.heads import CHUNKED, PREFACE, HeadReader
 from tests.support.http import answers
 

@@ -18,7 +18,8 @@ from typing import Final
 import h11
 
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS, has_too_many_headers
-from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, has_token
+from coordinator.rpc.http.answers import Answers, has_token
+from coordinator.rpc.http.decisions import Answer, Call, Decision, Request
 
 __all__ = ["CHUNKED", "PREFACE", "Head", "HeadReader", "Http2Upgrade", "response_head"]
 
