@@ -38,7 +38,7 @@ RawJson = bytes
 """A JSON value, ready to send."""
 
 Outcome = RawJson | CoordinatorError
-"""Of a call."""
+"""What becomes of a call: its result, or an error."""
 
 
 @dataclass(frozen=True, slots=True)

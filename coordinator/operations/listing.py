@@ -167,24 +167,24 @@ def list_runners(keys: Keyspace, params: Any) -> Operation:
     ids = [runner["id"] for runner in page["items"]]
     if not ids:
         return answer
-    standings = None
-    while standings is None:
+    states = None
+    while states is None:
         (reply,) = yield [runners.runner_states(keys, ids)]
-        standings = runners.read_runner_states(reply)
-    for runner, standing in zip(page["items"], standings, strict=True):
-        if standing.failed:
-            runner["failed_in_a_row"] = standing.failed
-        if standing.lost:
-            runner["lost_in_a_row"] = standing.lost
-        if standing.held_ms:
-            runner["held_back_for"] = standing.held_ms / 1000
-        if standing.is_there:
+        states = runners.read_runner_states(reply)
+    for runner, state in zip(page["items"], states, strict=True):
+        if state.failed:
+            runner["failed_in_a_row"] = state.failed
+        if state.lost:
+            runner["lost_in_a_row"] = state.lost
+        if state.held_ms:
+            runner["held_back_for"] = state.held_ms / 1000
+        if state.is_there:
             runner["connected"] = True
-        if standing.since is not None:
-            runner |= {"connected_since": standing.since, "capacity": standing.capacity}
-        if standing.holds:
-            runner["attempts"] = standing.holds
-            runner["jobs"] = [{"caller_id": caller_id, "id": id} for caller_id, id in standing.jobs]
+        if state.since is not None:
+            runner |= {"connected_since": state.since, "capacity": state.capacity}
+        if state.holds:
+            runner["attempts"] = state.holds
+            runner["jobs"] = [{"caller_id": caller_id, "id": id} for caller_id, id in state.jobs]
     return to_json(page)
 
 

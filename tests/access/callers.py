@@ -32,7 +32,8 @@ class Key:
         self.public = "ed25519:" + base64.b64encode(raw).decode()
 
     def sign(self, *parts: str) -> str:
-        """Of a login: login, server, host, principal, nonce, expires_at; of a rotation also the old and new key."""
+        """The signature of these. A login's parts: login, server, host, principal, nonce, expires_at; a rotation has
+        the old and new key as well."""
         text = b""
         for part in ("herocoordinator.auth.v1", *parts):
             encoded = part.encode()

@@ -39,7 +39,7 @@ def hang_up(server: CoordinatorProcess, event: str) -> dict[str, object]:
 
 
 def serials(server: CoordinatorProcess, files: Files, count: int = 4) -> set[object]:
-    """Of the certificates that new connections to both ports get; enough of them for every worker."""
+    """The serial numbers of what new connections to both ports get; enough connections for every worker."""
     found: set[object] = set()
     for url in (server.http, server.ws):
         for _ in range(count):

@@ -61,7 +61,7 @@ class Served:
             await trio.testing.wait_all_tasks_blocked()
 
     def statuses(self) -> list[int]:
-        """Of the responses so far."""
+        """The statuses of the responses so far."""
         return [int(part[:3]) for part in self.received.split(b"HTTP/1.1 ")[1:]]
 
     async def collect(self) -> None:

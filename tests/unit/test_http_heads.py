@@ -16,7 +16,7 @@ POST = b"POST / HTTP/1.1\r\n" + LINES
 
 
 def status(head: bytes) -> int:
-    """Of the refusal, which ends the connection."""
+    """The status of the refusal, which ends the connection."""
     read = HEADS.read(head)
     assert isinstance(read.decision, Answer)
     assert read.is_broken

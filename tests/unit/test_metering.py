@@ -15,7 +15,7 @@ from coordinator.storage.faults import ReplyError
 
 
 class One(Request):
-    """Of somebody who is charged, or of the coordinator."""
+    """A request of somebody who is charged, or of the coordinator."""
 
     def __init__(self, commands: list[Command], spent: list[float] | None = None) -> None:
         def nothing() -> Operation:

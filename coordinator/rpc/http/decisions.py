@@ -13,7 +13,7 @@ from coordinator.rpc.http.sessions import ChangeSession
 __all__ = ["Answer", "Call", "Decision", "Headers", "Request", "ShowPage", "WebSocketUpgrade"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
-"""Of a response: all but `content-length`, `date` and what concerns the connection."""
+"""The headers of a response: all but `content-length`, `date` and what concerns the connection."""
 
 
 class Request(NamedTuple):

@@ -171,7 +171,7 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _length(headers: Mapping[bytes, bytes], *, is_old: bool) -> int:
-    """Of the body. h11 has seen to it that the headers are well-formed by themselves."""
+    """The length of the body. h11 has checked that the headers are well-formed by themselves."""
     if b"transfer-encoding" not in headers:
         return int(headers.get(b"content-length", 0))
     if b"content-length" in headers:

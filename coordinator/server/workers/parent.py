@@ -453,7 +453,7 @@ class Parent:
                     client.scope.cancel()
 
     def _least_busy(self, front_end: FrontEnd) -> Worker:
-        """Of those that accept; there must be one."""
+        """The worker with the most room among those that accept; there must be one."""
         accepting = [worker for worker in self._workers.values() if worker.accepts]
         now = trio.current_time()
         responsive = [worker for worker in accepting if worker.is_responsive(now)]

@@ -30,7 +30,7 @@ def runners_subscribed(keys: Keyspace, seconds: float, runners: Iterable[Subscri
     return keys.transition("hc_runners_subscribed", int(seconds * 1000), *told)
 
 
-class Standing(NamedTuple):
+class RunnerState(NamedTuple):
     """How a runner is: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that; whether
     it is there, and if it has subscribed since when (ms) and for how many jobs; how many it has, and some of them."""
 
@@ -49,19 +49,19 @@ def runner_states(keys: Keyspace, runners: Sequence[int]) -> Command:
     return looking(keys.transition("hc_runner_states", *runners))
 
 
-def read_runner_states(reply: Any) -> list[Standing] | None:
+def read_runner_states(reply: Any) -> list[RunnerState] | None:
     """The state of each runner. None means that it has to be called again: not all running attempts are known yet."""
     result, _ = reply
-    word, (told,) = read_word("hc_runner_states", result, Word.OK, Word.MORE)
-    return None if word is Word.MORE else [_read_standing(*standing) for standing in told]
+    word, (found,) = read_word("hc_runner_states", result, Word.OK, Word.MORE)
+    return None if word is Word.MORE else [_read_state(*state) for state in found]
 
 
-def _read_standing(
+def _read_state(
     failed: int, lost: int, held_ms: int, is_there: int, since: bytes, capacity: int, holds: int, jobs: bytes
-) -> Standing:
+) -> RunnerState:
     names = [name.split(":") for name in sorted(jobs.decode().split())]
     ids = sorted((int(caller_id), int(id)) for _, caller_id, id in names)
-    return Standing(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
+    return RunnerState(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
 
 
 class Connection(NamedTuple):

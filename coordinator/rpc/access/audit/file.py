@@ -19,7 +19,7 @@ __all__ = ["STANDARD_ERROR", "LogFile"]
 STANDARD_ERROR: Final = Path("-")
 PIECE: Final = 1024 * 1024  # bytes written at once
 PIPED: Final = 4096  # to a pipe or a terminal, which others write to as well and which takes so many in one piece
-LOCK_PATIENCE: Final = 0.5  # seconds; what holds a lock for longer is none of ours
+LOCK_TIMEOUT: Final = 0.5  # seconds; what holds a lock for longer is none of ours
 LOCK_EVERY: Final = 0.005
 
 
@@ -90,7 +90,7 @@ class LogFile:
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Iterator[bool]:
     """While this lasts, no other worker appends: what a full disk has let through of a line can be taken back."""
-    until = time.monotonic() + LOCK_PATIENCE
+    until = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
