@@ -16,9 +16,8 @@ from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
 from coordinator.cli.connection import Place, credentials, run, run_connected, where
 from coordinator.cli.context_events import follow_context
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
-from coordinator.cli.filters import UINT32
 from coordinator.cli.flow_state import duration
-from coordinator.cli.options import NEW_FILE, validated
+from coordinator.cli.options import NEW_FILE, UINT32, validated
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address

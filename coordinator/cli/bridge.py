@@ -14,7 +14,7 @@ import trio
 from coordinator import logs
 from coordinator.cli.connection import DEFAULT_URL
 from coordinator.cli.exit_codes import CA_VARIABLE, EXIT_USAGE, URL_VARIABLE, fail, first_leaf
-from coordinator.cli.filters import UINT32
+from coordinator.cli.options import UINT32
 from coordinator.client import (
     Client,
     ClientError,

@@ -12,12 +12,12 @@ from typing import Any, Final
 import click
 from pydantic import BaseModel, ValidationError
 
+from coordinator.cli.options import UINT32
 from coordinator.models.contract import FLOW_STATUSES, JOB_STATUSES
 from coordinator.models.filters import FlowFilter, JobFilter
 
-__all__ = ["LISTED", "UINT32", "filtered", "limited", "ordered"]
+__all__ = ["LISTED", "filtered", "limited", "ordered"]
 
-UINT32: Final = click.IntRange(0, 2**32 - 1)
 LISTED: Final = 20  # records, unless more are asked for
 _AGE: Final = re.compile(r"(\d+)([smhdw])")
 _FLAGS: Final = {
