@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
+import trio.testing
 
 from coordinator import redaction
 from tests.support.clients import TRANSPORTS, Client, connected, plain_http
@@ -57,8 +58,15 @@ def _secrets_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
+def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
+    if "autojump" in request.fixturenames:
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
     return "trio"
+
+
+@pytest.fixture
+def autojump() -> None:
+    """The test runs on a clock that jumps whenever nothing else can happen: a MockClock."""
 
 
 @pytest.fixture(scope="session")
