@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 
 from coordinator.storage.private import NotPrivate, open_private
 
-__all__ = ["STANDARD_ERROR", "LogFile"]
+__all__ = ["LogFile"]
 
 STANDARD_ERROR: Final = Path("-")
 PIECE: Final = 1024 * 1024  # bytes written at once
