@@ -25,11 +25,11 @@ from coordinator.client import (
     connect,
 )
 from coordinator.client.credentials import Credentials, Unusable
+from coordinator.client.errors import TRANSIENT
 from coordinator.client.runners import attempt_named
 from coordinator.models import SCRIPT_TYPES, Assignment, CancelNotice, RunnerCreate
 from coordinator.osprocess import hide_process, hide_secret_variables
 from coordinator.redaction import redact
-from coordinator.runner.attempt import TRANSIENT
 from coordinator.storage.old_queues import Ended, OldQueues, old_queues
 from coordinator.storage.visit import CannotTransfer
 

@@ -24,7 +24,6 @@ from coordinator.cli.filters import filtered, limited, ordered
 from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
-    BEGINNING,
     DEFAULT_CALLER,
     Exists,
     flow_name,
@@ -42,7 +41,7 @@ from coordinator.cli.options import UINT32
 from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
-from coordinator.models import Flow, FlowFilter, FlowRerunParams, FlowsDone
+from coordinator.models import BEGINNING, Flow, FlowFilter, FlowRerunParams, FlowsDone
 
 __all__ = ["flow", "read"]
 

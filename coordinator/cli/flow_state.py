@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator import dag
+from coordinator.client.followers import DELETED
 from coordinator.errors import CoordinatorError
 from coordinator.models import FlowEvent, FlowReport, JobProgress
 
 __all__ = ["ENDED", "FlowState", "JobState", "Names", "duration", "named"]
 
 ENDED: Final = ("Finished", "Error")
-DELETED: Final = "Deleted"
 
 Names = Mapping[int, str]
 """The names of jobs, by their ids."""

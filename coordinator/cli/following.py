@@ -23,7 +23,6 @@ from coordinator.models import ContextCreate, Flow, FlowReport, ScriptType
 from coordinator.printable import visible
 
 __all__ = [
-    "BEGINNING",
     "DEFAULT_CALLER",
     "Exists",
     "flow_name",
@@ -39,7 +38,6 @@ __all__ = [
 
 DEFAULT_CALLER: Final = 1
 LOOK_FOR_RUNNERS_EVERY: Final = 5.0
-BEGINNING: Final = "0-0"
 EXIT_DELETED: Final = -1
 """What `watch_with_hints` itself returns; the process ends with EXIT_ERROR."""
 MAX_RANDOM: Final = 2**31 - 1

@@ -10,6 +10,7 @@ from pydantic_core import from_json, to_json
 from coordinator.actors.request import Operation
 from coordinator.errors import NotFound
 from coordinator.models.attempts import RunnerConnectedParams
+from coordinator.models.base import BEGINNING
 from coordinator.models.contract import FLOW_STATUSES, JOB_STATUSES, SCRIPT_TYPES
 from coordinator.models.flows import FlowParams
 from coordinator.models.listing import ContextStatsParams
@@ -63,7 +64,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     for label, name in ((b"started_at", b"x_started"), (b"ended_at", b"x_ended")):
         if name in fields:
             parts.append(b'"%b":%b' % (label, fields[name]))
-    parts.append(b'"last_event":"%b"}' % (newest[0][0] if newest else b"0-0"))
+    parts.append(b'"last_event":"%b"}' % (newest[0][0] if newest else BEGINNING.encode()))
     return b",".join(parts)
 
 
