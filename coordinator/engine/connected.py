@@ -17,7 +17,7 @@ from coordinator.engine.supplying import RunnerSubscription
 from coordinator.engine.waiters import Waiters
 from coordinator.storage.functions import runners
 from coordinator.storage.functions.results import read_effects
-from coordinator.storage.functions.runners import Connection
+from coordinator.storage.functions.runners import RunnerConnection
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["ConnectedRunners"]
@@ -38,7 +38,7 @@ class ConnectedRunners:
         self._keys = layout.keyspace(GLOBAL)
         self._call_soon = call_soon
         self._renewed_at = -RENEW_EVERY
-        self._polled: dict[Connection, float] = {}  # by job.take → when that was last said
+        self._polled: dict[RunnerConnection, float] = {}  # by job.take → when that was last said
 
     def came(self, runner: RunnerSubscription) -> None:
         """A runner has subscribed."""
@@ -58,7 +58,7 @@ class ConnectedRunners:
         now = trio.current_time()
         due = []
         for script_type in script_types:
-            connection = Connection(context_key or 0, script_type, f"{runner_id} take")
+            connection = RunnerConnection(context_key or 0, script_type, f"{runner_id} take")
             if self._polled.get(connection, -RENEW_EVERY) <= now - RENEW_EVERY:
                 self._polled[connection] = now
                 due.append(connection)
@@ -73,7 +73,7 @@ class ConnectedRunners:
         self._renewed_at = now
         for connection in [connection for connection, at in self._polled.items() if at <= now - RENEW_EVERY]:
             del self._polled[connection]
-        here: list[Connection] = []
+        here: list[RunnerConnection] = []
         for context_key, context in contexts.items():
             for runner in context.runners.values():
                 here += _connections(runner)
@@ -82,7 +82,7 @@ class ConnectedRunners:
         if here:
             self._say(here)
 
-    def _say(self, connections: Sequence[Connection]) -> None:
+    def _say(self, connections: Sequence[RunnerConnection]) -> None:
         def operation() -> Operation:
             for start in range(0, len(connections), CHUNK):
                 yield [runners.runners_connected(self._keys, COUNTS_FOR, connections[start : start + CHUNK])]
@@ -91,6 +91,8 @@ class ConnectedRunners:
         self._call_soon(GLOBAL, operation(), lambda outcome: None)
 
 
-def _connections(runner: RunnerSubscription) -> list[Connection]:
+def _connections(runner: RunnerSubscription) -> list[RunnerConnection]:
     context = runner.keys.context_key or 0
-    return [Connection(context, script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types]
+    return [
+        RunnerConnection(context, script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types
+    ]

@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from coordinator import __version__
 from coordinator.metrics import Metrics, gauge, measured
 from coordinator.rpc.access.audit.writer import LogWriter
-from coordinator.rpc.access.limits import Limits
+from coordinator.rpc.access.limits import CallerLimits
 from coordinator.rpc.http.server import HttpServer
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket.server import WebSocketFrontEnd
@@ -24,7 +24,7 @@ def metrics_of(
     dispatcher: Dispatcher,
     http_server: HttpServer,
     websocket: WebSocketFrontEnd,
-    limits: Limits | None,
+    limits: CallerLimits | None,
     audit: LogWriter | None,
     access_log: LogWriter | None,
     of_the_store: Callable[[], Iterable[Metric]],

@@ -25,7 +25,7 @@ from coordinator.rpc.access.audit.trail import Logs
 from coordinator.rpc.access.audit.writer import LogWriter
 from coordinator.rpc.access.forwarded import Proxies
 from coordinator.rpc.access.gate import Gate
-from coordinator.rpc.access.limits import Limits as CallerLimits
+from coordinator.rpc.access.limits import CallerLimits
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.quotas import within_quotas
 from coordinator.rpc.access.rights import Rules

@@ -64,7 +64,7 @@ def _read_state(
     return RunnerState(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
 
 
-class Connection(NamedTuple):
+class RunnerConnection(NamedTuple):
     """A runner's connection, by its name, takes jobs of this context and type."""
 
     context: int
@@ -76,16 +76,16 @@ def _connected(context: int, script_type: str) -> str:
     return f"{context}:{script_type.lower()}"
 
 
-def _named(connections: Iterable[Connection]) -> list[str]:
+def _named(connections: Iterable[RunnerConnection]) -> list[str]:
     return [item for context, kind, name in connections for item in (_connected(context, kind), name)]
 
 
-def runners_connected(keys: Keyspace, seconds: float, connections: Iterable[Connection]) -> Transition:
+def runners_connected(keys: Keyspace, seconds: float, connections: Iterable[RunnerConnection]) -> Transition:
     """These are there, and count for so many seconds unless this is said again. Only in GLOBAL, like the next two."""
     return keys.transition("hc_runners_connected", int(seconds * 1000), *_named(connections))
 
 
-def runners_gone(keys: Keyspace, connections: Iterable[Connection]) -> Transition:
+def runners_gone(keys: Keyspace, connections: Iterable[RunnerConnection]) -> Transition:
     """These are there no more."""
     return keys.transition("hc_runners_gone", *_named(connections))
 
