@@ -104,7 +104,7 @@ class Service:
         self.settings = settings
         self._addresses = addresses
         self._tls = Tls(tls)
-        self._own_names = names_of(settings, tls)
+        self._own_names = names_of(tls)
         self._max_connections = settings.max_connections if max_connections is None else max_connections
         self._on_disconnect = on_disconnect
         self._is_draining = False
@@ -338,7 +338,7 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-def names_of(settings: Settings, tls: Material | None) -> list[str]:
+def names_of(tls: Material | None) -> list[str]:
     """By which names clients may call us, beside those that the settings allow. No other page can have them."""
     names = [socket.gethostname()]
     if tls is not None:
