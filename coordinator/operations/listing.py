@@ -238,9 +238,9 @@ def _delete(keys: Keyspace, record: str, *, may_be_large: bool = False) -> Opera
     deleted, effects = yield from in_slices(command, records.read_record_delete, again, is_first=may_be_large)
     match deleted:
         case Refused(_, [bytes(busy)]):
-            raise Conflict(f"{busy.decode()} is running", record=busy.decode())
+            raise Conflict(f"{spoken(busy)} is running", record=busy.decode())
         case Refused(_, [bytes(needed), bytes(run)]):
             other = spoken(run)
-            detail = f"{needed.decode()} is needed by {other}, which is running"
+            detail = f"{spoken(needed)} is needed by {other}, which is running"
             raise Conflict(detail, record=needed.decode(), run=other)
     return WithEffects(to_json({"deleted": deleted}), effects)
