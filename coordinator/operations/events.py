@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from coordinator.actors.request import Operation
+from pydantic_core import to_json
+
+from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound
 from coordinator.models.events import ContextEventsParams, FlowEventsParams
 from coordinator.operations.listing import PAGE_BYTES
@@ -39,8 +42,11 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
         is_last = found.is_last
         if step:
             last = found.events[-1][0].decode()
-    answer = b'{"events":[%b],"last_event":"%b","missed":%b}'
-    return answer % (b",".join(page), last.encode(), b"true" if missed else b"false")
+    return _page(page, last, missed)
+
+
+def _page(events: Sequence[bytes], last: str, missed: bool) -> RawJson:
+    return b'{"events":[%b],"last_event":"%b","missed":%b}' % (b",".join(events), last.encode(), to_json(missed))
 
 
 def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError:
@@ -74,8 +80,7 @@ def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
         is_last = found.is_last
         if chosen:
             last = chosen[-1][0].decode()
-    answer = b'{"events":[%b],"last_event":"%b","missed":%b}'
-    return answer % (b",".join(page), last.encode(), b"true" if missed else b"false")
+    return _page(page, last, missed)
 
 
 def cannot_follow(context_id: int) -> CoordinatorError:
