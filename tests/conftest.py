@@ -10,7 +10,7 @@ import pytest
 import trio.testing
 
 from coordinator import redaction
-from tests.support.clients import TRANSPORTS, Client, connected, plain_http
+from tests.support.clients import PATIENCE, TRANSPORTS, Client, connected, plain_http
 from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 
@@ -39,6 +39,11 @@ LONG: Final = frozenset(
     """.split()  # noqa: SIM905 - one line a file would be a page
 )
 """Files whose slow tests are `long`: together they take a third of the time of all."""
+
+
+# By itself httpx waits for 5 s, in which a busy machine may do nothing.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _phase, PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
