@@ -12,9 +12,9 @@ from coordinator.actors.directory import CallSoon
 from coordinator.actors.request import Operation, Outcome, Parking, Part, RawJson
 from coordinator.engine.timers import CallIn
 from coordinator.errors import Conflict, CoordinatorError
-from coordinator.models.contract import SCRIPT_TYPES
 from coordinator.storage.functions import control, registration
 from coordinator.storage.functions.results import Effects
+from coordinator.storage.functions.runners import connected_keys
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 
 __all__ = ["Deletions"]
@@ -166,8 +166,7 @@ class Deletions:
     def _forget(self, context: int) -> Operation:
         """The context is no longer listed, and nobody is connected to it."""
         keys = self._layout.keyspace(GLOBAL)
-        connected = [f"{keys.prefix}connected:{context}:{script_type.lower()}" for script_type in SCRIPT_TYPES]
-        yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected)]
+        yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected_keys(keys, context))]
         return b""
 
     def _register(self, context: int) -> Operation:

@@ -76,6 +76,11 @@ def _connected(context: int, script_type: str) -> str:
     return f"{context}:{script_type.lower()}"
 
 
+def connected_keys(keys: Keyspace, context: int) -> list[str]:
+    """Where it is kept who takes jobs of a context. Only in GLOBAL."""
+    return [f"{keys.prefix}connected:{_connected(context, script_type)}" for script_type in SCRIPT_TYPES]
+
+
 def _named(connections: Iterable[RunnerConnection]) -> list[str]:
     return [item for context, kind, name in connections for item in (_connected(context, kind), name)]
 
