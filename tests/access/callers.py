@@ -161,6 +161,14 @@ def operator_token(directory: Path) -> str:
     return (directory / "operator.token").read_text().split()[0]
 
 
+def token_of_admin(operator: Caller, actor_id: int, context_id: int) -> str:
+    """A token of a new actor, who is the admin of a new context."""
+    operator.result("actor.create", actor(actor_id, Key().public))
+    operator.result("context.create", context(context_id, admins=[actor_id], executors=[], readers=[]))
+    token: str = operator.result("token.create", {"label": "x", "principal": f"actor:{actor_id}"})["token"]
+    return token
+
+
 def actor(id: int, pubkey: str = "none") -> dict[str, Any]:
     return {"actor": {"id": id, "pubkey": pubkey, "address": []}}
 
