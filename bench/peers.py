@@ -92,7 +92,7 @@ async def _serve_canned(before_answer: Callable[[], Awaitable[object]]) -> None:
         await answer({"type": "http.response.start", "status": 200, "headers": headers})
         await answer({"type": "http.response.body", "body": reply})
 
-    # As in coordinator.server.app.
+    # As in coordinator.rpc.http.http2.
     defaults = Settings.model_construct()
     config = Config()
     config.bind = [f"{_HOST}:0"]

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-__all__ = ["DIRECTORY", "PANELS", "Panel", "Values", "draw", "values_of"]
+__all__ = ["DIRECTORY", "Panel", "Values", "draw", "values_of"]
 
 DIRECTORY: Final = Path(__file__).parent / "plots"
 COLOURS: Final = {

@@ -90,6 +90,11 @@ class InvalidParams(CoordinatorError):
     def __init__(self, faults: Sequence[Mapping[str, Any]]) -> None:
         super().__init__([dict(fault) for fault in faults])
 
+    @classmethod
+    def at(cls, *loc: str | int, msg: str, type: str) -> InvalidParams:
+        """With the one fault that is at this place."""
+        return cls([{"loc": [*loc], "msg": msg, "type": type}])
+
 
 class InternalError(CoordinatorError):
     """A fault of ours. Details go to the log under `incident`, not to the client."""

@@ -185,7 +185,7 @@ class MemoryReturner:
 
 
 def _resident_bytes() -> int:
-    """Of this process; 0 where the system does not say."""
+    """The memory of this process; 0 where the system does not say."""
     try:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * resource.getpagesize()

@@ -27,7 +27,7 @@ SOUND_AFTER: Final = 10.0  # seconds of running after which a task's earlier cra
 
 
 class _Count:
-    """Of this process, like everything else on its page of metrics."""
+    """What this process has counted, like everything else on its page of metrics."""
 
     reported = 0
 

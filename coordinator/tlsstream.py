@@ -144,7 +144,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         return self._ssl.selected_alpn_protocol()
 
     def version(self) -> str | None:
-        """Of the protocol, such as `TLSv1.3`."""
+        """The version of the protocol, such as `TLSv1.3`."""
         return self._ssl.version()
 
     def peer_certificate(self) -> dict[str, Any] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
+import trio.testing
 
 from coordinator import redaction
-from tests.support.clients import TRANSPORTS, Client, connected, plain_http
+from tests.support.clients import PATIENCE, TRANSPORTS, Client, connected, plain_http
 from tests.support.records import fresh_id
 from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 
@@ -40,6 +41,11 @@ LONG: Final = frozenset(
 """Files whose slow tests are `long`: together they take a third of the time of all."""
 
 
+# By itself httpx waits for 5 s, in which a busy machine may do nothing.
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _phase, PATIENCE)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         part = "/".join(item.path.with_suffix("").parts[-2:])
@@ -57,8 +63,15 @@ def _secrets_of_its_own() -> Iterator[None]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
+def anyio_backend(request: pytest.FixtureRequest) -> str | tuple[str, dict[str, Any]]:
+    if "autojump" in request.fixturenames:
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
     return "trio"
+
+
+@pytest.fixture
+def autojump() -> None:
+    """The test runs on a clock that jumps whenever nothing else can happen: a MockClock."""
 
 
 @pytest.fixture(scope="session")

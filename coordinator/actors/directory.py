@@ -28,7 +28,10 @@ from coordinator.storage.functions import registration
 from coordinator.storage.keys import GLOBAL, Command, ContextKey
 from coordinator.supervision import report, supervise
 
-__all__ = ["Directory", "one_step"]
+__all__ = ["CallSoon", "Directory", "one_step"]
+
+CallSoon = Callable[[ContextKey, Operation, Callable[[Outcome], None]], object]
+"""Directory.call_soon, or what stands for it."""
 
 HOUSEKEEPING_EVERY: Final = 0.25  # seconds; the precision of request deadlines
 LONG_SLICE: Final = 32  # calls of a context whose replies are dealt with at once, if many others are busy

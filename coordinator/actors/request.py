@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from coordinator.errors import CoordinatorError
 from coordinator.storage.connection import Command, Reply
@@ -23,6 +23,7 @@ __all__ = [
     "Outcome",
     "Park",
     "Parking",
+    "Part",
     "Pause",
     "Queue",
     "RawJson",
@@ -37,7 +38,7 @@ RawJson = bytes
 """A JSON value, ready to send."""
 
 Outcome = RawJson | CoordinatorError
-"""Of a call."""
+"""What becomes of a call: its result, or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,12 @@ class WithEffects(NamedTuple):
     effects: Sequence[bytes]
 
 
-Operation = Generator[list[Command] | Compute | Park | Pause, Any, RawJson | WithEffects]
+_T = TypeVar("_T")
+
+Part = Generator[list[Command] | Compute | Park | Pause, Any, _T]
+"""What an operation goes through by `yield from`, with its result."""
+
+Operation = Part[RawJson | WithEffects]
 """Yields commands (or a Compute, a Park or a Pause), is sent their replies (or its result, or None), returns the answer
 or raises a CoordinatorError. After a lost connection a step is sent again, but for the transitions in it that were
 applied: the store has kept their replies. So anything else in a step has to be idempotent."""

@@ -139,6 +139,6 @@ class Writer:
 
 
 def applied(doubts: Doubts, reply: Reply) -> list[tuple[list[Place], Reply]]:
-    """Of the calls in doubt, those that were applied, with what they were replied to."""
+    """The calls in doubt that were applied, with what they were replied to."""
     kept = once.read_fence(reply)
     return [(places, kept[number]) for number, places in doubts.calls.items() if number in kept]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -16,13 +16,12 @@ from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
 from coordinator.cli.connection import Place, credentials, run, run_connected, where
 from coordinator.cli.context_events import follow_context
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
-from coordinator.cli.filters import UINT32
 from coordinator.cli.flow_state import duration
-from coordinator.cli.options import NEW_FILE, validated
+from coordinator.cli.options import NEW_FILE, UINT32, validated
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
-from coordinator.models import ScriptType
+from coordinator.models import SCRIPT_TYPES
 from coordinator.rpc.access.operator import rotate
 from coordinator.secretfiles import Unusable, write_secret
 from coordinator.settings import Settings
@@ -254,7 +253,7 @@ def stats(url: str, ca: Path | None, id: int) -> None:
 
 
 _script_type = click.option(
-    "--type", "script_type", type=click.Choice(get_args(ScriptType.__value__)), help="Only jobs of this script type."
+    "--type", "script_type", type=click.Choice(SCRIPT_TYPES), help="Only jobs of this script type."
 )
 
 

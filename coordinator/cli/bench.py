@@ -13,7 +13,7 @@ import click
 
 from coordinator.cli.connection import connected, credentials, interruptible, run, where
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
-from coordinator.cli.options import NEW_FILE
+from coordinator.cli.options import NEW_FILE, UINT32
 from coordinator.cli.output import plural, say, say_in_place
 from coordinator.client import RpcError, call_once
 from coordinator.client.address import Address
@@ -98,7 +98,7 @@ def _about() -> str:
 @click.option("--batch", type=click.IntRange(1, 1000), help="Calls of a message.  [default: 1; of batches 100]")
 @click.option("--mix", type=_Mix(), help="Shares of the calls.  [default: of mixed, load=80,create=20]")
 @click.option("--contexts", type=click.IntRange(1, 100_000), help="Contexts in use.  [default: 1; of contexts 1000]")
-@click.option("--context", type=click.IntRange(0, 2**32 - 1), help="Use this one and those after it, which are there, "
+@click.option("--context", type=UINT32, help="Use this one and those after it, which are there, "
               "in place of new ones. Their jobs 1 to 100 of the caller are overwritten, and deleted.")  # fmt: skip
 @click.option("--width", type=click.IntRange(1, 1000), help="Of a flow: chains of jobs beside one another, on which "
               "its last job depends.  [default: 4]")  # fmt: skip
@@ -109,7 +109,7 @@ def _about() -> str:
 @click.option("--follow", type=click.IntRange(0, 10_000), metavar="FLOWS", help="Subscribers of fanout follow one of "
               "so many flows each, and log lines are published; 0: they follow their context, and flows are.  "
               "[default: 0]")  # fmt: skip
-@click.option("--caller", type=click.IntRange(0, 2**32 - 1), help="Actor on whose behalf.  [default: who is logged in]")
+@click.option("--caller", type=UINT32, help="Actor on whose behalf.  [default: who is logged in]")
 @click.option("--seconds", type=float, default=10.0, show_default=True, callback=_positive, help="Measured, each step.")
 @click.option("--warm-up", type=float, default=2.0, show_default=True, callback=_not_negative,
               help="Seconds before that.")  # fmt: skip

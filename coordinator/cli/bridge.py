@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import click
 import structlog
@@ -14,7 +14,7 @@ import trio
 from coordinator import logs
 from coordinator.cli.connection import DEFAULT_URL
 from coordinator.cli.exit_codes import CA_VARIABLE, EXIT_USAGE, URL_VARIABLE, fail, first_leaf
-from coordinator.cli.filters import UINT32
+from coordinator.cli.options import UINT32
 from coordinator.client import (
     Client,
     ClientError,
@@ -25,11 +25,11 @@ from coordinator.client import (
     connect,
 )
 from coordinator.client.credentials import Credentials, Unusable
+from coordinator.client.errors import TRANSIENT
 from coordinator.client.runners import attempt_named
-from coordinator.models import Assignment, CancelNotice, RunnerCreate, ScriptType
+from coordinator.models import SCRIPT_TYPES, Assignment, CancelNotice, RunnerCreate
 from coordinator.osprocess import hide_process, hide_secret_variables
 from coordinator.redaction import redact
-from coordinator.runner.attempt import TRANSIENT
 from coordinator.storage.old_queues import Ended, OldQueues, old_queues
 from coordinator.storage.visit import CannotTransfer
 
@@ -41,7 +41,6 @@ LOOK_EVERY: Final = 0.2  # seconds between two looks at what the old runners hav
 AGAIN_AFTER: Final = 1.0  # seconds after which what could not be done is tried again
 _DATABASE: Final = re.compile(r"^(?!unix)\w+://.+/([0-9]+)(?:\?.*)?$|[?&]db=([0-9]+)")
 _PREFIX: Final = "HEROCOORDINATOR_BRIDGE"
-_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 _TAKEN_BACK: Final = "the bridge was told to stop, and no old runner had the job"
 _UNKNOWN: Final = (
     "an old runner was given this job before, and what became of it is not known: it may have run, so it is not given "
@@ -69,9 +68,9 @@ _UNKNOWN: Final = (
 @click.option(
     "--type",
     "types",
-    type=click.Choice(_TYPES),
+    type=click.Choice(SCRIPT_TYPES),
     multiple=True,
-    default=_TYPES,
+    default=SCRIPT_TYPES,
     show_default=True,
     help="Scripts of this type; give it once for each.",
 )

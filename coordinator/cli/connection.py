@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -16,6 +17,7 @@ import click
 import trio
 from pydantic import ValidationError
 
+from coordinator import ENVIRONMENT_PREFIX
 from coordinator.cli.exit_codes import (
     AS_VARIABLE,
     CA_VARIABLE,
@@ -31,6 +33,7 @@ from coordinator.cli.exit_codes import (
     fail,
     first_leaf,
 )
+from coordinator.cli.options import UINT32
 from coordinator.cli.output import output_fault
 from coordinator.client import CannotConnect, Client, ClientError, ConnectionLost, NoReply, connect
 from coordinator.client.address import Address
@@ -42,7 +45,9 @@ __all__ = [
     "DEFAULT_URL",
     "Place",
     "connected",
+    "context_option",
     "credentials",
+    "in_context",
     "interruptible",
     "run",
     "run_connected",
@@ -113,6 +118,25 @@ def where(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return url(ca(who(command)))
 
     return decorate
+
+
+context_option: Final = click.option(
+    "--context",
+    type=UINT32,
+    envvar=f"{ENVIRONMENT_PREFIX}_CONTEXT",
+    show_envvar=True,
+    help=f"The context.  [default: {DEFAULT_CONTEXT}]",
+)
+
+
+def in_context(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --url, --ca and --context, and hand it the three as its place."""
+
+    @wraps(command)
+    def placed(*, url: str, ca: Path | None, context: int | None, **given: Any) -> None:
+        command(Place(url, DEFAULT_CONTEXT if context is None else context, ca), **given)
+
+    return where(DEFAULT_URL)(context_option(placed))
 
 
 def who(command: Callable[..., None]) -> Callable[..., None]:

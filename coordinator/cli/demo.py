@@ -15,10 +15,11 @@ from coordinator.cli.connection import DEFAULT_CONTEXT, Place, connected, run
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail
 from coordinator.cli.flow import read
 from coordinator.cli.flow_file import FlowFile
-from coordinator.cli.following import BEGINNING, introduction, submit, watch
+from coordinator.cli.following import introduction, submit, watch
 from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client
+from coordinator.models import BEGINNING
 from coordinator.osprocess import open_files, raise_file_limit
 from coordinator.runner.serve import Service
 from coordinator.runner.settings import RunnerSettings

@@ -16,7 +16,7 @@ import trio
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
-from coordinator.cli.options import NEW_FILE, NamedPath
+from coordinator.cli.options import NEW_FILE, UINT32, NamedPath
 from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
 from coordinator.osprocess import hide_secret_variables
@@ -33,7 +33,6 @@ from coordinator.storage.visit import CannotTransfer
 __all__ = ["export", "import_"]
 
 T = TypeVar("T")
-UINT32 = click.IntRange(0, 2**32 - 1)
 SAID_EVERY: Final = 2.0  # seconds
 
 

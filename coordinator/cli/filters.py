@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
 from typing import Any, Final
@@ -12,11 +12,12 @@ from typing import Any, Final
 import click
 from pydantic import BaseModel, ValidationError
 
+from coordinator.cli.options import UINT32
+from coordinator.models.contract import FLOW_STATUSES, JOB_STATUSES
 from coordinator.models.filters import FlowFilter, JobFilter
 
-__all__ = ["LISTED", "UINT32", "filtered", "limited", "ordered"]
+__all__ = ["LISTED", "filtered", "limited", "ordered"]
 
-UINT32: Final = click.IntRange(0, 2**32 - 1)
 LISTED: Final = 20  # records, unless more are asked for
 _AGE: Final = re.compile(r"(\d+)([smhdw])")
 _FLAGS: Final = {
@@ -52,9 +53,9 @@ class _Time(click.ParamType):  # type: ignore[type-arg] # of some versions of cl
 TIME: Final = _Time()
 
 
-def filtered(statuses: Sequence[str], *, of_jobs: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def filtered(*, of_jobs: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a filter, and hand it `asked`: the members of the filter that were given."""
-    kind = "jobs" if of_jobs else "flows"
+    kind, statuses = ("jobs", JOB_STATUSES) if of_jobs else ("flows", FLOW_STATUSES)
     options = [
         click.option(
             "--status", type=click.Choice(statuses), multiple=True, help=f"Only {kind} of this status; or of several."

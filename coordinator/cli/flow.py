@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from coordinator import ENVIRONMENT_PREFIX
-from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
+from coordinator.cli.connection import (
+    DEFAULT_CONTEXT,
+    DEFAULT_URL,
+    Place,
+    context_option,
+    in_context,
+    run_connected,
+    where,
+)
 from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain
-from coordinator.cli.filters import UINT32, filtered, limited, ordered
+from coordinator.cli.filters import filtered, limited, ordered
 from coordinator.cli.flow_file import FlowFile, FlowFileError, read_flow_file
 from coordinator.cli.flow_state import FlowState, duration, named
 from coordinator.cli.following import (
-    BEGINNING,
     DEFAULT_CALLER,
     Exists,
     flow_name,
@@ -31,34 +37,13 @@ from coordinator.cli.following import (
 )
 from coordinator.cli.listed import created, list_pages
 from coordinator.cli.logs import show_logs
+from coordinator.cli.options import UINT32
 from coordinator.cli.output import say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
-from coordinator.models import Flow, FlowFilter, FlowRerunParams, FlowsDone, FlowStatus
+from coordinator.models import BEGINNING, Flow, FlowFilter, FlowRerunParams, FlowsDone
 
-__all__ = ["flow", "in_context", "read"]
-
-STATUSES = get_args(FlowStatus.__value__)
-
-
-_where = where(DEFAULT_URL)
-_context = click.option(
-    "--context",
-    type=UINT32,
-    envvar=f"{ENVIRONMENT_PREFIX}_CONTEXT",
-    show_envvar=True,
-    help=f"The context.  [default: {DEFAULT_CONTEXT}]",
-)
-
-
-def in_context(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --url, --ca and --context, and hand it the three as its place."""
-
-    @wraps(command)
-    def placed(*, url: str, ca: Path | None, context: int | None, **given: Any) -> None:
-        command(Place(url, DEFAULT_CONTEXT if context is None else context, ca), **given)
-
-    return _where(_context(placed))
+__all__ = ["flow", "read"]
 
 
 _plain = click.option("--plain", is_flag=True, help="A line an event, also on a terminal.")
@@ -86,8 +71,8 @@ def flow() -> None:
 @click.option("--caller", type=UINT32, help=f"Actor on whose behalf it runs.  [default: {DEFAULT_CALLER}]")
 @click.option("--no-follow", is_flag=True, help="Submit it, print its id, and be done.")
 @_plain
-@_where
-@_context
+@where(DEFAULT_URL)
+@context_option
 def run(
     url: str, ca: Path | None, context: int | None, file: Path, caller: int | None, no_follow: bool, plain: bool
 ) -> None:
@@ -155,7 +140,7 @@ async def _run(client: Client, file: FlowFile, place: Place, caller: int | None,
 
 
 @flow.command(name="list")
-@filtered(STATUSES)
+@filtered()
 @ordered
 @limited
 @in_context
@@ -389,7 +374,7 @@ _all = click.option("--all", "everything", is_flag=True, help="All flows, if not
 
 
 @flow.command("cancel-many", short_help="Stop all flows that a filter means.")
-@filtered(STATUSES)
+@filtered()
 @click.option("--reason", default="", help="Recorded with the flows and told to their runners.")
 @_all
 @_dry_run
@@ -405,7 +390,7 @@ def cancel_many(place: Place, asked: dict[str, Any], reason: str, everything: bo
 
 
 @flow.command("retry-many", short_help="Start all flows in Error that a filter means again.")
-@filtered(STATUSES)
+@filtered()
 @_all
 @_dry_run
 @in_context
@@ -416,7 +401,7 @@ def retry_many(place: Place, asked: dict[str, Any], everything: bool, dry_run: b
 
 
 @flow.command("delete-many", short_help="Delete all flows that a filter means.")
-@filtered(STATUSES)
+@filtered()
 @_all
 @_dry_run
 @in_context

@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,7 @@ from coordinator import dag
 from coordinator.errors import DagCycleDetected
 from coordinator.models import (
     MAX_NAME,
+    SCRIPT_TYPES,
     FlowCreate,
     FlowSubmitParams,
     JobCreate,
@@ -50,7 +51,6 @@ SET_BY_RUNNER: Final = (
 )
 SUGGESTED: Final = 5  # unknown names for which a known one is suggested
 LARGEST_FILE: Final = 256 * 1024 * 1024  # bytes, of a flow file or a script
-SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
 
 
 class FlowFileError(Exception):

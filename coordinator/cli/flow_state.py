@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator import dag
+from coordinator.client.followers import DELETED
 from coordinator.errors import CoordinatorError
 from coordinator.models import FlowEvent, FlowReport, JobProgress
 
 __all__ = ["ENDED", "FlowState", "JobState", "Names", "duration", "named"]
 
 ENDED: Final = ("Finished", "Error")
-DELETED: Final = "Deleted"
 
 Names = Mapping[int, str]
-"""Of jobs, by their ids."""
+"""The names of jobs, by their ids."""
 
 _NUMBERED: Final = re.compile(r"\bjob (?:\d+/)?(\d+)\b")
 
@@ -76,7 +76,7 @@ class FlowState:
         self.levels = [[self.jobs[id] for id in level] for level in _levels(report)]
 
     def blamed(self) -> dict[int, str]:
-        """Of the jobs that do not run because one that they wait for has failed: the name of that one, by their ids."""
+        """By the ids of the jobs that do not run because one that they wait for has failed: the name of that one."""
         blame: dict[int, str] = {}
         for level in self.levels:
             for job in level:

@@ -23,7 +23,6 @@ from coordinator.models import ContextCreate, Flow, FlowReport, ScriptType
 from coordinator.printable import visible
 
 __all__ = [
-    "BEGINNING",
     "DEFAULT_CALLER",
     "Exists",
     "flow_name",
@@ -39,9 +38,8 @@ __all__ = [
 
 DEFAULT_CALLER: Final = 1
 LOOK_FOR_RUNNERS_EVERY: Final = 5.0
-BEGINNING: Final = "0-0"
 EXIT_DELETED: Final = -1
-"""Of `watch_with_hints` itself; the process ends with EXIT_ERROR."""
+"""What `watch_with_hints` itself returns; the process ends with EXIT_ERROR."""
 MAX_RANDOM: Final = 2**31 - 1
 MANY: Final = 10_000  # jobs, whose ids are shorter so that the list of all of them fits a message
 MAX_SHORT: Final = 10**8 - 1

@@ -14,7 +14,7 @@ import trio
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
-from coordinator.cli.filters import UINT32
+from coordinator.cli.options import UINT32
 from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
 from coordinator.osprocess import hide_secret_variables

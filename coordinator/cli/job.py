@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from coordinator.cli.connection import Place, run_connected
-from coordinator.cli.filters import UINT32, filtered, limited, ordered
-from coordinator.cli.flow import in_context
+from coordinator.cli.connection import Place, in_context, run_connected
+from coordinator.cli.filters import filtered, limited, ordered
 from coordinator.cli.flow_state import duration
 from coordinator.cli.following import DEFAULT_CALLER
 from coordinator.cli.listed import created, list_pages
+from coordinator.cli.options import UINT32
 from coordinator.cli.output import say
 from coordinator.client import Client
-from coordinator.models import Job, JobAttempt, JobStatus
+from coordinator.models import Job, JobAttempt
 
 __all__ = ["job"]
-
-STATUSES = get_args(JobStatus.__value__)
 
 
 @click.group()
@@ -37,7 +35,7 @@ def job() -> None:
 
 
 @job.command(name="list")
-@filtered(STATUSES, of_jobs=True)
+@filtered(of_jobs=True)
 @ordered
 @limited
 @in_context

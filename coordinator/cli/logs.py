@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from coordinator.cli.connection import Place
 from coordinator.cli.exit_codes import complain
-from coordinator.cli.following import BEGINNING, job_names
+from coordinator.cli.following import job_names
 from coordinator.cli.output import say, say_raw
 from coordinator.cli.progress import NAME_WIDTH, log_lines
 from coordinator.client import Client, NotFound
-from coordinator.models import MAX_PAGE, Flow, FlowEvent
+from coordinator.models import BEGINNING, MAX_PAGE, Flow, FlowEvent
 
 __all__ = ["show_logs"]
 

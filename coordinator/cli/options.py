@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from coordinator.cli.output import say
 
-__all__ = ["NEW", "NEW_FILE", "Command", "NamedPath", "misspelt_variables", "options_of", "validated"]
+__all__ = ["NEW", "NEW_FILE", "UINT32", "Command", "NamedPath", "misspelt_variables", "options_of", "validated"]
 
 Command = Callable[..., None]
 S = TypeVar("S", bound=BaseModel)
@@ -33,6 +33,7 @@ class NamedPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+UINT32: Final = click.IntRange(0, 2**32 - 1)
 NEW: Final = NamedPath(path_type=Path)
 NEW_FILE: Final = NamedPath(path_type=Path, dir_okay=False)
 """Where a command writes."""

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial, wraps
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import click
 
-from coordinator import ENVIRONMENT_PREFIX
-from coordinator.cli.connection import DEFAULT_CONTEXT, DEFAULT_URL, Place, run_connected, where
+from coordinator.cli.connection import Place, in_context, run_connected
+from coordinator.cli.options import UINT32
 from coordinator.cli.output import plural, say
 from coordinator.client import Client
 from coordinator.models import SatisfiedPrerequisite
 
 __all__ = ["prerequisite"]
-
-UINT32 = click.IntRange(0, 2**32 - 1)
-
-
-def _place(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --url, --ca and --context, and hand it the three as its place."""
-
-    @where(DEFAULT_URL)
-    @click.option(
-        "--context",
-        type=UINT32,
-        default=DEFAULT_CONTEXT,
-        show_default=True,
-        envvar=f"{ENVIRONMENT_PREFIX}_CONTEXT",
-        show_envvar=True,
-        help="The context.",
-    )
-    @wraps(command)
-    def placed(*, url: str, ca: Path | None, context: int, **given: Any) -> None:
-        command(Place(url, context, ca), **given)
-
-    return placed
 
 
 _name = click.argument("name")
@@ -62,7 +38,7 @@ def prerequisite() -> None:
 @_flow
 @click.option("--by", help="Who says so.")
 @click.option("--payload", multiple=True, metavar="KEY=VALUE", help="What the jobs get with it; may be repeated.")
-@_place
+@in_context
 def satisfy(place: Place, name: str, flow: int | None, by: str | None, payload: tuple[str, ...]) -> None:
     """Declare a condition met: jobs that wait for nothing else are released."""
     pairs = dict(item.partition("=")[::2] for item in payload if "=" in item)
@@ -87,7 +63,7 @@ def _scope(flow: int | None, place: Place) -> str:
 @prerequisite.command(short_help="Declare a condition not met.")
 @_name
 @_flow
-@_place
+@in_context
 def revoke(place: Place, name: str, flow: int | None) -> None:
     """Declare a condition not met: jobs that were not released yet wait for it again."""
     run_connected(place, partial(_revoke, place=place, name=name, flow=flow))
@@ -102,7 +78,7 @@ async def _revoke(client: Client, place: Place, name: str, flow: int | None) -> 
 
 
 @prerequisite.command(name="list", short_help="List what jobs wait for, and what is satisfied.")
-@_place
+@in_context
 def list_(place: Place) -> None:
     """List the conditions jobs wait for, with who waits, and those that are satisfied."""
     run_connected(place, partial(_list, place=place))

@@ -34,7 +34,7 @@ from coordinator.storage.locking import DataDirectoryInUse
 from coordinator.storage.url import has_password
 from coordinator.supervision import contain
 
-__all__ = ["CANNOT_SERVE", "serve"]
+__all__ = ["serve"]
 
 log = structlog.get_logger("coordinator")
 

@@ -22,7 +22,6 @@ from coordinator.cli.output import say
 from coordinator.settings import Settings
 
 __all__ = [
-    "COMMAND_LINE",
     "DEFAULT",
     "ENVIRONMENT",
     "InEffect",

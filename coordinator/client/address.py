@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from coordinator.redaction import without_credentials
 
-__all__ = ["DEFAULT_HTTP_PORT", "DEFAULT_WS_PORT", "Address"]
+__all__ = ["Address"]
 
 DEFAULT_HTTP_PORT: Final = 9652
 DEFAULT_WS_PORT: Final = 9653

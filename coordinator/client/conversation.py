@@ -28,7 +28,7 @@ MESSAGE_TOO_BIG: Final = 1009
 LOGIN_ENDED: Final = "auth.ended"
 
 Outcome = dict[str, Any] | Exception
-"""Of a call: the reply object, or why there is none."""
+"""What becomes of a call: the reply object, or why there is none."""
 
 
 def outcome_of(outcome: Outcome) -> Any:

@@ -3,7 +3,6 @@ that is shown when TLS begins."""
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +18,7 @@ from coordinator.secretfiles import Unusable, read_secret
 if TYPE_CHECKING:
     from coordinator.signing import Signer
 
-__all__ = ["Credentials", "Unusable", "from_environment"]
+__all__ = ["Credentials", "Unusable"]
 
 _TOKEN: Final = re.compile(r"hc_[\x21-\x7e]*|[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
@@ -147,15 +146,3 @@ def _result(reply: Any) -> Any:
     if isinstance(reply, dict) and "result" in reply:
         return reply["result"]
     raise rpc_error(reply.get("error") if isinstance(reply, dict) else None)
-
-
-def from_environment(environment: Mapping[str, str] = os.environ) -> Credentials | None:
-    """The credentials that the environment names; None if it names none."""
-    key, token = environment.get("HEROCOORDINATOR_KEY"), environment.get("HEROCOORDINATOR_TOKEN", "")
-    file, principal = environment.get("HEROCOORDINATOR_TOKEN_FILE"), environment.get("HEROCOORDINATOR_AS", "")
-    certificate = environment.get("HEROCOORDINATOR_CLIENT_CERT")
-    if not (key or token or file or certificate):
-        return None
-    paths = (Path(name) if name else None for name in (key, file, certificate))
-    key_file, token_file, certificate_file = paths
-    return Credentials(principal, key_file, token, token_file, certificate_file)

@@ -9,6 +9,7 @@ import trio
 from coordinator import errors
 
 __all__ = [
+    "TRANSIENT",
     "CallTooLarge",
     "CannotBeSent",
     "CannotConnect",
@@ -176,6 +177,9 @@ class Overloaded(RpcError):
 class WebSocketRequired(RpcError):
     pass
 
+
+TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
+"""What a call may be answered with that is worth calling again."""
 
 _BY_CODE: Final[dict[int, type[RpcError]]] = {
     getattr(errors, cls.__name__).code: cls for cls in RpcError.__subclasses__()

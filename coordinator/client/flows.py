@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from coordinator import models
-from coordinator.client.errors import NotFound
-from coordinator.client.followers import BEGINNING, DELETED, TRANSIENT, Channel, Follower
+from coordinator.client.errors import TRANSIENT, NotFound
+from coordinator.client.followers import DELETED, Channel, Follower
 from coordinator.client.link import pause_after
 
-__all__ = ["TRANSIENT", "FlowFollower"]
+__all__ = ["FlowFollower"]
 
 LATER: Final = 4  # as `pause_after` counts: a second or so
 ENDED: Final = ("Finished", "Error")
@@ -29,7 +29,7 @@ class FlowFollower(Follower[models.FlowEvent]):
     def __init__(
         self, channel: Channel, flow: models.FlowParams, *, after: str | None, forever: bool, buffer: int
     ) -> None:
-        super().__init__(channel, "flow.subscribe", f"flow {flow.id}", after=after or BEGINNING, buffer=buffer)
+        super().__init__(channel, "flow.subscribe", f"flow {flow.id}", after=after or models.BEGINNING, buffer=buffer)
         self._flow = flow
         self._forever = forever
         self._may_be_over = True
@@ -45,7 +45,7 @@ class FlowFollower(Follower[models.FlowEvent]):
         return event.kind == "flow" and event.status == DELETED
 
     def _begin_again(self) -> None:
-        self.last = BEGINNING  # the store has lost what we have read last, or it is another flow of this id
+        self.last = models.BEGINNING  # the store has lost what we have read last, or it is another flow of this id
 
     def _subscribed(self, result: Any) -> None:
         super()._subscribed(result)

@@ -11,27 +11,22 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from coordinator import models
 from coordinator.client.errors import (
+    TRANSIENT,
     ConnectionLost,
-    InternalError,
     InvalidParams,
     NoReply,
     NotFound,
-    Overloaded,
     RpcError,
-    StorageError,
 )
 from coordinator.client.link import pause_after
 from coordinator.client.loop import Loop
 from coordinator.client.subscriptions import Notification, Subscription
 
-__all__ = ["BEGINNING", "DELETED", "TRANSIENT", "Channel", "Follower"]
+__all__ = ["DELETED", "Channel", "Follower"]
 
 log = logging.getLogger("coordinator.client")
 
-BEGINNING: Final = "0-0"
 DELETED: Final = "Deleted"
-TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
-"""What subscribing again may fail with and will be tried once more."""
 
 E = TypeVar("E", models.FlowEvent, models.ContextEvent)
 

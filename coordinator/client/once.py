@@ -26,7 +26,7 @@ __all__ = ["call_once"]
 
 CONNECT_TIMEOUT: Final = 10.0
 MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
-"""Of a call and of its reply. How large a call may really be, the server knows and says."""
+"""The most that a call, and its reply, may have. How large a call may really be, the server knows and says."""
 RECEIVE_BYTES: Final = 256 * 1024
 
 

@@ -12,8 +12,7 @@ from typing import Any, Final, Protocol, Self
 from pydantic_core import to_json
 
 from coordinator import models
-from coordinator.client.errors import ClientError, ConnectionLost, NoReply, StaleToken, rpc_error
-from coordinator.client.flows import TRANSIENT
+from coordinator.client.errors import TRANSIENT, ClientError, ConnectionLost, NoReply, StaleToken, rpc_error
 from coordinator.client.ledger import Finish
 from coordinator.client.link import pause_after
 from coordinator.client.loop import Loop

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from coordinator import errors, models
-from coordinator.client.errors import CallTooLarge, Conflict, InvalidParams, NotFound, RpcError
-from coordinator.client.flows import TRANSIENT
+from coordinator.client.errors import TRANSIENT, CallTooLarge, Conflict, InvalidParams, NotFound, RpcError
 from coordinator.client.ledger import encode
 from coordinator.client.link import pause_after
 from coordinator.client.loop import Loop

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
 
-__all__ = ["ASSETS", "CONTENT_SECURITY_POLICY", "File", "Reply", "Site", "load_site"]
+__all__ = ["CONTENT_SECURITY_POLICY", "File", "Reply", "Site", "load_site"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -1,22 +1,23 @@
 """Says in the store which runners are connected to us, so that whoever waits for one can ask any coordinator.
 
-That is kept in GLOBAL for all contexts: a context is not woken, nor its connection kept, only to say that a runner is
-still there.
+That is kept in GLOBAL for all contexts, by connection, and is for people. Which runners may be handed jobs each context
+knows for itself, see `renewals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import trio
 
+from coordinator.actors.directory import CallSoon
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.engine.supplying import RunnerSubscription
 from coordinator.engine.waiters import Waiters
 from coordinator.storage.functions import runners
 from coordinator.storage.functions.results import read_effects
-from coordinator.storage.functions.runners import Connection
+from coordinator.storage.functions.runners import RunnerConnection
 from coordinator.storage.keys import GLOBAL, ContextKey, Layout
 
 __all__ = ["ConnectedRunners"]
@@ -30,14 +31,14 @@ class ConnectedRunners:
     """Those of one coordinator.
 
     Args:
-        ask: puts an operation of ours into a context's mailbox, and calls its last argument with the outcome.
+        call_soon: carries out an operation of ours in a context; Directory.call_soon.
     """
 
-    def __init__(self, layout: Layout, ask: Callable[[ContextKey, Operation, Callable[[Any], None]], object]) -> None:
+    def __init__(self, layout: Layout, call_soon: CallSoon) -> None:
         self._keys = layout.keyspace(GLOBAL)
-        self._ask = ask
+        self._call_soon = call_soon
         self._renewed_at = -RENEW_EVERY
-        self._polled: dict[Connection, float] = {}  # by job.take → when that was last said
+        self._polled: dict[RunnerConnection, float] = {}  # by job.take → when that was last said
 
     def came(self, runner: RunnerSubscription) -> None:
         """A runner has subscribed."""
@@ -50,14 +51,14 @@ class ConnectedRunners:
             (reply,) = yield [runners.runners_gone(self._keys, _connections(runner))]
             return WithEffects(b"", read_effects(reply))
 
-        self._ask(GLOBAL, operation(), lambda outcome: None)
+        self._call_soon(GLOBAL, operation(), lambda outcome: None)
 
     def polled(self, context_key: ContextKey, runner_id: int, script_types: Iterable[str]) -> None:
         """A runner asks for jobs by job.take. Most runners do that all the time, so it is not said each time."""
         now = trio.current_time()
         due = []
         for script_type in script_types:
-            connection = Connection(context_key or 0, script_type, f"{runner_id} take")
+            connection = RunnerConnection(context_key or 0, script_type, f"{runner_id} take")
             if self._polled.get(connection, -RENEW_EVERY) <= now - RENEW_EVERY:
                 self._polled[connection] = now
                 due.append(connection)
@@ -72,7 +73,7 @@ class ConnectedRunners:
         self._renewed_at = now
         for connection in [connection for connection, at in self._polled.items() if at <= now - RENEW_EVERY]:
             del self._polled[connection]
-        here: list[Connection] = []
+        here: list[RunnerConnection] = []
         for context_key, context in contexts.items():
             for runner in context.runners.values():
                 here += _connections(runner)
@@ -81,15 +82,17 @@ class ConnectedRunners:
         if here:
             self._say(here)
 
-    def _say(self, connections: Sequence[Connection]) -> None:
+    def _say(self, connections: Sequence[RunnerConnection]) -> None:
         def operation() -> Operation:
             for start in range(0, len(connections), CHUNK):
                 yield [runners.runners_connected(self._keys, COUNTS_FOR, connections[start : start + CHUNK])]
             return b""
 
-        self._ask(GLOBAL, operation(), lambda outcome: None)
+        self._call_soon(GLOBAL, operation(), lambda outcome: None)
 
 
-def _connections(runner: RunnerSubscription) -> list[Connection]:
+def _connections(runner: RunnerSubscription) -> list[RunnerConnection]:
     context = runner.keys.context_key or 0
-    return [Connection(context, script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types]
+    return [
+        RunnerConnection(context, script_type, f"{runner.runner_id} {runner.id}") for script_type in runner.script_types
+    ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 from pydantic_core import to_json
 
-from coordinator.actors.request import Operation, Outcome, Park, Parking, RawJson
+from coordinator.actors.directory import CallSoon
+from coordinator.actors.request import Operation, Outcome, Parking, Part, RawJson
+from coordinator.engine.timers import CallIn
 from coordinator.errors import Conflict, CoordinatorError
-from coordinator.operations.views import SCRIPT_TYPES
-from coordinator.storage.connection import Command
 from coordinator.storage.functions import control, registration
 from coordinator.storage.functions.results import Effects
+from coordinator.storage.functions.runners import connected_keys
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 
 __all__ = ["Deletions"]
@@ -53,8 +54,8 @@ class Deletions:
     def __init__(
         self,
         layout: Layout,
-        call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
-        call_in: Callable[[float, Callable[[], None]], None],
+        call_soon: CallSoon,
+        call_in: CallIn,
         apply_effects: Callable[[ContextKey, Effects], None],
     ) -> None:
         self._layout = layout
@@ -127,7 +128,7 @@ class Deletions:
 
     def _pass(
         self, keys: Keyspace, context: int, number: str, passed: int, deletion: _Deletion
-    ) -> Generator[list[Command] | Park, Any, tuple[str, int]]:
+    ) -> Part[tuple[str, int]]:
         """One pass through what the context has. Returns the deletion's number, '' if there is nothing to be deleted,
         and how many records are gone."""
         records = 0
@@ -142,7 +143,7 @@ class Deletions:
             if not found.has_more:
                 return number, records
 
-    def _forget_runners(self, keys: Keyspace, context: int) -> Generator[list[Command] | Park, Any, None]:
+    def _forget_runners(self, keys: Keyspace, context: int) -> Part[None]:
         """Delete the tokens of the context's runners: a runner that gets the id of one must not be taken for it."""
         after = "-"
         while True:
@@ -165,15 +166,14 @@ class Deletions:
     def _forget(self, context: int) -> Operation:
         """The context is no longer listed, and nobody is connected to it."""
         keys = self._layout.keyspace(GLOBAL)
-        connected = [f"{keys.prefix}connected:{context}:{script_type.lower()}" for script_type in SCRIPT_TYPES]
-        yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected)]
+        yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected_keys(keys, context))]
         return b""
 
     def _register(self, context: int) -> Operation:
         yield [registration.own(self._layout, context)]
         return b""
 
-    def _in_global(self, operation: Operation) -> Generator[Park, Any, RawJson]:
+    def _in_global(self, operation: Operation) -> Part[RawJson]:
         """Carry out an operation in GLOBAL, and wait for its end. Raises what it does."""
         waiting = Parking()
         outcomes: list[Outcome] = []

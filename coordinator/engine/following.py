@@ -10,6 +10,7 @@ from typing import Any, Final
 from coordinator.actors.request import Operation
 from coordinator.engine.sessions import Session, Subscription
 from coordinator.measures import COUNTS
+from coordinator.models.base import BEGINNING
 from coordinator.operations.events import ENTRIES_A_STEP, EVENT_BYTES, EVENTS_A_STEP, FEED_KEPT_FOR
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import events
@@ -19,7 +20,6 @@ from coordinator.storage.keys import Keyspace
 
 __all__ = ["ContextSubscription", "FlowSubscription"]
 
-BEGINNING: Final = "0-0"
 _LOG: Final = b'"kind":"log"'
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import trio
 
-from coordinator.actors.request import Operation, Outcome
+from coordinator.actors.directory import CallSoon
+from coordinator.actors.request import Operation
 from coordinator.engine.contexts import Contexts
 from coordinator.engine.following import ContextSubscription
 from coordinator.storage.connection import Command
@@ -34,7 +35,7 @@ class Renewals:
         self,
         layout: Layout,
         contexts: Contexts,
-        call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
+        call_soon: CallSoon,
     ) -> None:
         self._layout = layout
         self._contexts = contexts

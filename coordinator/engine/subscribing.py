@@ -18,6 +18,7 @@ from coordinator.engine.following import ContextSubscription, FlowSubscription
 from coordinator.engine.renewals import FOLLOWED_FOR, THERE_FOR
 from coordinator.engine.sessions import Opening, Session, Subscription, SubscriptionRequest
 from coordinator.engine.supplying import RunnerSubscription
+from coordinator.engine.timers import CallIn
 from coordinator.errors import BeingDeleted, CoordinatorError, NotFound, NotSubscribed, Overloaded
 from coordinator.measures import refused
 from coordinator.models.attempts import RunnerSubscribeParams
@@ -52,7 +53,7 @@ class Subscriptions:
         contexts: Contexts,
         connected: ConnectedRunners,
         post_soon: Callable[[ContextKey, Request], None],
-        call_in: Callable[[float, Callable[[], None]], None],
+        call_in: CallIn,
         apply_effects: Callable[[ContextKey, Effects], None],
         *,
         limit: int,

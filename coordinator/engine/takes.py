@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import trio
 
-from coordinator.actors.request import Operation, Outcome, WithEffects
+from coordinator.actors.directory import CallSoon
+from coordinator.actors.request import Operation, WithEffects
 from coordinator.budget import Budget
 from coordinator.engine.assignments import TAKE_BYTES, take
 from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
 from coordinator.engine.places import Places
+from coordinator.engine.timers import CallIn
 from coordinator.engine.waiters import Waiter
 from coordinator.errors import NotFound
 from coordinator.models.attempts import JobTakeParams
@@ -37,8 +39,8 @@ class Takes:
         self,
         contexts: Contexts,
         connected: ConnectedRunners,
-        call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
-        call_in: Callable[[float, Callable[[], None]], None],
+        call_soon: CallSoon,
+        call_in: CallIn,
         apply_effects: Callable[[ContextKey, Effects], None],
         *,
         limit: int,

@@ -8,7 +8,9 @@ from typing import Final
 import structlog
 import trio
 
+from coordinator.actors.directory import CallSoon
 from coordinator.actors.request import Operation, Outcome, WithEffects
+from coordinator.engine.timers import CallIn
 from coordinator.errors import BeingDeleted, CoordinatorError
 from coordinator.measures import COUNTS
 from coordinator.storage.connection import Store
@@ -37,8 +39,8 @@ class Ticks:
     def __init__(
         self,
         store: Store,
-        call_soon: Callable[[ContextKey, Operation, Callable[[Outcome], None]], object],
-        call_in: Callable[[float, Callable[[], None]], None],
+        call_soon: CallSoon,
+        call_in: CallIn,
         go_on: Callable[[int], None],
     ) -> None:
         self._store = store

@@ -12,7 +12,10 @@ import trio
 
 from coordinator.supervision import report
 
-__all__ = ["Timers"]
+__all__ = ["CallIn", "Timers"]
+
+CallIn = Callable[[float, Callable[[], None]], None]
+"""Timers.call_in."""
 
 RETRY_AFTER: Final = 1.0  # seconds after which a function that raised is called again, then twice as long
 RETRY_WITHIN: Final = 60.0

@@ -7,7 +7,7 @@ Times of what runs are Unix milliseconds on the store's clock, durations are sec
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -71,6 +71,8 @@ OptionalTags = Annotated[
 
 Milliseconds = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"}, description="Unix time in ms")]
 EventId = Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$", description="Names an event of a flow, in order")]
+BEGINNING: Final = "0-0"
+"""The id before that of any event."""
 InBatches = Annotated[
     bool, Field(description="Several notifications at once come as one JSON-RPC batch; by default each is a message")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
@@ -52,6 +52,10 @@ MessageStatus = TypeAliasType("MessageStatus", Literal["Dispatched", "Acknowledg
 TransportStatus = TypeAliasType("TransportStatus", Literal["Queued", "Sent", "Delivered", "Read", "Failed"])
 MessageType = TypeAliasType("MessageType", Literal["Job", "Chat", "Mail"])
 """Listed by the contract and used by none of its members: `message_type` takes a ScriptType."""
+
+SCRIPT_TYPES: Final[tuple[ScriptType, ...]] = get_args(ScriptType.__value__)
+FLOW_STATUSES: Final[tuple[FlowStatus, ...]] = get_args(FlowStatus.__value__)
+JOB_STATUSES: Final[tuple[JobStatus, ...]] = get_args(JobStatus.__value__)
 
 _UINT32_SCHEMA: dict[str, Any] = {"type": "integer", "format": "uint32", "minimum": 0, "maximum": 2**32 - 1}
 EdgeTuple = TypeAliasType(

@@ -10,6 +10,7 @@ from typing_extensions import TypeAliasType
 
 from coordinator.models.attempts import LogStream
 from coordinator.models.base import (
+    BEGINNING,
     LEFT_OUT_WHEN_UNSET,
     MAX_PAGE,
     EventId,
@@ -63,7 +64,7 @@ class FlowEvent(Model):
 
 
 class FlowEventsParams(FlowParams):
-    after: EventId = "0-0"
+    after: EventId = BEGINNING
     limit: EventLimit = 100
 
 
@@ -74,7 +75,7 @@ class FlowEvents(Model):
 
 
 class FlowSubscribeParams(FlowParams):
-    after: EventId = "0-0"
+    after: EventId = BEGINNING
     batch: InBatches = False
 
 

@@ -54,9 +54,8 @@ def job_attempts(keys: Keyspace, params: JobLoadParams) -> Operation:
     number, runner, started = attempts.read_attempt(field)
     if runner is not None and started is not None:
         begun = b'{"attempt":%b,"runner_id":%b,"started_at":%b,' % (number, runner, started)
-        if not any(
-            attempt.startswith(begun) for attempt in kept
-        ):  # it has not ended, or well, or before these were kept
+        if not any(attempt.startswith(begun) for attempt in kept):
+            # It has not ended, or well, or before these were kept.
             kept = [*kept[1 - ATTEMPTS_KEPT :], begun + _outcome(status, ended, failure)]
     return b'{"attempts":[%b]}' % b",".join(kept)
 
@@ -108,8 +107,7 @@ def job_inputs(keys: Keyspace, params: JobInputsParams) -> Operation:
     (reply,) = yield [attempts.inputs(keys, job_name(params.caller_id, params.id), params.token, after)]
     page = attempts.read_inputs(reply)
     if isinstance(page, Refused) and page.word is Word.MISSING:
-        msg = "is no job that this one depends on"
-        raise InvalidParams([{"loc": ["after"], "msg": msg, "type": "bad_cursor"}])
+        raise InvalidParams.at("after", msg="is no job that this one depends on", type="bad_cursor")
     (results, last), _ = _accepted(params, (page, ()))
     more = b',"after":%b' % last if last else b""
     return b'{"inputs":%b%b}' % (results, more)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, Final
 
 from pydantic_core import to_json
 
-from coordinator.actors.request import Compute, First, Further, Operation, Park, Pause, RawJson, WithEffects
-from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, InvalidParams, NotFound
+from coordinator.actors.request import First, Further, Operation, Part, RawJson, WithEffects
+from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, NotFound
 from coordinator.models.control import SHOWN, FlowsCancelParams, FlowsParams
 from coordinator.models.flows import FlowCancelParams, FlowParams
 from coordinator.operations.flows import cancel_flow, retry_flow
-from coordinator.operations.listing import delete_flow
+from coordinator.operations.listing import bad_cursor, delete_flow, is_number
 from coordinator.operations.selecting import look_on, sought
-from coordinator.storage.connection import Command
 from coordinator.storage.keys import Keyspace
 
 __all__ = ["cancel_flows", "delete_flows", "retry_flows"]
@@ -72,7 +71,7 @@ class _Outcome:
             answer["cursor"] = cursor
         return WithEffects(to_json(answer), self.effects)
 
-    def carry_out(self, operation: Operation) -> Generator[list[Command] | Compute | Park | Pause, Any, None]:
+    def carry_out(self, operation: Operation) -> Part[None]:
         """Do what an operation does; act on the effects of the one before with its first step."""
         sent: Any = None
         try:
@@ -95,8 +94,8 @@ class _Outcome:
 def _each(keys: Keyspace, params: FlowsParams, statuses: tuple[str, ...], one: Callable[[int], Operation]) -> Operation:
     """Do something to each flow that is meant and has one of these statuses."""
     cursor = params.cursor
-    if cursor and not (cursor.isascii() and cursor.isdigit()):
-        raise InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+    if cursor and not is_number(cursor):
+        raise bad_cursor()
     outcome = _Outcome()
     given = params.filter
     meant = [
@@ -121,7 +120,7 @@ def _each(keys: Keyspace, params: FlowsParams, statuses: tuple[str, ...], one: C
             return outcome.answer(params.dry_run, cursor)
 
 
-def _look(looking: Any, outcome: _Outcome) -> Generator[list[Command] | Compute | Park | Pause, Any, Any]:
+def _look(looking: Any, outcome: _Outcome) -> Part[Any]:
     """Look for flows, and act on the effects of what was done last meanwhile."""
     step: list[Command] = First(next(looking))  # what is sent behind it waits for its end
     if outcome.effects:
@@ -133,9 +132,7 @@ def _look(looking: Any, outcome: _Outcome) -> Generator[list[Command] | Compute 
     raise AssertionError("a slice is looked at in one step")
 
 
-def _do(
-    id: int, dry_run: bool, one: Callable[[int], Operation], outcome: _Outcome
-) -> Generator[list[Command] | Compute | Park | Pause, Any, None]:
+def _do(id: int, dry_run: bool, one: Callable[[int], Operation], outcome: _Outcome) -> Part[None]:
     outcome.matched += 1
     if len(outcome.ids) < SHOWN:
         outcome.ids.append(id)

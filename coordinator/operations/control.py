@@ -4,12 +4,12 @@ flow run again."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, NoReturn
 
 from pydantic_core import from_json, to_json
 
-from coordinator.actors.request import Answerable, Compute, First, Operation, Park, WithEffects
+from coordinator.actors.request import Answerable, Compute, First, Operation, Part, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound
 from coordinator.models.base import MAX_ITEMS
 from coordinator.models.contract import FlowLoadParams, RunnerLoadParams
@@ -20,7 +20,7 @@ from coordinator.operations.pace import Pace
 from coordinator.operations.records import DAG_AT_FIRST, DAG_BYTES, DAG_CHUNK, DAG_INLINE, flow_dag, spoken
 from coordinator.operations.slices import in_slices
 from coordinator.storage import codec
-from coordinator.storage.connection import Command, Reply
+from coordinator.storage.connection import Reply
 from coordinator.storage.functions import control, flows
 from coordinator.storage.functions.results import Effects, Fields, Refused, Word
 from coordinator.storage.keys import Keyspace, flow_name, job_name
@@ -148,7 +148,7 @@ def _parts(marks: Marks) -> Iterator[Marks]:
     yield part
 
 
-def _marks(keys: Keyspace, params: FlowRerunParams) -> Generator[list[Command] | Compute | Park, Any, Marks]:
+def _marks(keys: Keyspace, params: FlowRerunParams) -> Part[Marks]:
     """What runs again, and with what. Raises NotFound, InvalidParams."""
     ((caller, listed, env_vars),) = yield First([("HMGET", keys.flow(params.id), "caller_id", "jobs", "env_vars")])
     if caller is None or listed is None:
@@ -166,7 +166,7 @@ def _marks(keys: Keyspace, params: FlowRerunParams) -> Generator[list[Command] |
             again = yield Compute(lambda: _behind(first, depends))
         marks = {job_name(caller_id, id): "" for id in again}
     else:
-        raise _invalid(["from_job"], f"is no job of flow {params.id}", "no_such_job")
+        raise InvalidParams.at("from_job", msg=f"is no job of flow {params.id}", type="no_such_job")
     if params.overrides is not None:
         if params.overrides.env_vars is not None:
             merged = _merged(env_vars, params.overrides.env_vars, "overrides", "env_vars")
@@ -175,9 +175,7 @@ def _marks(keys: Keyspace, params: FlowRerunParams) -> Generator[list[Command] |
     return marks
 
 
-def _depends(
-    keys: Keyspace, context_id: int, caller_id: int, jobs: Sequence[int]
-) -> Generator[list[Command] | Compute | Park, Any, dict[int, bytes]]:
+def _depends(keys: Keyspace, context_id: int, caller_id: int, jobs: Sequence[int]) -> Part[dict[int, bytes]]:
     """What each job depends on, as JSON."""
     depends: dict[int, bytes] = {}
     start = 0
@@ -213,7 +211,7 @@ def _behind(first: int, depends: Mapping[int, bytes]) -> set[int]:
 
 def _job_overrides(
     keys: Keyspace, caller_id: int, jobs: Sequence[int], again: Collection[int] | None, overrides: FlowOverrides
-) -> Generator[list[Command] | Compute | Park, Any, Marks]:
+) -> Part[Marks]:
     """What jobs are to have. `again`: those that run again though they have finished; None: all."""
     marks: Marks = {}
     listed, seen = set(jobs), set[int]()
@@ -223,11 +221,11 @@ def _job_overrides(
         for at, (job, (status, env_vars)) in enumerate(zip(chunk, replies, strict=True), start):
             place = ("overrides", "jobs", at)
             if job.id not in listed:
-                raise _invalid([*place, "id"], "is no job of the flow", "no_such_job")
+                raise InvalidParams.at(*place, "id", msg="is no job of the flow", type="no_such_job")
             if job.id in seen:
-                raise _invalid([*place, "id"], "is there twice", "twice")
+                raise InvalidParams.at(*place, "id", msg="is there twice", type="twice")
             if again is not None and job.id not in again and status == b"Finished":
-                raise _invalid([*place, "id"], "keeps its result: it does not run again", "does_not_run")
+                raise InvalidParams.at(*place, "id", msg="keeps its result: it does not run again", type="does_not_run")
             seen.add(job.id)
             name = job_name(caller_id, job.id)
             if job.script is not None:
@@ -241,9 +239,6 @@ def _merged(stored: bytes | None, given: Mapping[str, str], *place: str | int) -
     """A map as it is to be stored."""
     merged = {**from_json(stored or b"{}"), **given}
     if len(merged) > MAX_ITEMS:
-        raise _invalid(place, f"has {len(merged)} items with those that stay; at most {MAX_ITEMS}", "too_long")
+        msg = f"has {len(merged)} items with those that stay; at most {MAX_ITEMS}"
+        raise InvalidParams.at(*place, msg=msg, type="too_long")
     return to_json(merged)
-
-
-def _invalid(place: Sequence[str | int], msg: str, kind: str) -> InvalidParams:
-    return InvalidParams([{"loc": [*place], "msg": msg, "type": kind}])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from coordinator.actors.request import Operation
+from pydantic_core import to_json
+
+from coordinator.actors.request import Operation, RawJson
 from coordinator.errors import CoordinatorError, InvalidParams, NotFound
 from coordinator.models.events import ContextEventsParams, FlowEventsParams
 from coordinator.operations.listing import PAGE_BYTES
@@ -39,8 +42,11 @@ def flow_events(keys: Keyspace, params: FlowEventsParams) -> Operation:
         is_last = found.is_last
         if step:
             last = found.events[-1][0].decode()
-    answer = b'{"events":[%b],"last_event":"%b","missed":%b}'
-    return answer % (b",".join(page), last.encode(), b"true" if missed else b"false")
+    return _page(page, last, missed)
+
+
+def _page(events: Sequence[bytes], last: str, missed: bool) -> RawJson:
+    return b'{"events":[%b],"last_event":"%b","missed":%b}' % (b",".join(events), last.encode(), to_json(missed))
 
 
 def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError:
@@ -48,7 +54,7 @@ def cannot_read_events(word: Word, context_id: int, id: int) -> CoordinatorError
     if word is Word.NONE:
         return NotFound("flow", context_id=context_id, id=id)
     msg = f"is beyond the last event of flow {id}; flow.status says which that is"
-    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+    return InvalidParams.at("after", msg=msg, type="no_such_event")
 
 
 def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
@@ -74,11 +80,10 @@ def context_events(keys: Keyspace, params: ContextEventsParams) -> Operation:
         is_last = found.is_last
         if chosen:
             last = chosen[-1][0].decode()
-    answer = b'{"events":[%b],"last_event":"%b","missed":%b}'
-    return answer % (b",".join(page), last.encode(), b"true" if missed else b"false")
+    return _page(page, last, missed)
 
 
 def cannot_follow(context_id: int) -> CoordinatorError:
     """The error of a call whose `after` is an event that there is not yet."""
     msg = f"is beyond the last event of context {context_id}; without it, the answer says which that is"
-    return InvalidParams([{"loc": ["after"], "msg": msg, "type": "no_such_event"}])
+    return InvalidParams.at("after", msg=msg, type="no_such_event")

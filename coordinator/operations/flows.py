@@ -79,9 +79,9 @@ def _submission(keys: Keyspace, params: FlowSubmitParams) -> Transition | None:
         if job.result:
             result_json(keys, job.result, "jobs", at)
     if jobs.keys() != set(flow.jobs) or len(jobs) != len(params.jobs):
-        raise _mismatch("must be the jobs that flow.jobs lists, each once")
+        raise InvalidParams.at("jobs", msg="must be the jobs that flow.jobs lists, each once", type="jobs_mismatch")
     if any(job.caller_id != flow.caller_id for job in params.jobs):
-        raise _mismatch("must have the flow's caller_id")
+        raise InvalidParams.at("jobs", msg="must have the flow's caller_id", type="jobs_mismatch")
     graph = dag.build({id: job.depends for id, job in jobs.items()})
     if (
         len(jobs) > slices.ONE_CALL
@@ -123,10 +123,6 @@ def _submit_in_slices(keys: Keyspace, params: FlowSubmitParams) -> Operation:
         case None | Refused(Word.NONE):
             raise Conflict(f"flow {params.flow.id} was given up: its jobs came too slowly", flow=params.flow.id)
     return flow_outcome(params.context_id, params.flow.id, outcome, effects)
-
-
-def _mismatch(msg: str) -> InvalidParams:
-    return InvalidParams([{"loc": ["jobs"], "msg": msg, "type": "jobs_mismatch"}])
 
 
 def flow_outcome(context_id: int, flow_id: int, outcome: Fields | Refused, effects: Effects) -> WithEffects:

@@ -30,6 +30,7 @@ __all__ = [
     "delete_job",
     "delete_message",
     "delete_runner",
+    "is_number",
     "list_contexts",
     "list_runners",
     "page_of",
@@ -42,7 +43,7 @@ SEARCHED_FOR: Final = 10.0  # seconds after which a page ends although nothing w
 
 
 def list_contexts(keys: Keyspace, params: ContextListParams) -> Operation:
-    if params.cursor and not _is_number(params.cursor):
+    if params.cursor and not is_number(params.cursor):
         raise bad_cursor()
     first = f"({params.cursor}" if params.cursor else "-inf"
     (found,) = yield [("ZRANGE", keys.contexts(), first, "+inf", "BYSCORE", "LIMIT", 0, params.limit + 1)]
@@ -86,7 +87,7 @@ class page_of:  # noqa: N801 - used like the functions beside it
     def __call__(self, keys: Keyspace, params: Any) -> Operation:
         if getattr(params, "sort", "id") != "id":
             return (yield from self._sorted(keys, params))
-        if params.cursor and not all(map(_is_number, params.cursor.split(":"))):
+        if params.cursor and not all(map(is_number, params.cursor.split(":"))):
             raise bad_cursor()
         if getattr(params, "descending", False) or is_filtering(params):
             return (yield from self._found(keys, params))
@@ -166,24 +167,24 @@ def list_runners(keys: Keyspace, params: Any) -> Operation:
     ids = [runner["id"] for runner in page["items"]]
     if not ids:
         return answer
-    standings = None
-    while standings is None:
+    states = None
+    while states is None:
         (reply,) = yield [runners.runner_states(keys, ids)]
-        standings = runners.read_runner_states(reply)
-    for runner, standing in zip(page["items"], standings, strict=True):
-        if standing.failed:
-            runner["failed_in_a_row"] = standing.failed
-        if standing.lost:
-            runner["lost_in_a_row"] = standing.lost
-        if standing.held_ms:
-            runner["held_back_for"] = standing.held_ms / 1000
-        if standing.is_there:
+        states = runners.read_runner_states(reply)
+    for runner, state in zip(page["items"], states, strict=True):
+        if state.failed:
+            runner["failed_in_a_row"] = state.failed
+        if state.lost:
+            runner["lost_in_a_row"] = state.lost
+        if state.held_ms:
+            runner["held_back_for"] = state.held_ms / 1000
+        if state.is_there:
             runner["connected"] = True
-        if standing.since is not None:
-            runner |= {"connected_since": standing.since, "capacity": standing.capacity}
-        if standing.holds:
-            runner["attempts"] = standing.holds
-            runner["jobs"] = [{"caller_id": caller_id, "id": id} for caller_id, id in standing.jobs]
+        if state.since is not None:
+            runner |= {"connected_since": state.since, "capacity": state.capacity}
+        if state.holds:
+            runner["attempts"] = state.holds
+            runner["jobs"] = [{"caller_id": caller_id, "id": id} for caller_id, id in state.jobs]
     return to_json(page)
 
 
@@ -201,18 +202,18 @@ def _place_of(cursor: str, sort: str) -> Place:
     """Where a page of a sorted list begins."""
     by, _, rest = cursor.partition(":")
     value, _, entry = rest.partition(":")
-    if by != sort or not all(map(_is_number, (value, *entry.split(":")))):
+    if by != sort or not all(map(is_number, (value, *entry.split(":")))):
         raise bad_cursor()
     return Place(int(value), entry)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
 def bad_cursor() -> InvalidParams:
     """What is raised of a cursor that no reply had."""
-    return InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+    return InvalidParams.at("cursor", msg="is not a cursor of a reply", type="bad_cursor")
 
 
 def delete_flow(keys: Keyspace, params: Any) -> Operation:
@@ -233,16 +234,13 @@ def delete_message(keys: Keyspace, params: Any) -> Operation:
 
 def _delete(keys: Keyspace, record: str, *, may_be_large: bool = False) -> Operation:
     token = uuid.uuid4().hex
-    command, again = (
-        records.record_delete(keys, record, token),
-        records.record_delete(keys, record, token, again=True),
-    )
+    command, again = (records.record_delete(keys, record, token, again=again) for again in (False, True))
     deleted, effects = yield from in_slices(command, records.read_record_delete, again, is_first=may_be_large)
     match deleted:
         case Refused(_, [bytes(busy)]):
-            raise Conflict(f"{busy.decode()} is running", record=busy.decode())
+            raise Conflict(f"{spoken(busy)} is running", record=busy.decode())
         case Refused(_, [bytes(needed), bytes(run)]):
             other = spoken(run)
-            detail = f"{needed.decode()} is needed by {other}, which is running"
+            detail = f"{spoken(needed)} is needed by {other}, which is running"
             raise Conflict(detail, record=needed.decode(), run=other)
     return WithEffects(to_json({"deleted": deleted}), effects)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
 
 from pydantic_core import from_json
 
 from coordinator import dag
-from coordinator.actors.request import Compute, First, Further, Operation, Park, Pause, WithEffects
+from coordinator.actors.request import Compute, First, Further, Operation, Part, WithEffects
 from coordinator.errors import Conflict, NotFound
 from coordinator.models.contract import MessageLoadParams
 from coordinator.models.flows import MessageParams
@@ -23,7 +23,6 @@ from coordinator.operations.flows import (
 from coordinator.operations.records import NEW_JOB, load_message
 from coordinator.operations.slices import in_slices
 from coordinator.storage import codec
-from coordinator.storage.connection import Command
 from coordinator.storage.fields import JOB_GIVEN
 from coordinator.storage.functions import flows, messages, records
 from coordinator.storage.functions.records import Arguments
@@ -84,7 +83,7 @@ def _raise_unsent(refused: Refused, ids: Mapping[str, int]) -> NoReturn:
 
 def _send_in_slices(
     keys: Keyspace, message: str, embedded: bytes, jobs: Sequence[Mapping[str, Any]]
-) -> Generator[list[Command] | Compute | Park | Pause, Any, tuple[Refused | None, Effects]]:
+) -> Part[tuple[Refused | None, Effects]]:
     """Send a message with many jobs. Nothing of it runs before all are there; see _submit_in_slices."""
     token = uuid.uuid4().hex
     outcome: Refused | None = None

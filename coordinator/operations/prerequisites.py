@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.errors import Conflict, InvalidParams, NotFound
 from coordinator.models.prerequisites import PrerequisiteListParams, PrerequisiteRevokeParams, PrerequisiteSatisfyParams
+from coordinator.operations.listing import bad_cursor, is_number
 from coordinator.operations.slices import in_slices
 from coordinator.storage.functions import prerequisites
 from coordinator.storage.functions.prerequisites import PrerequisitePlace
@@ -25,7 +26,7 @@ def satisfy_prerequisite(keys: Keyspace, params: PrerequisiteSatisfyParams) -> O
     payload = None if params.payload is None else to_json(params.payload)
     if payload is not None and len(payload) > MAX_PAYLOAD:
         msg = f"has {len(payload)} bytes as JSON; at most {MAX_PAYLOAD} are allowed: pass on where the rest is instead"
-        raise InvalidParams([{"loc": ["payload"], "msg": msg, "type": "payload_too_large"}])
+        raise InvalidParams.at("payload", msg=msg, type="payload_too_large")
     by = None if params.by is None else to_json(params.by)
     token = uuid.uuid4().hex
     command = prerequisites.prerequisite_satisfy(keys, params.name, params.flow_id, token, by=by, payload=payload)
@@ -60,8 +61,8 @@ def list_prerequisites(keys: Keyspace, params: PrerequisiteListParams) -> Operat
     if params.cursor:
         kind, _, rest = params.cursor.partition(":")
         flow_id, colon, name = rest.partition(":") if kind == "s" else ("", ":", rest)
-        if kind not in ("s", "w") or not colon or not (flow_id == "" or (flow_id.isascii() and flow_id.isdigit())):
-            raise InvalidParams([{"loc": ["cursor"], "msg": "is not a cursor of a reply", "type": "bad_cursor"}])
+        if kind not in ("s", "w") or not colon or not (flow_id == "" or is_number(flow_id)):
+            raise bad_cursor()
         after = PrerequisitePlace(kind == "s", name, flow_id)
     (reply,) = yield [prerequisites.prerequisite_list(keys, after, params.limit)]
     page = prerequisites.read_prerequisite_list(reply)

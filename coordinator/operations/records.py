@@ -290,7 +290,7 @@ def result_json(keys: Keyspace, result: Mapping[str, str], *place: str | int) ->
     stored = to_json(result)
     if len(stored) > keys.max_result:
         msg = f"has {len(stored)} bytes as JSON; the limit is {keys.max_result}, a setting: max_result_bytes"
-        raise InvalidParams([{"loc": [*place, "result"], "msg": msg, "type": "result_too_large"}])
+        raise InvalidParams.at(*place, "result", msg=msg, type="result_too_large")
     return stored
 
 

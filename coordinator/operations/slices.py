@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Final, TypeVar
+from collections.abc import Callable
+from typing import Final, TypeVar
 
-from coordinator.actors.request import Compute, First, Further, Park, Pause
+from coordinator.actors.request import First, Further, Part, Pause
 from coordinator.storage.connection import Command, Reply
 from coordinator.storage.functions.results import Effects, Refused, Word
 
@@ -27,7 +27,7 @@ def in_slices(
     *,
     is_first: bool = False,
     waits: bool = False,
-) -> Generator[list[Command] | Compute | Park | Pause, Any, tuple[_T, Effects]]:
+) -> Part[tuple[_T, Effects]]:
     """Call a transition until it does not answer MORE. Returns what it answers then.
 
     Should nobody go on with it, a timer of the store does.

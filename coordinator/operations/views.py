@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
 from coordinator.actors.request import Operation
 from coordinator.errors import NotFound
 from coordinator.models.attempts import RunnerConnectedParams
-from coordinator.models.contract import FlowStatus, ScriptType
+from coordinator.models.base import BEGINNING
+from coordinator.models.contract import FLOW_STATUSES, JOB_STATUSES, SCRIPT_TYPES
 from coordinator.models.flows import FlowParams
 from coordinator.models.listing import ContextStatsParams
 from coordinator.storage import codec
@@ -22,9 +23,6 @@ __all__ = ["connected_runners", "context_stats", "flow_status"]
 CHUNK: Final = 200  # records loaded a step, so that others get on in between
 STATUS_BYTES: Final = 4 * 1024 * 1024  # of the jobs of a flow's status after which failures are shortened
 SHORT_FAILURE: Final = 200  # characters
-SCRIPT_TYPES: Final[tuple[str, ...]] = get_args(ScriptType.__value__)
-STATUSES: Final = ("Dispatched", "WaitingForPrerequisites", "Started", "Error", "Finished")
-FLOW_STATUSES: Final[tuple[str, ...]] = get_args(FlowStatus.__value__)
 _PROGRESS: Final = (
     *("status", "depends", "script_type", "x_attempt", "x_queued", "x_ended", "x_retry", "x_lost"),
     *("x_failure", "name"),
@@ -42,7 +40,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
         raise NotFound("flow", context_id=params.context_id, id=params.id)
     caller_id = int(fields[b"caller_id"])
     ids: list[int] = sorted(set(from_json(fields[b"jobs"])))
-    counts = dict.fromkeys(STATUSES, 0)
+    counts = dict.fromkeys(JOB_STATUSES, 0)
     jobs: list[bytes] = []
     size = 0
     missing: list[int] = []
@@ -66,7 +64,7 @@ def flow_status(keys: Keyspace, params: FlowParams) -> Operation:
     for label, name in ((b"started_at", b"x_started"), (b"ended_at", b"x_ended")):
         if name in fields:
             parts.append(b'"%b":%b' % (label, fields[name]))
-    parts.append(b'"last_event":"%b"}' % (newest[0][0] if newest else b"0-0"))
+    parts.append(b'"last_event":"%b"}' % (newest[0][0] if newest else BEGINNING.encode()))
     return b",".join(parts)
 
 
@@ -90,12 +88,12 @@ def context_stats(keys: Keyspace, params: ContextStatsParams) -> Operation:
     """How much there is in a context."""
     stats = None
     while stats is None:
-        (reply,) = yield [views.context_stats(keys, SCRIPT_TYPES)]
-        stats = views.read_context_stats(reply, SCRIPT_TYPES)
+        (reply,) = yield [views.context_stats(keys)]
+        stats = views.read_context_stats(reply)
     return to_json(
         {
             "flows": {status: stats.flows.get(status, 0) for status in FLOW_STATUSES},
-            "jobs": {status: stats.jobs.get(status, 0) for status in STATUSES},
+            "jobs": {status: stats.jobs.get(status, 0) for status in JOB_STATUSES},
             "script_types": {
                 name: {"jobs": stats.jobs.get(name, 0), "queued": queue.entries, "oldest": queue.oldest}
                 for name, queue in zip(SCRIPT_TYPES, stats.queues, strict=True)
@@ -106,6 +104,6 @@ def context_stats(keys: Keyspace, params: ContextStatsParams) -> Operation:
 
 
 def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:
-    (reply,) = yield [runners.runners_count(keys, params.context_id, SCRIPT_TYPES)]
+    (reply,) = yield [runners.runners_count(keys, params.context_id)]
     counts = runners.read_runners_count(reply)
     return to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})

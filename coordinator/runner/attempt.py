@@ -22,6 +22,7 @@ from coordinator.client import (
     StaleToken,
     StorageError,
 )
+from coordinator.client.errors import TRANSIENT
 from coordinator.client.runners import attempt_named
 from coordinator.models import Assignment, LogStream
 from coordinator.runner.execute import Executor
@@ -29,14 +30,12 @@ from coordinator.runner.fence import Fence
 from coordinator.runner.outcome import Outcome
 from coordinator.runner.output import Output, last_lines_fitting
 
-__all__ = ["TRANSIENT", "Attempt", "Backoff"]
+__all__ = ["Attempt", "Backoff"]
 
 log = structlog.get_logger("coordinator.runner")
 
 GATHER: Final = 0.1
 """Seconds for which lines are gathered before they are sent."""
-TRANSIENT: Final = (StorageError, Overloaded, InternalError, NoReply)
-"""What a call may be answered with that is worth calling again."""
 GONE: Final = (StaleToken, NotFound)
 """The attempt counts no more, or the job is there no more."""
 

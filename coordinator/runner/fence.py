@@ -1,4 +1,4 @@
-"""How long a script may run without news of its coordinator."""
+"""How long a script may run while nothing is heard of its coordinator."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ __all__ = ["Fence"]
 _GRACE_SHARE: Final = 1 / 8  # of the lease, at most, for a script to clean up
 _RESERVE_SHARE: Final = 1 / 20  # of the lease, at most a second: what was killed may take so long to go
 _RESERVE: Final = 1.0
-_UNCONFIRMED_SHARE: Final = (
-    0.9  # of the time it may run, before we know of a renewal: it may have begun before we heard
-)
+_UNCONFIRMED_SHARE: Final = 0.9  # of the time it may run, before we know of a renewal: it may have begun by then
 _STEP_SHARE: Final = 1 / 20  # of the time it may run, at least, by which that is renewed
 _EARLY: Final = 0.1  # seconds before the end, at most, in which we decide what will happen
 

@@ -40,7 +40,7 @@ _CONFIGURATION: Final = (
     "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/cert.pem", "ssl/certs",
     "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
-"""Of /etc, in which there are secrets too."""
+"""What is shown of /etc, in which there are secrets too."""
 _INSIDE: Final = "/run/herocoordinator/inside.py"
 _SHARED_MEMORY: Final = 64 * 1024 * 1024  # bytes of /dev/shm, at most
 _OWN: Final = ("/", "/dev", "/etc", "/home", "/job", "/proc", "/root", "/run", "/sys", "/tmp", "/var")
@@ -223,7 +223,7 @@ def _above(paths: Iterable[str]) -> list[str]:
 
 
 def _beneath(hidden: Iterable[Path], shown: tuple[str, ...]) -> Iterator[str]:
-    """Of these files the ones that would be shown, by the paths at which they would be."""
+    """Those of the hidden files that would be shown, by the paths at which they would be."""
     for path in hidden:
         for name in {os.path.abspath(path), os.path.realpath(path)}:
             if os.path.isfile(name) and not os.path.islink(name) and _is_within_any(name, shown):

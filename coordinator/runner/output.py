@@ -156,7 +156,7 @@ class Capture:
         return _cut_lines(lines) + self._pieces()
 
     def _make_newlines(self) -> None:
-        """Of all carriage returns, unless it is open yet what comes of the last one."""
+        """Make newlines of all carriage returns, unless it is open yet what comes of the last one."""
         data = bytes(self._partial)
         text = data.rstrip(b"\r")
         if len(text) < len(data) and text and not text.endswith(b"\n"):

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 __all__ = ["MAX_RESULT_BYTES", "Results", "parse_results", "read_results"]
 
 MAX_RESULT_BYTES: Final = 64 * 1024
-"""Of the file; the result map must fit into one frame."""
+"""The largest file that is read; the result map must fit into one frame."""
 _SHOWN: Final = 100  # characters of a line that is wrong
 _MARK: Final = "<<"
 
@@ -103,5 +103,5 @@ def _find(mark: str, lines: list[str], start: int) -> int | None:
 
 
 def _without_returns(lines: list[str]) -> list[str]:
-    """Of a file whose lines end as on Windows."""
+    """The lines of a file that may end as on Windows."""
     return [line.removesuffix("\r") for line in lines]

@@ -23,9 +23,10 @@ from coordinator.client import (
     StorageError,
     connect,
 )
+from coordinator.client.errors import TRANSIENT
 from coordinator.client.runners import UNSUBSCRIBE_TIMEOUT
 from coordinator.models import Assignment, CancelNotice, RunnerCreate
-from coordinator.runner.attempt import TRANSIENT, Attempt, Backoff
+from coordinator.runner.attempt import Attempt, Backoff
 from coordinator.runner.execute import Executor
 from coordinator.runner.fitness import Fitness
 from coordinator.runner.settings import RunnerSettings

@@ -25,7 +25,7 @@ from pydantic import (
 from coordinator.client.address import Address
 from coordinator.client.credentials import Credentials
 from coordinator.client.stream import tls_context, tls_for
-from coordinator.models import MAX_CAPACITY, IpAddr, Lease, ScriptType, UInt32
+from coordinator.models import MAX_CAPACITY, SCRIPT_TYPES, IpAddr, Lease, ScriptType, UInt32
 from coordinator.runner.execute import PYTHON, Interpreter
 from coordinator.runner.isolate import Isolation, find_bubblewrap
 
@@ -36,7 +36,6 @@ _SMALLEST_DISK: Final = 1024 * 1024
 _ONLY_ISOLATED: Final = ("isolate_network", "isolate_path", "process_limit", "disk_limit", "file_limit")
 _SECRET_FILES: Final = ("key", "key_file", "token_file", "client_cert")
 """Settings, as far as there are such, that name files no script may read."""
-_SCRIPT_TYPES: Final[tuple[ScriptType, ...]] = ("Osis", "Sal", "V", "Python")
 
 
 def _processors() -> int:
@@ -233,9 +232,9 @@ def _interpreters(types: tuple[str, ...]) -> dict[ScriptType, Interpreter]:
     interpreters: dict[ScriptType, Interpreter] = {"Python": PYTHON}
     for text in types:
         given, equals, command = text.partition("=")
-        name = next((name for name in _SCRIPT_TYPES if name == given), None)
+        name = next((name for name in SCRIPT_TYPES if name == given), None)
         if name is None or not equals:
-            raise ValueError(f"{text!r} is no NAME=COMMAND with NAME one of {', '.join(_SCRIPT_TYPES)}")
+            raise ValueError(f"{text!r} is no NAME=COMMAND with NAME one of {', '.join(SCRIPT_TYPES)}")
         words = shlex.split(command)
         if words:
             path = shutil.which(words[0])

@@ -43,7 +43,6 @@ from pathlib import Path
 from typing import Final, NoReturn, NotRequired, TypedDict
 
 __all__ = [
-    "BY_ITSELF",
     "CUT_OFF",
     "ENDING",
     "GO_ON",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import trio
 
 from coordinator.hosts import is_loopback, url_of
 from coordinator.osprocess import memory_limit
-from coordinator.rpc.access.appending import AuditFile
+from coordinator.rpc.access.audit.file import LogFile
 from coordinator.rpc.access.operator import ensure_token_file
 from coordinator.secretfiles import Unusable
 from coordinator.server.tls import Material, read_material
@@ -45,6 +46,7 @@ __all__ = [
     "acquire",
     "check",
     "layout_of",
+    "new_name",
     "provider_of",
     "say_who_may_call",
     "telemetry_of",
@@ -219,7 +221,7 @@ def _check_tracing(settings: Settings) -> None:
 
 def _check_log(name: str, path: Path) -> None:
     """Make the file if there is none. Raises CannotKeepAudit."""
-    file = AuditFile(path)
+    file = LogFile(path)
     try:
         file.check()
     except (OSError, NotPrivate) as error:
@@ -320,3 +322,8 @@ def _listen(scheme: FrontEnd, host: str, port: int, write_timeout: float) -> soc
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def new_name() -> str:
+    """A coordinator's name among those that share the store, new at each start."""
+    return uuid.uuid4().hex[:12]

@@ -13,11 +13,10 @@ from coordinator.settings import Settings
 
 __all__ = ["HANDOVERS", "DoesNotFit", "fit", "most_held"]
 
-HANDOVERS: Final = (
-    16  # connections on their way from the parent to one worker that its front-ends have not accepted yet
-)
+HANDOVERS: Final = 16  # connections on their way from the parent to one worker, which has not accepted them yet
 
 # Descriptors beside those of clients and of contexts.
+STANDARD_STREAMS: Final = 3
 RUNTIME: Final = 16  # trio's loop has 6; the rest is for the moment: starting a process takes 5, the metrics page 3
 LISTENERS: Final = 2
 EMBEDDED: Final = 4  # of whoever starts the Valkey: two locks, its pidfd, a connection to see whether it answers
@@ -39,7 +38,7 @@ class DoesNotFit(Exception):
     """A setting, or any serving at all, needs more open files than we may have. The text is one line for the user."""
 
 
-def fit(settings: Settings, limit: int, open_files: int = 3) -> Settings:
+def fit(settings: Settings, limit: int, open_files: int = STANDARD_STREAMS) -> Settings:
     """The settings, with those that were not given reduced until they fit.
 
     Args:
@@ -86,9 +85,11 @@ def fit(settings: Settings, limit: int, open_files: int = 3) -> Settings:
     )
 
 
-def most_held(workers: int, limit: int, open_files: int = 3) -> int:
+def most_held(workers: int, limit: int) -> int:
     """Connections the parent of so many workers may have accepted and not handed over yet."""
-    return max(LEAST_HELD, min(HANDOVERS * workers, limit - _fixed_of_parent(workers, open_files, has_valkey=True)))
+    return max(
+        LEAST_HELD, min(HANDOVERS * workers, limit - _fixed_of_parent(workers, STANDARD_STREAMS, has_valkey=True))
+    )
 
 
 def _fixed(workers: int, open_files: int, *, has_valkey: bool) -> int:

@@ -11,7 +11,7 @@ import trio
 from prometheus_client.core import Metric
 
 from coordinator.metrics import gauge
-from coordinator.operations.views import FLOW_STATUSES, SCRIPT_TYPES, STATUSES
+from coordinator.models.contract import FLOW_STATUSES, JOB_STATUSES, SCRIPT_TYPES
 from coordinator.storage.connection import Command, Connection, Reply, Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import ReplyError, StoreMisconfigured, StoreUnavailable
@@ -69,7 +69,7 @@ class _Seen:
             self.records[kind,] += count
         for counts, statuses, of_context in (
             (self.flows, FLOW_STATUSES, there.flow_states),
-            (self.all_jobs, STATUSES, there.job_states),
+            (self.all_jobs, JOB_STATUSES, there.job_states),
         ):
             for status in statuses:
                 counts[name, status] = counts.get((name, status), 0) + of_context.get(status, 0)
@@ -175,12 +175,12 @@ class StoreView:
         for context in contexts:
             # Where all are in one database that is selected already, and selected again.
             commands.append(("SELECT", layout.database_of(context)))
-            commands.append(views.depths(layout.keyspace(context), SCRIPT_TYPES))
+            commands.append(views.depths(layout.keyspace(context)))
         replies = iter(await _asked(connection, commands))
         for context, selected, reply in zip(contexts, replies, replies, strict=True):
             # The second is refused if something else has one of the context's keys.
             if not isinstance(selected, ReplyError) and not isinstance(reply, ReplyError):
-                seen.add(context, views.read_depths(reply, SCRIPT_TYPES))
+                seen.add(context, views.read_depths(reply))
 
     @asynccontextmanager
     async def _connected(self, address: ContextKey) -> AsyncIterator[Connection]:

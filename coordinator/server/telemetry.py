@@ -40,7 +40,6 @@ __all__ = ["Telemetry"]
 log = structlog.get_logger("coordinator.telemetry")
 
 SHUTDOWN_TIMEOUT: Final = 5.0  # seconds for what is not exported yet in the end, whatever the collector does
-EXPORT_TIMEOUT: Final = 10.0  # seconds for one batch; a collector that hangs keeps the exporting thread no longer
 MAX_REASON: Final = 1000
 TRACES: Final = "/v1/traces"
 OK: Final = "ok"

@@ -26,7 +26,7 @@ from coordinator.secretfiles import read_file
 from coordinator.settings import Settings
 from coordinator.tlsstream import Secure, TlsStream, in_the_clear, serve_tls
 
-__all__ = ["CannotUseTls", "Material", "Tls", "certificates_in", "certified_names", "read_material"]
+__all__ = ["CannotUseTls", "Material", "Tls", "certificates_in", "certified_names", "read_material", "reread"]
 
 log = structlog.get_logger("coordinator.tls")
 
@@ -252,3 +252,17 @@ def _as_file(content: bytes) -> Iterator[str]:
 def _write_all(descriptor: int, content: bytes) -> None:
     with open(descriptor, "wb") as pipe, contextlib.suppress(BrokenPipeError):
         pipe.write(content)
+
+
+def reread(settings: Settings) -> Material | None:
+    """What is in the settings' files now, after SIGHUP. None, and a line in the log, if that changes nothing."""
+    if not settings.is_tls:
+        log.info("SIGHUP: there is no certificate to read again, see --tls-cert")
+        return None
+    try:
+        material = read_material(settings)
+    except CannotUseTls as error:
+        log.error("SIGHUP: the certificate stays as it is", reason=str(error))
+        return None
+    log.info("SIGHUP: the certificate was read again", file=str(settings.tls_cert))
+    return material

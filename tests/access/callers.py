@@ -32,7 +32,8 @@ class Key:
         self.public = "ed25519:" + base64.b64encode(raw).decode()
 
     def sign(self, *parts: str) -> str:
-        """Of a login: login, server, host, principal, nonce, expires_at; of a rotation also the old and new key."""
+        """The signature of these. A login's parts: login, server, host, principal, nonce, expires_at; a rotation has
+        the old and new key as well."""
         text = b""
         for part in ("herocoordinator.auth.v1", *parts):
             encoded = part.encode()
@@ -158,6 +159,14 @@ def caller(server: CoordinatorProcess, transport: str, token: str | None = None)
 
 def operator_token(directory: Path) -> str:
     return (directory / "operator.token").read_text().split()[0]
+
+
+def token_of_admin(operator: Caller, actor_id: int, context_id: int) -> str:
+    """A token of a new actor, who is the admin of a new context."""
+    operator.result("actor.create", actor(actor_id, Key().public))
+    operator.result("context.create", context(context_id, admins=[actor_id], executors=[], readers=[]))
+    token: str = operator.result("token.create", {"label": "x", "principal": f"actor:{actor_id}"})["token"]
+    return token
 
 
 def actor(id: int, pubkey: str = "none") -> dict[str, Any]:

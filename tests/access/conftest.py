@@ -42,7 +42,7 @@ def guarded(directory: Path) -> Iterator[CoordinatorProcess]:
 
 @pytest.fixture(scope="session")
 def tokens(guarded: CoordinatorProcess, directory: Path) -> dict[str, str | None]:
-    """Of each role a token; of nobody none."""
+    """A token for each role; none for nobody."""
     principals = {
         "admin": f"actor:{ADMIN}",
         "executor": f"actor:{EXECUTOR}",

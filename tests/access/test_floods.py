@@ -98,7 +98,7 @@ def _round(victim: Caller, sends: list[Callable[[], int]]) -> tuple[int, float, 
 
 
 def _waits(victim: Caller, seconds: float) -> list[float]:
-    """Of a call every 10 ms, each of which succeeds."""
+    """How long each call takes; one is made every 10 ms, and succeeds."""
     found, ends = [], time.monotonic() + seconds
     assert victim.ws is not None
     while time.monotonic() < ends:

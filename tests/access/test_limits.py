@@ -35,7 +35,7 @@ def limited(home: Path) -> Iterator[CoordinatorProcess]:
 
 @pytest.fixture
 def tokens(limited: CoordinatorProcess, home: Path) -> tuple[str, str]:
-    """Of two actors who have used nothing of their limits."""
+    """The tokens of two actors who have used nothing of their limits."""
     with caller(limited, "http", callers.operator_token(home)) as operator:
         found = []
         for _ in range(2):

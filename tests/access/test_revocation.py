@@ -218,7 +218,7 @@ def test_a_store_that_is_away_lets_nobody_in(tmp_path: Path) -> None:
 def test_a_change_takes_effect_well_within_the_second_it_may_take(
     guarded: CoordinatorProcess, operator: Caller
 ) -> None:
-    """Of several, the quickest: what others do on this machine only makes it longer."""
+    """The quickest of several counts: what others do on this machine only makes it longer."""
     took: list[float] = []
     for _ in range(3):
         id = joined(operator, "readers")

@@ -77,11 +77,9 @@ def test_it_logs_in_and_uses_the_context_of_its_caller(tmp_path: Path) -> None:
     token = tmp_path / "ada.token"
     with coordinator("--data-dir", str(tmp_path / "data"), "--auth", "keys") as server:
         with callers.caller(server, "http", callers.operator_token(tmp_path / "data")) as operator:
-            operator.result("actor.create", callers.actor(880, callers.Key().public))
-            operator.result("context.create", callers.context(9, admins=[880], executors=[], readers=[]))
-            made = operator.result("token.create", {"label": "x", "principal": "actor:880"})["token"]
-            token.write_text(made)
-            token.chmod(0o600)
+            made = callers.token_of_admin(operator, 880, 9)
+        token.write_text(made)
+        token.chmod(0o600)
         for url in (server.http, server.ws):
             stranger = herocoordinator("bench", url, *SHORT, "--context", "9")
             assert stranger.returncode == 1

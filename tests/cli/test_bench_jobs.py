@@ -155,11 +155,9 @@ def test_where_callers_log_in_its_runners_do_and_nothing_is_left_in_a_context_th
     short = ("--seconds", "0.6", "--warm-up", "0.2", "--connections", "3", "--context", "9", "--runners", "1")
     with coordinator("--data-dir", str(tmp_path / "data"), "--auth", "keys") as server:
         with callers.caller(server, "http", callers.operator_token(tmp_path / "data")) as operator:
-            operator.result("actor.create", callers.actor(880, callers.Key().public))
-            operator.result("context.create", callers.context(9, admins=[880], executors=[], readers=[]))
-            made = operator.result("token.create", {"label": "x", "principal": "actor:880"})["token"]
-            token.write_text(made)
-            token.chmod(0o600)
+            made = callers.token_of_admin(operator, 880, 9)
+        token.write_text(made)
+        token.chmod(0o600)
         stranger = herocoordinator("bench", server.ws, "--scenario", "flows", *short)
         assert stranger.returncode == 1
         assert "callers log in here" in stranger.stderr

@@ -15,7 +15,7 @@ NOW = 1_795_500_010_000
 
 
 def report(depends: dict[int, list[int]], **flow: Any) -> FlowReport:
-    """Of a flow that started ten seconds ago, with all jobs ready."""
+    """The report on a flow that started ten seconds ago, with all jobs ready."""
     record = {"id": 1, "caller_id": 7, "context_id": 1, "jobs": [*depends], "env_vars": {}, "result": {}}
     times = {"created_at": 1_795_500_000, "updated_at": 1_795_500_000}
     jobs = [

@@ -19,7 +19,7 @@ BATCH: Final = 500
 FLOW: Final = 1
 BEHIND: Final = 20
 SHARE: Final = 1 / 3
-"""Of the time a DAG takes, what nobody has to wait. It is about half if the event loop computes the DAG itself."""
+"""Nobody waits for so much of the time that a DAG takes. It is about half if the event loop computes the DAG itself."""
 ATTEMPTS: Final = 8
 """One that keeps to SHARE is enough: others may be held up by the machine."""
 

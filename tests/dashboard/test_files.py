@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from coordinator import dashboard
-from coordinator.rpc.http.answers import Answer, Call, Request, ShowPage
+from coordinator.rpc.http.decisions import Answer, Call, Request, ShowPage
 from tests.support.http import answers
 
 STATIC: Final = Path(dashboard.__file__).parent / "static"

@@ -204,7 +204,7 @@ class Context:
         return self._call(views.flow_status, models.FlowParams, id=id)
 
     def statuses(self, id: int) -> dict[int, str]:
-        """Of the jobs of a flow."""
+        """The statuses of the jobs of a flow."""
         return {progress["id"]: progress["status"] for progress in self.status(id)["jobs"]}
 
     def progress(self, flow_id: int, job_id: int) -> Any:

@@ -105,7 +105,7 @@ class Machine(RuleBasedStateMachine):
         self._both(lambda: self.context.create_job(**spec), lambda: self.model.create_job(spec))
 
     def _create_flow(self, id: int, picks: list[int]) -> None:
-        """Of some jobs there are, mostly with what they depend on."""
+        """Create one of some jobs there are, mostly with what they depend on."""
         stored = sorted(self.model.jobs)
         jobs = [stored[pick % len(stored)] for pick in picks] if stored else []
         for listed in jobs:

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from coordinator.actors.request import Park
 from coordinator.engine.following import ContextSubscription
 from coordinator.models import ContextEvent, ContextEventsParams
 from coordinator.operations.events import context_events
 from coordinator.storage.functions import events
 from coordinator.storage.functions.events import Following
 from tests.execution.driver import Context, job
-from tests.execution.test_following import Client
+from tests.execution.follower import Client, Follower
 
 
 def follow(context: Context, after: str | None = None) -> Following:
@@ -37,30 +36,13 @@ def feed_exists(context: Context) -> bool:
     return bool(there)
 
 
-class Follower:
+def new_follower(context: Context, after: str | None = None) -> Follower:
     """One who follows from an event on, from now on if it is left out."""
-
-    def __init__(self, context: Context, after: str | None = None) -> None:
-        self.client = Client()
-        following = follow(context)
-        self.subscription = ContextSubscription(
-            self.client, context.keys, after=after or following.last, in_batches=False, was_there=following.is_there
-        )
-        self._context = context
-        self._operation = self.subscription.serve()
-        self.is_over = False
-
-    def look(self) -> list[dict[str, Any]]:
-        """What it is sent until it waits."""
-        self.client.notices = []
-        given: Any = None
-        try:
-            while not isinstance(step := self._operation.send(given), Park):
-                assert isinstance(step, list)
-                given = self._context.wire.ask(*step)
-        except StopIteration:
-            self.is_over = True
-        return self.client.notices
+    client, following = Client(), follow(context)
+    subscription = ContextSubscription(
+        client, context.keys, after=after or following.last, in_batches=False, was_there=following.is_there
+    )
+    return Follower(context, client, subscription)
 
 
 def said(told: Sequence[dict[str, Any]]) -> list[tuple[int, int | None, str]]:
@@ -73,7 +55,7 @@ def own(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_follower_is_sent_the_events_of_all_flows_in_their_order(context: Context) -> None:
-    follower = Follower(context)
+    follower = new_follower(context)
     context.create_job(1)
     context.create_flow(1, [1])
     context.submit(2, [job(20), job(21, [20])])
@@ -129,7 +111,7 @@ def test_the_pages_are_the_same_events_from_each_of_them_on(context: Context) ->
 
 
 def test_a_follower_that_was_too_slow_is_told_that_it_has_missed_some_events_and_where(context: Context) -> None:
-    follower = Follower(context)
+    follower = new_follower(context)
     context.submit(1, [job(number) for number in range(1, 31)])
     attempts = context.take(30)
     assert not any("missed" in notice for notice in follower.look())
@@ -165,7 +147,7 @@ def test_who_goes_on_after_nobody_has_followed_for_long_is_told_that_events_are_
 
 
 def test_a_follower_of_a_feed_that_is_gone_goes_on_with_a_new_one(context: Context) -> None:
-    follower = Follower(context)
+    follower = new_follower(context)
     follower.look()
     context.wire.ask(("DEL", f"{context.keys.prefix}feed"))
     assert follower.look() == []
@@ -180,7 +162,7 @@ def test_an_event_there_is_not_yet_is_refused_and_a_follower_begins_again(contex
     follow(context)
     with pytest.raises(Exception, match="beyond the last event of context"):
         page(context, after="9999999999999-0")
-    follower = Follower(context, after="9999999999999-0")
+    follower = new_follower(context, after="9999999999999-0")
     follower.look()
     context.submit(1, [job(1)])
     (notice,) = follower.look()
@@ -190,7 +172,7 @@ def test_an_event_there_is_not_yet_is_refused_and_a_follower_begins_again(contex
 def test_a_follower_of_a_context_that_is_deleted_is_told_so_and_is_done(context: Context) -> None:
     record = f"{context.keys.prefix}context:{context.id}"
     context.wire.ask(("HSET", record, "admins", "[]"))
-    follower = Follower(context)
+    follower = new_follower(context)
     follower.look()
     context.wire.ask(("DEL", record))
 
@@ -204,7 +186,7 @@ def test_a_follower_of_a_context_that_is_deleted_is_told_so_and_is_done(context:
 
 @pytest.mark.parametrize("character", ["x", "ä", "€", "𝄞", '"', "\x01"])
 def test_a_long_reason_is_shorter_there_and_whole_in_the_flows_own_events(context: Context, character: str) -> None:
-    follower = Follower(context)
+    follower = new_follower(context)
     context.submit(1, [job(1)])
     context.fail(context.take_one(), character * 9_000)
 

@@ -116,6 +116,7 @@ def test_a_job_of_a_started_flow_is_not_deleted(context: Context, id: int) -> No
         context.delete_job(id)
 
     assert caught.value.data["record"] == f"job:7:{id}"
+    assert caught.value.data["detail"].startswith(f"job 7/{id} is ")
 
 
 def test_a_running_job_is_not_deleted(context: Context) -> None:

@@ -11,8 +11,6 @@ from coordinator.storage.functions.views import Depths, Queue
 from tests.execution.by_hand import take_one
 from tests.execution.driver import Context, job
 
-SCRIPT_TYPES = ("Osis", "Sal", "V", "Python")
-
 
 def ended(context: Context) -> list[str]:
     """The ends of runs that the last call has told of."""
@@ -31,7 +29,7 @@ def pass_time(context: Context, seconds: int) -> None:
 
 
 def depths(context: Context) -> Depths:
-    return views.read_depths(context.wire.ask(views.depths(context.keys, SCRIPT_TYPES))[0], SCRIPT_TYPES)
+    return views.read_depths(context.wire.ask(views.depths(context.keys))[0])
 
 
 def reported(context: Context, command: Any) -> Reported:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from coordinator.operations.views import SCRIPT_TYPES
 from coordinator.storage.functions import views
 from coordinator.storage.functions.views import Stats
 from tests.execution.driver import CALLER, Context
@@ -49,9 +48,9 @@ def _look(context: Context, model: Model, awaiting: Mapping[tuple[str, str], Any
         ("ZRANGE", f"{prefix}timers", 0, -1),
         ("ZRANGE", f"{prefix}awaits", 0, -1),
         ("KEYS", f"{prefix}*"),
-        views.context_stats(context.keys, SCRIPT_TYPES),
+        views.context_stats(context.keys),
     )
-    stats = views.read_context_stats(replies.pop(), SCRIPT_TYPES)
+    stats = views.read_context_stats(replies.pop())
     return iter([*map(_as_text, replies), stats])
 
 

@@ -25,10 +25,10 @@ from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.rpc.methods import METHODS
 from coordinator.rpc.methods.method import OneCommand
+from coordinator.rpc.work import carry_out
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import GLOBAL, Keyspace, Layout
-from coordinator.work import carry_out
 from tests.support.actors import Asked, CrashingStore, MemoryStore, command, running
 from tests.support.inprocess import serving, ws_url
 from tests.support.server import ValkeyProcess

@@ -41,7 +41,7 @@ async def ask(connection: Connection, *command: str | int) -> Reply:
 
 
 async def number_in(directory: Path) -> int:
-    """Of the writes of `write`, the last that is there; there must be none missing before it."""
+    """The last of the writes of `write` that is there; there must be none missing before it."""
     async with store(directory) as connection:
         last, count = int(await ask(connection, "GET", "last") or 0), await ask(connection, "SCARD", "all")
         assert count == last  # each is a transaction of both

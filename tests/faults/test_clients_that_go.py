@@ -20,9 +20,7 @@ from tests.support.workers import SOME_RUNNER
 
 pytestmark = pytest.mark.slow
 
-AT_ONCE: Final = (
-    20.0  # seconds on a busy machine; what would end it otherwise takes a minute: its wait, or an idle limit
-)
+AT_ONCE: Final = 20.0  # seconds on a busy machine; else it ends after a minute: by its wait, or an idle limit
 LONG: Final = 600
 RUNNER: Final = {"runner_id": 3, "script_types": ["Python"]}
 SLOTS: Final = 5

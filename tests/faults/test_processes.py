@@ -255,7 +255,7 @@ def test_a_valkey_that_does_not_start_is_quoted(tmp_path: Path) -> None:
 
 
 def pending_calls(server: CoordinatorProcess) -> int:
-    """Of clients, and maybe one of the coordinator's own."""
+    """Calls of clients, and maybe one of the coordinator's own."""
     return metric(server.http, "calls_pending")
 
 

@@ -20,10 +20,10 @@ from coordinator.actors.directory import Directory
 from coordinator.readiness import Readiness, WatchedSocket
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.replies import Sink
+from coordinator.rpc.work import Rest, Work, begin, carry_out
 from coordinator.server.app import App
 from coordinator.standby import Standby
 from coordinator.supervision import faults
-from coordinator.work import Rest, Work, begin, carry_out
 from tests.support.inprocess import serving
 from tests.support.proxy import Proxy, proxied
 from tests.support.server import ValkeyProcess

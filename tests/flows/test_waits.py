@@ -128,7 +128,7 @@ async def test_a_waiting_runner_has_it_by_the_call_that_makes_it_ready(store: Va
 
 
 async def test_whoever_asked_for_nothing_waits_again(store: ValkeyProcess) -> None:
-    """Of a flow that is refused, and of one of which no job may run yet."""
+    """A flow is refused, and of another one no job may run yet."""
     with trio.fail_after(HANG):
         async with (
             listening(store) as app,

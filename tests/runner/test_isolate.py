@@ -445,7 +445,7 @@ async def test_a_large_file_that_is_only_shown_is_none_of_its_own(executor: Exec
 
 
 def refusal(*before: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Of a runner without a coordinator, which it therefore does not ask."""
+    """What a runner ends with that has no coordinator, and therefore does not ask one."""
     return subprocess.run(
         [*before, sys.executable, "-m", "coordinator", "runner", "--context", "1", "--isolate", "--url", "127.0.0.1:1"],
         capture_output=True,

@@ -11,7 +11,7 @@ from tests.support.flows import chain, submit
 from tests.support.streaming import streaming
 from tests.support.workers import Worker, register, worker
 
-__all__ = ["decide", "ended_with"]
+__all__ = ["decide"]
 
 PATIENCE: Final = 20.0
 A_WHILE: Final = 0.3  # in which a job would have come

@@ -67,10 +67,10 @@ def chain(count: int, first: int = 1) -> dict[int, list[int]]:
     return {id: [id - 1] if id > first else [] for id in range(first, first + count)}
 
 
-def random_dag(rng: random.Random, count: int, first: int = 1, most: int = 3) -> dict[int, list[int]]:
-    """Jobs that depend on up to `most` of those before."""
+def random_dag(rng: random.Random, count: int, first: int = 1) -> dict[int, list[int]]:
+    """Jobs that depend on up to three of those before."""
     return {
-        id: sorted(rng.sample(range(first, id), rng.randint(0, min(most, id - first))))
+        id: sorted(rng.sample(range(first, id), rng.randint(0, min(3, id - first))))
         for id in range(first, first + count)
     }
 
@@ -80,13 +80,13 @@ def database(directory: Path, context: int) -> redis.Redis:
     return redis.Redis(unix_socket_path=str(directory / "valkey.sock"), db=context, decode_responses=True)
 
 
-def remains(store: redis.Redis, prefix: str = "") -> dict[str, Any]:
+def remains(store: redis.Redis) -> dict[str, Any]:
     """What a context's database holds of things under way: timers, queues, and jobs that run or may."""
-    timers: Any = store.zrange(f"{prefix}timers", 0, -1)
+    timers: Any = store.zrange("timers", 0, -1)
     queued: list[Any] = []
     for name in ("osis", "sal", "v", "python"):
-        entries: Any = store.lrange(f"{prefix}queue:{name}", 0, -1)
+        entries: Any = store.lrange(f"queue:{name}", 0, -1)
         # An entry is a hint: that of a job which does not wait to be taken is dropped when it is met.
-        queued += [job for job in entries if store.hmget(prefix + job, "status", "x_queued")[0] == "Dispatched"]
-    running = [key for key in store.scan_iter(f"{prefix}job:*") if store.hget(key, "status") == "Started"]
+        queued += [job for job in entries if store.hmget(job, "status", "x_queued")[0] == "Dispatched"]
+    running = [key for key in store.scan_iter("job:*") if store.hget(key, "status") == "Started"]
     return {name: found for name, found in (("timers", timers), ("queued", queued), ("running", running)) if found}

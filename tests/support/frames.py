@@ -27,7 +27,7 @@ class Frame(NamedTuple):
 
     @property
     def code(self) -> int | None:
-        """Of a Close frame; None if it has none."""
+        """The code of a Close frame; None if it has none."""
         assert self.opcode == CLOSE
         return int.from_bytes(self.payload[:2]) if self.payload else None
 
@@ -48,7 +48,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0) 
 
 
 def close_payload(code: int | None, reason: bytes = b"") -> bytes:
-    """Of a Close frame."""
+    """The payload of a Close frame."""
     return b"" if code is None else code.to_bytes(2) + reason
 
 

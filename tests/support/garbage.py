@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.clients import request
 from tests.support.records import KINDS, create, dag, load, sample
 
-__all__ = ["any_json", "any_text", "damaged_messages", "mutated_messages", "places"]
+__all__ = ["any_json", "damaged_messages", "mutated_messages", "places"]
 
 Node = dict[str, Any] | list[Any]
 Place = tuple[Node, str | int]

@@ -32,10 +32,10 @@ time.sleep(600)
 """
 
 
-def http_socket(server: CoordinatorProcess, *, timeout: float = 60.0) -> socket.socket:
+def http_socket(server: CoordinatorProcess) -> socket.socket:
     """A connection to the HTTP port."""
     url = urlsplit(server.http)
-    return socket.create_connection((url.hostname or "", url.port or 0), timeout=timeout)
+    return socket.create_connection((url.hostname or "", url.port or 0), timeout=60.0)
 
 
 def post(content: Any, *more: str) -> bytes:

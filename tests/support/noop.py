@@ -55,13 +55,13 @@ def _finish(assignment: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def noop_runner(url: str, context: int, id: int, capacity: int = 256) -> AsyncIterator[NoopRunner]:
+async def noop_runner(url: str, context: int, id: int) -> AsyncIterator[NoopRunner]:
     """One connected, subscribed and at work. The runner must have been created."""
     async with open_websocket_url(
         url, max_message_size=16 * 1024 * 1024, receive_buffer_size=256 * 1024, disconnect_timeout=2
     ) as socket:
         runner = NoopRunner(socket)
-        subscribe = {"context_id": context, "runner_id": id, "script_types": ["Python"], "capacity": capacity}
+        subscribe = {"context_id": context, "runner_id": id, "script_types": ["Python"], "capacity": 256}
         call = {"jsonrpc": "2.0", "id": 0, "method": "runner.subscribe", "params": subscribe}
         await socket.send_message(to_json(call).decode())
         async with trio.open_nursery() as nursery:

@@ -99,20 +99,20 @@ class FlowOfTest:
         assert flow.status == "Finished", flow
         return {id: json.loads(text) for id, text in flow.result.items()}
 
-    async def until_job(self, status: str, id: int = 1, within: float = 30.0, attempt: int = 1) -> FlowEvent:
-        """Wait for a job's status in that attempt or a later one."""
-        with trio.fail_after(within):
+    async def until_job(self, status: str, attempt: int = 1) -> FlowEvent:
+        """Wait for this status of job 1 in that attempt or a later one."""
+        with trio.fail_after(30):
             async for event in self.client.follow_flow(self.context, self.id, forever=True):
-                is_it = event.kind == "job" and (event.job_id, event.status) == (id, status)
+                is_it = event.kind == "job" and (event.job_id, event.status) == (1, status)
                 if is_it and (event.attempt or 0) >= attempt:
                     return event
         raise AssertionError
 
-    async def first_line(self, id: int = 1, within: float = 30.0, attempt: int = 1) -> str:
-        """Wait for the first line that a job logs in that attempt."""
-        with trio.fail_after(within):
+    async def first_line(self) -> str:
+        """Wait for the first line that job 1 logs in its first attempt."""
+        with trio.fail_after(30):
             async for event in self.client.follow_flow(self.context, self.id, forever=True):
-                if event.kind == "log" and event.job_id == id and event.attempt == attempt:
+                if event.kind == "log" and event.job_id == 1 and event.attempt == 1:
                     return (event.lines or [""])[0]
         raise AssertionError
 

@@ -30,7 +30,7 @@ START_TIMEOUT = 90.0
 
 
 def limit_open_files(limit: int) -> None:
-    """Of this process and those it starts, for good."""
+    """Limit those of this process and of those it starts, for good."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 

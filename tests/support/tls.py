@@ -45,7 +45,7 @@ class Files:
 
     @property
     def serial(self) -> str:
-        """Of the certificate in the file."""
+        """The serial number of the certificate in the file."""
         decoded: dict[str, str] = ssl._ssl._test_decode_cert(str(self.certificate))  # type: ignore[attr-defined]
         return decoded["serialNumber"]
 

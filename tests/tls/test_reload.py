@@ -39,7 +39,7 @@ def hang_up(server: CoordinatorProcess, event: str) -> dict[str, object]:
 
 
 def serials(server: CoordinatorProcess, files: Files, count: int = 4) -> set[object]:
-    """Of the certificates that new connections to both ports get; enough of them for every worker."""
+    """The serial numbers of what new connections to both ports get; enough connections for every worker."""
     found: set[object] = set()
     for url in (server.http, server.ws):
         for _ in range(count):
@@ -67,7 +67,8 @@ def test_new_connections_get_the_new_certificate_and_old_ones_go_on(own: Coordin
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(connect(own.ws, ssl=files.trust())) for _ in range(4)]
         kept_alive = [stack.enter_context(shaken(own.http, files.trust())) for _ in range(4)]
-        pooled = stack.enter_context(httpx.Client(verify=files.trust(), http2=True))
+        kept = httpx.Limits(keepalive_expiry=None)  # by itself httpx gives a connection up after 5 s
+        pooled = stack.enter_context(httpx.Client(verify=files.trust(), http2=True, limits=kept))
         pooled.get(f"{own.http}/healthz")
         assert serials(own, files) == {before}
 

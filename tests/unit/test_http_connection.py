@@ -14,8 +14,9 @@ import trio.testing
 
 from coordinator.budget import SLOWEST_BODY
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
-from coordinator.rpc.http.answers import Answers, Request
+from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
+from coordinator.rpc.http.decisions import Request
 from coordinator.rpc.http.heads import PREFACE, HeadReader
 from coordinator.rpc.http.lifetime import Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers
@@ -60,7 +61,7 @@ class Served:
             await trio.testing.wait_all_tasks_blocked()
 
     def statuses(self) -> list[int]:
-        """Of the responses so far."""
+        """The statuses of the responses so far."""
         return [int(part[:3]) for part in self.received.split(b"HTTP/1.1 ")[1:]]
 
     async def collect(self) -> None:

@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS
-from coordinator.rpc.http.answers import Answer, Call, ShowPage, WebSocketUpgrade
+from coordinator.rpc.http.decisions import Answer, Call, ShowPage, WebSocketUpgrade
 from coordinator.rpc.http.heads import CHUNKED, PREFACE, HeadReader
 from tests.support.http import answers
 
@@ -16,7 +16,7 @@ POST = b"POST / HTTP/1.1\r\n" + LINES
 
 
 def status(head: bytes) -> int:
-    """Of the refusal, which ends the connection."""
+    """The status of the refusal, which ends the connection."""
     read = HEADS.read(head)
     assert isinstance(read.decision, Answer)
     assert read.is_broken

@@ -8,14 +8,14 @@ import pytest
 import trio
 
 from coordinator.rpc.access import limits
-from coordinator.rpc.access.limits import Limits, whose
+from coordinator.rpc.access.limits import CallerLimits, whose
 from coordinator.rpc.jsonrpc.protocol import id_of
 
 pytestmark = pytest.mark.usefixtures("autojump")
 
 
 async def test_a_bucket_gives_two_seconds_worth_and_then_as_it_fills() -> None:
-    counted = Limits(10, 0)
+    counted = CallerLimits(10, 0)
     one = counted.account(None, "192.0.2.1")
     assert [one.admit(1) for _ in range(20)] == [None] * 20
     refused = one.admit(1)
@@ -30,12 +30,12 @@ async def test_a_bucket_gives_two_seconds_worth_and_then_as_it_fills() -> None:
 
 
 async def test_a_share_is_what_one_of_the_workers_gives() -> None:
-    one = Limits(10, 0, share=0.5).account(None, "192.0.2.1")
+    one = CallerLimits(10, 0, share=0.5).account(None, "192.0.2.1")
     assert [one.admit(1) for _ in range(20)].count(None) == 10
 
 
 async def test_a_reply_is_paid_for_before_the_next_message() -> None:
-    one = Limits(0, 1000).account(None, "192.0.2.1")
+    one = CallerLimits(0, 1000).account(None, "192.0.2.1")
     assert one.admit(100) is None
     one.spend(9_900)
     refused = one.admit(100)
@@ -47,7 +47,7 @@ async def test_a_reply_is_paid_for_before_the_next_message() -> None:
 
 
 async def test_a_message_that_is_more_than_the_burst_is_let_in_when_nothing_is_owed() -> None:
-    one = Limits(0, 1000).account(None, "192.0.2.1")
+    one = CallerLimits(0, 1000).account(None, "192.0.2.1")
     assert one.admit(10_000) is None
     refused = one.admit(10_000)
     assert refused is not None
@@ -56,12 +56,12 @@ async def test_a_message_that_is_more_than_the_burst_is_let_in_when_nothing_is_o
 
 
 async def test_pauses_grow_while_a_caller_goes_on_and_are_no_longer_than_it_has_to_wait() -> None:
-    one = Limits(1, 0).account(None, "192.0.2.1")
+    one = CallerLimits(1, 0).account(None, "192.0.2.1")
     assert [one.admit_batch(2000), one.admit_batch(2000) is not None] == [None, True]
     refused = [one.admit(1) for _ in range(10)]
     pauses = [one.pause(error) for error in refused if error is not None]
     assert pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 1.28, 1.28]
-    other = Limits(1000, 0).account(None, "192.0.2.1")
+    other = CallerLimits(1000, 0).account(None, "192.0.2.1")
     while (error := other.admit(1)) is None:
         pass
     assert [other.pause(error) for _ in range(5)] == [error.data["retry_after"]] * 5
@@ -71,7 +71,7 @@ async def test_many_addresses_neither_take_memory_nor_drive_out_who_has_logged_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "CALLERS", 100)
-    counted = Limits(10, 0)
+    counted = CallerLimits(10, 0)
     known = counted.bucket(("actor", 0, 7), "")
     counted.admit(known, 20, 0)
     for number in range(10_000):
@@ -108,7 +108,7 @@ def test_the_id_of_what_is_refused(message: str | bytes | bytearray, id: bytes) 
 
 async def test_to_count_a_message_takes_no_longer_than_to_render_its_id() -> None:
     """About a microsecond; compared with something that takes as long, for machines differ."""
-    one = Limits(10**9, 10**9).account(None, "192.0.2.1")
+    one = CallerLimits(10**9, 10**9).account(None, "192.0.2.1")
     counting = min(timeit.repeat(lambda: one.admit(100), number=2000, repeat=5))
     reading = min(timeit.repeat(lambda: id_of('{"jsonrpc":"2.0","method":"a","id":12}'), number=2000, repeat=5))
     print(f"{counting / 2000 * 1e6:.2f} µs to count, {reading / 2000 * 1e6:.2f} µs to tell an id")

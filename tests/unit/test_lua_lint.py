@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -153,12 +154,17 @@ def documented(part: Path) -> Iterator[tuple[str, str]]:
     registered = re.findall(r"^register\('(\w+)', (\w+)", source, re.MULTILINE)
     registered += re.findall(r"function_name = '(\w+)', callback = (\w+)", source)
     registered += re.findall(r"^redis.register_function\('(\w+)', (\w+)\)", source, re.MULTILINE)
-    everything = "\n".join(each.read_text() for each in PARTS)
     for name, function in registered:
-        if function == "callback":
-            continue
-        found = re.search(rf"((?:^--.*\n)+)(?:local )?function {function}\(", everything, re.MULTILINE)
-        yield name, found[1] if found else ""
+        if function != "callback":
+            found = [comments(other)[function] for other in (part, *PARTS) if function in comments(other)]
+            yield name, found[0] if found else ""
+
+
+@cache
+def comments(part: Path) -> dict[str, str]:
+    """The comment in front of each function of a part."""
+    found = re.findall(r"((?:^--.*\n)+)(?:local )?function (\w+)\(", part.read_text(), re.MULTILINE)
+    return {function: comment for comment, function in found}
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.stem)

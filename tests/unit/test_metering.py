@@ -9,13 +9,13 @@ import trio
 
 from coordinator.actors.metering import metered
 from coordinator.actors.request import Operation, Request
-from coordinator.rpc.access.limits import Limits
+from coordinator.rpc.access.limits import CallerLimits
 from coordinator.storage.connection import Command
 from coordinator.storage.faults import ReplyError
 
 
 class One(Request):
-    """Of somebody who is charged, or of the coordinator."""
+    """A request of somebody who is charged, or of the coordinator."""
 
     def __init__(self, commands: list[Command], spent: list[float] | None = None) -> None:
         def nothing() -> Operation:
@@ -86,7 +86,7 @@ def test_only_what_came_is_read_and_a_store_that_does_not_tell_charges_nobody() 
 
 
 async def test_what_the_store_took_is_paid_for_before_the_next_message(autojump: None) -> None:
-    counted = Limits(0, 0, 0.2)
+    counted = CallerLimits(0, 0, 0.2)
     one, other = counted.account(None, "192.0.2.1"), counted.account(None, "192.0.2.2")
     assert one.admit(1) is None
     one.charge(0.3)

@@ -158,8 +158,19 @@ async def test_clients_at_the_limit_leave_the_store_its_own(tmp_path: Path, work
 
             with pytest.raises(AssertionError, match=" 503 "):
                 RawClient(server.ws).upgrade()
-            assert ok(server) is False
+            # One that has said nothing for two seconds, which pass quickly on a busy machine, gives way to it.
+            assert not ok(server) or any(map(has_ended, clients))
         assert serious(server) == []
+
+
+def has_ended(client: socket.socket) -> bool:
+    """Whether the server has closed the connection."""
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 @both

@@ -47,7 +47,7 @@ def _need(access: Access | None) -> Access:
 
 
 def _invalid(member: str, msg: str) -> InvalidParams:
-    return InvalidParams([{"loc": [member], "msg": msg, "type": "unusable"}])
+    return InvalidParams.at(member, msg=msg, type="unusable")
 
 
 def _json(**members: Any) -> bytes:
@@ -164,14 +164,14 @@ async def whoami(access: Access | None, params: models.WhoAmIParams) -> bytes:
         if access.refusal is not None:
             raise NotLoggedIn(access.refusal)
         return _json(principal="stranger")
-    standing = {} if params.context_id is None else await _standing(access, params.context_id)
+    rights = {} if params.context_id is None else await _rights_in(access, params.context_id)
     if principal.kind == "operator":
-        return _json(principal="operator", **standing)
-    told = {"expires_at": int(principal.expires_at), "token_id": principal.token or None, **standing}
-    return _json(principal=principal.name, **told)
+        return _json(principal="operator", **rights)
+    shown = {"expires_at": int(principal.expires_at), "token_id": principal.token or None, **rights}
+    return _json(principal=principal.name, **shown)
 
 
-async def _standing(access: Access, context: int) -> dict[str, Any]:
+async def _rights_in(access: Access, context: int) -> dict[str, Any]:
     """What the client is in a context, and the rights it has there, in whole or in part."""
     role, rules = await access.role_in(context), access.gate.rules
     denied = {Cell.NO, Cell.BY_SETTING}  # who is nobody in the context does not learn whether it could be made

@@ -21,7 +21,7 @@ from coordinator.errors import Overloaded
 if TYPE_CHECKING:
     from coordinator.rpc.access.client import Access
 
-__all__ = ["Account", "Limits", "whose"]
+__all__ = ["Account", "CallerLimits", "whose"]
 
 BURST: Final = 2.0  # seconds, what they give may be used at once
 ROUNDING: Final = 1e-6  # seconds by which adding up may be wrong
@@ -48,7 +48,7 @@ class Bucket:
         self.refusals = 0
 
 
-class Limits:
+class CallerLimits:
     """Shared by all front-ends of a process.
 
     Args:
@@ -166,7 +166,7 @@ class Account:
 
     __slots__ = ("_access", "_address", "_bucket", "_limits")
 
-    def __init__(self, limits: Limits, access: Access | None, address: str) -> None:
+    def __init__(self, limits: CallerLimits, access: Access | None, address: str) -> None:
         self._limits = limits
         self._access = access
         self._address = address

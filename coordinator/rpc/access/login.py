@@ -1,7 +1,7 @@
 """Challenges: a text of ours that a key signs once.
 
 A challenge on a WebSocket is kept by its connection. Over HTTP there is no connection to keep it, so it says itself
-when it was made, under a MAC; that it is used once is for the store to see to, and only once its signature is right:
+when it was made, under a MAC; the store makes sure that it is used once, when its signature was found right:
 whoever has no key makes us store nothing.
 """
 

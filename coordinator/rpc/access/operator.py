@@ -13,11 +13,10 @@ import structlog
 from coordinator.rpc.access.tokens import digest, new_token
 from coordinator.secretfiles import Unusable, read_secret, write_secret
 
-__all__ = ["OPERATOR_FILE", "TokenFile", "ensure_token_file", "rotate"]
+__all__ = ["TokenFile", "ensure_token_file", "rotate"]
 
 log = structlog.get_logger("coordinator.access")
 
-OPERATOR_FILE: Final = "operator.token"
 VALID: Final = 2
 
 

@@ -105,7 +105,7 @@ async def log_in_by_ticket(access: Access, text: str) -> Principal:
     """Who a ticket is for, which is used up with that. Raises NotLoggedIn, InvalidParams, StorageError."""
     if access.conversation is None:
         msg = "is for a WebSocket; over HTTP the cookie, or a token, is sent with each request"
-        raise InvalidParams([{"loc": ["ticket"], "msg": msg, "type": "unusable"}])
+        raise InvalidParams.at("ticket", msg=msg, type="unusable")
     gate = access.gate
     _, secret = await gate.identity()
     read = read_ticket(secret, text)

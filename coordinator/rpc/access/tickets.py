@@ -1,8 +1,8 @@
 """Tickets: whoever has one is its principal on one WebSocket, once and within 30 s.
 
 A page that is logged in by a cookie, which it cannot read, gets one over HTTP and shows it on a WebSocket to which the
-browser sends no cookie. A ticket says itself whose it is, under a MAC, so making one stores nothing; that it is used
-once is for the store to see to.
+browser sends no cookie. A ticket says itself whose it is, under a MAC, so making one stores nothing; the store
+makes sure that it is used once.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from typing import Final, NamedTuple
 
 from coordinator.rpc.access.principals import Principal
 
-__all__ = ["ID_DIGITS", "MAX_JWT", "NOTHING", "NO_TOKEN", "Shown", "bearer_of", "digest", "id_of", "new_token",
-           "read_token", "shown_by"]  # fmt: skip
+__all__ = ["NOTHING", "NO_TOKEN", "Shown", "bearer_of", "digest", "id_of", "new_token", "read_token", "shown_by"]
 
 ID_DIGITS: Final = 32  # of a token's digest, that are its id
 NO_TOKEN: Final = "none"

@@ -7,60 +7,32 @@ whoever sees the same head again. HTTP/1 (`connection`) and Hypercorn's HTTP/2 (
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import trio
-
-from coordinator.actors.request import Request as PostedRequest
 from coordinator.budget import Budget
 from coordinator.dashboard import Site
-from coordinator.errors import InvalidRequest, Overloaded
+from coordinator.errors import InvalidRequest
 from coordinator.readiness import Readiness
-from coordinator.rpc.access.audit import NO_LOGS, Trail
+from coordinator.rpc.access.audit.trail import NO_LOGS, Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies
-from coordinator.rpc.access.limits import Account
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import NOTHING, Shown, bearer_of, shown_by
 from coordinator.rpc.http.bodies import ACCEPTED_CODINGS, DamagedBody, TooLarge, coding_of, decoded, type_fault
-from coordinator.rpc.http.pages import Page, Pages
+from coordinator.rpc.http.decisions import Answer, Call, Decision, Headers, Request, ShowPage, WebSocketUpgrade
+from coordinator.rpc.http.pages import Pages
 from coordinator.rpc.http.sessions import METHODS as SESSION_METHODS
 from coordinator.rpc.http.sessions import PATH as SESSION_PATH
 from coordinator.rpc.http.sessions import ChangeSession, Refusal, Sessions, decide_session
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
-from coordinator.rpc.jsonrpc.replies import Response, Sink
 from coordinator.tracing import is_traceparent
-from coordinator.work import Work
 
-__all__ = [
-    "JSON",
-    "TOO_LARGE",
-    "Answer",
-    "Answers",
-    "Call",
-    "Decision",
-    "Headers",
-    "Reply",
-    "Request",
-    "Respond",
-    "ShowPage",
-    "WebSocketUpgrade",
-    "replying",
-]
-
-Headers = tuple[tuple[bytes, bytes], ...]
-"""Of a response: all but `content-length`, `date` and what concerns the connection."""
-
-Respond = Callable[[Response | None, "Answer | None"], None]
-"""Gets the response to a call's body, or None if it gets none; and if nothing of it was done, for nobody has logged in
-or the caller is over its limits, the response that says so, without that body. Does not block or raise."""
+__all__ = ["JSON", "TOO_LARGE", "Answers", "has_token"]
 
 JSON: Final = (b"content-type", b"application/json")
 TOO_LARGE: Final = 413
@@ -73,88 +45,6 @@ _WEBSOCKET_PATHS: Final = ("/", "/ws")
 _MAX_LENGTH_DIGITS: Final = 19
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")  # one that is shown, and told back
 _PREFLIGHT_SECONDS: Final = b"600"  # for which a browser may remember the answer
-
-
-class Request(NamedTuple):
-    """A request's head.
-
-    Attributes:
-        method: in upper case.
-        target: as sent: a path with its query, an absolute URI, or `*`.
-        headers: by lower-case names; the values of a repeated one joined by commas.
-    """
-
-    method: bytes
-    target: bytes
-    headers: Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response.
-
-    Attributes:
-        body: none in the response to a HEAD, whose headers are as if it were.
-    """
-
-    status: int
-    headers: Headers = ()
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The request is a JSON-RPC message, which is its body.
-
-    Attributes:
-        coding: of the body; see `coding_of`.
-        replied: the response to one that has a reply, without that.
-        silent: the response to one that has none.
-        unauthorized: the response to one of which nothing is done, for nobody has logged in; without the reply.
-        host: by which the client has called us, in lower case.
-        shown: what it has shown to say who it is. Both only where callers log in.
-        told: where it is from as it tells; see Proxies.
-        request_id: the one it has, if that can be shown.
-        traceparent: the span it belongs to, if calls are traced.
-    """
-
-    coding: bytes
-    replied: Answer
-    silent: Answer
-    unauthorized: Answer = Answer(401)
-    host: str = ""
-    shown: Shown = NOTHING
-    told: str = ""
-    request_id: str = ""
-    traceparent: str = ""
-
-    def is_by_whom(self, other: Call) -> bool:
-        """Whether all that tells who makes it is what the other shows."""
-        return self.shown == other.shown and self.told == other.told and self.host == other.host
-
-
-@dataclass(frozen=True, slots=True)
-class ShowPage:
-    """The answer is a page, to be made at that time.
-
-    Attributes:
-        host: by which the client has called us, if it said.
-        authorization: what the client has shown, for a page that not everybody sees; None: everybody sees it.
-        told: where it is from as it tells; see Proxies.
-    """
-
-    page: Page
-    headers: Headers
-    host: str | None
-    authorization: bytes | None = None
-    told: str = ""
-
-
-class WebSocketUpgrade(NamedTuple):
-    """The connection is to be a WebSocket. Whether its client may is for the WebSocket front-end to say."""
-
-
-Decision = Answer | Call | ShowPage | ChangeSession | WebSocketUpgrade
 
 
 class _Target(NamedTuple):
@@ -422,97 +312,6 @@ class Answers:
         cookie, body = changed
         headers: Headers = (NOT_STORED, (b"set-cookie", cookie))
         return Answer(200, (*headers, JSON), body) if body else Answer(204, headers)
-
-
-def replying(call: Call, message: bytes | bytearray, intake: Intake, respond: Respond) -> Work[Reply]:
-    """Put a call's JSON-RPC message on its way. Its reply goes to `respond` as soon as there is one, and the result is
-    what to `wait` for it with."""
-    reply = Reply(call, respond, intake.access, intake.account)
-    try:
-        yield from intake.take(message, reply)
-        full = intake.flush_now()
-        if full is not None:
-            yield full
-    except BaseException:
-        reply.abandon()
-        raise
-    return reply
-
-
-class Reply(Sink):
-    """The sink of one message.
-
-    Attributes:
-        has_arrived: the reply has.
-    """
-
-    __slots__ = ("_access", "_account", "_arrived", "_call", "_long_calls", "_respond", "has_arrived")
-
-    def __init__(self, call: Call, respond: Respond, access: Access | None, account: Account | None) -> None:
-        self._call = call
-        self._respond = respond
-        self._access = access
-        self._account = account
-        self._long_calls: list[PostedRequest] = []
-        self._arrived: trio.Event | None = None  # while somebody waits for it
-        self.has_arrived = False
-
-    def reply(self, response: Response | None, calls: int = 1) -> None:
-        if self._account is not None and response is not None:
-            self._account.spend(sum(map(len, response)) if isinstance(response, list) else len(response))
-        is_unauthorized = self._access is not None and self._access.refused >= calls
-        self._answer(response, self._call.unauthorized if is_unauthorized else None)
-
-    def refuse(self, response: bytes, refused: Overloaded) -> None:
-        retry_after = b"retry-after", b"%d" % ceil(refused.data["retry_after"])
-        self._answer(response, Answer(429, (*self._call.replied.headers, retry_after)))
-
-    def _answer(self, response: Response | None, instead: Answer | None) -> None:
-        self.has_arrived = True
-        self._respond(response, instead)
-        if self._arrived is not None:
-            self._arrived.set()
-
-    def waits_for(self, call: PostedRequest) -> None:
-        self._long_calls.append(call)
-
-    def abandon(self) -> None:
-        """Nobody waits for the reply any more."""
-        for call in self._long_calls:
-            call.abandon()
-
-    @property
-    def takes_long(self) -> bool:
-        """Whether it may: then somebody has to look whether the client is still there."""
-        return bool(self._long_calls) and not self.has_arrived
-
-    async def wait(self, hung_up: Callable[[], Awaitable[None]]) -> bool:
-        """Wait until it has arrived or, if it may take long, the client is gone. Returns whether it has arrived. If it
-        has not, or if this is cancelled, the call is abandoned.
-
-        Args:
-            hung_up: returns once the client is gone. Called only if it may take long.
-        """
-        if self.has_arrived:
-            return True
-        self._arrived = arrived = trio.Event()
-        try:
-            if not self._long_calls:
-                await arrived.wait()  # the directory answers every request by its deadline
-                return True
-            async with trio.open_nursery() as nursery:
-
-                async def give_up_with_client() -> None:
-                    await hung_up()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(give_up_with_client)
-                await arrived.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            if not self.has_arrived:
-                self.abandon()
-        return self.has_arrived
 
 
 def _target(request: Request) -> _Target | None:

@@ -9,11 +9,13 @@ import trio
 
 from coordinator.budget import SLOWEST_BODY, Budget
 from coordinator.rpc.access.tokens import NOTHING, Shown
-from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, ShowPage, replying
+from coordinator.rpc.http.answers import Answers
+from coordinator.rpc.http.decisions import Answer, Call, Decision, Request, ShowPage
 from coordinator.rpc.http.lifetime import Limits
+from coordinator.rpc.http.replying import replying
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.replies import Response
-from coordinator.work import carry_out
+from coordinator.rpc.work import carry_out
 
 __all__ = ["AsgiApp"]
 

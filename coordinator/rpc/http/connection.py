@@ -18,20 +18,10 @@ from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.readiness import WatchedSocket
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.head_limits import MAX_HEAD
-from coordinator.rpc.http.answers import (
-    JSON,
-    TOO_LARGE,
-    Answer,
-    Answers,
-    Call,
-    Headers,
-    Reply,
-    ShowPage,
-    WebSocketUpgrade,
-    replying,
-)
+from coordinator.rpc.http.answers import JSON, TOO_LARGE, Answers
 from coordinator.rpc.http.bodies import TooLarge
 from coordinator.rpc.http.chunked import ChunkedBody, MalformedChunk
+from coordinator.rpc.http.decisions import Answer, Call, Headers, ShowPage, WebSocketUpgrade
 from coordinator.rpc.http.heads import (
     CHUNKED,
     PREFACE,
@@ -40,13 +30,14 @@ from coordinator.rpc.http.heads import (
     HeadReader,
 )
 from coordinator.rpc.http.lifetime import GRACE, Handover, Limits, Waiting, end
+from coordinator.rpc.http.replying import Reply, replying
 from coordinator.rpc.http.sending import Outgoing
 from coordinator.rpc.http.sessions import ChangeSession
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.replies import Response
+from coordinator.rpc.work import Rest, Work, begin, carry_out
 from coordinator.socketio import has_hung_up, peer_host, receive_next
 from coordinator.standby import Standby
-from coordinator.work import Rest, Work, begin, carry_out
 
 __all__ = ["Connection"]
 

@@ -18,7 +18,8 @@ from typing import Final
 import h11
 
 from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS, has_too_many_headers
-from coordinator.rpc.http.answers import Answer, Answers, Call, Decision, Request, has_token
+from coordinator.rpc.http.answers import Answers, has_token
+from coordinator.rpc.http.decisions import Answer, Call, Decision, Request
 
 __all__ = ["CHUNKED", "PREFACE", "Head", "HeadReader", "Http2Upgrade", "response_head"]
 
@@ -170,7 +171,7 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _length(headers: Mapping[bytes, bytes], *, is_old: bool) -> int:
-    """Of the body. h11 has seen to it that the headers are well-formed by themselves."""
+    """The length of the body. h11 has checked that the headers are well-formed by themselves."""
     if b"transfer-encoding" not in headers:
         return int(headers.get(b"content-length", 0))
     if b"content-length" in headers:

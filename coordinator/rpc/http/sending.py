@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from coordinator.budget import Budget
-from coordinator.rpc.http.answers import Answer
+from coordinator.rpc.http.decisions import Answer
 from coordinator.rpc.http.heads import Head, response_head
 from coordinator.rpc.jsonrpc.replies import Response
 from coordinator.socketio import send_now, send_steadily

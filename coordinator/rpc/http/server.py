@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Final
 
 import structlog
 import trio
 
-from coordinator.accepting import REFUSALS, Tally, serve_listener, yields_one
+from coordinator.accepting import Tally, yields_one
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
 from coordinator.rpc.http.heads import HeadReader
 from coordinator.rpc.http.http2 import Http2
 from coordinator.rpc.http.lifetime import Handover, Limits, Waiting, end
+from coordinator.rpc.listening import accept_clients
 from coordinator.socketio import send_steadily
-from coordinator.supervision import supervise
 from coordinator.tlsstream import Secure, in_the_clear
 
 __all__ = ["HttpServer", "Upgrade"]
@@ -89,18 +88,17 @@ class HttpServer:
             closing.start_soon(self._close_stragglers)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    accept = partial(
-                        serve_listener,
+                    await accept_clients(
                         listener,
-                        self._handle,
+                        self.handle,
                         clients,
                         name="http",
-                        most=self._max_connections + REFUSALS,
-                        refusal=_FULL if self._secure is in_the_clear else b"",
+                        max_connections=self._max_connections,
+                        full=_FULL,
+                        secure=self._secure,
                         on_disconnect=self._on_disconnect,
                         tally=self.tally,
                     )
-                    await supervise("accepting HTTP clients", accept)
             closing.cancel_scope.cancel()
 
     def forget_heads(self) -> None:
@@ -120,14 +118,6 @@ class HttpServer:
         await trio.sleep(self._grace)
         for stream in [*self._streams]:
             await trio.aclose_forcefully(stream)
-
-    async def _handle(self, transport: trio.SocketStream) -> None:
-        try:
-            stream = await self._secure(transport)
-        except trio.BrokenResourceError as error:
-            log.debug("a TLS handshake failed", reason=str(error))
-        else:
-            await self.handle(stream)
 
     async def handle(self, stream: trio.abc.Stream) -> None:
         """Serve a connection until it ends, and close it.

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from coordinator.budget import Budget
 from coordinator.errors import Conflict, CoordinatorError, NotLoggedIn, Overloaded
-from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import cleared_cookie, session_cookie, shown_by_cookie
 from coordinator.rpc.access.forwarded import Proxies

@@ -17,7 +17,8 @@ from coordinator.budget import Budget
 from coordinator.engine.sessions import Caller, Opening, Session
 from coordinator.errors import CoordinatorError, InvalidRequest, NotLoggedIn, Overloaded
 from coordinator.measures import BATCHES, OTHER
-from coordinator.rpc.access.audit import Followed, Trail
+from coordinator.rpc.access.audit.followed import Followed, follow
+from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.limits import Account, whose
 from coordinator.rpc.jsonrpc import protocol
@@ -29,9 +30,9 @@ from coordinator.rpc.jsonrpc.posted import Call, Commands, measure
 from coordinator.rpc.jsonrpc.replies import Batch, Charge, Place, ReplyTo, Sink
 from coordinator.rpc.methods.method import SMALL, Live, Method, OneCommand, Personal, Steps
 from coordinator.rpc.openrpc import ServedDocument
+from coordinator.rpc.work import Work
 from coordinator.storage.keys import GLOBAL, Command, ContextKey, Keyspace
 from coordinator.tracing import StoreTime
-from coordinator.work import Work
 
 __all__ = ["Intake"]
 
@@ -165,7 +166,7 @@ class Intake:
                     allowed = yield self._judged(item[1], item[2])
                 if trail is not None:
                     parent = read.traceparent if type(read) is TracedItem else ""
-                    answer_to = trail.follow(item[1], item[2], allowed, reply_to, parent)
+                    answer_to = follow(trail, item[1], item[2], allowed, reply_to, parent)
                 item = item if allowed is item[1] else _as_allowed(item, allowed)
             elif is_judged and trail is not None:
                 trail.known(item[0], b"" if type(item[2]) is ServedDocument else item[2])

@@ -60,7 +60,7 @@ class Reader:
         self._max_batch = max_batch
         self._max_values = max_values
         self._suggestions = Suggestions([*methods, DISCOVER])
-        types = [self._call_type(method) for method in methods.values() if method.reader.is_plain]
+        types = [self._call_type(method) for method in methods.values() if method.reader.has_one_form]
         call: Any = Annotated[reduce(or_, types), Discriminator("method")]
         self._validate_call = TypeAdapter(call).validator.validate_json
         self._validate_batch = TypeAdapter(Annotated[list[call], FailFast()]).validator.validate_json

@@ -10,9 +10,9 @@ from pydantic_core import to_json
 
 from coordinator.actors.directory import Directory
 from coordinator.engine.engine import Engine
-from coordinator.rpc.access.audit import Logs
+from coordinator.rpc.access.audit.trail import Logs
 from coordinator.rpc.access.gate import Gate
-from coordinator.rpc.access.limits import Limits
+from coordinator.rpc.access.limits import CallerLimits
 from coordinator.rpc.jsonrpc.counting import MAX_VALUES
 from coordinator.rpc.jsonrpc.decode import Item, Reader, TracedReader
 from coordinator.rpc.methods import METHODS
@@ -50,7 +50,7 @@ class Dispatcher:
         max_values: int = MAX_VALUES,
         gate: Gate | None = None,
         logs: Logs | None = None,
-        limits: Limits | None = None,
+        limits: CallerLimits | None = None,
         methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self.gate = gate

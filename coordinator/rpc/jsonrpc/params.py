@@ -91,7 +91,7 @@ class ParamsReader(Generic[P]):
         payload_member: the member holding an object with its own context_id that must equal the params', or None.
 
     Attributes:
-        is_plain: an object that is valid as params cannot be another form of them.
+        has_one_form: an object that is valid as params cannot be another form of them.
     """
 
     def __init__(self, model: type[P], payload_member: str | None = None) -> None:
@@ -99,7 +99,7 @@ class ParamsReader(Generic[P]):
         self._names = list(model.model_fields)
         self._payload_member = payload_member
         self._has_jobs = payload_member is not None and "jobs" in model.model_fields  # beside that, as a submission has
-        self.is_plain = any(member.is_required() for member in model.model_fields.values())
+        self.has_one_form = any(member.is_required() for member in model.model_fields.values())
 
     # Validators are built at the method's first call, for most processes see few methods and building them all takes
     # longer than anything else at a start. Large params are read in threads, and pydantic's own building of a model at
@@ -170,7 +170,7 @@ class ParamsReader(Generic[P]):
                 return only
         if len(params) > len(names):
             many = f"takes at most {len(names)} params by position ({', '.join(names)}), got {len(params)}"
-            raise InvalidParams([{"loc": [len(names)], "msg": many, "type": "too_many_positional"}])
+            raise InvalidParams.at(len(names), msg=many, type="too_many_positional")
         return dict(zip(names, params, strict=False))
 
     def check_context(self, params: Any) -> None:

@@ -12,7 +12,7 @@ from coordinator.actors.request import ORDINARY_BYTES, Answerable, Operation, Ou
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError, NotLoggedIn, StorageError
 from coordinator.measures import CALLS, OK, OTHER
-from coordinator.rpc.access.audit import Followed
+from coordinator.rpc.access.audit.followed import Followed
 from coordinator.rpc.jsonrpc.replies import Place
 from coordinator.rpc.methods.method import Method
 from coordinator.storage.keys import Command, Keyspace

@@ -210,9 +210,7 @@ def _spoiled(item: Any, halves: Halves) -> Invalid:
         return Invalid(id, request.error)
     what = "half of a surrogate pair: a text was cut in the middle of a character"
     if halves.are_in(request.params):
-        return Invalid(
-            id, InvalidParams([{"loc": halves.place_in(request.params), "msg": what, "type": "string_unicode"}])
-        )
+        return Invalid(id, InvalidParams.at(*halves.place_in(request.params), msg=what, type="string_unicode"))
     member = ".".join(map(str, halves.place_in(item)))
     return Invalid(id, InvalidRequest(f"`{member}` holds {what}" if member else what))
 

@@ -11,7 +11,7 @@ from coordinator.engine.sessions import Caller
 from coordinator.errors import Conflict, DagCycleDetected, DagMissingDependency, Overloaded
 from coordinator.operations import bulk, control
 from coordinator.rpc.access.rights import Right
-from coordinator.rpc.methods.method import READ, WRITE, Live, Method, OneCommand, Steps, in_context
+from coordinator.rpc.methods.method import READ, WRITE, Live, Method, OneCommand, Steps
 from coordinator.storage.keys import Keyspace
 
 __all__ = ["CONTROL_METHODS"]
@@ -34,7 +34,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "End a job that waits or runs in Error, and its flow or message with it",
             models.JobCancelParams,
             models.Job,
-            in_context,
             (*READ, Conflict),
             does=Steps(control.cancel_job),
             writes=True,
@@ -46,7 +45,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Run a flow that has ended again, or only a job of it and what depends on that",
             models.FlowRerunParams,
             models.Flow,
-            in_context,
             (*READ, DagMissingDependency, DagCycleDetected, Conflict, Overloaded),
             does=Steps(control.rerun_flow),
             starts_run=True,
@@ -63,7 +61,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Hand out none of a started flow's jobs until flow.resume; what runs goes on",
             models.FlowParams,
             models.Flow,
-            in_context,
             (*READ, Conflict),
             does=Steps(control.pause_flow),
             writes=True,
@@ -75,7 +72,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "End what flow.pause has begun",
             models.FlowParams,
             models.Flow,
-            in_context,
             (*READ, Conflict),
             does=Steps(control.resume_flow),
             writes=True,
@@ -87,7 +83,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Stop all flows that a filter means, some seconds a call",
             models.FlowsCancelParams,
             models.FlowsDone,
-            in_context,
             WRITE,
             does=Steps(bulk.cancel_flows),
             writes=True,
@@ -99,7 +94,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Start the unfinished part of all flows in Error that a filter means again, some seconds a call",
             models.FlowsParams,
             models.FlowsDone,
-            in_context,
             WRITE,
             does=Steps(bulk.retry_flows),
             starts_run=True,
@@ -112,7 +106,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Delete all flows that a filter means and that do not run, with their jobs, some seconds a call",
             models.FlowsParams,
             models.FlowsDone,
-            in_context,
             WRITE,
             does=Steps(bulk.delete_flows),
             writes=True,
@@ -124,7 +117,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Hand out none of a context's jobs, or of one script type of it, until context.resume; what runs goes on",
             models.ContextPauseParams,
             models.ContextPaused,
-            in_context,
             READ,
             does=OneCommand(control.pause_context),
             writes=True,
@@ -137,7 +129,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "End what context.pause has begun with the same params",
             models.ContextPauseParams,
             models.ContextPaused,
-            in_context,
             READ,
             does=OneCommand(control.resume_context),
             writes=True,
@@ -150,7 +141,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Delete a context with all that is in it; whoever waits or is subscribed there is told",
             models.ContextDeleteParams,
             models.Deleted,
-            in_context,
             (*WRITE, Conflict),
             does=Live(_delete_context),
             writes=True,
@@ -163,7 +153,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Give a runner nothing new until runner.undrain; it finishes what it holds",
             models.RunnerLoadParams,
             models.Runner,
-            in_context,
             READ,
             does=OneCommand(control.drain_runner),
             writes=True,
@@ -175,7 +164,6 @@ CONTROL_METHODS: dict[str, Method] = {
             "Give a runner jobs again",
             models.RunnerLoadParams,
             models.Runner,
-            in_context,
             READ,
             does=OneCommand(control.undrain_runner),
             writes=True,

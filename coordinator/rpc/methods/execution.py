@@ -1,8 +1,7 @@
-"""The methods of running flows, and of listing and deleting records."""
+"""The methods of running flows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from coordinator import models
@@ -12,7 +11,6 @@ from coordinator.engine.sessions import Caller, Session
 from coordinator.engine.waiters import ANY_TYPE
 from coordinator.errors import (
     Conflict,
-    CoordinatorError,
     DagCycleDetected,
     DagMissingDependency,
     InvalidParams,
@@ -21,22 +19,19 @@ from coordinator.errors import (
     StaleToken,
     WebSocketRequired,
 )
-from coordinator.operations import attempts, events, flows, listing, messages, prerequisites, views
+from coordinator.operations import attempts, events, flows, messages, prerequisites, views
 from coordinator.rpc.access.rights import Right
 from coordinator.rpc.methods.method import (
     READ,
     WRITE,
-    Does,
     Live,
     Method,
     OneCommand,
     Steps,
     creates_something,
-    in_context,
     in_global,
 )
-from coordinator.storage import codec
-from coordinator.storage.keys import ContextKey, Keyspace
+from coordinator.storage.keys import Keyspace
 
 __all__ = ["EXECUTION_METHODS"]
 
@@ -47,7 +42,6 @@ _UNSUBSCRIBE: Final = (InvalidParams, NotSubscribed, WebSocketRequired)
 
 _FLOW_EXAMPLE: Final = {"context_id": 1, "id": 1}
 _ATTEMPT_EXAMPLE: Final = {"context_id": 1, "caller_id": 7, "id": 1, "token": "Yk3vXo8mT1qFbW0dLr5zNg-7-1"}
-_LIST_EXAMPLE: Final = {"context_id": 1, "limit": 20}
 
 
 def _need(session: Session | None, instead: str) -> Session:
@@ -105,24 +99,10 @@ def _renewed(session: Session, params: Any) -> None:
     session.renewed(params.token)
 
 
-def _method(
-    name: str,
-    summary: str,
-    params: type[models.Model],
-    result: type[models.Model],
-    errors: tuple[type[CoordinatorError], ...],
-    does: Does,
-    *,
-    context: Callable[[Any], ContextKey] = in_context,
-    **more: Any,
-) -> Method:
-    return Method(name, summary, params, result, context, errors, does, **more)
-
-
 EXECUTION_METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        _method(
+        Method(
             "flow.submit",
             "Create a flow with its jobs and start it, in one step",
             models.FlowSubmitParams,
@@ -155,7 +135,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             written=lambda params: (params.flow, *params.jobs),
             right=Right.RECORD_WRITE,
         ),
-        _method(
+        Method(
             "flow.start",
             "Start a flow; one that was started stays as it is",
             models.FlowParams,
@@ -168,7 +148,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             example=_FLOW_EXAMPLE,
             right=Right.RUN,
         ),
-        _method(
+        Method(
             "flow.cancel",
             "Stop a flow: it ends in Error",
             models.FlowCancelParams,
@@ -179,7 +159,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             example={"context_id": 1, "id": 1, "reason": "no longer wanted"},
             right=Right.RUN,
         ),
-        _method(
+        Method(
             "flow.retry",
             "Start the unfinished part of a flow in Error again",
             models.FlowParams,
@@ -192,7 +172,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             example=_FLOW_EXAMPLE,
             right=Right.RUN,
         ),
-        _method(
+        Method(
             "flow.status",
             "A flow with the progress of each of its jobs",
             models.FlowParams,
@@ -203,7 +183,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="whole",
             right=Right.FLOW_READ,
         ),
-        _method(
+        Method(
             "flow.events",
             "A page of what happened to a flow",
             models.FlowEventsParams,
@@ -214,7 +194,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="page",
             right=Right.FLOW_READ,
         ),
-        _method(
+        Method(
             "flow.subscribe",
             "Follow a flow: what happens comes as notifications `flow.event` (WebSocket)",
             models.FlowSubscribeParams,
@@ -225,7 +205,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.FLOW_READ,
         ),
-        _method(
+        Method(
             "flow.unsubscribe",
             "End a subscription of flow.subscribe (WebSocket)",
             models.SubscriptionParams,
@@ -237,7 +217,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.SIGNED_IN,
         ),
-        _method(
+        Method(
             "context.events",
             "A page of what happened to all flows of a context, from the first such call on",
             models.ContextEventsParams,
@@ -248,7 +228,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="page",
             right=Right.FLOW_READ,
         ),
-        _method(
+        Method(
             "context.subscribe",
             "Follow all flows of a context: what happens comes as notifications `context.event` (WebSocket)",
             models.ContextSubscribeParams,
@@ -259,7 +239,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.FLOW_READ,
         ),
-        _method(
+        Method(
             "context.unsubscribe",
             "End a subscription of context.subscribe (WebSocket)",
             models.SubscriptionParams,
@@ -271,7 +251,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.SIGNED_IN,
         ),
-        _method(
+        Method(
             "runner.subscribe",
             "Supply a runner with jobs: they come as notifications `runner.job`, and `runner.cancel` (WebSocket)",
             models.RunnerSubscribeParams,
@@ -283,7 +263,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.WORK,
         ),
-        _method(
+        Method(
             "runner.unsubscribe",
             "End a subscription of runner.subscribe; attempts handed out stay the runner's (WebSocket)",
             models.SubscriptionParams,
@@ -295,7 +275,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.SIGNED_IN,
         ),
-        _method(
+        Method(
             "job.take",
             "Take jobs for a runner without a WebSocket; waits for one if there is none",
             models.JobTakeParams,
@@ -307,7 +287,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.WORK,
         ),
-        _method(
+        Method(
             "job.heartbeat",
             "Renew the lease of an attempt",
             models.JobHeartbeatParams,
@@ -319,7 +299,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.ATTEMPT,
         ),
-        _method(
+        Method(
             "job.inputs",
             "A page of the results of the jobs that an attempt's job depends on",
             models.JobInputsParams,
@@ -330,7 +310,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="page",
             right=Right.ATTEMPT,
         ),
-        _method(
+        Method(
             "job.log",
             "Append lines to the log of an attempt; renews its lease",
             models.JobLogParams,
@@ -342,7 +322,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.ATTEMPT,
         ),
-        _method(
+        Method(
             "job.tail",
             "The newest log lines of a job, also when its flow's events no longer have them",
             models.JobLoadParams,
@@ -352,7 +332,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             example={"context_id": 1, "caller_id": 7, "id": 1},
             right=Right.LOG_READ,
         ),
-        _method(
+        Method(
             "job.attempts",
             "How the newest attempts at a job went: by which runner, from when to when, and why they failed",
             models.JobLoadParams,
@@ -362,7 +342,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             example={"context_id": 1, "caller_id": 7, "id": 1},
             right=Right.RECORD_READ,
         ),
-        _method(
+        Method(
             "job.finish",
             "Report that an attempt has succeeded",
             models.JobFinishParams,
@@ -374,7 +354,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.ATTEMPT,
         ),
-        _method(
+        Method(
             "job.fail",
             "Report that an attempt has failed",
             models.JobFailParams,
@@ -386,7 +366,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.ATTEMPT,
         ),
-        _method(
+        Method(
             "message.send",
             "Run the jobs embedded in a stored message",
             models.MessageParams,
@@ -399,7 +379,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="whole",
             right=Right.RUN,
         ),
-        _method(
+        Method(
             "prerequisite.satisfy",
             "Declare an external condition as met, for the jobs of a flow or of the whole context",
             models.PrerequisiteSatisfyParams,
@@ -412,7 +392,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             example={"context_id": 1, "name": "approved", "flow_id": 1, "by": "Ada", "payload": {"order": "4711"}},
             right=Right.PREREQUISITE_WRITE,
         ),
-        _method(
+        Method(
             "prerequisite.revoke",
             "Declare an external condition as not met: jobs that were not released yet wait for it again",
             models.PrerequisiteRevokeParams,
@@ -424,7 +404,7 @@ EXECUTION_METHODS: dict[str, Method] = {
             replies="small",
             right=Right.PREREQUISITE_WRITE,
         ),
-        _method(
+        Method(
             "prerequisite.list",
             "A page of the prerequisites jobs wait for, with who waits, and of those that are satisfied",
             models.PrerequisiteListParams,
@@ -434,132 +414,6 @@ EXECUTION_METHODS: dict[str, Method] = {
             example={"context_id": 1},
             replies="page",
             right=Right.PREREQUISITE_READ,
-        ),
-        _method(
-            "context.list",
-            "A page of the ids of all contexts ever written to",
-            models.ContextListParams,
-            models.ContextPage,
-            WRITE,
-            does=Steps(listing.list_contexts),
-            context=in_global,
-            example={"limit": 20},
-            replies="small",
-            right=Right.CONTEXT_LIST,
-        ),
-        _method(
-            "context.stats",
-            "How many flows and jobs a context has by status, what waits for runners, and how many of them there are",
-            models.ContextStatsParams,
-            models.ContextStats,
-            WRITE,
-            does=Steps(views.context_stats),
-            example={"context_id": 1},
-            right=Right.STATS_READ,
-        ),
-        _method(
-            "runner.list",
-            "A page of a context's runners",
-            models.RunnerListParams,
-            models.RunnerPage,
-            WRITE,
-            does=Steps(listing.list_runners),
-            example=_LIST_EXAMPLE,
-            replies="page",
-            right=Right.RUNNER_READ,
-        ),
-        _method(
-            "runner.connected",
-            "How many runners that take each type of jobs are connected",
-            models.RunnerConnectedParams,
-            models.RunnersConnected,
-            WRITE,
-            does=Steps(views.connected_runners),
-            context=in_global,
-            example={"context_id": 1},
-            replies="small",
-            right=Right.RUNNERS_CONNECTED,
-        ),
-        _method(
-            "flow.list",
-            "A page of a context's flows",
-            models.FlowListParams,
-            models.FlowPage,
-            WRITE,
-            does=Steps(listing.page_of(codec.FLOW)),
-            example={**_LIST_EXAMPLE, "status": "Started"},
-            replies="page",
-            right=Right.RECORD_READ,
-        ),
-        _method(
-            "job.list",
-            "A page of a context's jobs",
-            models.JobListParams,
-            models.JobPage,
-            WRITE,
-            does=Steps(listing.page_of(codec.JOB)),
-            example={**_LIST_EXAMPLE, "status": "Error"},
-            replies="page",
-            right=Right.RECORD_READ,
-        ),
-        _method(
-            "message.list",
-            "A page of a context's messages",
-            models.MessageListParams,
-            models.MessagePage,
-            WRITE,
-            does=Steps(listing.page_of(codec.MESSAGE)),
-            example=_LIST_EXAMPLE,
-            replies="page",
-            right=Right.RECORD_READ,
-        ),
-        _method(
-            "runner.delete",
-            "Delete a runner",
-            models.RunnerLoadParams,
-            models.Deleted,
-            WRITE,
-            does=Steps(listing.delete_runner),
-            writes=True,
-            example={"context_id": 1, "id": 3},
-            replies="small",
-            right=Right.RUNNER_WRITE,
-        ),
-        _method(
-            "flow.delete",
-            "Delete a flow with its jobs, unless it is running",
-            models.FlowParams,
-            models.Deleted,
-            (*WRITE, Conflict),
-            does=Steps(listing.delete_flow),
-            writes=True,
-            example=_FLOW_EXAMPLE,
-            replies="small",
-            right=Right.DELETE,
-        ),
-        _method(
-            "job.delete",
-            "Delete a job, unless it is running or may be",
-            models.JobLoadParams,
-            models.Deleted,
-            (*WRITE, Conflict),
-            does=Steps(listing.delete_job),
-            writes=True,
-            example={"context_id": 1, "caller_id": 7, "id": 1},
-            replies="small",
-            right=Right.DELETE,
-        ),
-        _method(
-            "message.delete",
-            "Delete a message with the jobs it was sent with, unless it is being processed",
-            models.MessageLoadParams,
-            models.Deleted,
-            (*WRITE, Conflict),
-            does=Steps(listing.delete_message),
-            writes=True,
-            example={"context_id": 1, "caller_id": 7, "id": 1},
-            replies="small",
-            right=Right.DELETE,
         ),
     )
 }

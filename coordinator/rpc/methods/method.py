@@ -105,12 +105,21 @@ Does = OneCommand | Steps | Live | Personal
 """What a method does."""
 
 
+def in_global(_: Any) -> ContextKey:
+    return GLOBAL
+
+
+def in_context(params: Any) -> ContextKey:
+    context_id: int = params.context_id
+    return context_id
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One row.
 
     Attributes:
-        context: from validated params to the context they go to.
+        context: from validated params to the context they go to; that of their context_id unless given.
         payload_member: see ParamsReader.
         right: what the caller needs where callers log in; without one nobody may call it there.
         writes: whether it changes the store.
@@ -130,9 +139,9 @@ class Method:
     summary: str
     params: type[models.Model]
     result: type[models.Model]
-    context: Callable[[Any], ContextKey]
     errors: Sequence[type[CoordinatorError]]
     does: Does
+    context: Callable[[Any], ContextKey] = in_context
     right: Right | None = None
     writes: bool = False
     creates: Callable[[Any], bool] = _nothing
@@ -162,15 +171,6 @@ class Method:
                 return PAGE_BYTES + record
             case "whole":
                 return WHOLE * record
-
-
-def in_global(_: Any) -> ContextKey:
-    return GLOBAL
-
-
-def in_context(params: Any) -> ContextKey:
-    context_id: int = params.context_id
-    return context_id
 
 
 WRITE = (InvalidParams, StorageError)

@@ -21,7 +21,7 @@ from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.engine.sessions import Session, Subscription
 from coordinator.errors import NotLoggedIn
 from coordinator.readiness import WatchedSocket
-from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.gate import Gate
 from coordinator.rpc.jsonrpc import protocol
@@ -44,9 +44,9 @@ from coordinator.rpc.websocket.frames import (
 )
 from coordinator.rpc.websocket.handshake import UpgradeRequest
 from coordinator.rpc.websocket.outbox import HIGH_WATER, LARGE, Outbox
+from coordinator.rpc.work import Rest, Work, begin
 from coordinator.socketio import acknowledged, has_hung_up, linger, receive_next
 from coordinator.standby import Standby
-from coordinator.work import Rest, Work, begin
 
 __all__ = ["CLOSE_TIMEOUT", "Connection"]
 
@@ -125,9 +125,7 @@ class Connection(Session, Sink):
         self._decoder = FrameDecoder(max_frame_bytes)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._few_enough: tuple[int, trio.Event] | None = (
-            None  # what the reader waits for: fewer than so many in flight
-        )
+        self._few_enough: tuple[int, trio.Event] | None = None  # the reader waits for fewer than so many in flight
         self._at_once = 0  # messages and frames of this slice that cost others nothing but time
         self._is_taking = False  # messages, and there may be more
         self._ahead = bytearray()  # read while the client was at its bound
@@ -246,8 +244,8 @@ class Connection(Session, Sink):
         """Be told of what comes, where that can be: not over TLS, where what arrives is not what can be read."""
         if self._readiness is not None and isinstance(self._stream, trio.SocketStream):
             with contextlib.suppress(OSError):  # it is gone, or there is no room: it is waited for as over TLS
-                told = partial(self._standby.instead, self._receive_now)
-                self._incoming = WatchedSocket(self._readiness, self._stream, told)
+                on_arrival = partial(self._standby.instead, self._receive_now)
+                self._incoming = WatchedSocket(self._readiness, self._stream, on_arrival)
                 self._outbox.send_now = self._incoming.write_now
 
     def stop(self, grace_ends: float) -> None:

@@ -22,7 +22,6 @@ from coordinator.rpc.head_limits import MAX_HEAD, MAX_HEADERS, has_too_many_head
 from coordinator.socketio import receive_next
 
 __all__ = [
-    "SUBPROTOCOLS",
     "Refused",
     "UpgradeRequest",
     "accept",

@@ -11,10 +11,10 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.accepting import REFUSAL, REFUSALS, Tally, serve_listener, yields_one
+from coordinator.accepting import REFUSAL, Tally, yields_one
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError
-from coordinator.rpc.access.audit import Trail
+from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
@@ -23,6 +23,7 @@ from coordinator.rpc.access.logins import NOT_GOOD
 from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.access.tokens import shown_by
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
+from coordinator.rpc.listening import accept_clients
 from coordinator.rpc.websocket.connection import CLOSE_TIMEOUT, Connection
 from coordinator.rpc.websocket.handshake import Refused, UpgradeRequest, accept, read_upgrade, receive_head
 from coordinator.socketio import linger, peer_host, send_steadily
@@ -115,18 +116,17 @@ class WebSocketFrontEnd:
             looking.start_soon(supervise, "looking after WebSocket clients", self._look_after_clients)
             async with trio.open_nursery() as clients:
                 with self._accepting:
-                    accept = partial(
-                        serve_listener,
+                    await accept_clients(
                         listener,
-                        self._handle,
+                        self.serve_connection,
                         clients,
                         name="websocket",
-                        most=self._max_connections + REFUSALS,
-                        refusal=REFUSAL if self._secure is in_the_clear else b"",
+                        max_connections=self._max_connections,
+                        full=REFUSAL,
+                        secure=self._secure,
                         on_disconnect=self._on_disconnect,
                         tally=self.tally,
                     )
-                    await supervise("accepting WebSocket clients", accept)
             looking.cancel_scope.cancel()
 
     def stop(self, grace: float) -> None:
@@ -138,14 +138,6 @@ class WebSocketFrontEnd:
             handshake.cancel()
         for connection in self._open:
             connection.stop(self._grace_ends)
-
-    async def _handle(self, transport: trio.SocketStream) -> None:
-        try:
-            stream = await self._secure(transport)
-        except trio.BrokenResourceError as error:
-            log.debug("a TLS handshake failed", reason=str(error))
-        else:
-            await self.serve_connection(stream)
 
     async def serve_connection(
         self, stream: trio.abc.Stream, received: bytes = b"", policy: AccessPolicy | None = None

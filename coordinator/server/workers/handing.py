@@ -12,8 +12,7 @@ from typing import Final
 import trio
 from prometheus_client.core import Metric
 
-from coordinator.server.app import new_name
-from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
+from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, new_name
 from coordinator.server.descriptors import HANDOVERS
 from coordinator.server.workers.channel import Clients, ParentChannel
 

@@ -24,10 +24,10 @@ from coordinator.logs import Seldom
 from coordinator.metrics import Metrics
 from coordinator.osprocess import die_with_parent, exit_status, file_limit
 from coordinator.server import bootstrap
-from coordinator.server.app import STOP_MARGIN, new_name, reread
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, Resources
 from coordinator.server.descriptors import most_held
-from coordinator.server.tls import Material
+from coordinator.server.service import STOP_MARGIN
+from coordinator.server.tls import Material, reread
 from coordinator.server.workers.channel import (
     Alive,
     AskMetrics,
@@ -152,7 +152,7 @@ class Parent:
         async with bootstrap.acquire(self.settings) as acquired:
             self._material = acquired.tls
             self.http_address, self.ws_address = acquired.addresses.http, acquired.addresses.ws
-            layout = bootstrap.layout_of(self.settings, acquired.topology, new_name())
+            layout = bootstrap.layout_of(self.settings, acquired.topology, bootstrap.new_name())
             store = Store(
                 acquired.topology,
                 layout,
@@ -453,7 +453,7 @@ class Parent:
                     client.scope.cancel()
 
     def _least_busy(self, front_end: FrontEnd) -> Worker:
-        """Of those that accept; there must be one."""
+        """The worker with the most room among those that accept; there must be one."""
         accepting = [worker for worker in self._workers.values() if worker.accepts]
         now = trio.current_time()
         responsive = [worker for worker in accepting if worker.is_responsive(now)]

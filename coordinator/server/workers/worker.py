@@ -13,9 +13,9 @@ import trio
 
 from coordinator import logs
 from coordinator.osprocess import collect_garbage_less_often, share_the_interpreter_fairly
-from coordinator.server.app import Service
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd
 from coordinator.server.descriptors import HANDOVERS
+from coordinator.server.service import Service
 from coordinator.server.workers.channel import (
     Alive,
     AskMetrics,

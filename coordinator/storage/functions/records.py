@@ -12,7 +12,7 @@ from coordinator.storage.functions.results import Effects, Refused, Word, read_w
 from coordinator.storage.keys import Command, Keyspace, Transition
 
 Arguments = Sequence[str | bytes | int]
-"""Of `write_arguments`: the members of a record, as each function takes them that writes one."""
+"""The members of a record as each function takes them that writes one; `write_arguments` makes them."""
 
 
 class Initial:

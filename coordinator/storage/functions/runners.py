@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from coordinator.models.contract import SCRIPT_TYPES
 from coordinator.storage.functions.kinds import looking
 from coordinator.storage.functions.results import Word, read_word
 from coordinator.storage.keys import Command, Keyspace, Transition
@@ -29,7 +30,7 @@ def runners_subscribed(keys: Keyspace, seconds: float, runners: Iterable[Subscri
     return keys.transition("hc_runners_subscribed", int(seconds * 1000), *told)
 
 
-class Standing(NamedTuple):
+class RunnerState(NamedTuple):
     """How a runner is: attempts it failed, or lost, in a row, and for how many ms yet it gets nothing for that; whether
     it is there, and if it has subscribed since when (ms) and for how many jobs; how many it has, and some of them."""
 
@@ -48,22 +49,22 @@ def runner_states(keys: Keyspace, runners: Sequence[int]) -> Command:
     return looking(keys.transition("hc_runner_states", *runners))
 
 
-def read_runner_states(reply: Any) -> list[Standing] | None:
+def read_runner_states(reply: Any) -> list[RunnerState] | None:
     """The state of each runner. None means that it has to be called again: not all running attempts are known yet."""
     result, _ = reply
-    word, (told,) = read_word("hc_runner_states", result, Word.OK, Word.MORE)
-    return None if word is Word.MORE else [_read_standing(*standing) for standing in told]
+    word, (found,) = read_word("hc_runner_states", result, Word.OK, Word.MORE)
+    return None if word is Word.MORE else [_read_state(*state) for state in found]
 
 
-def _read_standing(
+def _read_state(
     failed: int, lost: int, held_ms: int, is_there: int, since: bytes, capacity: int, holds: int, jobs: bytes
-) -> Standing:
+) -> RunnerState:
     names = [name.split(":") for name in sorted(jobs.decode().split())]
     ids = sorted((int(caller_id), int(id)) for _, caller_id, id in names)
-    return Standing(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
+    return RunnerState(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
 
 
-class Connection(NamedTuple):
+class RunnerConnection(NamedTuple):
     """A runner's connection, by its name, takes jobs of this context and type."""
 
     context: int
@@ -75,23 +76,28 @@ def _connected(context: int, script_type: str) -> str:
     return f"{context}:{script_type.lower()}"
 
 
-def _named(connections: Iterable[Connection]) -> list[str]:
+def connected_keys(keys: Keyspace, context: int) -> list[str]:
+    """Where it is kept who takes jobs of a context. Only in GLOBAL."""
+    return [f"{keys.prefix}connected:{_connected(context, script_type)}" for script_type in SCRIPT_TYPES]
+
+
+def _named(connections: Iterable[RunnerConnection]) -> list[str]:
     return [item for context, kind, name in connections for item in (_connected(context, kind), name)]
 
 
-def runners_connected(keys: Keyspace, seconds: float, connections: Iterable[Connection]) -> Transition:
+def runners_connected(keys: Keyspace, seconds: float, connections: Iterable[RunnerConnection]) -> Transition:
     """These are there, and count for so many seconds unless this is said again. Only in GLOBAL, like the next two."""
     return keys.transition("hc_runners_connected", int(seconds * 1000), *_named(connections))
 
 
-def runners_gone(keys: Keyspace, connections: Iterable[Connection]) -> Transition:
+def runners_gone(keys: Keyspace, connections: Iterable[RunnerConnection]) -> Transition:
     """These are there no more."""
     return keys.transition("hc_runners_gone", *_named(connections))
 
 
-def runners_count(keys: Keyspace, context: int, script_types: Iterable[str]) -> Transition:
-    """How many connections take jobs of a context, of each of these types."""
-    return keys.transition("hc_runners_count", *(_connected(context, script_type) for script_type in script_types))
+def runners_count(keys: Keyspace, context: int) -> Transition:
+    """How many connections take jobs of a context, of each of SCRIPT_TYPES."""
+    return keys.transition("hc_runners_count", *(_connected(context, script_type) for script_type in SCRIPT_TYPES))
 
 
 def read_runners_count(reply: Any) -> Sequence[int]:

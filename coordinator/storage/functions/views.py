@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from coordinator.models.contract import SCRIPT_TYPES
 from coordinator.storage.codec import fields_of
 from coordinator.storage.functions.kinds import looking
 from coordinator.storage.functions.results import Word, read_word
@@ -86,7 +87,7 @@ class Queue(NamedTuple):
 class Depths(NamedTuple):
     """How much there is in a context."""
 
-    queues: list[Queue]  # in the order they were asked for
+    queues: list[Queue]  # in the order of SCRIPT_TYPES
     flows: int
     jobs: int
     messages: int
@@ -94,16 +95,16 @@ class Depths(NamedTuple):
     job_states: Mapping[str, int]  # by status, and by script type
 
 
-def depths(keys: Keyspace, script_types: Iterable[str]) -> Command:
+def depths(keys: Keyspace) -> Command:
     """How much there is in a context. It writes nothing, and takes as long whatever the answer is."""
-    return keys.call("hc_depths", keys.engine, *(script_type.lower() for script_type in script_types))
+    return keys.call("hc_depths", keys.engine, *(script_type.lower() for script_type in SCRIPT_TYPES))
 
 
-def read_depths(reply: Any, script_types: Collection[str]) -> Depths:
+def read_depths(reply: Any) -> Depths:
     *queues, flows, jobs, messages, moves = reply
     items = iter(queues)
     waiting = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
-    return Depths(waiting, flows, jobs, messages, *_counted(moves, script_types))
+    return Depths(waiting, flows, jobs, messages, *_counted(moves))
 
 
 class Stats(NamedTuple):
@@ -111,28 +112,28 @@ class Stats(NamedTuple):
 
     flows: Mapping[str, int]  # by status
     jobs: Mapping[str, int]  # by status and by script type, which are other words
-    queues: Sequence[Queue]  # in the order the script types were asked for
+    queues: Sequence[Queue]  # in the order of SCRIPT_TYPES
     connected: int
     busy: int
 
 
-def context_stats(keys: Keyspace, script_types: Iterable[str]) -> Command:
+def context_stats(keys: Keyspace) -> Command:
     """How much there is in a context. It takes as long whatever the answer is."""
-    return looking(keys.transition("hc_context_stats", *script_types))
+    return looking(keys.transition("hc_context_stats", *SCRIPT_TYPES))
 
 
-def read_context_stats(reply: Any, script_types: Collection[str]) -> Stats | None:
+def read_context_stats(reply: Any) -> Stats | None:
     """None: call it again, for not all attempts that run are known yet."""
     word, (moves, queues, connected, busy) = read_word("hc_context_stats", reply[0], Word.OK, Word.MORE)
     if word is Word.MORE:
         return None
-    flows, jobs = _counted(moves, script_types)
+    flows, jobs = _counted(moves)
     items = iter(queues)
     depths = [Queue(entries, ms / 1000) for entries, ms in zip(items, items, strict=True)]
     return Stats(flows, jobs, depths, connected, busy)
 
 
-def _counted(moves: Any, script_types: Collection[str]) -> tuple[Mapping[str, int], Mapping[str, int]]:
+def _counted(moves: Any) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """How many flows there are by status, and jobs by status and by script type, after all these moves."""
     flows: Counter[str] = Counter()
     jobs: Counter[str] = Counter()
@@ -141,7 +142,7 @@ def _counted(moves: Any, script_types: Collection[str]) -> tuple[Mapping[str, in
         before, _, after = states.partition(">")
         counts, count = flows if of_flow else jobs, int(times)
         # A job that is created comes from its script type, of which there is one more then, and goes back there.
-        is_new, is_gone = before in script_types, after in script_types
+        is_new, is_gone = before in SCRIPT_TYPES, after in SCRIPT_TYPES
         counts[before] += count if is_new and not is_gone else -count
         counts[after] += -count if is_gone and not is_new else count
     return flows, jobs

@@ -1,4 +1,4 @@
-"""The file of the audit log: whole lines are appended to it, by several processes at once, and nobody else reads it."""
+"""The file of a log: whole lines are appended to it, by several processes at once, and nobody else reads it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import IO, Any, Final
 
 from coordinator.storage.private import NotPrivate, open_private
 
-__all__ = ["STANDARD_ERROR", "AuditFile"]
+__all__ = ["LogFile"]
 
 STANDARD_ERROR: Final = Path("-")
 PIECE: Final = 1024 * 1024  # bytes written at once
 PIPED: Final = 4096  # to a pipe or a terminal, which others write to as well and which takes so many in one piece
-LOCK_PATIENCE: Final = 0.5  # seconds; what holds a lock for longer is none of ours
+LOCK_TIMEOUT: Final = 0.5  # seconds; what holds a lock for longer is none of ours
 LOCK_EVERY: Final = 0.005
 
 
-class AuditFile:
+class LogFile:
     """Used in one thread at a time. It is opened when something is to be written, and again when its path leads to
     another file or to none, as it does once it was rotated."""
 
@@ -90,7 +90,7 @@ class AuditFile:
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Iterator[bool]:
     """While this lasts, no other worker appends: what a full disk has let through of a line can be taken back."""
-    until = time.monotonic() + LOCK_PATIENCE
+    until = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
