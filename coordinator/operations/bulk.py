@@ -15,6 +15,7 @@ from coordinator.models.flows import FlowCancelParams, FlowParams
 from coordinator.operations.flows import cancel_flow, retry_flow
 from coordinator.operations.listing import bad_cursor, delete_flow, is_number
 from coordinator.operations.selecting import look_on, sought
+from coordinator.storage.connection import Command
 from coordinator.storage.keys import Keyspace
 
 __all__ = ["cancel_flows", "delete_flows", "retry_flows"]
