@@ -21,7 +21,7 @@ import trio.testing
 
 from coordinator.rpc.http.heads import Http2Upgrade
 from coordinator.rpc.http.http2 import FIELD_BYTES, IDLE_FRAMES, READ_BYTES, RESETS, WORK_A_SLICE, Http2, _Protocol
-from coordinator.rpc.http.lifetime import Handover, Limits, Waiting
+from coordinator.rpc.http.lifetime import LAST_CALL, Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers
 
 LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)
@@ -352,12 +352,13 @@ async def test_no_websocket_is_offered() -> None:
         assert client.h2.remote_settings.get(h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL, 0) == 0
 
 
-async def test_an_idle_client_is_let_go_at_once_when_it_stops(autojump: None) -> None:
+async def test_an_idle_client_is_let_go_when_it_stops(autojump: None) -> None:
     async with served() as new, served() as used:
         await used.call()
         for client in (new, used):
             await client.http2.stop()
             client.waiting.stop()
+        await trio.sleep(LAST_CALL)  # to read the goodbye
         await trio.testing.wait_all_tasks_blocked()
 
         for client in (new, used):
@@ -378,7 +379,7 @@ async def test_a_busy_client_is_let_go_once_it_is_answered(autojump: None) -> No
         client.h2.send_data(busy, CALL, end_stream=True)
         await client.flush()
         assert client.statuses == {busy: 200}
-        assert client.has_ended
+        await client.ended()
         assert trio.current_time() < 1.0
 
 
