@@ -20,7 +20,16 @@ import trio
 import trio.testing
 
 from coordinator.rpc.http.heads import Http2Upgrade
-from coordinator.rpc.http.http2 import FIELD_BYTES, IDLE_FRAMES, READ_BYTES, RESETS, WORK_A_SLICE, Http2, _Protocol
+from coordinator.rpc.http.http2 import (
+    FIELD_BYTES,
+    IDLE_FRAMES,
+    READ_BYTES,
+    RESETS,
+    STREAMS,
+    WORK_A_SLICE,
+    Http2,
+    _Protocol,
+)
 from coordinator.rpc.http.lifetime import LAST_CALL, Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers
 
@@ -318,6 +327,12 @@ async def test_a_stream_that_cannot_be_served_ends_by_itself(method: bytes, path
         [(b"", b"1")],
         [(b":method", b"GET")],
         [(b":unknown", b"1")],
+        [(b"content-length", b"x")],
+        [(b"content-length", b"-1")],
+        [(b"content-length", b"9" * 5000)],
+        [(b"content-length", b"1"), (b"content-length", b"2")],
+        [(b"content-length", b"1")],
+        [(b"content-length", b"1000")],
     ],
 )
 async def test_a_malformed_head_ends_its_own_stream(more: list[tuple[bytes, bytes]]) -> None:
@@ -335,6 +350,55 @@ async def test_a_malformed_head_ends_its_own_stream(more: list[tuple[bytes, byte
         assert client.resets == {malformed: h2.errors.ErrorCodes.PROTOCOL_ERROR}
         assert client.statuses == {other: 200}
         assert client.goodbye is None
+
+
+async def test_trailers_that_do_not_end_their_request_end_its_stream() -> None:
+    async with served() as client:
+        malformed = client.request()
+        await client.flush()
+        block = client.h2.encoder.encode([(b"x-checksum", b"1")])
+        await client.send_raw(frame(1, 0x4, block, stream=malformed))
+
+        assert client.resets == {malformed: h2.errors.ErrorCodes.PROTOCOL_ERROR}
+        assert client.statuses[await client.call()] == 200
+
+
+async def test_heads_that_cannot_be_decompressed_end_the_connection() -> None:
+    """For those after them could not be read either."""
+    async with served() as client:
+        begun = client.request()
+        await client.flush()
+        await client.send_raw(frame(1, 0x5, b"\xff\xff\xff\xff", stream=begun))
+
+        assert client.goodbye == h2.errors.ErrorCodes.PROTOCOL_ERROR
+
+
+async def test_bodies_that_are_too_long_leave_the_connection_its_window() -> None:
+    async with served() as client:
+        for _ in range(8):
+            client.h2.config.validate_outbound_headers = False
+            malformed = client.request(more=[(b"content-length", b"1")])
+            client.h2.send_data(malformed, b"x" * 16_000)
+            await client.flush()
+            assert malformed in client.resets
+
+        assert client.statuses[await client.call(b" " * 16_000 + CALL)] == 200
+
+
+async def test_streams_over_the_most_are_refused_each_by_itself() -> None:
+    """A client may begin any number before it hears of the bound."""
+    async with served() as client:
+        client.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+        client.h2.remote_settings.acknowledge()
+        begun = [client.request() for _ in range(STREAMS + 20)]
+        await client.flush()
+        assert client.resets == dict.fromkeys(begun[STREAMS:], h2.errors.ErrorCodes.REFUSED_STREAM)
+
+        for id in begun[:STREAMS]:
+            client.h2.send_data(id, CALL, end_stream=True)
+        await client.flush()
+        assert client.statuses == dict.fromkeys(begun[:STREAMS], 200)
+        assert client.statuses[await client.call()] == 200
 
 
 async def test_a_request_may_name_no_host() -> None:
