@@ -19,6 +19,7 @@ import pytest
 import trio
 import trio.testing
 
+from coordinator.rpc.http import http2
 from coordinator.rpc.http.heads import Http2Upgrade
 from coordinator.rpc.http.http2 import (
     FIELD_BYTES,
@@ -399,6 +400,50 @@ async def test_streams_over_the_most_are_refused_each_by_itself() -> None:
         await client.flush()
         assert client.statuses == dict.fromkeys(begun[:STREAMS], 200)
         assert client.statuses[await client.call()] == 200
+
+
+async def test_the_frames_of_responses_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    async def send(stream: Any, data: bytes, timeout: float) -> None:
+        sent.append(data)
+        await stream.send_all(data)
+
+    async with served() as client:
+        await client.call()
+        monkeypatch.setattr(http2, "send_steadily", send)
+        for calls in (1, 3):
+            sent.clear()
+            begun = [client.request() for _ in range(calls)]
+            for id in begun:
+                client.h2.send_data(id, CALL, end_stream=True)
+            await client.flush()
+
+            assert [client.statuses[id] for id in begun] == [200] * calls
+            assert len(sent) <= calls
+
+
+async def test_who_does_not_read_holds_up_those_that_make_frames(autojump: None) -> None:
+    """So what is unsent has a bound, though HTTP/2's own windows are as large as the client says."""
+    async with served() as client:
+        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30})
+        client.h2.increment_flow_control_window(1 << 30)
+        await client.flush()
+        reading = trio.Event()
+
+        async def blocked(stream: Any, data: bytes, timeout: float) -> None:
+            await reading.wait()
+            await stream.send_all(data)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(http2, "send_steadily", blocked)
+            begun = [await client.call(DISCOVER) for _ in range(5)]
+            (connection,) = client.http2._connections
+            assert http2.GATHERED_BYTES < connection._unsent_bytes < 2 * http2.GATHERED_BYTES
+            reading.set()
+            await trio.testing.wait_all_tasks_blocked()
+
+        assert [client.statuses[id] for id in begun] == [200] * 5
 
 
 async def test_a_request_may_name_no_host() -> None:

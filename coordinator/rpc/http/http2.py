@@ -47,6 +47,7 @@ MAX_FRAME: Final = 16 * 1024  # bytes; the least that HTTP/2 allows to be a limi
 HEAD_READ: Final = 4  # bytes of a frame's head: its length and its type
 HEADERS: Final = (0x1, 0x9)  # the types of frames that hold a request's head
 FIELD_BYTES: Final = 8  # of such a frame that are as much work as another frame: a field may take one byte
+GATHERED_BYTES: Final = 64 * 1024  # unsent, beyond which those that make frames wait
 WORK_A_SLICE: Final = 64  # frames that are handled before others get on, about 2 ms
 STREAMS: Final = 100  # at once on a connection
 RESETS: Final = 200  # of its streams a client may have made at once …
@@ -130,6 +131,10 @@ class _Connection:
         self._all = trio.CancelScope()  # of all its tasks
         self._reading = trio.CancelScope()
         self._writing = trio.Lock()
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._something = trio.Event()  # is unsent
+        self._relieved: trio.Event | None = None  # while somebody waits until less is
         self._protocol: _Protocol
         self._is_idle = True
         self._idle_since = trio.current_time()
@@ -138,7 +143,8 @@ class _Connection:
 
     async def serve(self, begun: Handover) -> None:
         with self._all:
-            async with TaskGroup() as tasks:
+            async with trio.open_nursery() as writers, TaskGroup() as tasks:
+                writers.start_soon(self._write)
                 self._protocol = _Protocol(
                     self._app,
                     self._config,
@@ -156,7 +162,8 @@ class _Connection:
                 if not self.is_gone:
                     if not self._said_goodbye:
                         self._protocol.connection.close_connection()
-                    await self._send(self._protocol.connection.data_to_send())
+                    self._append(self._protocol.connection.data_to_send())
+                    await self._send_all()
                 self._all.cancel()  # whoever still works on a response has nobody to send it to
 
     def stop(self) -> None:
@@ -198,7 +205,11 @@ class _Connection:
     async def _handle(self, event: Event) -> None:
         """What the protocol wants of the connection."""
         if isinstance(event, RawData):
-            await self._send(event.data)
+            self._append(event.data)
+            if self._unsent_bytes > GATHERED_BYTES:
+                if self._relieved is None:
+                    self._relieved = trio.Event()
+                await self._relieved.wait()
         elif isinstance(event, Closed):  # it has told the client why
             self._said_goodbye = True
             self._reading.cancel()
@@ -209,14 +220,32 @@ class _Connection:
             if event.idle and self._context.terminated.is_set():
                 self._reading.cancel()
 
-    async def _send(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        self._something.set()
+
+    async def _write(self) -> None:
+        """Send what gathers. The frames of a response are made one by one, by several tasks: all are there when these
+        have had their slice, and one system call sends them."""
+        while True:
+            await self._something.wait()
+            await trio.lowlevel.checkpoint()
+            await self._send_all()
+
+    async def _send_all(self) -> None:
         async with self._writing:
+            data, self._unsent = b"".join(self._unsent), []
+            self._something = trio.Event()
             try:
                 await send_steadily(self._stream, data, self._limits.write_timeout)
-                return
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self._abort()
-        await trio.lowlevel.checkpoint()  # ends this task, too
+            self._unsent_bytes -= len(data)
+            if self._relieved is not None:
+                self._relieved.set()
+                self._relieved = None
+        await trio.lowlevel.checkpoint()  # ends this task, too, if it is gone
 
     def _abort(self) -> None:
         self.is_gone = True
