@@ -80,9 +80,10 @@ class Budget:
         return reservation
 
     async def room(self) -> None:
-        """Wait until it is not spent. A checkpoint only while it is. One task waits at a time: the client's reader."""
+        """Wait until it is not spent. A checkpoint only while it is."""
         while self.is_spent:
-            self._has_room = self._has_room or trio.Event()
+            if self._has_room is None:
+                self._has_room = trio.Event()
             await self._has_room.wait()
 
 

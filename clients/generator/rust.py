@@ -46,6 +46,7 @@ _WORDS: Final = """
 """
 _KEYWORDS: Final = frozenset(_WORDS.split())
 _NEVER_RAW: Final = frozenset(("self", "super", "crate", "_"))
+_CHECKED: Final = {"f64": "crate::rpc::finite", "Option<f64>": "crate::rpc::finite_if_any"}
 _INTEGERS: Final = {"uint32": "u32", "uint64": "u64", "int32": "i32"}
 _ANY: Final = "Value"
 
@@ -96,6 +97,8 @@ class _Writer:
             if not field.is_required:
                 type = type if type.startswith("Option<") else f"Option<{type}>"
                 how += ["default", 'skip_serializing_if = "Option::is_none"']
+            if type in _CHECKED:  # serde_json writes null for what JSON has no number for
+                how.append(f'serialize_with = "{_CHECKED[type]}"')
             body += _comment(field.description, "    ")
             body += f"    #[serde({', '.join(how)})]\n" if how else ""
             body += f"    pub {own}: {type},\n"

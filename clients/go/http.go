@@ -51,9 +51,12 @@ func (client *HTTPClient) Call(ctx context.Context, method string, params, resul
 		return err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxMessageBytes+1))
 	if err != nil {
 		return err
+	}
+	if len(body) > maxMessageBytes {
+		return fmt.Errorf("%s answered with more than %d bytes", client.URL, maxMessageBytes)
 	}
 	answers, err := replies(body)
 	if err != nil || len(answers) != 1 || (answers[0].Error == nil && answers[0].Result == nil) {

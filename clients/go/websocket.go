@@ -2,6 +2,7 @@ package herocoordinator
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha1"
@@ -17,6 +18,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,7 +26,9 @@ const (
 	acceptSuffix    = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 	maxMessageBytes = 256 << 20
 	maxControlBytes = 125
-	silence         = 60 * time.Second // the coordinator pings who is silent for 20 s
+	maxSilence      = 60 * time.Second // without a byte; after half of it the coordinator is pinged
+	goodbyeTime     = time.Second
+	chunkBytes      = 64 << 10 // of a frame, which have to be accepted within maxSilence
 
 	opContinuation = 0
 	opText         = 1
@@ -46,6 +50,8 @@ type Options struct {
 	// OnNotification is called for each notification, in order, by the goroutine that reads. While it runs no reply is
 	// read, so it must not wait for a call. DecodeNotification gives params their type.
 	OnNotification func(method string, params json.RawMessage)
+
+	silence time.Duration // in place of maxSilence
 }
 
 // Client makes calls over one WebSocket. Any number of goroutines may use it. It is not connected again when the
@@ -53,8 +59,11 @@ type Options struct {
 type Client struct {
 	API
 	conn           net.Conn
+	silence        time.Duration
+	pinger         *time.Timer
 	onNotification func(method string, params json.RawMessage)
 	writing        sync.Mutex
+	answersPing    atomic.Bool
 	mutex          sync.Mutex
 	waiting        map[uint64]chan reply
 	lastID         uint64
@@ -73,7 +82,8 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	reader, err := shakeHands(conn, target, options.Token)
+	from := &source{conn: conn}
+	reader, err := shakeHands(conn, from, target, options.Token)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -83,13 +93,35 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	}
 	client := &Client{
 		conn:           conn,
+		silence:        cmp.Or(options.silence, maxSilence),
 		onNotification: options.OnNotification,
 		waiting:        map[uint64]chan reply{},
 		done:           make(chan struct{}),
 	}
 	client.API.call = client.Call
+	client.pinger = time.AfterFunc(client.silence/2, func() { _ = client.write(opPing, nil) })
+	from.silence, from.heard = client.silence, func() { client.pinger.Reset(client.silence / 2) }
 	go client.read(reader)
 	return client, nil
+}
+
+// source is where a connection is read: each time something has to come within so long, once that is set.
+type source struct {
+	conn    net.Conn
+	silence time.Duration
+	heard   func()
+}
+
+func (from *source) Read(into []byte) (int, error) {
+	if from.silence == 0 {
+		return from.conn.Read(into)
+	}
+	_ = from.conn.SetReadDeadline(time.Now().Add(from.silence))
+	size, err := from.conn.Read(into)
+	if err == nil {
+		from.heard()
+	}
+	return size, err
 }
 
 func connect(ctx context.Context, target *url.URL, config *tls.Config) (net.Conn, error) {
@@ -109,7 +141,7 @@ func withPort(target *url.URL, port string) string {
 	return net.JoinHostPort(target.Hostname(), port)
 }
 
-func shakeHands(conn net.Conn, target *url.URL, token string) (*bufio.Reader, error) {
+func shakeHands(conn net.Conn, from io.Reader, target *url.URL, token string) (*bufio.Reader, error) {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce)
 	key := base64.StdEncoding.EncodeToString(nonce)
@@ -126,7 +158,7 @@ func shakeHands(conn net.Conn, target *url.URL, token string) (*bufio.Reader, er
 	if err := head.Write(conn); err != nil {
 		return nil, err
 	}
-	reader := bufio.NewReaderSize(conn, 64<<10)
+	reader := bufio.NewReaderSize(from, 64<<10)
 	response, err := http.ReadResponse(reader, head)
 	if err != nil {
 		return nil, err
@@ -155,9 +187,21 @@ func (client *Client) Err() error {
 
 // Close ends the connection. Calls under way fail with ErrClosed.
 func (client *Client) Close() error {
-	_ = client.write(opClose, []byte{0x03, 0xe8})
+	client.sayGoodbye([]byte{0x03, 0xe8})
 	client.end(ErrClosed)
 	return nil
+}
+
+func (client *Client) sayGoodbye(payload []byte) {
+	said := make(chan struct{})
+	go func() {
+		_ = client.write(opClose, payload)
+		close(said)
+	}()
+	select {
+	case <-said:
+	case <-time.After(goodbyeTime): // it reads nothing
+	}
 }
 
 func (client *Client) end(why error) {
@@ -167,12 +211,16 @@ func (client *Client) end(why error) {
 		return
 	}
 	client.err = why
+	client.pinger.Stop()
 	client.conn.Close()
 	close(client.done)
 }
 
 // Call calls any method; its result is decoded into result. Given up by its context, it may still be carried out.
 func (client *Client) Call(ctx context.Context, method string, params, result any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	answered := make(chan reply, 1)
 	client.mutex.Lock()
 	client.lastID++
@@ -188,19 +236,23 @@ func (client *Client) Call(ctx context.Context, method string, params, result an
 	if err != nil {
 		return err
 	}
-	if err := client.write(opText, text); err != nil {
-		return errors.Join(ErrClosed, client.Err(), err)
-	}
+	go func() { _ = client.write(opText, text) }() // it waits for whoever writes, and for who does not read
 	select {
 	case answer := <-answered:
 		return answer.into(result)
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-client.done:
+	}
+	select {
+	case answer := <-answered: // the last words of one that closes
+		return answer.into(result)
+	default:
 		return errors.Join(ErrClosed, client.Err())
 	}
 }
 
+// write sends a frame. One that cannot be sent as a whole ends the connection: nothing may follow its part.
 func (client *Client) write(kind byte, payload []byte) error {
 	head := []byte{0x80 | kind}
 	switch size := len(payload); {
@@ -220,8 +272,27 @@ func (client *Client) write(kind byte, payload []byte) error {
 	}
 	client.writing.Lock()
 	defer client.writing.Unlock()
-	_, err := client.conn.Write(frame)
-	return err
+	for len(frame) > 0 {
+		_ = client.conn.SetWriteDeadline(time.Now().Add(client.silence))
+		size, err := client.conn.Write(frame[:min(len(frame), chunkBytes)])
+		if err != nil {
+			client.end(err)
+			return err
+		}
+		frame = frame[size:]
+	}
+	return nil
+}
+
+// pong answers a ping, unless the answer to one before is still on its way. The reader does not wait for it: while the
+// coordinator waits for us to read, it need not read itself.
+func (client *Client) pong(payload []byte) {
+	if client.answersPing.CompareAndSwap(false, true) {
+		go func() {
+			defer client.answersPing.Store(false)
+			_ = client.write(opPong, payload)
+		}()
+	}
 }
 
 func (client *Client) read(reader *bufio.Reader) {
@@ -269,21 +340,18 @@ func (client *Client) next(reader *bufio.Reader) ([]byte, error) {
 	var message []byte
 	begun := false
 	for {
-		_ = client.conn.SetReadDeadline(time.Now().Add(silence))
 		kind, final, payload, err := readFrame(reader, maxMessageBytes-len(message))
 		if err != nil {
 			return nil, err
 		}
 		switch kind {
 		case opPing:
-			if err := client.write(opPong, payload); err != nil {
-				return nil, err
-			}
+			client.pong(payload)
 			continue
 		case opPong:
 			continue
 		case opClose:
-			_ = client.write(opClose, payload[:min(len(payload), 2)])
+			client.sayGoodbye(payload[:min(len(payload), 2)])
 			return nil, closing(payload)
 		case opText, opBinary:
 			if begun {

@@ -68,6 +68,6 @@ def test_odd_schemas_compile(tmp_path: Path, target: Path) -> None:
 def test_it_is_written_as_rustfmt_would() -> None:
     if shutil.which("rustfmt") is None:
         pytest.skip("rustfmt is missing")
-    command = ["rustfmt", "--edition", "2021", "--check", "src/lib.rs", "tests/live.rs"]
+    command = ["rustfmt", "--edition", "2021", "--check", "src/lib.rs", "tests/live.rs", "tests/faults.rs"]
     done = subprocess.run(command, cwd=CLIENT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout

@@ -229,6 +229,9 @@ def test_another_version_is_told_ours(server: CoordinatorProcess) -> None:
     [
         (b"websocket", b""),
         (b"foo, websocket", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+        (b"websocket", b"Sec-WebSocket-Key: \r\n"),
+        (b"websocket", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" * 2),
+        (b"websocket", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n"),
     ],
 )
 @pytest.mark.parametrize("port", ["ws", "http"])

@@ -280,6 +280,22 @@ async def test_what_is_owed_is_answered_before_the_coordinator_stops(store: Valk
         await client.ended()
 
 
+async def test_a_request_that_was_on_its_way_when_it_stops_is_answered_as_the_last(store: ValkeyProcess) -> None:
+    """Also the reset that a socket makes of what nobody has read must not destroy the answer."""
+    async with serving(redis_url=store.url) as app, connected(app, "http") as client, connected(app, "http") as idle:
+        app.stop()
+        for _ in range(5):  # it has begun to stop, and listens no more
+            await trio.lowlevel.checkpoint()
+        await client.stream.send_all(client.message(actor(4)) + client.message(actor(5)))
+        await trio.sleep(0.1)
+        await client.stream.send_all(client.message(actor(6)))
+        assert (await client.reply())["id"] == 4
+        assert isinstance(client, Http)
+        assert b"connection: close" in client.head
+        await client.ended()
+        await idle.ended()
+
+
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 async def test_a_client_that_leaves_with_a_call_on_its_way_leaves_nothing_behind(
     store: ValkeyProcess, transport: str, reset: bool

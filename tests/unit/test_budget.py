@@ -45,6 +45,18 @@ async def test_who_waits_for_room_goes_on_once_enough_is_given_back() -> None:
     assert went_on
 
 
+async def test_who_has_given_up_waiting_may_wait_again_and_with_others() -> None:
+    budget = Budget(10)
+    budget.take(11)
+    with trio.move_on_after(0.01):
+        await budget.room()
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(budget.room)
+        waiting.start_soon(budget.room)
+        await trio.testing.wait_all_tasks_blocked()
+        budget.give_back(11)
+
+
 def test_a_reservation_is_granted_at_once_if_there_is_room() -> None:
     budget = Budget(100)
 

@@ -19,9 +19,19 @@ import pytest
 import trio
 import trio.testing
 
+from coordinator.rpc.http import http2
 from coordinator.rpc.http.heads import Http2Upgrade
-from coordinator.rpc.http.http2 import FIELD_BYTES, IDLE_FRAMES, READ_BYTES, RESETS, WORK_A_SLICE, Http2, _Protocol
-from coordinator.rpc.http.lifetime import Handover, Limits, Waiting
+from coordinator.rpc.http.http2 import (
+    FIELD_BYTES,
+    IDLE_FRAMES,
+    READ_BYTES,
+    RESETS,
+    STREAMS,
+    WORK_A_SLICE,
+    Http2,
+    _Protocol,
+)
+from coordinator.rpc.http.lifetime import LAST_CALL, Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers
 
 LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)
@@ -318,6 +328,12 @@ async def test_a_stream_that_cannot_be_served_ends_by_itself(method: bytes, path
         [(b"", b"1")],
         [(b":method", b"GET")],
         [(b":unknown", b"1")],
+        [(b"content-length", b"x")],
+        [(b"content-length", b"-1")],
+        [(b"content-length", b"9" * 5000)],
+        [(b"content-length", b"1"), (b"content-length", b"2")],
+        [(b"content-length", b"1")],
+        [(b"content-length", b"1000")],
     ],
 )
 async def test_a_malformed_head_ends_its_own_stream(more: list[tuple[bytes, bytes]]) -> None:
@@ -337,6 +353,99 @@ async def test_a_malformed_head_ends_its_own_stream(more: list[tuple[bytes, byte
         assert client.goodbye is None
 
 
+async def test_trailers_that_do_not_end_their_request_end_its_stream() -> None:
+    async with served() as client:
+        malformed = client.request()
+        await client.flush()
+        block = client.h2.encoder.encode([(b"x-checksum", b"1")])
+        await client.send_raw(frame(1, 0x4, block, stream=malformed))
+
+        assert client.resets == {malformed: h2.errors.ErrorCodes.PROTOCOL_ERROR}
+        assert client.statuses[await client.call()] == 200
+
+
+async def test_heads_that_cannot_be_decompressed_end_the_connection() -> None:
+    """For those after them could not be read either."""
+    async with served() as client:
+        begun = client.request()
+        await client.flush()
+        await client.send_raw(frame(1, 0x5, b"\xff\xff\xff\xff", stream=begun))
+
+        assert client.goodbye == h2.errors.ErrorCodes.PROTOCOL_ERROR
+
+
+async def test_bodies_that_are_too_long_leave_the_connection_its_window() -> None:
+    async with served() as client:
+        for _ in range(8):
+            client.h2.config.validate_outbound_headers = False
+            malformed = client.request(more=[(b"content-length", b"1")])
+            client.h2.send_data(malformed, b"x" * 16_000)
+            await client.flush()
+            assert malformed in client.resets
+
+        assert client.statuses[await client.call(b" " * 16_000 + CALL)] == 200
+
+
+async def test_streams_over_the_most_are_refused_each_by_itself() -> None:
+    """A client may begin any number before it hears of the bound."""
+    async with served() as client:
+        client.h2.remote_settings[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+        client.h2.remote_settings.acknowledge()
+        begun = [client.request() for _ in range(STREAMS + 20)]
+        await client.flush()
+        assert client.resets == dict.fromkeys(begun[STREAMS:], h2.errors.ErrorCodes.REFUSED_STREAM)
+
+        for id in begun[:STREAMS]:
+            client.h2.send_data(id, CALL, end_stream=True)
+        await client.flush()
+        assert client.statuses == dict.fromkeys(begun[:STREAMS], 200)
+        assert client.statuses[await client.call()] == 200
+
+
+async def test_the_frames_of_responses_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    async def send(stream: Any, data: bytes, timeout: float) -> None:
+        sent.append(data)
+        await stream.send_all(data)
+
+    async with served() as client:
+        await client.call()
+        monkeypatch.setattr(http2, "send_steadily", send)
+        for calls in (1, 3):
+            sent.clear()
+            begun = [client.request() for _ in range(calls)]
+            for id in begun:
+                client.h2.send_data(id, CALL, end_stream=True)
+            await client.flush()
+
+            assert [client.statuses[id] for id in begun] == [200] * calls
+            assert len(sent) <= calls
+
+
+async def test_who_does_not_read_holds_up_those_that_make_frames(autojump: None) -> None:
+    """So what is unsent has a bound, though HTTP/2's own windows are as large as the client says."""
+    async with served() as client:
+        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30})
+        client.h2.increment_flow_control_window(1 << 30)
+        await client.flush()
+        reading = trio.Event()
+
+        async def blocked(stream: Any, data: bytes, timeout: float) -> None:
+            await reading.wait()
+            await stream.send_all(data)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(http2, "send_steadily", blocked)
+            begun = [await client.call(DISCOVER) for _ in range(5)]
+            (connection,) = client.http2._connections
+            assert http2.GATHERED_BYTES < connection._unsent_bytes < 2 * http2.GATHERED_BYTES
+            reading.set()
+            await trio.testing.wait_all_tasks_blocked()
+
+        assert [client.statuses[id] for id in begun] == [200] * 5
+
+
 async def test_a_request_may_name_no_host() -> None:
     """As health checks of proxies do."""
     async with served() as client:
@@ -352,12 +461,13 @@ async def test_no_websocket_is_offered() -> None:
         assert client.h2.remote_settings.get(h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL, 0) == 0
 
 
-async def test_an_idle_client_is_let_go_at_once_when_it_stops(autojump: None) -> None:
+async def test_an_idle_client_is_let_go_when_it_stops(autojump: None) -> None:
     async with served() as new, served() as used:
         await used.call()
         for client in (new, used):
             await client.http2.stop()
             client.waiting.stop()
+        await trio.sleep(LAST_CALL)  # to read the goodbye
         await trio.testing.wait_all_tasks_blocked()
 
         for client in (new, used):
@@ -378,7 +488,7 @@ async def test_a_busy_client_is_let_go_once_it_is_answered(autojump: None) -> No
         client.h2.send_data(busy, CALL, end_stream=True)
         await client.flush()
         assert client.statuses == {busy: 200}
-        assert client.has_ended
+        await client.ended()
         assert trio.current_time() < 1.0
 
 

@@ -18,7 +18,7 @@ from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
 from coordinator.rpc.http.decisions import Request
 from coordinator.rpc.http.heads import PREFACE, HeadReader
-from coordinator.rpc.http.lifetime import Handover, Limits, Waiting
+from coordinator.rpc.http.lifetime import LAST_CALL, Handover, Limits, Waiting
 from tests.support.http import MAX_BODY, answers
 
 LIMITS = Limits(idle_timeout=75.0, request_timeout=30.0, write_timeout=30.0, max_unsent_bytes=1 << 20)
@@ -282,13 +282,31 @@ async def test_when_it_stops_the_idle_are_let_go_and_the_others_answered(autojum
         await refused.send(post(b"x" * (MAX_BODY + 1))[:500])
         for client in (idle, halfway, refused):
             client.waiting.stop()
+        await trio.sleep(LAST_CALL)
         await trio.testing.wait_all_tasks_blocked()
         assert (idle.has_ended, halfway.has_ended, refused.has_ended) == (True, False, True)
 
         await halfway.send(post()[-1:])
         assert halfway.statuses() == [200]
         assert b"connection: close\r\n" in halfway.received
-        assert halfway.has_ended
+        await halfway.until(lambda: halfway.has_ended)
+        assert trio.current_time() < 1.0
+
+
+@pytest.mark.parametrize("late", [post(), GET, chunked(CALL, 7)], ids=["call", "page", "chunked"])
+@pytest.mark.parametrize("before", [b"", post()], ids=["new", "used"])
+async def test_a_request_on_its_way_when_it_stops_is_answered_as_the_last(
+    autojump: None, before: bytes, late: bytes
+) -> None:
+    async with served() as client:
+        await client.send(before)
+        client.waiting.stop()
+        await trio.sleep(LAST_CALL / 2)
+        await client.send(late + post())
+        await client.until(lambda: client.has_ended)
+
+        assert client.statuses() == [200] * (2 if before else 1)
+        assert client.received.count(b"connection: close\r\n") == 1
         assert trio.current_time() < 1.0
 
 

@@ -136,7 +136,7 @@ async def test_http2_is_spoken_to_who_begins_so_and_to_who_has_agreed_on_it() ->
             await client.aclose()
 
 
-async def test_when_it_stops_whoever_is_idle_is_let_go_at_once() -> None:
+async def test_when_it_stops_whoever_is_idle_is_let_go_soon() -> None:
     async with served() as (_, address):
         new = await trio.open_tcp_stream(*address)
         used = await trio.open_tcp_stream(*address)

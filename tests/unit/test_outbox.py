@@ -219,6 +219,19 @@ async def test_who_waits_goes_on_when_the_connection_breaks() -> None:
         assert not nursery.child_tasks
 
 
+async def test_who_has_given_up_waiting_may_wait_again_and_with_others() -> None:
+    near, far = trio.testing.lockstep_stream_pair()
+    async with opened(near) as (box, _):
+        box.outbox.write(b"12345")
+        with trio.move_on_after(0.01):
+            await box.outbox.drained()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(box.outbox.drained)
+            waiting.start_soon(box.outbox.drained)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await received(far, 5) == b"12345"
+
+
 async def test_of_many_pongs_that_cannot_be_sent_the_latest_is_and_memory_is_bounded() -> None:
     near, far = trio.testing.lockstep_stream_pair()
     async with opened(near) as (box, _):

@@ -21,7 +21,7 @@ from coordinator.rpc.access.origins import AccessPolicy
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.websocket import connection as connection_module
-from coordinator.rpc.websocket.connection import ANSWERED, PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
+from coordinator.rpc.websocket.connection import ANSWERED, CLOSE_TIMEOUT, PONG_TIMEOUT, RECEIVE_BYTES, SLICE_FRAMES
 from coordinator.rpc.websocket.handshake import Refused, accept, read_upgrade
 from coordinator.rpc.websocket.server import HANDSHAKE_TIMEOUT, LOOK_EVERY, SHAKEN_AT_ONCE, WebSocketFrontEnd
 from coordinator.server import bootstrap
@@ -99,6 +99,10 @@ class Peer:
 
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
+
+    async def send_eof(self) -> None:
+        """Send no more, and go on reading."""
+        await cast(trio.abc.HalfCloseableStream, self.stream).send_eof()
 
     async def head(self) -> bytes:
         while b"\r\n\r\n" not in self._received:
@@ -446,6 +450,37 @@ async def test_told_to_stop_it_waits_for_replies_no_longer_than_the_grace(autoju
         assert close is not None
         assert close.code == 1001
         assert trio.current_time() - begun == pytest.approx(7.0)
+
+
+# -- clients that send their end
+
+
+async def test_who_has_sent_its_last_is_answered_what_it_sent_before() -> None:
+    front_end = FrontEnd()
+    async with serving(front_end) as clients:
+        peer = await clients.opened()
+        await peer.send(frame(TEXT, CALL) * 3)
+        await peer.send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        front_end.held.answer_all()
+
+        replies = [await peer.next() for _ in range(3)]
+        assert all(reply is not None and json.loads(reply.payload)["id"] == 1 for reply in replies)
+        assert await peer.next() is None
+        await trio.testing.wait_all_tasks_blocked()
+        assert front_end.connections == 0
+
+
+async def test_who_has_sent_its_last_and_gets_no_answer_is_let_go_soon(autojump: None) -> None:
+    front_end = FrontEnd()
+    async with serving(front_end) as clients:
+        peer = await clients.opened()
+        await peer.send(frame(TEXT, CALL))
+        await peer.send_eof()
+        begun = trio.current_time()
+
+        assert await peer.next() is None
+        assert trio.current_time() - begun == pytest.approx(CLOSE_TIMEOUT)
 
 
 # -- protocol errors and what came before them

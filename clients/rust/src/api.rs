@@ -106,6 +106,7 @@ pub struct Assignment {
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
     /// Seconds for which an attempt is the runner's without a heartbeat
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub lease: f64,
     /// The flow it runs for; none of a message's job
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +141,7 @@ pub struct AssignmentNotice {
     /// Names one attempt; valid until it ends or is lost
     pub token: String,
     /// Seconds for which an attempt is the runner's without a heartbeat
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub lease: f64,
     /// The flow it runs for; none of a message's job
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -581,7 +583,7 @@ pub struct FlowCreateParams {
     /// The flow
     pub flow: FlowCreate,
     /// Seconds after which the flow, and the jobs made for it, are deleted unless it was started. Each further call with it begins the time anew, 0 ends it; a flow that was there without it stays without
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub abandon_after: Option<f64>,
 }
 
@@ -988,6 +990,7 @@ pub struct FlowsParams {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Seconds for which an attempt is the runner's without a heartbeat
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub lease: f64,
 }
 
@@ -1397,10 +1400,10 @@ pub struct JobTakeParams {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<i64>,
     /// Seconds to wait for a job
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub wait: Option<f64>,
     /// Seconds a job is held without a heartbeat
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub lease: Option<f64>,
     /// Sent again with the same one, the runner gets the same jobs
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1477,7 +1480,7 @@ pub struct ListedRunner {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_in_a_row: Option<i64>,
     /// Seconds for which it gets no job
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub held_back_for: Option<f64>,
 }
 
@@ -1955,7 +1958,7 @@ pub struct RunnerSubscribeParams {
     /// Jobs it may hold at once
     pub capacity: i64,
     /// Seconds a job is held without a heartbeat
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub lease: Option<f64>,
     /// Names the runner's process, the same after it reconnects
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -1974,6 +1977,7 @@ pub struct RunnerSubscribed {
     /// Names the subscription on its connection
     pub subscription: String,
     /// Seconds for which an attempt is the runner's without a heartbeat
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub lease: f64,
     /// Tokens of `holding` that are not, or no longer, this runner's
     pub lost: Vec<String>,
@@ -2056,6 +2060,7 @@ pub struct ScriptTypeStats {
     /// Those that wait for a runner. One that was cancelled counts until a runner comes by
     pub queued: i64,
     /// Seconds for which the one that is next has waited for a runner
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub oldest: f64,
 }
 
@@ -2290,6 +2295,7 @@ pub struct DagCycleDetectedData {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ReplyTooLargeData {
     pub detail: String,
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub limit: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting: Option<String>,
@@ -2327,11 +2333,12 @@ pub struct NotSubscribedData {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct OverloadedData {
     pub detail: String,
+    #[serde(serialize_with = "crate::rpc::finite")]
     pub limit: f64,
     pub setting: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub retry_after: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub used: Option<f64>,
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
@@ -2349,7 +2356,7 @@ pub struct WebSocketRequiredData {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct InvalidRequestData {
     pub detail: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::rpc::finite_if_any")]
     pub limit: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setting: Option<String>,

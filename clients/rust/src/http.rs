@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
-use crate::rpc::{header, outcome, request, Caller, Error, Target};
+use crate::rpc::{connected, header, outcome, request, Caller, Error, Target};
 
 const MAX_REPLY_BYTES: u64 = 256 << 20;
 const MAX_LINE_BYTES: u64 = 16 << 10;
@@ -37,19 +37,17 @@ impl HttpClient {
     /// How long nothing may come; 60 s.
     pub fn with_timeout(mut self, timeout: Option<Duration>) -> HttpClient {
         self.timeout = timeout;
+        self.connection = None;
         self
     }
 
     fn exchange(&mut self, body: &str) -> Result<Vec<u8>, Error> {
         let mut connection = match self.connection.take() {
             // One on which there is something to be read now has been closed, or answers what nobody has asked.
-            Some(connection) if is_idle(connection.get_ref()) => connection,
-            _ => BufReader::new(TcpStream::connect((self.target.host.as_str(), self.target.port))?),
+            Some(connection) if connection.buffer().is_empty() && is_idle(connection.get_ref()) => connection,
+            _ => BufReader::new(connected(&self.target, self.timeout)?),
         };
         let stream = connection.get_mut();
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(self.timeout)?;
-        stream.set_write_timeout(self.timeout)?;
         let mut head = format!("POST {} HTTP/1.1\r\n", self.target.path);
         head += &header("Host", &self.target.authority)?;
         head += "Content-Type: application/json\r\n";

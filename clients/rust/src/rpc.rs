@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::api::ErrorKind;
@@ -105,6 +108,23 @@ struct Request<'a, P: ?Sized> {
     params: &'a P,
 }
 
+/// A number as JSON has one.
+pub(crate) fn finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() {
+        serializer.serialize_f64(*value)
+    } else {
+        Err(S::Error::custom(format!("JSON has no number for {value}")))
+    }
+}
+
+/// The same of one that may be missing.
+pub(crate) fn finite_if_any<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => finite(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 pub(crate) fn request<P: Serialize + ?Sized>(id: u64, method: &str, params: &P) -> Result<String, Error> {
     Ok(serde_json::to_string(&Request { jsonrpc: "2.0", id, method, params })?)
 }
@@ -173,6 +193,27 @@ impl Target {
             path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
         })
     }
+}
+
+/// A connection to the first of its addresses that accepts one in time, and how long a read or write may take there.
+pub(crate) fn connected(target: &Target, timeout: Option<Duration>) -> io::Result<TcpStream> {
+    let mut trouble = io::Error::from(io::ErrorKind::NotFound);
+    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
+        let attempt = match timeout {
+            Some(timeout) => TcpStream::connect_timeout(&address, timeout),
+            None => TcpStream::connect(address),
+        };
+        match attempt {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(timeout)?;
+                stream.set_write_timeout(timeout)?;
+                return Ok(stream);
+            }
+            Err(error) => trouble = error,
+        }
+    }
+    Err(trouble)
 }
 
 /// A line of a head, which nobody can end early.

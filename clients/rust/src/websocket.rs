@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::Notification;
-use crate::rpc::{header, outcome, request, Caller, Error, Target};
+use crate::rpc::{connected, header, outcome, request, Caller, Error, Target};
 use crate::sha1::{base64, sha1};
 
 const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_MESSAGE_BYTES: u64 = 256 << 20;
 const MAX_CONTROL_BYTES: u64 = 125;
@@ -61,9 +62,7 @@ impl WebSocketClient<TcpStream> {
     /// Connect to `ws://HOST:PORT`. token: where callers log in.
     pub fn connect(url: &str, token: Option<&str>) -> Result<WebSocketClient<TcpStream>, Error> {
         let target = Target::parse(url, "ws", 9653)?;
-        let stream = TcpStream::connect((target.host.as_str(), target.port))?;
-        stream.set_nodelay(true)?;
-        WebSocketClient::shake_hands(stream, &target, token)
+        WebSocketClient::shake_hands(connected(&target, Some(TIMEOUT))?, &target, token)
     }
 }
 
@@ -86,14 +85,13 @@ impl<S: Stream> WebSocketClient<S> {
         if let Some(token) = token {
             head += &header("Authorization", &format!("Bearer {token}"))?;
         }
-        let timeout = Duration::from_secs(60);
-        stream.set_read_timeout(Some(timeout))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         let mut stream = BufReader::new(stream);
         check_answer(&mut stream, &base64(&sha1(format!("{key}{ACCEPT_SUFFIX}").as_bytes())))?;
         Ok(WebSocketClient {
             stream,
-            timeout,
+            timeout: TIMEOUT,
             last_id: 0,
             waiting: VecDeque::new(),
             frame: Vec::new(),

@@ -179,7 +179,7 @@ class Connection:
                 await self._outgoing.respond(head, refused.answer, closes=True)
                 await end(self._stream, self._waiting)
             return False
-        if head.closes or self._waiting.is_stopping:
+        if head.closes or self._outgoing.is_over:
             await end(self._stream, self._waiting)
             return False
         return True
@@ -237,6 +237,9 @@ class Connection:
                 return left
             if not await self._finish(left):
                 return b""
+            if self._outgoing.is_over:
+                await end(self._stream, self._waiting)
+                return b""
             if self._at < len(self._data):  # it was read while the client was looked after
                 return self._data[self._at :]
 
@@ -271,14 +274,12 @@ class Connection:
 
     @contextlib.contextmanager
     def _idle_scope(self, since: float) -> Iterator[trio.CancelScope]:
-        """A wait that ends when the client has sent no request for too long, or the server stops."""
-        scope = trio.CancelScope(deadline=since + self._limits.idle_timeout)
+        """A wait that ends when the client has sent no request for too long, or soon after the server stops."""
+        scope = trio.CancelScope(deadline=min(since + self._limits.idle_timeout, self._waiting.ends_at))
         self._waiting.scopes.add(scope)
         self._waits_in = scope
         try:
             with scope:
-                if self._waiting.is_stopping:
-                    scope.cancel()
                 yield scope
         finally:
             self._waits_in = None
@@ -286,8 +287,8 @@ class Connection:
 
     def _is_over(self) -> bool:
         """Whether a wait for a request ends; it may have been answered meanwhile."""
-        is_idle = trio.current_time() >= self._idle_since + self._limits.idle_timeout
-        return is_idle or self._gives_way or self._waiting.is_stopping
+        idle_until = min(self._idle_since + self._limits.idle_timeout, self._waiting.ends_at)
+        return self._gives_way or trio.current_time() >= idle_until
 
     def give_way(self) -> bool:
         """End, if nobody is served who has logged in, and the client has kept us waiting for a while. Returns whether
@@ -334,7 +335,8 @@ class Connection:
         head = self._heads.remembered(data[:end])
         call = head.decision
         is_whole = head.length == len(data) - end
-        if type(call) is not Call or not is_whole or head.closes or head.http2 is not None or call.coding:
+        is_last = head.closes or self._waiting.is_stopping
+        if type(call) is not Call or not is_whole or is_last or head.http2 is not None or call.coding:
             self._standby.leave(data)
             return
         begun = begin(self._begin(head, call, data[end:]))
@@ -353,7 +355,7 @@ class Connection:
         self._answering = None
         self._idle_since = self._now()
         assert self._incoming is not None, "it has come that way"
-        if self._outgoing.unsent or self._incoming.has_arrived:
+        if self._outgoing.unsent or self._incoming.has_arrived or self._outgoing.is_over:
             self._standby.leave(None)
 
     async def _large_head(self, data: bytes) -> Head | None:

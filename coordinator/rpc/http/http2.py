@@ -28,6 +28,7 @@ from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
+from hyperframe.frame import DataFrame, Frame, HeadersFrame
 
 from coordinator.accepting import yields_one
 from coordinator.rpc.access.certificates import certified_by
@@ -46,6 +47,7 @@ MAX_FRAME: Final = 16 * 1024  # bytes; the least that HTTP/2 allows to be a limi
 HEAD_READ: Final = 4  # bytes of a frame's head: its length and its type
 HEADERS: Final = (0x1, 0x9)  # the types of frames that hold a request's head
 FIELD_BYTES: Final = 8  # of such a frame that are as much work as another frame: a field may take one byte
+GATHERED_BYTES: Final = 64 * 1024  # unsent, beyond which those that make frames wait
 WORK_A_SLICE: Final = 64  # frames that are handled before others get on, about 2 ms
 STREAMS: Final = 100  # at once on a connection
 RESETS: Final = 200  # of its streams a client may have made at once …
@@ -129,6 +131,10 @@ class _Connection:
         self._all = trio.CancelScope()  # of all its tasks
         self._reading = trio.CancelScope()
         self._writing = trio.Lock()
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._something = trio.Event()  # is unsent
+        self._relieved: trio.Event | None = None  # while somebody waits until less is
         self._protocol: _Protocol
         self._is_idle = True
         self._idle_since = trio.current_time()
@@ -137,7 +143,8 @@ class _Connection:
 
     async def serve(self, begun: Handover) -> None:
         with self._all:
-            async with TaskGroup() as tasks:
+            async with trio.open_nursery() as writers, TaskGroup() as tasks:
+                writers.start_soon(self._write)
                 self._protocol = _Protocol(
                     self._app,
                     self._config,
@@ -155,7 +162,8 @@ class _Connection:
                 if not self.is_gone:
                     if not self._said_goodbye:
                         self._protocol.connection.close_connection()
-                    await self._send(self._protocol.connection.data_to_send())
+                    self._append(self._protocol.connection.data_to_send())
+                    await self._send_all()
                 self._all.cancel()  # whoever still works on a response has nobody to send it to
 
     def stop(self) -> None:
@@ -197,7 +205,11 @@ class _Connection:
     async def _handle(self, event: Event) -> None:
         """What the protocol wants of the connection."""
         if isinstance(event, RawData):
-            await self._send(event.data)
+            self._append(event.data)
+            if self._unsent_bytes > GATHERED_BYTES:
+                if self._relieved is None:
+                    self._relieved = trio.Event()
+                await self._relieved.wait()
         elif isinstance(event, Closed):  # it has told the client why
             self._said_goodbye = True
             self._reading.cancel()
@@ -208,14 +220,32 @@ class _Connection:
             if event.idle and self._context.terminated.is_set():
                 self._reading.cancel()
 
-    async def _send(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        self._something.set()
+
+    async def _write(self) -> None:
+        """Send what gathers. The frames of a response are made one by one, by several tasks: all are there when these
+        have had their slice, and one system call sends them."""
+        while True:
+            await self._something.wait()
+            await trio.lowlevel.checkpoint()
+            await self._send_all()
+
+    async def _send_all(self) -> None:
         async with self._writing:
+            data, self._unsent = b"".join(self._unsent), []
+            self._something = trio.Event()
             try:
                 await send_steadily(self._stream, data, self._limits.write_timeout)
-                return
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self._abort()
-        await trio.lowlevel.checkpoint()  # ends this task, too
+            self._unsent_bytes -= len(data)
+            if self._relieved is not None:
+                self._relieved.set()
+                self._relieved = None
+        await trio.lowlevel.checkpoint()  # ends this task, too, if it is gone
 
     def _abort(self) -> None:
         self.is_gone = True
@@ -229,8 +259,9 @@ class _Protocol(H2Protocol):
     - a client that goes on resetting streams, or sending what asks for nothing, is told to calm down;
     - priorities, which HTTP/2 has given up, are ignored: the tree Hypercorn keeps of them raises when it is full;
     - no stream becomes a WebSocket, and none is begun whose path is not ASCII, at which Hypercorn fails;
-    - a malformed head ends its own stream (RFC 9113, 8.1.1): h2 would end the connection, which may be a proxy's with
-      other clients' requests on it. One that names no host is none, as health checks of proxies send it;
+    - a malformed request ends its own stream (RFC 9113, 8.1.1): h2 would end the connection, which may be a proxy's
+      with other clients' requests on it. One that names no host is none, as health checks of proxies send it;
+    - streams over the most are refused, each by itself: a client may begin any number before it hears of the bound;
     - streams begun while the connection is to end, once those before are answered, are refused in the way by which a
       client knows that it may send them again elsewhere. No GOAWAY goes before: clients on h2 (httpx) drop what they
       wait for at one.
@@ -238,12 +269,14 @@ class _Protocol(H2Protocol):
 
     _resets: _Allowance
     _idle_frames: _Allowance
+    connection: _Streams
 
     async def initiate(self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None) -> None:
+        self.connection = _Streams(self.connection.config)
         self.connection.config.validate_inbound_headers = False  # see _fault
         self._resets = _Allowance(RESETS, RESETS_A_SECOND)
         self._idle_frames = _Allowance(IDLE_FRAMES, IDLE_FRAMES_A_SECOND)
-        self.connection.local_settings = h2.settings.Settings(
+        self.connection.local_settings = _Settings(
             client=False,
             initial_values={
                 h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self.config.h2_max_concurrent_streams,
@@ -280,7 +313,14 @@ class _Protocol(H2Protocol):
                 pass
         except h2.exceptions.ProtocolError:
             return h2.errors.ErrorCodes.PROTOCOL_ERROR
-        return h2.errors.ErrorCodes.REFUSED_STREAM if self._is_ending or not _is_servable(event) else None
+        is_refused = self._is_ending or self._has_the_most() or not _is_servable(event)
+        return h2.errors.ErrorCodes.REFUSED_STREAM if is_refused else None
+
+    def _has_the_most(self) -> bool:
+        """Whether no more streams may be begun. One whose response is out to its end counts no more, though Hypercorn
+        has not dropped it yet."""
+        most = self.config.h2_max_concurrent_streams
+        return len(self.streams) >= most and len(self.streams.keys() & self.connection.open_streams()) >= most
 
     @property
     def _is_ending(self) -> bool:
@@ -300,6 +340,49 @@ class _Protocol(H2Protocol):
             return self._resets.take()
         is_empty = isinstance(event, h2.events.DataReceived) and not event.data and event.stream_ended is None
         return self._idle_frames.take() if is_empty or isinstance(event, _IDLE) else True
+
+
+class _Settings(h2.settings.Settings):
+    """Ours. What the client is told bounds its streams is no reason for h2 to end the connection: see `_fault`."""
+
+    @property
+    def max_concurrent_streams(self) -> int:
+        return sys.maxsize
+
+    @max_concurrent_streams.setter
+    def max_concurrent_streams(self, value: int) -> None:
+        self[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] = value
+
+
+class _Streams(h2.connection.H2Connection):
+    """h2's connection, but a request whose body is not as long as it says, which says so in no number or in two, or
+    whose trailers do not end it, ends its stream and not the connection."""
+
+    def open_streams(self) -> set[int]:
+        """The numbers of those that have not ended on both sides."""
+        return {number for number, stream in self.streams.items() if not stream.closed}
+
+    def _receive_frame(self, frame: Frame) -> list[h2.events.Event]:
+        try:
+            return super()._receive_frame(frame)
+        except h2.exceptions.ProtocolError as error:
+            if not self._is_of_its_stream(frame, error):
+                raise
+            if isinstance(frame, DataFrame) and frame.flow_controlled_length:
+                self.acknowledge_received_data(frame.flow_controlled_length, frame.stream_id)
+            self.reset_stream(frame.stream_id, error.error_code)
+            return [h2.events.StreamReset(stream_id=frame.stream_id, error_code=error.error_code, remote_reset=False)]
+
+    def _is_of_its_stream(self, frame: Frame, error: h2.exceptions.ProtocolError) -> bool:
+        """Whether the connection can go on. It cannot where its compressed heads were not understood, nor where the
+        frame may not come at all: then h2 has closed the stream, or has not begun it."""
+        stream = self.streams.get(frame.stream_id)
+        if stream is None or stream.closed:
+            return False
+        if isinstance(error, h2.exceptions.InvalidBodyLengthError):
+            return True
+        is_understood = error.__cause__ is None or type(error.__cause__) is ValueError  # a length of 5,000 digits
+        return isinstance(frame, HeadersFrame) and type(error) is h2.exceptions.ProtocolError and is_understood
 
 
 class _Allowance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,12 +11,13 @@ import trio
 from coordinator.rpc.http.heads import Http2Upgrade
 from coordinator.socketio import linger
 
-__all__ = ["GRACE", "Handover", "Limits", "Waiting", "end"]
+__all__ = ["GRACE", "LAST_CALL", "Handover", "Limits", "Waiting", "end"]
 
 LINGER_TIMEOUT: Final = 10.0  # seconds for which what a client goes on sending is dropped before its connection closes
 LINGER_PAUSE: Final = 2.0  # seconds without a byte of it
 LINGER_BYTES: Final = 64 * 1024 * 1024  # of it
 GRACE: Final = 2.0  # seconds that a client may keep us waiting though another has no room
+LAST_CALL: Final = 0.25  # seconds after a stop in which what a client has sent by then, or just after, arrives
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +54,35 @@ class Handover:
 
 
 class Waiting:
-    """The waits that end at once when the server stops: those of clients to whom we owe nothing.
+    """The waits that end soon when the server stops: those of clients to whom we owe nothing.
+
+    They last a moment longer, for a request that is on its way. Were its connection closed over it, its client could
+    not tell whether it was carried out, and proxies do not send a POST again.
 
     Attributes:
         scopes: theirs.
-        is_stopping: none may begin.
+        is_stopping: each response is its connection's last.
+        ends_at: when they end.
     """
 
     def __init__(self) -> None:
         self.is_stopping = False
+        self.ends_at = math.inf
         self.scopes: set[trio.CancelScope] = set()
 
     def stop(self) -> None:
-        """End them."""
+        """End them soon."""
         self.is_stopping = True
+        self.ends_at = trio.current_time() + LAST_CALL
         for scope in self.scopes:
-            scope.cancel()
+            scope.deadline = min(scope.deadline, self.ends_at)
 
 
 async def end(stream: trio.abc.Stream, waiting: Waiting) -> None:
     """Let the client read its last response, though it may still be sending. Returns once the client has closed, or has
-    had its time, or the server stops."""
-    if waiting.is_stopping:
-        return
-    scope = trio.CancelScope(deadline=trio.current_time() + LINGER_TIMEOUT)
+    had its time, of which it has little when the server stops."""
+    timeout = LAST_CALL if waiting.is_stopping else LINGER_TIMEOUT
+    scope = trio.CancelScope(deadline=trio.current_time() + timeout)
     waiting.scopes.add(scope)
     try:
         with scope:

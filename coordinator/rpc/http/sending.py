@@ -30,21 +30,25 @@ class Outgoing:
 
     Attributes:
         unsent: what remains of a response, for `flush` to send.
+        is_over: the client was told that a response was the last one.
     """
 
-    __slots__ = ("_budget", "_stream", "_write_timeout", "unsent")
+    __slots__ = ("_budget", "_stream", "_write_timeout", "is_over", "unsent")
 
     def __init__(self, stream: trio.abc.Stream, budget: Budget, write_timeout: float) -> None:
         self._stream = stream
         self._budget = budget
         self._write_timeout = write_timeout
         self.unsent: deque[bytes] = deque()
+        self.is_over = False
 
     def reply(self, head: Head, reply: Response | None, instead: Answer | None, *, closes: bool, more: bytes) -> None:
         """Begin to send the response to a call, with these lines more. Never blocks."""
         date = _date_line(int(time()))
-        if closes and not head.closes:
-            date += b"connection: close\r\n"
+        if closes:
+            self.is_over = True
+            if not head.closes:
+                date += b"connection: close\r\n"
         if more:
             date += more
         if instead is not None:
@@ -64,7 +68,7 @@ class Outgoing:
 
     async def respond(self, head: Head, answer: Answer, *, closes: bool) -> None:
         """Send what answers no call."""
-        closes = closes or head.closes
+        self.is_over = closes = closes or head.closes
         lines = response_head(answer, b"connection: close\r\n" if closes else head.connection)
         length = b"" if answer.status in (204, 304) else b"content-length: %d\r\n" % len(answer.body)
         body = b"" if head.omits_body else answer.body

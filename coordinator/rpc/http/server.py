@@ -106,7 +106,8 @@ class HttpServer:
         self._heads.remembered.cache_clear()
 
     def stop(self, grace: float) -> None:
-        """Accept no more, close idle connections, and those still busy after `grace` seconds."""
+        """Accept no more, answer what arrives just now, close idle connections, and those still busy after `grace`
+        seconds."""
         self._grace = grace
         self._accepting.cancel()
         self._waiting.stop()

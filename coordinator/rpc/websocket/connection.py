@@ -61,7 +61,7 @@ ANSWERED: Final = 4  # of those, what a message takes that is answered at once, 
 
 
 _GONE: Final = b""
-"""That the client is gone, in place of what to close with."""
+"""That the client sends no more, in place of what to close with."""
 
 _Left = bytes | Rest[bytes | None] | None
 """What a conversation is closed with, or what is left to do of what was received, or nothing of that."""
@@ -273,7 +273,8 @@ class Connection(Session, Sink):
             if not waits_for_long:  # what it sent before gets its answer
                 with trio.move_on_after(CLOSE_TIMEOUT):
                     await self._fewer_than(1)
-            return end
+                    await self._outbox.drained()
+            return end or None
         if self._farewell is not None:
             return self._farewell
         with trio.move_on_at(self._grace_ends):
@@ -282,13 +283,13 @@ class Connection(Session, Sink):
         return close_frame(GOING_AWAY, "the coordinator is shutting down")
 
     async def _read(self, data: bytes) -> bytes | None:
-        """Submit what the client sends until it closes or breaks the protocol. Returns what to close with, or None if
-        it is gone. Cancelled when we stop."""
+        """Submit what the client sends until it closes or breaks the protocol. Returns what to close with: _GONE if it
+        has ended without a word, but may still read; None if its connection broke. Cancelled when we stop."""
         left = begin(self._submit(data)) if data else None
         while True:
             end = await left.carry_out() if isinstance(left, Rest) else left
             if end is not None:
-                return end or None
+                return end
             if self._is_stopping:
                 self._reading.cancel()
             elif self._ahead:

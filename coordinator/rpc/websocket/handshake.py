@@ -33,6 +33,7 @@ SUBPROTOCOLS: Final = ("herocoordinator.v1", "jsonrpc")  # the first that is off
 
 _END: Final = re.compile(rb"\n\r?\n")
 _VERSION: Final = re.compile(rb"\r\nsec-websocket-version:", re.IGNORECASE)
+_SINGLE: Final = (b"sec-websocket-key", b"sec-websocket-version")  # RFC 6455, 11.3: they may not be repeated
 _LINE_ENDS: Final = b"\r\n"
 _METHOD: Final = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~0-9-]")
 _REASONS: Final = {
@@ -153,6 +154,11 @@ def read_upgrade(head: bytes, elsewhere: str) -> UpgradeRequest:
         )
     if b"transfer-encoding" in headers or headers.get(b"content-length", "0") != "0":
         raise Refused(400, "a request for a WebSocket has no body")
+    if request.method != b"GET":
+        raise Refused(400, "a request for a WebSocket is a GET")
+    names = [name for name, _ in request.headers]
+    if any(names.count(name) > 1 for name in _SINGLE) or headers.get(b"sec-websocket-key") == "":
+        raise Refused(400, "a request for a WebSocket has one Sec-WebSocket-Key and one Sec-WebSocket-Version")
     origins = [value.decode("latin-1") for name, value in request.headers if name == b"origin"]
     shown = joined(value.decode("latin-1") for name, value in request.headers if name == b"authorization")
     all_headers: dict[bytes, bytes] = {}

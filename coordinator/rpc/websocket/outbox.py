@@ -127,7 +127,8 @@ class Outbox:
     async def drained(self) -> None:
         """Wait until the kernel has everything, or the connection has broken."""
         if self.waiting:
-            self._drained = self._drained or trio.Event()
+            if self._drained is None:
+                self._drained = trio.Event()
             await self._drained.wait()
 
     # -- the writer
