@@ -21,7 +21,7 @@ from coordinator.runner.fence import Fence
 from coordinator.runner.isolate import CannotIsolate, Isolation
 from coordinator.runner.outcome import Ending, Outcome, explain, last_line_of, not_run, outcome_of
 from coordinator.runner.output import Output
-from coordinator.runner.spawn import CannotStart, Script, Spawner
+from coordinator.runner.spawn import CannotStart, GuardKilled, Script, Spawner
 from coordinator.runner.warden import NO_SANDBOX, Spec, remove_tree
 
 __all__ = ["PYTHON", "Executor", "Interpreter"]
@@ -88,7 +88,7 @@ class Executor:
                     finally:
                         with trio.CancelScope(shield=True):
                             await script.aclose()
-        except (CannotStart, OSError) as error:
+        except (CannotStart, GuardKilled, OSError) as error:
             why = str(error)
         if ended is not None:
             output.close()
@@ -222,8 +222,10 @@ class Executor:
                     readers.start_soon(_read, script, output)
                     try:
                         ending.ended = await script.wait()
-                    except CannotStart as error:
+                    except GuardKilled as error:
                         ending.unknown = str(error)
+                    except CannotStart as error:
+                        ending.unknown, ending.has_begun = str(error), False
                     reading.deadline = trio.current_time() + _DRAIN_TIMEOUT
             enforcing.cancel_scope.cancel()
         return ending

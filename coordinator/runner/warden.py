@@ -8,8 +8,8 @@ runner's event loop, and lets somebody be there to clean up when the runner is k
 script, so it must not import anything but the standard library.
 
 Protocol. The runner sends the warden one byte with three descriptors: the guard's end of a control socket, the
-script's stdout and its stderr. On the control socket follow a length (4 bytes, big endian) and a `Spec` in JSON. From
-then on come orders (see ORDER); the end of the stream has the guard kill everything. When the script has ended, or the
+script's stdout and its stderr. On the control socket follow a length (4 bytes, big endian) and a `Spec` in JSON. The
+guard says BEGUN before there is a process for the script: without that, nothing of it has run. From then on come orders (see ORDER); the end of the stream has the guard kill everything. When the script has ended, or the
 guard has ended it, the guard kills what it left behind, answers how it was (see ENDING) and exits. When the runner's
 end of the warden's own socket closes, the warden waits for the guards, removes the directory it was given and exits.
 
@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Final, NoReturn, NotRequired, TypedDict
 
 __all__ = [
+    "BEGUN",
     "BY_ITSELF",
     "CUT_OFF",
     "ENDING",
@@ -67,6 +68,7 @@ TERMINATE: Final = b"T"  # SIGTERM to the script's process group
 GO_ON: Final = b"G"  # for so long, then SIGTERM, and so much later the end; also what was paused
 PAUSE: Final = b"P"  # stop all of it where it is, for as long as it takes
 
+BEGUN: Final = b"\xff"  # no status, with which an ENDING begins, is so large
 ENDING: Final = struct.Struct(">IBIQB")
 """The script's wait status, who ended it, the errno with which it could not be run or 0, the memory (bytes) that it
 and what it started had when the guard last looked, and what its sandbox found (see `inside.REPORT`)."""
@@ -289,6 +291,7 @@ class _Guard:
         # A SIGTERM that comes before the script is there is kept for it. We ignore SIGTERM, and so does our copy until
         # it has become the script, so an order to stop would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        self._control.sendall(BEGUN)
         self._script = os.fork()
         if self._script == 0:
             _become(spec, stdout, stderr, failure, report, guard)

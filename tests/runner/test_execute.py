@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from coordinator.runner.environment import VARIABLE_BYTES, BadEnvironment, environment
 from coordinator.runner.execute import Executor, Interpreter
@@ -629,22 +630,45 @@ async def test_a_directory_that_was_cleaned_away_is_made_again(executor: Executo
     assert executor.spawner.directory.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("limit", [6, 8])
-async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Executor, limit: int) -> None:
-    assert (await run(executor, "print(1)")).error is None  # there is a warden
+async def warden_of(executor: Executor) -> int:
+    assert (await run(executor, "print(1)")).error is None  # there is one
     (warden,) = [pid for pid in children_of(os.getpid()) if "warden.py" in " ".join(command_of(pid))]
+    return warden
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"), [(3, "there is nobody to do so"), (6, "Too many open files"), (8, "Too many open files")]
+)
+async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Executor, limit: int, why: str) -> None:
+    warden = await warden_of(executor)
     before = resource.prlimit(warden, resource.RLIMIT_NOFILE)
     resource.prlimit(warden, resource.RLIMIT_NOFILE, (limit, before[1]))
 
     ran = await run(executor, "print(1)")
 
-    assert ran.error == "cannot start a process: Too many open files"
+    assert ran.error == f"cannot start a process: {why}"
     assert ran.outcome.is_lost
     assert ran.outcome.is_unfit
     assert await executor.try_out() == ran.error
     resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
     assert await executor.try_out() is None
     assert (await run(executor, "print(1)")).error is None
+
+
+async def test_an_attempt_whose_warden_is_killed_before_it_begins_is_lost(executor: Executor) -> None:
+    warden = await warden_of(executor)
+    os.kill(warden, signal.SIGSTOP)
+    begun = Begun(executor, "print(1)")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begun.run)
+        await until(lambda: any(executor.spawner.directory.glob("*/work/script.py")))
+        await trio.testing.wait_all_tasks_blocked(0.2)  # it is asked for
+        os.kill(warden, signal.SIGKILL)
+
+    assert begun.ran is not None
+    assert begun.ran.error == "cannot start a process: there is nobody to do so"
+    assert begun.ran.outcome.is_lost
+    assert await executor.try_out() is None  # by another one
 
 
 async def test_an_attempt_whose_files_have_no_room_is_lost(executor: Executor, tmp_path: Path) -> None:
