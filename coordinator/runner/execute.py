@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -150,7 +151,10 @@ class Executor:
         except CannotStart as error:
             return not_run(str(error))
         except OSError as error:
-            return not_run(f"cannot prepare the attempt's files: {error.strerror}")
+            why = f"cannot prepare the attempt's files: {error.strerror}"
+            if await trio.to_thread.run_sync(self._can_never_hold, assignment, error):
+                return Outcome({}, f"{why}; its script and inputs are larger than this runner can hold")
+            return not_run(why)
         finally:
             users.close()
             output.close()
@@ -172,6 +176,18 @@ class Executor:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_remove, directory)
+
+    def _can_never_hold(self, assignment: Assignment, error: OSError) -> bool:
+        """Whether an attempt's files could not be written for their size, with however much room there is: then all
+        other scripts can be run here."""
+        if error.errno == errno.EFBIG:
+            return True
+        needed = len(assignment.job.script.encode(errors="surrogatepass")) + len(json.dumps(assignment.inputs))
+        try:
+            disk = os.statvfs(self.spawner.directory)
+        except OSError:
+            return False
+        return error.errno in {errno.ENOSPC, errno.EDQUOT} and needed > disk.f_blocks * disk.f_frsize
 
     def _prepare(self, assignment: Assignment, directory: Path, user: int = -1) -> Spec:
         """Write the attempt's files. Raises BadEnvironment or OSError."""

@@ -20,6 +20,7 @@ from coordinator.runner.execute import Executor, Interpreter
 from coordinator.runner.output import LINE_BYTES, TAIL_BYTES, Output
 from coordinator.runner.spawn import Spawner
 from tests.support.attempts import Ran, assignment, run
+from tests.support.disks import small_file_system
 from tests.support.processes import children_of, command_of, is_running, parent_of
 from tests.support.waiting import until
 
@@ -679,6 +680,40 @@ async def test_an_attempt_whose_files_have_no_room_is_lost(executor: Executor, t
     assert ran.error == "cannot prepare the attempt's files: No such file or directory"
     assert ran.outcome.is_lost
     assert ran.outcome.is_unfit
+
+
+@pytest.mark.parametrize("in_inputs", [False, True])
+async def test_an_attempt_that_no_room_would_be_enough_for_fails(
+    executor: Executor, tmp_path: Path, in_inputs: bool
+) -> None:
+    """While one whose room others have is lost."""
+    much = "x" * 200_000
+    given = {"script": "print(1)", "inputs": {"1": {"v": much}}} if in_inputs else {"script": f"#{much}"}
+    with small_file_system(tmp_path, "128k") as small:
+        executor.spawner.directory.rmdir()
+        executor.spawner.directory = small
+
+        ran = await run(executor, **given)
+
+        assert ran.error is not None
+        assert ran.error.startswith("cannot prepare the attempt's files: No space left on device; its script and inputs")
+        assert not ran.outcome.is_lost
+        assert ran.outcome.retry
+        (small / "others").write_bytes(bytes(100_000))
+        assert (await run(executor, "#" + much[:50_000])).outcome.is_lost
+
+
+async def test_an_attempt_with_a_file_that_the_runner_may_not_write_fails(executor: Executor) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        ran = await run(executor, "#" + "x" * 200_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert ran.error is not None
+    assert ran.error.startswith("cannot prepare the attempt's files: File too large; its script and inputs")
+    assert not ran.outcome.is_lost
 
 
 async def test_an_attempt_without_an_interpreter_is_lost(spawner: Spawner, tmp_path: Path) -> None:
