@@ -46,6 +46,7 @@ MAX_RANDOM: Final = 2**31 - 1
 MANY: Final = 10_000  # jobs, whose ids are shorter so that the list of all of them fits a message
 MAX_SHORT: Final = 10**8 - 1
 SHOWN: Final = 20  # ids of jobs that are not there
+ELSEWHERE: Final = {"$ref": "job.load"}  # in the place of a result that is too large for a flow's
 OUTPUT: Final = ("stdout", "stderr", "exit_code")
 """Members of a result that the runner adds to what the script gave."""
 
@@ -282,7 +283,7 @@ def result_lines(flow: Flow, names: Names, *, with_output: bool) -> Iterator[str
         if not id.isdigit():
             continue
         result: dict[str, str] = json.loads(text)
-        if "$ref" in result:
+        if result == ELSEWHERE:
             yield f"{names.get(int(id), id)}: its result is too large for the flow's; job.load has it"
             continue
         lines = [line for key, value in result.items() if key not in OUTPUT for line in f"{key} = {value}".split("\n")]

@@ -110,6 +110,14 @@ def test_run_follows_to_the_end_prints_the_last_jobs_results_and_exits_with_0(fl
     assert lines[-2:] == ["two:", "  sum = 22"]
 
 
+def test_run_prints_whatever_a_result_is_called(flows: Flows) -> None:
+    script = "import os; print('$ref=mine', file=open(os.environ['HERO_RESULT'], 'w'))"
+
+    done = flows("run", flows.file(f'[jobs.a]\nscript = "{script}"\n'))
+
+    assert done.stdout.splitlines()[-2:] == ["a:", "  $ref = mine"]
+
+
 def test_run_takes_yaml_with_script_files_and_the_context_of_the_file(flows: Flows) -> None:
     flows.file("print('from a file')", "script.py")
     path = flows.file(f"context: {flows.context}\njobs:\n- {{name: a, file: script.py}}\n", "flow.yaml")
