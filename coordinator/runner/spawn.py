@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -197,6 +198,7 @@ class Spawner:
             if self._requests is not None:
                 try:
                     await trio.socket.from_stdlib_socket(self._requests).sendmsg([b"+"], ancillary)
+                    self._wake()
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     log.warning("the warden was killed; starting another")
@@ -223,10 +225,16 @@ class Spawner:
         near.setblocking(False)
         return near
 
+    def _wake(self) -> None:
+        """Have the warden go on if somebody has stopped it, such as a script."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def _close(self) -> None:
         if self._requests is not None:
             self._requests.close()
             self._requests = None
+            self._wake()
         if self._process is not None:
             try:
                 self._process.wait(_STOP_TIMEOUT)

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
 from coordinator.runner.environment import VARIABLE_BYTES, BadEnvironment, environment
-from coordinator.runner.execute import Executor, Interpreter
+from coordinator.runner.execute import PYTHON, Executor, Interpreter
 from coordinator.runner.output import LINE_BYTES, TAIL_BYTES, Output
-from coordinator.runner.spawn import Spawner
+from coordinator.runner.spawn import Spawner, open_spawner
 from tests.support.attempts import Ran, assignment, run
 from tests.support.disks import small_file_system
 from tests.support.processes import children_of, command_of, is_running, parent_of
@@ -600,6 +599,20 @@ async def test_a_stopped_guard_goes_on(executor: Executor) -> None:
     assert not is_running(shell)
 
 
+async def test_a_stopped_warden_goes_on_when_it_is_needed() -> None:
+    async with open_spawner() as spawner:
+        executor = Executor(spawner, {"Python": PYTHON})
+        warden = await warden_of(executor)
+        os.kill(warden, signal.SIGSTOP)
+
+        with trio.fail_after(20):
+            assert (await run(executor, "print(1)")).error is None
+        os.kill(warden, signal.SIGSTOP)
+
+    assert not is_running(warden)
+    assert not spawner.directory.exists()
+
+
 async def test_a_killed_warden_is_replaced_and_its_scripts_go_on(executor: Executor) -> None:
     begun = Begun(executor, "import os, time; print(os.getppid())\nwhile not os.path.exists('go'): time.sleep(0.01)")
 
@@ -668,22 +681,6 @@ async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Execut
     resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
     assert await executor.try_out() is None
     assert (await run(executor, "print(1)")).error is None
-
-
-async def test_an_attempt_whose_warden_is_killed_before_it_begins_is_lost(executor: Executor) -> None:
-    warden = await warden_of(executor)
-    os.kill(warden, signal.SIGSTOP)
-    begun = Begun(executor, "print(1)")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(begun.run)
-        await until(lambda: any(executor.spawner.directory.glob("*/work/script.py")))
-        await trio.testing.wait_all_tasks_blocked(0.2)  # it is asked for
-        os.kill(warden, signal.SIGKILL)
-
-    assert begun.ran is not None
-    assert begun.ran.error == "cannot start a process: there is nobody to do so"
-    assert begun.ran.outcome.is_lost
-    assert await executor.try_out() is None  # by another one
 
 
 async def test_an_attempt_whose_files_have_no_room_is_lost(executor: Executor, tmp_path: Path) -> None:
