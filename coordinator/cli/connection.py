@@ -27,6 +27,7 @@ from coordinator.cli.exit_codes import (
     EXIT_NO_CONNECTION,
     EXIT_USAGE,
     KEY_VARIABLE,
+    SIGNALLED,
     TOKEN,
     TOKEN_FILE_VARIABLE,
     URL_VARIABLE,
@@ -51,6 +52,7 @@ __all__ = [
     "interruptible",
     "run",
     "run_connected",
+    "until_signal",
     "where",
     "who",
 ]
@@ -243,10 +245,21 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 async def interruptible(work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` returns. SIGINT cancels it, and once it has cleaned up is a KeyboardInterrupt; so do SIGTERM, and
-    SIGHUP unless it is to be ignored (nohup), which end the command then. A second one ends the process. The
-    KeyboardInterrupt that trio itself raises may hit any task: that of the connection, without which nothing can be
-    cleaned up, or one that takes it for a fault of the connection."""
+    """What `work` returns. Raises KeyboardInterrupt if SIGINT came first, SystemExit for another signal; see
+    `until_signal`."""
+    result = await until_signal(work)
+    if not isinstance(result, signal.Signals):
+        return result
+    if result == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(SIGNALLED + result)
+
+
+async def until_signal(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
+    """What `work` returns, or the signal that came first, once `work` has cleaned up: SIGINT, SIGTERM, or SIGHUP unless
+    it is to be ignored (nohup) cancel it, and a second one ends the process. The KeyboardInterrupt that trio itself
+    raises may hit any task: that of the connection, without which nothing can be cleaned up, or one that takes it for a
+    fault of the connection."""
     came = signal.SIGINT
     ending = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -266,9 +279,7 @@ async def interruptible(work: Callable[[], Awaitable[T]]) -> T:
             result = await work()
             nursery.cancel_scope.cancel()
             return result
-    if came == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + came)  # as shells report it
+    return came
 
 
 def _status_of(error: BaseException) -> int | None:

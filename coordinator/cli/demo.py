@@ -12,7 +12,7 @@ import trio
 
 from coordinator import logs
 from coordinator.cli.connection import DEFAULT_CONTEXT, Place, connected, run
-from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail
+from coordinator.cli.exit_codes import EXIT_USAGE, SIGNALLED, fail
 from coordinator.cli.flow import read
 from coordinator.cli.flow_file import FlowFile
 from coordinator.cli.following import introduction, submit, watch
@@ -71,7 +71,7 @@ async def _demo(settings: Settings, file: FlowFile, view: View) -> int:
                     say(introduction(file, id, context))
                     status = await watch(client, Place(url, context), id, view, after=BEGINNING, names=names)
                 runner.stop()
-                if status == EXIT_INTERRUPTED:
+                if status > SIGNALLED:
                     runner.stop()  # at once: what runs is of no use any more
             app.stop()
     return status

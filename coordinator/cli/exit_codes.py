@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Final, NoReturn
 
@@ -17,6 +18,7 @@ __all__ = [
     "EXIT_NO_CONNECTION",
     "EXIT_USAGE",
     "KEY_VARIABLE",
+    "SIGNALLED",
     "TOKEN",
     "TOKEN_FILE_VARIABLE",
     "URL_VARIABLE",
@@ -28,7 +30,9 @@ __all__ = [
 EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NO_CONNECTION: Final = 3
-EXIT_INTERRUPTED: Final = 130  # as shells report SIGINT
+SIGNALLED: Final = 128
+"""With a signal's number added: as shells report that it has ended a command."""
+EXIT_INTERRUPTED: Final = SIGNALLED + signal.SIGINT
 
 URL_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_URL"
 KEY_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}_KEY"

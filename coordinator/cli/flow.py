@@ -62,7 +62,7 @@ def flow() -> None:
     herocoordinator flow retry 12 --follow
 
     Exit status: 0 done (of a flow that was followed: Finished), 1 an error reply (or the flow is in Error), 2 a wrong
-    command line or flow file, 3 no connection, 130 interrupted: the flow goes on.
+    command line or flow file, 3 no connection, 130 interrupted (143 and 129 by SIGTERM and SIGHUP): the flow goes on.
     """
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final, cast
 
 import trio
 
-from coordinator.cli.connection import Place, interruptible
-from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, complain, first_leaf
+from coordinator.cli.connection import Place, interruptible, until_signal
+from coordinator.cli.exit_codes import EXIT_ERROR, SIGNALLED, complain, first_leaf
 from coordinator.cli.flow_file import FLOW_NAME, JOB_NAME, FlowFile
 from coordinator.cli.flow_state import ENDED, FlowState, Names, duration, named
 from coordinator.cli.output import plural, say
@@ -44,6 +44,7 @@ MAX_RANDOM: Final = 2**31 - 1
 MANY: Final = 10_000  # jobs, whose ids are shorter so that the list of all of them fits a message
 MAX_SHORT: Final = 10**8 - 1
 SHOWN: Final = 20  # ids of jobs that are not there
+ELSEWHERE: Final = {"$ref": "job.load"}  # in the place of a result that is too large for a flow's
 OUTPUT: Final = ("stdout", "stderr", "exit_code")
 """Members of a result that the runner adds to what the script gave."""
 
@@ -88,8 +89,8 @@ async def submit(client: Client, file: FlowFile, context: int, caller: int | Non
                     on_progress=sending.show,
                 )
             )
-    except* (CannotConnect, NoReply, KeyboardInterrupt) as group:
-        sending.explain(is_interrupted=isinstance(first_leaf(group), KeyboardInterrupt))
+    except* (CannotConnect, NoReply, KeyboardInterrupt, SystemExit) as group:
+        sending.explain(is_interrupted=isinstance(first_leaf(group), KeyboardInterrupt | SystemExit))
         raise
     return flow, file.names(first_job)
 
@@ -146,28 +147,17 @@ def introduction(file: FlowFile, id: int, context: int) -> str:
 # -- following
 
 
-async def _follow(client: Client, place: Place, state: FlowState, after: str, view: View) -> bool:
-    """Show a flow's events until it has ended. False if SIGINT came first."""
-    interrupted = False
-
-    async def until_interrupted(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        nonlocal interrupted
-        async for _ in signals:
-            interrupted = True
-            scope.cancel()
-
+async def _follow(client: Client, place: Place, state: FlowState, after: str, view: View) -> None:
+    """Show a flow's events until it has ended."""
     view.begin(state)
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(until_interrupted, signals, nursery.cancel_scope)
-            nursery.start_soon(view.run)
-            nursery.start_soon(_miss_runners, client, state, place)
-            async with client.follow_flow(place.context, state.id, after) as events:
-                async for event in events:
-                    state.apply(event)
-                    view.show(event)
-            nursery.cancel_scope.cancel()
-    return not interrupted
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(view.run)
+        nursery.start_soon(_miss_runners, client, state, place)
+        async with client.follow_flow(place.context, state.id, after) as events:
+            async for event in events:
+                state.apply(event)
+                view.show(event)
+        nursery.cancel_scope.cancel()
 
 
 async def _miss_runners(client: Client, state: FlowState, place: Place) -> None:
@@ -205,14 +195,19 @@ async def watch(
     after: str | None = None,
     names: Names | None = None,
 ) -> int:
-    """Follow a flow from an event on, or from now on, and say how it ended. Returns the exit status."""
+    """Follow a flow from an event on, or from now on, and say how it ended. Returns the exit status; one over
+    SIGNALLED if a signal came, and the flow goes on."""
+    ended = await until_signal(partial(_watch, client, place, id, view, after, names))
+    return SIGNALLED + ended if isinstance(ended, signal.Signals) else ended
+
+
+async def _watch(client: Client, place: Place, id: int, view: View, after: str | None, names: Names | None) -> int:
     report = await client.flow_status(context_id=place.context, id=id)
     if names is None:
         names = await job_names(client, report.flow)
     state = FlowState(report, names)
     was_over = after is None and state.status in ENDED
-    if not await _follow(client, place, state, report.last_event if after is None else after, view):
-        return EXIT_INTERRUPTED
+    await _follow(client, place, state, report.last_event if after is None else after, view)
     # What was shown is behind if events were no longer kept; this is not.
     try:
         report = await client.flow_status(context_id=place.context, id=id)
@@ -236,12 +231,12 @@ async def watch_with_hints(
     except* Deleted:
         complain(f"flow {id} was deleted")
         status = EXIT_DELETED
-    except* (CannotConnect, NoReply, KeyboardInterrupt):
+    except* (CannotConnect, NoReply):
         complain(f"flow {id} goes on; follow it with `{place.command('flow follow', id)}`")
         raise
     if status == EXIT_DELETED:
         return EXIT_ERROR
-    if status == EXIT_INTERRUPTED:
+    if status > SIGNALLED:
         complain(f"flow {id} goes on without being watched")
         say(f"  follow it: {place.command('flow follow', id)}", err=True)
         say(f"  cancel it: {place.command('flow cancel', id)}", err=True)
@@ -286,7 +281,7 @@ def result_lines(flow: Flow, names: Names, *, with_output: bool) -> Iterator[str
         if not id.isdigit():
             continue
         result: dict[str, str] = json.loads(text)
-        if "$ref" in result:
+        if result == ELSEWHERE:
             yield f"{names.get(int(id), id)}: its result is too large for the flow's; job.load has it"
             continue
         lines = [line for key, value in result.items() if key not in OUTPUT for line in f"{key} = {value}".split("\n")]

@@ -87,7 +87,8 @@ class Attempt:
         self._output = Output(output_limit)
         self._stop = trio.Event()
         self._why_stopped: str | None = None
-        self._gives_up_at = math.inf  # what is not answered by then is not told again
+        self._gives_up_at = math.inf  # what is not answered by then is not told again; see `_give_up_before_long`
+        self._sending = trio.CancelScope()  # log lines
         self._is_unwanted = False
         self._fence = Fence(assignment.lease, executor.grace, is_outage)
         job = assignment.job
@@ -113,8 +114,12 @@ class Attempt:
         if not self._output.closed:
             self._log.info("told to stop a job", reason=reason)
         self._why_stopped = reason
-        self._gives_up_at = trio.current_time() + _LAST_WORDS
+        self._give_up_before_long()
         self._stop.set()
+
+    def _give_up_before_long(self) -> None:
+        """From now on there is little time to tell of it, also for a call that is under way on a silent connection."""
+        self._gives_up_at = self._sending.deadline = trio.current_time() + _LAST_WORDS
 
     def renewed(self, sent_at: float) -> None:
         """A call sent then has renewed its lease."""
@@ -156,7 +161,7 @@ class Attempt:
                 )
                 if outcome.is_lost and not outcome.is_unfit:  # mostly given to another when there is a connection again
                     self._log.error(str(outcome.error), lease=self.assignment.lease)
-                    self._gives_up_at = trio.current_time() + _LAST_WORDS
+                    self._give_up_before_long()
                 self._log.debug("job ended", error=outcome.error, seconds=round(trio.current_time() - began, 3))
         except Exception:
             # What is wrong with one job must not end the others.
@@ -234,23 +239,24 @@ class Attempt:
             )
 
     async def _send_logs(self) -> None:
-        """Until the output has ended and all of it is sent."""
+        """Until the output has ended and all of it is sent, or there is no more time for it."""
         output = self._output
-        while True:
-            await output.wait()
-            with trio.move_on_after(GATHER):
-                await output.pressing.wait()
-            taken = output.take()
-            if not taken and output.closed:
-                return
-            if taken and not self._is_unwanted:
-                await self._send(taken)
+        with self._sending:
+            while True:
+                await output.wait()
+                with trio.move_on_after(GATHER):
+                    await output.pressing.wait()
+                taken = output.take()
+                if not taken and output.closed:
+                    return
+                if taken and not self._is_unwanted:
+                    await self._send(taken)
 
     async def _send(self, batch: list[tuple[LogStream, list[str]]]) -> None:
         """Send these lines until they are answered, so that some may come twice, or nobody wants them."""
         calls = [("job.log", {**self.name, "lines": lines, "stream": stream}) for stream, lines in batch]
         backoff = Backoff()
-        while calls and not self._is_unwanted and trio.current_time() < self._gives_up_at:
+        while calls and not self._is_unwanted:
             sent_at = trio.current_time()
             try:
                 outcomes = await self._client.call_many(calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from coordinator.runner.fence import Fence
 from coordinator.runner.isolate import CannotIsolate, Isolation
 from coordinator.runner.outcome import Ending, Outcome, explain, last_line_of, not_run, outcome_of
 from coordinator.runner.output import Output
-from coordinator.runner.spawn import CannotStart, Script, Spawner
+from coordinator.runner.spawn import CannotStart, GuardKilled, Script, Spawner
 from coordinator.runner.warden import NO_SANDBOX, Spec, remove_tree
 
 __all__ = ["PYTHON", "Executor", "Interpreter"]
@@ -88,7 +89,7 @@ class Executor:
                     finally:
                         with trio.CancelScope(shield=True):
                             await script.aclose()
-        except (CannotStart, OSError) as error:
+        except (CannotStart, GuardKilled, OSError) as error:
             why = str(error)
         if ended is not None:
             output.close()
@@ -150,7 +151,10 @@ class Executor:
         except CannotStart as error:
             return not_run(str(error))
         except OSError as error:
-            return not_run(f"cannot prepare the attempt's files: {error.strerror}")
+            why = f"cannot prepare the attempt's files: {error.strerror}"
+            if await trio.to_thread.run_sync(self._can_never_hold, assignment, error):
+                return Outcome({}, f"{why}; its script and inputs are larger than this runner can hold")
+            return not_run(why)
         finally:
             users.close()
             output.close()
@@ -172,6 +176,18 @@ class Executor:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_remove, directory)
+
+    def _can_never_hold(self, assignment: Assignment, error: OSError) -> bool:
+        """Whether an attempt's files could not be written for their size, with however much room there is: then all
+        other scripts can be run here."""
+        if error.errno == errno.EFBIG:
+            return True
+        needed = len(assignment.job.script.encode(errors="surrogatepass")) + len(json.dumps(assignment.inputs))
+        try:
+            disk = os.statvfs(self.spawner.directory)
+        except OSError:
+            return False
+        return error.errno in {errno.ENOSPC, errno.EDQUOT} and needed > disk.f_blocks * disk.f_frsize
 
     def _prepare(self, assignment: Assignment, directory: Path, user: int = -1) -> Spec:
         """Write the attempt's files. Raises BadEnvironment or OSError."""
@@ -222,8 +238,10 @@ class Executor:
                     readers.start_soon(_read, script, output)
                     try:
                         ending.ended = await script.wait()
-                    except CannotStart as error:
+                    except GuardKilled as error:
                         ending.unknown = str(error)
+                    except CannotStart as error:
+                        ending.unknown, ending.has_begun = str(error), False
                     reading.deadline = trio.current_time() + _DRAIN_TIMEOUT
             enforcing.cancel_scope.cancel()
         return ending

@@ -57,12 +57,14 @@ class Ending:
 
     Attributes:
         ended: None while `unknown` says why.
+        has_begun: there may have been a process for the script.
         timed_out_after: seconds, 0 if it did not.
         is_ours: the runner has ended it, because its time was up or it was told to stop.
     """
 
     ended: Ended | None = None
     unknown: str = "it cannot be killed"
+    has_begun: bool = True
     timed_out_after: int = 0
     is_ours: bool = False
 
@@ -74,6 +76,8 @@ def outcome_of(ending: Ending, spec: Spec, output: Output, result_file: Path, is
         results = Results({}, "HERO_RESULT cannot be read: it is no file any more")
     captured: dict[str, str] = {stream: capture.tail for stream, capture in output.captures.items()}
     ended = ending.ended
+    if ended is None and not ending.has_begun and not ending.is_ours:
+        return not_run(ending.unknown)
     if ended is None:
         return Outcome(captured, ending.unknown, values=results.values)
     if ended.by == NO_PROCESS:

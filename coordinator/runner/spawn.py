@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -20,9 +21,9 @@ import structlog
 import trio
 
 from coordinator.runner import warden
-from coordinator.runner.warden import ENDING, GO_ON, LENGTH, ORDER, PAUSE, TERMINATE, Spec
+from coordinator.runner.warden import BEGUN, ENDING, GO_ON, LENGTH, ORDER, PAUSE, TERMINATE, Spec
 
-__all__ = ["CannotStart", "Ended", "Script", "Spawner", "open_spawner"]
+__all__ = ["CannotStart", "Ended", "GuardKilled", "Script", "Spawner", "open_spawner"]
 
 log = structlog.get_logger("coordinator.runner")
 
@@ -32,7 +33,11 @@ _FOR_THE_WARDEN: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIB
 
 
 class CannotStart(Exception):
-    """The system had no process or no descriptor left; or, of a script that was started, its guard was killed."""
+    """The system had no process or no descriptor left, or whoever was to start the script was killed before."""
+
+
+class GuardKilled(Exception):
+    """Nobody knows how a script has ended that may have been started."""
 
 
 class Ended(NamedTuple):
@@ -77,14 +82,18 @@ class Script:
     async def wait(self) -> Ended:
         """How it has ended; nothing it started runs any more.
 
-        Raises CannotStart if nobody knows that.
+        Raises GuardKilled if nobody knows that; CannotStart if nobody was there to start it.
         """
-        received = b""
+        received, has_begun = b"", False
         with contextlib.suppress(trio.BrokenResourceError):
             while len(received) < ENDING.size and (data := await self._control.receive_some(ENDING.size)):
                 received += data
+                has_begun = has_begun or received.startswith(BEGUN)
+                received = received.removeprefix(BEGUN)
         if len(received) < ENDING.size:
-            raise CannotStart("the script's guard was killed, or could not be started")
+            if has_begun:
+                raise GuardKilled("the script's guard was killed")
+            raise CannotStart("cannot start a process: there is nobody to do so")
         status, *rest = ENDING.unpack(received)
         return Ended(os.waitstatus_to_exitcode(status), *rest)
 
@@ -189,6 +198,7 @@ class Spawner:
             if self._requests is not None:
                 try:
                     await trio.socket.from_stdlib_socket(self._requests).sendmsg([b"+"], ancillary)
+                    self._wake()
                     return
                 except (BrokenPipeError, ConnectionResetError):
                     log.warning("the warden was killed; starting another")
@@ -215,10 +225,16 @@ class Spawner:
         near.setblocking(False)
         return near
 
+    def _wake(self) -> None:
+        """Have the warden go on if somebody has stopped it, such as a script."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def _close(self) -> None:
         if self._requests is not None:
             self._requests.close()
             self._requests = None
+            self._wake()
         if self._process is not None:
             try:
                 self._process.wait(_STOP_TIMEOUT)

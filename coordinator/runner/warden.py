@@ -8,10 +8,11 @@ runner's event loop, and lets somebody be there to clean up when the runner is k
 script, so it must not import anything but the standard library.
 
 Protocol. The runner sends the warden one byte with three descriptors: the guard's end of a control socket, the
-script's stdout and its stderr. On the control socket follow a length (4 bytes, big endian) and a `Spec` in JSON. From
-then on come orders (see ORDER); the end of the stream has the guard kill everything. When the script has ended, or the
-guard has ended it, the guard kills what it left behind, answers how it was (see ENDING) and exits. When the runner's
-end of the warden's own socket closes, the warden waits for the guards, removes the directory it was given and exits.
+script's stdout and its stderr. On the control socket follow a length (4 bytes, big endian) and a `Spec` in JSON. The
+guard says BEGUN before there is a process for the script: without that, nothing of it has run. From then on come orders
+(see ORDER); the end of the stream has the guard kill everything. When the script has ended, or the guard has ended it,
+the guard kills what it left behind, answers how it was (see ENDING) and exits. When the runner's end of the warden's
+own socket closes, the warden waits for the guards, removes the directory it was given and exits.
 
 A script in a sandbox (see isolate.py) is two processes further down, below bubblewrap and `inside.py`, which tells the
 guard how the script has ended. The guard ends the script alone and lets its result be brought out before it ends the
@@ -43,6 +44,7 @@ from pathlib import Path
 from typing import Final, NoReturn, NotRequired, TypedDict
 
 __all__ = [
+    "BEGUN",
     "CUT_OFF",
     "ENDING",
     "GO_ON",
@@ -66,6 +68,7 @@ TERMINATE: Final = b"T"  # SIGTERM to the script's process group
 GO_ON: Final = b"G"  # for so long, then SIGTERM, and so much later the end; also what was paused
 PAUSE: Final = b"P"  # stop all of it where it is, for as long as it takes
 
+BEGUN: Final = b"\xff"  # no status, with which an ENDING begins, is so large
 ENDING: Final = struct.Struct(">IBIQB")
 """The script's wait status, who ended it, the errno with which it could not be run or 0, the memory (bytes) that it
 and what it started had when the guard last looked, and what its sandbox found (see `inside.REPORT`)."""
@@ -123,11 +126,19 @@ def _warden(requests: socket.socket, directory: str) -> None:
     _prctl(_PR_SET_DUMPABLE, 0)  # scripts of the same user neither trace us nor take a guard's descriptors
     for number in _LEFT_TO_THE_RUNNER:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards leave no zombies
+    guard_changed = _woken_by_children()
     while True:
+        ready, _, _ = select.select([requests.fileno(), guard_changed], [], [])
+        if guard_changed in ready:
+            _drain(guard_changed)
+            _look_after_guards(os.WNOHANG)
+        if requests.fileno() not in ready:
+            continue
         descriptors = _receive(requests)
         if descriptors is None:
             break
+        if not descriptors:
+            continue
         try:
             guard = os.fork()
         except OSError as error:
@@ -139,31 +150,56 @@ def _warden(requests: socket.socket, directory: str) -> None:
                 _as_guard(*descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(-1, 0)  # with SIGCHLD ignored this returns when the last one has ended
+    _look_after_guards(0)
     remove_tree(directory)
 
 
-def _receive(requests: socket.socket) -> tuple[int, int, int] | None:
-    """The descriptors of the next request, None at the end."""
+def _look_after_guards(options: int) -> None:
+    """Reap those that have ended. Have go on those that were stopped, by their scripts for one: who is to end a script
+    must not stand still. Without WNOHANG until all have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            guard, status = os.waitpid(-1, os.WUNTRACED | options)
+            if not guard:
+                return
+            if os.WIFSTOPPED(status):
+                os.kill(guard, signal.SIGCONT)
+
+
+def _woken_by_children() -> int:
+    """A descriptor that can be read from when something has become of a child."""
+    changed, wakeup = os.pipe()
+    for descriptor in (changed, wakeup):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return changed
+
+
+def _drain(descriptor: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.read(descriptor, 4096)
+
+
+def _receive(requests: socket.socket) -> tuple[int, ...] | None:
+    """The descriptors of the next request, none of one that cannot be met; None at the end."""
     space = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
-    while True:
-        data, ancillary, _, _ = requests.recvmsg(1, space, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-        if not data:
-            return None
-        received = array.array("i")
-        for _level, _kind, packed in ancillary:
-            received.frombytes(packed)
-        for descriptor in received:
-            os.set_inheritable(descriptor, False)  # where there is no MSG_CMSG_CLOEXEC
-        if len(received) == _DESCRIPTORS:
-            control, stdout, stderr = received
-            return control, stdout, stderr
-        if received:  # some were cut off, by our limit of open files
-            with contextlib.suppress(OSError):
-                os.write(received[0], _no_process(OSError(errno.EMFILE, "")))
-        for descriptor in received:
-            os.close(descriptor)
+    data, ancillary, _, _ = requests.recvmsg(1, space, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    if not data:
+        return None
+    received = array.array("i")
+    for _level, _kind, packed in ancillary:
+        received.frombytes(packed)
+    for descriptor in received:
+        os.set_inheritable(descriptor, False)  # where there is no MSG_CMSG_CLOEXEC
+    if len(received) == _DESCRIPTORS:
+        return tuple(received)
+    if received:  # some were cut off, by our limit of open files
+        with contextlib.suppress(OSError):
+            os.write(received[0], _no_process(OSError(errno.EMFILE, "")))
+    for descriptor in received:
+        os.close(descriptor)
+    return ()
 
 
 def remove_tree(directory: str) -> None:
@@ -275,11 +311,7 @@ class _Guard:
         spec = self._read_spec()
         if spec is None:
             return
-        child_ended, wakeup = os.pipe()
-        for descriptor in (child_ended, wakeup):
-            os.set_blocking(descriptor, False)
-        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        child_ended = _woken_by_children()
         failed, failure = os.pipe()
         reported, report = os.pipe()
         self._memory = _Memory(spec["memory"])
@@ -288,6 +320,7 @@ class _Guard:
         # A SIGTERM that comes before the script is there is kept for it. We ignore SIGTERM, and so does our copy until
         # it has become the script, so an order to stop would be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        self._control.sendall(BEGUN)
         self._script = os.fork()
         if self._script == 0:
             _become(spec, stdout, stderr, failure, report, guard)
@@ -330,8 +363,7 @@ class _Guard:
             timeout = None if wake_at == _NEVER else max(0.0, wake_at - time.monotonic())
             ready, _, _ = select.select([self._control.fileno(), child_ended], [], [], timeout)
             if child_ended in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(child_ended, 4096)
+                _drain(child_ended)
             # An order before a deadline: it may be that the script may go on.
             if self._control.fileno() in ready and not self._obey():
                 return False
@@ -442,8 +474,7 @@ class _Guard:
         until = time.monotonic() + _SANDBOX_WITHIN
         while not self._script_has_ended() and (remaining := until - time.monotonic()) > 0:
             if select.select([child_ended], [], [], remaining)[0]:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(child_ended, 4096)
+                _drain(child_ended)
 
     def _end_everything(self) -> None:
         """Kill the script's group and, as orphans become ours, whatever descends from it; reap them all."""

@@ -110,6 +110,14 @@ def test_run_follows_to_the_end_prints_the_last_jobs_results_and_exits_with_0(fl
     assert lines[-2:] == ["two:", "  sum = 22"]
 
 
+def test_run_prints_whatever_a_result_is_called(flows: Flows) -> None:
+    script = "import os; print('$ref=mine', file=open(os.environ['HERO_RESULT'], 'w'))"
+
+    done = flows("run", flows.file(f'[jobs.a]\nscript = "{script}"\n'))
+
+    assert done.stdout.splitlines()[-2:] == ["a:", "  $ref = mine"]
+
+
 def test_run_takes_yaml_with_script_files_and_the_context_of_the_file(flows: Flows) -> None:
     flows.file("print('from a file')", "script.py")
     path = flows.file(f"context: {flows.context}\njobs:\n- {{name: a, file: script.py}}\n", "flow.yaml")
@@ -209,16 +217,17 @@ def test_without_a_runner_run_says_so_and_goes_on_when_there_is_one(server: Coor
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_flow_running_and_says_how_to_go_on(flows: Flows) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_flow_running_and_it_is_said_how_to_go_on(flows: Flows, number: signal.Signals) -> None:
     process = herocoordinator_started("flow", "run", *flows.at, flows.file(WAITING))
     assert process.stdout is not None
     id = id_in(process.stdout.readline())
     read_until(process, "here")
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, complaint = process.communicate(timeout=30)
 
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert f"herocoordinator flow follow {id} --context {flows.context}" in complaint
     assert f"herocoordinator flow cancel {id} --context {flows.context}" in complaint
     assert flows("show", id).stdout.startswith(f"flow {id} Started")

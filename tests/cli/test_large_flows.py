@@ -59,18 +59,21 @@ def started(flows: Flows) -> subprocess.Popen[str]:
     return herocoordinator_started("flow", "run", *flows.at, flows.file(large(MANY)))
 
 
-async def test_ctrl_c_while_it_is_sent_deletes_what_was_sent(server: CoordinatorProcess, flows: Flows) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_while_it_is_sent_deletes_what_was_sent(
+    server: CoordinatorProcess, flows: Flows, number: signal.Signals
+) -> None:
     async with connect(server.ws) as client:
         process = started(flows)
         flow = await sent_in_part(client, flows.context)
         assert flow.status == "Dispatched"
 
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
 
         output, complaint = await trio.to_thread.run_sync(process.communicate)
-        assert process.returncode == 130
+        assert process.returncode == 128 + number
         assert f"flow {flow.id} was not started, and what was sent of it is deleted" in complaint
-        assert complaint.endswith("herocoordinator: interrupted\n")
+        assert complaint.endswith("herocoordinator: interrupted\n") is (number == signal.SIGINT)
         assert output == ""
         assert await is_empty(client, flows.context)
 

@@ -11,6 +11,9 @@ import trio
 
 from coordinator.client import Client, connect
 from coordinator.models import FlowEvent
+from coordinator.runner import attempt
+from coordinator.runner.serve import Service
+from coordinator.runner.settings import RunnerSettings
 from tests.runner.test_fence import state_of
 from tests.support.processes import is_running
 from tests.support.proxy import proxied
@@ -223,3 +226,23 @@ async def test_while_the_coordinator_is_away_for_longer_than_the_lease_scripts_a
 
 def last_attempt(events: list[FlowEvent]) -> int:
     return max(event.attempt or 0 for event in events if event.kind == "job")
+
+
+async def test_a_runner_that_stops_while_nobody_answers_waits_for_its_last_words_alone(
+    server: CoordinatorProcess, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for as long as a call may take, a minute."""
+    monkeypatch.setattr(attempt, "_LAST_WORDS", 0.5)
+    context = new_context()
+    async with proxied(urlsplit(server.ws).port or 0) as proxy, trio.open_nursery() as nursery:
+        url = f"ws://127.0.0.1:{urlsplit(proxy.url).port}"
+        service = Service(RunnerSettings(url=url, context=(context,), lease=2))
+        flow = await submit(client, context, job(1, "import time\nwhile True: print(1, flush=True); time.sleep(0.1)"))
+        nursery.start_soon(service.run)
+        await flow.first_line()
+        proxy.stall()
+        service.stop()
+
+        with trio.fail_after(30):
+            while nursery.child_tasks:
+                await trio.sleep(0.1)

@@ -15,10 +15,11 @@ import pytest
 import trio
 
 from coordinator.runner.environment import VARIABLE_BYTES, BadEnvironment, environment
-from coordinator.runner.execute import Executor, Interpreter
+from coordinator.runner.execute import PYTHON, Executor, Interpreter
 from coordinator.runner.output import LINE_BYTES, TAIL_BYTES, Output
-from coordinator.runner.spawn import Spawner
+from coordinator.runner.spawn import Spawner, open_spawner
 from tests.support.attempts import Ran, assignment, run
+from tests.support.disks import small_file_system
 from tests.support.processes import children_of, command_of, is_running, parent_of
 from tests.support.waiting import until
 
@@ -584,6 +585,34 @@ async def test_a_killed_guard_takes_its_script_along_and_fails_the_attempt(execu
     await until(lambda: not is_running(script))
 
 
+async def test_a_stopped_guard_goes_on(executor: Executor) -> None:
+    """A script that stops it is ended all the same, with what it started."""
+    script = "echo $$ $PPID; kill -STOP $PPID; sleep 600 & sleep 600"
+    begun = Begun(executor, script, script_type="Sal", timeout=1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(begun.run)
+        shell, _ = await begun.pids()
+
+    assert begun.ran is not None
+    assert begun.ran.error == "timed out after 1 s"
+    assert not is_running(shell)
+
+
+async def test_a_stopped_warden_goes_on_when_it_is_needed() -> None:
+    async with open_spawner() as spawner:
+        executor = Executor(spawner, {"Python": PYTHON})
+        warden = await warden_of(executor)
+        os.kill(warden, signal.SIGSTOP)
+
+        with trio.fail_after(20):
+            assert (await run(executor, "print(1)")).error is None
+        os.kill(warden, signal.SIGSTOP)
+
+    assert not is_running(warden)
+    assert not spawner.directory.exists()
+
+
 async def test_a_killed_warden_is_replaced_and_its_scripts_go_on(executor: Executor) -> None:
     begun = Begun(executor, "import os, time; print(os.getppid())\nwhile not os.path.exists('go'): time.sleep(0.01)")
 
@@ -629,16 +658,23 @@ async def test_a_directory_that_was_cleaned_away_is_made_again(executor: Executo
     assert executor.spawner.directory.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("limit", [6, 8])
-async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Executor, limit: int) -> None:
-    assert (await run(executor, "print(1)")).error is None  # there is a warden
+async def warden_of(executor: Executor) -> int:
+    assert (await run(executor, "print(1)")).error is None  # there is one
     (warden,) = [pid for pid in children_of(os.getpid()) if "warden.py" in " ".join(command_of(pid))]
+    return warden
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"), [(3, "there is nobody to do so"), (8, "Too many open files"), (10, "Too many open files")]
+)
+async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Executor, limit: int, why: str) -> None:
+    warden = await warden_of(executor)
     before = resource.prlimit(warden, resource.RLIMIT_NOFILE)
     resource.prlimit(warden, resource.RLIMIT_NOFILE, (limit, before[1]))
 
     ran = await run(executor, "print(1)")
 
-    assert ran.error == "cannot start a process: Too many open files"
+    assert ran.error == f"cannot start a process: {why}"
     assert ran.outcome.is_lost
     assert ran.outcome.is_unfit
     assert await executor.try_out() == ran.error
@@ -655,6 +691,40 @@ async def test_an_attempt_whose_files_have_no_room_is_lost(executor: Executor, t
     assert ran.error == "cannot prepare the attempt's files: No such file or directory"
     assert ran.outcome.is_lost
     assert ran.outcome.is_unfit
+
+
+@pytest.mark.parametrize("in_inputs", [False, True])
+async def test_an_attempt_that_no_room_would_be_enough_for_fails(
+    executor: Executor, tmp_path: Path, in_inputs: bool
+) -> None:
+    """While one whose room others have is lost."""
+    much = "x" * 200_000
+    given = {"script": "print(1)", "inputs": {"1": {"v": much}}} if in_inputs else {"script": f"#{much}"}
+    with small_file_system(tmp_path, "128k") as small:
+        executor.spawner.directory.rmdir()
+        executor.spawner.directory = small
+
+        ran = await run(executor, **given)
+
+        assert ran.error is not None
+        assert ran.error.startswith("cannot prepare the attempt's files: No space left on device; its script and")
+        assert not ran.outcome.is_lost
+        assert ran.outcome.retry
+        (small / "others").write_bytes(bytes(100_000))
+        assert (await run(executor, "#" + much[:50_000])).outcome.is_lost
+
+
+async def test_an_attempt_with_a_file_that_the_runner_may_not_write_fails(executor: Executor) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        ran = await run(executor, "#" + "x" * 200_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert ran.error is not None
+    assert ran.error.startswith("cannot prepare the attempt's files: File too large; its script and inputs")
+    assert not ran.outcome.is_lost
 
 
 async def test_an_attempt_without_an_interpreter_is_lost(spawner: Spawner, tmp_path: Path) -> None:
