@@ -9,6 +9,7 @@ import click
 from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
+from coordinator.cli.exit_codes import EXIT_INTERRUPTED, fail
 from coordinator.cli.output import escape_what_cannot_be_written, open_streams, output_fault
 from coordinator.importing import importing
 from coordinator.logs import configure_plain
@@ -43,6 +44,19 @@ class _Commands(click.Group):
             if (fault := output_fault(error)) is None:
                 raise
             raise SystemExit(f"herocoordinator: {fault}") from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ctrl-C ends each command with 130, wherever it comes: while modules are imported, files read or questions
+        asked, and in what a command does. (click would end it with 1, as a failure.)"""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted", EXIT_INTERRUPTED)
+        except click.Abort as aborted:
+            if not isinstance(aborted.__context__, KeyboardInterrupt):  # of a question
+                raise
+            click.echo(err=True)
+            fail("interrupted", EXIT_INTERRUPTED)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Options without a command are those of `serve`."""
