@@ -100,11 +100,9 @@ def run(
     A file in TOML; YAML has the same fields.
       name    = "nightly"             # optional; as are id, caller and context
       env     = { DAY = "monday" }    # environment of every job
-    \b
       [[jobs]]                        # or a table: [jobs.fetch]
       name    = "fetch"
       script  = "print('hello')"      # or: file = "fetch.py", beside the flow file
-    \b
       [[jobs]]
       name    = "report"
       file    = "report.py"
