@@ -306,7 +306,7 @@ def _confirm(question: str) -> None:
     except click.Abort as aborted:
         if not isinstance(aborted.__context__, EOFError):
             raise
-        click.echo(err=True)
+        say(err=True)
         fail("nobody has answered, so nothing was deleted; --yes deletes without asking")
 
 
