@@ -33,11 +33,13 @@ def leaving(tree: ast.AST) -> Iterator[int]:
     for block in ast.walk(tree):
         if isinstance(block, ast.TryStar):
             for handler in block.handlers:
-                yield from (node.lineno for node in ast.walk(handler) if _leaves(node))
+                for node in ast.walk(handler):
+                    if isinstance(node, ast.Raise | ast.Call) and _leaves(node):
+                        yield node.lineno
 
 
-def _leaves(node: ast.AST) -> bool:
+def _leaves(node: ast.Raise | ast.Call) -> bool:
     if isinstance(node, ast.Call):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
         return name in LEAVING
-    return isinstance(node, ast.Raise) and node.exc is not None
+    return node.exc is not None
