@@ -32,4 +32,6 @@ def follow(flow):
             time.sleep(0.2)
 
 
+if len(sys.argv) != 2 or not sys.argv[1].isdigit():
+    sys.exit(__doc__)
 sys.exit(0 if follow(int(sys.argv[1])) == "Finished" else 1)

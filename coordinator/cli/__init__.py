@@ -10,7 +10,7 @@ from click.exceptions import NoSuchCommand
 
 from coordinator import __version__
 from coordinator.cli.exit_codes import EXIT_INTERRUPTED, fail
-from coordinator.cli.output import escape_what_cannot_be_written, open_streams, output_fault
+from coordinator.cli.output import escape_what_cannot_be_written, open_streams, output_fault, say
 from coordinator.importing import importing
 from coordinator.logs import configure_plain
 
@@ -50,6 +50,11 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            fail("interrupted", EXIT_INTERRUPTED)
+        except click.Abort as aborted:
+            if not isinstance(aborted.__context__, KeyboardInterrupt):  # of a question
+                raise
+            say(err=True)
             fail("interrupted", EXIT_INTERRUPTED)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -294,8 +294,19 @@ def delete(url: str, ca: Path | None, id: int, yes: bool) -> None:
     Whoever waits or is subscribed there is told. If this is interrupted, the coordinator goes on with it.
     """
     if not yes:
-        click.confirm(f"Delete context {id} with all that is in it?", abort=True, err=True)
+        _confirm(f"Delete context {id} with all that is in it?")
     _ask(url, ca, "context.delete", {"context_id": id}, lambda result: say(f"{result['deleted']} records deleted"))
+
+
+def _confirm(question: str) -> None:
+    """Go on if the answer is yes; otherwise say what was not done, and exit."""
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as aborted:
+        if not isinstance(aborted.__context__, EOFError):
+            raise
+        say(err=True)
+        fail("nobody has answered, so nothing was deleted; --yes deletes without asking")
 
 
 @context.command("drain")

@@ -13,7 +13,7 @@ import trio
 
 from coordinator import logs
 from coordinator.cli.connection import DEFAULT_URL
-from coordinator.cli.exit_codes import CA_VARIABLE, EXIT_USAGE, URL_VARIABLE, fail, first_leaf
+from coordinator.cli.exit_codes import CA_VARIABLE, EXIT_ERROR, EXIT_USAGE, URL_VARIABLE, fail, first_leaf
 from coordinator.cli.options import UINT32
 from coordinator.client import (
     Client,
@@ -136,16 +136,19 @@ def bridge(
         credentials = Credentials(token_file=token_file)
     named = _DATABASE.search(redis_url)
     database = context if named is None else int(named[1] or named[2])
+    complaint, status = None, EXIT_ERROR
     try:
         if credentials is not None:
             credentials.check()
         trio.run(_run, redis_url, database, context, types, credentials, given)
     except* (ValueError, Unusable) as group:
-        fail(redact(str(first_leaf(group))), EXIT_USAGE)
+        complaint, status = redact(str(first_leaf(group))), EXIT_USAGE
     except* CannotTransfer as group:
-        fail(str(first_leaf(group)))
+        complaint = str(first_leaf(group))
     except* ClientError as group:
-        fail(f"the coordinator at {given['url']} refuses the bridge: {first_leaf(group)}")
+        complaint = f"the coordinator at {given['url']} refuses the bridge: {first_leaf(group)}"
+    if complaint is not None:
+        fail(complaint, status)
 
 
 async def _run(

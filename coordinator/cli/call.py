@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from coordinator.cli.connection import credentials, run, where
-from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_INTERRUPTED, fail
+from coordinator.cli.exit_codes import EXIT_ERROR
 from coordinator.cli.output import say, say_json
 from coordinator.client import RpcError, call_once
 
@@ -75,8 +75,6 @@ def _read(params: str) -> Any:
         raise click.BadParameter("nested too deep", param_hint="JSON") from None
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="JSON") from error
-    except KeyboardInterrupt:
-        fail("interrupted", EXIT_INTERRUPTED)
     return content
 
 

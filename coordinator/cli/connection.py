@@ -23,7 +23,6 @@ from coordinator.cli.exit_codes import (
     CA_VARIABLE,
     CLIENT_CERT_VARIABLE,
     EXIT_ERROR,
-    EXIT_INTERRUPTED,
     EXIT_NO_CONNECTION,
     EXIT_USAGE,
     KEY_VARIABLE,
@@ -287,16 +286,12 @@ def _status_of(error: BaseException) -> int | None:
         return EXIT_NO_CONNECTION
     if isinstance(error, ClientError) or output_fault(error) is not None:
         return EXIT_ERROR
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
     return EXIT_USAGE if isinstance(error, ValidationError | Unusable) else None
 
 
 def _words(error: BaseException) -> str:
     if (fault := output_fault(error)) is not None:
         return fault
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
     return str(error) or type(error).__name__

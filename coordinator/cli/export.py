@@ -15,7 +15,7 @@ import trio
 
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
-from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
+from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import NEW_FILE, UINT32, NamedPath
 from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
@@ -188,11 +188,9 @@ def _run(settings: Settings, work: Callable[[Store], Awaitable[T]], *, makes_dat
     except BaseException as raised:
         error = first_leaf(raised)
         match error:
-            case Damaged() | OSError() | SystemExit():
+            case Damaged() | OSError() | SystemExit() | KeyboardInterrupt():
                 raise error from raised
             case CannotTransfer() | DataDirectoryInUse() | EmbeddedFailed():
                 fail(str(error))
-            case KeyboardInterrupt():
-                fail("interrupted", EXIT_INTERRUPTED)
             case _:
                 raise

@@ -38,7 +38,7 @@ from coordinator.cli.following import (
 from coordinator.cli.listed import created, list_pages
 from coordinator.cli.logs import show_logs
 from coordinator.cli.options import UINT32
-from coordinator.cli.output import say
+from coordinator.cli.output import plural, say
 from coordinator.cli.progress import View, view_for
 from coordinator.client import Client, Conflict, DagCycleDetected, DagMissingDependency
 from coordinator.models import BEGINNING, Flow, FlowFilter, FlowRerunParams, FlowsDone
@@ -85,11 +85,9 @@ def run(
     A file in TOML; YAML has the same fields.
       name    = "nightly"             # optional; as are id, caller and context
       env     = { DAY = "monday" }    # environment of every job
-    \b
       [[jobs]]                        # or a table: [jobs.fetch]
       name    = "fetch"
       script  = "print('hello')"      # or: file = "fetch.py", beside the flow file
-    \b
       [[jobs]]
       name    = "report"
       file    = "report.py"
@@ -438,5 +436,6 @@ async def _many(client: Client, place: Place, asked: dict[str, Any], dry_run: bo
             say(f"{', '.join(map(str, part.ids))}{more}")
         elif cursor is not None:
             say(f"{done} {what} so far")
-    say(f"{matched} flows would be {what}" if dry_run else f"{done} of {matched} flows {what}")
+    meant = f"{matched} {plural(matched, 'flow')}"
+    say(f"{meant} would be {what}" if dry_run else f"{done} of {meant} {what}")
     return EXIT_ERROR if refused and not dry_run else 0

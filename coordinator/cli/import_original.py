@@ -13,7 +13,7 @@ import trio
 
 from coordinator import __version__
 from coordinator.cli.connection import interruptible
-from coordinator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_USAGE, fail, first_leaf
+from coordinator.cli.exit_codes import EXIT_USAGE, fail, first_leaf
 from coordinator.cli.options import UINT32
 from coordinator.cli.output import plural, say
 from coordinator.cli.sources import Sources, settings_options
@@ -76,8 +76,6 @@ def import_original(
                 fail(str(error))
             case OSError():
                 fail(f"cannot write a temporary file: {(error.strerror or str(error)).lower()}")
-            case KeyboardInterrupt():
-                fail("interrupted", EXIT_INTERRUPTED)
             case _:
                 raise error from raised
     if not is_all:

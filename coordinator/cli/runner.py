@@ -106,12 +106,15 @@ def runner(**given: Any) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for variable, meant in misspelt_variables(RunnerSettings, ENVIRONMENT_PREFIX):
         log.warning("there is no such setting", variable=variable, did_you_mean=meant)
+    complaint = None
     try:
         trio.run(_run, settings)
     except* RpcError as group:
-        fail(f"the coordinator at {settings.url} refuses this runner: {first_leaf(group)}")
+        complaint = f"the coordinator at {settings.url} refuses this runner: {first_leaf(group)}"
     except* (OSError, CannotIsolate) as group:
-        fail(str(first_leaf(group)))
+        complaint = str(first_leaf(group))
+    if complaint is not None:
+        fail(complaint)
 
 
 async def _run(settings: RunnerSettings) -> None:

@@ -85,10 +85,13 @@ def serve(ctx: click.Context, /, mycelium_ip: str | None, mycelium_port: str | N
     settings = _fitting(effective.settings)
     collect_garbage_less_often()
     share_the_interpreter_fairly()
+    complaint = None
     try:
         trio.run(_serve, settings, _Reloader(sources, effective.settings), Notifier(os.environ))
     except* CANNOT_SERVE as group:
-        fail(str(first_leaf(group)))
+        complaint = str(first_leaf(group))
+    if complaint is not None:
+        fail(complaint)
 
 
 def _move_off_the_command_line(url: str | None) -> None:

@@ -32,7 +32,8 @@ class Address:
         host: a name in ASCII (its IDNA form) or an IP address without brackets, perhaps with a zone.
         port: the one in the URL, or the coordinator's own: 9652 of http and https, 9653 of ws and wss.
         names_port: whether the URL has a port.
-        path: empty, or with a slash at its beginning and none at its end.
+        path: empty, or with a slash at its beginning. One at its end stays, unless a WebSocket's own path is before it:
+            a proxy may serve the coordinator at /hero/, and answer /hero with a redirect.
         query: without its question mark.
     """
 
@@ -81,7 +82,7 @@ class Address:
             host=host,
             port=_PORTS[parts.scheme] if port is None else port,
             names_port=port is not None,
-            path=quote(parts.path, safe=_PATH_CHARACTERS).rstrip("/"),
+            path=_path(parts),
             query=quote(parts.query, safe=_PATH_CHARACTERS),
         )
 
@@ -107,7 +108,7 @@ class Address:
         """The WebSocket of the same coordinator: http://HOST:9652 becomes ws://HOST:9652/ws."""
         if self.scheme not in _WEBSOCKET:
             return self
-        path = self.path if self.is_websocket else self.path + WEBSOCKET_PATH
+        path = self.path if self.is_websocket else self.path.rstrip("/") + WEBSOCKET_PATH
         return replace(self, scheme=_WEBSOCKET[self.scheme], path=path)
 
     @property
@@ -146,6 +147,12 @@ def _split(text: str) -> SplitResult:
     except ValueError as error:  # brackets that do not match, or hold no IPv6 address
         why = "there is something wrong behind the @" if "@" in text else error
         raise ValueError(f"{without_credentials(text)!r} is no URL: {why}") from None
+
+
+def _path(parts: SplitResult) -> str:
+    path = quote(parts.path, safe=_PATH_CHARACTERS)
+    stripped = path.rstrip("/")
+    return path if stripped and not stripped.endswith(WEBSOCKET_PATH) else stripped
 
 
 def _bracket_hint(parts: SplitResult) -> str:

@@ -53,7 +53,7 @@ _STATUS_HINTS: Final = {
     407: "a proxy asks for credentials",
     429: "it is asked too often",
     502: "a proxy cannot reach the coordinator",
-    503: "it accepts no more clients at the moment",
+    503: "it accepts no more clients at the moment, or a proxy cannot reach the coordinator",
     504: "a proxy cannot reach the coordinator",
 }
 
@@ -173,7 +173,7 @@ def _status_hint(status: int, fields: Mapping[bytes, str], address: Address) -> 
     if 300 <= status < 400 and b"location" in fields:
         return f"it has moved to {one_line(fields[b'location'])}"
     if address.is_websocket:
-        return "this is no WebSocket of a coordinator"
+        return "this is no WebSocket of a coordinator, or a proxy before it passes no WebSockets on"
     if status == http.HTTPStatus.UPGRADE_REQUIRED:
         scheme = "wss" if address.is_secure else "ws"
         return f"it serves WebSockets only: the URL begins with {scheme}://"

@@ -82,6 +82,7 @@ class PubSub:
     async def _use(self, connection: Connection) -> None:
         """Raises StoreUnavailable when the connection breaks, or is silent for too long."""
         self._is_silent = False
+        broken: BaseExceptionGroup[StoreUnavailable] | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, connection)
@@ -90,10 +91,12 @@ class PubSub:
                 while True:
                     self._handle(await self._receive(connection))
         except* StoreUnavailable as group:
-            raise StoreUnavailable(str(group.exceptions[0])) from group
+            broken = group
         finally:
             with trio.CancelScope(shield=True):  # closing at once does not wait for the peer
                 await connection.aclose()
+        if broken is not None:
+            raise StoreUnavailable(str(broken.exceptions[0])) from broken
 
     async def _send(self, connection: Connection) -> None:
         """Send what is to be sent on this connection: no other task does, so two commands never meet on the wire."""

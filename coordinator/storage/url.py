@@ -135,9 +135,11 @@ def _sentinel(scheme: str, rest: str) -> SentinelService:
 
 def _split(rest: str) -> tuple[str, list[str], str, str]:
     """Credentials with their @, hosts with their ports, path and query."""
-    parts = urlsplit(f"//{rest}")
-    credentials, at, hosts = parts.netloc.rpartition("@")
-    return credentials + at, hosts.split(","), parts.path, parts.query
+    # By hand: newer Pythons refuse brackets that are not around the whole host, as in a list of several.
+    place, _, query = rest.partition("?")
+    authority, slash, path = place.partition("#")[0].partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    return credentials + at, hosts.split(","), slash + path, query
 
 
 def _host_and_port(host: str, default: int) -> tuple[str, int]:

@@ -120,7 +120,7 @@ REPLIES = [
     (
         "http",
         b"HTTP/1.1 503 No\r\n\r\nfull",
-        "503 Service Unavailable: full (it accepts no more clients at the moment)",
+        "503 Service Unavailable: full (it accepts no more clients at the moment, or a proxy cannot",
     ),
     ("http", b"HTTP/1.1 404 No\r\n\r\n<p>lost</p>", "404 Not Found (this is no coordinator's HTTP API)"),
     ("http", b"HTTP/1.1 200 OK\r\n\r\nhello", "its answer is no JSON-RPC: hello"),
@@ -138,8 +138,12 @@ REPLIES = [
         b"HTTP/1.1 503 No\r\ncontent-length: 4\r\n\r\nfull",
         "503 Service Unavailable: full (it accepts no more clients",
     ),
-    ("ws", b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", "404 Not Found (this is no WebSocket of a coordinator)"),
-    ("ws", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", "200 OK: hi (this is no WebSocket of a coordinator)"),
+    ("ws", b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", "404 Not Found (this is no WebSocket of a coordinator"),
+    (
+        "ws",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+        "200 OK: hi (this is no WebSocket of a coordinator, or a proxy before it passes no WebSockets on)",
+    ),
     ("ws", b"SSH-2.0-x\r\n", "what listens there is no HTTP server"),
     ("ws", b"HTTP/1.1 what\r\n\r\n", "what listens there is no HTTP server"),
     ("ws", b"", "it closed the connection in the handshake; if it speaks TLS, the URL begins with wss://"),

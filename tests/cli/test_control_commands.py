@@ -92,7 +92,7 @@ def test_many_flows_are_cancelled_retried_and_deleted(run: Commands) -> None:
     assert run.flow("retry-many", "--status", "Error") == "2 of 2 flows retried\n"
     assert run.flow("delete-many", "--all") == "0 of 0 flows deleted\n"
     run.flow("cancel", "2")
-    assert run.flow("delete-many", "--all") == "1 of 1 flows deleted\n"
+    assert run.flow("delete-many", "--all") == "1 of 1 flow deleted\n"
 
 
 def test_a_context_is_paused_its_runner_drained_and_all_of_it_deleted(run: Commands) -> None:

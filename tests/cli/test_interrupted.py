@@ -1,12 +1,17 @@
-"""Ctrl-C while a command is starting, and when it has ended."""
+"""Ctrl-C while a command is starting, asks, or has ended; and the end of the input."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.commands import herocoordinator
+
+DELETE = ("context", "delete", "99", "--url", "ws://127.0.0.1:1")
+QUESTION = "Delete context 99 with all that is in it? [y/N]: "
 RUN = """
 import atexit, os, signal, sys
 
@@ -56,3 +61,27 @@ def test_a_command_that_has_ended_is_interrupted_without_a_traceback() -> None:
 
     assert done.stdout.startswith("herocoordinator, version ")
     assert done.stderr == ""
+
+
+def test_ctrl_c_at_a_question_is_no_failure_of_the_command() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coordinator", *DELETE], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        assert process.stderr.read(len(QUESTION)) == QUESTION
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert (process.returncode, complaint) == (130, "\nherocoordinator: interrupted\n")
+
+
+def test_a_question_that_nobody_answers_says_how_to_do_without_it() -> None:
+    ended = herocoordinator(*DELETE)
+
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"{QUESTION}\nherocoordinator: nobody has answered, so nothing was deleted; --yes deletes without asking\n"
+    )

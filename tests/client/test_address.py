@@ -22,6 +22,9 @@ WEBSOCKETS = [
     ("http://h:9652/", "ws://h:9652/ws", "h:9652", "/ws"),
     ("http://h", "ws://h:9652/ws", "h:9652", "/ws"),
     ("https://h/hero/", "wss://h:9652/hero/ws", "h:9652", "/hero/ws"),
+    ("https://h/hero//", "wss://h:9652/hero/ws", "h:9652", "/hero/ws"),
+    ("https://h/hero/ws/", "wss://h:9652/hero/ws", "h:9652", "/hero/ws"),
+    ("wss://h/hero/", "wss://h:9653/hero/", "h:9653", "/hero/"),
     ("https://h:443/ws", "wss://h:443/ws", "h", "/ws"),
     ("https://h:443/?key=1", "wss://h:443/ws", "h", "/ws?key=1"),
     (" ws://h:1 ", "ws://h:1", "h:1", "/"),
@@ -40,6 +43,22 @@ def test_each_url_leads_to_a_websocket(text: str, url: str, host_header: str, re
 
     assert (address.url, address.host_header, address.resource) == (url, host_header, resource)
     assert address.is_websocket
+
+
+@pytest.mark.parametrize(
+    ("text", "resource"),
+    [
+        ("http://h:1", "/"),
+        ("http://h:1//", "/"),
+        ("http://h:1/hero", "/hero"),
+        ("http://h:1/hero/", "/hero/"),
+        ("http://h:1/hero/?a=b/", "/hero/?a=b/"),
+        ("http://h:1/ws/", "/ws"),
+    ],
+)
+def test_a_slash_behind_a_path_is_asked_for_as_it_is_written(text: str, resource: str) -> None:
+    """nginx redirects /hero to /hero/ where it serves the coordinator beneath that, and a POST is lost on the way."""
+    assert Address.parse(text).resource == resource
 
 
 @pytest.mark.parametrize(

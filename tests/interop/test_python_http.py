@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from typing import Any, Final
@@ -47,6 +48,16 @@ def test_httpx_keeps_its_connection_after_a_get(http: httpx.Client) -> None:
             ports.add(reply.extensions["network_stream"].get_extra_info("client_addr"))
 
     assert len(ports) == 1
+
+
+def test_the_page_for_people_leads_to_what_is_beside_it(http: httpx.Client) -> None:
+    """Whatever path a proxy has put it at."""
+    page = http.get("/")
+    leads = re.findall(r'href="([^"]+)"', page.text)
+
+    assert "openrpc.json" in leads
+    assert not [lead for lead in leads if lead.startswith("/")]
+    assert {http.get(page.url.join(lead)).status_code for lead in leads} == {200}
 
 
 def test_httpx_calls_over_http_2(http2: httpx.Client) -> None:

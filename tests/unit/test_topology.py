@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import SplitResult, urlsplit
+
 import pytest
 import trio
 
@@ -18,6 +20,22 @@ from coordinator.storage.url import topology_from_url
 
 def test_one_server_is_its_own_topology() -> None:
     assert topology_from_url("valkey://h:1/3") == Endpoint("h", 1, database=3)
+
+
+def test_a_list_of_hosts_needs_no_leave_of_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def strict(url: str) -> SplitResult:
+        host = url.partition("//")[2].rpartition("@")[2]
+        if "[" in host and ("," in host or not host.startswith("[")):
+            raise ValueError("Invalid IPv6 URL")  # as newer Pythons, and Debian's, say
+        return urlsplit(url)
+
+    monkeypatch.setattr("coordinator.storage.url.urlsplit", strict)
+
+    cluster = topology_from_url("redis+cluster://:p@one:7001,[::1]:7002")
+    sentinel = topology_from_url("redis+sentinel://[::1]:1,two/main/3?sentinel_password=x#y")
+
+    assert str(cluster) == "redis+cluster://one:7001,[::1]:7002"
+    assert "[::1]:1,two:26379/main" in str(sentinel)
 
 
 def test_a_cluster_is_named_by_some_of_its_nodes() -> None:

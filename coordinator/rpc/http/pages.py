@@ -29,10 +29,10 @@ _INDEX: Final = f"""<!doctype html>
 <ul>
 <li><code>POST /</code> with <code>content-type: application/json</code> takes a call or a batch;</li>
 <li><code>/ws</code> takes the same over WebSocket;</li>
-<li><a href="/openrpc.json">/openrpc.json</a> describes every method, its parameters and its errors;</li>
-<li><a href="/healthz">/healthz</a> says that the process is up,
-<a href="/readyz">/readyz</a> that its store answers;</li>
-<li><a href="/metrics">/metrics</a> is for Prometheus.</li>
+<li><a href="openrpc.json">/openrpc.json</a> describes every method, its parameters and its errors;</li>
+<li><a href="healthz">/healthz</a> says that the process is up,
+<a href="readyz">/readyz</a> that its store answers;</li>
+<li><a href="metrics">/metrics</a> is for Prometheus.</li>
 </ul>
 <pre>curl -H 'content-type: application/json' -d '{{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}}' \
 THIS_PAGE</pre>

@@ -174,7 +174,7 @@ async def accept(request: UpgradeRequest) -> bytes:
         Refused: the request is not as RFC 6455 wants it; the response says why.
     """
     stream = _HeadOnly(request.head)
-    is_open = False
+    is_open, is_named = False, True
     try:
         async with trio.open_nursery() as nursery:
             stream.on_close = nursery.cancel_scope.cancel
@@ -183,7 +183,9 @@ async def accept(request: UpgradeRequest) -> bytes:
             is_open = True
             nursery.cancel_scope.cancel()
     except* UnicodeError:
-        raise Refused(400, "the name in Host is none") from None
+        is_named = False
+    if not is_named:
+        raise Refused(400, "the name in Host is none")
     if not is_open:
         refused = Refused(400, "a request for a WebSocket has `Upgrade: websocket` and a Sec-WebSocket-Key")
         if _VERSION.search(stream.sent):  # what it answers to other faults says nothing
