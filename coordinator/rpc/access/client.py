@@ -62,6 +62,9 @@ def is_about_no_context(right: Right | None) -> bool:
 class Conversation(Protocol):
     """A connection that stays open."""
 
+    def check_room(self, principal: Principal) -> None:
+        """Raises Overloaded if this principal may not have one more of the connections. Never blocks."""
+
     def log_out(self, reason: str) -> None:
         """End it: who it belongs to is not known any more. Never blocks."""
 
@@ -166,9 +169,16 @@ class Access:
                 self.tell_ended(subscription.keys.context_key, denied(right, Role.READER, None), right.value)
 
     def become(self, principal: Principal) -> None:
-        """It has logged in. Raises Conflict if its connection belongs to somebody else."""
+        """It has logged in.
+
+        Raises:
+            Conflict: its connection belongs to somebody else.
+            Overloaded: this principal may not have one more.
+        """
         if self.principal is not None and self.principal.identity != principal.identity:
             raise Conflict(f"this connection is {self.principal.name}; open another one", principal=self.principal.name)
+        if self.principal is None and self.conversation is not None:
+            self.conversation.check_room(principal)
         self.login.become(principal)
         self.proven = principal
         self._logged_out = None
