@@ -193,7 +193,8 @@ class Settings(BaseModel):
     max_connections: PositiveInt = Field(
         4096,
         description="Clients connected at once, over HTTP and over WebSocket each, to all workers together; a further "
-        "one gets 503. By default fewer where the limit of open files is low.",
+        "one gets 503. With --auth keys the last eighth is for who has fewer than 16. By default fewer where the limit "
+        "of open files is low.",
     )
     max_in_flight: PositiveInt = Field(
         1024, description="Unanswered calls a WebSocket connection may have before it is not read from."
@@ -201,7 +202,8 @@ class Settings(BaseModel):
     max_subscriptions: PositiveInt = Field(
         1000,
         description="Subscriptions of one WebSocket connection, and calls of job.take waiting at once in a worker. Of "
-        "these a connection, or a runner, may have an eighth, and the clients at one address half.",
+        "these a connection, or a runner, may have an eighth, and the clients at one address half; the last eighth, "
+        "and a quarter more at each address, are for contexts of which fewer than 16 wait.",
     )
     max_body_bytes: PositiveInt = Field(1024 * 1024, description="Size of an HTTP body.")
     max_frame_bytes: PositiveInt = Field(1024 * 1024, description="Size of a WebSocket message.")

@@ -34,7 +34,7 @@ def tls_context(ca: str | os.PathLike[str] | None = None, credentials: Credentia
         ValueError: there is no certificate to be had from a file; the message says why in one line.
     """
     try:
-        authorities = None if ca is None else read_file(Path(ca), MAX_AUTHORITIES)[0].decode("ascii", "replace")
+        authorities = None if ca is None else read_file(Path(ca), MAX_AUTHORITIES)[0].decode("ascii", "ignore")
         if authorities is not None and not authorities.strip():
             raise ValueError("it is empty")  # of which OpenSSL would make: trust those of the system
         context = ssl.create_default_context(cadata=authorities)

@@ -24,12 +24,16 @@ class Places:
 
     Args:
         limit: of all. A connection may have an eighth of them, and so may a runner; the clients at one address half.
+            The last eighth, and another quarter at each address, are for contexts of which few calls wait.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._eighth = max(limit // 8, min(limit, FEW))
         self._half = max(limit // 2, min(limit, FEW))
+        self._three_quarters = max(limit * 3 // 4, min(limit, FEW))
+        self._unreserved = max(limit - limit // 8, min(limit, FEW))
+        self._of_context: Counter[ContextKey] = Counter()
         self._of_runner: Counter[tuple[ContextKey, int]] = Counter()
         self._of_host: Counter[str] = Counter()
         self.taken = 0
@@ -40,11 +44,17 @@ class Places:
         Raises Overloaded.
         """
         runner, host = (context, runner_id), address or client.host()
+        has_few = self._of_context[context] < FEW  # else who waits in one context keeps all others out
         whose = (
-            ("", "all", self.taken, self._limit),
+            ("", "all", self.taken, self._limit if has_few else self._unreserved),
             (" of this connection", id(client), client.places, self._eighth),
             (f" of runner {runner_id}", runner, self._of_runner[runner], self._eighth),
-            (f" from {host}", host, self._of_host[host] if host else 0, self._half),
+            (
+                f" from {host}",
+                host,
+                self._of_host[host] if host else 0,
+                self._three_quarters if has_few else self._half,
+            ),
         )
         for who, held, taken, limit in whose:
             if taken >= limit:
@@ -53,6 +63,7 @@ class Places:
         self.taken += 1
         client.places += 1
         self._of_runner[runner] += 1
+        self._of_context[context] += 1
         self._of_host[host] += 1
         return Place(self, client, runner, host)
 
@@ -61,6 +72,7 @@ class Places:
         self.taken -= 1
         client.places -= 1
         _decrement(self._of_runner, runner)
+        _decrement(self._of_context, runner[0])
         _decrement(self._of_host, host)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
+from coordinator.models.contract import FLOW_STATUSES, JOB_STATUSES
 from coordinator.storage.connection import Command
 from coordinator.storage.functions import views
 from coordinator.storage.functions.views import Found, Place, Sought
@@ -24,6 +25,9 @@ _CRITERIA: Final[Mapping[str, str]] = {
     "runner_id": "runner",
 }
 """Members of a filter that the store takes as they are."""
+
+_COUNTED: Final[Mapping[str, tuple[str, ...]]] = {"flow": FLOW_STATUSES, "job": JOB_STATUSES}
+"""The records of which the store counts how many have which status."""
 
 _MEMBERS: Final = frozenset({*_CRITERIA, "status", "statuses", "tag", "caller_id"})
 """All members of filters. Some have no more than a status."""
@@ -57,8 +61,24 @@ def sought(kind: str, filter: Any, *, sort: str = "", descending: bool = False) 
 
 def look_on(keys: Keyspace, sought: Sought, after: str, enough: int) -> Generator[list[Command], Any, Found]:
     """Look at a slice of the records behind this entry ('' for the first), for about `enough` that are sought."""
-    (reply,) = yield [views.find(keys, sought, after, look_at=LOOKED_AT, enough=enough)]
-    return views.read_find(reply, sought)
+    command = views.find(keys, sought, after, look_at=LOOKED_AT, enough=enough)
+    return (yield from _look(keys, sought, command, is_first=not after))
+
+
+def _look(keys: Keyspace, sought: Sought, command: Command, *, is_first: bool) -> Generator[list[Command], Any, Found]:
+    """Look at a slice. If it is the first one, and none of that status is there, it is the last one too, however many
+    records there are."""
+    statuses = [words.split() for name, words in sought.criteria if name == "status" and isinstance(words, str)]
+    if not is_first or not statuses or sought.kind not in _COUNTED:
+        (reply,) = yield [command]
+        return views.read_find(reply, sought)
+    reply, counted = yield [command, views.depths(keys)]
+    found, depths = views.read_find(reply, sought), views.read_depths(counted)
+    all, by_status = (depths.flows, depths.flow_states) if sought.kind == "flow" else (depths.jobs, depths.job_states)
+    is_whole = sum(by_status.get(status, 0) for status in _COUNTED[sought.kind]) == all  # else it is not relied on
+    # Other writers may come between the two commands, so only that there is none says something of what was not seen.
+    is_none = not any(by_status.get(status, 0) for status in statuses[0])
+    return found._replace(last="") if is_whole and is_none else found
 
 
 def first_of(
@@ -70,8 +90,7 @@ def first_of(
     while after is not None:
         before = best[-1] if len(best) == count else None
         command = views.find(keys, sought, after, look_at=LOOKED_AT, enough=2 * LOOKED_AT, behind=behind, before=before)
-        (reply,) = yield [command]
-        found = views.read_find(reply, sought)
+        found = yield from _look(keys, sought, command, is_first=not after)
         best = sorted([*best, *found.places], reverse=sought.is_descending)[:count]
         after = found.last or None
     return best

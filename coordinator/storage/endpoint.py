@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import trio
 
 from coordinator.importing import without
+from coordinator.secretfiles import read_file
 from coordinator.storage.faults import StoreMisconfigured
 from coordinator.storage.keys import Command, ContextKey
 
@@ -21,6 +24,8 @@ with without("opentelemetry"):
     from redis.connection import SSLConnection, parse_url
 
 __all__ = ["Endpoint"]
+
+MAX_PEM: Final = 16 * 1024 * 1024  # bytes; the authorities of a system are a quarter of one MiB
 
 _DATABASE = re.compile(r"/?|/[0-9]+", re.ASCII)
 _ALIASES = {"valkey": "redis", "valkeys": "rediss", "redis+unix": "unix", "valkey+unix": "unix"}
@@ -122,11 +127,27 @@ class Endpoint:
         return secure
 
 
-def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+def _pem(path: str) -> bytes:
+    """What a file holds that the URL names. Raises OSError."""
     try:
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
-        if options.get("ssl_certfile"):
-            context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
+        content, _ = read_file(Path(path), MAX_PEM)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    if b"-----BEGIN " not in content:  # of an empty one OpenSSL would make: trust the system's authorities
+        raise OSError(errno.EINVAL, "it holds nothing in PEM", path)
+    return content
+
+
+def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    authorities, certificate, key = (options.get(name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
+    try:
+        cadata = None if not authorities else _pem(authorities).decode("ascii", "ignore")
+        context = ssl.create_default_context(cadata=cadata, capath=options.get("ssl_ca_path"))
+        if certificate:
+            for path in filter(None, (certificate, key)):
+                _pem(path)  # OpenSSL reads it by itself, and would wait for a pipe
+            # Without a password it would ask for one, at the terminal.
+            context.load_cert_chain(certificate, key, options.get("ssl_password") or "")
     except OSError as error:
         raise ValueError(f"TLS files of the Redis URL: {error}") from error
     requirement = options.get("ssl_cert_reqs", "required")

@@ -145,9 +145,9 @@ def test_a_key_that_anybody_can_sign_for_is_stored_and_cannot_log_in(
 def test_each_spelling_of_a_key_logs_in(guarded: CoordinatorProcess, operator: Caller) -> None:
     key = Key()
     ssh = base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + key.raw).decode()
-    for id, spelling in enumerate(
-        (key.public, key.raw.hex(), key.raw.hex().upper(), f"ssh-ed25519 {ssh} me@host"), 820
-    ):
+    spellings = (key.public, key.raw.hex(), key.raw.hex().upper(), f"ssh-ed25519 {ssh} me@host", f"ssh-ed25519 {ssh}")
+    in_files = [f"{spelling}{end}" for spelling in spellings for end in ("\n", "\r\n")]
+    for id, spelling in enumerate((*spellings, *in_files, f"ssh-ed25519\t{ssh}  me@my host\n"), 8200):
         operator.result("actor.create", callers.actor(id, spelling))
         with caller(guarded, "ws") as one:
             assert one.log_in(key, f"actor:{id}")["principal"] == f"actor:{id}"

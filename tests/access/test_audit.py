@@ -408,6 +408,29 @@ def test_a_page_that_is_denied_has_the_address_that_a_proxy_tells(tmp_path: Path
     assert (line["method"], line["address"], line["request_id"]) == ("/metrics", "203.0.113.7", "abc")
 
 
+def test_a_session_has_the_id_that_its_request_was_given(tmp_path: Path) -> None:
+    path, data = tmp_path / "audit.jsonl", tmp_path / "data"
+    with coordinator("--data-dir", str(data), "--auth", "keys", "--audit-log", str(path)) as one:
+        with caller(one, "http", callers.operator_token(data)) as operator:
+            operator.result("actor.create", callers.actor(1))
+            token = operator.result("token.create", {"label": "one", "principal": "actor:1"})["token"]
+        with httpx.Client(base_url=one.http, headers={"origin": one.http}, timeout=60) as page:
+            shown = {"authorization": f"Bearer {token}"}
+            begun = page.post("/session", headers={**shown, "x-request-id": "begun"})
+            refused = page.post("/session", headers={"authorization": f"Bearer {token}x", "x-request-id": "refused"})
+            cookie = begun.headers["set-cookie"].partition(";")[0]
+            ended = page.delete("/session", headers={"cookie": cookie, "x-request-id": "ended"})
+        told = {response.headers["x-request-id"]: response.status_code for response in (begun, refused, ended)}
+        assert told == {"begun": 200, "refused": 401, "ended": 204}
+        until_sync(lambda: sum(line["method"] == "session" for line in lines(path)) == 3)
+
+    assert [(line["request_id"], line["outcome"]) for line in lines(path) if line["method"] == "session"] == [
+        ("begun", "ok"),
+        ("refused", -32002),
+        ("ended", "ok"),
+    ]
+
+
 def test_standard_error(tmp_path: Path) -> None:
     with coordinator(
         "--data-dir", str(tmp_path), "--workers", "2", "--audit-log", "-", "--log-format", "json"

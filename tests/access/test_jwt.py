@@ -21,6 +21,7 @@ from tests.support.jwts import AUDIENCE, ISSUER, ProviderKey, claims, encoded, h
 from tests.support.server import CoordinatorProcess, coordinator
 
 NOBODY, FORBIDDEN, ABSENT, INVALID = -32002, -32003, -32001, -32602
+ANY_PORTS = "--api-http-port", "0", "--api-ws-port", "0"
 CONTEXT, ACTOR, RUNNER = 1, 7, 3
 SOON = 20.0
 
@@ -124,6 +125,13 @@ def test_a_jwt_is_who_it_says_on_both_transports(server: CoordinatorProcess, key
     with caller(server, "ws", key.sign(claims(f"runner:{CONTEXT}:{RUNNER}"))) as one:
         assert one.result("runner.load", {"context_id": CONTEXT, "id": RUNNER})["id"] == RUNNER
         assert one.code("job.list", {"context_id": CONTEXT}) == FORBIDDEN
+
+
+def test_a_provider_s_clock_may_be_a_little_ahead(server: CoordinatorProcess) -> None:
+    now = int(time.time())
+    for transport in ("http", "ws"):
+        with caller(server, transport, RSA.sign(claims(f"actor:{ACTOR}", nbf=now + 20, iat=now + 20))) as one:
+            assert one.result("context.load", {"id": CONTEXT})["id"] == CONTEXT
 
 
 @pytest.mark.slow
@@ -234,7 +242,7 @@ def test_a_jwt_in_a_file_of_tokens_gives_nobody_anything(tmp_path: Path, how: st
     file.write_text(RSA.sign(claims("actor:7")))
     flags = ("--data-dir", str(tmp_path / "data"), "--auth", "keys", f"--{how}", str(file))
     if how == "operator-token-file":
-        refused = herocoordinator("serve", *flags)
+        refused = herocoordinator("serve", *flags, *ANY_PORTS)
         assert refused.returncode == 1
         assert "holds no token" in refused.stderr
         return
@@ -345,7 +353,7 @@ def test_without_the_extra_the_start_says_what_to_install(tmp_path: Path) -> Non
     where = os.pathsep.join([str(tmp_path / "lib"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     refused = herocoordinator(
-        "serve", "--data-dir", str(tmp_path / "data"), "--auth", "keys", *flags, env={"PYTHONPATH": where}
+        "serve", "--data-dir", str(tmp_path / "data"), "--auth", "keys", *flags, *ANY_PORTS, env={"PYTHONPATH": where}
     )
 
     assert refused.returncode == 1

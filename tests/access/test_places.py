@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.access import callers
 from tests.access.callers import caller
@@ -61,3 +62,65 @@ def test_who_only_holds_a_place_gives_way(server: tuple[CoordinatorProcess, str]
 
         until_sync(is_let_in, within=SOON)
         assert mine.result("auth.whoami", {})["principal"] == "actor:1"
+
+
+MANY: Final = 40
+WHO: Final = b'{"jsonrpc":"2.0","id":1,"method":"auth.whoami"}'
+ANSWERED_TO: Final = POST + b"content-length: %d\r\nauthorization: Bearer %%b\r\n\r\n%b" % (len(WHO), WHO)
+OVERLOADED: Final = -32043
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CoordinatorProcess, str, str]]:
+    """With the tokens of two who log in."""
+    directory = tmp_path_factory.mktemp("crowds")
+    options = "--auth", "keys", "--max-connections", str(MANY), "--workers", "1"
+    with coordinator("--data-dir", str(directory), *options) as one:
+        with caller(one, "http", callers.operator_token(directory)) as operator:
+            tokens = []
+            for id in (1, 2):
+                operator.result("actor.create", callers.actor(id))
+                made = operator.result("token.create", {"label": "one", "principal": f"actor:{id}"})
+                tokens.append(made["token"])
+        yield one, *tokens
+
+
+def test_who_has_logged_in_on_nearly_all_websockets_leaves_room_for_others(
+    small: tuple[CoordinatorProcess, str, str],
+) -> None:
+    one, greedy, other = small
+    with ExitStack() as held:
+        theirs = []
+        with pytest.raises(InvalidStatus) as refused:  # noqa: PT012 - the one too many is not known before
+            for _ in range(MANY):
+                theirs.append(held.enter_context(caller(one, "ws", greedy)))
+        assert refused.value.response.status_code == 503
+        assert b"yours" in (refused.value.response.body or b"")
+        nobody = held.enter_context(caller(one, "ws"))
+        assert nobody.code("auth.login", {"token": greedy}) == OVERLOADED
+        assert nobody.result("auth.login", {"token": other})["principal"] == "actor:2"
+        assert held.enter_context(caller(one, "ws", other)).result("auth.whoami", {})["principal"] == "actor:2"
+        assert len(theirs) >= MANY // 2
+        assert {each.result("auth.whoami", {})["principal"] for each in theirs} == {"actor:1"}
+
+
+def test_who_has_logged_in_on_all_http_connections_makes_room_for_others(
+    small: tuple[CoordinatorProcess, str, str],
+) -> None:
+    one, greedy, other = small
+    at = urlsplit(one.http)
+    request = ANSWERED_TO % greedy.encode()
+    with ExitStack() as held:
+        mine = socket.create_connection((at.hostname, at.port), timeout=SOON)
+        held.callback(mine.close)
+        mine.sendall(ANSWERED_TO % other.encode())
+        assert b"actor:2" in mine.recv(4096)
+        for _ in range(2 * MANY):
+            theirs = held.enter_context(socket.create_connection((at.hostname, at.port), timeout=SOON))
+            theirs.sendall(request)
+            theirs.recv(4096)
+        for _ in range(3):
+            with caller(one, "http", other) as another:
+                assert another.result("auth.whoami", {})["principal"] == "actor:2"
+        mine.sendall(ANSWERED_TO % other.encode())  # who has few keeps them, though it was silent
+        assert b"actor:2" in mine.recv(4096)

@@ -13,12 +13,20 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from coordinator.client.credentials import Credentials
 from coordinator.client.stream import tls_context
 from coordinator.rpc.access.fresh import FRESH_FOR
 from coordinator.secretfiles import Unusable, read_file, read_secret
+from coordinator.storage.endpoint import Endpoint
+from coordinator.storage.url import topology_from_url
 from tests.access import callers
 from tests.access.callers import caller
 from tests.access.test_revocation import soon
@@ -164,6 +172,44 @@ def test_a_file_of_authorities_that_is_empty_does_not_mean_the_system_s(tmp_path
     (tmp_path / "ca.pem").touch()
     with pytest.raises(ValueError, match="no certificate"):
         tls_context(tmp_path / "ca.pem")
+
+
+def test_comments_in_a_file_of_authorities_may_be_in_any_language(tmp_path: Path, pair: dict[str, str]) -> None:
+    (tmp_path / "ca.pem").write_text(f"# Főtanúsítvány\n{Path(pair['cert.pem']).read_text()}")
+
+    assert tls_context(tmp_path / "ca.pem").cert_store_stats()["x509"] == 1
+    store = topology_from_url(f"rediss://h?ssl_ca_certs={tmp_path}/ca.pem")
+    assert isinstance(store, Endpoint)
+    assert store.tls is not None
+    assert store.tls.cert_store_stats()["x509"] == 1
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "empty"])
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
+@pytest.mark.parametrize("url", ["rediss://h", "rediss+cluster://h:1,i:2", "rediss+sentinel://h/main"])
+def test_a_url_of_a_store_names_nothing_but_files(
+    tmp_path: Path, pair: dict[str, str], url: str, option: str, kind: str
+) -> None:
+    path = tmp_path / "empty"
+    if kind == "empty":
+        path.touch()
+    else:
+        path = in_place(tmp_path, kind)
+    certificate = f"&ssl_certfile={pair['cert.pem']}" if option == "ssl_keyfile" else ""
+
+    with pytest.raises(ValueError, match=f"TLS files of the Redis URL: .*{path}"):
+        topology_from_url(f"{url}?{option}={path}{certificate}")
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path, pair: dict[str, str]) -> None:
+    key = load_pem_private_key(Path(pair["key.pem"]).read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+    (tmp_path / "key.pem").write_bytes(locked)
+    url = f"rediss://h?ssl_certfile={pair['cert.pem']}&ssl_keyfile={tmp_path}/key.pem"
+
+    with pytest.raises(ValueError, match="TLS files"):
+        topology_from_url(url)
+    assert topology_from_url(f"{url}&ssl_password=sesame")
 
 
 def test_the_operator_s_token_is_replaced_in_a_file_only(tmp_path: Path) -> None:

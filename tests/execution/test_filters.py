@@ -14,6 +14,7 @@ from coordinator import models
 from coordinator.errors import InvalidParams
 from coordinator.operations import listing, selecting
 from coordinator.storage import codec
+from coordinator.storage.functions import views
 from tests.execution.driver import CALLER, Context, Runner, job
 
 SECOND = 1_700_000_000
@@ -242,3 +243,40 @@ def test_who_acts_on_many_looks_for_them_some_at_a_time(filled: Context) -> None
 
     assert [int(entry) for look in looks for entry in look] == [2, 4, 6, 8, 10]
     assert len(looks) > 3
+
+
+@pytest.mark.parametrize("more", [{}, {"descending": True}, {"sort": "created"}, {"sort": "ended"}, {"tag": "a"}])
+def test_a_status_that_nobody_has_takes_a_look_at_few(
+    context: Context, small_slices: None, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    for id in range(1, 20):
+        context.submit(id, [job(id, tags=["a"])])
+    looks: list[Any] = []
+    find = views.find
+
+    def counting(*given: Any, **named: Any) -> Any:
+        looks.append(given)
+        return find(*given, **named)
+
+    monkeypatch.setattr(views, "find", counting)
+
+    assert context.list_jobs(status="Finished", **more) == {"items": []}
+    assert context.list_jobs(statuses=["Error", "Finished"], **more) == {"items": []}
+    assert len(looks) == 2
+    if "tag" not in more:
+        assert context.list_flows(status="Finished", **more) == {"items": []}
+        assert len(looks) == 3
+
+    attempt = context.take_one(Runner(3))
+    context.finish(attempt)
+    assert [it["id"] for it in everything(context.list_jobs, status="Finished", **more)] == [attempt.id]
+
+
+def test_counts_that_cannot_be_right_are_not_relied_on(filled: Context) -> None:
+    wanted = [it for it in everything(filled.list_jobs) if it["status"] == "Finished"]
+    assert wanted
+    filled.wire.ask(("HINCRBY", filled.keys.prefix + "counts", "Started>Finished", -len(wanted)))
+    filled.wire.ask(("HINCRBY", filled.keys.prefix + "counts", "Finished>WaitingForPrerequisites", 1))
+    filled.wire.ask(("HINCRBY", filled.keys.prefix + "counts", "Python>Dispatched", 1))
+
+    assert everything(filled.list_jobs, status="Finished") == wanted

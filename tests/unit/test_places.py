@@ -64,10 +64,10 @@ def test_the_clients_at_one_address_may_have_half() -> None:
 def test_clients_nobody_knows_the_address_of_are_not_one() -> None:
     places = Places(800)
     for at in range(800):
-        places.take(client(""), 1, at)
+        places.take(client(""), at // FEW, at)
 
     with pytest.raises(Overloaded) as caught:
-        places.take(client(""), 1, 1000)
+        places.take(client(""), 1000, 1000)
     assert caught.value.data["limit"] == 800
 
 
@@ -84,3 +84,34 @@ def test_of_a_few_one_may_have_all(limit: int) -> None:
         place.give_back()
     assert (places.taken, alone.places) == (0, 0)
     assert fill(places, alone, [3] * limit)[1] is None
+
+
+def test_who_waits_in_one_context_leaves_places_for_others_at_its_address() -> None:
+    places = Places(800)
+    taken = [fill(places, client(), [runner])[1] is None for runner in range(500)]
+    assert sum(taken) == 400
+
+    for _ in range(FEW):
+        places.take(client(), 2, 1)
+    with pytest.raises(Overloaded, match=r"400 calls from 192\.0\.2\.1"):
+        places.take(client(), 2, 2)
+    of_many_contexts = [places.take(client(), context, 1) for context in range(3, 203 - FEW)]
+    with pytest.raises(Overloaded, match=r"600 calls from 192\.0\.2\.1"):
+        places.take(client(), 300, 1)
+
+    of_many_contexts[0].give_back()
+    places.take(client(), 300, 1)
+
+
+def test_who_waits_in_one_context_at_many_addresses_leaves_places_for_others() -> None:
+    places = Places(800)
+    for at in range(700):
+        places.take(client(f"198.51.100.{at % 4}"), 1, at)
+
+    with pytest.raises(Overloaded, match="700 calls wait"):
+        places.take(client("198.51.100.9"), 1, 1000)
+
+    for context in range(2, 102):
+        places.take(client(f"203.0.113.{context}"), context, 1)
+    with pytest.raises(Overloaded, match="800 calls wait"):
+        places.take(client("203.0.113.1"), 200, 1)

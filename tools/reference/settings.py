@@ -197,7 +197,7 @@ def _limits() -> dict[str, list[Limit]]:
             _set("bytes of replies that a client has not accepted", "max_unsent_bytes", "its calls wait", "bytes"),
             _set(
                 "subscriptions of a WebSocket, and waiting calls of `job.take` in a worker; one connection or runner "
-                "may have an eighth, the clients at one address half",
+                "may have an eighth, the clients at one address half, a quarter more for contexts where few wait",
                 "max_subscriptions",
                 "-32043",
             ),

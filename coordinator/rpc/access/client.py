@@ -62,6 +62,9 @@ def is_about_no_context(right: Right | None) -> bool:
 class Conversation(Protocol):
     """A connection that stays open."""
 
+    def check_room(self, principal: Principal) -> None:
+        """Raises Overloaded if this principal may not have one more of the connections. Never blocks."""
+
     def log_out(self, reason: str) -> None:
         """End it: who it belongs to is not known any more. Never blocks."""
 
@@ -97,6 +100,7 @@ class Access:
     """
 
     __slots__ = (
+        "_last_look",
         "_logged_out",
         "_shown",
         "conversation",
@@ -122,6 +126,7 @@ class Access:
         self._shown = shown
         self.login = gate.logins.of(shown.digest) if conversation is None and shown.digest else Login()
         self._logged_out: str | None = None
+        self._last_look = ""  # the subscription that was looked at last
         if shown.digest == NO_TOKEN:
             self._shown, self._logged_out = NOTHING, "the Authorization header holds no token: it is `Bearer hc_…`"
 
@@ -149,10 +154,21 @@ class Access:
         return self.conversation is not None and bool(self.conversation.subscriptions)
 
     async def end_subscriptions(self) -> None:
-        """End those that it may not have any more. Raises StorageError."""
+        """End those that it may not have any more.
+
+        Who has no time for all, because each is in a context of its own, goes on the next time where it has stopped.
+
+        Raises:
+            StorageError: the store does not say.
+        """
         if self.conversation is None:
             return
-        for subscription in [*self.conversation.subscriptions.values()]:
+        ids = [*self.conversation.subscriptions]
+        at = ids.index(self._last_look) + 1 if self._last_look in ids else 0
+        for id in (*ids[at:], *ids[:at]):
+            subscription = self.conversation.subscriptions.get(id)
+            if subscription is None:
+                continue
             right = Right.WORK if isinstance(subscription, RunnerSubscription) else Right.FLOW_READ
             cell = TABLE[right].of(await self.role_in(subscription.keys.context_key or 0))
             sees_too_much = (
@@ -161,14 +177,22 @@ class Access:
                 and cell is Cell.LOGS_BY_SETTING
                 and not self.gate.rules.readers_see_logs
             )
+            self._last_look = id
             if cell is Cell.NO or sees_too_much or self.is_out_of_scope(right):
                 self.conversation.end_subscription(subscription, f"you have no longer the right to {right.value}")
                 self.tell_ended(subscription.keys.context_key, denied(right, Role.READER, None), right.value)
 
     def become(self, principal: Principal) -> None:
-        """It has logged in. Raises Conflict if its connection belongs to somebody else."""
+        """It has logged in.
+
+        Raises:
+            Conflict: its connection belongs to somebody else.
+            Overloaded: this principal may not have one more.
+        """
         if self.principal is not None and self.principal.identity != principal.identity:
             raise Conflict(f"this connection is {self.principal.name}; open another one", principal=self.principal.name)
+        if self.principal is None and self.conversation is not None:
+            self.conversation.check_room(principal)
         self.login.become(principal)
         self.proven = principal
         self._logged_out = None

@@ -19,6 +19,7 @@ SIGNATURE_BYTES: Final = 64
 _P: Final = 2**255 - 19
 _D: Final = (-121665 * pow(121666, -1, _P)) % _P
 _SSH: Final = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
+_BLANK: Final = " \t\r\n"  # around a key, as the end of the line of a file is, means nothing
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 # The y of the eight points of small order, for which anybody can make signatures. Their x differs in its sign only.
@@ -64,11 +65,12 @@ def read_key(text: str) -> PublicKey | None:
 
 
 def _raw(text: str) -> bytes | None:
+    text = text.strip(_BLANK)
     if _HEX.fullmatch(text):
         return bytes.fromhex(text)
     if text.startswith("ed25519:"):
         return _decoded(text.removeprefix("ed25519:"), KEY_BYTES)
-    words = text.split(" ")
+    words = text.split(maxsplit=2)
     if len(words) >= 2 and words[0] == "ssh-ed25519":
         blob = _decoded(words[1], len(_SSH) + KEY_BYTES)
         return blob[len(_SSH) :] if blob is not None and blob.startswith(_SSH) else None

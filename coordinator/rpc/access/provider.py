@@ -41,8 +41,10 @@ LEAST_RSA: Final = 2048  # bits
 VERIFIED: Final = 4096  # tokens that are remembered until they expire
 VERIFY_EVERY: Final = 0.005  # seconds between two signatures that are verified, which take a tenth of that at most
 LATEST: Final = 253_402_300_800  # the end of the year 9999
+LEEWAY: Final = 30  # seconds by which a provider's clock may be ahead of ours
 GRACE: Final = 5.0  # seconds in which a file that is being written may be none
 
+_EXPIRED: Final = "the JWT has expired (`exp`)"
 _OF_EC: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _OF_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
@@ -168,9 +170,9 @@ class Provider:
             except jwt.InvalidSignatureError:
                 continue
             except jwt.ExpiredSignatureError:
-                raise NotLoggedIn("the JWT has expired (`exp`)") from None
+                raise NotLoggedIn(_EXPIRED) from None
             except jwt.ImmatureSignatureError:
-                raise NotLoggedIn("the JWT is not good yet (`nbf`)") from None
+                raise NotLoggedIn(f"the JWT is good in over {LEEWAY} s only (`nbf`), or a clock is wrong") from None
             except jwt.InvalidIssuerError:
                 raise NotLoggedIn("the JWT is of another issuer (`iss`) than --jwt-issuer") from None
             except jwt.InvalidAudienceError:
@@ -188,6 +190,7 @@ class Provider:
             key.public,
             algorithms=[*key.algorithms],
             issuer=self._issuer,
+            leeway=LEEWAY,  # which is for `nbf`; nothing is added to `exp`, see _principal
             audience=self._audience,
             # When it was made is nothing to go by; a subject or an id of another form may be used for other things.
             options={"require": ["exp", "iss", "aud"], "verify_iat": False, "verify_sub": False, "verify_jti": False},
@@ -201,6 +204,8 @@ class Provider:
             raise NotLoggedIn(f"the JWT's claim `{self._claim}` names neither actor:ID nor runner:CONTEXT:ID")
         if type(expires_at) not in (int, float) or not 0 < expires_at < LATEST:
             raise NotLoggedIn("the JWT's `exp` is no time")
+        if expires_at <= time.time():
+            raise NotLoggedIn(_EXPIRED)
         return Principal(named.kind, named.id, named.context_id, key=key.mark, expires_at=expires_at)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -214,13 +215,13 @@ class Answers:
             self._proxies.told(request.headers),
         )
         if isinstance(decided, Refusal):
-            return self._refusal_of(decided)
-        return self._too_long(request, shared) or decided
+            return self._refusal_of(decided, shared)
+        return self._too_long(request, shared) or replace(decided, headers=shared, request_id=_request_id(shared))
 
-    def _refusal_of(self, refusal: Refusal) -> Answer:
+    def _refusal_of(self, refusal: Refusal, shared: Headers) -> Answer:
         challenge: Headers = (CHALLENGE,) if refusal.is_challenge else ()
         retry: Headers = ((b"retry-after", b"%d" % refusal.retry_after),) if refusal.retry_after else ()
-        return self.refusal(refusal.status, refusal.detail, *challenge, *retry, NOT_STORED)
+        return self.refusal(refusal.status, refusal.detail, *shared, *challenge, *retry, NOT_STORED)
 
     def _too_long(self, request: Request, shared: Headers) -> Answer | None:
         length = request.headers.get(b"content-length", b"0")
@@ -308,9 +309,9 @@ class Answers:
         assert gate is not None, "without it there are no sessions"
         changed = await self._sessions.change(change, gate, budget)
         if isinstance(changed, Refusal):
-            return self._refusal_of(changed)
+            return self._refusal_of(changed, change.headers)
         cookie, body = changed
-        headers: Headers = (NOT_STORED, (b"set-cookie", cookie))
+        headers: Headers = (*change.headers, NOT_STORED, (b"set-cookie", cookie))
         return Answer(200, (*headers, JSON), body) if body else Answer(204, headers)
 
 

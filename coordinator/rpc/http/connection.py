@@ -8,7 +8,7 @@ request to the next is who makes them, as long as each shows the same.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import partial
 from typing import Final
 
@@ -293,13 +293,23 @@ class Connection:
     def give_way(self) -> bool:
         """End, if nobody is served who has logged in, and the client has kept us waiting for a while. Returns whether
         it does. Never blocks."""
-        is_waiting = self._waits_in is not None and self._answering is None
+        return self.identity is None and self._now() - self._idle_since >= GRACE and self.make_room()
+
+    @property
+    def identity(self) -> Hashable:
+        """Of who has logged in; None if nobody has."""
         access = None if self._intake is None else self._intake.access
-        if not is_waiting or (access is not None and access.principal is not None):
+        return None if access is None or access.principal is None else access.principal.identity
+
+    @property
+    def idle_since(self) -> float:
+        """When it was last answered, on trio's clock."""
+        return self._idle_since
+
+    def make_room(self) -> bool:
+        """End, if we wait for the client. Returns whether it does. Never blocks."""
+        if self._waits_in is None or self._answering is not None:
             return False
-        if self._now() - self._idle_since < GRACE:
-            return False
-        assert self._waits_in is not None, "it waits"
         self._gives_way = True
         self._waits_in.cancel()
         return True

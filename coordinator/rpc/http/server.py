@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,6 +11,7 @@ import structlog
 import trio
 
 from coordinator.accepting import Tally, yields_one
+from coordinator.rpc.access.crowds import crowd
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
 from coordinator.rpc.http.heads import HeadReader
@@ -23,6 +25,7 @@ __all__ = ["HttpServer", "Upgrade"]
 
 log = structlog.get_logger("coordinator.http")
 
+LOOK_EVERY: Final = 0.1  # seconds before all connections, of which there may be thousands, are looked at again in vain
 GOODBYE_TIMEOUT: Final = 1.0  # seconds in which a connection is closed properly
 
 _TOO_MANY: Final = b"too many clients, see --max-connections\n"
@@ -42,7 +45,8 @@ class HttpServer:
     Args:
         upgrade: what serves WebSockets here, if anything does.
         max_connections: clients connected at once. A further one takes the place of one that keeps us waiting and has
-            not logged in; it gets 503 if there is none.
+            not logged in, or else of one that waits for nothing and is of who has the most; it gets 503 if there is
+            none.
         secure: makes a TLS stream of a connection that was accepted, if that is spoken.
         on_disconnect: called when a client's connection has been closed.
 
@@ -72,6 +76,8 @@ class HttpServer:
         self.tally = Tally()
         self._streams: set[trio.abc.Stream] = set()
         self._serving: dict[Connection, None] = {}  # over HTTP/1, those looked at longest ago first
+        self._crowd: list[Connection] = []  # of who has too many, those that make room, the first one last
+        self._look_again = -math.inf  # when that may be
         self._refusing = 0
         self._accepting = trio.CancelScope()
         self._stopping = trio.Event()
@@ -146,7 +152,24 @@ class HttpServer:
     def _make_room(self) -> bool:
         """Whether a connection that serves nobody ends: clients that send a request are not kept out by those that
         only hold a place."""
-        return yields_one(self._serving) or self._http2.make_room()
+        return yields_one(self._serving) or self._http2.make_room() or self._crowd_makes_room()
+
+    def _crowd_makes_room(self) -> bool:
+        """Whether a connection ends of who has the most, and more than a few. Of those the one goes first that had its
+        last answer the longest ago."""
+        if not self._crowd and trio.current_time() >= self._look_again:
+            identity, surplus = crowd(connection.identity for connection in self._serving)
+            if surplus:
+                theirs = [connection for connection in self._serving if connection.identity == identity]
+                theirs.sort(key=lambda connection: connection.idle_since, reverse=True)
+                self._crowd = theirs[-surplus:]
+        while self._crowd:
+            connection = self._crowd.pop()
+            if connection in self._serving and connection.make_room():
+                del self._serving[connection]
+                return True
+        self._look_again = trio.current_time() + LOOK_EVERY
+        return False
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         alpn = getattr(stream, "selected_alpn_protocol", None)

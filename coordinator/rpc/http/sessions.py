@@ -36,11 +36,15 @@ class ChangeSession:
     Attributes:
         shown: a token, or with `ends` what the cookie shows.
         told: where it is from as it tells; see Proxies.
+        headers: of its response, whatever comes of it.
+        request_id: the one it has, if that can be shown.
     """
 
     shown: Shown
     ends: bool
     told: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,9 @@ class Sessions:
             await access.identify()
             if access.principal is None:
                 await gate.failing.take()
-            trail = None if self._dispatcher.logs is None else Trail(self._dispatcher.logs, "http", address, access)
+            trail = None
+            if self._dispatcher.logs is not None:
+                trail = Trail(self._dispatcher.logs, "http", address, access, request_id=change.request_id)
             return await (self._end(access, trail) if change.ends else self._begin(access, trail))
         except NotLoggedIn as error:
             return Refusal(401, error.data["detail"], is_challenge=True)

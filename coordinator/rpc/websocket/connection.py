@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -24,6 +24,7 @@ from coordinator.readiness import WatchedSocket
 from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.gate import Gate
+from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.jsonrpc import protocol
 from coordinator.rpc.jsonrpc.calls import Intake
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
@@ -103,8 +104,10 @@ class Connection(Session, Sink):
         message_timeout: float = math.inf,
         login_timeout: float = math.inf,
         shown: UpgradeRequest | None = None,
+        check_room: Callable[[Principal], None] = lambda principal: None,
     ) -> None:
         super().__init__(budget)
+        self._check_room = check_room
         self._message_timeout = message_timeout
         self._opened_at = trio.current_time()
         self._login_by = self._opened_at + login_timeout
@@ -192,8 +195,17 @@ class Connection(Session, Sink):
             return Access(gate, conversation=self)
         access = Access(gate, host=(shown.host or "").lower(), shown=shown.shown._replace(jwt=""), conversation=self)
         if shown.principal is not None:
-            access.become(shown.principal)  # so that it ends with its login though it never calls
+            access.login.become(shown.principal)  # so that it ends with its login though it never calls
         return access
+
+    @property
+    def identity(self) -> Hashable:
+        """Of who has logged in; None if nobody has."""
+        principal = None if self._access is None else self._access.principal
+        return None if principal is None else principal.identity
+
+    def check_room(self, principal: Principal) -> None:
+        self._check_room(principal)
 
     def log_out(self, reason: str) -> None:
         """Say that its login is over, and close. Never blocks."""

@@ -13,14 +13,16 @@ import trio
 
 from coordinator.accepting import REFUSAL, Tally, yields_one
 from coordinator.budget import Budget
-from coordinator.errors import CoordinatorError
+from coordinator.errors import CoordinatorError, Overloaded
 from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
+from coordinator.rpc.access.crowds import check_room
 from coordinator.rpc.access.forwarded import Proxies, peer_address
 from coordinator.rpc.access.logins import NOT_GOOD
 from coordinator.rpc.access.origins import AccessPolicy
+from coordinator.rpc.access.principals import Principal
 from coordinator.rpc.access.tokens import shown_by
 from coordinator.rpc.jsonrpc.dispatcher import Dispatcher
 from coordinator.rpc.listening import accept_clients
@@ -195,6 +197,7 @@ class WebSocketFrontEnd:
             message_timeout=self._message_timeout,
             login_timeout=self._login_timeout,
             shown=upgrade,
+            check_room=self._check_room,
         )
         self._open.add(connection)
         self._may_yield[connection] = None
@@ -277,7 +280,20 @@ class WebSocketFrontEnd:
                 shown.refusal or NOT_GOOD,
                 'www-authenticate: Bearer realm="herocoordinator"',
             )
+        try:
+            self._check_room(shown.principal)
+        except Overloaded as overloaded:
+            raise Refused(503, overloaded.data["detail"]) from None
         upgrade.principal = shown.principal
+
+    def _check_room(self, principal: Principal) -> None:
+        """Raises Overloaded."""
+        held = (connection.identity for connection in self._open)
+        try:
+            check_room(principal.identity, held, taken=self.connections, most=self._max_connections)
+        except Overloaded:
+            self.tally.refused += 1
+            raise
 
     async def _refuse(self, stream: trio.abc.Stream, refused: Refused) -> None:
         with trio.move_on_after(REFUSED_TIMEOUT):
