@@ -269,3 +269,10 @@ class Layout:
         if self.isolation == "prefix" or context == 0:
             return [command]
         return [("SELECT", 0), command, ("SELECT", context)]
+
+    def from_global(self, command: Command, context: int) -> list[Command]:
+        """A command for a context as GLOBAL's own connection sends it, where that can reach the context: not if
+        `is_spread`."""
+        if self.isolation == "prefix" or context == 0:
+            return [command]
+        return [("SELECT", context), command, ("SELECT", 0)]

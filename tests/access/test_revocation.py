@@ -215,6 +215,43 @@ def test_a_store_that_is_away_lets_nobody_in(tmp_path: Path) -> None:
                     assert forged.code("context.load", {"id": CONTEXT}) == STORAGE
 
 
+@pytest.mark.parametrize("isolation", ["index", "prefix"])
+def test_who_follows_more_contexts_than_are_served_at_once_is_looked_at_and_takes_no_connection(
+    tmp_path: Path, isolation: str
+) -> None:
+    operators, contexts = tmp_path / "operator", range(1, 13)
+    (tmp_path / "store").mkdir()
+    with valkey(tmp_path / "store") as store:
+        arguments = ("--redis-url", store.url, "--operator-token-file", str(operators), "--isolation", isolation)
+        with (
+            coordinator("--auth", "keys", "--workers", "1", "--store-connections", "4", *arguments) as server,
+            caller(server, "http", operators.read_text().strip()) as operator,
+        ):
+            operator.result("actor.create", callers.actor(1, Key().public))
+            for id in contexts:
+                operator.result("context.create", callers.context(id, admins=[], executors=[], readers=[1]))
+            token, _ = token_of(operator, "actor:1")
+            with caller(server, "ws", token) as follower:
+                following = {
+                    follower.result("context.subscribe", {"context_id": id})["subscription"]: id for id in contexts
+                }
+
+                info = store.client(0).info
+
+                def accepted() -> int:
+                    return int(info("stats")["total_connections_received"])
+
+                for _ in range(10):  # until those of the subscribing are all there
+                    before = accepted()
+                    time.sleep(2.0)
+                    if accepted() - before < len(contexts) / 2:
+                        break
+                assert accepted() - before < len(contexts) / 2
+
+                operator.result("context.create", callers.context(contexts[-1], admins=[], executors=[], readers=[]))
+                assert following[follower.note("auth.ended", SOON)["subscription"]] == contexts[-1]
+
+
 def test_a_change_takes_effect_well_within_the_second_it_may_take(
     guarded: CoordinatorProcess, operator: Caller
 ) -> None:

@@ -70,17 +70,6 @@ async def look(access: Access, times: int) -> None:
             await access.end_subscriptions()
 
 
-async def test_who_has_no_time_for_all_goes_on_where_it_has_stopped(autojump: None) -> None:
-    following = Following()
-    access = client(following)
-    await look(access, 2)
-    access.left = frozenset(range(CONTEXTS))
-
-    await look(access, 4)
-
-    assert sorted(following.ended) == [*range(CONTEXTS)]
-
-
 async def test_one_at_the_end_is_ended_though_all_before_are_looked_at_again(
     autojump: None,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -150,8 +150,11 @@ class Access:
             self.trail.ended(self.principal.name, context, error, reason)
 
     @property
-    def has_subscriptions(self) -> bool:
-        return self.conversation is not None and bool(self.conversation.subscriptions)
+    def followed(self) -> Collection[int]:
+        """The contexts in which it has subscriptions."""
+        if self.conversation is None or not self.conversation.subscriptions:
+            return ()
+        return {subscription.keys.context_key or 0 for subscription in self.conversation.subscriptions.values()}
 
     async def end_subscriptions(self) -> None:
         """End those that it may not have any more.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -75,6 +76,7 @@ class Registry:
 
     def __init__(self, directory: Directory, layout: Layout, timeout: float) -> None:
         self._directory = directory
+        self._layout = layout
         self._keyspace = layout.keyspace
         self._timeout = timeout
         self.members: Fresh[int, Members] = Fresh(self._fetch_members)
@@ -148,15 +150,16 @@ class Registry:
         return await self._fetch_members(context, ahead=True)
 
     async def _fetch_members(self, context: int, *, ahead: bool = False) -> Members:
-        keys = self._keyspace(context)
-        command = ("HMGET", keys.context(context), "admins", "executors", "readers")
         try:
-            ((*lists,),) = await self._carry_out(context, [command], writes=False, ahead=ahead)
+            (lists,) = await self._carry_out(context, [self._members_command(context)], writes=False, ahead=ahead)
         except StorageError as error:
             if NO_SUCH_DATABASE in str(error.data.get("detail", "")):
                 return Members()  # the store has no room for such a context, so there is none
             raise
-        return Members(*(frozenset(from_json(ids)) if ids else frozenset() for ids in lists))
+        return _members_of(lists)
+
+    def _members_command(self, context: int) -> Command:
+        return ("HMGET", self._keyspace(context).context(context), "admins", "executors", "readers")
 
     async def _fetch_actor(self, id: int) -> Actor:
         (reply,) = await self.read(GLOBAL, self._actor_command(id))
@@ -182,6 +185,24 @@ class Registry:
                 else:
                     self.actors.learn(id, _actor_of(reply), asked_at)
 
+    async def refresh_members(self, contexts: Collection[int]) -> None:
+        """Ask about many contexts at once, but for those that are known. Raises StorageError.
+
+        To ask in each context, where something is followed, would have it served, and those of one client may be more
+        than are served at once: then others wait for their turn. Contexts on several servers have to be asked so.
+        """
+        if self._layout.is_spread:
+            return
+        wanted = [context for context in contexts if self.members.known(context) is None]
+        for first in range(0, len(wanted), REFRESHED_AT_ONCE):
+            part = wanted[first : first + REFRESHED_AT_ONCE]
+            asked_at = time.monotonic()
+            sent = [self._layout.from_global(self._members_command(context), context) for context in part]
+            replies = iter(await self.read(GLOBAL, *chain.from_iterable(sent)))
+            for context, commands in zip(part, sent, strict=True):
+                of_this = [next(replies) for _ in commands]
+                self.members.learn(context, _members_of(of_this[len(commands) // 2]), asked_at)
+
     async def _fetch_runner(self, ids: tuple[int, int]) -> Actor:
         context, id = ids
         try:
@@ -195,6 +216,10 @@ class Registry:
     async def _fetch_token(self, id: str) -> Token | None:
         (reply,) = await self.read(GLOBAL, self._token_command(id))
         return _token_of(id, reply)
+
+
+def _members_of(lists: Any) -> Members:
+    return Members(*(frozenset(from_json(ids)) if ids else frozenset() for ids in lists))
 
 
 def _actor_of(reply: Any) -> Actor:

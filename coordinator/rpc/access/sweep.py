@@ -3,7 +3,7 @@ is known of its client is believed, and ended if the client may not have it any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final, Protocol
@@ -37,7 +37,8 @@ class Client(Protocol):
     def principal(self) -> Principal | None: ...
 
     @property
-    def has_subscriptions(self) -> bool: ...
+    def followed(self) -> Collection[int]:
+        """The contexts in which it has subscriptions."""
 
     def log_out(self, reason: str) -> None:
         """It is nobody from now on."""
@@ -89,16 +90,26 @@ class Sweep:
     async def _sweep(self, nursery: trio.Nursery, *, with_idle: bool) -> None:
         """Look at each client that has something that lasts, and `with_idle` at each open connection.
 
-        Logins are looked at for all together. What else takes the store is asked in tasks, one a client at the most, so
-        that a context which is slow keeps nobody else's from being ended.
+        Logins, and who is what where something is followed, are looked at for all together. What else takes the store
+        is asked in tasks, one a client at the most, so that a context which is slow keeps nobody else's from being
+        ended.
         """
         calls = self._calls_that_wait()
-        busy = {access for access in self._open if access.has_subscriptions}
+        followed = {access: access.followed for access in self._open}
+        busy = {access for access, contexts in followed.items() if contexts}
         busy |= calls.keys()
         looked_at = busy | self._open if with_idle else busy
         known = [(access, access.principal) for access in looked_at if access.principal is not None]
         with suppress(CoordinatorError):  # while the store is away it hands out nothing either
             await self._logins.ask_about(principal for _, principal in known)
+            await self._registry.refresh_members(
+                {
+                    context
+                    for access, principal in known
+                    if principal.kind == "actor"
+                    for context in followed.get(access, ())
+                }
+            )
         for number, (access, principal) in enumerate(known, 1):
             if self._logins.fresh_until(principal) == 0:
                 self._end(access, calls.get(access, ()))
