@@ -123,6 +123,7 @@ class Engine:
             self._nursery.start_soon(supervise, "listening to other coordinators", self._pubsub.run)
             self._nursery.start_soon(supervise, "the timers", self._timers.run)
             self._nursery.start_soon(supervise, "membership", self._renew_membership)
+            self._nursery.start_soon(supervise, "keeping up which runners are here", self._renewals.keep_runners)
             self._nursery.start_soon(supervise, "keeping up what is followed", self._renewals.keep_followed)
             self._nursery.start_soon(supervise, "the clock", self._clock.run)
             task_status.started()
@@ -131,7 +132,6 @@ class Engine:
         """Say that we live, take over from coordinators that do not, and keep up what our own clients wait for."""
         while True:
             await self._membership.renew()
-            self._renewals.renew_runners()
             self._connected.renew(self.contexts.by_key)
             await trio.sleep(MEMBERSHIP_EVERY)
 
