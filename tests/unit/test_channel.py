@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from coordinator.server.workers.channel import Failed, Gone, ParentChannel, Stop, WorkerChannel
 
@@ -31,9 +32,10 @@ async def test_messages_of_several_tasks_arrive_whole() -> None:
 
 async def test_the_rest_of_a_message_whose_sender_was_cancelled_comes_before_the_next() -> None:
     parent, worker = channels()
-    with trio.move_on_after(0.05) as scope:
-        await worker.send(Failed(LONG))
-    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.send, Failed(LONG))
+        await wait_all_tasks_blocked()  # the socket is full
+        nursery.cancel_scope.cancel()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.send, Failed("next"))
         assert await parent.receive() == Failed(LONG)
@@ -44,9 +46,11 @@ async def test_a_message_that_waited_for_its_turn_and_was_cancelled_is_not_sent(
     parent, worker = channels()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.send, Failed(LONG))
-        await trio.sleep(0.05)
-        with trio.move_on_after(0.05):
-            await worker.send(Failed("cancelled"))
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as other:
+            other.start_soon(worker.send, Failed("cancelled"))
+            await wait_all_tasks_blocked()
+            other.cancel_scope.cancel()
         nursery.start_soon(worker.send, Failed("next"))
         assert [await parent.receive(), await parent.receive()] == [Failed(LONG), Failed("next")]
 
