@@ -220,14 +220,16 @@ local function parent_of(tx, flow, serial, links, parent)
   if not place then
     return nil
   end
-  it = {place = place, status = status, name = 'x_next', spilled = 'next:' .. parent}
+  it = {place = place, status = status, name = 'x_next', text = following or '', spilled = 'next:' .. parent}
   -- As long as one that is running has no x_next, nobody counts on its end: see STEP.settle.
   if status == 'Started' then
     it.name = 'x_held'
   elseif status == 'Finished' then
     it.name, it.spilled = done_next(flow), 'next:' .. flow .. ':' .. parent
   end
-  it.text = (it.name == 'x_next' and following or redis.call('HGET', tx.prefix .. parent, it.name)) or ''
+  if it.name ~= 'x_next' then
+    it.text = redis.call('HGET', tx.prefix .. parent, it.name) or ''
+  end
   links.parents[parent] = it
   return it
 end
