@@ -275,16 +275,16 @@ end
 
 -- Put the members `names` of a record behind the first `count` items of `fields`, behind all if it is nil, from the
 -- arguments of the call from `first` on. One that was not given is what is stored, `kept`, or its default; it is left
--- out if there is neither. A new record, without `kept`, is stored without what is at its default. Returns how many
--- items there are then.
-local function put_members(fields, names, args, first, kept, defaults, count)
+-- out if there is neither. A new record, without `kept`, is stored without what is empty; see LEAN for `lean`. Returns
+-- how many items there are then.
+local function put_members(fields, names, args, first, kept, lean, count)
   count = count or #fields
   for i, name in ipairs(names) do
     local value = args[first + i - 1]
     if value == NOT_GIVEN then
-      value = kept and kept[name] or defaults[name]
+      value = kept and kept[name] or lean.defaults[name]
     end
-    if value and (kept or value ~= defaults[name]) then
+    if value and (kept or value ~= lean.empty[name]) then
       fields[count + 1], fields[count + 2] = name, value
       count = count + 2
     end
@@ -431,7 +431,7 @@ local function flow_submit(tx, args, o)
       local last = 8
       if it then -- what it was stored with is not at its default, perhaps
         fields[9], fields[10], last = 'updated_at', tx.seconds, 10
-        last = put_members(fields, JOB_GIVEN, SUBMITTED.members(kind, args, place), 1, it.kept, JOB_DEFAULTS, last)
+        last = put_members(fields, JOB_GIVEN, SUBMITTED.members(kind, args, place), 1, it.kept, LEAN.job, last)
       end
       if it or filled ~= kind then
         for at, name in ipairs(kind.names) do
@@ -465,7 +465,7 @@ local function flow_submit(tx, args, o)
   if tx.origin or was.status then
     put(fields, 'x_origin', tx.origin or '')
   end
-  put_members(fields, given, args, o + 6, was.kept, FLOW_DEFAULTS)
+  put_members(fields, given, args, o + 6, was.kept, LEAN.flow)
   redis.call('HSET', keys[1], unpack(fields))
   COUNT.flow(tx, was.status or '', 'Started')
   BYTES.count(tx, flow)
@@ -557,7 +557,7 @@ local function flow_create(tx, args, o)
   end
   local was = known_of(tx, {flow}, FLOW_OPTIONAL)[flow] or NEW
   local fields = {'status', 'Dispatched', 'created_at', was.created_at or tx.seconds, 'updated_at', tx.seconds}
-  put_members(fields, FLOW_GIVEN, args, o + 4, was.kept, FLOW_DEFAULTS)
+  put_members(fields, FLOW_GIVEN, args, o + 4, was.kept, LEAN.flow)
   redis.call('HSET', key, unpack(fields))
   COUNT.flow(tx, status or '', 'Dispatched')
   BYTES.count(tx, flow)
@@ -609,7 +609,7 @@ local function flow_add(tx, args, o)
     local it, key = known[job], keys[i]
     if not it or not claimed(redis.call('HGET', key, 'x_was'), serial) then -- it may be asked again
       local fields = {'created_at', it and it.created_at or tx.seconds, 'updated_at', tx.seconds}
-      put_members(fields, JOB_GIVEN, args, at + 2, it and it.kept, JOB_DEFAULTS)
+      put_members(fields, JOB_GIVEN, args, at + 2, it and it.kept, LEAN.job)
       count = count + 1
       local is_pending = true
       local type = args[at + 1 + TYPE_GIVEN]

@@ -93,11 +93,16 @@ function COUNT.flush(tx)
   tx.moves = {}
 end
 
--- What a new record of a kind is stored without, for each field costs much: members that are empty, and those that
--- something else tells: the key, or, when it was updated, when it was created.
+-- Of a kind of records, what a member is that is not given and not stored (`defaults`), and what a new one is stored
+-- without, for each field costs much: members that are `empty`, and those that something else has `told`: the key, or,
+-- when it was updated, when it was created.
 local LEAN = {
-  job = {empty = JOB_EMPTY, told = {id = true, caller_id = true, context_id = true, updated_at = true}},
-  flow = {empty = FLOW_EMPTY, told = {}},
+  job = {
+    defaults = JOB_DEFAULTS,
+    empty = JOB_EMPTY,
+    told = {id = true, caller_id = true, context_id = true, updated_at = true},
+  },
+  flow = {defaults = FLOW_DEFAULTS, empty = FLOW_EMPTY, told = {}},
 }
 
 -- Shapes that were seen, by their text: there are a few of each kind. What a record of the shape is written with is put
