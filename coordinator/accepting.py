@@ -17,7 +17,7 @@ import trio
 from coordinator.logs import Seldom
 from coordinator.socketio import RECEIVE_BYTES
 
-__all__ = ["REFUSAL", "REFUSALS", "Tally", "serve_listener", "yields_one"]
+__all__ = ["REFUSAL", "REFUSALS", "LastingListener", "Tally", "serve_listener", "yields_one"]
 
 log = structlog.get_logger("coordinator.accepting")
 
@@ -104,6 +104,24 @@ async def serve_listener(
                 on_disconnect()
             for _ in range(PASSES):
                 await trio.lowlevel.checkpoint()
+
+
+class LastingListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener that stays open when what accepts from it crashes: that is started again. Once `stop` is set it is
+    closed for good, so that who connects from then on is refused."""
+
+    def __init__(self, listener: trio.abc.Listener[trio.SocketStream], stop: trio.Event) -> None:
+        self._listener = listener
+        self._stop = stop
+
+    async def accept(self) -> trio.SocketStream:
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        if self._stop.is_set():
+            await self._listener.aclose()
+        else:
+            await trio.lowlevel.checkpoint()
 
 
 class Yielding(Protocol):

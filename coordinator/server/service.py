@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from coordinator import logs
+from coordinator.accepting import LastingListener
 from coordinator.actors.directory import Directory, one_step
 from coordinator.dashboard import load_site
 from coordinator.engine.engine import Engine
@@ -277,8 +278,8 @@ class Service:
             dispatcher, http_server, websocket, limits, self._audit, self._access_log, self._store_view.families
         )
         async with trio.open_nursery() as front_ends:
-            front_ends.start_soon(http_server.serve, _Reusable(http, stop))
-            front_ends.start_soon(websocket.serve, _Reusable(ws, stop))
+            front_ends.start_soon(http_server.serve, LastingListener(http, stop))
+            front_ends.start_soon(websocket.serve, LastingListener(ws, stop))
             started()
             await stop.wait()
             grace = self.settings.shutdown_grace
@@ -361,21 +362,3 @@ async def _return_memory() -> None:
     while True:
         await trio.sleep(RETURN_MEMORY_EVERY)
         memory.look()
-
-
-class _Reusable(trio.abc.Listener[trio.SocketStream]):
-    """A listener that stays open when what accepts from it crashes: that is started again. Once `stop` is set it is
-    closed for good, so that who connects from then on is refused."""
-
-    def __init__(self, listener: Listener, stop: trio.Event) -> None:
-        self._listener = listener
-        self._stop = stop
-
-    async def accept(self) -> trio.SocketStream:
-        return await self._listener.accept()
-
-    async def aclose(self) -> None:
-        if self._stop.is_set():
-            await self._listener.aclose()
-        else:
-            await trio.lowlevel.checkpoint()

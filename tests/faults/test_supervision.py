@@ -10,6 +10,7 @@ import pytest
 import structlog.testing
 import trio
 
+from coordinator.accepting import LastingListener
 from coordinator.actors.directory import Directory
 from coordinator.engine import engine as engine_module
 from coordinator.engine.engine import Engine
@@ -18,7 +19,6 @@ from coordinator.engine.pubsub import PubSub
 from coordinator.engine.ticks import Ticks
 from coordinator.engine.timers import Timers
 from coordinator.engine.waiters import Waiters
-from coordinator.server import service
 from coordinator.storage.connection import Store
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.keys import Layout
@@ -158,7 +158,7 @@ async def test_what_a_dead_coordinator_owned_is_kept_until_it_could_be_read(stor
 async def test_clients_stay_connected_and_others_get_in_though_the_accept_loop_crashes(
     store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fault = Fault(monkeypatch, service._Reusable, "accept", afterwards=False)
+    fault = Fault(monkeypatch, LastingListener, "accept", afterwards=False)
     with trio.fail_after(HANG):
         async with (
             serving(redis_url=store.url) as here,

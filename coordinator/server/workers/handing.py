@@ -12,6 +12,7 @@ from typing import Final
 import trio
 from prometheus_client.core import Metric
 
+from coordinator.accepting import LastingListener
 from coordinator.server.bootstrap import FRONT_ENDS, FrontEnd, new_name
 from coordinator.server.descriptors import HANDOVERS
 from coordinator.server.workers.channel import Clients, ParentChannel
@@ -160,21 +161,13 @@ class HeldClient:
             view.detach()
 
 
-class Gated(trio.abc.Listener[trio.SocketStream]):
-    """A listener that leaves connections to the kernel's queue while there is nobody to give them to. It stays open
-    until `stop` is set, also when what accepts from it crashes."""
+class Gated(LastingListener):
+    """One that leaves connections to the kernel's queue while there is nobody to give them to."""
 
     def __init__(self, listener: trio.SocketListener, gate: Callable[[], Awaitable[None]], stop: trio.Event) -> None:
-        self._listener = listener
+        super().__init__(listener, stop)
         self._gate = gate
-        self._stop = stop
 
     async def accept(self) -> trio.SocketStream:
         await self._gate()
-        return await self._listener.accept()
-
-    async def aclose(self) -> None:
-        if self._stop.is_set():
-            await self._listener.aclose()
-        else:
-            await trio.lowlevel.checkpoint()
+        return await super().accept()
