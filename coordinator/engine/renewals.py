@@ -81,8 +81,10 @@ class Renewals:
             while True:
                 again = trio.current_time() + every
                 for context_key in [*self._contexts.by_key]:
+                    if context_key in few.begun:
+                        continue
                     operations = [*of(context_key, self._contexts.of(context_key))]
-                    if operations and context_key not in few.begun:
+                    if operations:
                         await few.begin(context_key)
                         nursery.start_soon(self._say, context_key, operations, few)
                 await trio.sleep_until(again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -134,6 +134,11 @@ class Access:
     def principal(self) -> Principal | None:
         """Who has logged in."""
         return self.login.principal
+
+    @property
+    def identity(self) -> Hashable:
+        """What all logins of who has logged in have in common; None if nobody has."""
+        return None if self.principal is None else self.principal.identity
 
     def log_out(self, reason: str) -> None:
         """It is nobody from now on."""

@@ -197,11 +197,11 @@ class Registry:
         for first in range(0, len(wanted), REFRESHED_AT_ONCE):
             part = wanted[first : first + REFRESHED_AT_ONCE]
             asked_at = time.monotonic()
-            sent = [self._layout.from_global(self._members_command(context), context) for context in part]
-            replies = iter(await self.read(GLOBAL, *chain.from_iterable(sent)))
-            for context, commands in zip(part, sent, strict=True):
-                of_this = [next(replies) for _ in commands]
-                self.members.learn(context, _members_of(of_this[len(commands) // 2]), asked_at)
+            sent = (self._layout.from_global(self._members_command(context), context) for context in part)
+            replies = await self.read(GLOBAL, *chain.from_iterable(sent))
+            told = [reply for reply in replies if isinstance(reply, list)]  # that a database is selected is no list
+            for context, lists in zip(part, told, strict=True):
+                self.members.learn(context, _members_of(lists), asked_at)
 
     async def _fetch_runner(self, ids: tuple[int, int]) -> Actor:
         context, id = ids

@@ -297,9 +297,9 @@ class Connection:
 
     @property
     def identity(self) -> Hashable:
-        """Of who has logged in; None if nobody has."""
+        """See Access.identity."""
         access = None if self._intake is None else self._intake.access
-        return None if access is None or access.principal is None else access.principal.identity
+        return None if access is None else access.identity
 
     @property
     def idle_since(self) -> float:

@@ -200,9 +200,8 @@ class Connection(Session, Sink):
 
     @property
     def identity(self) -> Hashable:
-        """Of who has logged in; None if nobody has."""
-        principal = None if self._access is None else self._access.principal
-        return None if principal is None else principal.identity
+        """See Access.identity."""
+        return None if self._access is None else self._access.identity
 
     def check_room(self, principal: Principal) -> None:
         self._check_room(principal)

@@ -25,7 +25,7 @@ DISCOVER: Final = "rpc.discover"
 
 
 class Logs(NamedTuple):
-    """Those that are kept, and who is told of spans."""
+    """The logs that a process keeps, and where its spans go."""
 
     audit: LogWriter | None = None
     access: LogWriter | None = None
