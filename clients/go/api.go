@@ -1431,6 +1431,8 @@ type MetPrerequisite struct {
 	By *string `json:"by,omitempty"`
 	// What the jobs get with it
 	Payload Map[string, string] `json:"payload,omitempty"`
+	// true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were revoked a week ago
+	Omitted *bool `json:"omitted,omitempty"`
 }
 
 // NameText: A name for people: one printable line.
@@ -1662,6 +1664,8 @@ type Satisfied struct {
 	By *string `json:"by,omitempty"`
 	// What the jobs get with it
 	Payload Map[string, string] `json:"payload,omitempty"`
+	// true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were revoked a week ago
+	Omitted *bool `json:"omitted,omitempty"`
 	// Name of the condition
 	Name string `json:"name"`
 	// Id of the flow
@@ -1680,6 +1684,8 @@ type SatisfiedPrerequisite struct {
 	By *string `json:"by,omitempty"`
 	// What the jobs get with it
 	Payload Map[string, string] `json:"payload,omitempty"`
+	// true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were revoked a week ago
+	Omitted *bool `json:"omitted,omitempty"`
 	// Name of the condition
 	Name string `json:"name"`
 	// Id of the flow

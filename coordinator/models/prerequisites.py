@@ -30,6 +30,14 @@ class MetPrerequisite(Model):
     ]
     by: OptionalText = None
     payload: Annotated[StringMap | SkipJsonSchema[None], LEFT_OUT_WHEN_UNSET] = None
+    omitted: Annotated[
+        bool | SkipJsonSchema[None],
+        LEFT_OUT_WHEN_UNSET,
+        Field(
+            description="true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, "
+            "or as they were revoked a week ago"
+        ),
+    ] = None
 
 
 class PrerequisiteRevokeParams(Model):

@@ -23,7 +23,7 @@ from tests.support.server import ValkeyProcess, coordinator, valkey
 from tests.support.streaming import job
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "upgrades"
-VERSIONS = (3, 4, 5, 6, 7, 8, 9, 10)
+VERSIONS = (3, 4, 5, 6, 7, 8, 9, 10, 12)
 
 
 @contextmanager

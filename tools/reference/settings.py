@@ -237,6 +237,7 @@ def _limits() -> dict[str, list[Limit]]:
             _fixed("prerequisites of a job", contract.MAX_PREREQUISITES, wrong),
             _fixed("addresses of an actor", contract.MAX_ADDRESSES, wrong),
             _fixed("payload of a prerequisite", prerequisites.MAX_PAYLOAD, wrong, "bytes"),
+            _fixed("payloads of its prerequisites that a job is told", 2**20, "others have `omitted`", "bytes"),
             _fixed("edges of a flow for which `flow.dag` computes the graph", records.DAG_EDGES, "-32030"),
             _set("result of a job or flow", "max_result_bytes", "-32602, and the attempt goes on", "bytes"),
             _fixed("records of a page of a list", base.MAX_PAGE, wrong),

@@ -1726,6 +1726,9 @@ pub struct MetPrerequisite {
     /// What the jobs get with it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<BTreeMap<String, String>>,
+    /// true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were revoked a week ago
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<bool>,
 }
 
 /// A name for people: one printable line.
@@ -2003,6 +2006,9 @@ pub struct Satisfied {
     /// What the jobs get with it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<BTreeMap<String, String>>,
+    /// true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were revoked a week ago
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<bool>,
     /// Name of the condition
     pub name: String,
     /// Id of the flow
@@ -2025,6 +2031,9 @@ pub struct SatisfiedPrerequisite {
     /// What the jobs get with it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<BTreeMap<String, String>>,
+    /// true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were revoked a week ago
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<bool>,
     /// Name of the condition
     pub name: String,
     /// Id of the flow

@@ -1379,6 +1379,11 @@ export interface MetPrerequisite {
   by?: string;
   /** What the jobs get with it */
   payload?: { [name: string]: string };
+  /**
+   * true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were
+   * revoked a week ago
+   */
+  omitted?: boolean;
 }
 
 /** A name for people: one printable line. */
@@ -1604,6 +1609,11 @@ export interface Satisfied {
   by?: string;
   /** What the jobs get with it */
   payload?: { [name: string]: string };
+  /**
+   * true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were
+   * revoked a week ago
+   */
+  omitted?: boolean;
   /** Name of the condition */
   name: string;
   /** Id of the flow */
@@ -1622,6 +1632,11 @@ export interface SatisfiedPrerequisite {
   by?: string;
   /** What the jobs get with it */
   payload?: { [name: string]: string };
+  /**
+   * true: `by` and `payload` are left out, for those of the job before them have 1 MiB together, or as they were
+   * revoked a week ago
+   */
+  omitted?: boolean;
   /** Name of the condition */
   name: string;
   /** Id of the flow */

@@ -25,6 +25,7 @@ GROWING: Final = frozenset(
         "hc_flow_start",
         *("hc_flow_retry", "hc_flow_mark", "hc_flow_rerun"),
         *("hc_message_send", "hc_message_begin", "hc_message_start"),
+        "hc_prerequisite_satisfy",
         "hc_log",
         *("hc_guarded", "hc_guarded_long", "hc_token_create"),
     }

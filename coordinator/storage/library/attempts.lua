@@ -7,8 +7,8 @@ local NAMES_JOB = '^.+%-(%d+)%-(%d+)$' -- a token; those of early versions named
 -- What is known of a job that may be taken, `record`, a list: its name, its key, the inputs and the run's fields that
 -- its runner gets, what is read of it that the engine needs, and what its runner gets, in its order.
 local JOB, KEY, INPUTS, OF_RUN = 1, 2, 3, 4
-local AT = {status = 5, x_run = 6, x_queued = 7, x_attempt = 8, x_parents = 9, updated_at = 10}
-local ASSIGNED = 11
+local AT = {status = 5, x_run = 6, x_queued = 7, x_attempt = 8, x_parents = 9, updated_at = 10, x_met = 11}
+local ASSIGNED = 12
 for i = 1, #JOB_ASSIGNED do -- there is no ipairs yet while the library is loaded
   AT[JOB_ASSIGNED[i]] = ASSIGNED + i - 1
 end
@@ -73,21 +73,23 @@ local function inputs_of(tx, job, parents, after)
   return not after and '{' .. table.concat(inputs, ',') .. '}' or nil, table.concat(rest, ','), last
 end
 
--- The same as a runner is told it: the object, and behind it a list of the ids of the others, if there are any.
-local function encode_inputs(tx, job, parents)
-  local inputs, rest = inputs_of(tx, job, parents)
-  return rest == '' and inputs or inputs .. '[' .. rest .. ']'
+-- Read what a job is told of others into its record: its inputs, the object and behind it a list of the ids of the
+-- others, if there are any; and what its prerequisites were satisfied by.
+local function read_given(tx, job, record)
+  local inputs, rest = inputs_of(tx, job, record[PARENTS])
+  record[INPUTS] = rest == '' and inputs or inputs .. '[' .. rest .. ']'
+  local met, names = record[AT.x_met], record[AT.prerequisites]
+  record[AT.x_met] = met and names ~= '[]' and PREREQUISITES.encode_met(tx, record[RUN], names, met) or ''
 end
 
--- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see encode_inputs), updated_at,
+-- What the runner of an attempt gets: attempt, token, job, run, its env_vars, inputs (see read_given), updated_at,
 -- what its prerequisites were satisfied by (a JSON object, or '' if it has none), since when it was queued and when
 -- that ended (ms, `waited`; '' if this was told before), the run's x_origin and the members that JOB_ASSIGNED names;
 -- joined by NUL, which only the last of them, the script, may contain. One string, for each item of a table costs the
 -- server much. `of_run`: run and env_vars, and `updated_at`, each with a NUL before and behind it.
-local function encode_assignment(record, attempt, token, of_run, inputs, updated_at, waited, origin)
-  local met = record[AT.prerequisites] ~= '[]' and redis.call('HGET', record[KEY], 'x_met') or ''
-  return attempt .. '\0' .. token .. '\0' .. record[JOB] .. of_run .. inputs .. updated_at .. met .. '\0' .. waited
-    .. '\0' .. origin .. '\0' .. table.concat(record, '\0', ASSIGNED)
+local function encode_assignment(record, attempt, token, of_run, updated_at, waited, origin)
+  return attempt .. '\0' .. token .. '\0' .. record[JOB] .. of_run .. record[INPUTS] .. updated_at .. record[AT.x_met]
+    .. '\0' .. waited .. '\0' .. origin .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
 -- Whether a runner other than this one is there for jobs of a type.
@@ -349,14 +351,17 @@ local function pop(tx, count, bytes, types, runner)
           tx.due = math.min(tx.due or till, till) -- then it may have it, for whoever looks tells of all queues
         elseif active == '1' then
           seen[job] = true
-          local are_readable, inputs = true, '{}'
-          if record[PARENTS] then
-            are_readable, inputs = pcall(encode_inputs, tx, job, record[PARENTS])
+          local are_readable = true
+          if record[PARENTS] or record[AT.x_met] then
+            are_readable = pcall(read_given, tx, job, record)
+          else
+            record[INPUTS], record[AT.x_met] = '{}', ''
           end
           if are_readable then
-            record[INPUTS], record[OF_RUN] = inputs, of_run
+            record[OF_RUN] = of_run
             popped[#popped + 1] = record
-            bytes = bytes - #inputs - of_run.size - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
+            bytes = bytes - #record[INPUTS] - of_run.size - #record[SCRIPT] - #record[ENV_VARS] - #record[AT.result]
+              - 3 * #record[AT.x_met] -- which is looked for piece by piece
           else
             arm(tx, 'retry:' .. job, tx.now + LOOK_AGAIN)
           end
@@ -430,7 +435,7 @@ local function begin_attempt(tx, taking, at)
     acknowledge(tx, run)
   end
   local attempts, taken, count = taking.attempts, taking.taken, taking.count + 1
-  attempts[count] = encode_assignment(record, number, token, of_run.text, record[INPUTS], taking.updated_at,
+  attempts[count] = encode_assignment(record, number, token, of_run.text, taking.updated_at,
     record[QUEUED] .. taking.since, origin)
   taken[2 * count - 1], taken[2 * count], taking.count = job, token, count
 end
@@ -458,9 +463,9 @@ local function taken_before(tx, holder, number)
     local attempt = record[STATUS] == 'Started' and attempt_of(record[ATTEMPT])
     if attempt and attempt.token == token then
       local of_run = read_run(tx, record[RUN])
-      local inputs = encode_inputs(tx, job, record[PARENTS])
+      read_given(tx, job, record)
       local updated_at = record[UPDATED_AT] or record[AT.created_at] -- when it was taken, not now
-      attempts[#attempts + 1] = encode_assignment(record, attempt.number, token, of_run.text, inputs,
+      attempts[#attempts + 1] = encode_assignment(record, attempt.number, token, of_run.text,
         '\0' .. updated_at .. '\0', '', of_run.origin)
     end
   end

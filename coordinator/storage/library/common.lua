@@ -40,7 +40,7 @@
 -- that is), x_again (the token of the flow_rerun that has started it last), x_origin (what has asked for its last
 -- start, as Keyspace.started_by has it, or '').
 
-local VERSION = '12'
+local VERSION = '13'
 local IDENTITY = VERSION .. ':' .. DIGEST
 -- So many reports of log lines are kept of a flow; a text, as all that is given to redis.call often: a number is
 -- printed each time.

@@ -197,46 +197,48 @@ end
 -- for it. One that was satisfied before stays as it is.
 -- Arguments: 1 its name, 2 the flow or '', 3 what is said of it, as the more members of a SatisfiedPrerequisite in
 -- JSON: by, payload; each with a comma before it; 4 a token that names this call.
--- Result: 'ok', what is stored of it (see prerequisites.lua), how many jobs had waited | 'none': there is no such flow
+-- Result: 'ok', when it was satisfied (ms) and what was said of it then, as one text, how many jobs had waited
+-- | 'none': there is no such flow
 -- | 'differs': it was satisfied with another payload | 'more': it is satisfied, but many have waited for it: to
 -- be called again.
 local function prerequisite_satisfy(tx, args, o)
-  local name, flow, more = args[o + 1], args[o + 2], args[o + 3]
-  local satisfied, scope = tx.prefix .. 'prerequisites', ''
+  local name, flow, said = args[o + 1], args[o + 2], args[o + 3]
+  local scope, id = '-', ''
   if flow ~= '' then
     if redis.call('EXISTS', tx.prefix .. flow) == 0 then
       return WORD.NONE
     end
-    satisfied, scope = satisfied .. ':' .. flow, job_id(flow)
+    scope, id = flow, job_id(flow)
   end
   local waiting, spreading = tx.prefix .. 'waiting:' .. name, 'spread:' .. args[o + 4] .. ' ' .. name
   local counted = tx.prefix .. 'released:' .. args[o + 4]
-  local before = redis.call('GET', counted)
-  local stored, payload = redis.call('HGET', satisfied, name), string.match(more, ',"payload":(.*)$')
-  local was_satisfied = flow ~= '' and satisfied_by(tx, flow, name)
+  local before, stored = redis.call('GET', counted), SATISFIED.read(tx, scope, name)
+  local was_satisfied = flow ~= '' and SATISFIED.by(tx, flow, name)
   if stored then
-    if payload and not SHARING.is_same(string.match(stored, ',"payload":(.*)$') or '{}', payload) then
+    local given = SATISFIED.payload(said)
+    said = SATISFIED.said(tx, scope, name, stored)
+    if given and not SHARING.is_same(SATISFIED.payload(said) or '{}', given) then
       return WORD.DIFFERS
     end
     if not before then
-      return WORD.OK, stored, 0
+      return WORD.OK, SATISFIED.since(stored) .. said, 0
     end
   else
-    stored = tx.at .. more
-    redis.call('HSET', satisfied, name, stored)
-    redis.call('ZADD', tx.prefix .. 'index:prerequisite', '0', name .. '\0' .. scope)
+    stored = SATISFIED.store(tx, scope, name, tx.at, said)
+    redis.call('ZADD', tx.prefix .. 'index:prerequisite', '0', name .. '\0' .. id)
   end
+  local told = SATISFIED.since(stored) .. said
   if flow ~= '' then
     local count = release_run(tx, flow, name)
-    return WORD.OK, stored, was_satisfied and 0 or count
+    return WORD.OK, told, was_satisfied and 0 or count
   end
   if not before then
     if redis.call('EXISTS', waiting) == 0 then
-      return WORD.OK, stored, 0
+      return WORD.OK, told, 0
     end
     redis.call('RENAME', waiting, tx.prefix .. spreading)
   elseif redis.call('EXISTS', tx.prefix .. spreading) == 0 then
-    return WORD.OK, stored, tonumber(before)
+    return WORD.OK, told, tonumber(before)
   end
   local count, has_more = spread(tx, spreading, STEP_PAUSE)
   if before or has_more then
@@ -246,29 +248,35 @@ local function prerequisite_satisfy(tx, args, o)
   if has_more then
     return WORD.MORE
   end
-  return WORD.OK, stored, count
+  return WORD.OK, told, count
 end
 
--- Let a prerequisite be satisfied no longer. What has been released stays so.
+-- Let a prerequisite be satisfied no longer. What has been released stays so, and is told with what.
 -- Arguments: 1 its name, 2 the flow or ''.
 -- Result: 'ok', 1 if it was satisfied or 0 | 'none': there is no such flow.
 local function prerequisite_revoke(tx, args, o)
   local name, flow = args[o + 1], args[o + 2]
-  local satisfied, scope = tx.prefix .. 'prerequisites', ''
+  local scope, id = '-', ''
   if flow ~= '' then
     if redis.call('EXISTS', tx.prefix .. flow) == 0 then
       return WORD.NONE
     end
-    satisfied, scope = satisfied .. ':' .. flow, job_id(flow)
+    scope, id = flow, job_id(flow)
   end
-  redis.call('ZREM', tx.prefix .. 'index:prerequisite', name .. '\0' .. scope)
-  return WORD.OK, redis.call('HDEL', satisfied, name)
+  local value = SATISFIED.read(tx, scope, name)
+  if not value then
+    return WORD.OK, 0
+  end
+  redis.call('PEXPIRE', SATISFIED.key_of_said(tx, scope, SATISFIED.since(value), name), PREREQUISITES.KEPT)
+  redis.call('ZREM', tx.prefix .. 'index:prerequisite', name .. '\0' .. id)
+  redis.call('HDEL', SATISFIED.key(tx, scope), name)
+  return WORD.OK, 1
 end
 
 register('hc_message_send', message_send, GROWS)
 register('hc_message_check', message_check)
 register('hc_message_begin', message_begin, GROWS)
 register('hc_message_start', message_start, GROWS)
-register('hc_prerequisite_satisfy', prerequisite_satisfy)
+register('hc_prerequisite_satisfy', prerequisite_satisfy, GROWS)
 register('hc_prerequisite_revoke', prerequisite_revoke)
 register('hc_prerequisite_list', prerequisite_list)

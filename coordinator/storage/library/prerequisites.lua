@@ -1,35 +1,95 @@
 -- Prerequisites: which are satisfied, and who waits for them. The hash `prerequisites` has those of the whole context,
--- the hash `prerequisites:FLOW` those of one flow's jobs: name → when (ms), then more members of a
--- SatisfiedPrerequisite as JSON, each with a comma before it. The sorted set `index:prerequisite` has both for lists:
--- the name, NUL, the flow's id or nothing. A job waits for all of its prerequisites until it is released; whether they
--- are satisfied is looked at whenever that may have become so. Until then it is in the set `awaiting:RUN NAME`, and its
--- run in the set `waiting:NAME` (earlier versions: the job, for as long as the name was not satisfied, which x_wait
--- counted too); `awaits` is a sorted set of those names. When a name becomes satisfied, the set
--- `awaiting:RUN NAME` is renamed to `awaited:NUMBER RUN NAME`, and `waiting:NAME` to `spread:TOKEN NAME`, from which
--- jobs and runs are taken some at a time; those that have to wait on are in the first ones again.
+-- the hash `prerequisites:FLOW` those of one flow's jobs: name → when (ms), and '+' if by and payload were given, which
+-- the string `satisfied:FLOW WHEN NAME` has ('-' for FLOW: for the context), as members of a SatisfiedPrerequisite in
+-- JSON, each with a comma before it. A job that is released keeps in x_met, for each of its prerequisites in turn, 'f'
+-- or 'c' (for the flow, the context) and that value, with spaces between; a payload has one place, however many jobs
+-- get it. (Earlier versions: the members behind the time, and x_met is a JSON object.) The sorted set
+-- `index:prerequisite` has both for lists: the name, NUL, the flow's id or nothing. A job waits for all of its
+-- prerequisites until it is released; whether they are satisfied is looked at whenever that may have become so. Until
+-- then it is in the set `awaiting:RUN NAME`, and its run in the set `waiting:NAME` (earlier versions: the job, for as
+-- long as the name was not satisfied, which x_wait counted too); `awaits` is a sorted set of those names. When a name
+-- becomes satisfied, the set `awaiting:RUN NAME` is renamed to `awaited:NUMBER RUN NAME`, and `waiting:NAME` to
+-- `spread:TOKEN NAME`, from which jobs and runs are taken some at a time; those that have to wait on are in the first
+-- ones again.
 
 local PREREQUISITES = {
   AT_ONCE = 100, -- jobs released in one call
   RUNS_AT_ONCE = 50, -- runs whose jobs are
   RUNS = 1000, -- runs looked at for a list
   SHOWN = 10, -- of the jobs that wait, in a list
+  BYTES = 1048576, -- of by and payload, after which a page is full, and a job is told no more of them
+  KEPT = '604800000', -- ms for which a payload that was revoked is kept, for jobs released with it
 }
 
--- What a prerequisite is satisfied by for the jobs of a run, as it is stored, and whether that is for its 'flow' or the
--- whole 'context'; or nil.
-local function satisfied_by(tx, run, name)
-  local value = string.sub(run, 1, 5) == 'flow:' and redis.call('HGET', tx.prefix .. 'prerequisites:' .. run, name)
+-- What prerequisites are satisfied by.
+local SATISFIED = {}
+
+function SATISFIED.key(tx, flow)
+  return tx.prefix .. (flow == '-' and 'prerequisites' or 'prerequisites:' .. flow)
+end
+
+function SATISFIED.key_of_said(tx, flow, at, name)
+  return tx.prefix .. 'satisfied:' .. flow .. ' ' .. at .. ' ' .. name
+end
+
+-- When a prerequisite was satisfied (ms) that is stored so.
+function SATISFIED.since(value)
+  return string.match(value, '^%d+')
+end
+
+-- Store a prerequisite as satisfied at a time, with these members of a SatisfiedPrerequisite; a ms later if one that
+-- was satisfied then was revoked, for jobs may have been released with that. Returns what is stored.
+function SATISFIED.store(tx, flow, name, at, said)
+  if said ~= '' then
+    while not redis.call('SET', SATISFIED.key_of_said(tx, flow, at, name), said, 'NX') do
+      at = string.format('%.0f', at + 1)
+    end
+    at = at .. '+'
+  end
+  redis.call('HSET', SATISFIED.key(tx, flow), name, at)
+  return at
+end
+
+-- What is stored of a prerequisite that is satisfied for a flow, or '-': for the context; or nil.
+function SATISFIED.read(tx, flow, name)
+  local value = redis.call('HGET', SATISFIED.key(tx, flow), name)
+  local at, said = string.match(value or '', '^(%d+)(,.*)$')
+  if at then -- of an earlier version
+    return SATISFIED.store(tx, flow, name, at, said)
+  end
+  return value or nil
+end
+
+-- The same for the jobs of a run, and whether that is for its 'flow' or the whole 'context'.
+function SATISFIED.by(tx, run, name)
+  local value = string.sub(run, 1, 5) == 'flow:' and SATISFIED.read(tx, run, name)
   if value then
     return value, 'flow'
   end
-  value = redis.call('HGET', tx.prefix .. 'prerequisites', name)
-  return value or nil, 'context'
+  return SATISFIED.read(tx, '-', name), 'context'
 end
 
--- A stored value as the members of a SatisfiedPrerequisite behind its name.
-local function encode_satisfied(value, scope)
-  local at, more = string.match(value, '^(%d+)(.*)$')
-  return '"satisfied_at":' .. at .. ',"scope":"' .. scope .. '"' .. more
+local function is_more_said(value)
+  return string.byte(value, -1) == 43 -- '+'
+end
+
+-- By whom and with what a prerequisite was satisfied that is stored so, as members of a SatisfiedPrerequisite; '' if
+-- nothing was said; nil if that was revoked long ago.
+function SATISFIED.said(tx, flow, name, value)
+  if not is_more_said(value) then
+    return ''
+  end
+  return redis.call('GET', SATISFIED.key_of_said(tx, flow, SATISFIED.since(value), name)) or nil
+end
+
+-- The payload in that, or nil.
+function SATISFIED.payload(said)
+  return string.match(said, ',"payload":(.*)$')
+end
+
+-- The members of a SatisfiedPrerequisite behind its name. `said`: see SATISFIED.said.
+function SATISFIED.encode(value, scope, said)
+  return '"satisfied_at":' .. SATISFIED.since(value) .. ',"scope":"' .. scope .. '"' .. (said or ',"omitted":true')
 end
 
 -- Names (JSON), each once.
@@ -44,18 +104,38 @@ local function names_in(prerequisites)
   return names
 end
 
--- What the prerequisites of a job of a run are satisfied by, as a JSON object by name; nil if not all of them are.
+-- What the prerequisites of a job of a run are satisfied by, as x_met has it; nil if not all of them are.
 local function all_met(tx, run, names)
   local met = {}
   for i, name in ipairs(names) do
     tx.work = tx.work - 2
-    local value, scope = satisfied_by(tx, run, name)
+    local value, scope = SATISFIED.by(tx, run, name)
     if not value then
       return nil
     end
-    met[i] = cjson.encode(name) .. ':{' .. encode_satisfied(value, scope) .. '}'
+    met[i] = string.sub(scope, 1, 1) .. value
   end
-  return '{' .. table.concat(met, ',') .. '}'
+  return table.concat(met, ' ')
+end
+
+-- What the runner of a job is told of its prerequisites (JSON), released with `met`: a JSON object by name.
+function PREREQUISITES.encode_met(tx, run, prerequisites, met)
+  if string.byte(met) == 123 then -- '{', of an earlier version
+    return met
+  end
+  local told, values, bytes = {}, split(met), 0
+  for i, name in ipairs(names_in(prerequisites)) do
+    local scope = string.byte(values[i]) == 102 and 'flow' or 'context' -- 'f'
+    local value, said = string.sub(values[i], 2), nil
+    if bytes < PREREQUISITES.BYTES then
+      said = SATISFIED.said(tx, scope == 'flow' and run or '-', name, value)
+      bytes = bytes + #(said or '')
+    elseif not is_more_said(value) then
+      said = ''
+    end
+    told[i] = cjson.encode(name) .. ':{' .. SATISFIED.encode(value, scope, said) .. '}'
+  end
+  return '{' .. table.concat(told, ',') .. '}'
 end
 
 -- Have a job wait for its prerequisites.
@@ -102,13 +182,21 @@ end
 
 -- Forget what is satisfied for a flow's jobs alone: it is deleted.
 function PREREQUISITES.forget(tx, run)
-  local key, entries = tx.prefix .. 'prerequisites:' .. run, {}
-  for i, name in ipairs(redis.call('HKEYS', key)) do
-    entries[i] = name .. '\0' .. job_id(run)
+  local key, entries, said = SATISFIED.key(tx, run), {}, {}
+  local stored = redis.call('HGETALL', key)
+  for i = 1, #stored, 2 do
+    local name, value = stored[i], stored[i + 1]
+    entries[#entries + 1] = name .. '\0' .. job_id(run)
+    if is_more_said(value) then
+      said[#said + 1] = SATISFIED.key_of_said(tx, run, SATISFIED.since(value), name)
+    end
   end
   if #entries > 0 then
     call_each('ZREM', tx.prefix .. 'index:prerequisite', entries)
     redis.call('DEL', key)
+  end
+  for _, key_of_one in ipairs(said) do
+    redis.call('UNLINK', key_of_one)
   end
 end
 
@@ -143,7 +231,7 @@ local function encode_awaited(tx, name)
     if string.sub(run, 1, 4) == 'job:' then -- of an earlier version
       count, jobs = count + 1, {run}
       run = redis.call('HGET', tx.prefix .. run, 'x_run') or ''
-    elseif not satisfied_by(tx, run, name) then
+    elseif not SATISFIED.by(tx, run, name) then
       count = count + redis.call('SCARD', awaiting)
       jobs = #shown < PREREQUISITES.SHOWN and redis.call('SRANDMEMBER', awaiting, PREREQUISITES.SHOWN) or {}
       table.sort(jobs)
@@ -189,15 +277,21 @@ local function prerequisite_list(tx, args, o)
     end
   end
   local entries = next_entries('index:prerequisite', limit - #awaited + 1)
+  local is_last, bytes = #entries <= limit - #awaited, 0
   for i = 1, math.min(#entries, limit - #awaited) do
     from = '(' .. entries[i]
-    local name, flow = string.match(entries[i], '^(.*)%z(%d*)$')
-    local key = flow == '' and 'prerequisites' or 'prerequisites:flow:' .. flow
-    local value = redis.call('HGET', tx.prefix .. key, name)
-    local scope = flow == '' and 'context' or 'flow'
-    satisfied[i] = '{"name":' .. cjson.encode(name) .. ',' .. encode_satisfied(value, scope)
-      .. (flow == '' and '' or ',"flow_id":' .. flow) .. '}'
+    local name, id = string.match(entries[i], '^(.*)%z(%d*)$')
+    local flow = id == '' and '-' or 'flow:' .. id
+    local value = SATISFIED.read(tx, flow, name)
+    local said = SATISFIED.said(tx, flow, name, value)
+    local scope = id == '' and 'context' or 'flow'
+    satisfied[i] = '{"name":' .. cjson.encode(name) .. ',' .. SATISFIED.encode(value, scope, said)
+      .. (id == '' and '' or ',"flow_id":' .. id) .. '}'
+    bytes = bytes + #satisfied[i]
+    if bytes >= PREREQUISITES.BYTES and i < #entries then
+      is_last = false
+      break
+    end
   end
-  local is_last = #entries <= limit - #awaited
   return WORD.OK, table.concat(awaited, ','), table.concat(satisfied, ','), is_last and '' or phase, from
 end
