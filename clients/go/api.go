@@ -2532,7 +2532,7 @@ func (api API) RunnerList(ctx context.Context, params RunnerListParams) (RunnerP
 	return result, err
 }
 
-// RunnerConnected: Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store. It decides nothing.
+// RunnerConnected: Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store.
 //
 // Errors: InvalidParamsError, StorageError.
 func (api API) RunnerConnected(ctx context.Context, params RunnerConnectedParams) (RunnersConnected, error) {

@@ -27,10 +27,10 @@ _SCRIPT_TYPE_AT: Final = codec.JOB.field_names.index(b"script_type")
 
 
 def take(
-    keys: Keyspace, runner: Any, *, count: int, holder: str, number: str
+    keys: Keyspace, runner: Any, *, count: int, holder: str, number: str, there_for: float = 0
 ) -> Generator[list[Command], Any, tuple[bool, list[tuple[str, bytes]], Effects]]:
     """Take jobs for `runner` (runner_id, runner_session, topic, lease, script_types). Asked again with the same holder
-    and number, it gets the same ones.
+    and number, it gets the same ones. So many seconds `there_for` the runner counts as there from now on.
 
     The queue to begin with is drawn by lot, so that jobs of one type never starve those of another. Taking turns would
     need a memory shared by calls that may come to different coordinators.
@@ -51,6 +51,7 @@ def take(
         holder=holder,
         number=number,
         secret=secrets.token_urlsafe(SECRET_BYTES),
+        there_for=there_for,
         script_types=script_types[first:] + script_types[:first],
     )
     effects: list[bytes] = []

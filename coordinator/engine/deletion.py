@@ -14,7 +14,6 @@ from coordinator.engine.timers import CallIn
 from coordinator.errors import Conflict, CoordinatorError
 from coordinator.storage.functions import control, registration
 from coordinator.storage.functions.results import Effects
-from coordinator.storage.functions.runners import connected_keys
 from coordinator.storage.keys import GLOBAL, ContextKey, Keyspace, Layout
 
 __all__ = ["Deletions"]
@@ -164,9 +163,8 @@ class Deletions:
         return b""
 
     def _forget(self, context: int) -> Operation:
-        """The context is no longer listed, and nobody is connected to it."""
-        keys = self._layout.keyspace(GLOBAL)
-        yield [("ZREM", keys.contexts(), context), *(("DEL", key) for key in connected_keys(keys, context))]
+        """The context is no longer listed."""
+        yield [("ZREM", self._layout.keyspace(GLOBAL).contexts(), context)]
         return b""
 
     def _register(self, context: int) -> Operation:

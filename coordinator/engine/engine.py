@@ -15,7 +15,6 @@ import trio
 
 from coordinator.actors.directory import Directory
 from coordinator.engine.clock import Clock
-from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
 from coordinator.engine.deletion import Deletions
 from coordinator.engine.membership import Membership
@@ -78,13 +77,11 @@ class Engine:
         self._pubsub = PubSub(store, self._learn)
         self._timers = Timers()
         self._clock = Clock(store.layout, directory.call)
-        self._connected = ConnectedRunners(store.layout, directory.call_soon)
         self.contexts = Contexts(self._pubsub)
         self._renewals = Renewals(store.layout, self.contexts, directory)
         self.subscriptions = Subscriptions(
             store,
             self.contexts,
-            self._connected,
             directory.post_soon,
             self._timers.call_in,
             self.apply_effects,
@@ -92,7 +89,6 @@ class Engine:
         )
         self.takes = Takes(
             self.contexts,
-            self._connected,
             directory.call_soon,
             self._timers.call_in,
             self.apply_effects,
@@ -129,10 +125,9 @@ class Engine:
             task_status.started()
 
     async def _renew_membership(self) -> None:
-        """Say that we live, take over from coordinators that do not, and keep up what our own clients wait for."""
+        """Say that we live, and take over from coordinators that do not."""
         while True:
             await self._membership.renew()
-            self._connected.renew(self.contexts.by_key)
             await trio.sleep(MEMBERSHIP_EVERY)
 
     def _owned_contexts(self) -> list[int]:

@@ -12,7 +12,6 @@ import trio
 from pydantic_core import to_json
 
 from coordinator.actors.request import Operation, RawJson, Request
-from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
 from coordinator.engine.following import ContextSubscription, FlowSubscription
 from coordinator.engine.renewals import FOLLOWED_FOR, THERE_FOR
@@ -51,7 +50,6 @@ class Subscriptions:
         self,
         store: Store,
         contexts: Contexts,
-        connected: ConnectedRunners,
         post_soon: Callable[[ContextKey, Request], None],
         call_in: CallIn,
         apply_effects: Callable[[ContextKey, Effects], None],
@@ -60,7 +58,6 @@ class Subscriptions:
     ) -> None:
         self._store = store
         self._contexts = contexts
-        self._connected = connected
         self._post_soon = post_soon
         self._call_in = call_in
         self._apply_effects = apply_effects
@@ -104,7 +101,6 @@ class Subscriptions:
         held = (token for token in params.holding if token not in gone and not session.has_ended(token))
         subscription.held.update((token, until) for token in held)
         self._contexts.listened_to(keys.context_key).runners[subscription.id] = subscription
-        self._connected.came(subscription)
         self._open(subscription, opening)
         answer: RawJson = to_json({"subscription": subscription.id, "lease": params.lease, "lost": sorted(gone)})
         return answer
@@ -202,7 +198,6 @@ class Subscriptions:
         context = self._contexts.of(context_key)
         context.forget(subscription)
         if isinstance(subscription, RunnerSubscription):
-            self._connected.left(subscription)
             context.wake_runners(subscription.script_types)  # it may have been woken for a job
         self._contexts.drop_if_unused(context_key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -11,7 +12,6 @@ from coordinator.actors.directory import CallSoon
 from coordinator.actors.request import Operation, WithEffects
 from coordinator.budget import Budget
 from coordinator.engine.assignments import TAKE_BYTES, take
-from coordinator.engine.connected import ConnectedRunners
 from coordinator.engine.contexts import Contexts
 from coordinator.engine.places import Places
 from coordinator.engine.timers import CallIn
@@ -23,6 +23,8 @@ from coordinator.storage.functions.results import Effects, read_effects
 from coordinator.storage.keys import ContextKey, Keyspace
 
 __all__ = ["Takes"]
+
+POLLS_WITHIN: Final = 30.0  # seconds that a runner counts as there since its last job.take
 
 
 class Takes:
@@ -38,7 +40,6 @@ class Takes:
     def __init__(
         self,
         contexts: Contexts,
-        connected: ConnectedRunners,
         call_soon: CallSoon,
         call_in: CallIn,
         apply_effects: Callable[[ContextKey, Effects], None],
@@ -46,7 +47,6 @@ class Takes:
         limit: int,
     ) -> None:
         self._contexts = contexts
-        self._connected = connected
         self._call_soon = call_soon
         self._call_in = call_in
         self._apply_effects = apply_effects
@@ -69,7 +69,6 @@ class Takes:
         (topic,) = yield [("HGET", keys.runner(params.runner_id), "topic")]
         if topic is None:
             raise NotFound("runner", context_id=params.context_id, id=params.runner_id)
-        self._connected.polled(keys.context_key, params.runner_id, params.script_types)
         ends = trio.current_time() + params.wait
         waiter = Waiter(params, topic.decode())
         # With the runner in it, for what a take has brought is nobody's who only knows, or chances on, its take_id.
@@ -91,7 +90,7 @@ class Takes:
                         yield waiter.park()
                     is_taking = True
                     is_all, assignments, effects = yield from take(
-                        keys, waiter, count=params.count, holder=holder, number="1"
+                        keys, waiter, count=params.count, holder=holder, number="1", there_for=POLLS_WITHIN
                     )
                     is_taking = False
                 self._apply_effects(keys.context_key, effects)

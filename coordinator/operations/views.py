@@ -1,4 +1,4 @@
-"""What people look at: how far a flow is, how much there is in a context, and which runners are connected."""
+"""What people look at: how far a flow is, how much there is in a context, and how many runners are there."""
 
 from __future__ import annotations
 
@@ -104,6 +104,6 @@ def context_stats(keys: Keyspace, params: ContextStatsParams) -> Operation:
 
 
 def connected_runners(keys: Keyspace, params: RunnerConnectedParams) -> Operation:
-    (reply,) = yield [runners.runners_count(keys, params.context_id)]
+    (reply,) = yield [runners.runners_count(keys)]
     counts = runners.read_runners_count(reply)
     return to_json({"script_types": dict(zip(SCRIPT_TYPES, counts, strict=True))})

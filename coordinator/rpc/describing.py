@@ -77,7 +77,7 @@ _METHODS: Final[dict[str, str]] = {
     "context.list": "Returns a page of the ids of all contexts that were ever written to, ascending.",
     "runner.list": "Returns a page of the context's runners by id, each with what holds it back if anything does.",
     "runner.connected": "Returns how many runners are connected that take jobs of each type, at whatever coordinator "
-    "on the store. It decides nothing.",
+    "on the store.",
     "flow.list": "Returns a page of the context's flows.",
     "job.list": "Returns a page of the context's jobs.",
     "message.list": "Returns a page of the context's messages.",

@@ -45,7 +45,6 @@ _PARTS: Final = (  # each may use those before it
     "upkeep",
     "drafts",
     "control",
-    "connected",
     "access",
     "views",
     "migrate",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +10,10 @@ from typing import Any, Final
 import pytest
 import trio
 
-from coordinator.engine import connected, engine
+from coordinator.engine import renewals
 from tests.support.api import Api, ws_api
 from tests.support.inprocess import serving, ws_url
-from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator
+from tests.support.server import CoordinatorProcess, ValkeyProcess, coordinator, valkey
 from tests.support.streaming import job
 from tests.support.workers import register, worker
 
@@ -88,23 +86,9 @@ async def test_runners_count_however_far_the_clock_of_timers_is_from_the_server_
             await until_count(api, 1, NOBODY)
 
 
-SOON: Final = """
-from coordinator.engine import connected
-connected.RENEW_EVERY = 2.0
-connected.COUNTS_FOR = 6.0
-"""
-
-
 @pytest.mark.slow
-async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_while(
-    store: ValkeyProcess, tmp_path: Path
-) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SOON)
-    at: dict[str, Any] = {"env": {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}}
-    with (
-        coordinator("--redis-url", store.url, **at) as there,
-        coordinator("--redis-url", store.url, **at) as here,
-    ):
+async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_while(store: ValkeyProcess) -> None:
+    with coordinator("--redis-url", store.url) as there, coordinator("--redis-url", store.url) as here:
         async with ws_api(here.ws) as api, worker(there.ws, 1, 3):
             await until_count(api, 1, {**NOBODY, "Python": 1})
             there.kill()
@@ -112,16 +96,23 @@ async def test_runners_of_a_coordinator_that_was_killed_count_no_more_after_a_wh
 
 
 @pytest.mark.slow
-async def test_those_that_stay_are_renewed(store: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "MEMBERSHIP_EVERY", 0.1)
-    monkeypatch.setattr(connected, "RENEW_EVERY", 0.2)
-    monkeypatch.setattr(connected, "COUNTS_FOR", 6.0)
+async def test_those_that_stay_are_renewed(store: ValkeyProcess) -> None:
     async with serving(redis_url=store.url) as app, worker(ws_url(app), 1, 3), ws_api(ws_url(app)) as api:
         await until_count(api, 1, {**NOBODY, "Python": 1})
-        ends = trio.current_time() + 8  # longer than it counts
+        ends = trio.current_time() + renewals.THERE_FOR + 2
         while trio.current_time() < ends:
             assert await count(api, 1) == {**NOBODY, "Python": 1}
             await trio.sleep(0.2)
+
+
+@pytest.mark.slow
+async def test_runners_count_again_when_the_store_s_server_was_started_again(tmp_path: Path) -> None:
+    with valkey(tmp_path, "--appendonly", "yes") as own, coordinator("--redis-url", own.url) as running:
+        async with worker(running.ws, 1, 3):
+            own.kill()
+            own.start()
+            async with ws_api(running.ws) as api:
+                await until_count(api, 1, {**NOBODY, "Python": 1})
 
 
 def ignore(notices: Sequence[Any]) -> None:

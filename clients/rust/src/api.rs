@@ -2783,7 +2783,7 @@ pub trait Api: Caller {
         self.call("runner.list", params)
     }
 
-    /// Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store. It decides nothing.
+    /// Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store.
     ///
     /// Errors: InvalidParams, StorageError.
     fn runner_connected(&mut self, params: &RunnerConnectedParams) -> Result<RunnersConnected, Error> {

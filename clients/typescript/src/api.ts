@@ -2200,7 +2200,6 @@ export interface Api {
     list(params: RunnerListParams, options?: CallOptions): Promise<RunnerPage>;
     /**
      * Returns how many runners are connected that take jobs of each type, at whatever coordinator on the store.
-     * It decides nothing.
      * Throws InvalidParams, StorageError.
      */
     connected(params: RunnerConnectedParams, options?: CallOptions): Promise<RunnersConnected>;

@@ -41,7 +41,7 @@ _ABOUT_NO_CONTEXT: Final = frozenset(
 _BY_PARAMS: Final = frozenset(
     {
         *_ABOUT_NO_CONTEXT,
-        *(Right.CONTEXT_WRITE, Right.RUNNER_READ, Right.RUNNERS_CONNECTED, Right.WORK, Right.RECORD_WRITE),
+        *(Right.CONTEXT_WRITE, Right.RUNNER_READ, Right.WORK, Right.RECORD_WRITE),
         *(Right.RUN, Right.DELETE, Right.PREREQUISITE_WRITE),
     }
 )
@@ -351,7 +351,7 @@ class Access:
         cell = TABLE[right].of(role)
         if self.is_out_of_scope(right):
             cell = Cell.NO
-        if context is not None and right is not Right.RUNNERS_CONNECTED and right is not Right.ACTOR_LOAD:
+        if context is not None and right is not Right.ACTOR_LOAD:
             assert method.context(params) == context, f"{method.name} is decided on for the context it goes to"
         if right is Right.CONTEXT_WRITE and cell is not Cell.NO:
             method = self.gate.variant(

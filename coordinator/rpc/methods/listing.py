@@ -60,7 +60,6 @@ LISTING_METHODS: dict[str, Method] = {
             models.RunnersConnected,
             WRITE,
             does=Steps(views.connected_runners),
-            context=in_global,
             example={"context_id": 1},
             replies="small",
             right=Right.RUNNERS_CONNECTED,

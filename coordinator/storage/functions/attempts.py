@@ -66,10 +66,12 @@ def take(
     number: str,
     secret: str,
     script_types: Sequence[str],
+    there_for: float = 0,
 ) -> Transition:
     """Hand queued jobs to a runner, each with a new attempt and a lease of so many seconds. Asked again for the take
-    `number` of `holder`, if that was its last, the same. `secret`: of this take; the tokens of its attempts have it."""
-    own = f"{runner_id} {int(lease * 1000)} {count} {max_bytes} {number} {secret}"
+    `number` of `holder`, if that was its last, the same. `secret`: of this take; the tokens of its attempts have it.
+    `there_for`: seconds for which the runner counts as there from now on."""
+    own = f"{runner_id} {int(lease * 1000)} {count} {max_bytes} {number} {secret} {int(there_for * 1000)}"
     return keys.transition("hc_take", own, session, topic, holder, *script_types)
 
 

@@ -64,8 +64,7 @@ def effects_of(reply: Any) -> Effects:
 
 
 def read_effects(reply: Any) -> Effects:
-    """The effects of a transition whose result does not matter: hc_untake, hc_runners_there and those of connected
-    runners."""
+    """The effects of a transition whose result does not matter: hc_untake."""
     result, effects = reply
     read_word("a transition", result, Word.OK)
     return effects  # type: ignore[no-any-return] # what the parser gives is untyped

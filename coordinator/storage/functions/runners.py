@@ -1,4 +1,4 @@
-"""Runners: which are there and connected, and how each of them is; see library/views.lua and library/connected.lua."""
+"""Runners: which are there, and how each of them is; see library/views.lua."""
 
 from __future__ import annotations
 
@@ -64,40 +64,9 @@ def _read_state(
     return RunnerState(failed, lost, held_ms, is_there == 1, int(since) if since else None, capacity, holds, ids)
 
 
-class RunnerConnection(NamedTuple):
-    """A runner's connection, by its name, takes jobs of this context and type."""
-
-    context: int
-    script_type: str
-    name: str
-
-
-def _connected(context: int, script_type: str) -> str:
-    return f"{context}:{script_type.lower()}"
-
-
-def connected_keys(keys: Keyspace, context: int) -> list[str]:
-    """Where it is kept who takes jobs of a context. Only in GLOBAL."""
-    return [f"{keys.prefix}connected:{_connected(context, script_type)}" for script_type in SCRIPT_TYPES]
-
-
-def _named(connections: Iterable[RunnerConnection]) -> list[str]:
-    return [item for context, kind, name in connections for item in (_connected(context, kind), name)]
-
-
-def runners_connected(keys: Keyspace, seconds: float, connections: Iterable[RunnerConnection]) -> Transition:
-    """These are there, and count for so many seconds unless this is said again. Only in GLOBAL, like the next two."""
-    return keys.transition("hc_runners_connected", int(seconds * 1000), *_named(connections))
-
-
-def runners_gone(keys: Keyspace, connections: Iterable[RunnerConnection]) -> Transition:
-    """These are there no more."""
-    return keys.transition("hc_runners_gone", *_named(connections))
-
-
-def runners_count(keys: Keyspace, context: int) -> Transition:
-    """How many connections take jobs of a context, of each of SCRIPT_TYPES."""
-    return keys.transition("hc_runners_count", *(_connected(context, script_type) for script_type in SCRIPT_TYPES))
+def runners_count(keys: Keyspace) -> Command:
+    """How many runners are there to take jobs, of each of SCRIPT_TYPES."""
+    return looking(keys.transition("hc_runners_count", *SCRIPT_TYPES))
 
 
 def read_runners_count(reply: Any) -> Sequence[int]:

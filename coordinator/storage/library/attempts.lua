@@ -92,10 +92,12 @@ local function encode_assignment(record, attempt, token, of_run, updated_at, wai
     .. '\0' .. waited .. '\0' .. origin .. '\0' .. table.concat(record, '\0', ASSIGNED)
 end
 
+-- Which runners are there; all of it is in the server's memory.
+local THERE = {}
+
 -- Whether a runner other than this one is there for jobs of a type.
-local function is_another_there(tx, type, runner)
-  local now = tx.now
-  local memory = known_memory(tx)
+function THERE.is_another(tx, type, runner)
+  local now, memory = tx.now, known_memory(tx)
   for other, till in pairs(memory and memory.there[type] or {}) do
     if other ~= runner and till >= now then
       return true
@@ -104,35 +106,41 @@ local function is_another_there(tx, type, runner)
   return false
 end
 
-local function is_another_there_for(tx, types, runner)
+function THERE.is_another_for(tx, types, runner)
   for _, type in ipairs(types) do
-    if is_another_there(tx, type, runner) then
+    if THERE.is_another(tx, type, runner) then
       return true
     end
   end
   return false
 end
 
+-- The runners that are there to take jobs of a type, and until when (ms) that may be believed.
+function THERE.of(tx, type)
+  local now, memory = tx.now, memory_of(tx)
+  local runners = memory.there[type] or {}
+  memory.there[type] = runners
+  if now - (memory.swept[type] or 0) > ELSEWHERE then
+    memory.swept[type] = now
+    for runner, till in pairs(runners) do
+      runners[runner] = till >= now and till or nil
+    end
+    for job, kept in pairs(memory.kept) do
+      memory.kept[job] = kept.till > now and kept or nil
+    end
+  end
+  return runners
+end
+
 -- Say which runners are there to take jobs.
 -- Arguments: 1 for how long, in ms, that may be believed, 2 how many types, those, then the runners.
 -- Result: 'ok'.
 local function runners_there(tx, args, o, last)
-  local now, types, memory = tx.now, tonumber(args[o + 2]), memory_of(tx)
+  local till, types = tx.now + args[o + 1], tonumber(args[o + 2])
   for at = o + 3, o + 2 + types do
-    local type = args[at]
-    local runners = memory.there[type] or {}
-    memory.there[type] = runners
-    if now - (memory.swept[type] or 0) > ELSEWHERE then
-      memory.swept[type] = now
-      for runner, till in pairs(runners) do
-        runners[runner] = till >= now and till or nil
-      end
-      for job, kept in pairs(memory.kept) do
-        memory.kept[job] = kept.till > now and kept or nil
-      end
-    end
+    local runners = THERE.of(tx, args[at])
     for who = o + 3 + types, last do
-      runners[args[who]] = now + args[o + 1]
+      runners[args[who]] = math.max(runners[args[who]] or till, till)
     end
   end
   return WORD.OK
@@ -197,7 +205,7 @@ local function share_of(tx, runner, session, count, types)
   local memory = known_memory(tx)
   local trouble = memory and memory.troubled[runner]
   local is_silent = trouble and trouble.lost > 0 and session == POLLING
-  local is_broken = trouble and trouble.failed >= FAILED_IN_A_ROW and is_another_there_for(tx, types, runner)
+  local is_broken = trouble and trouble.failed >= FAILED_IN_A_ROW and THERE.is_another_for(tx, types, runner)
   if not is_silent and not is_broken then
     return count
   end
@@ -221,7 +229,7 @@ end
 -- Keep a job that is tried again for others than the runner that has just failed or lost it, if anybody else is
 -- there. Returns whether it is.
 local function keep_for_others(tx, job, type, runner)
-  local is_kept = is_another_there(tx, type, runner)
+  local is_kept = THERE.is_another(tx, type, runner)
   if is_kept then
     memory_of(tx).kept[job] = {runner = runner, till = tx.now + ELSEWHERE}
   end
@@ -233,7 +241,7 @@ end
 local function kept_from(tx, job, type, runner)
   local memory = known_memory(tx)
   local kept = memory and memory.kept[job]
-  if kept and kept.runner == runner and kept.till > tx.now and is_another_there(tx, type, runner) then
+  if kept and kept.runner == runner and kept.till > tx.now and THERE.is_another(tx, type, runner) then
     return kept.till
   end
 end
@@ -475,19 +483,22 @@ end
 -- Hand queued jobs to a runner, each with a new attempt and a lease. The secret is in the tokens of these attempts, so
 -- that whoever was not told them cannot name one.
 -- Arguments: 1 with spaces between: runner id, lease in ms, how many at most, bytes of them after which it is enough,
--- which take of its holder this is, a secret of its own; 2 the runner's session or '', 3 its topic, 4 the holder, whose
--- last take is remembered, then script types.
+-- which take of its holder this is, a secret of its own, for how many ms the runner counts as there; 2 the runner's
+-- session or '', 3 its topic, 4 the holder, whose last take is remembered, then script types.
 -- Result: 'more' (there may be) | 'all', attempts as `encode_assignment` tells them. Asked for the take that was the
 -- last one again: 'again', the same attempts, as far as they still run.
 local function take(tx, args, o, last)
-  local runner, lease, count, bytes, number, secret =
-    string.match(args[o + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)$')
+  local runner, lease, count, bytes, number, secret, there_for =
+    string.match(args[o + 1], '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%d+)$')
   local session, topic, holder = args[o + 2], ',"topic":' .. cjson.encode(args[o + 3]), args[o + 4]
   local again = taken_before(tx, holder, number)
   if again then
     return WORD.AGAIN, again
   end
   local types = slice(args, o + 5, last)
+  for _, type in ipairs(there_for == '0' and {} or types) do
+    THERE.of(tx, type)[runner] = tx.now + there_for
+  end
   count = share_of(tx, runner, session, tonumber(count), types)
   local popped, more = pop(tx, count, tonumber(bytes), types, runner)
   if #popped == 0 then

@@ -184,6 +184,21 @@ end
 
 local SHOWN = 20 -- jobs of a runner that are named
 
+-- How many runners are there to take jobs.
+-- Arguments: script types.
+-- Result: 'ok', a number for each.
+local function runners_count(tx, args, o, last)
+  local memory, counts = memory_of(tx), {}
+  for at = o + 1, last do
+    local count = 0
+    for _, till in pairs(memory.there[args[at]] or {}) do
+      count = count + (till >= tx.now and 1 or 0)
+    end
+    counts[at - o] = count
+  end
+  return WORD.OK, counts
+end
+
 -- The jobs that runners have: runner → how many, and the names of some of them. Of those for whom `held` has a table.
 local function look_at_held(memory, held)
   for name, begun in pairs(memory.sessions) do
@@ -232,5 +247,6 @@ end
 
 register('hc_context_stats', context_stats, READS)
 register('hc_runners_subscribed', runners_subscribed)
+register('hc_runners_count', runners_count, READS)
 register('hc_runner_states', runner_states, READS)
 redis.register_function{function_name = 'hc_find', callback = find, flags = {'no-writes'}}
