@@ -3,6 +3,7 @@ of them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import redis
 from tests.support.api import Api
 from tests.support.flows import database, submit, wide
 from tests.support.server import CoordinatorProcess, coordinator
+from tests.support.waiting import until
 from tests.support.workers import register
 
 LARGE: Final = {"text": "x" * 60_000}
@@ -119,6 +121,26 @@ async def test_a_payload_that_was_given_up_is_told_as_omitted(api: Api, context:
 
     met = (await told(api, context))["go"]
     assert met == {"satisfied_at": met["satisfied_at"], "scope": "context", "omitted": True}
+
+
+async def test_a_prerequisite_for_many_jobs_that_wait_for_many_more_is_little_work(
+    api: Api, context: int, store: redis.Redis
+) -> None:
+    """Each of them is looked at once; what it waits for besides is not gone through name by name."""
+    await register(api, context)
+    jobs, names = 60, [f"part {number}" for number in range(100)]
+    await submit(api, context, wide(jobs), prerequisites=names)
+    store.config_resetstat()
+
+    for name in names[:-1]:
+        await satisfy(api, context, name)
+    await until(lambda: not store.zcount("timers", "-inf", time.time() * 1000))
+
+    stats: dict[str, dict[str, int]] = store.info("commandstats")
+    assert sum(of["calls"] for of in stats.values()) < 12 * jobs * len(names)
+    assert store.llen("queue:python") == 0
+    await satisfy(api, context, names[-1])
+    assert len(await take(api, context, jobs)) == jobs
 
 
 async def test_payloads_for_a_flow_end_with_it(api: Api, context: int, store: redis.Redis) -> None:

@@ -120,34 +120,33 @@ local function release_waiting(tx, job, name, ready)
   if status ~= 'WaitingForPrerequisites' or not run or not is_active(tx, run) then
     return
   end
-  if name and (tonumber(wait) or 0) > 0 then
+  if ((tonumber(wait) or 0) > 0 or release(tx, run, job, 0, ready)) and name then
     enroll(tx, run, job, {name})
-  else
-    release(tx, run, job, 0, ready)
   end
 end
 
--- Release jobs, as far as their prerequisites are satisfied now and nothing else is unmet.
-local function release_all(tx, jobs, name)
-  local ready = {}
-  for _, job in ipairs(jobs) do
-    local went_well, fault = attempt(tx, release_waiting, tx, job, name, ready)
-    if not went_well then
-      note_fault(tx, fault, tx.place)
-    end
-  end
-  enqueue(tx, ready)
-end
-
--- Release jobs of a set, some now and the others when its timer is due, which is at once.
+-- Release jobs of a set, as far as their prerequisites are satisfied now and nothing else is unmet: some now, until that
+-- was work enough, and the others when its timer is due, which is at once.
 local function release_some(tx, awaited)
   local name = string.match(awaited, '^awaited:%d+ %S+ (.*)$') -- nil: of an earlier version, which has kept them
-  local jobs = redis.call('SPOP', tx.prefix .. awaited, tx.releases or PREREQUISITES.AT_ONCE)
-  tx.releases = (tx.releases or PREREQUISITES.AT_ONCE) - #jobs
-  release_all(tx, jobs, name)
+  local ready, others = {}, {}
+  tx.releases = tx.releases or PREREQUISITES.AT_ONCE
+  for _, job in ipairs(redis.call('SPOP', tx.prefix .. awaited, math.max(tx.releases, 0))) do
+    if tx.releases <= 0 then
+      others[#others + 1] = job
+    else
+      tx.releases = tx.releases - 1
+      local went_well, fault = attempt(tx, release_waiting, tx, job, name, ready)
+      if not went_well then
+        note_fault(tx, fault, tx.place)
+      end
+    end
+  end
+  call_each('SADD', tx.prefix .. awaited, others)
   if redis.call('EXISTS', tx.prefix .. awaited) == 1 then
     arm(tx, 'release:' .. awaited, tx.now)
   end
+  enqueue(tx, ready)
 end
 
 -- A prerequisite is satisfied for the jobs of a run: release those that waited for it. Returns how many there are.
@@ -169,7 +168,10 @@ local function spread(tx, spreading, pause)
   local name, count, ready = string.match(spreading, '^spread:%S+ (.*)$'), 0, {}
   for _, run in ipairs(redis.call('SPOP', tx.prefix .. spreading, PREREQUISITES.RUNS_AT_ONCE)) do
     if string.sub(run, 1, 4) == 'job:' then -- of an earlier version: x_wait counts it
-      release(tx, redis.call('HGET', tx.prefix .. run, 'x_run'), run, 1, ready)
+      local owner, awaits = unpack(redis.call('HMGET', tx.prefix .. run, 'x_run', 'x_awaits'))
+      if release(tx, owner, run, 1, ready) then
+        enroll(tx, owner, run, names_in(awaits or '[]'))
+      end
       count = count + 1
     else
       local is_own = string.sub(run, 1, 5) == 'flow:'

@@ -13,7 +13,8 @@
 -- ones again.
 
 local PREREQUISITES = {
-  AT_ONCE = 100, -- jobs released in one call
+  AT_ONCE = 100, -- jobs released in one call, if they have few prerequisites
+  NAMES = 10, -- looked at for as much work as a job is
   RUNS_AT_ONCE = 50, -- runs whose jobs are
   RUNS = 1000, -- runs looked at for a list
   SHOWN = 10, -- of the jobs that wait, in a list
@@ -50,12 +51,16 @@ function SATISFIED.store(tx, flow, name, at, said)
   return at
 end
 
+-- Whether what was said is stored behind the time, as earlier versions did.
+function SATISFIED.is_inline(value)
+  return string.find(value, ',', 1, true) ~= nil
+end
+
 -- What is stored of a prerequisite that is satisfied for a flow, or '-': for the context; or nil.
 function SATISFIED.read(tx, flow, name)
   local value = redis.call('HGET', SATISFIED.key(tx, flow), name)
-  local at, said = string.match(value or '', '^(%d+)(,.*)$')
-  if at then -- of an earlier version
-    return SATISFIED.store(tx, flow, name, at, said)
+  if value and SATISFIED.is_inline(value) then
+    return SATISFIED.store(tx, flow, name, string.match(value, '^(%d+)(.*)$'))
   end
   return value or nil
 end
@@ -104,16 +109,22 @@ local function names_in(prerequisites)
   return names
 end
 
--- What the prerequisites of a job of a run are satisfied by, as x_met has it; nil if not all of them are.
+-- What the prerequisites of a job of a run are satisfied by, as x_met has it; nil if not all of them are. All are asked
+-- for at once, as there may be many jobs with many of them.
 local function all_met(tx, run, names)
-  local met = {}
+  tx.work = tx.work - 2 - math.floor(#names / PREREQUISITES.NAMES)
+  local met, of_context = {}, nil
+  local of_flow = string.sub(run, 1, 5) == 'flow:' and redis.call('HMGET', SATISFIED.key(tx, run), unpack(names)) or {}
   for i, name in ipairs(names) do
-    tx.work = tx.work - 2
-    local value, scope = SATISFIED.by(tx, run, name)
+    local value, scope, flow = of_flow[i], 'f', run
+    if not value then
+      of_context = of_context or redis.call('HMGET', SATISFIED.key(tx, '-'), unpack(names))
+      value, scope, flow = of_context[i], 'c', '-'
+    end
     if not value then
       return nil
     end
-    met[i] = string.sub(scope, 1, 1) .. value
+    met[i] = scope .. (SATISFIED.is_inline(value) and SATISFIED.read(tx, flow, name) or value)
   end
   return table.concat(met, ' ')
 end
@@ -148,20 +159,34 @@ local function enroll(tx, run, job, names)
   end
 end
 
--- Whether the prerequisites (JSON) of a job, of which nothing else is unmet if `is_last`, let it start. If so, what
--- they are satisfied by is kept in its x_met; else it waits for them.
-function PREREQUISITES.let_start(tx, run, job, prerequisites, is_last)
-  if prerequisites == '[]' then
-    return true
-  end
-  local names = names_in(prerequisites)
-  local met = is_last and all_met(tx, run, names)
+-- Whether the prerequisites (names) of a job are satisfied. If so, what they are satisfied by is kept in its x_met.
+local function are_met(tx, run, job, names)
+  local met = all_met(tx, run, names)
   if met then
     redis.call('HSET', tx.prefix .. job, 'x_met', met)
+  end
+  return met ~= nil
+end
+
+-- Whether the prerequisites (JSON) of a job that begins to wait, for nothing else if `is_last`, let it start; else it
+-- waits for them.
+function PREREQUISITES.let_start(tx, run, job, prerequisites, is_last)
+  local names = names_in(prerequisites)
+  if is_last and are_met(tx, run, job, names) then
     return true
   end
   enroll(tx, run, job, names)
   return false
+end
+
+-- Whether those of a job that waits for nothing else let it start. It waits for them already, but for one that was just
+-- satisfied.
+function PREREQUISITES.let_go_on(tx, run, job, prerequisites)
+  local names = names_in(prerequisites)
+  if tx.releases then
+    tx.releases = tx.releases - math.floor(#names / PREREQUISITES.NAMES)
+  end
+  return are_met(tx, run, job, names)
 end
 
 -- Wait for a job's prerequisites no longer. `awaits`: their names, as JSON.

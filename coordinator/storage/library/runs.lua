@@ -649,18 +649,20 @@ local function launch(tx, run, nodes)
 end
 
 -- So many dependencies of a job are met, or prerequisites may be: queue it if it still waits, for `run`, and nothing is
--- unmet.
+-- unmet. Returns whether it waits on.
 local function release(tx, run, job, count, ready)
   local key = tx.prefix .. job
   local status, owner, wait, type, awaits =
     unpack(redis.call('HMGET', key, 'status', 'x_run', 'x_wait', 'script_type', 'x_awaits'))
   if status ~= 'WaitingForPrerequisites' or owner ~= run then
-    return
+    return false
   end
   wait = wait - count
-  if wait > 0 or (awaits and not PREREQUISITES.let_start(tx, run, job, awaits, true)) then
-    redis.call('HSET', key, 'x_wait', wait)
-    return
+  if wait > 0 or (awaits and not PREREQUISITES.let_go_on(tx, run, job, awaits)) then
+    if count > 0 then
+      redis.call('HSET', key, 'x_wait', wait)
+    end
+    return true
   end
   if awaits then
     PREREQUISITES.stop_awaiting(tx, run, job, awaits)
@@ -669,6 +671,7 @@ local function release(tx, run, job, count, ready)
   COUNT.move(tx, 'WaitingForPrerequisites>Dispatched')
   emit_job(tx, run, job, 'Dispatched')
   add(ready, type, job)
+  return false
 end
 
 -- A job of a run has finished, and these waited for it (a last one '+JOB': so did those in the list next:JOB); nil: it

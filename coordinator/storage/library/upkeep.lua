@@ -339,6 +339,9 @@ end
 -- There are more jobs to release.
 function TIMER.release(tx, releasing)
   release_some(tx, releasing)
+  if tx.releases <= 0 then
+    tx.work = 0 -- those due now come later, and there may be many
+  end
 end
 
 -- There are more runs with jobs to release.
