@@ -117,16 +117,17 @@ end
 local function release_waiting(tx, job, name, ready)
   local status, run, wait = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_wait'))
   tx.work = tx.work - 10
-  if status ~= 'WaitingForPrerequisites' or not run or not is_active(tx, run) then
-    return
+  local is_waiting = status == 'WaitingForPrerequisites' and run
+  if is_waiting and is_active(tx, run) and (tonumber(wait) or 0) == 0 then
+    is_waiting = release(tx, run, job, 0, ready)
   end
-  if ((tonumber(wait) or 0) > 0 or release(tx, run, job, 0, ready)) and name then
+  if is_waiting and name then
     enroll(tx, run, job, {name})
   end
 end
 
--- Release jobs of a set, as far as their prerequisites are satisfied now and nothing else is unmet: some now, until that
--- was work enough, and the others when its timer is due, which is at once.
+-- Release jobs of a set, as far as their prerequisites are satisfied now and nothing else is unmet: some now, until
+-- that was work enough, and the others when its timer is due, which is at once.
 local function release_some(tx, awaited)
   local name = string.match(awaited, '^awaited:%d+ %S+ (.*)$') -- nil: of an earlier version, which has kept them
   local ready, others = {}, {}

@@ -339,9 +339,6 @@ end
 -- There are more jobs to release.
 function TIMER.release(tx, releasing)
   release_some(tx, releasing)
-  if tx.releases <= 0 then
-    tx.work = 0 -- those due now come later, and there may be many
-  end
 end
 
 -- There are more runs with jobs to release.
@@ -408,7 +405,7 @@ function TIMER.free(tx, run)
       end
     else
       local count, job = string.match(entry, '^(%d+) (%S+)$')
-      release(tx, run, job, count, ready)
+      release(tx, run, job, tonumber(count), ready)
     end
   end
   enqueue(tx, ready)
