@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -107,8 +107,8 @@ def test_who_has_logged_in_on_nearly_all_websockets_leaves_room_for_others(
         assert {each.result("auth.whoami", {})["principal"] for each in theirs} == {"actor:1"}
 
 
-def _http1(at: SplitResult, token: str, address: str = "") -> socket.socket:
-    one = socket.create_connection((at.hostname, at.port), timeout=SOON, source_address=(address, 0))
+def _http1(at: SplitResult, token: str) -> socket.socket:
+    one = socket.create_connection((at.hostname, at.port), timeout=SOON)
     one.sendall(ANSWERED_TO % token.encode())
     one.recv(4096)
     return one
@@ -152,16 +152,21 @@ def test_who_has_logged_in_on_all_http_connections_makes_room_for_others(
         assert b"actor:2" in mine.recv(4096)
 
 
-def test_who_does_not_log_in_but_calls_all_the_time_leaves_room_at_other_addresses(
-    small: tuple[CoordinatorProcess, str, str],
+@pytest.mark.parametrize("transport", ["http", "ws"])
+def test_who_does_not_log_in_leaves_room_at_other_addresses(
+    small: tuple[CoordinatorProcess, str, str], transport: str
 ) -> None:
     one, _, other = small
-    at = urlsplit(one.http)
+    at = urlsplit(getattr(one, transport))
+    asks = HELD[ANSWERED if transport == "http" else "a WebSocket"]
     with ExitStack() as held:
-        for _ in range(2 * MANY):  # the last ones are not answered, and wait for us to close
+        for _ in range(2 * MANY):  # the last ones are refused, and wait for us to close
             holder = held.enter_context(socket.create_connection((at.hostname, at.port), timeout=SOON))
-            holder.sendall(HELD[ANSWERED])
+            with suppress(ConnectionError):
+                holder.sendall(asks)
+                holder.recv(4096)
         for _ in range(3):
-            with _http1(at, other, "127.0.0.2") as another:
-                another.sendall(ANSWERED_TO % other.encode())
-                assert b"actor:2" in another.recv(4096)
+            elsewhere = ("127.0.0.2", 0)
+            another = held.enter_context(socket.create_connection((at.hostname, at.port), SOON, elsewhere))
+            another.sendall(asks.replace(b"\r\n\r\n", b"\r\nauthorization: Bearer %b\r\n\r\n" % other.encode()))
+            assert another.recv(4096).split(b" ")[1] in (b"101", b"200")

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.accepting import REFUSALS, Tally, yields_one
+from coordinator.accepting import Refusing, Tally, yields_one
 from coordinator.rpc.access.crowds import Crowd, is_scarce
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
@@ -77,7 +77,7 @@ class HttpServer:
         self._serving: dict[Connection, None] = {}  # over HTTP/1, those looked at longest ago first
         self._known_crowd = Crowd(self._holders, counts_addresses=False)
         self._crowd = Crowd(self._holders, counts_addresses=True)
-        self._refusing: dict[trio.CancelScope, None] = {}  # the oldest first
+        self._refusing = Refusing()
         self._accepting = trio.CancelScope()
         self._stopping = trio.Event()
         self._grace = 0.0
@@ -180,13 +180,7 @@ class HttpServer:
     async def _refuse(self, stream: trio.abc.Stream) -> None:
         """Say that there are too many clients, so that it is read even if the client has sent something."""
         self.tally.refused += 1
-        if sum(not scope.cancel_called for scope in self._refusing) >= REFUSALS // 2:  # or else no others come so far
-            next(scope for scope in self._refusing if not scope.cancel_called).cancel()
-        with trio.CancelScope() as refusing:
-            self._refusing[refusing] = None
-            try:
-                with contextlib.suppress(trio.TooSlowError):
-                    await send_steadily(stream, _FULL, GOODBYE_TIMEOUT)  # fits into any socket's buffer
-                await end(stream, self._waiting)
-            finally:
-                del self._refusing[refusing]
+        with self._refusing.one_more():
+            with contextlib.suppress(trio.TooSlowError):
+                await send_steadily(stream, _FULL, GOODBYE_TIMEOUT)  # fits into any socket's buffer
+            await end(stream, self._waiting)
