@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol, TypeVar
@@ -17,7 +17,7 @@ import trio
 from coordinator.logs import Seldom
 from coordinator.socketio import RECEIVE_BYTES
 
-__all__ = ["REFUSAL", "REFUSALS", "LastingListener", "Tally", "serve_listener", "yields_one"]
+__all__ = ["REFUSAL", "REFUSALS", "LastingListener", "Refusing", "Tally", "serve_listener", "yields_one"]
 
 log = structlog.get_logger("coordinator.accepting")
 
@@ -104,6 +104,30 @@ async def serve_listener(
                 on_disconnect()
             for _ in range(PASSES):
                 await trio.lowlevel.checkpoint()
+
+
+class Refusing:
+    """Clients that a front-end refuses in its own way: half of REFUSALS at once, and the oldest gives way. Were all
+    those places taken by clients that do not close, no other would come as far as to be looked at."""
+
+    def __init__(self) -> None:
+        self._scopes: dict[trio.CancelScope, None] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """A scope in which one is."""
+        staying = [scope for scope in self._scopes if not scope.cancel_called]
+        if len(staying) >= REFUSALS // 2:
+            staying[0].cancel()
+        with trio.CancelScope() as scope:
+            self._scopes[scope] = None
+            try:
+                yield
+            finally:
+                del self._scopes[scope]
 
 
 class LastingListener(trio.abc.Listener[trio.SocketStream]):

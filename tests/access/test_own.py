@@ -244,7 +244,11 @@ def test_actors_are_loaded_by_themselves_and_admins_of_theirs(as_: As) -> None:
     assert as_("admin").result("actor.load", {"id": READER, "context_id": CONTEXT})["id"] == READER
     assert as_("admin").code("actor.load", {"id": STRANGER, "context_id": CONTEXT}) == FORBIDDEN
     assert as_("admin").code("actor.load", {"id": READER, "context_id": OTHER_CONTEXT}) == -32001
-    assert as_("runner").code("actor.load", {"id": RUNNER}) == FORBIDDEN  # actor 7 is somebody else
+    # Actor 7 is somebody else than runner 7, wherever that asks.
+    assert as_("runner").code("actor.load", {"id": RUNNER}) == FORBIDDEN
+    assert as_("runner").code("actor.load", {"id": RUNNER, "context_id": CONTEXT}) == FORBIDDEN
+    for elsewhere in (OTHER_CONTEXT, NO_CONTEXT):
+        assert as_("runner").code("actor.load", {"id": RUNNER, "context_id": elsewhere}) == -32001
 
 
 def test_an_attempt_is_its_runner_s(as_: As, guarded: CoordinatorProcess, tokens: dict[str, str | None]) -> None:

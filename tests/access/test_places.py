@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
+from h2.connection import H2Connection
+from h2.events import StreamEnded
 from websockets.exceptions import InvalidStatus
 
 from tests.access import callers
@@ -104,23 +107,66 @@ def test_who_has_logged_in_on_nearly_all_websockets_leaves_room_for_others(
         assert {each.result("auth.whoami", {})["principal"] for each in theirs} == {"actor:1"}
 
 
+def _http1(at: SplitResult, token: str) -> socket.socket:
+    one = socket.create_connection((at.hostname, at.port), timeout=SOON)
+    one.sendall(ANSWERED_TO % token.encode())
+    one.recv(4096)
+    return one
+
+
+def _http2(at: SplitResult, token: str, *, then: bytes = b"") -> socket.socket:
+    """With a call that was answered, and `then` of the body of another."""
+    one = socket.create_connection((at.hostname, at.port), timeout=SOON)
+    client = H2Connection()
+    client.initiate_connection()
+    head = {":method": "POST", ":path": "/", ":scheme": "http", ":authority": at.netloc}
+    head |= {"content-type": "application/json", "authorization": f"Bearer {token}"}
+    client.send_headers(1, [*head.items()])
+    client.send_data(1, WHO, end_stream=True)
+    one.sendall(client.data_to_send())
+    while (data := one.recv(4096)) and not any(isinstance(event, StreamEnded) for event in client.receive_data(data)):
+        pass
+    if then:
+        client.send_headers(3, [*head.items()])
+        client.send_data(3, then)
+    one.sendall(client.data_to_send())
+    return one
+
+
+@pytest.mark.parametrize(
+    "hold", [_http1, _http2, partial(_http2, then=b"{")], ids=["HTTP/1", "HTTP/2", "HTTP/2 with half a body"]
+)
 def test_who_has_logged_in_on_all_http_connections_makes_room_for_others(
-    small: tuple[CoordinatorProcess, str, str],
+    small: tuple[CoordinatorProcess, str, str], hold: Callable[[SplitResult, str], socket.socket]
 ) -> None:
     one, greedy, other = small
     at = urlsplit(one.http)
-    request = ANSWERED_TO % greedy.encode()
     with ExitStack() as held:
-        mine = socket.create_connection((at.hostname, at.port), timeout=SOON)
-        held.callback(mine.close)
-        mine.sendall(ANSWERED_TO % other.encode())
-        assert b"actor:2" in mine.recv(4096)
+        mine = held.enter_context(_http1(at, other))
         for _ in range(2 * MANY):
-            theirs = held.enter_context(socket.create_connection((at.hostname, at.port), timeout=SOON))
-            theirs.sendall(request)
-            theirs.recv(4096)
+            held.enter_context(hold(at, greedy))
         for _ in range(3):
             with caller(one, "http", other) as another:
                 assert another.result("auth.whoami", {})["principal"] == "actor:2"
         mine.sendall(ANSWERED_TO % other.encode())  # who has few keeps them, though it was silent
         assert b"actor:2" in mine.recv(4096)
+
+
+@pytest.mark.parametrize("transport", ["http", "ws"])
+def test_who_does_not_log_in_leaves_room_at_other_addresses(
+    small: tuple[CoordinatorProcess, str, str], transport: str
+) -> None:
+    one, _, other = small
+    at = urlsplit(getattr(one, transport))
+    asks = HELD[ANSWERED if transport == "http" else "a WebSocket"]
+    with ExitStack() as held:
+        for _ in range(2 * MANY):  # the last ones are refused, and wait for us to close
+            holder = held.enter_context(socket.create_connection((at.hostname, at.port), timeout=SOON))
+            with suppress(ConnectionError):
+                holder.sendall(asks)
+                holder.recv(4096)
+        for _ in range(3):
+            elsewhere = ("127.0.0.2", 0)
+            another = held.enter_context(socket.create_connection((at.hostname, at.port), SOON, elsewhere))
+            another.sendall(asks.replace(b"\r\n\r\n", b"\r\nauthorization: Bearer %b\r\n\r\n" % other.encode()))
+            assert another.recv(4096).split(b" ")[1] in (b"101", b"200")

@@ -438,7 +438,7 @@ async def test_who_does_not_read_holds_up_those_that_make_frames(autojump: None)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(http2, "send_steadily", blocked)
             begun = [await client.call(DISCOVER) for _ in range(5)]
-            (connection,) = client.http2._connections
+            (connection,) = client.http2.connections
             assert http2.GATHERED_BYTES < connection._unsent_bytes < 2 * http2.GATHERED_BYTES
             reading.set()
             await trio.testing.wait_all_tasks_blocked()

@@ -105,6 +105,11 @@ class Judge(NamedTuple):
         assert principal is not None
         return principal.id
 
+    @property
+    def is_actor(self) -> bool:
+        principal = self.access.principal
+        return principal is not None and principal.kind == "actor"
+
     def _denied(self, detail: str) -> CoordinatorError:
         return denied(self.right, self.role, self.context, detail)
 
@@ -128,7 +133,7 @@ class Judge(NamedTuple):
                 )
             case Right.RUNNER_READ if method.name == "runner.list":
                 return self.access.gate.variant((method.name, "self", id), lambda: restricted.only_runner(method, id))
-            case Right.ACTOR_LOAD | Right.KEY_ROTATE if self.role is Role.RUNNER:
+            case Right.ACTOR_LOAD | Right.KEY_ROTATE if not self.is_actor:  # whose id is of its own kind
                 raise self._denied("")
             case _:
                 if params.id != id:

@@ -91,6 +91,11 @@ class Answers:
         self._has_websocket = has_websocket
 
     @property
+    def has_logins(self) -> bool:
+        """Whether callers have to log in."""
+        return self._dispatcher.gate is not None
+
+    @property
     def readiness(self) -> Readiness | None:
         """Tells of what arrives from clients; None where the system has nothing for that."""
         return self._dispatcher.directory.readiness

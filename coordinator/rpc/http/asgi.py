@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
 
 import trio
 
 from coordinator.budget import SLOWEST_BODY, Budget
+from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.tokens import NOTHING, Shown
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.decisions import Answer, Call, Decision, Request, ShowPage
@@ -40,6 +41,9 @@ class AsgiApp:
         stalled: called when the client has accepted nothing of a response for the write time-out.
         host: tells where the client is.
         certified: what its certificate says.
+
+    Attributes:
+        budget: the client's.
     """
 
     def __init__(
@@ -54,8 +58,20 @@ class AsgiApp:
         self._answers = answers
         self._limits = limits
         self._stalled = stalled
-        self._budget = Budget(limits.max_unsent_bytes, host)
+        self.budget = Budget(limits.max_unsent_bytes, host)
         self._arriving = 0  # bytes of bodies held
+        self._owed: set[_Exchange] = set()  # requests that are whole, and have no whole response yet
+        self._access: Access | None = None  # of who has called last of those who have logged in
+
+    @property
+    def owes(self) -> bool:
+        """Whether a request is being answered, rather than waited for."""
+        return bool(self._owed)
+
+    @property
+    def identity(self) -> Hashable:
+        """Of who has called last of those who have logged in; see Access.identity."""
+        return None if self._access is None else self._access.identity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -65,6 +81,8 @@ class AsgiApp:
                 await self._respond(scope, exchange, answer, send)
             except _ClientLeft:
                 return
+            finally:
+                self._owed.discard(exchange)
         elif scope["type"] == "websocket":  # HTTP/2 has none here, and over HTTP/1 Hypercorn is not asked for one
             await receive()
             await send({"type": "websocket.close"})
@@ -77,6 +95,7 @@ class AsgiApp:
         body = bytearray()
         try:
             refused = await self._read(exchange, body)
+            self._owed.add(exchange)
             return refused or await self._answer_to(decision, body, exchange)
         finally:
             self._arriving -= len(body)
@@ -102,7 +121,7 @@ class AsgiApp:
         if isinstance(decision, Answer):
             return decision
         if isinstance(decision, ShowPage | ChangeSession):
-            return await self._answers.show(decision, self._budget)
+            return await self._answers.show(decision, self.budget)
         if not isinstance(decision, Call):
             return self._answers.refusal(404, "no WebSocket over HTTP/2; it is at /ws over HTTP/1.1")
         message = self._answers.message(decision, body)
@@ -114,10 +133,12 @@ class AsgiApp:
             replies.append((reply, instead))
 
         client = self._answers.new_client() if self._answers.makes_request_ids else ""
-        intake = self._answers.intake(decision, self._budget, self._certified, client)
+        intake = self._answers.intake(decision, self.budget, self._certified, client)
         on_its_way = await carry_out(replying(decision, message, intake, respond))
         if not await on_its_way.wait(exchange.hung_up):
             raise _ClientLeft
+        if intake.access is not None and intake.access.principal is not None:
+            self._access = intake.access
         reply, instead = replies[0]
         begun = instead or (decision.silent if reply is None else decision.replied)
         headers = begun.headers
@@ -129,7 +150,7 @@ class AsgiApp:
         headers = [header for header in answer.headers if scope["http_version"] != "2" or header[0] not in _HOP_BY_HOP]
         if answer.status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(answer.body)))
-        self._budget.take(len(answer.body))
+        self.budget.take(len(answer.body))
         unsent = memoryview(answer.body)
         try:
             async with trio.open_nursery() as nursery:
@@ -143,12 +164,12 @@ class AsgiApp:
                         self._stalled()
                         break
                     unsent = unsent[len(piece) :]
-                    self._budget.give_back(len(piece))
+                    self.budget.give_back(len(piece))
                     if not more:
                         break
                 nursery.cancel_scope.cancel()
         finally:
-            self._budget.give_back(len(unsent))
+            self.budget.give_back(len(unsent))
 
 
 class _Exchange:

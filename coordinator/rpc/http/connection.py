@@ -91,6 +91,7 @@ class Connection:
         "_intake",
         "_limits",
         "_now",
+        "_opened_at",
         "_outgoing",
         "_request_id",
         "_standby",
@@ -123,6 +124,7 @@ class Connection:
         self._standby = Standby[_Left]()
         self._answering: Reply | None = None  # a request that was taken in place of the task, and has no reply yet
         self._idle_since = 0.0  # when one had, or the task began to wait for what the client sends
+        self._opened_at = trio.current_time()
         self._waits_in: trio.CancelScope | None = None  # for that
         self._gives_way = False  # to another client
         self._now = trio.lowlevel.current_clock().current_time
@@ -291,9 +293,10 @@ class Connection:
         return self._gives_way or trio.current_time() >= idle_until
 
     def give_way(self) -> bool:
-        """End, if nobody is served who has logged in, and the client has kept us waiting for a while. Returns whether
-        it does. Never blocks."""
-        return self.identity is None and self._now() - self._idle_since >= GRACE and self.make_room()
+        """End, if nobody is served who has logged in, and the client has kept us waiting for a while; where it has to
+        log in, if it has not done so for a while. Returns whether it does. Never blocks."""
+        since = self._opened_at if self._answers.has_logins else self._idle_since
+        return self.identity is None and self._now() - since >= GRACE and self.make_room()
 
     @property
     def identity(self) -> Hashable:
@@ -302,13 +305,18 @@ class Connection:
         return None if access is None else access.identity
 
     @property
+    def address(self) -> str:
+        """Where the client is."""
+        return self._budget.address
+
+    @property
     def idle_since(self) -> float:
         """When it was last answered, on trio's clock."""
         return self._idle_since
 
     def make_room(self) -> bool:
-        """End, if we wait for the client. Returns whether it does. Never blocks."""
-        if self._waits_in is None or self._answering is not None:
+        """End, if we wait for the client and it is not ending already. Returns whether it does. Never blocks."""
+        if self._waits_in is None or self._answering is not None or self._gives_way:
             return False
         self._gives_way = True
         self._waits_in.cancel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import partial
 from typing import Final
 
@@ -39,7 +39,7 @@ from coordinator.rpc.http.heads import PREFACE
 from coordinator.rpc.http.lifetime import GRACE, Handover, Limits, Waiting, end
 from coordinator.socketio import peer_host, receive_next, send_steadily
 
-__all__ = ["Http2", "hypercorn_config"]
+__all__ = ["Http2", "Http2Connection", "hypercorn_config"]
 
 READ_BYTES: Final = 8 * 1024  # at a time: a flood of small frames lets others get on in between
 PREFACE_BODY: Final = b"SM\r\n\r\n"
@@ -76,7 +76,11 @@ def hypercorn_config() -> Config:
 
 
 class Http2:
-    """Serves connections, each by one call of `serve`."""
+    """Serves connections, each by one call of `serve`.
+
+    Attributes:
+        connections: those that are being served, the ones looked at longest ago first.
+    """
 
     def __init__(self, answers: Answers, limits: Limits, waiting: Waiting) -> None:
         self._answers = answers
@@ -84,17 +88,17 @@ class Http2:
         self._waiting = waiting
         self._config = hypercorn_config()
         self._context = WorkerContext(None)
-        self._connections: dict[_Connection, None] = {}  # those looked at longest ago first
+        self.connections: dict[Http2Connection, None] = {}
 
     async def stop(self) -> None:
         """Close idle connections now, and others after what is being answered on them."""
         await self._context.terminated.set()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.stop()
 
     def make_room(self) -> bool:
         """End a connection that serves nobody. Returns whether there is one among the next few. Never blocks."""
-        return yields_one(self._connections)
+        return yields_one(self.connections)
 
     async def serve(self, stream: trio.abc.Stream, begun: Handover) -> None:
         """Serve a connection until it ends.
@@ -102,17 +106,17 @@ class Http2:
         Args:
             begun: what has happened on it.
         """
-        connection = _Connection(stream, self._answers, self._limits, self._config, self._context)
-        self._connections[connection] = None
+        connection = Http2Connection(stream, self._answers, self._limits, self._config, self._context)
+        self.connections[connection] = None
         try:
             await connection.serve(begun)
         finally:
-            self._connections.pop(connection, None)
+            self.connections.pop(connection, None)
         if not connection.is_gone:
             await end(stream, self._waiting)
 
 
-class _Connection:
+class Http2Connection:
     """One of them.
 
     Attributes:
@@ -123,11 +127,12 @@ class _Connection:
         self, stream: trio.abc.Stream, answers: Answers, limits: Limits, config: Config, context: WorkerContext
     ) -> None:
         self._stream = stream
+        self._answers = answers
         self._limits = limits
         self._config = config
         self._context = context
-        app = AsgiApp(answers, limits, self._abort, partial(peer_host, stream), certified_by(stream))
-        self._app = ASGIWrapper(app)  # type: ignore[arg-type] # its own types
+        self._answering = AsgiApp(answers, limits, self._abort, partial(peer_host, stream), certified_by(stream))
+        self._app = ASGIWrapper(self._answering)  # type: ignore[arg-type] # its own types
         self._all = trio.CancelScope()  # of all its tasks
         self._reading = trio.CancelScope()
         self._writing = trio.Lock()
@@ -137,7 +142,7 @@ class _Connection:
         self._relieved: trio.Event | None = None  # while somebody waits until less is
         self._protocol: _Protocol
         self._is_idle = True
-        self._idle_since = trio.current_time()
+        self._idle_since = self._opened_at = trio.current_time()
         self._said_goodbye = False
         self.is_gone = False
 
@@ -172,8 +177,28 @@ class _Connection:
             self._reading.cancel()
 
     def give_way(self) -> bool:
-        """End, if it has had no request for a while. Returns whether it does. Never blocks."""
-        if not self._is_idle or trio.current_time() - self._idle_since < GRACE:
+        """See Connection.give_way."""
+        since = self._opened_at if self._answers.has_logins else self._idle_since
+        return self.identity is None and trio.current_time() - since >= GRACE and self.make_room()
+
+    @property
+    def identity(self) -> Hashable:
+        """Of who has called last of those who have logged in; see Access.identity."""
+        return self._answering.identity
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+        return self._answering.budget.address
+
+    @property
+    def idle_since(self) -> float:
+        """When we began to wait for the client, on trio's clock."""
+        return self._idle_since
+
+    def make_room(self) -> bool:
+        """End, if we owe the client nothing and it is not ending already. Returns whether it does. Never blocks."""
+        if self._answering.owes or self.is_gone:
             return False
         self._abort()
         return True

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from typing import Final
 
 import structlog
 import trio
 
-from coordinator.accepting import Tally, yields_one
-from coordinator.rpc.access.crowds import crowd
+from coordinator.accepting import Refusing, Tally, yields_one
+from coordinator.rpc.access.crowds import Crowd, is_scarce
 from coordinator.rpc.http.answers import Answers
 from coordinator.rpc.http.connection import Connection
 from coordinator.rpc.http.heads import HeadReader
-from coordinator.rpc.http.http2 import Http2
+from coordinator.rpc.http.http2 import Http2, Http2Connection
 from coordinator.rpc.http.lifetime import Handover, Limits, Waiting, end
 from coordinator.rpc.listening import accept_clients
-from coordinator.socketio import send_steadily
+from coordinator.socketio import peer_host, send_steadily
 from coordinator.tlsstream import Secure, in_the_clear
 
 __all__ = ["HttpServer", "Upgrade"]
 
 log = structlog.get_logger("coordinator.http")
 
-LOOK_EVERY: Final = 0.1  # seconds before all connections, of which there may be thousands, are looked at again in vain
 GOODBYE_TIMEOUT: Final = 1.0  # seconds in which a connection is closed properly
 
 _TOO_MANY: Final = b"too many clients, see --max-connections\n"
@@ -44,9 +43,9 @@ class HttpServer:
 
     Args:
         upgrade: what serves WebSockets here, if anything does.
-        max_connections: clients connected at once. A further one takes the place of one that keeps us waiting and has
-            not logged in, or else of one that waits for nothing and is of who has the most; it gets 503 if there is
-            none.
+        max_connections: clients connected at once. For a further one, one ends that keeps us waiting and has not logged
+            in, or else one that waits for nothing and is of who has the most, or at the address that has the most; it
+            gets 503 if there is none. For the last eighth, one ends of who has logged in on the most.
         secure: makes a TLS stream of a connection that was accepted, if that is spoken.
         on_disconnect: called when a client's connection has been closed.
 
@@ -76,9 +75,9 @@ class HttpServer:
         self.tally = Tally()
         self._streams: set[trio.abc.Stream] = set()
         self._serving: dict[Connection, None] = {}  # over HTTP/1, those looked at longest ago first
-        self._crowd: list[Connection] = []  # of who has too many, those that make room, the first one last
-        self._look_again = -math.inf  # when that may be
-        self._refusing = 0
+        self._known_crowd = Crowd(self._holders, counts_addresses=False)
+        self._crowd = Crowd(self._holders, counts_addresses=True)
+        self._refusing = Refusing()
         self._accepting = trio.CancelScope()
         self._stopping = trio.Event()
         self._grace = 0.0
@@ -86,7 +85,7 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """Clients connected, without those that are over the limit."""
-        return len(self._streams) - self._refusing
+        return len(self._streams) - len(self._refusing)
 
     async def serve(self, listener: trio.abc.Listener[trio.SocketStream]) -> None:
         """Accept clients until stopped; returns when the last one is gone."""
@@ -133,7 +132,7 @@ class HttpServer:
         """
         self._streams.add(stream)
         try:
-            if self.connections > self._max_connections and not self._make_room():
+            if not self._has_room(peer_host(stream)):
                 await self._refuse(stream)
             else:
                 await self._serve(stream)
@@ -149,27 +148,17 @@ class HttpServer:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
-    def _make_room(self) -> bool:
-        """Whether a connection that serves nobody ends: clients that send a request are not kept out by those that
-        only hold a place."""
-        return yields_one(self._serving) or self._http2.make_room() or self._crowd_makes_room()
+    def _holders(self) -> Iterator[Connection | Http2Connection]:
+        return chain(self._serving, self._http2.connections)
 
-    def _crowd_makes_room(self) -> bool:
-        """Whether a connection ends of who has the most, and more than a few. Of those the one goes first that had its
-        last answer the longest ago."""
-        if not self._crowd and trio.current_time() >= self._look_again:
-            identity, surplus = crowd(connection.identity for connection in self._serving)
-            if surplus:
-                theirs = [connection for connection in self._serving if connection.identity == identity]
-                theirs.sort(key=lambda connection: connection.idle_since, reverse=True)
-                self._crowd = theirs[-surplus:]
-        while self._crowd:
-            connection = self._crowd.pop()
-            if connection in self._serving and connection.make_room():
-                del self._serving[connection]
-                return True
-        self._look_again = trio.current_time() + LOOK_EVERY
-        return False
+    def _has_room(self, address: str) -> bool:
+        """Whether a client that has come from this address can stay. If need be a connection ends that serves nobody,
+        or one of many: clients that send a request are not kept out by those that only hold a place."""
+        if self.connections <= self._max_connections:
+            if is_scarce(self.connections, self._max_connections):
+                self._known_crowd.makes_room(address)
+            return True
+        return yields_one(self._serving) or self._http2.make_room() or self._crowd.makes_room(address)
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         alpn = getattr(stream, "selected_alpn_protocol", None)
@@ -191,10 +180,7 @@ class HttpServer:
     async def _refuse(self, stream: trio.abc.Stream) -> None:
         """Say that there are too many clients, so that it is read even if the client has sent something."""
         self.tally.refused += 1
-        self._refusing += 1
-        try:
+        with self._refusing.one_more():
             with contextlib.suppress(trio.TooSlowError):
                 await send_steadily(stream, _FULL, GOODBYE_TIMEOUT)  # fits into any socket's buffer
             await end(stream, self._waiting)
-        finally:
-            self._refusing -= 1

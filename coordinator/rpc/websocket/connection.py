@@ -504,10 +504,25 @@ class Connection(Session, Sink):
 
     def give_way(self) -> bool:
         """End, if nobody has logged in for a while who has to. Returns whether it does. Never blocks."""
-        if not self._is_nobody() or trio.current_time() - self._opened_at < LOGIN_GRACE:
+        return trio.current_time() - self._opened_at >= LOGIN_GRACE and self.make_room()
+
+    def make_room(self) -> bool:
+        """End, if nobody has logged in who has to and it is not ending already. Returns whether it does. Never
+        blocks."""
+        if not self._is_nobody() or self._whole.cancel_called:
             return False
         self.give_up()
         return True
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+        return self.budget.address
+
+    @property
+    def idle_since(self) -> float:
+        """When it was opened, on trio's clock."""
+        return self._opened_at
 
     def _is_nobody(self) -> bool:
         """Whether nobody has logged in who has to; a token that was shown with the handshake was good then."""

@@ -11,14 +11,14 @@ from typing import Final
 import structlog
 import trio
 
-from coordinator.accepting import REFUSAL, Tally, yields_one
+from coordinator.accepting import REFUSAL, Refusing, Tally, yields_one
 from coordinator.budget import Budget
 from coordinator.errors import CoordinatorError, Overloaded
 from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.certificates import certified_by
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.cookies import shown_by_cookie
-from coordinator.rpc.access.crowds import check_room
+from coordinator.rpc.access.crowds import Crowd, check_room
 from coordinator.rpc.access.forwarded import Proxies, peer_address
 from coordinator.rpc.access.logins import NOT_GOOD
 from coordinator.rpc.access.origins import AccessPolicy
@@ -50,7 +50,8 @@ class WebSocketFrontEnd:
 
     Args:
         max_connections: clients connected at once; a further one's handshake is answered with 503. One whose handshake
-            is not complete after a second gives way to a new one, and so does one that has to log in and has not.
+            is not complete after a second gives way to a new one, and so does one that has to log in and has not after
+            two, or at once if its address is another and has the most of those.
         max_in_flight: unanswered calls a connection may have before we stop reading from it.
         max_frame_bytes: size of a message; a larger one closes the connection with 1009.
         max_unsent_bytes: see Budget.
@@ -107,6 +108,8 @@ class WebSocketFrontEnd:
         self._shaking: set[trio.CancelScope] = set()  # all handshakes
         self._turns = trio.Semaphore(SHAKEN_AT_ONCE)
         self._open: set[Connection] = set()
+        self._refusing = Refusing()
+        self._crowd = Crowd(self._nobodies, counts_addresses=True)
         self._may_yield: dict[Connection, None] = {}  # of those, the ones looked at longest ago first
         self._is_stopping = False
         self._grace_ends = math.inf
@@ -151,7 +154,7 @@ class WebSocketFrontEnd:
             policy: who may connect, if it came to another listener than ours.
         """
         try:
-            if self._has_room():
+            if self._has_room(peer_host(stream)):
                 self.connections += 1
                 try:
                     await self._serve(stream, received, policy or self._policy)
@@ -159,7 +162,8 @@ class WebSocketFrontEnd:
                     self.connections -= 1
             else:
                 self.tally.refused += 1
-                await self._refuse(stream, Refused(503, "too many connections, see --max-connections"))
+                with self._refusing.one_more():
+                    await self._refuse(stream, Refused(503, "too many connections, see --max-connections"))
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             log.debug("a client that did not wait for the answer to its handshake")
         except* Exception:
@@ -169,9 +173,9 @@ class WebSocketFrontEnd:
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await stream.aclose()
 
-    def _has_room(self) -> bool:
-        """Whether one more client may connect. If need be, the oldest handshake gives way: clients that send a request
-        at once are not kept out by those that never do."""
+    def _has_room(self, address: str) -> bool:
+        """Whether one more client may connect, from this address. If need be, the oldest handshake gives way, or a
+        client that has to log in and has not: those that send a request at once are not kept out by them."""
         if self.connections < self._max_connections:
             return True
         for handshake, began in self._half_open.items():
@@ -180,7 +184,10 @@ class WebSocketFrontEnd:
             if not handshake.cancel_called:
                 handshake.cancel()
                 return True
-        return yields_one(self._may_yield)
+        return yields_one(self._may_yield) or self._crowd.makes_room(address)
+
+    def _nobodies(self) -> Iterator[Connection]:
+        return (connection for connection in self._open if connection.identity is None)
 
     async def _serve(self, stream: trio.abc.Stream, received: bytes, policy: AccessPolicy) -> None:
         shaken = await self._shake_hands(stream, received, policy)
