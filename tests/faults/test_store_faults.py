@@ -4,6 +4,7 @@ real Valkey or on that Valkey itself."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -576,6 +577,42 @@ async def test_a_store_that_takes_no_writes_is_still_read_from(tmp_path: Path, w
 
     assert absent[0].code == -32001
     assert not [entry for entry in logs if "cannot be reached" in entry["event"]]
+
+
+def may(server: Any, command: str) -> bool:
+    """Whether the user `hero` may call a command, with as few arguments as it takes."""
+    arity = abs(server.execute_command("COMMAND", "INFO", command)[command]["arity"])
+    arguments = (
+        ("STREAM", "x") if command == "xinfo" else ("USAGE", "x") if command == "memory" else ("1",) * (arity - 1)
+    )
+    told = server.execute_command("ACL", "DRYRUN", "hero", command, *arguments)
+    return bool(told == "OK" or "wrong number" in str(told))
+
+
+def documented_rights() -> list[str]:
+    text = (Path(__file__).parents[2] / "docs/operations/storage.md").read_text(encoding="utf-8")
+    rule = re.search(r"^ACL SETUSER hero on >PASSWORD ([^`]*)^```$", text, re.MULTILINE)
+    assert rule is not None
+    return rule[1].replace("\\\n", " ").split()
+
+
+async def test_the_documented_rights_are_enough(tmp_path: Path) -> None:
+    with valkey(tmp_path) as own, own.client() as server:
+        server.execute_command("ACL", "SETUSER", "hero", "on", ">word", *documented_rights())
+        url = f"redis://hero:word@127.0.0.1:{own.port}"
+
+        async with serving_client(url, auth="none", **PATIENT) as (app, client):
+            await client.call("context.create", {"context": {"id": 3, "admins": [7], "readers": [], "executors": [7]}})
+            await client.batch([("job.create", job(3, id)) for id in range(3)])
+            await client.call("job.list", {"context_id": 3})
+            await client.call("prerequisite.satisfy", {"context_id": 3, "name": "disk"})
+            assert (await page(app, "/readyz")).status_code == 200
+        logged = server.execute_command("ACL", "LOG")
+        ours = {name.lower() for name in re.findall(r"redis\.p?call\('([A-Z]+)'", library.SOURCE)}
+        refused_ones = [name for name in sorted(ours) if not may(server, name)]
+
+    assert logged == []
+    assert refused_ones == []
 
 
 @both_layouts
