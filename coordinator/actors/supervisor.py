@@ -368,7 +368,8 @@ class Supervisor:
                 await self._pause()
             return False
         except StoreMisconfigured as error:
-            log.warning("the store will not serve this context", context=self._mailbox.context, reason=str(error))
+            if self._store.refusals.is_due():
+                log.warning("the store will not serve this context", context=self._mailbox.context, reason=str(error))
             for request in self._mailbox.running:
                 request.operation.close()
                 request.finish(StorageError(str(error), may_have_been_applied=request.is_in_doubt))

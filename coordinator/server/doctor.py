@@ -30,7 +30,7 @@ from coordinator.storage.cluster import Cluster
 from coordinator.storage.connection import Connection, Reply, explain
 from coordinator.storage.disk import free_bytes, low_water
 from coordinator.storage.endpoint import Endpoint
-from coordinator.storage.faults import TRANSPORT_ERRORS, ReplyError, StoreMisconfigured, StoreUnavailable
+from coordinator.storage.faults import NO_LIBRARY, TRANSPORT_ERRORS, ReplyError, StoreMisconfigured, StoreUnavailable
 from coordinator.storage.keys import GLOBAL, Command
 from coordinator.storage.private import open_to_others
 from coordinator.storage.topology import Topology
@@ -469,7 +469,10 @@ class _Answers:
     def _own_library(self) -> Finding:
         check = "function library"
         if isinstance(self._library, ReplyError):
-            return Finding(check, "ok", "it is not there yet; the coordinator loads it")
+            if str(self._library).startswith(NO_LIBRARY):
+                return Finding(check, "ok", "it is not there yet; the coordinator loads it")
+            grant = "install Valkey, or Redis 7 or newer, and let its user call functions"
+            return Finding(check, "problem", f"it cannot be called: {self._library}", grant)
         found = library.read_version(self._library)
         if found.version > library.VERSION:
             return Finding(check, "problem", f"version {found}, of a newer coordinator; this one knows {library.OURS}",

@@ -17,11 +17,13 @@ import hiredis
 import structlog
 import trio
 
+from coordinator.logs import Seldom
 from coordinator.readiness import Readiness, WatchedSocket
 from coordinator.socketio import abort_on_close, receive_next, send_now, send_steadily
 from coordinator.storage import library
 from coordinator.storage.endpoint import Endpoint
 from coordinator.storage.faults import (
+    NO_LIBRARY,
     NO_REPLICAS,
     REPLY_LOST,
     TRANSPORT_ERRORS,
@@ -260,6 +262,7 @@ class Store:
     Attributes:
         write_fault: why the embedded Valkey takes no writes now, as far as we were told.
         name: what the store knows us by among all who write; nobody else has ever had it.
+        refusals: of contexts that it does not serve; any client can ask for those.
     """
 
     def __init__(
@@ -269,6 +272,7 @@ class Store:
         self.layout = layout
         self.is_embedded = is_embedded
         self.write_fault: str | None = None
+        self.refusals = Seldom()
         self._out_of_memory_until = -math.inf
         self._agreed: set[str] = set()  # servers on which our function library was once
         self._connect_timeout = connect_timeout
@@ -360,10 +364,17 @@ class Store:
         tag: Command = ("CLIENT", "SETINFO", "LIB-VER", connection.tag)  # Redis 7.0 does not know that
         schema: Command = ("HGET", keys.engine, "schema")
         greet: list[Command] = [endpoint.hello, ("SELECT", database), library.VERSION_COMMAND, schema, tag]
-        await connection.exchange(greet, replies)
-        greeting, selected, version, layout, _ = replies
+        try:
+            await connection.exchange(greet, replies)
+        except StoreUnavailable:
+            if not replies:  # a store that has too many clients says so before it is asked anything, and closes
+                raise
+        greeting = replies[0]
         if isinstance(greeting, ReplyError):
             raise _fault(endpoint, greeting, "the store refused the connection")
+        if len(replies) < len(greet):
+            raise StoreUnavailable(REPLY_LOST)
+        _, selected, version, layout, _ = replies
         self.topology.check(endpoint, greeting)
         connection.id = greeting.get(b"id", 0)
         if isinstance(selected, ReplyError):
@@ -376,8 +387,9 @@ class Store:
                     "or run the coordinator with --isolation prefix"
                 )
             raise _fault(endpoint, selected, hint)
-        if isinstance(version, ReplyError) and is_transient(version) and "Function not found" not in str(version):
-            raise StoreUnavailable(str(version))
+        if isinstance(version, ReplyError) and not str(version).startswith(NO_LIBRARY):
+            what = "cannot call functions (it needs Valkey, or Redis 7 or newer, and a user who may)"
+            raise StoreUnavailable(str(version)) if is_transient(version) else _fault(endpoint, version, what)
         found = None if isinstance(version, ReplyError) else library.read_version(version)
         if found != library.OURS:
             self._check_library(endpoint, found)
@@ -391,34 +403,38 @@ class Store:
                 )
         self._agreed.add(str(endpoint))
         if context_key is not None and layout != str(library.SCHEMA).encode():
-            await self._migrate(connection, keys, layout)
+            await self._migrate(connection, endpoint, keys, layout)
             connection.lacks_layout = layout is None
 
-    async def _migrate(self, connection: Connection, keys: Keyspace, layout: Reply) -> None:
+    async def _migrate(self, connection: Connection, endpoint: Endpoint, keys: Keyspace, layout: Reply) -> None:
         """Bring a context to the layout of this version, part by part; who comes next goes on where this ends.
 
         Raises StoreMisconfigured, or StoreUnavailable: the store refuses it now.
         """
-        if isinstance(layout, ReplyError):
-            if is_moving(str(layout)):
-                return  # whatever is asked for next is refused as well, and a new connection looks again
-            raise StoreUnavailable(self.refusal(layout))
-        if layout is not None and int(layout) > library.SCHEMA:
+        replies = [layout]
+        if layout is None:  # a look is no write: a store that takes none is still read from
+            replies.clear()
+            await connection.exchange([registration.count_stored(keys)], replies)
+            if replies[0] == 0:
+                return
+        elif not isinstance(layout, ReplyError) and int(layout) > library.SCHEMA:
             raise StoreMisconfigured(
                 f"context {keys.context_key} has layout {int(layout)}, of a newer coordinator; this one knows "
                 f"{library.SCHEMA}: start the newer one, or give this one another store or data directory"
             )
         parts = 0
-        while True:
-            replies: list[Reply] = []
+        while not isinstance(replies[0], ReplyError):
+            replies.clear()
             await connection.exchange([registration.migrate(keys)], replies)
-            if isinstance(replies[0], ReplyError):
-                if is_moving(str(replies[0])):
-                    return
-                raise StoreUnavailable(self.refusal(replies[0]))
             if registration.read_migrate(replies[0]):
                 break
             parts += 1
+        refusal = replies[0]
+        if isinstance(refusal, ReplyError) and not is_moving(str(refusal)):
+            # While the keys are moving, whatever is asked for next is refused too, and a new connection looks again.
+            if is_transient(refusal) or is_write_refusal(refusal):
+                raise StoreUnavailable(self.refusal(refusal))
+            raise _fault(endpoint, refusal, f"cannot use what is stored of context {keys.context_key}")
         if parts:
             log.debug(
                 "looked through a context for what older versions have stored", context=keys.context_key, parts=parts

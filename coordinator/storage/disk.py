@@ -85,6 +85,7 @@ class AppendOnlyRoom:
         self._manifest = directory / "appendonlydir" / "appendonly.aof.manifest"
         self._manifest_seen: tuple[int, int] | None = None  # inode and time of the one that was read
         self._path: Path | None = None  # the file
+        self._generation = 0  # the number in its name
         self._descriptor: int | None = None
         self._until = 0  # an offset: up to there blocks are set aside
         self._is_full = False
@@ -164,31 +165,39 @@ class AppendOnlyRoom:
         return min(room, _file_size_limit() - size)
 
     def _has_moved(self) -> bool:
-        """Whether the manifest is not the one that was read: Valkey writes another file, or the directory is gone."""
+        """Whether the manifest or the file is not the one that was read: Valkey writes another file, or the directory
+        is gone, or something else was put in its place."""
+        if self._path is None or self._descriptor is None:
+            return True
         try:
-            found = os.stat(self._manifest)
+            found, file = os.stat(self._manifest), os.stat(self._path)
         except OSError:
             return True
-        return (found.st_ino, found.st_mtime_ns) != self._manifest_seen
+        is_same = os.path.samestat(file, os.fstat(self._descriptor))
+        return (found.st_ino, found.st_mtime_ns) != self._manifest_seen or not is_same
 
     def _open(self) -> None:
         """Find the file that is being written: the last one of the manifest."""
         try:
             found = os.stat(self._manifest)
             lines = self._manifest.read_text(encoding="utf-8").splitlines()
-            path = self._manifest.parent / [line.split()[1] for line in lines if line.endswith(" type i")][-1]
-            if path == self._path and self._descriptor is not None:
-                is_same = os.path.samestat(os.stat(path), os.fstat(self._descriptor))
-                if is_same:
-                    self._manifest_seen = found.st_ino, found.st_mtime_ns
-                    return
+            _, name, _, number, *_ = [line.split() for line in lines if line.endswith(" type i")][-1]
+            path, generation = self._manifest.parent / name, int(number)
+            if self._descriptor is not None and generation <= self._generation:  # Valkey's own next one is a later one
+                if not os.path.samestat(os.stat(path), os.fstat(self._descriptor)):
+                    raise DirectoryGone(
+                        f"the append-only file in {self._directory} was replaced; start the coordinator again to go "
+                        "on with what is there now, or put back what was there"
+                    )
+                self._manifest_seen = found.st_ino, found.st_mtime_ns
+                return
             descriptor = os.open(path, os.O_WRONLY)
-        except (FileNotFoundError, IndexError):
+        except (FileNotFoundError, IndexError, ValueError):
             raise DirectoryGone(f"the append-only file in {self._directory} is gone") from None
         if self._path is not None and path != self._path:
             self.close()  # nobody appends to it any more
         self.forget()
-        self._descriptor, self._path = descriptor, path
+        self._descriptor, self._path, self._generation = descriptor, path, generation
         self._manifest_seen = found.st_ino, found.st_mtime_ns
         self._until = os.fstat(descriptor).st_size
 

@@ -12,6 +12,7 @@ import trio
 from coordinator.redaction import redact
 
 __all__ = [
+    "NO_LIBRARY",
     "NO_REPLICAS",
     "OUT_OF_MEMORY",
     "REPLY_LOST",
@@ -71,6 +72,8 @@ TRANSPORT_ERRORS: Final = (
     hiredis.ProtocolError,
 )
 
+NO_LIBRARY: Final = "ERR Function not found"
+
 # What a cluster answers while the keys are on their way to another node, and this one still is who tells us.
 _MOVING: Final = ("ASK ", "TRYAGAIN")
 
@@ -86,8 +89,8 @@ _TRANSIENT: Final = (
     "BUSY",
     "NOREPLICAS",
     "FENCED",
-    "ERR Function not found",
-    "ERR max number of clients reached",
+    NO_LIBRARY,
+    "ERR max number of clients",  # of a cluster it goes on with other words
 )
 
 _IN_LIBRARY: Final = re.compile(r"(?:ERR )?@?user_function:\d+: ")

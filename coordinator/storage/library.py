@@ -97,7 +97,7 @@ SCHEMA: Final = int(_schema[1])
 IDENTITY: Final = f"{VERSION}:{DIGEST}"
 """As callers of transitions name the library they know."""
 
-VERSION_COMMAND: Final = ("FCALL_RO", "hc_version", 0, "digest")
+VERSION_COMMAND: Final = ("FCALL", "hc_version", 0, "digest")
 """Answers what `read_version` reads, or an error if no library is loaded."""
 
 

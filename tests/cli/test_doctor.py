@@ -152,7 +152,7 @@ def test_a_replica_a_newer_library_and_a_user_who_may_not_ask_are_found(careless
         "    callback=function(keys, args) return {999999, 'digest'} end}\n"
     )
     client.replicaof("127.0.0.1", str(free_port()))
-    client.acl_setuser("poor", enabled=True, passwords=["+geheimwort"], commands=["+hello", "+time", "+fcall_ro"])
+    client.acl_setuser("poor", enabled=True, passwords=["+geheimwort"], commands=["+hello", "+time", "+fcall"])
     try:
         found = examined("--redis-url", careless.url, status=1)
         assert found["role"][0] == "problem"
@@ -161,6 +161,9 @@ def test_a_replica_a_newer_library_and_a_user_who_may_not_ask_are_found(careless
         poor = f"redis://poor:geheimwort@127.0.0.1:{careless.port}"
         found = examined("--redis-url", poor, "--isolation", "prefix", status=1)
         assert found["store's settings"][0] == "warning"
+        client.execute_command("ACL", "SETUSER", "poor", "-fcall")  # type: ignore[no-untyped-call] # redis-py has no types for it
+        found = examined("--redis-url", poor, "--isolation", "prefix", status=1)
+        assert "cannot be called" in found["function library"][1]
     finally:
         client.replicaof("NO", "ONE")
         client.function_flush()

@@ -194,6 +194,31 @@ def test_a_data_directory_that_is_removed_refuses_writes_and_ends_nothing(tmp_pa
         assert not any("exception" in entry for entry in server.logs)
 
 
+@pytest.mark.parametrize("what", ["appendonlydir", "appendonlydir/appendonly.aof.1.incr.aof"])
+def test_files_that_are_replaced_while_the_store_runs_take_no_writes(tmp_path: Path, what: str) -> None:
+    """What is written then goes to files that nobody finds again: a backup was put in their place."""
+    data, aside = tmp_path / "data", tmp_path / "aside"
+    place = data / what
+    with coordinator("--data-dir", str(data)) as server:
+        assert "result" in create(server, 1)
+        place.rename(aside)
+        if aside.is_dir():
+            shutil.copytree(aside, place)
+        else:
+            shutil.copy2(aside, place)
+
+        until_sync(lambda: "was replaced" in ready(server)[1].get("reason", ""))
+        assert is_refused(create(server, 2), "was replaced")
+        assert "result" in load(server, 1)
+
+        if place.is_dir():
+            shutil.rmtree(place)
+        aside.rename(place)
+        until_sync(lambda: "result" in create(server, 3))
+    with coordinator("--data-dir", str(data)) as server:
+        assert "result" in load(server, 3)
+
+
 def test_a_flush_that_fails_refuses_writes_until_all_was_written_anew(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with coordinator("--data-dir", str(data), "--fsync", "everysec") as server:

@@ -4,6 +4,8 @@ real Valkey or on that Valkey itself."""
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import ssl
 import subprocess
@@ -17,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import redis
+import structlog
 import trio
 
 from coordinator.server.app import App
@@ -543,12 +546,98 @@ async def test_a_store_with_no_room_for_another_client_is_waited_for(tmp_path: P
             server = own.client()
             server.config_set("maxclients", "1")
 
-            new = await client.send("job.create", job(4, 1, "elsewhere"))
-            await trio.sleep(0.2)
+            with structlog.testing.capture_logs() as logs:
+                new = await client.send("job.create", job(4, 1, "elsewhere"))
+                await trio.sleep(0.2)
             assert (await client.call("job.load", job_ids(3, 1)))["script"] == "connected"
             server.config_set("maxclients", "100")
 
             assert (await new())["script"] == "elsewhere"
+    assert any("max number of clients reached" in entry.get("reason", "") for entry in logs)
+
+
+@pytest.mark.parametrize("why", ["no replica", "no snapshot"])
+async def test_a_store_that_takes_no_writes_is_still_read_from(tmp_path: Path, why: str) -> None:
+    """In contexts, too, that nobody has used yet."""
+    with valkey(tmp_path) as own, own.client() as server:
+        async with serving_client(own.url, **IMPATIENT) as (_, client):
+            await client.call("job.create", job(3, 1, "before"))
+            if why == "no replica":
+                server.config_set("min-replicas-to-write", 1)
+            else:
+                shutil.rmtree(tmp_path)
+                server.config_set("save", "3600 1")
+                server.bgsave()
+                await until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+            with structlog.testing.capture_logs() as logs:
+                assert (await client.call("job.load", job_ids(3, 1)))["script"] == "before"
+                absent = await client.batch([("job.load", job_ids(4, 1))])
+                await refused(client, "job.create", job(4, 1))
+
+    assert absent[0].code == -32001
+    assert not [entry for entry in logs if "cannot be reached" in entry["event"]]
+
+
+def may(server: Any, command: str) -> bool:
+    """Whether the user `hero` may call a command, with as few arguments as it takes."""
+    arity = abs(server.execute_command("COMMAND", "INFO", command)[command]["arity"])
+    arguments = (
+        ("STREAM", "x") if command == "xinfo" else ("USAGE", "x") if command == "memory" else ("1",) * (arity - 1)
+    )
+    told = server.execute_command("ACL", "DRYRUN", "hero", command, *arguments)
+    return bool(told == "OK" or "wrong number" in str(told))
+
+
+def documented_rights() -> list[str]:
+    text = (Path(__file__).parents[2] / "docs/operations/storage.md").read_text(encoding="utf-8")
+    rule = re.search(r"^ACL SETUSER hero on >PASSWORD ([^`]*)^```$", text, re.MULTILINE)
+    assert rule is not None
+    return rule[1].replace("\\\n", " ").split()
+
+
+async def test_the_documented_rights_are_enough(tmp_path: Path) -> None:
+    with valkey(tmp_path) as own, own.client() as server:
+        server.execute_command("ACL", "SETUSER", "hero", "on", ">word", *documented_rights())
+        url = f"redis://hero:word@127.0.0.1:{own.port}"
+
+        async with serving_client(url, auth="none", **PATIENT) as (app, client):
+            await client.call("context.create", {"context": {"id": 3, "admins": [7], "readers": [], "executors": [7]}})
+            await client.batch([("job.create", job(3, id)) for id in range(3)])
+            await client.call("job.list", {"context_id": 3})
+            await client.call("prerequisite.satisfy", {"context_id": 3, "name": "disk"})
+            assert (await page(app, "/readyz")).status_code == 200
+        logged = server.execute_command("ACL", "LOG")
+        ours = {name.lower() for name in re.findall(r"redis\.p?call\('([A-Z]+)'", library.SOURCE)}
+        refused_ones = [name for name in sorted(ours) if not may(server, name)]
+
+    assert logged == []
+    assert refused_ones == []
+
+
+@both_layouts
+async def test_a_user_who_may_not_do_what_is_needed_is_told_so_at_once(
+    store: ValkeyProcess, isolation: Isolation
+) -> None:
+    with store.client() as server:
+        server.acl_setuser("less", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"])
+        try:
+            server.execute_command("ACL", "SETUSER", "less", "-fcall")
+            with trio.fail_after(20), pytest.RaisesGroup(StoreMisconfigured, flatten_subgroups=True) as caught:
+                async with serving(redis_url=f"redis://less:any@127.0.0.1:{store.port}"):
+                    pass
+            server.execute_command("ACL", "SETUSER", "less", "+fcall", "-hget")
+            async with serving_client(
+                f"redis://less:any@127.0.0.1:{store.port}", isolation=isolation, **{**PATIENT, "request_timeout": 60}
+            ) as (_, client):
+                with structlog.testing.capture_logs() as logs, trio.fail_after(10):
+                    faults = [await refused(client, "job.load", job_ids(5, id)) for id in range(20)]
+        finally:
+            server.acl_deluser("less")
+
+    assert "fcall" in text_of(caught.value)
+    assert all("'hget'" in fault["detail"] for fault in faults)
+    assert len([entry for entry in logs if "not serve this context" in entry["event"]]) == 1
 
 
 async def test_a_store_that_only_reads_is_waited_for(store: ValkeyProcess) -> None:

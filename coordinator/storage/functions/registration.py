@@ -38,6 +38,11 @@ def tell_layout(keys: Keyspace) -> Command:
     return ("HSETNX", keys.engine, "schema", SCHEMA)
 
 
+def count_stored(keys: Keyspace) -> Command:
+    """How many of the keys are there, one of which is if anything was stored in a context."""
+    return ("EXISTS", keys.engine, *map(keys.index_of, ("job", "flow", "message")))
+
+
 def migrate(keys: Keyspace) -> Command:
     """Bring some more of what a context has to the layout that we know."""
     return keys.call("hc_migrate", keys.engine)
