@@ -45,6 +45,10 @@ def _ask(url: str, ca: Path | None, method: str, params: Any, show: Callable[[An
     run(main)
 
 
+def _until(seconds: int | None) -> str:
+    return "" if seconds is None else f" until {_when(seconds)}"
+
+
 def _when(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -102,10 +106,10 @@ def login(url: str, ca: Path | None, file: Path) -> None:
         if address.is_websocket:
             fail("a token is got over HTTP: give --url http://… or https://…", EXIT_USAGE)
         result = await who.log_in(ask, address)
-        if result is None:
+        if result is None or result.token is None:
             fail("this coordinator lets everybody call: there is nothing to log in to", EXIT_ERROR)
-        _replace(file, f"{result['token']}\n")
-        say(f"logged in as {result['principal']} until {_when(result['expires_at'])}")
+        _replace(file, f"{result.token}\n")
+        say(f"logged in as {result.principal}{_until(result.expires_at)}")
         return 0
 
     run(main)
@@ -126,8 +130,7 @@ def whoami(url: str, ca: Path | None) -> None:
     """Say who the coordinator takes us for."""
 
     def show(result: Any) -> None:
-        until = f" until {_when(result['expires_at'])}" if "expires_at" in result else ""
-        say(result["principal"] + until)
+        say(result["principal"] + _until(result.get("expires_at")))
 
     _ask(url, ca, "auth.whoami", {}, show)
 

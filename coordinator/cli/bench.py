@@ -338,7 +338,6 @@ async def _token(address: Address, ca: Path | None) -> str:
     assert who is not None
     if who.key is None:
         return who.headers().get("Authorization", "").removeprefix("Bearer ")
-    kept: list[str] = []
 
     async def ask(method: str, params: Any) -> Any:
         try:
@@ -347,9 +346,7 @@ async def _token(address: Address, ca: Path | None) -> str:
             return {"error": {"code": error.code, "message": error.message, "data": error.data}}
 
     logged_in = await who.log_in(ask, address)
-    if logged_in is not None:
-        kept.append(logged_in.get("token", ""))
-    return kept[0] if kept else ""
+    return (logged_in and logged_in.token) or ""
 
 
 async def _caller(client: Client) -> int:

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import h11
 import trio
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from coordinator.client.address import Address
 from coordinator.client.calls import Calls
-from coordinator.client.credentials import Credentials, Unusable
+from coordinator.client.credentials import Credentials, Unusable, reply_in
 from coordinator.client.errors import CannotConnect, ClientClosed, RpcError
 from coordinator.client.ledger import Ledger
-from coordinator.client.link import BACKOFF_CAP, open_link, pause_after
+from coordinator.client.link import BACKOFF_CAP, WatchedStream, open_link, pause_after
 from coordinator.client.loop import TrioLoop
 from coordinator.client.reasons import first_of, is_refusal, one_line, reason_of
 from coordinator.client.stream import time_limit
@@ -138,9 +138,9 @@ class Channel(Calls):
             try:
                 shown = {} if self._credentials is None else self._credentials.headers()
                 link = open_link(self._address, self._tls, {**self._headers, **shown}, self._connect_timeout)
-                async with link as (socket, nursery):
+                async with link as (socket, stream, nursery):
                     await self._log_in(socket)
-                    await self._converse(socket, nursery)
+                    await self._converse(socket, stream, nursery)
             except* (Unusable, RpcError) as group:
                 self._trouble = f"cannot log in: {one_line(str(first_of(group)))}"
             except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed, h11.ProtocolError) as group:
@@ -169,12 +169,12 @@ class Channel(Calls):
 
         async def ask(method: str, params: Mapping[str, Any]) -> Any:
             await socket.send_message(to_json({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).decode())
-            return from_json(await socket.get_message())
+            return reply_in(await socket.get_message())
 
         with time_limit(self._connect_timeout, "it does not answer the login"):
             await self._credentials.log_in(ask, self._address)
 
-    async def _converse(self, socket: WebSocketConnection, nursery: trio.Nursery) -> None:
+    async def _converse(self, socket: WebSocketConnection, stream: WatchedStream, nursery: trio.Nursery) -> None:
         """Use a connection until it ends."""
         self._socket = socket
         self._connection = nursery.cancel_scope
@@ -182,7 +182,7 @@ class Channel(Calls):
         try:
             self._resume()
             nursery.start_soon(self._write, socket)
-            nursery.start_soon(self._watch, socket)
+            nursery.start_soon(self._watch, socket, stream)
             await self._read(socket)
             # That ends as soon as we say goodbye. A task of the socket's reads the answer, and must live until then: or
             # the timeout would pass.
@@ -212,24 +212,22 @@ class Channel(Calls):
                 data = await socket.get_message()
             except ConnectionClosed:
                 return
-            self._last_received = trio.current_time()
             self._was_useful = True
             if not self._received(data):
                 return
 
-    async def _watch(self, socket: WebSocketConnection) -> None:
+    async def _watch(self, socket: WebSocketConnection, stream: WatchedStream) -> None:
         """Ping when nothing was received for long, and end the connection if even that brings nothing."""
         while True:
-            await trio.sleep_until(self._last_received + self._keepalive)
+            await trio.sleep_until(stream.last_received + self._keepalive)
             began = trio.current_time()
-            if began < self._last_received + self._keepalive:
+            if began < stream.last_received + self._keepalive:
                 continue
             with trio.move_on_after(self._keepalive) as limit:
                 try:
                     await socket.ping()
                 except ConnectionClosed:
                     return
-                self._last_received = trio.current_time()
                 self._was_useful = True
-            if limit.cancelled_caught and self._last_received < began:
+            if limit.cancelled_caught and stream.last_received < began:
                 self.drop("the server is silent")

@@ -18,7 +18,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.flows import FlowFollower
 from coordinator.client.methods import Methods
 from coordinator.client.runners import RunnerSubscription, subscribed_runner
-from coordinator.client.stream import tls_for
+from coordinator.client.stream import headers_from, tls_for
 from coordinator.client.submission import ABANDON_AFTER, Progress, submit_flow
 
 __all__ = ["Client", "connect"]
@@ -150,13 +150,13 @@ async def connect(
             not block or raise.
 
     Raises:
-        ValueError: the URL is not one, or there are no certificates in `ca`.
+        ValueError: the URL is not one, a header is none, or there are no certificates in `ca`.
     """
     address = Address.parse(url).for_websocket()
     client = Client(
         address,
         tls=tls_for(address, ca, ssl_context, credentials),
-        headers=headers or {},
+        headers=headers_from(headers),
         timeout=timeout,
         give_up_after=give_up_after,
         connect_timeout=connect_timeout,

@@ -77,7 +77,6 @@ class Conversation(ABC):
         self._earliest = math.inf  # deadline
         self._ended: Exception | None = None
         self._trouble = "it has not answered yet"
-        self._last_received = -math.inf
         self._was_useful = False  # whether anything came over the last connection
         self._routes: dict[str, Notification] = {}
         self._subscriptions: dict[Subscription, None] = {}
@@ -185,7 +184,6 @@ class Conversation(ABC):
 
     def _connection_begun(self) -> None:
         """There is a new connection, on which nothing was sent yet but the login."""
-        self._last_received = self.loop.now()
         self.connections += 1
         self._notify_change()
 

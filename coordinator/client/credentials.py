@@ -8,8 +8,12 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from coordinator import models
 from coordinator.client.address import Address
 from coordinator.client.errors import rpc_error
 from coordinator.errors import Conflict, MethodNotFound
@@ -18,7 +22,9 @@ from coordinator.secretfiles import Unusable, read_secret
 if TYPE_CHECKING:
     from coordinator.signing import Signer
 
-__all__ = ["Credentials", "Unusable"]
+__all__ = ["Credentials", "Unusable", "reply_in"]
+
+_Result = TypeVar("_Result", bound=BaseModel)
 
 _TOKEN: Final = re.compile(r"hc_[\x21-\x7e]*|[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
@@ -88,11 +94,11 @@ class Credentials:
             raise Unusable(f"the token{where} is none: it begins with hc_, or is a JWT")
         return {"Authorization": f"Bearer {token}"}
 
-    async def log_in(self, ask: Ask, address: Address) -> Any:
+    async def log_in(self, ask: Ask, address: Address) -> models.LoggedIn | None:
         """Log in by the key, if there is one. Returns what auth.login did, None if there is nothing to log in to.
 
         Raises:
-            RpcError: it was refused.
+            RpcError: it was refused, or not answered as a coordinator does.
             Unusable: the key cannot be read.
         """
         if self.key is None:
@@ -101,16 +107,24 @@ class Credentials:
         reply = await ask("auth.challenge", {})
         if _is_open(reply):
             return None
-        challenge = _result(reply)
+        challenge = _result(models.Challenge, reply)
         signed = _signed_text(
-            server=str(challenge["server"]),
+            server=challenge.server,
             host=address.host_header,
             principal=self.principal,
-            nonce=str(challenge["nonce"]),
-            expires_at=int(challenge["expires_at"]),
+            nonce=challenge.nonce,
+            expires_at=challenge.expires_at,
         )
-        params = {"principal": self.principal, "nonce": challenge["nonce"], "signature": signer.sign(signed)}
-        return _result(await ask("auth.login", params))
+        params = {"principal": self.principal, "nonce": challenge.nonce, "signature": signer.sign(signed)}
+        return _result(models.LoggedIn, await ask("auth.login", params))
+
+
+def reply_in(message: str | bytes) -> Any:
+    """The reply object that a message is, as an Ask returns it; None if it is no JSON."""
+    try:
+        return from_json(message)
+    except ValueError:
+        return None
 
 
 def _no_password() -> str:
@@ -142,7 +156,10 @@ def _is_open(reply: Any) -> bool:
     return says_none or error.get("code") == MethodNotFound.code
 
 
-def _result(reply: Any) -> Any:
-    if isinstance(reply, dict) and "result" in reply:
-        return reply["result"]
+def _result(kind: type[_Result], reply: Any) -> _Result:
+    try:
+        if isinstance(reply, dict) and "result" in reply:
+            return kind.model_validate(reply["result"])
+    except ValidationError:
+        pass
     raise rpc_error(reply.get("error") if isinstance(reply, dict) else None)

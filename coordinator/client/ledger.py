@@ -194,7 +194,7 @@ class Ledger:
             for other in frame:
                 if other.id is not None and self._sent.pop(other.key, None) is not None:
                     other.finish(reply)
-        if error is not None and not call.alone and error.get("code") == errors.ReplyTooLarge.code:
+        if type(error) is dict and not call.alone and error.get("code") == errors.ReplyTooLarge.code:
             # Only because of the company it was sent in; by itself there is no such limit.
             call.alone = True
             self._unsent[call.key] = call

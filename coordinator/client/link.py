@@ -15,7 +15,7 @@ from coordinator.client.address import Address
 from coordinator.client.reasons import Unreachable, describe_unexpected, reason_of
 from coordinator.client.stream import open_stream, time_limit
 
-__all__ = ["open_link", "pause_after"]
+__all__ = ["WatchedStream", "open_link", "pause_after"]
 
 BACKOFF_BASE: Final = 0.1
 BACKOFF_CAP: Final = 5.0
@@ -33,14 +33,15 @@ def pause_after(failures: int) -> float:
     return min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1)
 
 
-class _WatchedStream(trio.abc.Stream):
-    """Says when the peer has hung up; trio-websocket's handshake waits for ever if it does so early.
+class WatchedStream(trio.abc.Stream):
+    """Says when the peer was heard, and when it has hung up: trio-websocket's handshake would wait for ever.
 
     A peer that does not begin like an HTTP server counts as one that has hung up, because trio-websocket would answer
     it with what no client may send, and fail.
 
     Attributes:
         first: what the peer began with, at most FIRST_BYTES of it.
+        last_received: when anything came, if only a part of a message.
         failure: what reading failed with, which trio-websocket does not pass on.
     """
 
@@ -48,6 +49,7 @@ class _WatchedStream(trio.abc.Stream):
         self._stream = stream
         self.hung_up = trio.Event()
         self.first = b""
+        self.last_received = trio.current_time()
         self.failure: BaseException | None = None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -60,6 +62,7 @@ class _WatchedStream(trio.abc.Stream):
         data: bytes | bytearray = b""
         try:
             data = await self._stream.receive_some(max_bytes)
+            self.last_received = trio.current_time()
             if len(self.first) < FIRST_BYTES:
                 self.first += data[: FIRST_BYTES - len(self.first)]
                 if not BEGINNING.startswith(self.first[: len(BEGINNING)]):
@@ -79,8 +82,8 @@ class _WatchedStream(trio.abc.Stream):
 @asynccontextmanager
 async def open_link(
     address: Address, tls: ssl.SSLContext | None, headers: Mapping[str, str], timeout: float
-) -> AsyncIterator[tuple[WebSocketConnection, trio.Nursery]]:
-    """A connection, and the nursery its tasks run in, which is cancelled in the end.
+) -> AsyncIterator[tuple[WebSocketConnection, WatchedStream, trio.Nursery]]:
+    """A connection, what it runs on, and the nursery its tasks run in, which is cancelled in the end.
 
     Args:
         tls: for a secure address.
@@ -91,19 +94,19 @@ async def open_link(
     """
     with time_limit(timeout, "it does not accept the connection"):
         stream = await open_stream(address, tls)
-    watched = _WatchedStream(stream)
+    watched = WatchedStream(stream)
     try:
         async with trio.open_nursery() as nursery:
             with time_limit(timeout, "it does not answer the WebSocket handshake"):
                 socket = await _handshake(nursery, watched, address, headers)
-            yield socket, nursery
+            yield socket, watched, nursery
             nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(watched)
 
 
 async def _handshake(
-    nursery: trio.Nursery, stream: _WatchedStream, address: Address, headers: Mapping[str, str]
+    nursery: trio.Nursery, stream: WatchedStream, address: Address, headers: Mapping[str, str]
 ) -> WebSocketConnection:
     async with trio.open_nursery() as waiting:
 

@@ -20,7 +20,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.errors import CannotConnect, NoReply, RpcError, rpc_error
 from coordinator.client.ledger import encode_call
 from coordinator.client.reasons import Unreachable, describe_status, describe_unexpected, one_line, reason_of
-from coordinator.client.stream import Stream, open_stream, time_limit, tls_for
+from coordinator.client.stream import Stream, headers_from, open_stream, time_limit, tls_for
 
 __all__ = ["call_once"]
 
@@ -53,13 +53,13 @@ async def call_once(
         CannotConnect: there is no coordinator to be reached at this URL.
         ConnectionLost: the connection ended before the answer; the call may have been applied.
         NoReply: there was no answer in time. It is a trio.TooSlowError.
-        ValueError: the URL is not one, or there are no certificates in `ca`.
+        ValueError: the URL is not one, a header is none, or there are no certificates in `ca`.
     """
     address = Address.parse(url)
     if not address.is_websocket:
         post = partial(_post, address, tls=tls_for(address, ca, ssl_context, credentials), timeout=timeout)
-        shown = {**(headers or {}), **(await _shown(address, credentials, post, headers or {}))}
-        return await post(method, params, shown)
+        given = headers_from(headers)
+        return await post(method, params, {**given, **(await _shown(address, credentials, post, given))})
     async with connect(
         url,
         headers=headers,
@@ -93,7 +93,7 @@ async def _shown(
     logged_in = await credentials.log_in(ask, address)
     if logged_in is None:
         return credentials.headers()
-    return {"Authorization": f"Bearer {logged_in['token']}"}
+    return {"Authorization": f"Bearer {logged_in.token}"}
 
 
 async def _post(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,12 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.reasons import Unreachable
 from coordinator.secretfiles import Unusable, read_file
 
-__all__ = ["Stream", "open_stream", "time_limit", "tls_context", "tls_for"]
+__all__ = ["Stream", "headers_from", "open_stream", "time_limit", "tls_context", "tls_for"]
 
 MAX_AUTHORITIES: Final = 16 * 1024 * 1024  # bytes; the authorities of a system are a quarter of one MiB
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"([\x21-\x7e\x80-\xff]([\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -64,6 +68,15 @@ def tls_for(
     if has_certificate:
         raise Unusable(f"a client certificate can be shown over https:// and wss:// only, not to {address.url}")
     return None
+
+
+def headers_from(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Header fields as a caller gives them. Raises ValueError for what no field may be, before anything is sent."""
+    fields = dict(given or {})
+    for name, value in fields.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"the header {name!r} cannot be sent: there is a character in it that no header may have")
+    return fields
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,18 @@ from coordinator.client import (
     CallTooLarge,
     CannotConnect,
     Client,
+    Credentials,
     InvalidRequest,
     NoReply,
     NotFound,
     ReplyTooLarge,
+    RpcError,
+    aio,
+    call_once,
     channel,
     connect,
 )
+from coordinator.signing import new_key
 from tests.client.conftest import CALLER, context, job, port_of
 from tests.support.peer import Peer, echo, peer
 from tests.support.proxy import Side, proxied
@@ -222,6 +229,20 @@ async def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    "header", [("x", "a\nb"), ("x", "\u20ac"), ("x y", "1"), ("", "1"), ("\xe9", "1"), ("x", " 1")]
+)
+@pytest.mark.parametrize("connecting", [connect, aio.connect])
+async def test_a_header_that_is_none_is_refused_at_once(
+    connecting: Callable[..., Any], header: tuple[str, str], server: CoordinatorProcess
+) -> None:
+    headers = dict([header])
+    with pytest.raises(ValueError, match="cannot be sent"):
+        await call_once(server.http, "context.load", headers=headers)
+    with pytest.raises(ValueError, match="cannot be sent"):
+        await connecting(server.ws, headers=headers).__aenter__()
+
+
 async def test_a_message_that_is_not_json_costs_the_connection_not_the_calls() -> None:
     async def garble_once(server: Peer, socket: WebSocketConnection, frame: Any) -> None:
         if server.connections == 1:
@@ -251,6 +272,46 @@ async def test_what_is_no_reply_of_ours_is_ignored() -> None:
     assert server.connections == 1
 
 
+@pytest.mark.parametrize("error", ["overloaded", ["overloaded"], 7, {}, {"code": "-1"}, None])
+async def test_an_error_of_another_kind_is_that_of_its_call_alone(error: Any) -> None:
+    async def fail(server: Peer, socket: WebSocketConnection, frame: Any) -> None:
+        if frame["method"] == "m":
+            await echo(server, socket, frame)
+        else:
+            await socket.send_message(json.dumps({"jsonrpc": "2.0", "id": frame["id"], "error": error}))
+
+    async with peer(fail) as server, connect(server.url) as client:
+        with pytest.raises(RpcError, match="not a JSON-RPC error"):
+            await client.call("failing")
+        assert await client.call("m", [1]) == [1]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{",
+        "",
+        "[]",
+        '{"jsonrpc":"2.0","id":0,"result":5}',
+        '{"jsonrpc":"2.0","id":0,"result":{}}',
+        '{"jsonrpc":"2.0","id":0,"result":{"server":"s","nonce":"n","expires_at":"soon"}}',
+        '{"jsonrpc":"2.0","id":0,"error":"no"}',
+    ],
+)
+async def test_a_login_that_is_not_answered_as_it_should_be_is_tried_again(answer: str, tmp_path: Path) -> None:
+    new_key(tmp_path / "key")
+
+    async def garble(_: Peer, socket: WebSocketConnection, __: Any) -> None:
+        await socket.send_message(answer)
+
+    as_seven = Credentials(principal="actor:7", key=tmp_path / "key")
+    async with peer(garble) as server, connect(server.url, credentials=as_seven) as client:
+        while server.connections < 2:
+            with pytest.raises(NoReply, match=r"cannot log in|not answered yet|in time"):
+                await client.call("m", timeout=0.05)
+
+
 @pytest.mark.slow
 async def test_a_server_that_has_gone_silent_is_left() -> None:
     lost = trio.Event()
@@ -268,6 +329,15 @@ async def test_a_server_that_has_gone_silent_is_left() -> None:
                 await lost.wait()
                 await proxy.pass_all()
                 assert await client.call("m", [2]) == [2]
+
+
+async def test_a_reply_that_takes_long_to_come_is_waited_for() -> None:
+    async with peer() as server, proxied(port_of(server.url)) as proxy:
+        async with connect(f"ws://127.0.0.1:{proxy.port}", keepalive=0.2) as client:
+            await client.wait_connected()
+            proxy.slow_down(Side.TO_CLIENT, 500_000)
+            assert await client.call("m", ["x" * 500_000]) == ["x" * 500_000]
+            assert client.connections == 1
 
 
 async def test_an_error_of_the_body_is_raised_as_it_is() -> None:

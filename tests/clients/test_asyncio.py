@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
+import re
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ from tests.support.server import CoordinatorProcess, coordinator, free_port
 
 _CONTEXTS = itertools.count(80_000)  # nobody else of the session uses these
 PATIENCE = 30.0
+CLOSE = 8
 
 
 def play(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -52,11 +57,14 @@ def context_id() -> int:
 
 
 class Proxy:
-    """Its connections can be cut, or kept without anything passing."""
+    """Its connections can be cut, kept without anything passing or being read, or slow."""
 
     def __init__(self) -> None:
         self.port = 0
         self.passes = True
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.pause = 0.0  # seconds between two pieces
         self._open: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -71,9 +79,10 @@ class Proxy:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
+            while await self.reads.wait() and (data := await reader.read(65536)):
                 if self.passes:
                     writer.write(data)
+                    await asyncio.sleep(self.pause)
         writer.transport.abort()
 
 
@@ -82,7 +91,9 @@ async def proxied(server: CoordinatorProcess) -> AsyncIterator[Proxy]:
     proxy = Proxy()
     target = port_of(server.ws)
     listening = await asyncio.start_server(lambda *streams: proxy.accept(target, *streams), "127.0.0.1", 0)
-    proxy.port = listening.sockets[0].getsockname()[1]
+    (listener,) = listening.sockets
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    proxy.port = listener.getsockname()[1]
     try:
         yield proxy
     finally:
@@ -189,6 +200,70 @@ def test_a_silent_coordinator_is_left(server: CoordinatorProcess, context_id: in
                     await asyncio.sleep(0.01)
                 proxy.passes = True
             assert loading.result().id == context_id
+
+    play(scenario)
+
+
+def test_a_coordinator_that_reads_nothing_is_left(server: CoordinatorProcess, context_id: int) -> None:
+    async def scenario() -> None:
+        async with proxied(server) as proxy, distant(proxy, keepalive=0.2) as client:
+            await client.context_create(context=context(context_id))
+            proxy.reads.clear()
+            async with asyncio.TaskGroup() as tasks:
+                large = {"id": context_id, "more": "x" * 900_000}
+                loads = [tasks.create_task(client.call("context.load", large)) for _ in range(12)]
+                while client.connected:
+                    await asyncio.sleep(0.01)
+                proxy.reads.set()
+            assert all(load.result()["id"] == context_id for load in loads)
+
+    play(scenario)
+
+
+def test_a_reply_that_takes_long_to_come_is_waited_for(server: CoordinatorProcess, context_id: int) -> None:
+    async def scenario() -> None:
+        async with proxied(server) as proxy, distant(proxy, keepalive=0.2) as client:
+            await client.context_create(context=context(context_id))
+            await client.job_create(context_id=context_id, job=job(context_id, 1, script="x" * 800_000))
+            proxy.pause = 0.1
+            assert len((await client.job_load(context_id=context_id, caller_id=CALLER, id=1)).script) == 800_000
+            assert client.connections == 1
+
+    play(scenario)
+
+
+def test_what_is_on_its_way_when_the_client_is_closed_arrives() -> None:
+    async def scenario() -> None:
+        received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            key = re.search(rb"(?i)sec-websocket-key: *(\S+)", await reader.readuntil(b"\r\n\r\n"))
+            assert key is not None
+            accepted = base64.b64encode(sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: %b\r\n\r\n" % accepted
+            )
+            await asyncio.sleep(0.2)
+            data = b""
+            with contextlib.suppress(ConnectionError):
+                while piece := await reader.read(65536):
+                    data += piece
+            received.set_result(data)
+            writer.close()
+
+        listening = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1000)
+        (listener,) = listening.sockets
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        async with connect(f"ws://127.0.0.1:{listener.getsockname()[1]}") as client:
+            await client.wait_connected()
+            assert client._socket is not None
+            client._socket._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+            await client.notify("m", {"text": "x" * 200_000})
+        data = await received
+        assert len(data) > 200_000
+        assert data[-8] & 0x0F == CLOSE
+        listening.close()
 
     play(scenario)
 

@@ -87,6 +87,28 @@ def test_a_silent_coordinator_is_left(server: CoordinatorProcess, context: int) 
     assert seen == {"quietly": 1, "noticed": True, "loaded": context, "connections": 2}
 
 
+def test_a_reply_that_takes_long_to_come_is_waited_for(server: CoordinatorProcess, context: int) -> None:
+    assert play("waitsForASlowReply", ws=server.ws, id=context) == {"length": 800_000, "connections": 1}
+
+
+def test_calls_that_wait_for_room_cost_no_timer_each(server: CoordinatorProcess, context: int) -> None:
+    assert 0 < play("looksOnceForRoom", ws=server.ws, id=context) <= 50
+
+
+def test_times_longer_than_a_timer_has_are_not_none(server: CoordinatorProcess, context: int) -> None:
+    seen = play("waitsAsLongAsItIsTold", ws=server.ws, http=server.http, id=context)
+
+    assert seen == {"seen": [["Started", 1]] * 6, "warnings": []}
+
+
+def test_closing_does_not_wait_for_a_connection_that_is_being_made() -> None:
+    assert play("closesWhileItConnects") == "closed"
+
+
+def test_headers_that_are_none_are_refused_at_once() -> None:
+    assert [why.endswith("character that none may have") for why in play("refusesHeaders")] == [True] * 5
+
+
 def test_events_come_once_and_in_order_while_the_connection_is_cut(server: CoordinatorProcess, context: int) -> None:
     seen = play("followsThroughCuts", ws=server.ws, id=context)
 
@@ -193,6 +215,12 @@ def test_a_runner_runs_as_many_as_it_may_and_reports_what_comes_of_them(
     failed, refused = seen["reasons"]
     assert failed == "RangeError: too far"
     assert "result" in refused
+
+
+def test_a_runners_texts_are_cut_between_characters(server: CoordinatorProcess, context: int) -> None:
+    seen = play("tellsWholeCharacters", ws=server.ws, id=context)
+
+    assert seen == {"lines": True, "last": "half \ufffd", "reason": True}
 
 
 def test_a_runner_that_is_told_twice_leaves_at_once(server: CoordinatorProcess, context: int) -> None:

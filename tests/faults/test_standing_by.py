@@ -27,6 +27,7 @@ from coordinator.supervision import faults
 from tests.support.inprocess import serving
 from tests.support.proxy import Proxy, proxied
 from tests.support.server import ValkeyProcess
+from tests.support.workers import SOME_RUNNER
 
 HANG = 60.0
 CONTEXT = 5
@@ -278,6 +279,27 @@ async def test_what_is_owed_is_answered_before_the_coordinator_stops(store: Valk
             assert b"connection: close" in client.head
         await client.stream.send_eof()
         await client.ended()
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+async def test_who_has_sent_its_last_while_a_call_waits_is_answered_the_rest(
+    store: ValkeyProcess, is_batch: bool
+) -> None:
+    """Only the call that waits ends: a job would go to a client that is gone."""
+    async with serving(redis_url=store.url) as app, connected(app, "ws") as client:
+        context = {"id": CONTEXT, "admins": [7], "readers": [], "executors": [7]}
+        runner = {**SOME_RUNNER, "id": 3, "topic": "runner3"}
+        await exchanged(client, call(2, "context.create", context=context))
+        await exchanged(client, call(3, "runner.create", context_id=CONTEXT, runner=runner))
+        take = call(4, "job.take", context_id=CONTEXT, runner_id=3, script_types=["Python"], wait=30.0)
+        sent = [take, actor(5)]
+        messages = [client.message(one) for one in ([b"[%b]" % b",".join(sent)] if is_batch else sent)]
+        await client.stream.send_all(b"".join(messages))
+        await client.stream.send_eof()
+        with trio.fail_after(HANG / 4):
+            replies = await client.reply() if is_batch else [await client.reply() for _ in sent]
+            await client.ended()
+    assert {reply["id"]: "result" in reply for reply in replies} == {4: False, 5: True}
 
 
 async def test_a_request_that_was_on_its_way_when_it_stops_is_answered_as_the_last(store: ValkeyProcess) -> None:

@@ -110,7 +110,7 @@ impl<S: Stream> WebSocketClient<S> {
 
     /// The next notification; None if none came in so long.
     pub fn next_notification(&mut self, within: Duration) -> Result<Option<Notification>, Error> {
-        let deadline = Instant::now() + within;
+        let deadline = after(within);
         loop {
             if let Some(mut notice) = self.waiting.pop_front() {
                 let params = notice.get_mut("params").map(Value::take).unwrap_or_default();
@@ -262,7 +262,7 @@ impl<S: Stream> Caller for WebSocketClient<S> {
         self.last_id += 1;
         let id = self.last_id;
         self.write(TEXT, request(id, method, params)?.as_bytes())?;
-        let deadline = Instant::now() + self.timeout;
+        let deadline = after(self.timeout);
         loop {
             let message = self.next_message(deadline)?.ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))?;
             if let Some(reply) = self.sort(message, Some(id))? {
@@ -270,6 +270,12 @@ impl<S: Stream> Caller for WebSocketClient<S> {
             }
         }
     }
+}
+
+/// So long from now; ten years for what is beyond the clock, as `Duration::MAX` is.
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + Duration::from_secs(10 * 365 * 24 * 3600))
 }
 
 fn random(state: &RandomState, number: u64) -> u64 {

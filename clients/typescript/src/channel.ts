@@ -8,6 +8,7 @@ import { pauseAfter, rpcError } from "./errors.js";
 import { Ledger, type Entry, type Finish, type Limits, type Reply } from "./ledger.js";
 import { logInByKey, logInByToken, tokenOf, type Credentials } from "./login.js";
 import { Aborted, CannotConnect, ClientError, Closed, NoReply, isObject, type CallOptions } from "./rpc.js";
+import { FARTHEST_MS, after, type Timer } from "./timers.js";
 import type { Socket, SocketClass, SocketOptions } from "./websocket/socket.js";
 
 const SUBPROTOCOL = "herocoordinator.v1";
@@ -15,6 +16,8 @@ const MESSAGE_TOO_BIG = 1009;
 const LOGIN_ENDED = "auth.ended";
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024; // sent and not accepted; beyond that calls wait here
 const LOOK_AGAIN_MS = 10;
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const HEADER_VALUE = /^(?! )[\t\x20-\x7e\x80-\xff]*(?<! )$/;
 
 export interface ConnectOptions extends Partial<Limits>, SocketOptions {
   /** What to log in with on each connection, where callers log in. */
@@ -65,8 +68,7 @@ class Link {
     readonly abandon: (closing: Closing) => void,
   ) {}
 
-  static async open(url: URL, Class: SocketClass, options: SocketOptions, timeoutMs: number): Promise<Link> {
-    const socket = new Class(url.href, [SUBPROTOCOL], options);
+  static async open(socket: Socket, timeoutMs: number): Promise<Link> {
     let link: Link | undefined;
     let trouble = "it does not answer the WebSocket handshake";
     let abandon: (closing: Closing) => void = () => undefined;
@@ -110,9 +112,16 @@ function receive(link: Link, data: unknown): void {
   }
 }
 
+function checkHeaders(headers: { [name: string]: string } = {}): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!HEADER_NAME.test(name) || !HEADER_VALUE.test(value))
+      throw new TypeError(`the header ${JSON.stringify(name)} cannot be sent: it has a character that none may have`);
+  }
+}
+
 async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), timeoutMs)));
+  let timer: Timer | undefined;
+  const late = new Promise<undefined>((resolve) => (timer = after(timeoutMs, () => resolve(undefined))));
   try {
     return await Promise.race([promise, late]);
   } finally {
@@ -135,11 +144,13 @@ export class Channel {
   readonly #subscriptions = new Set<Subscription>();
   readonly #routes = new Map<string, Notified>();
   #link: Link | undefined;
+  #socket: Socket | undefined; // of the link, or of the attempt to make one
   #ended: Error | undefined;
   #trouble = "it has not answered yet";
   #lastReceived = 0;
   #wasUseful = false; // whether anything came over the last connection
   #isFlushing = false;
+  #lookingAgain: Timer | undefined; // whether the socket has sent what it was given
   #changed = new Signal();
 
   constructor(url: string, options: ConnectOptions = {}) {
@@ -147,6 +158,7 @@ export class Channel {
     if (Class === undefined) throw new TypeError("there is no WebSocket here: give one as the option `WebSocket`");
     this.#Socket = Class;
     this.#address = forWebSocket(parseAddress(url));
+    checkHeaders(options.headers);
     this.#options = options;
     const { maxInFlight = 1024, maxBatchLength = 1000, maxFrameBytes = 1024 * 1024 } = options;
     this.#ledger = new Ledger({ maxInFlight, maxBatchLength, maxFrameBytes });
@@ -173,7 +185,7 @@ export class Channel {
   /** Close the connection. Calls that wait fail with Closed. */
   close(): void {
     this.#end(new Closed("the client has been closed"));
-    this.#link?.socket.close();
+    this.#socket?.close();
   }
 
   #end(error: Error): void {
@@ -228,7 +240,7 @@ export class Channel {
     return new Promise((resolve, reject) => {
       const { signal, resend = true, alone = false, timeoutMs = this.timeoutMs } = options;
       if (signal?.aborted === true) return reject(new Aborted(String(signal.reason)));
-      let timer: ReturnType<typeof setTimeout> | undefined;
+      let timer: Timer | undefined;
       const giveUp = () => end(new Aborted(String(signal?.reason)));
       const end = (outcome: Reply | Error) => {
         clearTimeout(timer);
@@ -241,9 +253,7 @@ export class Channel {
       };
       const entry = this.post(method, params, end, { resend, alone, answered });
       signal?.addEventListener("abort", giveUp, { once: true });
-      if (timeoutMs !== Infinity) {
-        timer = setTimeout(() => end(new NoReply(this.#whyNoReply(), entry.wasSent)), timeoutMs);
-      }
+      timer = after(timeoutMs, () => end(new NoReply(this.#whyNoReply(), entry.wasSent)));
     });
   }
 
@@ -284,7 +294,10 @@ export class Channel {
     const link = this.#link;
     while (link !== undefined && this.#link === link) {
       if (link.socket.bufferedAmount > MAX_BUFFERED_BYTES) {
-        setTimeout(() => this.flushSoon(), LOOK_AGAIN_MS);
+        this.#lookingAgain ??= setTimeout(() => {
+          this.#lookingAgain = undefined;
+          this.flushSoon();
+        }, LOOK_AGAIN_MS);
         return;
       }
       const text = this.#ledger.take();
@@ -344,7 +357,9 @@ export class Channel {
       const before = this.connections;
       this.#wasUseful = false;
       try {
-        const link = await Link.open(this.#address, this.#Socket, this.#socketOptions(), this.#connectTimeoutMs);
+        const socket = new this.#Socket(this.#address.href, [SUBPROTOCOL], this.#socketOptions());
+        this.#socket = socket;
+        const link = await Link.open(socket, this.#connectTimeoutMs);
         try {
           await this.#logIn(link);
           await this.#converse(link);
@@ -394,7 +409,7 @@ export class Channel {
     this.#options.onConnect?.();
     this.#changed.tell();
     this.flushSoon();
-    const watch = setInterval(() => this.#watch(link), Math.max(this.#keepaliveMs / 4, 1));
+    const watch = setInterval(() => this.#watch(link), Math.min(Math.max(this.#keepaliveMs / 4, 1), FARTHEST_MS));
     const { code, reason } = await link.closed;
     clearInterval(watch);
     if (this.#link !== link) return;
@@ -447,7 +462,7 @@ export class Channel {
 
   /** A browser's WebSocket cannot ping, so a small call does. */
   #watch(link: Link): void {
-    const silence = performance.now() - this.#lastReceived;
+    const silence = performance.now() - Math.max(this.#lastReceived, link.socket.lastReceived ?? 0);
     if (silence >= 2 * this.#keepaliveMs) {
       if (this.#link === link) this.drop("the coordinator is silent");
     } else if (silence >= this.#keepaliveMs) {

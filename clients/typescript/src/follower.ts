@@ -12,6 +12,7 @@ import { Signal, type Channel, type Subscription } from "./channel.js";
 import { isTransient, pauseAfter, rpcError } from "./errors.js";
 import type { Reply } from "./ledger.js";
 import { ConnectionLost, NoReply } from "./rpc.js";
+import { after, type Timer } from "./timers.js";
 
 const LATER = 4; // as pauseAfter counts: a second or so
 const ENDED: readonly (string | undefined)[] = ["Finished", "Error"];
@@ -173,7 +174,7 @@ export class Follower<M extends keyof EventSubscriptions>
 
   #ask(): Promise<void> {
     return new Promise((resolve, reject) => {
-      let timer: ReturnType<typeof setTimeout> | undefined;
+      let timer: Timer | undefined;
       const { after: _, ...params } = this.params;
       const entry = this.channel.post(
         this.method,
@@ -186,12 +187,12 @@ export class Follower<M extends keyof EventSubscriptions>
         },
         { resend: false },
       );
-      timer = setTimeout(() => {
+      timer = after(this.channel.timeoutMs, () => {
         // If it was sent it may be in force, under an unknown name.
         if (entry.wasSent) this.channel.drop(`it did not answer ${this.method}`);
         else this.channel.abandon(entry);
         reject(new NoReply(`${this.method} was not answered in time`, entry.wasSent));
-      }, this.channel.timeoutMs);
+      });
     });
   }
 

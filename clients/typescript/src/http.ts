@@ -6,6 +6,7 @@ import { rpcError } from "./errors.js";
 import { encoded } from "./json.js";
 import { logInByKey, tokenOf, type Credentials } from "./login.js";
 import { Aborted, CannotConnect, ClientError, NoReply, RpcError, isObject, type CallOptions } from "./rpc.js";
+import { after } from "./timers.js";
 
 export interface HttpOptions {
   credentials?: Credentials;
@@ -87,7 +88,7 @@ export class HttpClient {
     const { timeoutMs = this.#options.timeoutMs ?? 60_000, signal } = options;
     const given = new AbortController();
     const giveUp = () => given.abort();
-    const timer = timeoutMs === Infinity ? undefined : setTimeout(giveUp, timeoutMs);
+    const timer = after(timeoutMs, giveUp);
     signal?.addEventListener("abort", giveUp, { once: true });
     if (signal?.aborted === true) giveUp();
     const where = shown(this.#url);

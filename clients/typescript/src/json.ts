@@ -1,4 +1,4 @@
-// What is sent, as JSON.
+// What is sent, as JSON, and the texts in it.
 
 /** The JSON of a message. Throws TypeError for NaN and Infinity, which JSON.stringify would make null, and as that. */
 export function encoded(message: unknown): string {
@@ -6,6 +6,17 @@ export function encoded(message: unknown): string {
   // To look at each value takes longer than to encode it; most messages have no null.
   if (text.includes("null")) refuseNoNumbers(message, "");
   return text;
+}
+
+/** The text without halves of surrogate pairs, which the coordinator does not take. */
+export function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
+/** So much of a text from there, in UTF-16; less, where that would end within a surrogate pair. */
+export function pieceOf(text: string, at: number, length: number): string {
+  const piece = text.slice(at, at + length);
+  return at + length < text.length && /[\ud800-\udbff]$/.test(piece) ? piece.slice(0, -1) : piece;
 }
 
 function refuseNoNumbers(value: unknown, place: string): void {

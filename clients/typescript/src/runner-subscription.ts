@@ -14,6 +14,7 @@ import { Signal, type Channel, type Subscription } from "./channel.js";
 import { isTransient, pauseAfter, rpcError } from "./errors.js";
 import type { Reply } from "./ledger.js";
 import { ConnectionLost, NoReply, randomName } from "./rpc.js";
+import { after, type Timer } from "./timers.js";
 
 const UNSUBSCRIBE_TIMEOUT_MS = 5000;
 const LOST = "the attempt was lost while its runner was not connected";
@@ -166,7 +167,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
 
   async #subscribedAgain(deadline: number, wasSent: boolean): Promise<void> {
     const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), Math.max(deadline - performance.now(), 0));
+    const timer = after(Math.max(deadline - performance.now(), 0), () => late.abort());
     try {
       while (this.#subscription === undefined && this.#error === undefined && !this.#ended) {
         await this.#changed.wait(late.signal);
@@ -183,7 +184,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
   /** Before anything else on a connection, so that places are freed by what is reported after it. */
   resume(): void {
     const params = { ...this.#params, holding: this.holding, batch: true };
-    let timer: ReturnType<typeof setTimeout> | undefined;
+    let timer: Timer | undefined;
     this.channel.post(
       "runner.subscribe",
       params,
@@ -194,7 +195,7 @@ export class RunnerSubscription implements AsyncIterableIterator<RunnerNotice>, 
       { first: true, resend: false },
     );
     // It may be in force, under an unknown name.
-    timer = setTimeout(() => this.channel.drop("it did not answer runner.subscribe"), this.channel.timeoutMs);
+    timer = after(this.channel.timeoutMs, () => this.channel.drop("it did not answer runner.subscribe"));
   }
 
   suspend(): void {

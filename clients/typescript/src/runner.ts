@@ -11,8 +11,10 @@ import {
 import { Signal, type ConnectOptions } from "./channel.js";
 import { connect, type Client } from "./client.js";
 import { isTransient, pauseAfter } from "./errors.js";
+import { pieceOf, wellFormed } from "./json.js";
 import { CannotConnect, ClientError, Closed, randomName } from "./rpc.js";
 import { nameOf, type RunnerSubscription } from "./runner-subscription.js";
+import { after, type Timer } from "./timers.js";
 
 const HEARTBEATS_A_LEASE = 3;
 const CONFIRM_AFTER_MS = 250; // the first heartbeat: how long an assignment was on its way nobody knows
@@ -235,8 +237,8 @@ class Attempt {
   readonly #span: number; // ms it may run after the last word that was heard
   readonly #grace: number;
   #mayRunUntil: number;
-  #fence: ReturnType<typeof setTimeout> | undefined;
-  #patience: ReturnType<typeof setTimeout> | undefined; // with work that was told to stop
+  #fence: Timer | undefined;
+  #patience: Timer | undefined; // with work that was told to stop
   #givesUpAt = Infinity;
   #whyLost: string | undefined;
   #isConfirmed = false;
@@ -317,16 +319,10 @@ class Attempt {
   async #execute(): Promise<Outcome> {
     const { job } = this.assignment;
     let timedOut: string | undefined;
-    const deadline =
-      job.timeout === 0
-        ? undefined
-        : setTimeout(
-            () => {
-              timedOut = `timed out after ${job.timeout} s`;
-              this.#stop.abort(new Failure(timedOut));
-            },
-            Math.min(job.timeout * 1000, 2 ** 31 - 1),
-          );
+    const deadline = after(job.timeout === 0 ? Infinity : job.timeout * 1000, () => {
+      timedOut = `timed out after ${job.timeout} s`;
+      this.#stop.abort(new Failure(timedOut));
+    });
     const working = Promise.resolve().then(() => this.work(this.#given()));
     working.catch(() => undefined); // if it is waited for no more
     try {
@@ -410,12 +406,13 @@ class Attempt {
   // -- lines
 
   async #write(text: string, stream: LogStream): Promise<void> {
-    for (const line of text.split(/\r\n|[\r\n]/)) {
-      for (let at = 0; at === 0 || at < line.length; at += CHARACTERS_A_LINE) {
+    for (const line of wellFormed(text).split(/\r\n|[\r\n]/)) {
+      let part = "";
+      for (let at = 0; at === 0 || at < line.length; at += part.length) {
+        part = pieceOf(line, at, CHARACTERS_A_LINE);
         if (this.#characters >= FULL || this.#isOver) {
           this.#dropped += 1;
         } else {
-          const part = line.slice(at, at + CHARACTERS_A_LINE);
           this.#lines.push({ stream, line: part });
           this.#characters += part.length + 1;
         }
@@ -509,6 +506,6 @@ class Attempt {
 
   async #tell({ error, ...more }: Outcome): Promise<void> {
     if (error === undefined) await this.subscription.finish(this.assignment, more.result);
-    else await this.subscription.fail(this.assignment, error.slice(0, ERROR_CHARACTERS), more);
+    else await this.subscription.fail(this.assignment, pieceOf(wellFormed(error), 0, ERROR_CHARACTERS), more);
   }
 }

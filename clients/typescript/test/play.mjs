@@ -22,11 +22,14 @@ export async function until(check) {
   while (!(await check())) await sleep(10);
 }
 
-/** In front of a coordinator; `cut` ends its connections, `stall` keeps them and passes nothing on. */
+/**
+ * In front of a coordinator; `cut` ends its connections, `stalled` keeps them and passes nothing on, `deaf` does not read
+ * what the client sends, `pauseMs` is waited after each piece for it.
+ */
 export async function proxied(url) {
   const target = new URL(url);
   const open = new Set();
-  const proxy = { connections: 0, stalled: false, toServer: 0 };
+  const proxy = { connections: 0, stalled: false, deaf: false, pauseMs: 0, toServer: 0 };
   const server = createServer((near) => {
     proxy.connections += 1;
     const far = connectTcp(Number(target.port), target.hostname.replace(/^\[|\]$/g, ""));
@@ -35,6 +38,10 @@ export async function proxied(url) {
       from.on("data", (chunk) => {
         if (count) proxy.toServer += chunk.length;
         if (!proxy.stalled) to.write(chunk);
+        if (count ? proxy.deaf : proxy.pauseMs > 0) {
+          from.pause();
+          setTimeout(() => from.resume(), count ? TIMEOUT_MS : proxy.pauseMs);
+        }
       });
       from.on("error", () => undefined);
       from.on("close", () => (open.delete(from), to.destroy()));

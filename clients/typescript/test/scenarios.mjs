@@ -1,9 +1,12 @@
 // What the tests in tests/clients have the client do.
 
+import { createServer } from "node:net";
+
 import {
   Aborted,
   ClientError,
   ConnectionLost,
+  Failure,
   HttpClient,
   InvalidParams,
   NoReply,
@@ -179,6 +182,80 @@ await play({
     const noticed = !client.connected;
     proxy.stalled = false;
     return { quietly, noticed, loaded: (await loading).id, connections: client.connections };
+  },
+
+  // What comes in pieces is heard, long before it is a message.
+  async waitsForASlowReply({ ws, id }) {
+    const proxy = await proxied(ws);
+    const client = connect(proxy.url, { keepaliveMs: 150 });
+    await client.context.create(context(id));
+    await client.job.create({ context_id: id, job: job(id, 1, { script: "x".repeat(800_000) }) });
+    proxy.pauseMs = 100;
+    const { script } = await client.job.load({ context_id: id, caller_id: CALLER, id: 1 });
+    return { length: script.length, connections: client.connections };
+  },
+
+  // However many calls wait for it, one timer looks whether the socket has room again.
+  async looksOnceForRoom({ ws, id }) {
+    const proxy = await proxied(ws);
+    const client = connect(proxy.url, { maxInFlight: 10_000 });
+    await client.context.create(context(id));
+    proxy.deaf = true;
+    const load = () => void failure(client.call("context.load", { id, more: "x".repeat(500_000) }));
+    for (let at = 0; at < 40; at++) load();
+    await sleep(200);
+    for (let at = 0; at < 300; at++) (load(), await null);
+    const { setTimeout: original } = globalThis;
+    let looks = 0;
+    globalThis.setTimeout = (act, ms, ...more) => (ms === 10 && (looks += 1), original(act, ms, ...more));
+    await sleep(300);
+    globalThis.setTimeout = original;
+    client.close();
+    return looks;
+  },
+
+  // Times beyond what a timer takes, of which the platforms make 1 ms.
+  async waitsAsLongAsItIsTold({ ws, http, id }) {
+    const warnings = [];
+    process.on("warning", ({ name }) => warnings.push(name));
+    await new HttpClient(http).context.create(context(id));
+    await new HttpClient(http, { timeoutMs: 3e9 }).context.load({ id });
+    await connect(ws).flow.submit(flowOf(id, [job(id, 1)]));
+    const seen = [];
+    for (const option of ["timeoutMs", "connectTimeoutMs", "keepaliveMs"]) {
+      for (const ms of [Infinity, 3e9]) {
+        const client = connect(ws, { [option]: ms });
+        await client.context.load({ id }, { timeoutMs: ms });
+        const { value } = await client.followFlow({ context_id: id, id: 1 }).next();
+        seen.push([value.status, client.connections]);
+        client.close();
+      }
+    }
+    return { seen, warnings };
+  },
+
+  // A peer that accepts connections and says nothing: nobody has to wait for it.
+  async closesWhileItConnects() {
+    const accepted = [];
+    const server = createServer((socket) => accepted.push(socket));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const client = connect(`ws://127.0.0.1:${server.address().port}`, { connectTimeoutMs: 50_000 });
+    await until(() => accepted.length > 0);
+    client.close();
+    const ended = new Promise((resolve) => accepted[0].on("close", () => resolve("closed")).resume());
+    return await Promise.race([ended, sleep(10_000)]);
+  },
+
+  async refusesHeaders() {
+    const headers = [{ x: "a\nb" }, { x: "\u20ac" }, { "x y": "1" }, { "": "1" }, { x: " 1" }];
+    return headers.map((given) => {
+      try {
+        connect("ws://127.0.0.1:1", { headers: given }).close();
+        return "nothing";
+      } catch (error) {
+        return error.message;
+      }
+    });
   },
 
   // Every event once and in order, whatever happens to the connection and however slowly they are read.
@@ -446,6 +523,39 @@ await play({
       seen: (await client.job.load({ context_id: id, caller_id: CALLER, id: 7 })).result,
       lines: lines.length === 3000 && lines.every((line, at) => line === `line ${at}`),
       reasons,
+    };
+  },
+
+  // What is cut where a call has no room for more, and what is no text.
+  async tellsWholeCharacters({ ws, id }) {
+    const client = connect(ws);
+    await client.context.create(context(id));
+    const long = `x${"\u{1f600}".repeat(20_000)}`;
+    const service = new RunnerService({
+      ...quiet,
+      url: ws,
+      contextId: id,
+      runnerId: 3,
+      scriptTypes: ["V"],
+      async run({ log }) {
+        await log(`${long}\nhalf \ud83d`);
+        throw new Failure(`${long}\ud83d`);
+      },
+    });
+    const serving = service.serve();
+    await client.flow.submit(flowOf(id, [job(id, 1)]));
+    const lines = [];
+    let reason;
+    for await (const event of client.followFlow({ context_id: id, id: 1 })) {
+      if (event.kind === "job" && event.reason) reason = event.reason;
+      if (event.kind === "log") lines.push(...event.lines);
+    }
+    service.stop();
+    await serving;
+    return {
+      lines: lines.slice(0, -1).join("") === long,
+      last: lines.at(-1),
+      reason: long.startsWith(reason) && reason.length > 9000,
     };
   },
 

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from trio_websocket import HandshakeError
 from wsproto.utilities import ProtocolError
 
@@ -21,7 +21,7 @@ from coordinator.client.address import Address
 from coordinator.client.aio.calls import Calls
 from coordinator.client.aio.loop import AsyncioLoop
 from coordinator.client.aio.socket import Socket, open_socket
-from coordinator.client.credentials import Credentials, Unusable
+from coordinator.client.credentials import Credentials, Unusable, reply_in
 from coordinator.client.errors import CannotConnect, ClientClosed, RpcError
 from coordinator.client.ledger import Ledger
 from coordinator.client.link import pause_after
@@ -167,10 +167,10 @@ class Channel(Calls):
 
         async def ask(method: str, params: Mapping[str, Any]) -> Any:
             await socket.send(to_json({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).decode())
-            while not (message := await socket.receive()):
-                if message is None:
-                    raise Unreachable("it closed the connection in the login")
-            return from_json(message)
+            message = await socket.receive()
+            if message is None:
+                raise Unreachable("it closed the connection in the login")
+            return reply_in(message)
 
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -215,10 +215,7 @@ class Channel(Calls):
 
     async def _read(self, socket: Socket) -> None:
         while (data := await socket.receive()) is not None:
-            self._last_received = self._asyncio.time()
             self._was_useful = True
-            if not data:
-                continue
             if not self._received(data):
                 return
 
@@ -226,12 +223,13 @@ class Channel(Calls):
         """Ping when nothing was received for long, and end the connection if even that brings nothing."""
         while True:
             began = self._asyncio.time()
-            silent_for = began - self._last_received
+            silent_for = began - socket.last_received
             if silent_for < self._keepalive:
                 await asyncio.sleep(self._keepalive - silent_for)
                 continue
-            await socket.ping()
+            socket.ping()
             await asyncio.sleep(self._keepalive)
-            if self._last_received < began:
+            if socket.last_received < began:
                 self.drop("the server is silent")
                 return
+            self._was_useful = True

@@ -17,7 +17,7 @@ from coordinator.client.credentials import Credentials
 from coordinator.client.flows import FlowFollower
 from coordinator.client.methods import Methods
 from coordinator.client.runners import RunnerSubscription, subscribed_runner
-from coordinator.client.stream import tls_for
+from coordinator.client.stream import headers_from, tls_for
 from coordinator.client.submission import ABANDON_AFTER, Progress, submit_flow
 
 __all__ = ["Client", "connect"]
@@ -98,7 +98,7 @@ async def connect(
     client = Client(
         address,
         tls=tls_for(address, ca, ssl_context, credentials),
-        headers=headers or {},
+        headers=headers_from(headers),
         timeout=timeout,
         give_up_after=give_up_after,
         connect_timeout=connect_timeout,
@@ -114,8 +114,10 @@ async def connect(
     try:
         yield client
     finally:
-        await client.aclose()
-        running.cancel()
+        try:
+            await client.aclose()
+        finally:
+            running.cancel()
         await asyncio.wait([running])
         if not running.cancelled():
             running.result()  # which raises what our own task has failed with

@@ -33,12 +33,15 @@ RECEIVE_BYTES: Final = 256 * 1024
 FIRST_BYTES: Final = 16
 CLOSE_TIMEOUT: Final = 1.0
 MAX_REJECTION_BYTES: Final = 4096
+MAX_UNSENT_BYTES: Final = 16 * 1024 * 1024
+"""Beyond it pings are not answered: their peer reads nothing."""
 
 
 class Socket:
     """An open connection.
 
     Attributes:
+        last_received: when anything came, if only a part of a message.
         closed: the code and the reason that the server closed it with.
     """
 
@@ -49,6 +52,7 @@ class Socket:
         self._messages: deque[str] = deque()
         self._parts: list[str] = []
         self._size = 0
+        self.last_received = asyncio.get_running_loop().time()
         self.closed: tuple[int, str] | None = None
 
     async def handshake(self, address: Address, headers: Mapping[str, str]) -> None:
@@ -80,34 +84,36 @@ class Socket:
         """Send a message; waits while the server does not read."""
         await self._send(Message(data=text))
 
-    async def ping(self) -> None:
-        """Ask for a sign of life, which `receive` counts as nothing."""
-        await self._send(Ping())
+    def ping(self) -> None:
+        """Ask for a sign of life. It does not wait: a peer that reads nothing must be found out, too."""
+        self._writer.write(self._protocol.send(Ping()))
 
     async def receive(self) -> str | None:
-        """The next message; an empty one is a sign of life, None the end. Raises OSError, ProtocolError."""
-        while not self._messages:
+        """The next message; None at the end. Raises OSError, ProtocolError."""
+        while True:
+            self._read_events()  # the first may have come with the end of the handshake
+            if self._messages:
+                return self._messages.popleft()
             if self.closed is not None:
                 return None
             data = await self._reader.read(RECEIVE_BYTES)
             if not data:
                 return None
+            self.last_received = asyncio.get_running_loop().time()
             self._protocol.receive_data(data)
-            await self._read_events()
-            if not self._messages and self.closed is None:
-                return ""
-        return self._messages.popleft()
 
-    async def _read_events(self) -> None:
+    def _read_events(self) -> None:
         for event in self._protocol.events():
             match event:
                 case TextMessage() | BytesMessage():
                     self._gather(event)
                 case Ping():
-                    await self._send(event.response())
+                    # It does not wait either: a peer that waits until its own messages are read would wait for ever.
+                    if self._writer.transport.get_write_buffer_size() < MAX_UNSENT_BYTES:
+                        self._writer.write(self._protocol.send(event.response()))
                 case CloseConnection():
                     self.closed = (event.code, event.reason or "")
-                    await self._send(event.response())
+                    self._writer.write(self._protocol.send(event.response()))
                     return
 
     def _gather(self, event: TextMessage | BytesMessage) -> None:
@@ -126,18 +132,22 @@ class Socket:
         await self._writer.drain()
 
     async def aclose(self) -> None:
-        """Say goodbye as far as that is quick, and close."""
+        """Say goodbye and have all of it sent, as far as that is quick, and close."""
+        if self._writer.is_closing():
+            return
+        is_closed = False
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 if self.closed is None:
                     await self._send(CloseConnection(code=1000))
-        except (OSError, TimeoutError, ProtocolError):
-            pass  # it is gone
-        finally:
-            if self.closed is None:
-                self._writer.transport.abort()
-            else:
                 self._writer.close()
+                await self._writer.wait_closed()
+                is_closed = True
+        except (OSError, TimeoutError, ProtocolError):
+            pass  # it is gone, or does not read
+        finally:
+            if not is_closed:
+                self._writer.transport.abort()
 
 
 async def open_socket(

@@ -19,7 +19,7 @@ import trio
 from coordinator.actors.request import Request
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.engine.sessions import Session, Subscription
-from coordinator.errors import NotLoggedIn
+from coordinator.errors import InvalidRequest, NotLoggedIn
 from coordinator.readiness import WatchedSocket
 from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
@@ -279,12 +279,12 @@ class Connection(Session, Sink):
             end = await self._read(received)
             if end is None:
                 return None
-            waits_for_long = self._waits_for_long()
+            for call in [*self._long_calls]:  # nobody should wait for a job on behalf of a client that is gone
+                call.end(InvalidRequest("the connection has ended while this call waited"))
             self.close()
-            if not waits_for_long:  # what it sent before gets its answer
-                with trio.move_on_after(CLOSE_TIMEOUT):
-                    await self._fewer_than(1)
-                    await self._outbox.drained()
+            with trio.move_on_after(CLOSE_TIMEOUT):  # but what it sent before gets its answer
+                await self._fewer_than(1)
+                await self._outbox.drained()
             return end or None
         if self._farewell is not None:
             return self._farewell

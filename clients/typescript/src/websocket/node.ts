@@ -70,6 +70,8 @@ class NodeWebSocket implements Socket {
   onclose: ((event: never) => unknown) | null = null;
   onerror: ((event: never) => unknown) | null = null;
 
+  lastReceived = 0;
+
   readonly #stream: Stream;
   readonly #accept: string;
   readonly #received = new Received();
@@ -101,9 +103,9 @@ class NodeWebSocket implements Socket {
       `Sec-WebSocket-Key: ${key}`,
       "Sec-WebSocket-Version: 13",
       ...(protocols.length > 0 ? [`Sec-WebSocket-Protocol: ${protocols.join(", ")}`] : []),
-      ...Object.entries(options.headers ?? {}).map(([name, value]) => headerLine(name, value)),
+      ...Object.entries(options.headers ?? {}).map(([name, value]) => `${name}: ${value}`),
     ];
-    this.#stream.once(isSecure ? "secureConnect" : "connect", () => this.#stream.write(`${head.join("\r\n")}\r\n\r\n`));
+    this.#stream.once(isSecure ? "secureConnect" : "connect", () => this.#stream.write(`${head.join("\r\n")}\r\n\r\n`, "latin1"));
     this.#stream.on("data", (chunk: Buffer) => this.#feed(chunk));
     this.#stream.on("error", (error: Error) => this.#fail(error.message || String((error as { code?: string }).code)));
     this.#stream.on("end", () => this.#stream.end());
@@ -153,6 +155,7 @@ class NodeWebSocket implements Socket {
   }
 
   #feed(chunk: Buffer): void {
+    this.lastReceived = performance.now();
     this.#received.add(chunk);
     try {
       if (this.#state === "connecting" && !this.#readHead()) return;
@@ -271,12 +274,6 @@ class NodeWebSocket implements Socket {
     for (let at = 0; at < size; at++) frame[start + 4 + at] = (payload[at] as number) ^ (mask[at & 3] as number);
     if (this.#stream.writable) this.#stream.write(frame);
   }
-}
-
-function headerLine(name: string, value: string): string {
-  if (/[\r\n:]/.test(name) || /[\r\n]/.test(value))
-    throw new TypeError(`the header ${JSON.stringify(name)} has a line break in it`);
-  return `${name}: ${value}`;
 }
 
 function closePayload(code: number, reason: string): Buffer {

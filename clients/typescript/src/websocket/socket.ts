@@ -2,6 +2,8 @@
 
 export interface Socket {
   readonly bufferedAmount: number;
+  /** When anything came, by performance.now(), if only a part of a message. Browsers do not say. */
+  readonly lastReceived?: number;
   onopen: ((event: never) => unknown) | null;
   onmessage: ((event: never) => unknown) | null;
   onclose: ((event: never) => unknown) | null;
