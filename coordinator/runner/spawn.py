@@ -265,7 +265,8 @@ def _poll_of(descriptors: list[int]) -> select.epoll | None:
 @contextlib.asynccontextmanager
 async def open_spawner() -> AsyncIterator[Spawner]:
     """A spawner with a directory of its own in the system's temporary one."""
-    spawner = Spawner(Path(tempfile.mkdtemp(prefix="herocoordinator-runner-")))
+    made = tempfile.mkdtemp(prefix="herocoordinator-runner-")
+    spawner = Spawner(Path(made).absolute())  # TMPDIR may be relative, and scripts work elsewhere
     try:
         spawner.prepare()
         yield spawner

@@ -334,6 +334,16 @@ async def test_a_runner_that_finds_no_coordinator_stops_at_once() -> None:
         assert running.stop() == 0
 
 
+async def test_a_temporary_directory_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", ".")
+    with coordinator("--data-dir", "data") as relative, runner(relative.ws, 1):
+        async with connect(relative.ws) as client:
+            flow = await submit(client, 1, job(1, "import os; open(os.environ['HERO_RESULT'], 'w').write('a=b')"))
+            await flow.ended()
+            assert (await flow.results())["1"]["a"] == "b"
+
+
 async def test_it_works_in_several_contexts(server: CoordinatorProcess, client: Client) -> None:
     contexts = [new_context(), new_context()]
     with runner(server.ws, *contexts):
