@@ -136,7 +136,7 @@ class Spawner:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()  # TMPDIR may be relative, and scripts work elsewhere
         self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._requesting = trio.Lock()
@@ -265,8 +265,7 @@ def _poll_of(descriptors: list[int]) -> select.epoll | None:
 @contextlib.asynccontextmanager
 async def open_spawner() -> AsyncIterator[Spawner]:
     """A spawner with a directory of its own in the system's temporary one."""
-    made = tempfile.mkdtemp(prefix="herocoordinator-runner-")
-    spawner = Spawner(Path(made).absolute())  # TMPDIR may be relative, and scripts work elsewhere
+    spawner = Spawner(Path(tempfile.mkdtemp(prefix="herocoordinator-runner-")))
     try:
         spawner.prepare()
         yield spawner
