@@ -10,6 +10,7 @@ _INTERRUPTED = 130  # as shells report SIGINT
 
 
 def main() -> None:
+    _heed_signals()
     try:
         from coordinator.cli import main as command  # noqa: PLC0415 - most of a short command's time
 
@@ -20,6 +21,11 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
     finally:
         _end_at_once()
+
+
+def _heed_signals() -> None:
+    """Those that tell us to stop may be blocked in who has started us, which is inherited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
 def _end_at_once() -> None:

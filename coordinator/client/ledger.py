@@ -96,6 +96,17 @@ class Call:
         self.id: int | None = None
 
 
+_VALUES: Final = 131_072  # which each coordinator takes in a frame
+_BYTES_A_VALUE: Final = 8  # one that takes larger frames takes more values
+_VALUES_OF_A_BATCH: Final = 4
+
+
+def _values(payload: bytes) -> int:
+    """No fewer than a coordinator counts: a string counts as two, a list or an object as four."""
+    count = payload.count
+    return max(count(b'"'), count(b",") + count(b"[") + count(b"{"), 4 * (count(b"]") + count(b"}")))
+
+
 class Ledger:
     """Calls that wait to be sent, in order, and those sent that wait for a reply.
 
@@ -111,6 +122,7 @@ class Ledger:
         self._max_in_flight = max_in_flight
         self._max_batch = max_batch
         self._max_frame_bytes = max_frame_bytes
+        self._max_values = max(_VALUES, max_frame_bytes // _BYTES_A_VALUE)
         self._unsent: OrderedDict[int, Call] = OrderedDict()
         self._sent: dict[int, Call] = {}
         self._last_key = 0
@@ -150,13 +162,14 @@ class Ledger:
     def take(self) -> bytes | None:
         """The next frame, whose calls now count as sent; None while there is none or too many are in flight."""
         room = min(self._max_in_flight - len(self._sent), self._max_batch)
-        bytes_left = self._max_frame_bytes - 2
+        bytes_left, values_left = self._max_frame_bytes - 2, self._max_values - _VALUES_OF_A_BATCH
         unsent = self._unsent
         taken: list[Call] = []
         while unsent and len(taken) < room:
             call = next(iter(unsent.values()))
             bytes_left -= len(call.payload) + 1
-            if taken and (call.alone or bytes_left < 0):
+            values_left -= _values(call.payload) + 1
+            if taken and (call.alone or bytes_left < 0 or values_left < 0):
                 break
             del unsent[call.key]
             call.was_sent = True

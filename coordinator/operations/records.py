@@ -127,7 +127,11 @@ def load_job(keys: Keyspace, params: JobLoadParams) -> Answerable:
 
 def create_message(keys: Keyspace, params: MessageCreateParams) -> Operation:
     message = params.message
+    jobs: set[str] = set()
     for at, job in enumerate(message.job):
+        if (name := job_name(job.caller_id, job.id)) in jobs:  # only one of the two could be run
+            raise InvalidParams.at("message", "job", at, "id", msg="must be of no other job here", type="job_twice")
+        jobs.add(name)
         if job.result:
             result_json(keys, job.result, "message", "job", at)
     given = given_members(message)

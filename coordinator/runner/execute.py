@@ -159,13 +159,14 @@ class Executor:
             users.close()
             output.close()
 
-    async def try_out(self) -> str | None:
-        """Why no script can be run, None if one can: run one that does nothing, of each type."""
+    async def try_out(self) -> dict[ScriptType, str]:
+        """Why scripts cannot be run, by their type, of those that cannot: run one that does nothing, of each type."""
+        unfit = {}
         for script_type in self.interpreters:
             outcome = await self.execute(_nothing_to_do(script_type), Output(_READ_BYTES), trio.Event())
             if outcome.is_unfit:
-                return outcome.error
-        return None
+                unfit[script_type] = str(outcome.error)
+        return unfit
 
     @contextlib.asynccontextmanager
     async def _directory(self) -> AsyncIterator[Path]:

@@ -5,12 +5,13 @@
 It is run by path as a plain script, so it must not import anything but the standard library, and of that only what is
 loaded in a few milliseconds, for each attempt waits for it. When it exits, the kernel
 kills whatever is still in the sandbox. Of the runner it has two descriptors, which the script does not get: one for its
-report (see REPORT), one for the file that the runner reads the result from.
+report (HAS_BEGUN and REPORT), one for the file that the runner reads the result from.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import marshal
 import os
 import resource
@@ -44,23 +45,28 @@ if TYPE_CHECKING:
 __all__ = [
     "DISK",
     "FILE",
+    "HAS_BEGUN",
     "HOME",
     "JOB",
     "NO_RESULT_FILE",
     "PROCESSES",
     "REPORT",
     "RESULT",
+    "RESULT_CLOSED",
     "TEMPORARY",
     "WORK",
     "WRITABLE",
 ]
 
+HAS_BEGUN: Final = b"!"
+"""Said before the script runs: from then on, the sandbox may end without a report by its doing."""
 REPORT: Final = struct.Struct(">IIB")
 """The script's wait status, the errno with which it could not be run or 0, and what was found, of these:"""
 PROCESSES: Final = 1  # it had more of them than it may
 DISK: Final = 2  # that was full when it ended, or had more files than it may
 FILE: Final = 4  # one was as large as it may be
 NO_RESULT_FILE: Final = 8  # HERO_RESULT is no file any more
+RESULT_CLOSED: Final = 16  # we may not read it, or not pass it on
 
 JOB: Final = "/job"
 """The attempt's files, which the script may only read."""
@@ -84,6 +90,7 @@ _ERRNO: Final = struct.Struct(">I")
 
 def _main(owner: int, report: int, result: int) -> NoReturn:
     """Run the script as the user `owner`, or if that is -1 as the one we are."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of what the script can send us, only this would end us
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         try:  # noqa: SIM105 - contextlib takes long to load
             os.set_inheritable(descriptor, descriptor <= 2)
@@ -112,23 +119,24 @@ def _main(owner: int, report: int, result: int) -> NoReturn:
     failed, failure = os.pipe()
     script = os.fork()
     if script == 0:
-        _become(inside, failure)
+        _become(inside, report, failure)
     for descriptor in (0, 1, 2, failure):
         os.close(descriptor)
     status, found = _watch(inside, script, report, woken)
-    error = os.read(failed, _ERRNO.size)
+    failed_with = os.read(failed, _ERRNO.size)
     try:
         found |= _copy_result(result)
-    except OSError:
-        found |= NO_RESULT_FILE
-    os.write(report, REPORT.pack(status, _ERRNO.unpack(error)[0] if error else 0, found))
+    except OSError as error:
+        found |= NO_RESULT_FILE if error.errno in {errno.ELOOP, errno.ENXIO} else RESULT_CLOSED
+    os.write(report, REPORT.pack(status, _ERRNO.unpack(failed_with)[0] if failed_with else 0, found))
     os._exit(0)
 
 
-def _become(inside: Inside, failure: int) -> NoReturn:
+def _become(inside: Inside, report: int, failure: int) -> NoReturn:
     """Turn this process into the script; what prevents that is said on its stderr, the errno to `failure`."""
     command = inside["argv"][0]
     try:
+        os.write(report, HAS_BEGUN)
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
@@ -237,13 +245,11 @@ def _has_full_file(size: int) -> bool:
 
 
 def _copy_result(target: int) -> int:
-    """Give the runner what is in HERO_RESULT, as far as it reads it, in a file as long as that one."""
+    """Give the runner what is in HERO_RESULT, as far as it reads it, in a file as long as that one. Raises OSError."""
     try:
         source = os.open(RESULT, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except FileNotFoundError:
         return 0
-    except OSError:
-        return NO_RESULT_FILE
     state = os.fstat(source)
     if not stat.S_ISREG(state.st_mode):
         return NO_RESULT_FILE

@@ -15,12 +15,16 @@ from coordinator.runner.isolate import Isolation
 from coordinator.runner.output import Output
 from coordinator.runner.results import Results, read_results
 from coordinator.runner.spawn import Ended
-from coordinator.runner.warden import CUT_OFF, NO_PROCESS, NO_SANDBOX, OUT_OF_MEMORY, Spec
+from coordinator.runner.warden import CUT_OFF, NO_PROCESS, NO_SANDBOX, OUT_OF_MEMORY, SANDBOX_ENDED, Spec
 
 __all__ = ["Ending", "Outcome", "explain", "last_line_of", "not_run", "outcome_of"]
 
 _QUOTED: Final = 1000  # characters of a line that are quoted in an error
 _MEBIBYTE: Final = 1024 * 1024
+_UNREADABLE: Final = {
+    inside.NO_RESULT_FILE: "it is no file any more",
+    inside.RESULT_CLOSED: "the script has forbidden it, by its permissions or a limit",
+}
 _CUT_OFF: Final = "the runner was cut off from the coordinator for longer than the lease, and has stopped the script"
 
 
@@ -71,9 +75,7 @@ class Ending:
 
 def outcome_of(ending: Ending, spec: Spec, output: Output, result_file: Path, isolation: Isolation | None) -> Outcome:
     """What an attempt has come to: how its script ended, what it has written, and which of its limits it met."""
-    results = read_results(result_file)
-    if ending.ended is not None and ending.ended.found & inside.NO_RESULT_FILE:
-        results = Results({}, "HERO_RESULT cannot be read: it is no file any more")
+    results = _results_of(ending.ended, result_file)
     captured: dict[str, str] = {stream: capture.tail for stream, capture in output.captures.items()}
     ended = ending.ended
     if ended is None and not ending.has_begun and not ending.is_ours:
@@ -93,6 +95,8 @@ def outcome_of(ending: Ending, spec: Spec, output: Output, result_file: Path, is
         )
     elif ended.by == NO_SANDBOX:
         error = f"there was no sandbox to be had for it: {last_line_of(captured['stderr']) or explain(ended.status)}"
+    elif ended.by == SANDBOX_ENDED:
+        error = f"its sandbox was ended: {explain(ended.status)}"
     elif ended.errno == errno.E2BIG:
         error, retry = too_large(spec["env"]), False
     elif ended.status != 0 or ended.found & inside.PROCESSES:
@@ -108,6 +112,13 @@ def outcome_of(ending: Ending, spec: Spec, output: Output, result_file: Path, is
     has_no_interpreter = ended.errno not in {0, errno.E2BIG}
     is_unfit = not ending.is_ours and (ended.by == NO_SANDBOX or has_no_interpreter)
     return Outcome(result, error, retry, results.values, is_lost=is_unfit, is_unfit=is_unfit)
+
+
+def _results_of(ended: Ended | None, result_file: Path) -> Results:
+    for found, why in _UNREADABLE.items():
+        if ended is not None and ended.found & found:
+            return Results({}, f"HERO_RESULT cannot be read: {why}")
+    return read_results(result_file)
 
 
 def _with_limit(error: str, last_line: str, ended: Ended, isolation: Isolation | None) -> str:

@@ -19,6 +19,8 @@ BATCH_BYTES: Final = 64 * 1024
 """About what a batch of job.log calls carries. As JSON a byte takes at most six, so it stays under a frame's limit."""
 BATCH_CALLS: Final = 100
 """How many calls a batch has at most: each time the script changes the stream there is another."""
+BATCH_LINES: Final = 4 * MAX_LOG_LINES
+"""About how many lines a batch has at most: the time that the coordinator takes goes by them, and heartbeats wait."""
 TAIL_BYTES: Final = 64 * 1024
 """What the result keeps of the end of each stream."""
 TAIL_JSON_BYTES: Final = 192 * 1024
@@ -105,8 +107,8 @@ class Output:
         Invalid UTF-8 is U+FFFD. Empty when there are none for now.
         """
         taken: list[tuple[LogStream, list[str]]] = []
-        room = BATCH_BYTES
-        while self._runs and room > 0 and len(taken) < BATCH_CALLS:
+        room, count = BATCH_BYTES, 0
+        while self._runs and room > 0 and len(taken) < BATCH_CALLS and count < BATCH_LINES:
             stream, lines = self._runs[0]
             end = lines.rfind(b"\n", 0, room) + 1 or lines.find(b"\n") + 1
             if taken and end > room:
@@ -118,11 +120,12 @@ class Output:
             if not lines:
                 self._runs.popleft()
             room -= end
+            count += len(whole)
             self._waiting -= end
         if not self.closed:
             if not self._runs:
                 self._something = trio.Event()
-            if self._waiting < BATCH_BYTES:
+            if self._waiting < BATCH_BYTES and count < BATCH_LINES:
                 self.pressing = trio.Event()
         return taken
 

@@ -25,7 +25,7 @@ from coordinator.client import (
 )
 from coordinator.client.errors import TRANSIENT
 from coordinator.client.runners import UNSUBSCRIBE_TIMEOUT
-from coordinator.models import Assignment, CancelNotice, RunnerCreate
+from coordinator.models import Assignment, CancelNotice, RunnerCreate, ScriptType
 from coordinator.runner.attempt import Attempt, Backoff
 from coordinator.runner.execute import Executor
 from coordinator.runner.fitness import Fitness
@@ -78,17 +78,20 @@ class Service:
                 isolation=isolation,
             )
             await executor.check()
-            fitness = Fitness(executor.try_out)
+            fitness = Fitness([*settings.interpreters], executor.try_out)
             self._contexts = [
                 _ContextService(context, session, clients[context], executor, fitness, settings)
                 for context in settings.context
             ]
             with self._leaving:
-                async with trio.open_nursery() as nursery:
-                    for service in self._contexts:
-                        nursery.start_soon(service.run)
-                        if self._is_stopping:
-                            service.stop()
+                async with trio.open_nursery() as trying:
+                    trying.start_soon(fitness.keep_trying)
+                    async with trio.open_nursery() as nursery:
+                        for service in self._contexts:
+                            nursery.start_soon(service.run)
+                            if self._is_stopping:
+                                service.stop()
+                    trying.cancel_scope.cancel()
 
     async def _connect(self, stack: contextlib.AsyncExitStack) -> dict[int, Client]:
         """A client for each context: one for all, unless we log in, as another one in each."""
@@ -156,21 +159,21 @@ class _ContextService:
         async with trio.open_nursery() as nursery:
             while not self._stopping.is_set():
                 with trio.CancelScope() as self._joining:
-                    await self._fitness.until_fit()
+                    types, doubted = await self._fitness.until_fit()
                 if self._stopping.is_set():
                     return
                 takes_no_more = trio.Event()
-                nursery.start_soon(self._serve_until, takes_no_more)
+                nursery.start_soon(self._serve_until, takes_no_more, types, doubted)
                 await takes_no_more.wait()
                 with trio.CancelScope() as self._joining:
-                    if not self._stopping.is_set() and not self._fitness.doubted.is_set():
+                    if not self._stopping.is_set() and not doubted.is_set():
                         await backoff.pause()
 
-    async def _serve_until(self, takes_no_more: trio.Event) -> None:
+    async def _serve_until(self, takes_no_more: trio.Event, types: list[ScriptType], doubted: trio.Event) -> None:
         """One subscription, and all attempts that came by it. Those that run when it takes no more jobs go on, also
         beside the next subscription."""
         try:
-            await self._serve(takes_no_more)
+            await self._serve(takes_no_more, types, doubted)
         except NotFound:
             # It has lost its data or was given another store, so what ran is nobody's any more.
             self._log.warning("the coordinator does not know this runner any more; registering again")
@@ -179,9 +182,9 @@ class _ContextService:
         finally:
             takes_no_more.set()
 
-    async def _serve(self, takes_no_more: trio.Event) -> None:
-        """Register, subscribe, and work until told to stop, or scripts cannot be run here. Raises RpcError, NoReply or
-        OSError."""
+    async def _serve(self, takes_no_more: trio.Event, types: list[ScriptType], doubted: trio.Event) -> None:
+        """Register, subscribe, and work until told to stop, or it is in doubt whether scripts of these types can be run
+        here. Raises RpcError, NoReply or OSError."""
         settings = self._settings
         async with contextlib.AsyncExitStack() as stack:
             with trio.CancelScope() as self._joining:
@@ -191,7 +194,7 @@ class _ContextService:
                     self._client.subscribe_runner(
                         context_id=self._context,
                         runner_id=settings.id,
-                        script_types=list(settings.interpreters),
+                        script_types=types,
                         capacity=settings.capacity,
                         lease=settings.lease,
                         session=self._session,
@@ -199,12 +202,12 @@ class _ContextService:
                 )
             if self._joining.cancelled_caught:
                 return
-            self._log.info("waiting for jobs", script_types=list(settings.interpreters))
+            self._log.info("waiting for jobs", script_types=types)
             taken = _Taken(work, takes_no_more)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send_heartbeats, taken)
                 nursery.start_soon(self._unsubscribe_when_stopping, taken)
-                nursery.start_soon(self._unsubscribe_when_unfit, taken)
+                nursery.start_soon(self._unsubscribe_when_unfit, taken, doubted)
                 refused = await self._work(taken)
                 nursery.cancel_scope.cancel()
         if refused is not None:
@@ -264,8 +267,8 @@ class _ContextService:
         await taken.work.unsubscribe()
         self._log.debug("unsubscribed")
 
-    async def _unsubscribe_when_unfit(self, taken: _Taken) -> None:
-        await self._fitness.doubted.wait()
+    async def _unsubscribe_when_unfit(self, taken: _Taken, doubted: trio.Event) -> None:
+        await doubted.wait()
         self._session = secrets.token_hex(16)  # the next subscription answers for none of what this one has
         await taken.work.unsubscribe()
         taken.no_more.set()

@@ -45,7 +45,7 @@ def _processors() -> int:
 class RunnerSettings(BaseModel):
     """What `herocoordinator runner` runs with. Times are in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     url: str = Field(
         "ws://127.0.0.1:9653",

@@ -136,7 +136,7 @@ class Spawner:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()  # TMPDIR may be relative, and scripts work elsewhere
         self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._requesting = trio.Lock()

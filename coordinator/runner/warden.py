@@ -54,6 +54,7 @@ __all__ = [
     "ORDER",
     "OUT_OF_MEMORY",
     "PAUSE",
+    "SANDBOX_ENDED",
     "TERMINATE",
     "Sandbox",
     "Spec",
@@ -77,6 +78,7 @@ OUT_OF_MEMORY: Final = 1
 CUT_OFF: Final = 2  # there was no GO_ON in time
 NO_SANDBOX: Final = 3  # there was none to be had, so it has not run
 NO_PROCESS: Final = 4  # nor was there a process, or a descriptor; the errno says which
+SANDBOX_ENDED: Final = 5  # before the script was known to have ended, which may be that script's doing
 
 _DESCRIPTORS: Final = 3
 _CANNOT_RUN: Final = 127  # the status shells use for it
@@ -90,7 +92,7 @@ _SLOWEST_LOOK: Final = 0.5  # seconds between two looks at how much memory there
 _FASTEST_LOOK: Final = 0.01  # and at least
 _LOOK_SHARE: Final = 0.05  # of a processor's time, for all looks together
 _NEVER: Final = float("inf")
-_REPORT: Final = struct.Struct(">IIB")  # inside.REPORT
+_REPORT: Final = struct.Struct(">cIIB")  # inside.HAS_BEGUN and inside.REPORT
 _REPORT_TO, _RESULT_TO, _SECCOMP = 50, 51, 52  # descriptors with which the sandbox is started
 _SANDBOX_WITHIN: Final = 2.0  # seconds in which a sandbox whose script was killed must bring the result out
 _SANDBOX_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH")
@@ -337,9 +339,9 @@ class _Guard:
             if self._is_sandboxed and not errno:
                 said = os.read(reported, _REPORT.size)
                 if len(said) == _REPORT.size:
-                    self._status, errno, found = _REPORT.unpack(said)
+                    _, self._status, errno, found = _REPORT.unpack(said)
                 elif has_ended:
-                    self._ended_by = NO_SANDBOX
+                    self._ended_by = SANDBOX_ENDED if said else NO_SANDBOX
             ending = ENDING.pack(self._status, self._ended_by, errno, self._memory.used, found)
             with contextlib.suppress(OSError):  # nobody there to hear it
                 self._control.sendall(ending)

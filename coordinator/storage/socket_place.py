@@ -86,5 +86,5 @@ class SocketPlace:
 
 def _short_temporary_directory() -> str:
     """One in which a socket's path is short enough: TMPDIR may be anywhere."""
-    chosen = tempfile.gettempdir()
+    chosen = os.path.abspath(tempfile.gettempdir())  # and relative, but Valkey works in another directory
     return chosen if len(os.fsencode(chosen)) + _SOCKET_NAME <= _SOCKET_PATH_LIMIT else "/tmp"

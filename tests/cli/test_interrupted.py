@@ -63,6 +63,21 @@ def test_a_command_that_has_ended_is_interrupted_without_a_traceback() -> None:
     assert done.stderr == ""
 
 
+def test_signals_that_whoever_starts_us_has_blocked_are_heeded() -> None:
+    block = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
+    block = f"import os, signal, sys; {block}; os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-m", "coordinator", "runner", "--context", "1", "--url", "ws://127.0.0.1:1"]
+    process = subprocess.Popen([sys.executable, "-c", block, *command], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        process.stderr.readline()  # that there is no connection
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
 def test_ctrl_c_at_a_question_is_no_failure_of_the_command() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "coordinator", *DELETE], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True

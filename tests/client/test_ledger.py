@@ -11,6 +11,7 @@ import pytest
 from coordinator.client.errors import CallTooLarge, ConnectionLost, NoReply
 from coordinator.client.ledger import Call, Ledger, encode
 from coordinator.models import FlowCreate, FlowCreateParams
+from coordinator.rpc.jsonrpc.counting import MAX_VALUES, has_more_values
 
 
 class Callers:
@@ -64,6 +65,21 @@ def test_a_batch_has_no_more_calls_and_bytes_than_the_server_takes() -> None:
     assert len(frame) <= 400
     assert [call["method"] for call in json.loads(frame)] == ["d", "big1"]
     assert callers.take() == "big2"
+
+
+@pytest.mark.parametrize("max_frame_bytes", [1024 * 1024, 4 * 1024 * 1024])
+@pytest.mark.parametrize("value", ["y", 1, [], {}, [[1]], {"a": {"b": ""}}, '"', "\\", "a,[{"], ids=json.dumps)
+def test_a_batch_has_no_more_values_than_the_server_takes(value: Any, max_frame_bytes: int) -> None:
+    """As when several scripts print short lines: what is refused is refused with all that is in its frame."""
+    callers = Callers(max_in_flight=1000, max_batch=1000, max_frame_bytes=max_frame_bytes)
+    for number in range(300):
+        callers.call(str(number), params={"lines": [value] * 1000})
+    limit = max(MAX_VALUES, max_frame_bytes // 8)
+
+    frames = list(iter(callers.ledger.take, None))
+    assert sum(len(json.loads(frame)) for frame in frames) == 300
+    assert not any(has_more_values(frame, limit) for frame in frames)
+    assert len(frames) <= 30
 
 
 @pytest.mark.parametrize("excess", [0, 1])

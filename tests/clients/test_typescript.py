@@ -66,7 +66,7 @@ def test_what_is_no_number_is_not_sent_as_null(server: CoordinatorProcess, conte
 def test_messages_of_all_sizes(server: CoordinatorProcess, context: int) -> None:
     seen = play("sendsLargeAndSmall", http=server.http, id=context)
 
-    assert seen == {"scripts": [True] * 6, "tooLarge": "CallTooLarge"}
+    assert seen == {"scripts": [True] * 6, "tooLarge": "CallTooLarge", "short": ["NotFound"]}
 
 
 def test_deadlines_aborting_and_the_bound_of_calls_in_flight(server: CoordinatorProcess, context: int) -> None:

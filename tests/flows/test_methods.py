@@ -394,6 +394,16 @@ def message(context: int, *jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
+async def test_a_message_has_each_job_once(api: Api, context: int) -> None:
+    """Of two with the same id only one would run, and the message be Processed."""
+    first, other, last = (fields_of_job(context, 1, script=f"print({number})") for number in range(3))
+
+    error = await api.refused("message.create", **message(context, first, {**other, "caller_id": 8}, last))
+    assert (error.code, error.data[0]["loc"]) == (INVALID_PARAMS, ["message", "job", 2, "id"])
+    assert await api.call("message.list", context_id=context) == {"items": []}
+    await api.call("message.create", **message(context, first, {**other, "caller_id": 8}))
+
+
 async def test_a_message_goes_from_sent_to_processed(api: Api, context: int) -> None:
     await register(api, context)
     await api.call(

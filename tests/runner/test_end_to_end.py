@@ -334,6 +334,16 @@ async def test_a_runner_that_finds_no_coordinator_stops_at_once() -> None:
         assert running.stop() == 0
 
 
+async def test_a_temporary_directory_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", ".")
+    with coordinator("--data-dir", "data") as relative, runner(relative.ws, 1):
+        async with connect(relative.ws) as client:
+            flow = await submit(client, 1, job(1, "import os; open(os.environ['HERO_RESULT'], 'w').write('a=b')"))
+            await flow.ended()
+            assert (await flow.results())["1"]["a"] == "b"
+
+
 async def test_it_works_in_several_contexts(server: CoordinatorProcess, client: Client) -> None:
     contexts = [new_context(), new_context()]
     with runner(server.ws, *contexts):
@@ -476,3 +486,27 @@ async def test_a_runner_that_cannot_run_scripts_takes_none_until_it_can(
         assert report.flow.status == "Finished"
         assert 1 <= sum(each.lost or 0 for each in report.jobs) <= 2  # for so many there was a place
         assert {each.attempt - (each.lost or 0) for each in report.jobs} == {1}
+
+
+async def test_a_missing_interpreter_keeps_a_runner_from_scripts_of_its_type_alone(
+    server: CoordinatorProcess, client: Client, tmp_path: Path
+) -> None:
+    shell = tmp_path / "shell"
+    context = new_context()
+    with runner(server.ws, context, arguments=("--type", f"Sal={shell}"), wait=False) as refused:
+        assert await trio.to_thread.run_sync(refused.process.wait, 60) == 2
+    shell.symlink_to("/bin/sh")
+    with runner(server.ws, context, arguments=("--type", f"Sal={shell}", "--capacity", "1")) as running:
+        shell.unlink()
+        waiting = await submit(client, context, job(1, "echo done", script_type="Sal", retries=0))
+        running.wait_for("scripts still cannot be run here")
+        others = await submit(client, context, *(job(id, "print(1)") for id in (2, 3)), id=2)
+        await others.ended()
+
+        assert (await others.report()).flow.status == "Finished"
+        assert (await waiting.job(1)).status == "Dispatched"
+        connected = (await client.runner_connected(context_id=context)).script_types
+        assert (connected["Python"], connected["Sal"]) == (1, 0)
+        shell.symlink_to("/bin/sh")
+        await waiting.ended()
+        assert (await waiting.results())["1"]["stdout"] == "done\n"

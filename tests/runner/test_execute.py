@@ -677,9 +677,9 @@ async def test_an_attempt_for_which_there_is_no_process_is_lost(executor: Execut
     assert ran.error == f"cannot start a process: {why}"
     assert ran.outcome.is_lost
     assert ran.outcome.is_unfit
-    assert await executor.try_out() == ran.error
+    assert await executor.try_out() == dict.fromkeys(executor.interpreters, ran.error)
     resource.prlimit(warden, resource.RLIMIT_NOFILE, before)
-    assert await executor.try_out() is None
+    assert await executor.try_out() == {}
     assert (await run(executor, "print(1)")).error is None
 
 
@@ -735,9 +735,9 @@ async def test_an_attempt_without_an_interpreter_is_lost(spawner: Spawner, tmp_p
 
     assert ran.outcome.is_lost
     assert ran.outcome.is_unfit
-    assert await executor.try_out() == ran.error
+    assert await executor.try_out() == {"Sal": ran.error}
     shell.symlink_to("/bin/sh")
-    assert await executor.try_out() is None
+    assert await executor.try_out() == {}
 
 
 @pytest.mark.parametrize("script", ["exit 3", "kill -9 $$", "exit 127", "exec /does/not/exist"])

@@ -112,6 +112,7 @@ async def test_results_exit_status_and_signals_are_told_as_without(executor: Exe
         ('rm "$HERO_RESULT"; mkdir "$HERO_RESULT"', "no file any more"),
         ('ln -sf /etc/passwd "$HERO_RESULT"', "no file any more"),
         ('head -c 5000000 /dev/zero > "$HERO_RESULT"', "too large: 5000000 bytes"),
+        ('chmod 0 "$HERO_RESULT"', "the script has forbidden it"),
         ('rm "$HERO_RESULT"', None),
     ],
 )
@@ -237,6 +238,26 @@ async def test_it_sees_no_other_process_and_signals_none(executor: Executor) -> 
 
     assert len(seen) == 2  # the sandbox's first, and itself
     assert killed == ["ProcessLookupError"] * 2
+
+
+@pytest.mark.parametrize(
+    ("attack", "error"),
+    [
+        ("os.kill(1, signal.SIGINT)", None),
+        ("resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))", "its sandbox was ended: exit status 120"),
+        ("resource.prlimit(1, resource.RLIMIT_AS, (0, 0))", "its sandbox was ended: exit status 120"),
+        ("resource.prlimit(1, resource.RLIMIT_FSIZE, (0, 0))", "HERO_RESULT cannot be read: the script has forbidden"),
+    ],
+)
+async def test_who_ends_its_own_sandbox_has_failed_and_the_runner_goes_on(
+    executor: Executor, attack: str, error: str | None
+) -> None:
+    """A sandbox that could not be made would be the runner's fault: it would take no more jobs."""
+    write = "open(os.environ['HERO_RESULT'], 'w').write('a=b')"
+    ran = await run(executor, f"import os, resource, signal, time\n{write}\n{attack}\ntime.sleep(0.4)")
+
+    assert (ran.error is None) if error is None else (error in str(ran.error))
+    assert (ran.outcome.is_lost, ran.outcome.is_unfit) == (False, False)
 
 
 async def test_it_reads_nothing_of_the_runner_and_of_other_attempts(

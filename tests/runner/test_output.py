@@ -12,6 +12,7 @@ from coordinator.models import MAX_LOG_LINES, LogStream
 from coordinator.runner.output import (
     BATCH_BYTES,
     BATCH_CALLS,
+    BATCH_LINES,
     LINE_BYTES,
     TAIL_BYTES,
     TAIL_JSON_BYTES,
@@ -241,6 +242,8 @@ def test_a_full_batch_and_the_end_are_pressing() -> None:
     output.feed("stdout", b"x\n" * BATCH_BYTES)
     assert output.pressing.is_set()
 
+    assert sum(len(lines) for _, lines in output.take()) == BATCH_LINES  # of such short ones
+    assert output.pressing.is_set()
     taken(output)
     assert not output.pressing.is_set()
     output.close()

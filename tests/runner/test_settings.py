@@ -53,6 +53,7 @@ def test_python_can_be_left_to_others() -> None:
         {"url": f"ws://{'x' * 64}:1"},
         {"capacity": 0},
         {"lease": 0.01},
+        {"kill_grace": float("inf")},
         {"address": "here"},
         {"type": ("Sal",)},
         {"type": ("Sal=",)},

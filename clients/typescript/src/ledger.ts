@@ -13,7 +13,8 @@ export type Finish = (outcome: Reply | Error) => void;
 export interface Entry {
   readonly key: number;
   readonly text: string;
-  readonly size: number;
+  /** What it takes of the size of a message: its bytes, or more for its values. */
+  readonly weight: number;
   readonly answered: boolean;
   readonly resend: boolean;
   alone: boolean;
@@ -38,6 +39,22 @@ const SHORT = 4096; // characters of a text that is not worth being measured
 /** The bytes of a text in UTF-8, or a little more. */
 function sizeOf(text: string): number {
   return text.length <= SHORT ? text.length * 3 : encoder.encode(text).length;
+}
+
+const BYTES_A_VALUE = 8; // of what the coordinator takes in a message, for each value
+
+/** No fewer values than the coordinator counts: a string counts as two, a list or an object as four. */
+function valuesOf(text: string): number {
+  let quotes = 0;
+  let beginnings = 1;
+  let ends = 0;
+  for (let at = 0; at < text.length; at++) {
+    const mark = text[at];
+    if (mark === '"') quotes++;
+    else if (mark === "," || mark === "[" || mark === "{") beginnings++;
+    else if (mark === "]" || mark === "}") ends++;
+  }
+  return Math.max(quotes, beginnings, 4 * ends);
 }
 
 export class Ledger {
@@ -65,7 +82,8 @@ export class Ledger {
     if (size > this.#limits.maxFrameBytes) {
       throw new CallTooLarge(`${method} takes ${size} bytes; maxFrameBytes is ${this.#limits.maxFrameBytes}`);
     }
-    const entry: Entry = { key, text, size, answered, resend, alone, wasSent: false, batch: [], finish };
+    const weight = Math.max(size, BYTES_A_VALUE * valuesOf(text));
+    const entry: Entry = { key, text, weight, answered, resend, alone, wasSent: false, batch: [], finish };
     (first ? this.#first : this.#unsent).set(key, entry);
     return entry;
   }
@@ -75,12 +93,12 @@ export class Ledger {
     const { maxInFlight, maxBatchLength, maxFrameBytes } = this.#limits;
     const room = Math.min(maxInFlight - this.#sent.size, maxBatchLength);
     const taken: Entry[] = [];
-    let bytes = 2;
+    let weight = 4 * BYTES_A_VALUE; // the batch itself
     for (const waiting of [this.#first, this.#unsent]) {
       for (const entry of waiting.values()) {
         if (taken.length >= room) break;
-        bytes += entry.size + 1;
-        if (taken.length > 0 && (entry.alone || taken[0]?.alone === true || bytes > maxFrameBytes)) break;
+        weight += entry.weight + 1;
+        if (taken.length > 0 && (entry.alone || taken[0]?.alone === true || weight > maxFrameBytes)) break;
         waiting.delete(entry.key);
         entry.wasSent = true;
         entry.batch = taken;

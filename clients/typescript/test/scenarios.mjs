@@ -116,7 +116,9 @@ await play({
     const tooLarge = await failure(
       client.job.create({ context_id: id, job: job(id, 99, { script: "x".repeat(2 ** 20) }) }),
     );
-    return { scripts, tooLarge: tooLarge.name };
+    const log = { context_id: id, caller_id: 7, id: 404, token: "none", lines: Array(1000).fill("y") };
+    const logs = await Promise.all(Array.from({ length: 100 }, () => failure(client.job.log(log))));
+    return { scripts, tooLarge: tooLarge.name, short: [...new Set(logs.map((error) => error.name))] };
   },
 
   async keepsLimits({ ws, id }) {
