@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import Any
 import click
 
 from coordinator import ENVIRONMENT_PREFIX
+from coordinator.cli.connection import DEFAULT_CONTEXT, Place, credentials, run, run_connected, where
 from coordinator.cli.connection import DEFAULT_URL as CHANNEL_URL
-from coordinator.cli.connection import Place, credentials, run, run_connected, where
 from coordinator.cli.context_events import follow_context
-from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, fail
+from coordinator.cli.exit_codes import EXIT_ERROR, EXIT_USAGE, complain, fail
+from coordinator.cli.filters import limited
 from coordinator.cli.flow_state import duration
+from coordinator.cli.listed import created
 from coordinator.cli.options import NEW_FILE, UINT32, validated
 from coordinator.cli.output import say, say_json
-from coordinator.client import RpcError, call_once
+from coordinator.client import Client, NotFound, RpcError, call_once
 from coordinator.client.address import Address
-from coordinator.models import SCRIPT_TYPES
+from coordinator.models import MAX_PAGE, SCRIPT_TYPES, Context
 from coordinator.rpc.access.operator import rotate
 from coordinator.secretfiles import Unusable, write_secret
 from coordinator.settings import Settings
@@ -29,6 +32,8 @@ from coordinator.settings import Settings
 __all__ = ["context", "key", "login", "token", "whoami"]
 
 DEFAULT_URL = "http://127.0.0.1:9652"
+FEW = 5
+"""Actors of a role that a list of contexts names."""
 
 
 def _ask(url: str, ca: Path | None, method: str, params: Any, show: Callable[[Any], None]) -> None:
@@ -223,11 +228,64 @@ def context() -> None:
     """Contexts: who is what in them, what is in them; pausing, resuming and deleting them."""
 
 
+@context.command("list")
+@limited
+@where(CHANNEL_URL)
+def list_contexts(url: str, ca: Path | None, limit: int | None) -> None:
+    """List the contexts that we may see, with their members, the smallest id first."""
+    run_connected(Place(url, DEFAULT_CONTEXT, ca), partial(_list_contexts, limit=limit))
+
+
+async def _list_contexts(client: Client, limit: int | None) -> int:
+    say(f"{'ID':>10}  {'CREATED':25}  {'ADMINS':24}  {'EXECUTORS':24}  READERS")
+    shown = 0
+    cursor: str | None = ""
+    while cursor is not None:
+        page = await client.context_list(cursor=cursor, limit=MAX_PAGE if limit is None else min(limit, MAX_PAGE))
+        cursor = page.cursor
+        for found in await client.call_many([("context.load", {"id": id}) for id in page.items]):
+            if isinstance(found, NotFound):  # deleted meanwhile
+                continue
+            if isinstance(found, Exception):
+                raise found
+            if shown == limit:
+                complain(f"these are the first {shown}; --limit N or --all lists more")
+                return 0
+            item = Context.model_validate(found)
+            admins, executors = members_of(item.admins), members_of(item.executors)
+            say(f"{item.id:>10}  {created(item):25}  {admins:24}  {executors:24}  {members_of(item.readers)}")
+            shown += 1
+    return 0
+
+
+def members_of(ids: Sequence[int]) -> str:
+    """Some of the actors that a context names."""
+    return ", ".join(map(str, ids[:FEW])) + (f" and {len(ids) - FEW} more" if len(ids) > FEW else "") or "-"
+
+
+@context.command("show")
+@click.argument("id", type=UINT32)
+@where(DEFAULT_URL)
+def show_context(url: str, ca: Path | None, id: int) -> None:
+    """Show the context with this ID: its members, when it was created and changed, and what of it is paused."""
+
+    def show(result: Any) -> None:
+        found = Context.model_validate(result)
+        for role in ("admins", "executors", "readers"):
+            say(f"{role}: {', '.join(map(str, getattr(found, role))) or 'none'}")
+        say(f"created: {_when(found.created_at)}")
+        say(f"changed: {_when(found.updated_at)}")
+        paused = ["all of it"] if found.paused else []
+        say(f"paused: {', '.join([*paused, *(found.paused_script_types or [])]) or 'nothing'}")
+
+    _ask(url, ca, "context.load", {"id": id}, show)
+
+
 @context.command("members")
 @click.argument("id", type=UINT32)
 @where(DEFAULT_URL)
 def members(url: str, ca: Path | None, id: int) -> None:
-    """Say who is what in the context with this ID, as far as we may know."""
+    """Say who is what in the context with this ID, as JSON."""
 
     def show(result: Any) -> None:
         say_json({role: result[role] for role in ("admins", "executors", "readers")})
@@ -330,9 +388,17 @@ def undrain(url: str, ca: Path | None, id: int, runner: int) -> None:
     _ask(url, ca, "runner.undrain", {"context_id": id, "id": runner}, lambda result: say(f"runner {runner} gets jobs"))
 
 
+def _event(_context: click.Context, _option: click.Parameter, id: str | None) -> str | None:
+    if id is not None and not re.fullmatch(r"[0-9]{1,20}-[0-9]{1,20}", id):
+        raise click.BadParameter(f"{id!r} is no event's id, as 1795873621672-0")
+    return id
+
+
 @context.command("follow")
 @click.argument("id", type=UINT32)
-@click.option("--after", metavar="EVENT", help="Begin after this event, as an interrupted command has said.")
+@click.option(
+    "--after", metavar="EVENT", callback=_event, help="Begin after this event, as an interrupted command has said."
+)
 @where(CHANNEL_URL)
 def follow(url: str, ca: Path | None, id: int, after: str | None) -> None:
     """Print what happens to all flows of the context with this ID, a line an event, from now on until Ctrl-C.

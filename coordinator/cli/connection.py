@@ -282,7 +282,9 @@ async def until_signal(work: Callable[[], Awaitable[T]]) -> T | signal.Signals:
 
 
 def _status_of(error: BaseException) -> int | None:
-    if isinstance(error, CannotConnect | ConnectionLost | NoReply):
+    if isinstance(error, CannotConnect):
+        return EXIT_ERROR if error.denied else EXIT_NO_CONNECTION
+    if isinstance(error, ConnectionLost | NoReply):
         return EXIT_NO_CONNECTION
     if isinstance(error, ClientError) or output_fault(error) is not None:
         return EXIT_ERROR

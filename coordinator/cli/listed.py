@@ -9,7 +9,7 @@ from typing import Any, Literal
 from coordinator.cli.connection import Place
 from coordinator.cli.exit_codes import complain
 from coordinator.client import Client
-from coordinator.models import MAX_PAGE, Flow, Job
+from coordinator.models import MAX_PAGE, Context, Flow, Job
 
 __all__ = ["created", "list_pages"]
 
@@ -17,7 +17,7 @@ __all__ = ["created", "list_pages"]
 Kind = Literal["flows", "jobs"]
 
 
-def created(record: Flow | Job) -> str:
+def created(record: Flow | Job | Context) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(record.created_at))
 
 

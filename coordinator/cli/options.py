@@ -88,7 +88,11 @@ def validated(settings: type[S], given: dict[str, Any]) -> S:
     try:
         return settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        for fault in error.errors():
+        faults = error.errors()
+        within = {fault["loc"][0] for fault in faults if len(fault["loc"]) > 1}
+        for fault in faults:
+            if fault["loc"] and fault["loc"][0] in within and len(fault["loc"]) == 1:
+                continue  # as that there are too few, where the one that was given is wrong
             flag = "--" + str(fault["loc"][0]).replace("_", "-") + ": " if fault["loc"] else ""
             say(f"herocoordinator: {flag}{fault['msg'].removeprefix('Value error, ')}", err=True)
         sys.exit(2)

@@ -24,7 +24,7 @@ from coordinator.client.errors import CannotConnect, ClientClosed, RpcError
 from coordinator.client.ledger import Ledger
 from coordinator.client.link import BACKOFF_CAP, WatchedStream, open_link, pause_after
 from coordinator.client.loop import TrioLoop
-from coordinator.client.reasons import first_of, is_refusal, one_line, reason_of
+from coordinator.client.reasons import first_of, is_denial, is_refusal, one_line, reason_of
 from coordinator.client.stream import time_limit
 
 __all__ = ["Channel"]
@@ -134,7 +134,7 @@ class Channel(Calls):
         last_connected = trio.current_time()
         while self._ended is None:
             before = self.connections
-            self._was_useful = False
+            self._was_useful = is_denied = False
             try:
                 shown = {} if self._credentials is None else self._credentials.headers()
                 link = open_link(self._address, self._tls, {**self._headers, **shown}, self._connect_timeout)
@@ -143,8 +143,10 @@ class Channel(Calls):
                     await self._converse(socket, stream, nursery)
             except* (Unusable, RpcError) as group:
                 self._trouble = f"cannot log in: {one_line(str(first_of(group)))}"
+                is_denied = isinstance(first_of(group), RpcError)
             except* (OSError, trio.BrokenResourceError, HandshakeError, ConnectionClosed, h11.ProtocolError) as group:
                 self._trouble = reason_of(group, self._address)
+                is_denied = is_denial(group)
                 if is_refusal(group):
                     self._refused_at = trio.current_time()
             now = trio.current_time()
@@ -155,7 +157,8 @@ class Channel(Calls):
             if self._ended is not None:
                 return
             if now - last_connected >= self._give_up_after:
-                self._end(CannotConnect(f"no connection to {self._address.url}: {self._trouble}"))
+                why = f"no connection to {self._address.url}: {self._trouble}"
+                self._end(CannotConnect(why, denied=is_denied))
                 return
             pause = pause_after(failures)
             log.warning("no connection to %s: %s; again in %.1f s", self._address.url, self._trouble, pause)

@@ -60,7 +60,15 @@ class ConnectionLost(ClientError):
 
 
 class CannotConnect(ClientError):
-    """There was no connection for `give_up_after` seconds; the client has ended."""
+    """There was no connection for `give_up_after` seconds; the client has ended.
+
+    Attributes:
+        denied: what listens there has answered that it does not let us in: it knows no such token or key, say.
+    """
+
+    def __init__(self, detail: str, *, denied: bool = False) -> None:
+        super().__init__(detail)
+        self.denied = denied
 
 
 class ClientClosed(ClientError, trio.ClosedResourceError):

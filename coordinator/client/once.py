@@ -19,7 +19,14 @@ from coordinator.client.client import connect
 from coordinator.client.credentials import Credentials
 from coordinator.client.errors import CannotConnect, NoReply, RpcError, rpc_error
 from coordinator.client.ledger import encode_call
-from coordinator.client.reasons import Unreachable, describe_status, describe_unexpected, one_line, reason_of
+from coordinator.client.reasons import (
+    DENIALS,
+    Unreachable,
+    describe_status,
+    describe_unexpected,
+    one_line,
+    reason_of,
+)
 from coordinator.client.stream import Stream, headers_from, open_stream, time_limit, tls_for
 
 __all__ = ["call_once"]
@@ -199,4 +206,4 @@ def _result(address: Address, status: int, fields: Fields, content: bytes) -> An
     else:
         words = "" if content.lstrip().startswith(b"<") else ": " + one_line(content.decode(errors="replace"))
         why = f"its answer is no JSON-RPC{words} (this is no coordinator's HTTP API)"
-    raise CannotConnect(f"no connection to {address.url}: {why}")
+    raise CannotConnect(f"no connection to {address.url}: {why}", denied=status in DENIALS)

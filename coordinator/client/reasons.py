@@ -14,10 +14,22 @@ from trio_websocket import ConnectionRejected, HandshakeError
 
 from coordinator.client.address import Address
 
-__all__ = ["Unreachable", "describe_status", "describe_unexpected", "first_of", "is_refusal", "one_line", "reason_of"]
+__all__ = [
+    "DENIALS",
+    "Unreachable",
+    "describe_status",
+    "describe_unexpected",
+    "first_of",
+    "is_denial",
+    "is_refusal",
+    "one_line",
+    "reason_of",
+]
 
 MAX_WORDS: Final = 300
 """Characters of a server's own words that are shown."""
+DENIALS: Final = (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.FORBIDDEN)
+"""Statuses by which a server says that it does not let us in."""
 
 _TRUST_HINT: Final = "trust it with --ca FILE (in Python, `ca`)"
 
@@ -59,7 +71,15 @@ _STATUS_HINTS: Final = {
 
 
 class Unreachable(HandshakeError):
-    """There is no connection, for the reason the message gives."""
+    """There is no connection, for the reason the message gives.
+
+    Attributes:
+        status: of the HTTP response that was no WebSocket; 0 if there was none.
+    """
+
+    def __init__(self, why: str, status: int = 0) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 def reason_of(error: BaseException, address: Address) -> str:
@@ -85,6 +105,12 @@ def is_refusal(error: BaseException) -> bool:
     """Whether there is no connection because nothing listens there, at none of the addresses."""
     errors = [cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno]
     return bool(errors) and all(isinstance(cause, ConnectionRefusedError) for cause in errors)
+
+
+def is_denial(error: BaseException) -> bool:
+    """Whether there is no connection because what listens there does not let us in."""
+    statuses = (getattr(cause, name, 0) for cause in _causes(error) for name in ("status_code", "status"))
+    return any(status in DENIALS for status in statuses)
 
 
 def _known(cause: BaseException, address: Address) -> str:

@@ -1,6 +1,6 @@
 // The frame around all pages: where one is, who one is, whether the connection is there; and the login.
 
-import { render } from 'preact';
+import { type ComponentChildren, render } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { liveContext } from './context';
 import { FlowPage } from './pages/flow';
@@ -9,10 +9,10 @@ import { JobPage } from './pages/job';
 import { ContextsPage, MessagePage, MessagesPage, RunnersPage, SessionsPage } from './pages/others';
 import { OverviewPage } from './pages/overview';
 import { href, LAST_CONTEXT, recall, remember, route } from './route';
-import { link } from './rpc';
-import { logIn, loginNeeded, logOut, principal, startSession } from './session';
-import { Empty, Fault } from './widgets';
-import type { Page } from './types';
+import { link, NOT_FOUND, RpcError } from './rpc';
+import { has, logIn, loginNeeded, logOut, principal, startSession } from './session';
+import { Empty, Fault, useLoad } from './widgets';
+import type { Context, Page, Stats } from './types';
 
 function App() {
   const { path } = route.value;
@@ -42,44 +42,55 @@ function Shown({ path, context }: { path: string[]; context: number | undefined 
   if (!path.length) return <First />;
   if (path[0] === 'contexts') return <ContextsPage />;
   if (path[0] === 'sessions') return <SessionsPage />;
-  if (context !== undefined) {
-    const [, , page, ...ids] = path;
-    const [one, other] = ids.map(number);
-    if (page === undefined) return <OverviewPage key={context} context={context} />;
-    if (page === 'flows') return <FlowsPage key={context} context={context} />;
-    if (page === 'flow' && one !== undefined) return <FlowPage key={`${context}/${one}`} context={context} id={one} />;
-    if (page === 'job' && one !== undefined && other !== undefined) {
-      return <JobPage key={`${context}/${one}/${other}/${route.value.query.get('flow')}`} context={context} caller={one} id={other} />;
-    }
-    if (page === 'runners') return <RunnersPage key={context} context={context} />;
-    if (page === 'messages') return <MessagesPage key={context} context={context} />;
-    if (page === 'message' && one !== undefined && other !== undefined) {
-      return <MessagePage key={`${context}/${one}/${other}`} context={context} caller={one} id={other} />;
-    }
-  }
+  if (context !== undefined) return <InContext key={context} path={path} context={context} />;
+  return <NoPage>There is no such page.</NoPage>;
+}
+
+function NoPage({ children }: { children: ComponentChildren }) {
   return (
     <main>
       <Empty>
-        There is no such page. <a href={href(['contexts'])}>Contexts</a>
+        {children} <a href={href(['contexts'])}>Contexts</a>
       </Empty>
     </main>
   );
+}
+
+/** A page of a context. One that is not there gets none: following it would have it listed. */
+function InContext({ path, context }: { path: string[]; context: number }) {
+  const there = useLoad(() => isThere(context), ['there', context]);
+  const [, , page, ...ids] = path;
+  const [one, other] = ids.map(number);
+  if (there.value === undefined && there.error === undefined) return <main />;
+  if (there.value === false) return <NoPage>There is no context {context}.</NoPage>;
+  if (page === undefined) return <OverviewPage key={context} context={context} />;
+  if (page === 'flows') return <FlowsPage key={context} context={context} />;
+  if (page === 'flow' && one !== undefined) return <FlowPage key={`${context}/${one}`} context={context} id={one} />;
+  if (page === 'job' && one !== undefined && other !== undefined) {
+    return <JobPage key={`${context}/${one}/${other}/${route.value.query.get('flow')}`} context={context} caller={one} id={other} />;
+  }
+  if (page === 'runners') return <RunnersPage key={context} context={context} />;
+  if (page === 'messages') return <MessagesPage key={context} context={context} />;
+  if (page === 'message' && one !== undefined && other !== undefined) {
+    return <MessagePage key={`${context}/${one}/${other}`} context={context} caller={one} id={other} />;
+  }
+  return <NoPage>There is no such page.</NoPage>;
 }
 
 /** Where one was last; else the only context there is, or all of them. */
 function First() {
   const [isNone, setNone] = useState(false);
   useEffect(() => {
-    const last = number(recall(LAST_CONTEXT) ?? undefined);
-    if (last !== undefined) location.replace(href(['c', last]));
-    else {
-      link
-        .call<Page<number>>('context.list', { limit: 2 })
-        .then(({ items, cursor }) => {
-          location.replace(items.length === 1 && !cursor ? href(['c', items[0]!]) : href(['contexts']));
-        })
-        .catch(() => setNone(true));
-    }
+    const chosen = async () => {
+      const last = number(recall(LAST_CONTEXT) ?? undefined);
+      if (last !== undefined && (await isThere(last).catch(() => false))) return href(['c', last]);
+      const { items, cursor } = await link.call<Page<number>>('context.list', { limit: 2 });
+      return items.length === 1 && !cursor ? href(['c', items[0]!]) : href(['contexts']);
+    };
+    chosen().then(
+      (place) => location.replace(place),
+      () => setNone(true),
+    );
   }, []);
   return isNone ? <ContextsPage /> : <Waiting />;
 }
@@ -150,6 +161,19 @@ function ConnectionNote({ context }: { context: number | undefined }) {
       The connection to the coordinator is lost; it is being made again. What is shown may be out of date.
     </div>
   );
+}
+
+/** Whether somebody has created this context, or there are flows or jobs in it all the same. */
+async function isThere(context: number): Promise<boolean> {
+  try {
+    await link.call<Context>('context.load', { id: context });
+    return true;
+  } catch (error) {
+    if (!(error instanceof RpcError) || error.code !== NOT_FOUND) throw error;
+  }
+  if (!has('context.stats') || principal.value !== 'open') return false;
+  const { flows, jobs } = await link.call<Stats>('context.stats', { context_id: context });
+  return [...Object.values(flows), ...Object.values(jobs)].some((number) => number > 0);
 }
 
 function Waiting() {

@@ -59,6 +59,8 @@ class Link {
   readonly generation = signal(0);
   onOpen: () => Promise<void> = async () => {};
   onLoginEnded: (reason: string) => void = () => {};
+  /** There was no WebSocket to be had; a browser does not say why. */
+  onRefused: () => Promise<void> = async () => {};
 
   private socket: WebSocket | null = null;
   private isReady = false;
@@ -126,12 +128,17 @@ class Link {
     url.hash = url.search = '';
     const socket = new WebSocket(url);
     this.socket = socket;
-    socket.onopen = () => void this.opened(socket);
+    let wasOpen = false;
+    socket.onopen = () => {
+      wasOpen = true;
+      void this.opened(socket);
+    };
     socket.onmessage = (event) => this.heard(JSON.parse(event.data as string));
     socket.onclose = () => {
       if (this.socket !== socket) return;
       this.drop();
       this.state.value = 'lost';
+      if (!wasOpen) this.onRefused().catch(() => {});
       this.timer = setTimeout(() => this.connect(), this.pause * (0.5 + Math.random() / 2));
       this.pause = Math.min(LONGEST_PAUSE, this.pause * 2);
     };

@@ -52,16 +52,30 @@ async function begin(): Promise<void> {
   try {
     const who = await link.callFirst<{ principal: string }>('auth.whoami', {});
     principal.value = who.principal;
-    loginNeeded.value = who.principal === 'stranger' ? '' : null;
+    loginNeeded.value = who.principal === 'stranger' ? (loginNeeded.value ?? '') : null;
   } catch (error) {
     if (!(error instanceof RpcError) || error.code !== NOT_LOGGED_IN) throw error;
-    principal.value = 'stranger';
-    loginNeeded.value = 'The session is over. Log in again.';
+    sessionIsOver();
   }
+}
+
+function sessionIsOver(): void {
+  principal.value = 'stranger';
+  loginNeeded.value = 'The session is over. Log in again.';
+}
+
+/** Where the cookie is of a session that is over, no WebSocket is opened until the cookie is gone. */
+async function forgetSession(): Promise<void> {
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'auth.whoami' });
+  const told = await fetch('.', { method: 'POST', headers: { 'content-type': 'application/json' }, body });
+  if (told.status !== 401) return;
+  sessionIsOver();
+  await fetch('session', { method: 'DELETE' });
 }
 
 export function startSession(): void {
   link.onOpen = begin;
+  link.onRefused = forgetSession;
   link.onLoginEnded = (reason) => {
     principal.value = 'stranger';
     loginNeeded.value = `Logged out: ${reason}`;

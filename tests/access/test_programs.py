@@ -72,9 +72,22 @@ def test_the_command_line_logs_in_with_a_key(guarded: CoordinatorProcess, key: P
     unsaid = herocoordinator("whoami", "--url", url, "--key", str(key))
     assert unsaid.returncode == 2
     assert "--as actor:ID" in unsaid.stderr
-    wrong = herocoordinator("whoami", "--url", url, "--key", str(key), "--as", "actor:1")
-    assert wrong.returncode in (1, 3)
-    assert "no key of actor:1" in wrong.stderr
+
+
+@pytest.mark.parametrize("transport", ["http", "ws"])
+def test_who_is_not_let_in_ends_with_1_however_it_is_told(
+    guarded: CoordinatorProcess, key: Path, tmp_path: Path, transport: str
+) -> None:
+    forged = tmp_path / "forged.token"
+    forged.write_text("hc_" + "x" * 43)
+    forged.chmod(0o600)
+    of_another = ("--key", str(key), "--as", "actor:1")
+
+    for shown, why in ((of_another, "no key of actor:1"), (("--token-file", str(forged)), "was revoked")):
+        for command in (("whoami",), ("flow", "list"), ("call", "context.list")):
+            denied = herocoordinator(*command, "--url", getattr(guarded, transport), *shown)
+
+            assert (denied.returncode, why in denied.stderr) == (1, True), (command, denied.stderr)
 
 
 def test_tokens_from_the_command_line(guarded: CoordinatorProcess, key: Path, ada: str, tmp_path: Path) -> None:
@@ -129,11 +142,13 @@ def test_the_client_logs_in_again_on_each_connection(guarded: CoordinatorProcess
             with pytest.raises(NotLoggedIn):
                 await nobody.context_load(id=880)
         async with connect(guarded.ws, credentials=Credentials("actor:1", key), give_up_after=0) as wrong:
-            with pytest.raises(CannotConnect, match="no key of actor:1"):
+            with pytest.raises(CannotConnect, match="no key of actor:1") as denied:
                 await wrong.context_load(id=880)
+            assert denied.value.denied
         async with connect(guarded.ws, credentials=Credentials(token="hc_" + "x" * 43), give_up_after=0) as forged:
-            with pytest.raises(CannotConnect, match="revoked"):
+            with pytest.raises(CannotConnect, match="revoked") as denied:
                 await forged.context_load(id=880)
+            assert denied.value.denied
 
     trio.run(main)
 

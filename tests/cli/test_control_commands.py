@@ -95,6 +95,33 @@ def test_many_flows_are_cancelled_retried_and_deleted(run: Commands) -> None:
     assert run.flow("delete-many", "--all") == "1 of 1 flow deleted\n"
 
 
+def test_contexts_are_listed_and_shown(run: Commands) -> None:
+    id = int(run.context)
+    run.ask("context.create", context={"id": id, "admins": [*range(7, 14)], "readers": [], "executors": [7]})
+    run.of_context("pause", "--type", "Sal")
+
+    listed = run("context", "list", "--all", context=False).output.splitlines()
+    (row,) = (line for line in listed if line.split()[0] == run.context)
+    assert row.endswith(f"  {'7, 8, 9, 10, 11 and 2 more':24}  {'7':24}  -")
+    ids = [int(line.split()[0]) for line in listed[1:]]
+    assert ids == sorted(ids)
+    one = run("context", "list", "--limit", "1", context=False)
+    assert one.stdout.splitlines() == listed[:2]
+    assert ("--all lists more" in one.stderr) == (len(ids) > 1)
+
+    shown = run.of_context("show").splitlines()
+    assert shown[:3] == ["admins: 7, 8, 9, 10, 11, 12, 13", "executors: 7", "readers: none"]
+    assert shown[-1] == "paused: Sal"
+    nothing = run("context", "show", str(fresh_id()), context=False)
+    assert (nothing.exit_code, "no context with id" in nothing.output) == (1, True)
+
+
+def test_an_event_that_is_none_is_refused_before_anything_is_followed(run: Commands) -> None:
+    done = run("context", "follow", run.context, "--after", "bad", context=False)
+
+    assert (done.exit_code, "'bad' is no event's id" in done.output, "go on with" in done.output) == (2, True, False)
+
+
 def test_a_context_is_paused_its_runner_drained_and_all_of_it_deleted(run: Commands) -> None:
     assert run.of_context("pause", "--type", "Sal") == f"context {run.context}: paused: Sal\n"
     assert run.of_context("pause") == f"context {run.context}: paused: all of it, Sal\n"

@@ -141,6 +141,24 @@ def test_a_session_that_is_revoked_ends_on_the_page(stage: Stage) -> None:
     assert "Flow 1" not in viewer.page.text()
 
 
+def test_a_session_that_was_revoked_while_no_page_was_open_is_asked_for_anew(stage: Stage) -> None:
+    viewer = stage.logged_in("admin", "c/1/flow/1")
+    viewer.page.open(f"{stage.url}/healthz")
+    with caller(stage.server, "http", stage.tokens["admin"]) as admin:
+        for session in admin.result("token.list", {})["items"]:
+            if session["label"] == "browser session":
+                admin.result("token.revoke", {"id": session["id"]})
+
+    viewer.page.open(f"{stage.url}/#/c/1/flow/1")
+
+    viewer.sees("The session is over. Log in again.")
+    viewer.page.until("performance.getEntriesByName(new URL('session', location).href).length > 0")
+    assert viewer.page.cookies(stage.url) == []
+    viewer.type("input[name=token]", stage.tokens["admin"])
+    viewer.press("Log in")
+    viewer.sees("Dispatched", "live")
+
+
 def test_what_one_may_not_do_is_not_offered(stage: Stage) -> None:
     offered = {
         ("admin", 1): {"Start", "Delete"},

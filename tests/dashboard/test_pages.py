@@ -161,6 +161,39 @@ def test_a_context_is_seen_at_a_glance_and_as_it_changes(stage: Stage) -> None:
     assert viewer.is_clean()
 
 
+def test_a_context_that_is_not_there_is_said_to_be_none_and_is_not_where_one_begins(stage: Stage) -> None:
+    for place in ("c/99", "c/99/flows", "c/99/runners", "c/99/messages"):
+        viewer = stage.viewer(place)
+        viewer.sees("There is no context 99.")
+    assert stage.api.result("context.list", {})["items"] == [CONTEXT], "looking at it has not made it"
+    assert viewer.page.run("localStorage.getItem('hero.context')") == "99"
+    viewer.page.open("about:blank")
+    viewer.page.open(stage.url)
+    viewer.page.until("location.hash === '#/c/1'")
+    viewer.sees("Queues and runners", "live")
+    assert "There is no context" not in viewer.page.text()
+    assert viewer.is_clean()
+
+
+def test_nothing_is_wider_than_a_narrow_screen(stage: Stage) -> None:
+    long = "p" * 200
+    stage.submit(21, job_of(2101, CONTEXT, prerequisites=[long], name="n" * 100), name="f" * 100, tags=["t" * 50])
+    viewer = stage.viewer("c/1")
+    viewer.page.emulate("setDeviceMetricsOverride", width=360, height=800, deviceScaleFactor=1, mobile=False)
+    for place, text in (
+        ("contexts", "Context 1"),
+        ("c/1", "Pause"),
+        ("c/1/flows", "f" * 20),
+        ("c/1/flow/21", long),
+        ("c/1/job/7/2101?flow=21", long),
+        ("c/1/runners", "Runner 1"),
+    ):
+        viewer.open(place)
+        viewer.sees(text)
+        assert viewer.page.run("document.documentElement.scrollWidth - innerWidth") <= 0, place
+    stage.api.result("flow.cancel", {"context_id": CONTEXT, "id": 21})
+
+
 def test_the_graph_is_painted_and_moved_by_keys(stage: Stage) -> None:
     jobs = [job_of(2000 + at, CONTEXT, depends=[2000] if at else []) for at in range(60)]
     stage.submit(2, *jobs)

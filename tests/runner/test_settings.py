@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from coordinator.cli.options import validated
 from coordinator.runner.execute import PYTHON, Interpreter
 from coordinator.runner.settings import RunnerSettings
 
@@ -93,3 +94,12 @@ def test_its_address_is_the_one_that_reaches_the_coordinator() -> None:
     assert settings(url="ws://127.0.0.1:1").own_address() == "127.0.0.1"
     assert ipaddress.ip_address(settings(url="ws://localhost:1").own_address()).is_loopback
     assert settings(address="192.0.2.7").own_address() == "192.0.2.7"
+
+
+def test_a_context_that_is_wrong_is_one_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        validated(RunnerSettings, {"context": (-1,)})
+
+    assert capsys.readouterr().err.splitlines() == [
+        "herocoordinator: --context: Input should be greater than or equal to 0"
+    ]

@@ -25,7 +25,7 @@ from coordinator.client.credentials import Credentials, Unusable, reply_in
 from coordinator.client.errors import CannotConnect, ClientClosed, RpcError
 from coordinator.client.ledger import Ledger
 from coordinator.client.link import pause_after
-from coordinator.client.reasons import Unreachable, one_line, reason_of
+from coordinator.client.reasons import Unreachable, is_denial, one_line, reason_of
 
 __all__ = ["Channel"]
 
@@ -128,13 +128,15 @@ class Channel(Calls):
         last_connected = self._asyncio.time()
         while self._ended is None:
             before = self.connections
-            self._was_useful = False
+            self._was_useful = is_denied = False
             try:
                 await self._use_a_connection()
             except (Unusable, RpcError) as error:
                 self._trouble = f"cannot log in: {one_line(str(error))}"
+                is_denied = isinstance(error, RpcError)
             except TROUBLES as error:
                 self._trouble = reason_of(error, self._address)
+                is_denied = is_denial(error)
             now = self._asyncio.time()
             if self.connections > before:
                 last_connected = now
@@ -143,7 +145,8 @@ class Channel(Calls):
             if self._ended is not None:
                 return
             if now - last_connected >= self._give_up_after:
-                self._end(CannotConnect(f"no connection to {self._address.url}: {self._trouble}"))
+                why = f"no connection to {self._address.url}: {self._trouble}"
+                self._end(CannotConnect(why, denied=is_denied))
                 return
             pause = pause_after(failures)
             log.warning("no connection to %s: %s; again in %.1f s", self._address.url, self._trouble, pause)

@@ -78,7 +78,8 @@ class Socket:
                         body += event.data[:MAX_REJECTION_BYTES]
             if rejection is not None:
                 fields = [(bytes(name), bytes(value)) for name, value in rejection.headers]
-                raise Unreachable(describe_status(rejection.status_code, fields, body, address))
+                why = describe_status(rejection.status_code, fields, body, address)
+                raise Unreachable(why, rejection.status_code)
 
     async def send(self, text: str) -> None:
         """Send a message; waits while the server does not read."""

@@ -46,6 +46,7 @@ export function FlowPage({ context, id }: { context: number; id: number }) {
   if (!report) {
     return (
       <main>
+        <h1>Flow {id}</h1>
         <Fault text={flow.error.value} retry={() => void flow.load()} />
         {!flow.error.value && <p class="loading">Loading flow {id}…</p>}
       </main>
@@ -69,7 +70,9 @@ export function FlowPage({ context, id }: { context: number; id: number }) {
       <p class="facts">
         {report.flow.name && <span>flow {id}</span>}
         <span>caller {report.flow.caller_id}</span>
-        <span>{count(jobs.size)} jobs</span>
+        <span>
+          {count(jobs.size)} {jobs.size === 1 ? 'job' : 'jobs'}
+        </span>
         <span>
           started <Time ms={started} />
         </span>

@@ -44,6 +44,7 @@ export function JobPage({ context, caller, id }: { context: number; caller: numb
   if (!value) {
     return (
       <main>
+        <h1>Job {id}</h1>
         <Fault text={job.error} retry={job.reload} />
         {!job.error && <p class="loading">Loading job {id}…</p>}
       </main>

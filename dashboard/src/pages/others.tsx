@@ -62,7 +62,7 @@ export function ContextsPage() {
               <th>Readers</th>
               <th>Flows</th>
               <th class="wide">Changed</th>
-              {has('context.delete') && <th />}
+              {has('context.delete') && <td />}
             </tr>
           </thead>
           <tbody>
@@ -173,7 +173,7 @@ export function RunnersPage({ context }: { context: number }) {
               <th class="wide">Topic</th>
               <th class="wide">Address</th>
               {maySeeTokens && <th>Tokens</th>}
-              {mayDrain && <th />}
+              {mayDrain && <td />}
             </tr>
           </thead>
           <tbody>
@@ -311,6 +311,7 @@ export function MessagePage({ context, caller, id }: { context: number; caller: 
   if (!value) {
     return (
       <main>
+        <h1>Message {id}</h1>
         <Fault text={message.error} retry={message.reload} />
         {!message.error && <p class="loading">Loading message {id}…</p>}
       </main>
@@ -393,7 +394,7 @@ function TokenTable({ tokens, own, revoked }: { tokens: TokenInfo[]; own?: strin
             <th class="wide">Created</th>
             <th>Used</th>
             <th>Expires</th>
-            <th />
+            <td />
           </tr>
         </thead>
         <tbody>

@@ -99,40 +99,42 @@ export function OverviewPage({ context }: { context: number }) {
               <a href={href(['c', context, 'runners'])}>{count(told.runners.connected)} connected</a>, {count(told.runners.busy)} busy
             </p>
           )}
-          <table class="small">
-            <thead>
-              <tr>
-                <th>Script type</th>
-                {told && <th class="number">Queued</th>}
-                {told && <th class="number">Oldest</th>}
-                <th class="number">Runners</th>
-                {mayPause && <th />}
-              </tr>
-            </thead>
-            <tbody>
-              {types.map((type) => {
-                const queue = told?.script_types[type];
-                const runners = runnersOf[type] ?? 0;
-                const isStuck = (queue?.queued ?? 0) > 0 && runners === 0;
-                const isTypePaused = pausedTypes.includes(type);
-                return (
-                  <tr key={type}>
-                    <td>
-                      {type} {isTypePaused && <span class="badge waiting">‖ paused</span>}
-                    </td>
-                    {told && <td class="number">{count(queue?.queued ?? 0)}</td>}
-                    {told && <td class="number">{queue?.queued ? duration(queue.oldest * 1000) : '–'}</td>}
-                    <td class={`number${isStuck ? ' error-text' : ''}`}>{isStuck ? '✕ none' : count(runners)}</td>
-                    {mayPause && (
-                      <td class="number">
-                        <Action label={isTypePaused ? 'Resume' : 'Pause'} act={pause(!isTypePaused, type)} />
+          <div class="scroll">
+            <table class="small">
+              <thead>
+                <tr>
+                  <th>Script type</th>
+                  {told && <th class="number">Queued</th>}
+                  {told && <th class="number">Oldest</th>}
+                  <th class="number">Runners</th>
+                  {mayPause && <td />}
+                </tr>
+              </thead>
+              <tbody>
+                {types.map((type) => {
+                  const queue = told?.script_types[type];
+                  const runners = runnersOf[type] ?? 0;
+                  const isStuck = (queue?.queued ?? 0) > 0 && runners === 0;
+                  const isTypePaused = pausedTypes.includes(type);
+                  return (
+                    <tr key={type}>
+                      <td>
+                        {type} {isTypePaused && <span class="badge waiting">‖ paused</span>}
                       </td>
-                    )}
-                  </tr>
-                );
-              })}
-            </tbody>
-          </table>
+                      {told && <td class="number">{count(queue?.queued ?? 0)}</td>}
+                      {told && <td class="number">{queue?.queued ? duration(queue.oldest * 1000) : '–'}</td>}
+                      <td class={`number${isStuck ? ' error-text' : ''}`}>{isStuck ? '✕ none' : count(runners)}</td>
+                      {mayPause && (
+                        <td class="number">
+                          <Action label={isTypePaused ? 'Resume' : 'Pause'} act={pause(!isTypePaused, type)} />
+                        </td>
+                      )}
+                    </tr>
+                  );
+                })}
+              </tbody>
+            </table>
+          </div>
           {!types.length && <Empty>There are no jobs and no runners yet.</Empty>}
         </div>
       </div>
