@@ -17,10 +17,8 @@ __all__ = ["FEW", "Crowd", "check_room", "is_scarce"]
 FEW: Final = 16  # connections of which anybody may have as many wherever there is room
 RESERVED: Final = 8  # the last eighth of the places is for those who have no more
 SETTING: Final = "max_connections"
-LOOK_EVERY: Final = (
-    0.1  # seconds before all connections, of which there may be thousands, are looked at again in vain …
-)
-WORTH_A_LOOK: Final = 8  # … or for fewer that end than these
+LOOK_EVERY: Final = 0.1  # seconds between two looks at all connections, of which there may be thousands
+WORTH_A_LOOK: Final = 8  # of a look after which so many have ended the next one may follow at once
 
 
 class Holder(Protocol):

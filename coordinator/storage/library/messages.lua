@@ -117,11 +117,11 @@ end
 local function release_waiting(tx, job, name, ready)
   local status, run, wait = unpack(redis.call('HMGET', tx.prefix .. job, 'status', 'x_run', 'x_wait'))
   tx.work = tx.work - 10
-  local is_waiting = status == 'WaitingForPrerequisites' and run
-  if is_waiting and is_active(tx, run) and (tonumber(wait) or 0) == 0 then
-    is_waiting = release(tx, run, job, 0, ready)
+  if status ~= 'WaitingForPrerequisites' or not run or not is_active(tx, run) then
+    return
   end
-  if is_waiting and name then
+  local waits_on = (tonumber(wait) or 0) > 0 or release(tx, run, job, 0, ready)
+  if waits_on and name then -- it waits for all others still, and for this one, should that be revoked
     enroll(tx, run, job, {name})
   end
 end
@@ -219,7 +219,7 @@ local function prerequisite_satisfy(tx, args, o)
   local was_satisfied = flow ~= '' and SATISFIED.by(tx, flow, name)
   if stored then
     local given = SATISFIED.payload(said)
-    said = SATISFIED.said(tx, scope, name, stored)
+    said = SATISFIED.said(tx, scope, name, stored) or ''
     if given and not SHARING.is_same(SATISFIED.payload(said) or '{}', given) then
       return WORD.DIFFERS
     end

@@ -134,10 +134,10 @@ function PREREQUISITES.encode_met(tx, run, prerequisites, met)
   if string.byte(met) == 123 then -- '{', of an earlier version
     return met
   end
-  local told, values, bytes = {}, split(met), 0
-  for i, name in ipairs(names_in(prerequisites)) do
+  local told, names, values, bytes = {}, names_in(prerequisites), split(met), 0
+  for i = 1, math.min(#names, #values) do
+    local name, value, said = names[i], string.sub(values[i], 2), nil
     local scope = string.byte(values[i]) == 102 and 'flow' or 'context' -- 'f'
-    local value, said = string.sub(values[i], 2), nil
     if bytes < PREREQUISITES.BYTES then
       said = SATISFIED.said(tx, scope == 'flow' and run or '-', name, value)
       bytes = bytes + #(said or '')
