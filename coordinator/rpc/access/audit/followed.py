@@ -17,9 +17,11 @@ from coordinator.rpc.methods.method import Live, Method, Personal
 from coordinator.storage.keys import ContextKey
 from coordinator.tracing import CallSpan, StoreTime
 
-__all__ = ["Followed", "follow"]
+__all__ = ["CLIENT_LEFT", "Followed", "follow"]
 
 ABANDONED: Final = "abandoned"  # an outcome: the client has left before there was one
+CLIENT_LEFT: Final = "the client has left; it may have been carried out"
+"""Why a call that was begun has no other outcome."""
 _LOGINS: Final = frozenset({"auth.login", "auth.renew"})
 _DENIALS: Final = (Forbidden, NotLoggedIn)
 _REFUSALS: Final = (*_DENIALS, NotFound)  # before it was begun; a stranger is told that there is no context
@@ -192,9 +194,8 @@ class Followed:
         if self._begun:
             self._write_access(self._principal, f'"{ABANDONED}"', id)
         if self._kind.is_written:
-            gone = "the client has left; it may have been carried out"
             self._trail.write_audit(
-                self._kind.named, self._principal, self._context, str(StorageError.code), gone, id, self._number
+                self._kind.named, self._principal, self._context, str(StorageError.code), CLIENT_LEFT, id, self._number
             )
 
     def _write_audit(self, id: bytes | None, outcome: Outcome) -> None:
@@ -210,7 +211,11 @@ class Followed:
         if isinstance(outcome, StaleToken) and not kind.is_written:
             is_denied = trail.has_logins
         if is_denied or kind.is_written:
-            reason = _right_of(kind.method, outcome) if is_denied else None
+            reason = None
+            if is_denied:
+                reason = _right_of(kind.method, outcome)
+            elif type(outcome) is StorageError and outcome.data["detail"] == CLIENT_LEFT:
+                reason = CLIENT_LEFT
             trail.write_audit(kind.named, principal, self._context, str(outcome.code), reason, id, self._number)
 
 
