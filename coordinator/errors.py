@@ -150,6 +150,15 @@ class StorageError(CoordinatorError):
         super().__init__({"detail": detail, "may_have_been_applied": may_have_been_applied})
 
 
+class ClientLeft(StorageError):
+    """The client has left before the call had an outcome."""
+
+    detail = "the client has left; it may have been carried out"
+
+    def __init__(self) -> None:
+        super().__init__(self.detail, may_have_been_applied=True)
+
+
 class BeingDeleted(StorageError):
     """The context is being deleted: nothing is done in it, and then there is none."""
 

@@ -395,7 +395,7 @@ def message(context: int, *jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 async def test_a_message_has_each_job_once(api: Api, context: int) -> None:
-    """Of two with the same id only one would run, and the message be Processed."""
+    """If two jobs had the same id, only one would run, and the message would be Processed."""
     first, other, last = (fields_of_job(context, 1, script=f"print({number})") for number in range(3))
 
     error = await api.refused("message.create", **message(context, first, {**other, "caller_id": 8}, last))

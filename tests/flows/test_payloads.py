@@ -47,7 +47,7 @@ async def take(api: Api, context: int, count: int = 1) -> list[dict[str, Any]]:
 
 
 async def told(api: Api, context: int) -> dict[str, Any]:
-    """What the next job is told of its prerequisites."""
+    """Take a job, and return its prerequisites."""
     (assignment,) = await take(api, context)
     prerequisites: dict[str, Any] = assignment["prerequisites"]
     return prerequisites

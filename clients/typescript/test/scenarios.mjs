@@ -48,6 +48,7 @@ const failure = (promise) =>
     (error) => error,
   );
 const quiet = { onLog: () => undefined, signals: false };
+const runnerOf = (url, contextId) => ({ ...quiet, url, contextId, runnerId: 3, scriptTypes: ["V"] });
 
 async function noNumbers(client, id) {
   const failures = [];
@@ -269,11 +270,7 @@ await play({
     const jobs = Array.from({ length: 40 }, (_, at) => job(id, at + 1, { depends: at === 0 ? [] : [at] }));
     await direct.flow.submit(flowOf(id, jobs));
     const service = new RunnerService({
-      ...quiet,
-      url: ws,
-      contextId: id,
-      runnerId: 3,
-      scriptTypes: ["V"],
+      ...runnerOf(ws, id),
       run: ({ log }) => log("here"),
     });
     const serving = service.serve();
@@ -403,11 +400,7 @@ await play({
     await client.context.create(context(id));
     const reasons = [];
     const service = new RunnerService({
-      ...quiet,
-      url: ws,
-      contextId: id,
-      runnerId: 3,
-      scriptTypes: ["V"],
+      ...runnerOf(ws, id),
       capacity: 2,
       async run({ signal, log, assignment }) {
         await log("begun");
@@ -489,11 +482,7 @@ await play({
     await client.context.create(context(id));
     let [running, most] = [0, 0];
     const service = new RunnerService({
-      ...quiet,
-      url: ws,
-      contextId: id,
-      runnerId: 3,
-      scriptTypes: ["V"],
+      ...runnerOf(ws, id),
       capacity: 3,
       async run({ script, inputs, log }) {
         most = Math.max(most, ++running);
@@ -534,11 +523,7 @@ await play({
     await client.context.create(context(id));
     const long = `x${"\u{1f600}".repeat(20_000)}`;
     const service = new RunnerService({
-      ...quiet,
-      url: ws,
-      contextId: id,
-      runnerId: 3,
-      scriptTypes: ["V"],
+      ...runnerOf(ws, id),
       async run({ log }) {
         await log(`${long}\nhalf \ud83d`);
         throw new Failure(`${long}\ud83d`);
@@ -566,11 +551,7 @@ await play({
     await client.context.create(context(id));
     let begun = false;
     const service = new RunnerService({
-      ...quiet,
-      url: ws,
-      contextId: id,
-      runnerId: 3,
-      scriptTypes: ["V"],
+      ...runnerOf(ws, id),
       run: () => ((begun = true), new Promise(() => undefined)),
     });
     const serving = service.serve();

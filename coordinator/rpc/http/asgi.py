@@ -70,7 +70,7 @@ class AsgiApp:
 
     @property
     def identity(self) -> Hashable:
-        """Of who has called last of those who have logged in; see Access.identity."""
+        """Access.identity of whoever was logged in and has called last; None if nobody was."""
         return None if self._access is None else self._access.identity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

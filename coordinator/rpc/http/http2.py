@@ -183,7 +183,7 @@ class Http2Connection:
 
     @property
     def identity(self) -> Hashable:
-        """Of who has called last of those who have logged in; see Access.identity."""
+        """Access.identity of whoever was logged in and has called last; None if nobody was."""
         return self._answering.identity
 
     @property

@@ -19,9 +19,8 @@ import trio
 from coordinator.actors.request import Request
 from coordinator.budget import AHEAD_BYTES, SLOWEST_BODY, Budget
 from coordinator.engine.sessions import Session, Subscription
-from coordinator.errors import NotLoggedIn, StorageError
+from coordinator.errors import ClientLeft, NotLoggedIn
 from coordinator.readiness import WatchedSocket
-from coordinator.rpc.access.audit.followed import CLIENT_LEFT
 from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access
 from coordinator.rpc.access.gate import Gate
@@ -281,7 +280,7 @@ class Connection(Session, Sink):
             if end is None:
                 return None
             for call in [*self._long_calls]:  # nobody should wait for a job on behalf of a client that is gone
-                call.end(StorageError(CLIENT_LEFT, may_have_been_applied=True))
+                call.end(ClientLeft())
             self.close()
             with trio.move_on_after(CLOSE_TIMEOUT):  # but what it sent before gets its answer
                 await self._fewer_than(1)

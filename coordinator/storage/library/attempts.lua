@@ -73,8 +73,8 @@ local function inputs_of(tx, job, parents, after)
   return not after and '{' .. table.concat(inputs, ',') .. '}' or nil, table.concat(rest, ','), last
 end
 
--- Read what a job is told of others into its record: its inputs, the object and behind it a list of the ids of the
--- others, if there are any; and what its prerequisites were satisfied by.
+-- Read into a job's record what its runner gets from elsewhere: the inputs, an object and behind it a list of the ids
+-- of those that are not in it, if there are any; and what its prerequisites were satisfied by.
 local function read_given(tx, job, record)
   local inputs, rest = inputs_of(tx, job, record[PARENTS])
   record[INPUTS] = rest == '' and inputs or inputs .. '[' .. rest .. ']'

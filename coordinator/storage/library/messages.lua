@@ -206,17 +206,14 @@ end
 -- be called again.
 local function prerequisite_satisfy(tx, args, o)
   local name, flow, said = args[o + 1], args[o + 2], args[o + 3]
-  local scope, id = '-', ''
-  if flow ~= '' then
-    if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-      return WORD.NONE
-    end
-    scope, id = flow, job_id(flow)
+  local scope, id = SATISFIED.scope(tx, flow)
+  if not scope then
+    return WORD.NONE
   end
   local waiting, spreading = tx.prefix .. 'waiting:' .. name, 'spread:' .. args[o + 4] .. ' ' .. name
   local counted = tx.prefix .. 'released:' .. args[o + 4]
   local before, stored = redis.call('GET', counted), SATISFIED.read(tx, scope, name)
-  local was_satisfied = flow ~= '' and SATISFIED.by(tx, flow, name)
+  local was_satisfied = flow ~= '' and SATISFIED.is(tx, flow, name)
   if stored then
     local given = SATISFIED.payload(said)
     said = SATISFIED.said(tx, scope, name, stored) or ''
@@ -259,12 +256,9 @@ end
 -- Result: 'ok', 1 if it was satisfied or 0 | 'none': there is no such flow.
 local function prerequisite_revoke(tx, args, o)
   local name, flow = args[o + 1], args[o + 2]
-  local scope, id = '-', ''
-  if flow ~= '' then
-    if redis.call('EXISTS', tx.prefix .. flow) == 0 then
-      return WORD.NONE
-    end
-    scope, id = flow, job_id(flow)
+  local scope, id = SATISFIED.scope(tx, flow)
+  if not scope then
+    return WORD.NONE
   end
   local value = SATISFIED.read(tx, scope, name)
   if not value then

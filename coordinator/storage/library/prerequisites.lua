@@ -1,14 +1,14 @@
 -- Prerequisites: which are satisfied, and who waits for them. The hash `prerequisites` has those of the whole context,
--- the hash `prerequisites:FLOW` those of one flow's jobs: name → when (ms), and '+' if by and payload were given, which
--- the string `satisfied:FLOW WHEN NAME` has ('-' for FLOW: for the context), as members of a SatisfiedPrerequisite in
--- JSON, each with a comma before it. A job that is released keeps in x_met, for each of its prerequisites in turn, 'f'
--- or 'c' (for the flow, the context) and that value, with spaces between; a payload has one place, however many jobs
--- get it. (Earlier versions: the members behind the time, and x_met is a JSON object.) The sorted set
--- `index:prerequisite` has both for lists: the name, NUL, the flow's id or nothing. A job waits for all of its
--- prerequisites until it is released; whether they are satisfied is looked at whenever that may have become so. Until
--- then it is in the set `awaiting:RUN NAME`, and its run in the set `waiting:NAME` (earlier versions: the job, for as
--- long as the name was not satisfied, which x_wait counted too); `awaits` is a sorted set of those names. When a name
--- becomes satisfied, the set `awaiting:RUN NAME` is renamed to `awaited:NUMBER RUN NAME`, and `waiting:NAME` to
+-- the hash `prerequisites:FLOW` those of one flow's jobs: name to when (ms), and '+' if by and payload were given,
+-- which the string `satisfied:FLOW WHEN NAME` has ('-' for FLOW: for the context), as members of a
+-- SatisfiedPrerequisite in JSON, each with a comma before it. A job that is released keeps in x_met, for each of its
+-- prerequisites in turn, 'f' or 'c' (for the flow, the context) and that value, with spaces between; a payload has one
+-- place, however many jobs get it. (Earlier versions: the members behind the time, and x_met is a JSON object.) The
+-- sorted set `index:prerequisite` has both for lists: the name, NUL, the flow's id or nothing. A job waits for all of
+-- its prerequisites until it is released; whether they are satisfied is looked at whenever that may have become so.
+-- Until then it is in the set `awaiting:RUN NAME`, and its run in the set `waiting:NAME` (earlier versions: the job,
+-- for as long as the name was not satisfied, which x_wait counted too); `awaits` is a sorted set of those names. When a
+-- name becomes satisfied, the set `awaiting:RUN NAME` is renamed to `awaited:NUMBER RUN NAME`, and `waiting:NAME` to
 -- `spread:TOKEN NAME`, from which jobs and runs are taken some at a time; those that have to wait on are in the first
 -- ones again.
 
@@ -65,13 +65,20 @@ function SATISFIED.read(tx, flow, name)
   return value or nil
 end
 
--- The same for the jobs of a run, and whether that is for its 'flow' or the whole 'context'.
-function SATISFIED.by(tx, run, name)
-  local value = string.sub(run, 1, 5) == 'flow:' and SATISFIED.read(tx, run, name)
-  if value then
-    return value, 'flow'
+-- Where a call that names this flow, or '' for the context, finds a prerequisite: the flow or '-', and what the entry
+-- in `index:prerequisite` has of it; nil if there is no such flow.
+function SATISFIED.scope(tx, flow)
+  if flow == '' then
+    return '-', ''
+  elseif redis.call('EXISTS', tx.prefix .. flow) == 1 then
+    return flow, job_id(flow)
   end
-  return SATISFIED.read(tx, '-', name), 'context'
+end
+
+-- Whether a prerequisite is satisfied for the jobs of a run.
+function SATISFIED.is(tx, run, name)
+  return string.sub(run, 1, 5) == 'flow:' and redis.call('HEXISTS', SATISFIED.key(tx, run), name) == 1
+    or redis.call('HEXISTS', SATISFIED.key(tx, '-'), name) == 1
 end
 
 local function is_more_said(value)
@@ -129,7 +136,7 @@ local function all_met(tx, run, names)
   return table.concat(met, ' ')
 end
 
--- What the runner of a job is told of its prerequisites (JSON), released with `met`: a JSON object by name.
+-- The prerequisites (JSON) of a job that was released with `met`, as its runner gets them: a JSON object by name.
 function PREREQUISITES.encode_met(tx, run, prerequisites, met)
   if string.byte(met) == 123 then -- '{', of an earlier version
     return met
@@ -138,11 +145,9 @@ function PREREQUISITES.encode_met(tx, run, prerequisites, met)
   for i = 1, math.min(#names, #values) do
     local name, value, said = names[i], string.sub(values[i], 2), nil
     local scope = string.byte(values[i]) == 102 and 'flow' or 'context' -- 'f'
-    if bytes < PREREQUISITES.BYTES then
+    if bytes < PREREQUISITES.BYTES or not is_more_said(value) then
       said = SATISFIED.said(tx, scope == 'flow' and run or '-', name, value)
       bytes = bytes + #(said or '')
-    elseif not is_more_said(value) then
-      said = ''
     end
     told[i] = cjson.encode(name) .. ':{' .. SATISFIED.encode(value, scope, said) .. '}'
   end
@@ -256,7 +261,7 @@ local function encode_awaited(tx, name)
     if string.sub(run, 1, 4) == 'job:' then -- of an earlier version
       count, jobs = count + 1, {run}
       run = redis.call('HGET', tx.prefix .. run, 'x_run') or ''
-    elseif not SATISFIED.by(tx, run, name) then
+    elseif not SATISFIED.is(tx, run, name) then
       count = count + redis.call('SCARD', awaiting)
       jobs = #shown < PREREQUISITES.SHOWN and redis.call('SRANDMEMBER', awaiting, PREREQUISITES.SHOWN) or {}
       table.sort(jobs)

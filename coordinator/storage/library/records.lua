@@ -93,9 +93,9 @@ function COUNT.flush(tx)
   tx.moves = {}
 end
 
--- Of a kind of records, what a member is that is not given and not stored (`defaults`), and what a new one is stored
--- without, for each field costs much: members that are `empty`, and those that something else has `told`: the key, or,
--- when it was updated, when it was created.
+-- Each kind of records has the values of members that are neither given nor stored (`defaults`), and says what a new
+-- record is stored without, as each field costs much: members that are `empty`, and those that something else has
+-- `told`: the key, or, when it was updated, when it was created.
 local LEAN = {
   job = {
     defaults = JOB_DEFAULTS,

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from coordinator.actors.request import Outcome
-from coordinator.errors import CoordinatorError, Forbidden, NotFound, NotLoggedIn, StaleToken, StorageError
+from coordinator.errors import ClientLeft, CoordinatorError, Forbidden, NotFound, NotLoggedIn, StaleToken
 from coordinator.rpc.access.audit.lines import naming, shown_id, shown_outcome
 from coordinator.rpc.access.audit.trail import Trail
 from coordinator.rpc.access.client import Access, is_about_no_context
@@ -17,11 +17,9 @@ from coordinator.rpc.methods.method import Live, Method, Personal
 from coordinator.storage.keys import ContextKey
 from coordinator.tracing import CallSpan, StoreTime
 
-__all__ = ["CLIENT_LEFT", "Followed", "follow"]
+__all__ = ["Followed", "follow"]
 
 ABANDONED: Final = "abandoned"  # an outcome: the client has left before there was one
-CLIENT_LEFT: Final = "the client has left; it may have been carried out"
-"""Why a call that was begun has no other outcome."""
 _LOGINS: Final = frozenset({"auth.login", "auth.renew"})
 _DENIALS: Final = (Forbidden, NotLoggedIn)
 _REFUSALS: Final = (*_DENIALS, NotFound)  # before it was begun; a stranger is told that there is no context
@@ -194,9 +192,8 @@ class Followed:
         if self._begun:
             self._write_access(self._principal, f'"{ABANDONED}"', id)
         if self._kind.is_written:
-            self._trail.write_audit(
-                self._kind.named, self._principal, self._context, str(StorageError.code), CLIENT_LEFT, id, self._number
-            )
+            code, reason = str(ClientLeft.code), ClientLeft.detail
+            self._trail.write_audit(self._kind.named, self._principal, self._context, code, reason, id, self._number)
 
     def _write_audit(self, id: bytes | None, outcome: Outcome) -> None:
         kind, trail, principal = self._kind, self._trail, self._principal
@@ -214,8 +211,8 @@ class Followed:
             reason = None
             if is_denied:
                 reason = _right_of(kind.method, outcome)
-            elif type(outcome) is StorageError and outcome.data["detail"] == CLIENT_LEFT:
-                reason = CLIENT_LEFT
+            elif isinstance(outcome, ClientLeft):
+                reason = outcome.detail
             trail.write_audit(kind.named, principal, self._context, str(outcome.code), reason, id, self._number)
 
 
